@@ -1,0 +1,331 @@
+/**
+ * The command line of every script: flags declared in one literal, help made from it, exit codes and signals handled
+ * once. A script is: a spec, a `main`, and `if (import.meta.main) await runCommand(spec, main)`.
+ *
+ * Precedence of a value: flag > environment variable > default.
+ */
+import { EXIT, type ExitCode, formatError, isAbort, OperatorError } from "./errors.ts";
+import { type Report, TerminalReport } from "./report.ts";
+
+interface FlagBase {
+  description: string;
+  /** One letter, without the dash. */
+  short?: string;
+  /** Environment variable that gives the value when the flag is absent. */
+  env?: string;
+  /** What stands behind the flag in the help: NAME, DIR, … */
+  valueName?: string;
+}
+
+export type Flag =
+  | (FlagBase & { type: "boolean"; default?: boolean })
+  | (FlagBase & { type: "string"; default?: string; choices?: readonly string[]; multiple?: boolean })
+  | (FlagBase & { type: "number"; default?: number; min?: number; max?: number })
+  /** "500ms", "30s", "5m", "2h", "30d"; the value is in milliseconds. */
+  | (FlagBase & { type: "duration"; default?: number });
+
+export type Flags = Record<string, Flag>;
+
+type ValueOf<F extends Flag> = F extends { type: "boolean" }
+  ? boolean
+  : F extends { type: "string"; multiple: true }
+    ? string[]
+    : F extends { type: "string" }
+      ? F extends { default: string }
+        ? string
+        : string | undefined
+      : F extends { default: number }
+        ? number
+        : number | undefined;
+
+export type Values<F extends Flags> = { [Name in keyof F]: ValueOf<F[Name]> };
+
+export interface Positional {
+  name: string;
+  description: string;
+  required?: boolean;
+  many?: boolean;
+  choices?: readonly string[];
+}
+
+export interface CommandSpec<F extends Flags> {
+  /** As typed: `scripts/deploy.ts`. */
+  name: string;
+  summary: string;
+  /** Forms behind the name, for example `["up [--install-tools]", "down"]`. */
+  usage: readonly string[];
+  /** Real command lines and what each does. */
+  examples: readonly (readonly [command: string, what: string])[];
+  flags: F;
+  positionals?: readonly Positional[];
+  /** Paragraphs below the flags. */
+  notes?: readonly string[];
+}
+
+export interface CommandContext<F extends Flags> {
+  flags: Values<F>;
+  positionals: string[];
+  report: Report;
+  /** Aborted on SIGINT and SIGTERM: work stops and cleans up. */
+  signal: AbortSignal;
+}
+
+const COMMON_FLAGS = {
+  help: { type: "boolean", short: "h", description: "show this help and exit" },
+  json: { type: "boolean", description: "one JSON document on stdout, nothing else there" },
+  quiet: { type: "boolean", short: "q", description: "only warnings, errors and the result" },
+  "no-color": { type: "boolean", description: "no colour (NO_COLOR is honoured too)" },
+} as const satisfies Flags;
+
+const EXIT_CODE_HELP: readonly (readonly [number, string])[] = [
+  [EXIT.ok, "done, or everything passed"],
+  [EXIT.failed, "failed"],
+  [EXIT.usage, "bad usage"],
+  [EXIT.precondition, "a precondition or tool is missing"],
+  [EXIT.timeout, "timed out"],
+  [EXIT.violations, "ran to the end and found violations"],
+  [EXIT.interrupted, "interrupted"],
+];
+
+/** How long clean-up after the first signal may take before the process ends all the same. */
+const CLEANUP_LIMIT_MS = 30_000;
+
+const usageError = (message: string, spec: CommandSpec<Flags>) =>
+  new OperatorError(message, { exitCode: EXIT.usage, hint: `bun ${spec.name} --help` });
+
+/**
+ * Milliseconds of "500ms", "30s", "5m", "2h" or "30d".
+ * @throws OperatorError that names the flag, the rule and the value.
+ */
+export function parseDuration(text: string, name = "duration"): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
+  const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[match?.[2] ?? ""];
+  if (!match || unitMs === undefined) {
+    throw new OperatorError(`${name}: must be a number with ms, s, m, h or d, for example 30s; got "${text}"`, {
+      exitCode: EXIT.usage,
+    });
+  }
+  return Number(match[1]) * unitMs;
+}
+
+/** The help text of a command. */
+export function helpText(spec: CommandSpec<Flags>): string {
+  const forms = spec.usage.length > 0 ? spec.usage : ["[flags]"];
+  const lines = [`${spec.name}: ${spec.summary}`, "", "Usage:"];
+  for (const form of forms) lines.push(`  bun ${spec.name} ${form}`);
+  if (spec.positionals?.length) {
+    lines.push("", "Arguments:");
+    for (const positional of spec.positionals) {
+      const choices = positional.choices ? ` (${positional.choices.join(", ")})` : "";
+      lines.push(`  ${positional.name.padEnd(24)} ${positional.description}${choices}`);
+    }
+  }
+  lines.push("", "Flags:");
+  const rows = Object.entries({ ...spec.flags, ...COMMON_FLAGS } as Flags).map(([name, flag]) => {
+    const value = flag.type === "boolean" ? "" : ` ${flag.valueName ?? flag.type.toUpperCase()}`;
+    const facts: string[] = [];
+    if (flag.type === "string" && flag.choices) facts.push(`one of ${flag.choices.join(", ")}`);
+    if (flag.type === "string" && flag.multiple) facts.push("may be repeated");
+    if (flag.env) facts.push(`env ${flag.env}`);
+    if (flag.default !== undefined && flag.default !== false) {
+      facts.push(`default ${flag.type === "duration" ? `${Number(flag.default) / 1000}s` : flag.default}`);
+    }
+    return [
+      `${flag.short ? `-${flag.short}, ` : "    "}--${name}${value}`,
+      `${flag.description}${facts.length > 0 ? ` (${facts.join("; ")})` : ""}`,
+    ] as const;
+  });
+  const width = Math.max(...rows.map(([left]) => left.length));
+  for (const [left, right] of rows) lines.push(`  ${left.padEnd(width)}  ${right}`);
+  for (const note of spec.notes ?? []) lines.push("", note);
+  if (spec.examples.length > 0) {
+    lines.push("", "Examples:");
+    for (const [command, what] of spec.examples) lines.push(`  ${command}`, `      ${what}`);
+  }
+  lines.push("", "Exit codes:");
+  for (const [code, meaning] of EXIT_CODE_HELP) lines.push(`  ${String(code).padStart(3)}  ${meaning}`);
+  return lines.join("\n");
+}
+
+/** Edit distance, for "did you mean"; the names are short, so the plain table is enough. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+function readValue(name: string, flag: Flag, text: string, origin: string, spec: CommandSpec<Flags>): unknown {
+  switch (flag.type) {
+    case "boolean": {
+      if (["true", "1", "yes"].includes(text.toLowerCase())) return true;
+      if (["false", "0", "no", ""].includes(text.toLowerCase())) return false;
+      throw usageError(`${origin}: must be true or false; got "${text}"`, spec);
+    }
+    case "number": {
+      const value = Number(text);
+      if (text.trim() === "" || !Number.isFinite(value)) {
+        throw usageError(`${origin}: must be a number; got "${text}"`, spec);
+      }
+      if (flag.min !== undefined && value < flag.min) {
+        throw usageError(`${origin}: must be at least ${flag.min}; got ${text}`, spec);
+      }
+      if (flag.max !== undefined && value > flag.max) {
+        throw usageError(`${origin}: must be at most ${flag.max}; got ${text}`, spec);
+      }
+      return value;
+    }
+    case "duration":
+      return parseDuration(text, origin);
+    case "string": {
+      if (text === "") throw usageError(`${origin}: must not be empty`, spec);
+      if (flag.choices && !flag.choices.includes(text)) {
+        throw usageError(`${origin}: must be one of ${flag.choices.join(", ")}; got "${text}"`, spec);
+      }
+      return text;
+    }
+    default:
+      throw new Error(`flag ${name} has no known type`);
+  }
+}
+
+/**
+ * Values of a command line.
+ * @throws OperatorError (exit 2) that names the flag, the rule and the value received.
+ */
+export function parseArguments<F extends Flags>(
+  spec: CommandSpec<F>,
+  argv: readonly string[],
+  environment: Record<string, string | undefined> = process.env,
+): { values: Values<F> & Values<typeof COMMON_FLAGS>; positionals: string[] } {
+  const flags: Flags = { ...spec.flags, ...COMMON_FLAGS };
+  const plain = spec as unknown as CommandSpec<Flags>;
+  const values: Record<string, unknown> = {};
+  const positionals: string[] = [];
+  const byShort = new Map(Object.entries(flags).flatMap(([name, flag]) => (flag.short ? [[flag.short, name]] : [])));
+  for (let index = 0; index < argv.length; index++) {
+    const argument = argv[index]!;
+    if (argument === "--") {
+      positionals.push(...argv.slice(index + 1));
+      break;
+    }
+    if (!argument.startsWith("-") || argument === "-") {
+      positionals.push(argument);
+      continue;
+    }
+    const equals = argument.indexOf("=");
+    const typed = equals < 0 ? argument : argument.slice(0, equals);
+    const name = typed.startsWith("--") ? typed.slice(2) : (byShort.get(typed.slice(1)) ?? typed.slice(1));
+    const flag = Object.hasOwn(flags, name) ? flags[name] : undefined;
+    if (!flag) {
+      const near = Object.keys(flags).find((known) => distance(known, name) <= 2);
+      const known = Object.keys(flags).map((known) => `--${known}`);
+      throw usageError(
+        `unknown flag ${typed}${near ? `; did you mean --${near}?` : ""}\nknown flags: ${known.join(" ")}`,
+        plain,
+      );
+    }
+    let text = equals < 0 ? undefined : argument.slice(equals + 1);
+    if (flag.type === "boolean") {
+      values[name] = text === undefined ? true : readValue(name, flag, text, `--${name}`, plain);
+      continue;
+    }
+    if (text === undefined) {
+      text = argv[++index];
+      if (text === undefined) throw usageError(`--${name}: needs a value (${flag.description})`, plain);
+    }
+    const value = readValue(name, flag, text, `--${name}`, plain);
+    if (flag.type === "string" && flag.multiple) values[name] = [...((values[name] as string[]) ?? []), value];
+    else values[name] = value;
+  }
+  for (const [name, flag] of Object.entries(flags)) {
+    if (values[name] !== undefined) continue;
+    const fromEnvironment = flag.env ? environment[flag.env] : undefined;
+    if (fromEnvironment !== undefined && fromEnvironment !== "") {
+      const value = readValue(name, flag, fromEnvironment, flag.env!, plain);
+      values[name] = flag.type === "string" && flag.multiple ? [value] : value;
+    } else if (flag.type === "boolean") values[name] = flag.default ?? false;
+    else if (flag.type === "string" && flag.multiple) values[name] = flag.default === undefined ? [] : [flag.default];
+    else values[name] = flag.default;
+  }
+  if (!values.help) {
+    const expected = spec.positionals ?? [];
+    const last = expected.at(-1);
+    if (positionals.length > expected.length && !last?.many) {
+      throw usageError(`unexpected argument "${positionals[expected.length]}"`, plain);
+    }
+    expected.forEach((positional, index) => {
+      const given = positional.many ? positionals.slice(index) : positionals.slice(index, index + 1);
+      const choices = positional.choices ? ` (${positional.choices.join(", ")})` : "";
+      if (positional.required && given.length === 0) {
+        throw usageError(`missing argument ${positional.name}${choices}`, plain);
+      }
+      for (const text of given) {
+        if (positional.choices && !positional.choices.includes(text)) {
+          throw usageError(`${positional.name}: must be one of ${positional.choices.join(", ")}; got "${text}"`, plain);
+        }
+      }
+    });
+  }
+  return { values: values as Values<F> & Values<typeof COMMON_FLAGS>, positionals };
+}
+
+/**
+ * Runs a command to its exit code and ends the process.
+ * Signals abort the context's signal; a second one, or clean-up beyond its limit, ends the process at once.
+ */
+export async function runCommand<const F extends Flags>(
+  spec: CommandSpec<F>,
+  main: (context: CommandContext<F>) => Promise<ExitCode | undefined> | Promise<void>,
+): Promise<never> {
+  const argv = process.argv.slice(2);
+  let report = new TerminalReport({ json: argv.includes("--json") });
+  let exitCode: number = EXIT.ok;
+  const interrupt = new AbortController();
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (interrupt.signal.aborted) process.exit(EXIT.interrupted);
+    report.warn(`${signal}: stopping and cleaning up (again: stop at once)`);
+    interrupt.abort(Object.assign(new Error(`interrupted by ${signal}`), { name: "AbortError" }));
+    setTimeout(() => process.exit(EXIT.interrupted), CLEANUP_LIMIT_MS).unref();
+  };
+  process.on("SIGINT", onSignal);
+  process.on("SIGTERM", onSignal);
+  try {
+    const { values, positionals } = parseArguments(spec, argv);
+    if (values.help) {
+      process.stdout.write(`${helpText(spec as unknown as CommandSpec<Flags>)}\n`);
+    } else {
+      report = new TerminalReport({
+        json: values.json,
+        quiet: values.quiet,
+        ...(values["no-color"] ? { color: false } : {}),
+      });
+      exitCode = (await main({ flags: values, positionals, report, signal: interrupt.signal })) ?? EXIT.ok;
+      if (interrupt.signal.aborted && exitCode === EXIT.ok) exitCode = EXIT.interrupted;
+    }
+  } catch (error) {
+    if (interrupt.signal.aborted && (isAbort(error) || error instanceof OperatorError)) {
+      exitCode = EXIT.interrupted;
+      report.warn("interrupted");
+    } else {
+      exitCode = error instanceof OperatorError ? error.exitCode : EXIT.failed;
+      report.error(formatError(error));
+      if (report.json) {
+        report.result({
+          error: error instanceof Error ? error.message : String(error),
+          ...(error instanceof OperatorError && error.hint ? { hint: error.hint } : {}),
+          exit_code: exitCode,
+        });
+      }
+    }
+  }
+  report.finish();
+  // Wait for stdout to drain: process.exit would cut a --json document that goes into a pipe.
+  await new Promise<void>((resolve) => process.stdout.write("", () => resolve()));
+  process.exit(exitCode);
+}

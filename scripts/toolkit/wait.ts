@@ -1,0 +1,66 @@
+/**
+ * Waiting with a name, a limit and the last state seen: "waited 60 s for kafka-1 to be Ready, last seen: Pending".
+ */
+import { EXIT, OperatorError } from "./errors.ts";
+import { formatDuration } from "./report.ts";
+
+export interface WaitOptions {
+  /** What is awaited, as it reads behind "waited for". */
+  what: string;
+  limitMs: number;
+  /** Pause between two looks; short, since most waits end within seconds. */
+  intervalMs?: number;
+  signal?: AbortSignal;
+  /** What to do when the limit passes. */
+  hint?: string;
+  /** Told of each state seen, for a progress line. */
+  onState?: (state: string) => void;
+}
+
+/** One look: `done` with a value, or the state seen instead. */
+export type Look<T> = { done: true; value: T } | { done: false; state: string };
+
+/** Resolves after `ms`, or rejects with the signal's reason as soon as it is aborted. */
+export function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const onAbort = () => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", onAbort);
+      resolve();
+    }, ms);
+    signal?.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
+/**
+ * Looks until `look` is done; an error that a look throws counts as a state, so that a passing fault does not end it.
+ * @throws OperatorError with exit code 4 that names what was awaited, how long, and the last state seen.
+ */
+export async function waitFor<T>(look: () => Promise<Look<T>>, options: WaitOptions): Promise<T> {
+  const startedAt = performance.now();
+  let state = "nothing";
+  for (;;) {
+    options.signal?.throwIfAborted();
+    try {
+      const seen = await look();
+      if (seen.done) return seen.value;
+      state = seen.state;
+    } catch (error) {
+      if (options.signal?.aborted) throw error;
+      state = error instanceof Error ? error.message : String(error);
+    }
+    options.onState?.(state);
+    const elapsedMs = performance.now() - startedAt;
+    if (elapsedMs >= options.limitMs) {
+      throw new OperatorError(
+        `waited ${formatDuration(elapsedMs)} for ${options.what}; last seen: ${state.trim() || "nothing"}`,
+        { exitCode: EXIT.timeout, hint: options.hint },
+      );
+    }
+    await pause(Math.min(options.intervalMs ?? 300, Math.max(1, options.limitMs - elapsedMs)), options.signal);
+  }
+}
