@@ -1,0 +1,10 @@
+/** Reads Secrets that stand in the cluster. Their values are used, never printed. */
+import { type Cluster, type KubernetesObject, NAMESPACE } from "./cluster.ts";
+
+/** Decoded entries of a Secret as text; empty when the Secret is not there. */
+export async function readSecret(cluster: Cluster, name: string): Promise<Record<string, string>> {
+  const secret = await cluster.get<KubernetesObject & { data?: Record<string, string> }>("secret", name, NAMESPACE);
+  return Object.fromEntries(
+    Object.entries(secret?.data ?? {}).map(([key, value]) => [key, Buffer.from(value, "base64").toString("utf8")]),
+  );
+}

@@ -1,0 +1,89 @@
+/**
+ * Reads InfluxDB from outside the cluster, as an auditor does: through a port-forward, over TLS verified against the
+ * project's CA, with the read-only token.
+ */
+import { InfluxDB } from "@influxdata/influxdb-client";
+import { type Cluster, NAMESPACE, type PortForward } from "./cluster.ts";
+import { OperatorError } from "./errors.ts";
+import { readSecret } from "./live-secrets.ts";
+
+export const ORGANIZATION = "conveyor";
+export const BUCKET = "telemetry";
+export const MEASUREMENT = "conveyor_telemetry";
+
+/** A query over a million points takes tens of seconds on two cores. */
+const QUERY_LIMIT_MS = 180_000;
+
+/** Rows found for one run: how many points, and which sequence numbers of each conveyor. */
+export interface StoredRun {
+  points: number;
+  /** conveyor → its sequence numbers; a number that stands in two points is in `duplicates` too. */
+  sequences: Map<string, Set<number>>;
+  /** Points beyond the first for the same (run, conveyor, seq). */
+  duplicates: number;
+}
+
+export class TelemetryStore {
+  readonly #influx: InfluxDB;
+  readonly #forward: PortForward;
+  readonly url: string;
+  readonly ca: string;
+
+  private constructor(forward: PortForward, ca: string, token: string) {
+    this.#forward = forward;
+    this.ca = ca;
+    this.url = `https://localhost:${forward.port}`;
+    this.#influx = new InfluxDB({ url: this.url, token, timeout: QUERY_LIMIT_MS, transportOptions: { ca } });
+  }
+
+  /** Opens the port-forward; close it when done. */
+  static async open(cluster: Cluster): Promise<TelemetryStore> {
+    const tls = await readSecret(cluster, "influxdb-tls");
+    const token = (await readSecret(cluster, "influxdb-token-reader")).token;
+    const ca = tls["ca.crt"];
+    if (!ca || !token) {
+      throw new OperatorError("InfluxDB cannot be read: its CA or the reader's token is missing", {
+        hint: "bun scripts/deploy.ts   (the setup job makes the token)",
+      });
+    }
+    return new TelemetryStore(await cluster.portForward("svc/influxdb", 8086, NAMESPACE), ca, token.trim());
+  }
+
+  async close(): Promise<void> {
+    await this.#forward.close();
+  }
+
+  /** Rows of a Flux query as objects. */
+  async query<T>(flux: string): Promise<T[]> {
+    return await this.#influx.getQueryApi(ORGANIZATION).collectRows<T>(flux);
+  }
+
+  /**
+   * The points of one run, by identity.
+   * @param startMs earliest event time (ms since the epoch) that the run can have
+   */
+  async run(run: string, startMs: number, endMs: number): Promise<StoredRun> {
+    const rows = await this.query<{ conveyor: string; seq: number }>(
+      [
+        `from(bucket: ${JSON.stringify(BUCKET)})`,
+        `|> range(start: time(v: ${startMs}000000), stop: time(v: ${endMs}000000))`,
+        `|> filter(fn: (r) => r._measurement == ${JSON.stringify(MEASUREMENT)} and (r._field == "run" or r._field == "seq"))`,
+        `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
+        `|> filter(fn: (r) => r.run == ${JSON.stringify(run)})`,
+        `|> keep(columns: ["conveyor", "seq"])`,
+      ].join("\n"),
+    );
+    const sequences = new Map<string, Set<number>>();
+    let duplicates = 0;
+    for (const { conveyor, seq } of rows) {
+      let set = sequences.get(conveyor);
+      if (!set) {
+        set = new Set();
+        sequences.set(conveyor, set);
+      }
+      if (set.has(seq)) duplicates++;
+      set.add(seq);
+    }
+    return { points: rows.length, sequences, duplicates };
+  }
+}
