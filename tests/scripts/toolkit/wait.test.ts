@@ -15,12 +15,12 @@ describe("waitFor", () => {
   });
 
   test("at its limit says what was awaited, how long and what was last seen, with exit 4", async () => {
-    const error = await waitFor(async () => ({ done: false, state: "Pending: no node" }), {
+    const error = (await waitFor(async () => ({ done: false, state: "Pending: no node" }), {
       what: "kafka-1 to be Ready",
       limitMs: 5,
       intervalMs: 1,
       hint: "kubectl describe pod kafka-1",
-    }).catch((caught: unknown) => caught as OperatorError);
+    }).catch((caught: unknown) => caught)) as OperatorError;
     expect(error).toBeInstanceOf(OperatorError);
     expect(error.message).toMatch(/^waited 0\.\d s for kafka-1 to be Ready; last seen: Pending: no node$/);
     expect(error.exitCode).toBe(EXIT.timeout);
