@@ -98,7 +98,14 @@ async function writeTar(out: string, files: readonly ArchiveFile[]): Promise<voi
     ...[...folders].map((path) => ({ path, folder: true as const })),
     ...files.map((file) => ({ path: file.path, folder: false as const, file })),
   ].sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
+  for (const { path, from, content, linkTo } of files) {
+    if ([from, content, linkTo].filter((value) => value !== undefined).length !== 1) {
+      throw new TypeError(`archive file "${path}": exactly one of from, content, linkTo must be given`);
+    }
+  }
   const stream = createWriteStream(out);
+  // Every failed write rejects its own promise; without a listener the stream would end the process as well.
+  stream.on("error", () => {});
   const write = (bytes: Uint8Array) =>
     new Promise<void>((resolve, reject) => stream.write(bytes, (error) => (error ? reject(error) : resolve())));
   try {
@@ -108,9 +115,6 @@ async function writeTar(out: string, files: readonly ArchiveFile[]): Promise<voi
         continue;
       }
       const { from, content, linkTo, uid = 0, gid = 0 } = entry.file;
-      const given = [from, content, linkTo].filter((value) => value !== undefined).length;
-      if (given !== 1)
-        throw new TypeError(`archive file "${entry.path}": exactly one of from, content, linkTo must be given`);
       if (linkTo !== undefined) {
         await write(header({ name: entry.path, size: 0, mode: 0o777, type: "2", uid, gid, linkTo }));
         continue;
@@ -145,7 +149,7 @@ async function layerTar(layer: Layer, out: string, signal?: AbortSignal): Promis
   const prefix = (layer.prefix ?? "").replace(/^\/+|\/+$/g, "");
   const command = ["tar", "--create", "--file", out, "--directory", layer.folder];
   command.push("--sort=name", `--mtime=@${FIXED_TIME_S}`, "--numeric-owner", "--format=gnu");
-  if (layer.owner) command.push(`--owner=+${layer.owner.uid}`, `--group=+${layer.owner.gid}`);
+  if (layer.owner) command.push(`--owner=x:${layer.owner.uid}`, `--group=x:${layer.owner.gid}`);
   // "./x" becomes "prefix/x"; flags=r leaves the targets of symbolic links alone.
   command.push(`--transform=flags=rh;s,^\\.\\(/\\|$\\),${prefix ? `${prefix}/` : "./"},`, ".");
   await must(command, { signal });
