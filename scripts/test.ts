@@ -1,0 +1,163 @@
+/**
+ * `npm test`: everything, in the order in which a fault shows soonest.
+ *
+ *   types and lint        seconds
+ *   tests without a cluster  under a minute
+ *   tests on a cluster    the local cluster, made if it is not there and taken down again if this run made it
+ *
+ * A machine that cannot have a local cluster shows those tests as skipped, with the reason. Ends with the line
+ * `N passed, N failed[, N skipped]`.
+ */
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { down, kubeconfigPath, missingPreconditions, status, up } from "./local-cluster/index.ts";
+import { runCommand } from "./toolkit/cli.ts";
+import { EXIT } from "./toolkit/errors.ts";
+import { formatDuration, type Report } from "./toolkit/report.ts";
+
+interface Counts {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+/** The longest a part of the tests may take before it is ended: CI has 90 minutes for everything. */
+const PART_LIMIT_MS = { checks: 300_000, fast: 600_000, cluster: 2_700_000 } as const;
+
+/** Counts of a JUnit file as `bun test` writes it: the attributes of its outermost element. */
+export function countsOf(junit: string): Counts {
+  const root = /<testsuites\b([^>]*)>/.exec(junit)?.[1] ?? "";
+  const read = (name: string) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(root)?.[1] ?? "0");
+  const [tests, failures, skipped] = [read("tests"), read("failures") + read("errors"), read("skipped")];
+  return { passed: tests - failures - skipped, failed: failures, skipped };
+}
+
+/** The closing line: passed and failed always, skipped only when there are any. */
+export function summaryLine({ passed, failed, skipped }: Counts): string {
+  return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`;
+}
+
+async function runTool(command: string[], limitMs: number, signal: AbortSignal): Promise<number> {
+  const child = Bun.spawn(command, { stdin: "ignore", stdout: "inherit", stderr: "inherit" });
+  const end = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
+  const stop = () => child.kill();
+  end.addEventListener("abort", stop, { once: true });
+  const exitCode = await child.exited;
+  end.removeEventListener("abort", stop);
+  signal.throwIfAborted();
+  return exitCode;
+}
+
+/** Runs `bun test` over files and gives its counts; a run that ended without counts is one failure. */
+async function runTests(
+  files: string[],
+  environment: Record<string, string>,
+  limitMs: number,
+  signal: AbortSignal,
+): Promise<Counts> {
+  const folder = await mkdtemp(join(tmpdir(), "conveyor-test-"));
+  const outfile = join(folder, "junit.xml");
+  try {
+    const child = Bun.spawn([process.execPath, "test", ...files, "--reporter=junit", `--reporter-outfile=${outfile}`], {
+      stdin: "ignore",
+      stdout: "inherit",
+      stderr: "inherit",
+      env: { ...process.env, ...environment },
+    });
+    const end = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
+    const stop = () => child.kill("SIGINT");
+    end.addEventListener("abort", stop, { once: true });
+    const exitCode = await child.exited;
+    end.removeEventListener("abort", stop);
+    signal.throwIfAborted();
+    const counts = countsOf(await readFile(outfile, "utf8").catch(() => ""));
+    if (exitCode !== 0 && counts.failed === 0) counts.failed = 1;
+    if (counts.passed + counts.failed + counts.skipped === 0) counts.failed = 1;
+    return counts;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Test files below tests/, those on a cluster apart from the others; paths start with "./" so bun takes them as paths. */
+async function testFiles(): Promise<{ fast: string[]; cluster: string[] }> {
+  const all = (await readdir("tests", { recursive: true }))
+    .filter((path) => path.endsWith(".test.ts"))
+    .sort()
+    .map((path) => `./tests/${path}`);
+  const onCluster = (path: string) => path.startsWith("./tests/cluster/") || path.startsWith("./tests/integration/");
+  return { fast: all.filter((path) => !onCluster(path)), cluster: all.filter(onCluster) };
+}
+
+async function clusterCounts(files: string[], report: Report, signal: AbortSignal, keep: boolean): Promise<Counts> {
+  const reason = await missingPreconditions({ installTools: true });
+  if (reason) {
+    report.warn(`tests on a cluster are skipped: ${reason}`);
+    return await runTests(files, { CONVEYOR_CLUSTER_TESTS: "" }, PART_LIMIT_MS.cluster, signal);
+  }
+  const wasRunning = (await status()).running;
+  if (wasRunning) report.info("the local cluster is running: tests that would take it down are skipped");
+  try {
+    await up(report, { installTools: true, signal });
+    const deployed = await runTool(
+      [process.execPath, "scripts/deploy.ts", "--local", "--no-check"],
+      PART_LIMIT_MS.cluster,
+      signal,
+    );
+    if (deployed !== 0) {
+      report.warn(`deploy failed with exit ${deployed}: the tests on the cluster cannot run`);
+      return { passed: 0, failed: 1, skipped: 0 };
+    }
+    const environment = {
+      CONVEYOR_CLUSTER_TESTS: "1",
+      CONVEYOR_CLUSTER_OWNED: wasRunning ? "" : "1",
+      CONVEYOR_KUBECONFIG: kubeconfigPath(),
+    };
+    return await runTests(files, environment, PART_LIMIT_MS.cluster, signal);
+  } finally {
+    if (!wasRunning && !keep) await down(report, {});
+  }
+}
+
+if (import.meta.main) {
+  await runCommand(
+    {
+      name: "scripts/test.ts",
+      summary: "types, lint, tests without a cluster, tests on the local cluster",
+      usage: ["[--fast] [--keep]"],
+      examples: [
+        ["npm test", "everything; makes the local cluster if it is not there and takes it down again"],
+        ["npm run check", "types, lint and the tests that need no cluster"],
+      ],
+      flags: {
+        fast: { type: "boolean", description: "leave out the tests on a cluster" },
+        keep: { type: "boolean", description: "leave the cluster of this run up, to look at" },
+      },
+    },
+    async ({ flags, report, signal }) => {
+      const startedAt = performance.now();
+      const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+      const add = (counts: Counts) => {
+        total.passed += counts.passed;
+        total.failed += counts.failed;
+        total.skipped += counts.skipped;
+      };
+      for (const [title, command] of [
+        ["types (tsc --noEmit)", ["tsc", "--noEmit"]],
+        ["lint (biome check)", ["biome", "check"]],
+      ] as const) {
+        const exitCode = await report.step(title, () => runTool([...command], PART_LIMIT_MS.checks, signal));
+        if (exitCode !== 0) report.warn(`${title} failed`);
+        add({ passed: exitCode === 0 ? 1 : 0, failed: exitCode === 0 ? 0 : 1, skipped: 0 });
+      }
+      const files = await testFiles();
+      add(await runTests(files.fast, { CONVEYOR_CLUSTER_TESTS: "" }, PART_LIMIT_MS.fast, signal));
+      if (!flags.fast && files.cluster.length > 0) add(await clusterCounts(files.cluster, report, signal, flags.keep));
+      report.info(`all tests took ${formatDuration(performance.now() - startedAt)}`);
+      report.result(total);
+      report.print(summaryLine(total));
+      return total.failed === 0 ? EXIT.ok : EXIT.failed;
+    },
+  );
+}
