@@ -1,0 +1,85 @@
+/** Checks of the certificates that stand in the cluster: whose they are, that the key fits, how long they hold. */
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { type Check, failed, passed } from "../toolkit/checklist.ts";
+import { readSecret } from "../toolkit/live-secrets.ts";
+import type { CheckContext } from "./context.ts";
+
+/** Fewer days than this are a violation: renewal (generate-certs, deploy) is due at 30. */
+export const MIN_DAYS_LEFT = 7;
+
+const MS_PER_DAY = 86_400_000;
+
+/** Secrets with certificates; kafka-tls holds one PEM file per broker. */
+const TLS_SECRETS = ["kafka-tls", "influxdb-tls", "producer-tls", "processor-tls", "admin-tls"] as const;
+
+export interface CertificateFacts {
+  /** Secret and entry. */
+  where: string;
+  subject: string;
+  daysLeft: number;
+  /** What is wrong, or undefined. */
+  problem?: string;
+}
+
+/** Judges the certificates of one Secret against the CA that all of them must come from. */
+export function judgeCertificates(
+  secret: string,
+  entries: Record<string, string>,
+  ca: X509Certificate,
+  now: number,
+): CertificateFacts[] {
+  const pairs: { where: string; certificate: string | undefined; key: string | undefined }[] = [];
+  for (const name of Object.keys(entries).filter((name) => name.endsWith(".pem"))) {
+    pairs.push({ where: `${secret}/${name}`, certificate: entries[name], key: entries[name] });
+  }
+  if ("tls.crt" in entries || "tls.key" in entries || pairs.length === 0) {
+    pairs.push({ where: `${secret}/tls.crt`, certificate: entries["tls.crt"], key: entries["tls.key"] });
+  }
+  return pairs.map(({ where, certificate, key }) => {
+    if (!certificate || !key) return { where, subject: "", daysLeft: 0, problem: "is missing" };
+    try {
+      const chain = certificate.slice(certificate.indexOf("-----BEGIN CERTIFICATE-----"));
+      const leaf = new X509Certificate(chain);
+      const daysLeft = Math.floor((Date.parse(leaf.validTo) - now) / MS_PER_DAY);
+      const keyText = /-----BEGIN (?:\w+ )?PRIVATE KEY-----[\s\S]*?-----END (?:\w+ )?PRIVATE KEY-----/.exec(key)?.[0];
+      const facts = { where, subject: leaf.subject.replaceAll("\n", ", "), daysLeft };
+      if (!leaf.verify(ca.publicKey)) return { ...facts, problem: "was not issued by this deployment's CA" };
+      if (!keyText || !leaf.checkPrivateKey(createPrivateKey(keyText))) {
+        return { ...facts, problem: "does not fit its key" };
+      }
+      if (Date.parse(leaf.validFrom) > now) return { ...facts, problem: `is not valid before ${leaf.validFrom}` };
+      if (daysLeft < MIN_DAYS_LEFT)
+        return { ...facts, problem: `has ${daysLeft} days left (at least ${MIN_DAYS_LEFT})` };
+      return facts;
+    } catch (error) {
+      return { where, subject: "", daysLeft: 0, problem: `cannot be read: ${(error as Error).message}` };
+    }
+  });
+}
+
+export const certificatesCheck: Check<CheckContext> = {
+  id: "certificates",
+  title: "certificates: one CA, keys fit, days left",
+  needs: ["objects"],
+  limitMs: 30_000,
+  async run({ cluster }) {
+    const secrets = await Promise.all(
+      TLS_SECRETS.map(async (name) => [name, await readSecret(cluster, name)] as const),
+    );
+    // The administrator's Secret says which CA this deployment has: only deploy writes it, no workload mounts it.
+    const caText = secrets.find(([name]) => name === "admin-tls")?.[1]["ca.crt"];
+    if (!caText) return failed("admin-tls has no ca.crt", {});
+    const ca = new X509Certificate(caText);
+    const facts = secrets.flatMap(([name, entries]) => judgeCertificates(name, entries, ca, Date.now()));
+    const otherCa = secrets.filter(([, entries]) => entries["ca.crt"]?.trim() !== caText.trim()).map(([name]) => name);
+    const problems = [
+      ...facts.filter(({ problem }) => problem).map(({ where, problem }) => `${where} ${problem}`),
+      ...otherCa.map((name) => `${name}/ca.crt is another CA`),
+    ];
+    const daysLeft = Math.min(...facts.map(({ daysLeft }) => daysLeft));
+    const data = { certificates: facts, min_days_left: daysLeft };
+    return problems.length === 0
+      ? passed(`${facts.length} certificates, the next expires in ${daysLeft} days`, data)
+      : failed(problems.join("; "), data);
+  },
+};

@@ -1,0 +1,177 @@
+/**
+ * Checks of what the pipeline is for: events acknowledged are events stored, each once; how long that takes; bad
+ * events stand in the dead-letter topic with their reason; the live fleet is flowing.
+ */
+import { randomBytes } from "node:crypto";
+import { type Check, failed, passed } from "../toolkit/checklist.ts";
+import { ingest } from "../toolkit/one-off-pods.ts";
+import { quantile, readHistogram, readSum, scrape } from "../toolkit/scrape.ts";
+import { pause, waitFor } from "../toolkit/wait.ts";
+import type { CheckContext } from "./context.ts";
+
+/** Enough events that a loss of one in a thousand shows, few enough that the check takes seconds. */
+export const CHECK_EVENTS = 2000;
+/** Conveyors of the check: always the same, so that checks do not add series to the database for ever. */
+const CHECK_CONVEYORS = 4;
+/** Paced like live traffic, so that the latency measured is that of a running pipeline and not of a burst. */
+const CHECK_EVENTS_PER_SECOND = 400;
+/** Slices a second in which the paced events are handed over. */
+const SLICES_PER_SECOND = 20;
+/** Bad events of the check, each with the reason it must be given. */
+const CHECK_BAD_EVENTS = [
+  { line: "{not json", reason: "malformed_json" },
+  { line: '{"v":99,"conveyor":"check-0","run":"check","seq":0,"ts":1764038400000}', reason: "wrong_version" },
+] as const;
+/** Everything acknowledged must be stored within this time after the acknowledgement. */
+const STORE_LIMIT_MS = 30_000;
+/** End-to-end p99 above this is a violation; a healthy pipeline stays well below a second. */
+export const E2E_P99_LIMIT_SECONDS = 5;
+
+const E2E_HISTOGRAM = "conveyor_e2e_latency_seconds";
+
+const END_TO_END_NEEDS = ["kafka-ready", "influxdb-ready", "processor-ready", "topics", "acls", "network-allowed"];
+
+/** The events of one check run as NDJSON, handed over at a steady pace with the time of each moment. */
+async function* pacedEvents(run: string, count: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const encoder = new TextEncoder();
+  const perSlice = CHECK_EVENTS_PER_SECOND / SLICES_PER_SECOND;
+  const startedAt = performance.now();
+  for (let sent = 0, slice = 1; sent < count; slice++) {
+    const lines: string[] = [];
+    const ts = Date.now();
+    for (; lines.length < perSlice && sent < count; sent++) {
+      lines.push(
+        JSON.stringify({
+          v: 1,
+          conveyor: `check-${sent % CHECK_CONVEYORS}`,
+          run,
+          seq: Math.floor(sent / CHECK_CONVEYORS),
+          ts,
+          speed_mps: 1,
+          load_kg: 100,
+          motor_temp_c: 40,
+          vibration_mm_s: 1,
+          state: "running",
+        }),
+      );
+    }
+    yield encoder.encode(`${lines.join("\n")}\n`);
+    const nextAt = startedAt + (slice * 1000) / SLICES_PER_SECOND;
+    await pause(Math.max(0, nextAt - performance.now()), signal);
+  }
+  yield encoder.encode(CHECK_BAD_EVENTS.map(({ line }) => `${line}\n`).join(""));
+}
+
+/** What the end-to-end check found; the checks behind it read it. */
+interface FlowFigures {
+  latency?: { count: number; p50: number; p99: number };
+  refusedByReason?: Record<string, number>;
+}
+const figures = new WeakMap<CheckContext, FlowFigures>();
+
+const endToEnd: Check<CheckContext> = {
+  id: "end-to-end",
+  title: "events acknowledged = events stored, by identity",
+  needs: END_TO_END_NEEDS,
+  limitMs: 120_000,
+  async run(context, signal) {
+    const { cluster, image } = context;
+    const run = `check-${randomBytes(6).toString("hex")}`;
+    const startMs = Date.now() - 1000;
+    const before = await scrape(cluster, "processor", signal);
+    const account = await ingest(cluster, pacedEvents(run, CHECK_EVENTS, signal), { image, signal, runId: run });
+    if (account.acknowledged !== CHECK_EVENTS) {
+      return failed(`${account.acknowledged} of ${CHECK_EVENTS} events were acknowledged`, { account });
+    }
+    const store = await context.store();
+    const stored = await waitFor(
+      async () => {
+        const found = await store.run(run, startMs, Date.now() + 1000);
+        return found.points >= CHECK_EVENTS
+          ? { done: true, value: found }
+          : { done: false, state: `${found.points} of ${CHECK_EVENTS} stored` };
+      },
+      { what: "every acknowledged event in InfluxDB", limitMs: STORE_LIMIT_MS, intervalMs: 500, signal },
+    );
+    const after = await scrape(cluster, "processor", signal);
+    const latency = readHistogram(after, E2E_HISTOGRAM).minus(readHistogram(before, E2E_HISTOGRAM));
+    figures.set(context, {
+      latency: { count: latency.count, p50: quantile(latency, 0.5), p99: quantile(latency, 0.99) },
+      refusedByReason: account.refused_by_reason,
+    });
+    const missing: string[] = [];
+    for (let index = 0; index < CHECK_EVENTS; index++) {
+      const conveyor = `check-${index % CHECK_CONVEYORS}`;
+      const seq = Math.floor(index / CHECK_CONVEYORS);
+      if (!stored.sequences.get(conveyor)?.has(seq)) missing.push(`${conveyor}/${seq}`);
+    }
+    const data = { run, acknowledged: account.acknowledged, stored: stored.points, duplicates: stored.duplicates };
+    if (missing.length > 0)
+      return failed(`missing: ${missing.slice(0, 5).join(", ")} (${missing.length} in all)`, data);
+    if (stored.points !== CHECK_EVENTS) return failed(`${stored.points} points for ${CHECK_EVENTS} events`, data);
+    return passed(`${account.acknowledged} acknowledged = ${stored.points} stored, 0 missing, 0 twice`, data);
+  },
+};
+
+const latency: Check<CheckContext> = {
+  id: "latency",
+  title: "end-to-end latency (event time to stored)",
+  needs: ["end-to-end"],
+  limitMs: 5000,
+  async run(context) {
+    const found = figures.get(context)?.latency;
+    if (!found || found.count < CHECK_EVENTS) {
+      return failed(`the processor measured ${found?.count ?? 0} events, fewer than the ${CHECK_EVENTS} it stored`);
+    }
+    const ms = (seconds: number) => `${Math.round(seconds * 1000)} ms`;
+    const detail = `p50 ${ms(found.p50)}, p99 ${ms(found.p99)} over ${found.count} events`;
+    const data = { p50_seconds: found.p50, p99_seconds: found.p99, events: found.count };
+    return found.p99 <= E2E_P99_LIMIT_SECONDS
+      ? passed(detail, data)
+      : failed(`${detail}; at most ${E2E_P99_LIMIT_SECONDS} s`, data);
+  },
+};
+
+const deadLetters: Check<CheckContext> = {
+  id: "dead-letters",
+  title: "bad events are dead-lettered with their reason",
+  needs: ["end-to-end"],
+  limitMs: 30_000,
+  async run(context) {
+    const found = figures.get(context)?.refusedByReason ?? {};
+    const problems = CHECK_BAD_EVENTS.filter(({ reason }) => found[reason] !== 1).map(
+      ({ reason }) => `${reason}: ${found[reason] ?? 0} instead of 1`,
+    );
+    return problems.length === 0
+      ? passed(CHECK_BAD_EVENTS.map(({ reason }) => reason).join(", "))
+      : failed(problems.join("; "), { refused_by_reason: found });
+  },
+};
+
+/** Two looks this far apart tell whether the fleet flows: it sends many times a second. */
+const FLEET_LOOK_MS = 2000;
+
+const liveFleet: Check<CheckContext> = {
+  id: "live-flow",
+  title: "the producer's fleet flows into the database",
+  needs: [...END_TO_END_NEEDS, "producer-ready"],
+  limitMs: 30_000,
+  async run({ cluster }, signal) {
+    const look = async () => ({
+      acknowledged: readSum(await scrape(cluster, "producer", signal), "conveyor_producer_events_acknowledged_total"),
+      written: readSum(await scrape(cluster, "processor", signal), "conveyor_processor_points_written_total"),
+      at: performance.now(),
+    });
+    const first = await look();
+    await pause(FLEET_LOOK_MS, signal);
+    const second = await look();
+    const seconds = (second.at - first.at) / 1000;
+    const acknowledged = (second.acknowledged - first.acknowledged) / seconds;
+    const written = (second.written - first.written) / seconds;
+    const detail = `${acknowledged.toFixed(0)} events/s acknowledged, ${written.toFixed(0)} points/s written`;
+    const data = { acknowledged_per_second: acknowledged, written_per_second: written };
+    return acknowledged > 0 && written > 0 ? passed(detail, data) : failed(detail, data);
+  },
+};
+
+export const FLOW_CHECKS = [endToEnd, latency, deadLetters, liveFleet];

@@ -1,0 +1,95 @@
+/** Checks of InfluxDB: TLS only, tokens that may do one thing each. */
+import { type Check, failed, passed } from "../toolkit/checklist.ts";
+import { readSecret } from "../toolkit/live-secrets.ts";
+import { BUCKET, MEASUREMENT, ORGANIZATION } from "../toolkit/telemetry-store.ts";
+import { type CheckContext, HOSTS, INFLUXDB_PORT, type Probe } from "./context.ts";
+
+const base = `${HOSTS.influxdb}:${INFLUXDB_PORT}`;
+const needs = ["influxdb-ready", "network-allowed"];
+
+const http = (id: string, fields: Record<string, unknown>): Probe => ({
+  id,
+  kind: "http",
+  ca: "/certs/ca.crt",
+  ...fields,
+});
+
+const statusOf = (result: { data?: unknown; outcome: string }): number =>
+  Number((result.data as { status?: number } | undefined)?.status ?? result.outcome);
+
+const plainHttp: Check<CheckContext> = {
+  id: "influxdb-plain-http",
+  title: "InfluxDB refuses plain HTTP",
+  needs,
+  limitMs: 60_000,
+  async run(context) {
+    const results = await context.probeIn("processor", [
+      http("plain", { url: `http://${base}/health` }),
+      http("tls", { url: `https://${base}/health` }),
+    ]);
+    const tls = results.get("tls")!;
+    if (statusOf(tls) !== 200) return failed(`cannot tell: HTTPS does not work either (${tls.outcome} ${tls.detail})`);
+    const plain = results.get("plain")!;
+    const status = statusOf(plain);
+    // Go's server answers plain HTTP on a TLS port with 400 and closes; anything that serves is a finding.
+    if (plain.ok && status !== 400) return failed(`plain HTTP was answered: ${plain.outcome}`);
+    return passed(`plain HTTP: ${plain.outcome}; HTTPS: 200`);
+  },
+};
+
+const tokens: Check<CheckContext> = {
+  id: "influxdb-tokens",
+  title: "InfluxDB refuses wrong tokens; each token does one thing",
+  needs,
+  limitMs: 60_000,
+  async run(context) {
+    const writer = (await readSecret(context.cluster, "influxdb-token-processor")).token;
+    const reader = (await readSecret(context.cluster, "influxdb-token-reader")).token;
+    if (!writer || !reader) return failed("a scoped token is missing; bun scripts/deploy.ts makes it");
+    const query = (token: string) => ({
+      url: `https://${base}/api/v2/query?org=${ORGANIZATION}`,
+      method: "POST",
+      headers: { authorization: `Token ${token}`, "content-type": "application/vnd.flux", accept: "application/csv" },
+      body: `from(bucket: "${BUCKET}") |> range(start: -1m) |> filter(fn: (r) => r._measurement == "${MEASUREMENT}") |> limit(n: 1)`,
+    });
+    // An empty body: the right to write is decided before the lines are read, and nothing is stored.
+    const write = (token: string) => ({
+      url: `https://${base}/api/v2/write?org=${ORGANIZATION}&bucket=${BUCKET}`,
+      method: "POST",
+      headers: { authorization: `Token ${token}` },
+      body: "\n",
+    });
+    const results = await context.probeIn("processor", [
+      http("wrong", query("not-a-token-of-this-database")),
+      http("reader-reads", query(reader)),
+      http("writer-writes", write(writer)),
+      http("writer-reads", query(writer)),
+      http("reader-writes", write(reader)),
+    ]);
+    const status = (id: string) => statusOf(results.get(id)!);
+    const problems: string[] = [];
+    const may = (id: string, what: string) => {
+      const code = status(id);
+      if (!(code >= 200 && code < 300) && !(id === "writer-writes" && code === 400)) {
+        problems.push(`${what}: answered ${code || results.get(id)!.outcome}`);
+      }
+    };
+    const mayNot = (id: string, what: string, codes: number[]) => {
+      const code = status(id);
+      if (!codes.includes(code)) problems.push(`${what}: answered ${code || results.get(id)!.outcome}`);
+    };
+    may("reader-reads", "the reader cannot read");
+    may("writer-writes", "the processor cannot write");
+    mayNot("wrong", "a wrong token is not refused", [401]);
+    // InfluxDB hides what a token may not see: 404 for the bucket counts as refused, like 401 and 403.
+    mayNot("writer-reads", "the processor's token can read", [401, 403, 404]);
+    mayNot("reader-writes", "the reader's token can write", [401, 403, 404]);
+    return problems.length === 0
+      ? passed(
+          `wrong token ${status("wrong")}, writer reading ${status("writer-reads")}, reader writing ${status("reader-writes")}`,
+        )
+      : failed(problems.join("; "));
+  },
+};
+
+export const INFLUXDB_CHECKS = [plainHttp, tokens];

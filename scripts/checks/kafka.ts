@@ -1,0 +1,154 @@
+/** Checks of Kafka: the topics as agreed, the ACLs as agreed, and every wrong way in refused. */
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { $ } from "zx";
+import { ACL_TABLE, aclKey, TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
+import { type Check, failed, passed } from "../toolkit/checklist.ts";
+import { type CheckContext, HOSTS, KAFKA_CLIENT_PORT, type Probe } from "./context.ts";
+
+const BROKERS = [`${HOSTS.kafka}:${KAFKA_CLIENT_PORT}`];
+const OWN_TLS = { ca: "/certs/ca.crt", cert: "/certs/tls.crt", key: "/certs/tls.key" };
+
+const topicsCheck: Check<CheckContext> = {
+  id: "topics",
+  title: "topics: partitions, replicas, all in sync",
+  needs: ["kafka-ready"],
+  limitMs: 60_000,
+  async run(context) {
+    const topics = TOPIC_TABLE.map(({ name }) => name);
+    const probe: Probe = { id: "topics", kind: "kafka", brokers: BROKERS, tls: OWN_TLS, op: "describe_topics", topics };
+    const result = (await context.probeFrom("admin", [probe])).get("topics")!;
+    if (!result.ok) return failed(`${result.outcome} ${result.detail}`);
+    const found = result.data as {
+      topic: string;
+      partitions: { partition: number; leader: number; replicas: number[]; isr: number[] }[];
+      config: Record<string, string>;
+    }[];
+    const problems: string[] = [];
+    for (const wanted of TOPIC_TABLE) {
+      const topic = found.find(({ topic }) => topic === wanted.name);
+      if (!topic) {
+        problems.push(`${wanted.name} is missing`);
+        continue;
+      }
+      if (topic.partitions.length !== wanted.partitions) {
+        problems.push(`${wanted.name} has ${topic.partitions.length} partitions, not ${wanted.partitions}`);
+      }
+      for (const { partition, replicas, isr } of topic.partitions) {
+        if (replicas.length !== wanted.replicationFactor) {
+          problems.push(`${wanted.name}/${partition} has ${replicas.length} replicas, not ${wanted.replicationFactor}`);
+        } else if (isr.length < replicas.length) {
+          problems.push(`${wanted.name}/${partition}: ${isr.length} of ${replicas.length} replicas in sync`);
+        }
+      }
+      for (const [key, value] of Object.entries(wanted.config)) {
+        if (topic.config[key] !== value) problems.push(`${wanted.name}: ${key} is ${topic.config[key]}, not ${value}`);
+      }
+    }
+    return problems.length === 0
+      ? passed(TOPIC_TABLE.map((t) => `${t.name} ${t.partitions}×${t.replicationFactor}`).join(", "))
+      : failed(problems.join("; "));
+  },
+};
+
+const aclsCheck: Check<CheckContext> = {
+  id: "acls",
+  title: "Kafka's ACLs are the least that is needed",
+  needs: ["kafka-ready"],
+  limitMs: 60_000,
+  async run(context) {
+    const probe: Probe = { id: "acls", kind: "kafka", brokers: BROKERS, tls: OWN_TLS, op: "describe_acls" };
+    const result = (await context.probeFrom("admin", [probe])).get("acls")!;
+    if (!result.ok) return failed(`${result.outcome} ${result.detail}`);
+    const live = new Set((result.data as Parameters<typeof aclKey>[0][]).map(aclKey));
+    const wanted = new Set(ACL_TABLE.map(aclKey));
+    const missing = [...wanted].filter((key) => !live.has(key));
+    const surplus = [...live].filter((key) => !wanted.has(key));
+    if (missing.length === 0 && surplus.length === 0) return passed(`${wanted.size} ACLs`);
+    return failed(
+      [
+        missing.length > 0 ? `missing: ${missing.join(", ")}` : "",
+        surplus.length > 0 ? `beyond the agreed: ${surplus.join(", ")}` : "",
+      ]
+        .filter(Boolean)
+        .join("; "),
+    );
+  },
+};
+
+/** A certificate for CN=producer from a CA that nobody here knows. */
+async function foreignCertificate(): Promise<{ cert: string; key: string }> {
+  const folder = await mkdtemp(join(tmpdir(), "conveyor-foreign-"));
+  try {
+    const [cert, key] = [join(folder, "tls.crt"), join(folder, "tls.key")];
+    await $({
+      quiet: true,
+    })`openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=producer -keyout ${key} -out ${cert}`;
+    return { cert: await readFile(cert, "utf8"), key: await readFile(key, "utf8") };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** A way in that must be refused, beside one that must work from the same pod at the same time. */
+function refusal(
+  id: string,
+  title: string,
+  makeProbe: () => Promise<Probe> | Probe,
+  refusedBy: (outcome: string) => boolean,
+): Check<CheckContext> {
+  return {
+    id,
+    title,
+    needs: ["kafka-ready", "network-allowed"],
+    limitMs: 60_000,
+    async run(context) {
+      const control: Probe = { id: "control", kind: "kafka", brokers: BROKERS, tls: OWN_TLS, op: "metadata" };
+      const probe = { ...(await makeProbe()), id: "probe" };
+      const results = await context.probeIn("producer", [control, probe]);
+      const good = results.get("control")!;
+      if (!good.ok) return failed(`cannot tell: the right certificate is refused too (${good.outcome} ${good.detail})`);
+      const bad = results.get("probe")!;
+      if (bad.ok) return failed(`accepted: ${bad.outcome} ${bad.detail}`);
+      if (!refusedBy(bad.outcome)) return failed(`not a refusal: ${bad.outcome} ${bad.detail}`);
+      return passed(`${bad.outcome}; the right certificate is accepted`);
+    },
+  };
+}
+
+const refusedHandshake = (outcome: string) => outcome.startsWith("refused");
+const host = { host: HOSTS.kafka, port: KAFKA_CLIENT_PORT, servername: HOSTS.kafka };
+
+export const KAFKA_CHECKS: Check<CheckContext>[] = [
+  topicsCheck,
+  aclsCheck,
+  refusal(
+    "kafka-plaintext",
+    "Kafka refuses plaintext",
+    () => ({ id: "probe", kind: "plaintext_kafka", ...host }),
+    refusedHandshake,
+  ),
+  refusal(
+    "kafka-no-certificate",
+    "Kafka refuses a client without a certificate",
+    () => ({ id: "probe", kind: "tls", ...host, ca: "/certs/ca.crt" }),
+    refusedHandshake,
+  ),
+  refusal(
+    "kafka-foreign-ca",
+    "Kafka refuses a foreign CA's certificate",
+    async () => ({ id: "probe", kind: "tls", ...host, ca: "/certs/ca.crt", ...(await foreignCertificate()) }),
+    refusedHandshake,
+  ),
+  {
+    ...refusal(
+      "kafka-wrong-principal",
+      "Kafka refuses a principal without the right",
+      // The producer may write events; reading them is the processor's right alone.
+      () => ({ id: "probe", kind: "kafka", brokers: BROKERS, tls: OWN_TLS, op: "fetch", topic: TOPIC_TABLE[0]!.name }),
+      (outcome) => outcome.includes("AUTHORIZATION_FAILED"),
+    ),
+    needs: ["kafka-ready", "network-allowed", "acls"],
+  },
+];

@@ -1,0 +1,151 @@
+/** Checks of what runs: every object is there, every workload is ready, every pod is restricted. */
+
+import { type Check, failed, passed } from "../toolkit/checklist.ts";
+import { type KubernetesObject, NAMESPACE, type Pod, refOf } from "../toolkit/cluster.ts";
+import { loadManifests } from "../toolkit/manifests.ts";
+import { podState } from "../toolkit/one-off-pods.ts";
+import type { CheckContext } from "./context.ts";
+
+/** Workloads of the pipeline in the order of the data, and the kind of each. */
+export const WORKLOADS = [
+  { name: "kafka", kind: "statefulset" },
+  { name: "influxdb", kind: "statefulset" },
+  { name: "processor", kind: "deployment" },
+  { name: "producer", kind: "statefulset" },
+] as const;
+
+type Workload = KubernetesObject & {
+  spec: { replicas?: number };
+  status?: { readyReplicas?: number; updatedReplicas?: number; observedGeneration?: number };
+};
+
+type SecurityContext = {
+  runAsNonRoot?: boolean;
+  runAsUser?: number;
+  allowPrivilegeEscalation?: boolean;
+  readOnlyRootFilesystem?: boolean;
+  privileged?: boolean;
+  capabilities?: { drop?: string[]; add?: string[] };
+  seccompProfile?: { type?: string };
+};
+
+/**
+ * What keeps a pod from being restricted (Pod Security Standards "restricted", and read-only root file systems
+ * besides), one sentence each; empty for a restricted pod.
+ */
+export function restrictionGaps(pod: Pick<Pod, "spec">): string[] {
+  const gaps: string[] = [];
+  const podContext = (pod.spec.securityContext ?? {}) as SecurityContext;
+  const spec = pod.spec as Pod["spec"] & {
+    hostNetwork?: boolean;
+    hostPID?: boolean;
+    hostIPC?: boolean;
+    initContainers?: Pod["spec"]["containers"];
+    ephemeralContainers?: Pod["spec"]["containers"];
+    volumes?: Record<string, unknown>[];
+  };
+  if (spec.hostNetwork || spec.hostPID || spec.hostIPC) gaps.push("shares a namespace of the host");
+  for (const volume of spec.volumes ?? []) if (volume.hostPath) gaps.push(`mounts a host path (${volume.name})`);
+  const containers = [...spec.containers, ...(spec.initContainers ?? []), ...(spec.ephemeralContainers ?? [])];
+  for (const container of containers) {
+    const context: SecurityContext = { ...podContext, ...(container.securityContext as SecurityContext) };
+    const say = (text: string) => gaps.push(`${container.name}: ${text}`);
+    if (context.runAsNonRoot !== true || context.runAsUser === 0) say("may run as root");
+    if (context.allowPrivilegeEscalation !== false) say("allowPrivilegeEscalation is not false");
+    if (context.readOnlyRootFilesystem !== true) say("root file system is not read-only");
+    if (context.privileged) say("is privileged");
+    if (!context.capabilities?.drop?.includes("ALL")) say("capabilities are not all dropped");
+    if ((context.capabilities?.add ?? []).some((name) => name !== "NET_BIND_SERVICE")) say("adds capabilities");
+    if (!["RuntimeDefault", "Localhost"].includes(context.seccompProfile?.type ?? "")) say("has no seccomp profile");
+  }
+  return gaps;
+}
+
+const objectsCheck: Check<CheckContext> = {
+  id: "objects",
+  title: "every object of k8s/ is there",
+  limitMs: 30_000,
+  async run({ cluster }) {
+    // NetworkPolicies have their own check; the setup job is made anew by each deploy.
+    const objects = (await loadManifests()).filter(({ kind }) => kind !== "NetworkPolicy" && kind !== "Job");
+    const input = JSON.stringify({ apiVersion: "v1", kind: "List", items: objects });
+    const found = await cluster.json<{ items?: KubernetesObject[] } & KubernetesObject>(
+      ["get", "-f", "-", "--ignore-not-found"],
+      { input },
+    );
+    const there = new Set((found.items ?? [found]).map(refOf));
+    const missing = objects.map(refOf).filter((ref) => !there.has(ref));
+    return missing.length === 0
+      ? passed(`${objects.length} objects`)
+      : failed(`${missing.length} of ${objects.length} missing: ${missing.join(", ")}`);
+  },
+};
+
+const readyCheck = ({ name, kind }: (typeof WORKLOADS)[number]): Check<CheckContext> => ({
+  id: `${name}-ready`,
+  title: `${name}: every replica is ready`,
+  needs: ["objects", "certificates", "network-policies"],
+  limitMs: 20_000,
+  async run({ cluster }) {
+    const workload = await cluster.get<Workload>(kind, name);
+    if (!workload) return failed(`no ${kind} ${name}`);
+    const wanted = workload.spec.replicas ?? 1;
+    const ready = workload.status?.readyReplicas ?? 0;
+    const pods = await cluster.pods(name);
+    const restarts = pods
+      .flatMap((pod) => pod.status.containerStatuses ?? [])
+      .reduce((sum, status) => sum + status.restartCount, 0);
+    if (ready >= wanted && wanted > 0) {
+      return passed(`${ready} of ${wanted}, ${restarts} restarts`, { ready, wanted, restarts });
+    }
+    const states = pods
+      .filter((pod) => !pod.status.containerStatuses?.every((status) => status.ready))
+      .map((pod) => `${pod.metadata.name} ${podState(pod)}`);
+    return failed(`${ready} of ${wanted} ready${states.length > 0 ? `: ${states.join("; ")}` : ""}`);
+  },
+});
+
+const restrictedCheck: Check<CheckContext> = {
+  id: "pods-restricted",
+  title: "every pod is non-root, read-only and restricted",
+  needs: ["objects"],
+  limitMs: 30_000,
+  async run({ cluster }) {
+    const namespace = await cluster.get<KubernetesObject>("namespace", NAMESPACE);
+    const enforced = namespace?.metadata.labels?.["pod-security.kubernetes.io/enforce"];
+    if (enforced !== "restricted") {
+      return failed(`namespace ${NAMESPACE} enforces Pod Security "${enforced ?? "nothing"}", not "restricted"`);
+    }
+    const pods = await cluster.list<Pod>("pods");
+    if (pods.length === 0) return failed("there is no pod to look at");
+    const gaps = pods.flatMap((pod) => restrictionGaps(pod).map((gap) => `${pod.metadata.name}: ${gap}`));
+    return gaps.length === 0 ? passed(`${pods.length} pods`, { pods: pods.length }) : failed(gaps.join("; "));
+  },
+};
+
+const confinedCheck: Check<CheckContext> = {
+  id: "pods-confined",
+  title: "inside: not root, root file system not writable",
+  needs: ["processor-ready", "producer-ready"],
+  limitMs: 30_000,
+  async run(context) {
+    const seen: string[] = [];
+    for (const workload of ["processor", "producer"]) {
+      const self = (await context.probeIn(workload, [{ id: "self", kind: "self" }])).get("self")!;
+      const data = (self.data ?? {}) as { uid?: number; gid?: number; rootWritable?: boolean };
+      if (!self.ok || data.uid === undefined) return failed(`${workload}: ${self.outcome} ${self.detail}`);
+      if (data.uid === 0 || data.rootWritable !== false) {
+        return failed(`${workload}: uid ${data.uid}, root file system ${data.rootWritable ? "writable" : "read-only"}`);
+      }
+      seen.push(`${workload} uid ${data.uid}`);
+    }
+    return passed(`${seen.join(", ")}, read-only`);
+  },
+};
+
+export const POD_CHECKS = {
+  objects: objectsCheck,
+  ready: WORKLOADS.map(readyCheck),
+  restricted: restrictedCheck,
+  confined: confinedCheck,
+};

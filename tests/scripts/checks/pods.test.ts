@@ -1,0 +1,58 @@
+import { describe, expect, test } from "bun:test";
+import { restrictionGaps } from "../../../scripts/checks/pods.ts";
+import type { Pod } from "../../../scripts/toolkit/cluster.ts";
+import { podObject } from "../../../scripts/toolkit/one-off-pods.ts";
+
+const good = () =>
+  podObject({ prefix: "probe", image: "docker.io/conveyor/services:1.0.0", labels: {}, command: ["sleep"] }) as Pod;
+
+/** A pod with one thing changed. */
+function changed(change: (spec: Record<string, unknown> & Pod["spec"]) => void): Pod {
+  const pod = structuredClone(good());
+  change(pod.spec as Record<string, unknown> & Pod["spec"]);
+  return pod;
+}
+
+describe("restrictionGaps", () => {
+  test("a one-off pod of this project has none", () => {
+    expect(restrictionGaps(good())).toEqual([]);
+  });
+
+  test.each<[string, (spec: Record<string, unknown> & Pod["spec"]) => void]>([
+    ["may run as root", (spec) => Object.assign(spec.securityContext!, { runAsNonRoot: false })],
+    ["may run as root", (spec) => Object.assign(spec.securityContext!, { runAsUser: 0 })],
+    ["root file system is not read-only", (spec) => delete spec.containers[0]!.securityContext!.readOnlyRootFilesystem],
+    [
+      "capabilities are not all dropped",
+      (spec) => Object.assign(spec.containers[0]!.securityContext!, { capabilities: {} }),
+    ],
+    [
+      "adds capabilities",
+      (spec) =>
+        Object.assign(spec.containers[0]!.securityContext!, { capabilities: { drop: ["ALL"], add: ["SYS_ADMIN"] } }),
+    ],
+    ["has no seccomp profile", (spec) => delete spec.securityContext!.seccompProfile],
+    ["is privileged", (spec) => Object.assign(spec.containers[0]!.securityContext!, { privileged: true })],
+    [
+      "allowPrivilegeEscalation is not false",
+      (spec) => delete spec.containers[0]!.securityContext!.allowPrivilegeEscalation,
+    ],
+    ["shares a namespace of the host", (spec) => Object.assign(spec, { hostPID: true })],
+    ["mounts a host path", (spec) => Object.assign(spec, { volumes: [{ name: "v", hostPath: { path: "/" } }] })],
+    [
+      "root file system is not read-only",
+      (spec) =>
+        Object.assign(spec, {
+          initContainers: [
+            {
+              name: "i",
+              image: "x",
+              securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } },
+            },
+          ],
+        }),
+    ],
+  ])("%s", (gap, change) => {
+    expect(restrictionGaps(changed(change)).join("; ")).toContain(gap);
+  });
+});

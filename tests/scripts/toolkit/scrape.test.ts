@@ -1,0 +1,52 @@
+import { describe, expect, test } from "bun:test";
+import { parseMetrics, quantile, readHistogram, readSum } from "../../../scripts/toolkit/scrape.ts";
+
+const text = `# HELP events_total Events
+# TYPE events_total counter
+events_total{reason="a \\"quoted\\" one",topic="t"} 3
+events_total{reason="b"} 4
+latency_seconds_bucket{le="0.1"} 50
+latency_seconds_bucket{le="1"} 99
+latency_seconds_bucket{le="+Inf"} 100
+latency_seconds_sum 12.5
+latency_seconds_count 100
+up 1
+`;
+
+describe("parseMetrics", () => {
+  test("reads names, labels with escapes, and values", () => {
+    expect(parseMetrics(text)[0]).toEqual({
+      name: "events_total",
+      labels: { reason: 'a "quoted" one', topic: "t" },
+      value: 3,
+    });
+  });
+  test("readSum adds the series of a name, and is 0 for an unknown one", () => {
+    expect(readSum(parseMetrics(text), "events_total")).toBe(7);
+    expect(readSum(parseMetrics(text), "nothing_total")).toBe(0);
+  });
+});
+
+describe("quantile", () => {
+  const histogram = readHistogram(parseMetrics(text), "latency_seconds");
+  test("interpolates inside the bucket as PromQL does", () => {
+    expect(quantile(histogram, 0.25)).toBeCloseTo(0.05);
+    expect(quantile(histogram, 0.5)).toBeCloseTo(0.1);
+    expect(quantile(histogram, 0.745)).toBeCloseTo(0.55);
+  });
+  test("gives the highest bound for what lies beyond it", () => {
+    expect(quantile(histogram, 0.999)).toBe(1);
+  });
+  test("is not a number when nothing was observed", () => {
+    expect(quantile(histogram.minus(histogram), 0.5)).toBeNaN();
+  });
+  test("minus leaves what was observed in between", () => {
+    const later = readHistogram(
+      parseMetrics(text.replace('"0.1"} 50', '"0.1"} 60').replace("count 100", "count 110")),
+      "latency_seconds",
+    );
+    const between = later.minus(histogram);
+    expect(between.count).toBe(10);
+    expect(between.buckets.get(0.1)).toBe(10);
+  });
+});
