@@ -1,0 +1,148 @@
+/**
+ * Goal: every line of a file is accounted for. Method: files of known content through `scripts/ingest.ts`, then sets of
+ * identities in InfluxDB and records in the dead-letter topic, compared with what was in the file.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { CheckContext } from "../../scripts/checks/context.ts";
+import { deployedServicesImage } from "../../scripts/toolkit/live-image.ts";
+import type { IngestResult } from "../../scripts/toolkit/one-off-pods.ts";
+import type { StoredRun } from "../../scripts/toolkit/telemetry-store.ts";
+import { waitFor } from "../../scripts/toolkit/wait.ts";
+import { cluster, describeOnCluster, newRun, script, testEvent } from "./harness.ts";
+
+const CONVEYORS = 10;
+/** Time for the processor to store what Kafka has: the backlog of 100,000 takes it a few seconds. */
+const STORE_LIMIT_MS = 120_000;
+
+let folder = "";
+let context: CheckContext;
+
+async function storedOf(run: string, startMs: number, endMs: number, expected: number): Promise<StoredRun> {
+  const store = await context.store();
+  return await waitFor(
+    async () => {
+      const found = await store.run(run, startMs, endMs);
+      return found.points >= expected
+        ? { done: true, value: found }
+        : { done: false, state: `${found.points} of ${expected} points` };
+    },
+    { what: `run ${run} in InfluxDB`, limitMs: STORE_LIMIT_MS, intervalMs: 2000 },
+  );
+}
+
+async function ingestFile(path: string): Promise<IngestResult> {
+  const { exitCode, stdout, stderr } = await script(["scripts/ingest.ts", path, "--local", "--json"]);
+  expect(`${exitCode} ${exitCode === 0 ? "" : stderr}`).toBe("0 ");
+  return JSON.parse(stdout) as IngestResult;
+}
+
+describeOnCluster("ingest", () => {
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "conveyor-ingest-"));
+    const target = await cluster();
+    context = new CheckContext(target, await deployedServicesImage(target), new AbortController().signal);
+  });
+  afterAll(async () => {
+    await context?.close();
+    if (folder) await rm(folder, { recursive: true, force: true });
+  });
+
+  test("100,000 events of a file are all in InfluxDB, each once, by identity", async () => {
+    const count = 100_000;
+    const run = newRun("file");
+    const endMs = Date.now();
+    const startMs = endMs - count / CONVEYORS;
+    const lines: string[] = [];
+    for (let index = 0; index < count; index++) {
+      const seq = Math.floor(index / CONVEYORS);
+      lines.push(JSON.stringify(testEvent(run, `test-${index % CONVEYORS}`, seq, startMs + seq)));
+    }
+    const path = join(folder, "events.ndjson");
+    await Bun.write(path, `${lines.join("\n")}\n`);
+    const account = await ingestFile(path);
+    expect(account).toMatchObject({ read: count, acknowledged: count, refused: 0, failed: 0 });
+    const stored = await storedOf(run, startMs, endMs + 1, count);
+    expect(stored).toMatchObject({ points: count, duplicates: 0 });
+    expect(stored.sequences.size).toBe(CONVEYORS);
+    for (const [conveyor, sequences] of stored.sequences) {
+      expect([conveyor, sequences.size, Math.min(...sequences), Math.max(...sequences)]).toEqual([
+        conveyor,
+        count / CONVEYORS,
+        0,
+        count / CONVEYORS - 1,
+      ]);
+    }
+  }, 300_000);
+
+  /** Twelve kinds of malformed lines, each with the reason that it must be dead-lettered with. */
+  const KINDS: [reason: string, line: (run: string, seq: number) => string][] = (() => {
+    const event = (run: string, seq: number) => testEvent(run, "test-0", seq, Date.now());
+    const without = (object: object, field: string) =>
+      Object.fromEntries(Object.entries(object).filter(([name]) => name !== field));
+    return [
+      ["malformed_json", (run, seq) => JSON.stringify(event(run, seq)).slice(0, -1)],
+      ["not_an_object", (run, seq) => JSON.stringify([run, seq])],
+      ["wrong_version", (run, seq) => JSON.stringify({ ...event(run, seq), v: 2 })],
+      ["missing_field", (run, seq) => JSON.stringify(without(event(run, seq), "load_kg"))],
+      ["unknown_field", (run, seq) => JSON.stringify({ ...event(run, seq), colour: "red" })],
+      ["wrong_type", (run, seq) => JSON.stringify({ ...event(run, seq), speed_mps: "fast" })],
+      ["out_of_range", (run, seq) => JSON.stringify({ ...event(run, seq), motor_temp_c: 100_000 })],
+      ["bad_conveyor", (run, seq) => JSON.stringify({ ...event(run, seq), conveyor: "belt one, two" })],
+      ["bad_seq", (run) => JSON.stringify({ ...event(run, 0), seq: -1 })],
+      ["bad_timestamp", (run, seq) => JSON.stringify({ ...event(run, seq), ts: 12 })],
+      ["bad_state", (run, seq) => JSON.stringify({ ...event(run, seq), state: "dancing" })],
+      ["too_large", (run, seq) => JSON.stringify({ ...event(run, seq), note: "x".repeat(20_000) })],
+    ];
+  })();
+
+  test("1,000 malformed lines of 12 kinds among 4,000 good ones: good all stored, bad all dead-lettered with the reason", async () => {
+    const run = newRun("mixed");
+    const startMs = Date.now() - 1000;
+    const expected: Record<string, number> = {};
+    const lines: string[] = [];
+    let good = 0;
+    for (let index = 0, bad = 0; index < 5000; index++) {
+      if (index % 5 === 2) {
+        const [reason, line] = KINDS[bad++ % KINDS.length]!;
+        expected[reason] = (expected[reason] ?? 0) + 1;
+        lines.push(line(run, 1_000_000 + index));
+      } else {
+        lines.push(JSON.stringify(testEvent(run, "test-1", good++, Date.now())));
+      }
+    }
+    const path = join(folder, "mixed.ndjson");
+    await Bun.write(path, `${lines.join("\n")}\n`);
+    const account = await ingestFile(path);
+    expect(account).toMatchObject({ read: 5000, acknowledged: good, refused: 1000, failed: 0 });
+    expect(account.refused_by_reason).toEqual(expected);
+    expect(Object.keys(expected)).toHaveLength(12);
+
+    const stored = await storedOf(run, startMs, Date.now() + 1000, good);
+    expect(stored).toMatchObject({ points: good, duplicates: 0 });
+    expect([...stored.sequences.keys()]).toEqual(["test-1"]);
+
+    // The dead-letter topic itself, read by a fresh reader: the reason of each record that this file's run made.
+    const letters = (
+      await context.probeFrom("admin", [
+        {
+          id: "dlq",
+          kind: "dlq_read",
+          brokers: ["kafka.conveyor.svc.cluster.local:9092"],
+          tls: { ca: "/certs/ca.crt", cert: "/certs/tls.crt", key: "/certs/tls.key" },
+          fromTimestampMs: startMs,
+          max: 20_000,
+        },
+      ])
+    ).get("dlq")!;
+    expect(`${letters.ok} ${letters.ok ? "" : letters.detail}`).toBe("true ");
+    const found: Record<string, number> = {};
+    for (const { headers } of letters.data as { headers: Record<string, string> }[]) {
+      if (headers.run !== account.run) continue;
+      found[headers.reason!] = (found[headers.reason!] ?? 0) + 1;
+    }
+    expect(found).toEqual(expected);
+  }, 300_000);
+});

@@ -1,0 +1,118 @@
+/**
+ * Goal: deleting any pod on the path loses no acknowledged event.
+ * Method: 500 events/s flow from a file source while the processor, each broker and InfluxDB are deleted one after the
+ * other, each awaited Ready again; then the producer's account (what Kafka acknowledged) is compared with what stands in
+ * InfluxDB, as sets of identities.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { CheckContext } from "../../scripts/checks/context.ts";
+import { type Cluster, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
+import { deployedServicesImage } from "../../scripts/toolkit/live-image.ts";
+import { ingest } from "../../scripts/toolkit/one-off-pods.ts";
+import { pause, waitFor } from "../../scripts/toolkit/wait.ts";
+import { cluster, describeOnCluster, newRun, testEvent } from "./harness.ts";
+
+const EVENTS_PER_SECOND = 500;
+const CONVEYORS = 5;
+const SLICE_MS = 50;
+/** Traffic before the first and after the last fault, so that both sides are seen. */
+const CALM_MS = 5000;
+/** The whole of it: five faults of some twenty seconds each fit several times. */
+const TRAFFIC_LIMIT_MS = 420_000;
+const READY_LIMIT_MS = 120_000;
+
+let target: Cluster;
+let context: CheckContext;
+
+const isReady = (pod: Pod | undefined) =>
+  pod?.status.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false;
+
+/** Deletes one pod of a workload and waits until as many as before are Ready, with a new one among them. */
+async function deleteAndAwait(workload: string, podName: string): Promise<void> {
+  const before = await target.pods(workload);
+  const victim = before.find((pod) => pod.metadata.name === podName);
+  expect(victim).toBeDefined();
+  await target.kubectl(["delete", "pod", podName, "-n", NAMESPACE, "--wait=true"], { timeoutMs: READY_LIMIT_MS });
+  await waitFor(
+    async () => {
+      const now = await target.pods(workload);
+      const renewed = now.some((pod) => !before.some((old) => old.metadata.uid === pod.metadata.uid));
+      return renewed && now.length >= before.length && now.every(isReady)
+        ? { done: true, value: true }
+        : { done: false, state: now.map((pod) => `${pod.metadata.name} ${pod.status.phase}`).join(", ") };
+    },
+    { what: `${workload} to be Ready again after ${podName} was deleted`, limitMs: READY_LIMIT_MS },
+  );
+}
+
+describeOnCluster("no acknowledged event is lost", () => {
+  beforeAll(async () => {
+    target = await cluster();
+    context = new CheckContext(target, await deployedServicesImage(target), new AbortController().signal);
+  });
+  afterAll(() => context?.close());
+
+  test(
+    "while the processor, each broker and InfluxDB are deleted under 500 events/s",
+    async () => {
+      const run = newRun("noloss");
+      const startMs = Date.now() - 1000;
+      let faultsDone = false;
+      let sent = 0;
+      const limit = AbortSignal.timeout(TRAFFIC_LIMIT_MS);
+
+      async function* traffic(): AsyncGenerator<Uint8Array> {
+        const encoder = new TextEncoder();
+        const startedAt = performance.now();
+        while (!faultsDone) {
+          limit.throwIfAborted();
+          const due = Math.floor(((performance.now() - startedAt) * EVENTS_PER_SECOND) / 1000);
+          const lines: string[] = [];
+          const ts = Date.now();
+          for (; sent < due; sent++) {
+            lines.push(JSON.stringify(testEvent(run, `test-${sent % CONVEYORS}`, Math.floor(sent / CONVEYORS), ts)));
+          }
+          if (lines.length > 0) yield encoder.encode(`${lines.join("\n")}\n`);
+          await pause(SLICE_MS);
+        }
+      }
+
+      const faults = (async () => {
+        try {
+          await pause(CALM_MS);
+          await deleteAndAwait("processor", (await target.pods("processor"))[0]!.metadata.name);
+          for (const broker of ["kafka-0", "kafka-1", "kafka-2"]) await deleteAndAwait("kafka", broker);
+          await deleteAndAwait("influxdb", "influxdb-0");
+          await pause(CALM_MS);
+        } finally {
+          faultsDone = true;
+        }
+      })();
+      const [account] = await Promise.all([
+        ingest(target, traffic(), { image: context.image, signal: limit, runId: run }),
+        faults,
+      ]);
+      expect(account).toMatchObject({ read: sent, acknowledged: sent, refused: 0, failed: 0 });
+      expect(sent).toBeGreaterThan((EVENTS_PER_SECOND * CALM_MS * 2) / 1000);
+
+      const store = await context.store();
+      const stored = await waitFor(
+        async () => {
+          const found = await store.run(run, startMs, Date.now() + 1000);
+          return found.points >= sent
+            ? { done: true, value: found }
+            : { done: false, state: `${found.points} of ${sent} acknowledged events stored` };
+        },
+        { what: "every acknowledged event in InfluxDB", limitMs: 60_000, intervalMs: 1000 },
+      );
+      const missing: string[] = [];
+      for (let index = 0; index < sent; index++) {
+        const [conveyor, seq] = [`test-${index % CONVEYORS}`, Math.floor(index / CONVEYORS)];
+        if (!stored.sequences.get(conveyor)?.has(seq)) missing.push(`${conveyor}/${seq}`);
+      }
+      expect(missing).toEqual([]);
+      expect(stored).toMatchObject({ points: sent, duplicates: 0 });
+    },
+    TRAFFIC_LIMIT_MS + 120_000,
+  );
+});
