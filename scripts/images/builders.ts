@@ -1,0 +1,188 @@
+/**
+ * docker, podman and buildah behind one interface: build a Dockerfile without pulling, load and save archives, push.
+ * A tool counts only when it works: a docker client without an engine does not. Podman and buildah work in a store of
+ * their own in the cache folder, so that a person's own images stay as they are; docker has only its engine's.
+ */
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { capture, must, type RunOptions, runLogged } from "../local-cluster/exec.ts";
+import { cacheFolder } from "../local-cluster/paths.ts";
+import { findTool, type Tool, toolPath } from "../local-cluster/tools.ts";
+import { EXIT, OperatorError } from "../toolkit/errors.ts";
+
+export const BUILDERS = ["docker", "podman", "buildah"] as const;
+export type BuilderName = (typeof BUILDERS)[number];
+
+/** The one to install where none works: the smallest, and it needs no engine and no registry. */
+export const DEFAULT_BUILDER_TOOL: Tool = {
+  command: "buildah",
+  why: "builds the services' image from services/Dockerfile",
+  aptPackage: "buildah",
+};
+
+/** An engine that does not answer within this time would not build either. */
+const PROBE_LIMIT_MS = 10_000;
+
+export interface BuildRequest {
+  ref: string;
+  context: string;
+  dockerfile: string;
+  labels: Readonly<Record<string, string>>;
+  /** Lets the tool pull the Dockerfile's base image; else it must be in the store. */
+  pull: boolean;
+}
+
+type Run = RunOptions & { log: string };
+
+export interface Builder {
+  name: BuilderName;
+  /** Image ID in the tool's store. */
+  imageId(ref: string): Promise<string | undefined>;
+  build(request: BuildRequest, run: Run): Promise<void>;
+  /** Puts an archive's image into the store under its reference. */
+  load(archive: string, ref: string, run: Run): Promise<void>;
+  /** Writes a docker-archive. */
+  save(ref: string, archive: string, run: Run): Promise<void>;
+  /** @returns the manifest's digest, where the tool tells it */
+  push(ref: string, target: string, run: Run): Promise<string | undefined>;
+}
+
+/** The host part of "HOST[:PORT]/PATH". */
+export const registryHost = (target: string): string => target.slice(0, target.indexOf("/"));
+
+/** True for a registry of this machine, which is the only one spoken to without TLS. */
+export const isLoopback = (host: string): boolean => /^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$/.test(host);
+
+const idOf = (text: string): string | undefined => {
+  const id = text.trim();
+  return id === "" ? undefined : id.startsWith("sha256:") ? id : `sha256:${id}`;
+};
+
+function dockerBuilder(): Builder {
+  return {
+    name: "docker",
+    async imageId(ref) {
+      const { stdout, exitCode } = await capture(["docker", "image", "inspect", "--format", "{{.Id}}", ref]);
+      return exitCode === 0 ? idOf(stdout) : undefined;
+    },
+    async build({ ref, context, dockerfile, labels, pull }, run) {
+      const flags = Object.entries(labels).map(([name, value]) => `--label=${name}=${value}`);
+      // Without --pull docker still fetches a base image that it lacks; the caller has put it there, or allows it.
+      const file = ["--file", dockerfile, ...(pull ? ["--pull"] : [])];
+      await runLogged(["docker", "build", "--tag", ref, ...file, ...flags, context], run);
+    },
+    async load(archive, _ref, run) {
+      await runLogged(["docker", "load", "--input", archive], run);
+    },
+    async save(ref, archive, run) {
+      await runLogged(["docker", "save", "--output", archive, ref], run);
+    },
+    async push(ref, target, run) {
+      await runLogged(["docker", "tag", ref, target], run);
+      await runLogged(["docker", "push", target], run);
+      const { stdout } = await capture(["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", target]);
+      const digests = JSON.parse(stdout || "[]") as string[];
+      const repository = target.slice(0, target.lastIndexOf(":"));
+      return digests.find((digest) => digest.startsWith(`${repository}@`))?.split("@")[1];
+    },
+  };
+}
+
+/** Where the run-time state of the private store is: it must not outlive a reboot. */
+const runFolder = () =>
+  join(process.env.XDG_RUNTIME_DIR || (process.getuid?.() === 0 ? "/run" : tmpdir()), "conveyor-containers");
+
+function storeBuilder(name: "podman" | "buildah"): Builder {
+  const store = ["--root", join(cacheFolder(), "containers"), "--runroot", runFolder()];
+  const tool = (...args: string[]) => [name, ...store, ...args];
+  return {
+    name,
+    async imageId(ref) {
+      // Both print {{.Id}} for `images`; `inspect` differs between them.
+      const { stdout, exitCode } = await capture(tool("images", "--no-trunc", "--format", "{{.ID}}", ref));
+      return exitCode === 0 ? idOf(stdout.split("\n")[0] ?? "") : undefined;
+    },
+    async build({ ref, context, dockerfile, labels, pull }, run) {
+      const flags = Object.entries(labels).flatMap(([label, value]) => ["--label", `${label}=${value}`]);
+      // chroot: no runtime, cgroup or namespace is needed, so it works in a restricted shell too. Timestamp: the same
+      // inputs give the same image.
+      const how = ["--isolation", "chroot", "--timestamp", "0", ...(pull ? ["--pull"] : ["--pull-never"])];
+      const never =
+        name === "podman" && !pull ? how.map((flag) => (flag === "--pull-never" ? "--pull=never" : flag)) : how;
+      await runLogged(tool("build", ...never, ...flags, "--tag", ref, "--file", dockerfile, context), run);
+    },
+    async load(archive, ref, run) {
+      if (name === "podman") {
+        await runLogged(tool("load", "--input", archive), run);
+        return;
+      }
+      await runLogged(tool("pull", `docker-archive:${archive}`), run);
+      if (!(await this.imageId(ref))) throw new OperatorError(`${archive} brought no image named ${ref}`);
+    },
+    async save(ref, archive, run) {
+      await runLogged(tool("push", ref, `docker-archive:${archive}:${ref}`), run);
+    },
+    async push(ref, target, run) {
+      const digestFile = `${run.log}.digest`;
+      const plain = isLoopback(registryHost(target)) ? ["--tls-verify=false"] : [];
+      await runLogged(tool("push", ...plain, "--digestfile", digestFile, ref, `docker://${target}`), run);
+      return (await Bun.file(digestFile).text()).trim() || undefined;
+    },
+  };
+}
+
+const builder = (name: BuilderName): Builder => (name === "docker" ? dockerBuilder() : storeBuilder(name));
+
+const PROBES: Record<BuilderName, readonly string[]> = {
+  docker: ["docker", "info", "--format", "{{.ServerVersion}}"],
+  podman: ["podman", "info", "--format", "{{.Host.OS}}"],
+  buildah: ["buildah", "info"],
+};
+
+/** Why a tool does not count; undefined when it works. */
+export async function whyNot(name: BuilderName): Promise<string | undefined> {
+  if (!findTool(name)) return "is not installed";
+  try {
+    const { stdout, stderr, exitCode } = await capture(PROBES[name], {
+      timeoutMs: PROBE_LIMIT_MS,
+      env: { PATH: toolPath() },
+    });
+    // docker info without an engine may end with 0 and an empty version.
+    if (exitCode === 0 && stdout.trim() !== "") return undefined;
+    const reason = stderr.trim().split("\n").at(-1);
+    return `is installed but does not work: ${reason || `exit ${exitCode}`}`;
+  } catch (error) {
+    return `is installed but does not work: ${error instanceof Error ? error.message : String(error)}`;
+  }
+}
+
+/**
+ * The tool to build with: the one asked for, else the first that works.
+ * @throws OperatorError (exit 3) that says of each tool why it does not count
+ */
+export async function chooseBuilder(wanted?: BuilderName): Promise<Builder> {
+  const reasons: string[] = [];
+  for (const name of wanted ? [wanted] : BUILDERS) {
+    const reason = await whyNot(name);
+    if (!reason) return builder(name);
+    reasons.push(`${name} ${reason}`);
+  }
+  throw new OperatorError(
+    `no tool to build the services' image with:\n${reasons.map((reason) => `  - ${reason}`).join("\n")}`,
+    { exitCode: EXIT.precondition, hint: `sudo apt-get install -y ${DEFAULT_BUILDER_TOOL.aptPackage}` },
+  );
+}
+
+/** True when some tool works; for the list of what is missing on a machine. */
+export async function anyBuilderWorks(): Promise<boolean> {
+  for (const name of BUILDERS) if (!(await whyNot(name))) return true;
+  return false;
+}
+
+/** Digest of the configuration of the only image in a docker-archive that a tool saved. */
+export async function savedImageId(archive: string): Promise<string> {
+  const manifest = JSON.parse(await must(["tar", "--extract", "--to-stdout", "--file", archive, "manifest.json"])) as {
+    Config: string;
+  }[];
+  return `sha256:${manifest[0]!.Config.replace(/^blobs\/sha256\//, "").replace(/\.json$/, "")}`;
+}

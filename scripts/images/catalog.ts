@@ -1,0 +1,102 @@
+/**
+ * Images that are assembled from packages where no registry can be reached: reference → layers and configuration.
+ * The references are those of the manifests, so that the manifests are the same on every cluster.
+ */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type ImageConfig, writeImageArchive } from "../local-cluster/archive.ts";
+import { ensurePart, isBuilt, type Part, partDir } from "../local-cluster/cache.ts";
+import { PARTS } from "../local-cluster/parts.ts";
+import type { Tool } from "../local-cluster/tools.ts";
+import type { Report } from "../toolkit/report.ts";
+import { bunPart } from "./bun.ts";
+import { KAFKA_LAYERS } from "./kafka.ts";
+import { BASE, type LayerSource, program } from "./layers.ts";
+
+/** An image's archive in the cache. */
+export interface Archive {
+  path: string;
+  /** Digest of the image's configuration, "sha256:…". */
+  id: string;
+}
+
+export interface ImageRecipe {
+  ref: string;
+  /** Programs that assembling takes. */
+  tools: readonly Tool[];
+  /** Changes with anything that may change the image; known before anything is built. */
+  key(): string;
+  /** The archive, if it is in the cache. */
+  built(): Promise<Archive | undefined>;
+  /** Makes what is missing: the layers, then the archive. @throws OperatorError with the reason. */
+  assemble(report: Report, signal?: AbortSignal): Promise<Archive>;
+}
+
+const PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const ARCHIVE = "image.tar";
+const IDENTITY = "image.json";
+
+/** The archive in a folder that an image's part made. */
+export async function readArchive(folder: string): Promise<Archive> {
+  const { id } = JSON.parse(await readFile(join(folder, IDENTITY), "utf8")) as { id: string };
+  return { path: join(folder, ARCHIVE), id };
+}
+
+/** Writes an image's part: the archive and its identity. */
+export async function writeIdentity(folder: string, ref: string, id: string): Promise<void> {
+  await Bun.write(join(folder, IDENTITY), `${JSON.stringify({ ref, id })}\n`);
+}
+
+/** A recipe from layers, bottom first, and a configuration. */
+export function assembled(ref: string, sources: readonly LayerSource[], config: ImageConfig): ImageRecipe {
+  const name = `image-${ref.replace(/^.*\//, "").replace(/:.*$/, "")}`;
+  const version = ref.slice(ref.lastIndexOf(":") + 1);
+  // The key of a layer may change while layers are made (one that could not be), so the part is made when asked for.
+  const part = (): Part => ({
+    name,
+    version,
+    recipe: JSON.stringify([ref, config, sources.map((source) => source.key())]),
+    requires: [],
+    async build(out, { signal }) {
+      const layers = sources.flatMap((source) => source.layers());
+      const { id } = await writeImageArchive(join(out, ARCHIVE), { ref, layers, config }, { signal });
+      await writeIdentity(out, ref, id);
+    },
+  });
+  return {
+    ref,
+    tools: sources.flatMap((source) => source.tools),
+    key: () => partDir(part()),
+    built: async () => ((await isBuilt(part())) ? await readArchive(partDir(part())) : undefined),
+    async assemble(report, signal) {
+      if (!(await isBuilt(part()))) for (const source of sources) await source.ensure(report, signal);
+      return await readArchive(await ensurePart(part(), report, signal));
+    },
+  };
+}
+
+/** What services/Dockerfile builds on. */
+export const BUN_IMAGE = "docker.io/oven/bun:1.4.5-slim";
+
+/** One row per image; a later one needs only its row. */
+export const CATALOG: readonly ImageRecipe[] = [
+  assembled("docker.io/apache/kafka:4.3.1", KAFKA_LAYERS, {
+    Env: [PATH, "KAFKA_HOME=/opt/kafka", "LANG=C.UTF-8"],
+    Cmd: ["bash"],
+    User: "10001:10001",
+    WorkingDir: "/opt/kafka",
+  }),
+  assembled("docker.io/library/influxdb:2.9.1", [BASE, program(PARTS.influxd!, "influxd", "usr/local/bin/influxd")], {
+    Env: [PATH],
+    Cmd: ["influxd"],
+    User: "10001:10001",
+  }),
+  assembled(BUN_IMAGE, [BASE, program(bunPart, "bun", "usr/local/bin/bun")], {
+    Env: [PATH],
+    Cmd: ["bun"],
+    WorkingDir: "/home/bun/app",
+  }),
+];
+
+/** The recipe of a reference, if it is assembled from packages. */
+export const recipeFor = (ref: string): ImageRecipe | undefined => CATALOG.find((recipe) => recipe.ref === ref);

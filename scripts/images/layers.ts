@@ -1,0 +1,133 @@
+/**
+ * What images are made of: parts in the cache that give one layer each, shared by every image that uses them.
+ *
+ * base   a shell, coreutils and the C library of Debian: enough to look into a running pod
+ * java   a Java runtime on top of it
+ */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Layer } from "../local-cluster/archive.ts";
+import { type BuildContext, ensurePart, type Part, partDir, partKey } from "../local-cluster/cache.ts";
+import { DEBIAN_TOOLS, unpackDebian } from "../local-cluster/debian.ts";
+import { must } from "../local-cluster/exec.ts";
+import type { Tool } from "../local-cluster/tools.ts";
+import type { Report } from "../toolkit/report.ts";
+import { checkLibraries, packTree, platform, prune } from "./tree.ts";
+
+/** A layer, or several, that an image lists; made on demand. */
+export interface LayerSource {
+  /** Programs of this machine that making it takes. */
+  tools: readonly Tool[];
+  /** Changes whenever the layer's content may change: part of the key of every image that has the layer. */
+  key(): string;
+  /** Makes it, if it is not there. */
+  ensure(report: Report, signal?: AbortSignal): Promise<void>;
+  layers(): Layer[];
+}
+
+/** Layers out of one part's folder. */
+export function fromPart(part: Part, layers: (folder: string) => Layer[]): LayerSource {
+  return {
+    tools: part.requires,
+    key: () => partKey(part),
+    ensure: async (report, signal) => {
+      await ensurePart(part, report, signal);
+    },
+    layers: () => layers(partDir(part)),
+  };
+}
+
+/** One program of a part, at a path of the image. */
+export const program = (part: Part, file: string, path: string): LayerSource => ({
+  ...fromPart(part, (folder) => [{ kind: "files", files: [{ path, from: join(folder, file), mode: 0o755 }] }]),
+  key: () => `${partKey(part)} ${file} ${path}`,
+});
+
+/** Small files written by the recipe itself. */
+export const text = (files: Readonly<Record<string, string>>): LayerSource => ({
+  tools: [],
+  key: () => JSON.stringify(files),
+  ensure: async () => {},
+  layers: () => [
+    { kind: "files", files: Object.entries(files).map(([path, content]) => ({ path, content, mode: 0o644 })) },
+  ],
+});
+
+const SUITE = "trixie";
+
+/** Everything that the programs of these lists link against is in them; checkLibraries proves it at each build. */
+const BASE_PACKAGES = [
+  ...["base-files", "libc6", "libgcc-s1", "libstdc++6", "zlib1g"],
+  ...["dash", "bash", "libtinfo6", "sed", "grep", "libpcre2-8-0"],
+  ...[
+    "coreutils",
+    "libacl1",
+    "libattr1",
+    "libcap2",
+    "libgmp10",
+    "libselinux1",
+    "libssl3t64",
+    "libzstd1",
+    "libsystemd0",
+  ],
+];
+const JAVA_PACKAGES = ["openjdk-21-jre-headless", "libjpeg62-turbo", "liblcms2-2"];
+
+/** Files that package scripts would have made. The uid of this project's pods has a name, for programs that ask. */
+const BASE_FILES = {
+  "etc/passwd": [
+    "root:x:0:0:root:/root:/bin/bash",
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin",
+    "conveyor:x:10001:10001:conveyor:/tmp:/usr/sbin/nologin",
+    "",
+  ].join("\n"),
+  "etc/group": "root:x:0:\nnogroup:x:65534:\nconveyor:x:10001:\n",
+  "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+} as const;
+
+const javaHome = () => {
+  const arch = { x64: "amd64", arm64: "arm64" }[process.arch as string] ?? process.arch;
+  return `usr/lib/jvm/java-21-openjdk-${arch}`;
+};
+
+async function buildDebianLayers(out: string, context: BuildContext): Promise<void> {
+  const whole = join(context.work, "whole");
+  const trees = { base: join(context.work, "base"), java: join(context.work, "java") };
+  await must(["rm", "-rf", whole, trees.base, trees.java]);
+
+  for (const tree of Object.values(trees)) await mkdir(tree, { recursive: true });
+  await unpackDebian(SUITE, BASE_PACKAGES, trees.base, context);
+  await prune(trees.base);
+  for (const [path, content] of Object.entries(BASE_FILES)) await writeFile(join(trees.base, path), content);
+  await must(["ln", "-sfn", "dash", join(trees.base, "usr/bin/sh")]);
+
+  await unpackDebian(SUITE, JAVA_PACKAGES, trees.java, context);
+  await prune(trees.java);
+  await mkdir(join(trees.java, "usr/bin"), { recursive: true });
+  await must(["ln", "-sfn", `../../${javaHome()}/bin/java`, join(trees.java, "usr/bin/java")]);
+  // The class archive for heaps beyond 32 GB, which no pod here has.
+  await must(["rm", "-f", join(trees.java, javaHome(), "lib/server/classes_nocoops.jsa")]);
+
+  context.update("check libraries");
+  await must(["cp", "-a", "--reflink=auto", trees.base, whole]);
+  await must(["cp", "-a", "--reflink=auto", `${trees.java}/.`, whole]);
+  await checkLibraries(whole, ["usr/bin", `usr/lib/${platform().triplet}`, javaHome()], context.signal);
+
+  context.update("pack");
+  for (const [name, tree] of Object.entries(trees)) {
+    await packTree(tree, join(out, `${name}.tar`), context.signal);
+  }
+}
+
+const debianLayers: Part = {
+  name: "image-layers",
+  version: SUITE,
+  recipe: JSON.stringify([BASE_PACKAGES, JAVA_PACKAGES, BASE_FILES, buildDebianLayers.toString()]),
+  requires: [...DEBIAN_TOOLS],
+  build: buildDebianLayers,
+};
+
+/** A shell, coreutils and the C library. */
+export const BASE = fromPart(debianLayers, (folder) => [{ kind: "tar", tar: join(folder, "base.tar") }]);
+/** A Java runtime; stands on BASE. */
+export const JAVA = fromPart(debianLayers, (folder) => [{ kind: "tar", tar: join(folder, "java.tar") }]);

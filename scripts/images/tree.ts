@@ -1,0 +1,98 @@
+/**
+ * Trees of unpacked Debian packages as layers. No package script runs, so what a script would make (password file,
+ * links) is written by the recipe, and the loader of the new tree itself judges whether every library is there.
+ */
+import { createReadStream } from "node:fs";
+import { readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { capture, must } from "../local-cluster/exec.ts";
+import { EXIT, OperatorError } from "../toolkit/errors.ts";
+
+/** Documentation and translations that no container reads; licences (usr/share/doc/…/copyright) stay. */
+const LEFT_OUT = [
+  ...[
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+    "usr/share/lintian",
+    "usr/share/bug",
+    "usr/share/doc-base",
+  ],
+];
+
+/** Names of the architectures as the two worlds call them. */
+const PLATFORMS: Partial<Record<NodeJS.Architecture, { triplet: string; loader: string }>> = {
+  x64: { triplet: "x86_64-linux-gnu", loader: "lib64/ld-linux-x86-64.so.2" },
+  arm64: { triplet: "aarch64-linux-gnu", loader: "lib/ld-linux-aarch64.so.1" },
+};
+
+/** Folder of the shared libraries and path of the loader, both without leading slash. */
+export function platform(arch: NodeJS.Architecture = process.arch): { triplet: string; loader: string } {
+  const found = PLATFORMS[arch];
+  if (!found) {
+    throw new OperatorError(
+      `images can be assembled on ${Object.keys(PLATFORMS).join(" and ")} machines; this is ${arch}`,
+      {
+        exitCode: EXIT.precondition,
+      },
+    );
+  }
+  return found;
+}
+
+/** Takes out of a tree what no container reads. */
+export async function prune(tree: string): Promise<void> {
+  // Character sets of iconv(1); Java, Bun and Go bring their own.
+  const folders = [...LEFT_OUT, `usr/lib/${platform().triplet}/gconv`];
+  for (const folder of folders) await rm(join(tree, folder), { recursive: true, force: true });
+}
+
+/** Libraries that `ld.so --list` could not find, from its output. */
+export function missingLibraries(listing: string): string[] {
+  const missing = listing.matchAll(/^\s*(\S+) => not found/gm);
+  const failed = listing.matchAll(/error while loading shared libraries: ([^:]+):/g);
+  return [...new Set([...missing, ...failed].map((match) => match[1]!))];
+}
+
+async function isElf(path: string): Promise<boolean> {
+  for await (const chunk of createReadStream(path, { end: 3 }))
+    return (chunk as Buffer).toString("latin1") === "\x7fELF";
+  return false;
+}
+
+/**
+ * Lets the tree's own loader find the libraries of every program and library below the given folders.
+ * @throws OperatorError that names each file and what it lacks
+ */
+export async function checkLibraries(tree: string, folders: readonly string[], signal?: AbortSignal): Promise<void> {
+  const { triplet, loader } = platform();
+  const problems: string[] = [];
+  for (const folder of folders) {
+    for (const entry of await readdir(join(tree, folder), { recursive: true, withFileTypes: true })) {
+      const path = join(entry.parentPath, entry.name);
+      if (!entry.isFile() || !(await isElf(path))) continue;
+      const libraries = [join(tree, "usr/lib", triplet), entry.parentPath, join(entry.parentPath, "server")];
+      const { stdout, stderr } = await capture(
+        [join(tree, loader), "--library-path", libraries.join(":"), "--list", path],
+        { signal },
+      );
+      const missing = missingLibraries(`${stdout}\n${stderr}`);
+      if (missing.length > 0) problems.push(`${path.slice(tree.length)} needs ${missing.join(", ")}`);
+    }
+  }
+  if (problems.length > 0) {
+    throw new OperatorError(`packages are missing from the image's list:\n  ${problems.join("\n  ")}`);
+  }
+}
+
+/** Packs a tree as a layer: names sorted, times fixed, everything owned by root. */
+export async function packTree(tree: string, tar: string, signal?: AbortSignal): Promise<void> {
+  await rm(tar, { force: true });
+  await must(
+    [
+      ...["tar", "--create", "--file", tar, "--directory", tree, "--sort=name", "--mtime=@0", "--format=gnu"],
+      ...["--owner=+0", "--group=+0", "--numeric-owner", "."],
+    ],
+    { signal },
+  );
+}
