@@ -1,0 +1,112 @@
+/** Building programs from Go modules: lock files beside this file, flags chosen for a short cold build. */
+import { readFileSync } from "node:fs";
+import { cp, mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { BuildContext } from "./cache.ts";
+import { capture, must, runLogged } from "./exec.ts";
+import { type Tool, toolPath } from "./tools.ts";
+
+/** One compiler or linker may use this much before it collects its garbage harder; two run at a time. */
+const GO_MEMORY_LIMIT = "2GiB";
+/** A cold build of the largest part takes six minutes on two cores; this is for a machine five times slower. */
+const GO_LIMIT_MS = 30 * 60_000;
+
+/** Oldest toolchain that the lock files are for; an older `go` fetches it by itself unless it may not (GOTOOLCHAIN=local). */
+const GO_VERSION = "1.26.0";
+/** The first `go` that can fetch another toolchain. */
+const GO_VERSION_THAT_FETCHES = "1.21.0";
+
+export const GO_TOOL: Tool = {
+  command: "go",
+  why: "compiles Kubernetes and InfluxDB from their Go modules",
+  source: `Go ${GO_VERSION} or newer, from the Go project`,
+  minVersion: process.env.GOTOOLCHAIN?.startsWith("local") ? GO_VERSION : GO_VERSION_THAT_FETCHES,
+  versionCommand: ["go", "version"],
+};
+
+export interface GoBuild {
+  /** Folder with go.mod and go.sum. */
+  module: string;
+  packages: readonly string[];
+  /** File, or folder ending in "/" when there are several packages. */
+  out: string;
+  cgo: boolean;
+  tags?: readonly string[];
+  /** Values for string variables of packages, set when linking. */
+  variables?: Record<string, string>;
+  /** More linker flags. */
+  link?: readonly string[];
+  env?: Record<string, string>;
+}
+
+/** The arguments of `go build`: part of the recipe, since another flag makes another program. */
+export function goBuildArguments(build: GoBuild): string[] {
+  const set = Object.entries(build.variables ?? {}).flatMap(([name, value]) => ["-X", `${name}=${value}`]);
+  return [
+    "-trimpath",
+    "-buildvcs=false",
+    "-mod=readonly",
+    // A main package with a profile of its own would have every package compiled again for it.
+    "-pgo=off",
+    // No debug information: neither made nor linked; it is a tenth of the time.
+    "-gcflags=all=-dwarf=false",
+    ...(build.tags ? ["-tags", build.tags.join(",")] : []),
+    "-ldflags",
+    ["-s", "-w", ...set, ...(build.link ?? [])].join(" "),
+    "-o",
+    build.out,
+    ...build.packages,
+  ];
+}
+
+/** What a Go build depends on, for a part's recipe. */
+export function goRecipe(build: Omit<GoBuild, "out" | "env">, sources: readonly string[] = []): string {
+  const files = ["go.mod", "go.sum", ...sources].map((name) => readFileSync(join(build.module, name), "utf8"));
+  return JSON.stringify([goBuildArguments({ ...build, out: "out" }).filter((flag) => flag !== build.module), files]);
+}
+
+const goEnvironment = (cgo: boolean): Record<string, string> => ({
+  PATH: toolPath(),
+  CGO_ENABLED: cgo ? "1" : "0",
+  // The compiler is short-lived and memory is there: collecting garbage half as often saves a few percent.
+  GOGC: "200",
+  GOMEMLIMIT: GO_MEMORY_LIMIT,
+  // A workspace or flags of the person's own must not change what is built.
+  GOWORK: "off",
+  GOFLAGS: "",
+});
+
+/** Runs `go build` with progress by packages compiled. Go's own caches make it carry on after an interrupt. */
+export async function goBuild(build: GoBuild, context: BuildContext): Promise<void> {
+  const env = { ...goEnvironment(build.cgo), ...build.env };
+  const run = { cwd: build.module, env, log: context.log, signal: context.signal, timeoutMs: GO_LIMIT_MS };
+  context.update("fetching modules");
+  const listed = await capture(
+    ["go", "list", "-mod=readonly", "-deps", ...(build.tags ? ["-tags", build.tags.join(",")] : []), ...build.packages],
+    run,
+  );
+  const total = new Set(listed.stdout.trim().split("\n")).size;
+  let compiled = 0;
+  await runLogged(["go", "build", "-v", ...goBuildArguments(build)], {
+    ...run,
+    onLine: (line) => {
+      // With -v the compiler's driver prints one import path per package that it had to compile.
+      if (/^[\w./~-]+$/.test(line)) compiled++;
+      if (!line.startsWith("go: downloading")) context.update(`${compiled} of at most ${total} packages compiled`);
+    },
+  });
+}
+
+/** The folder of a module's source as Go keeps it, downloaded if need be. */
+export async function goModuleFolder(module: string, path: string, context: BuildContext): Promise<string> {
+  const env = goEnvironment(false);
+  await runLogged(["go", "mod", "download", path], { cwd: module, env, log: context.log, signal: context.signal });
+  return (await must(["go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", path], { cwd: module, env })).trim();
+}
+
+/** A copy of a folder of Go's read-only module cache that can be written to. */
+export async function writableCopy(from: string, to: string): Promise<void> {
+  await mkdir(to, { recursive: true });
+  await cp(from, to, { recursive: true, force: true });
+  await must(["chmod", "-R", "u+w", to]);
+}

@@ -1,0 +1,211 @@
+/**
+ * The table of everything that is built or fetched once per machine: what, which version, how.
+ *
+ * Kubernetes and what runs beside it share one Go module, so that their common packages are compiled once, and are built
+ * by one `go build`, so that one program links while the next compiles.
+ */
+import { readFileSync } from "node:fs";
+import { chmod, copyFile, mkdir, rm, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { OperatorError } from "../toolkit/errors.ts";
+import type { BuildContext, Part } from "./cache.ts";
+import { DEBIAN_TOOLS, unpackDebian } from "./debian.ts";
+import { capture, runLogged } from "./exec.ts";
+import { GO_TOOL, type GoBuild, goBuild, goModuleFolder, goRecipe, writableCopy } from "./go.ts";
+import { toolPath } from "./tools.ts";
+
+export const VERSIONS = {
+  kubernetes: "1.36.3",
+  coredns: "1.13.1",
+  metricsServer: "0.8.0",
+  kubeRouter: "2.1.0",
+  influxdb: "2.9.1",
+} as const;
+
+/** Names under which the one Kubernetes binary is started. */
+export const KUBE_PROGRAMS = [
+  "kube-apiserver",
+  "kube-controller-manager",
+  "kube-scheduler",
+  "kube-proxy",
+  "kubelet",
+  "kubectl",
+] as const;
+
+/** A program of a part that cannot run (wrong libc, torn download) is found when it is built, not when it is needed. */
+const SMOKE_LIMIT_MS = 20_000;
+
+async function mustRun(command: readonly string[]): Promise<void> {
+  const { exitCode, stdout, stderr } = await capture(command, { timeoutMs: SMOKE_LIMIT_MS });
+  if (exitCode !== 0) {
+    throw new OperatorError(
+      `${command.join(" ")} does not run on this machine: ${(stderr || stdout).trim().slice(0, 500)}`,
+    );
+  }
+}
+
+const clusterModule = join(import.meta.dir, "go");
+const OWN_PROGRAMS = ["kube", "coredns", "provisioner", "pause", "netprobe", "logkeeper"];
+
+const [major, minor] = VERSIONS.kubernetes.split(".");
+const kubernetesBuild = {
+  module: clusterModule,
+  packages: [
+    ...OWN_PROGRAMS.map((name) => `./${name}`),
+    "sigs.k8s.io/metrics-server/cmd/metrics-server",
+    "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",
+  ],
+  cgo: false,
+  variables: Object.fromEntries(
+    ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].flatMap((path) => [
+      [`${path}.gitVersion`, `v${VERSIONS.kubernetes}`],
+      [`${path}.gitMajor`, major!],
+      [`${path}.gitMinor`, minor!],
+      [`${path}.gitCommit`, "module"],
+      [`${path}.gitTreeState`, "clean"],
+    ]),
+  ),
+} satisfies Omit<GoBuild, "out">;
+
+const kubernetes: Part = {
+  name: "kubernetes",
+  version: VERSIONS.kubernetes,
+  recipe: goRecipe(
+    kubernetesBuild,
+    OWN_PROGRAMS.map((name) => `${name}/main.go`),
+  ),
+  requires: [GO_TOOL],
+  async build(out, context) {
+    await goBuild({ ...kubernetesBuild, out: `${out}/` }, context);
+    for (const name of KUBE_PROGRAMS) await symlink("kube", join(out, name));
+    await mustRun([join(out, "kubelet"), "--version"]);
+  },
+};
+
+const DEBIAN_PACKAGES = ["etcd-server", "containerd", "containernetworking-plugins"];
+/** Of the unpacked packages: kept as out/NAME. */
+const DEBIAN_PROGRAMS = ["etcd", "containerd", "containerd-shim-runc-v2", "ctr"];
+const CNI_PLUGINS = ["ptp", "host-local", "loopback", "portmap"];
+
+const nodeRuntime: Part = {
+  name: "node-runtime",
+  // sid has one version at a time; which one was got stands in versions.json.
+  version: "sid",
+  recipe: JSON.stringify([DEBIAN_PACKAGES, DEBIAN_PROGRAMS, CNI_PLUGINS]),
+  requires: DEBIAN_TOOLS,
+  async build(out, context) {
+    const unpacked = join(context.work, "unpacked");
+    await rm(unpacked, { recursive: true, force: true });
+    await mkdir(unpacked, { recursive: true });
+    const versions = await unpackDebian("sid", DEBIAN_PACKAGES, unpacked, context);
+    await mkdir(join(out, "cni"));
+    for (const name of DEBIAN_PROGRAMS) await copyFile(join(unpacked, "usr/bin", name), join(out, name));
+    for (const name of CNI_PLUGINS) await copyFile(join(unpacked, "usr/lib/cni", name), join(out, "cni", name));
+    await writeFile(join(out, "versions.json"), `${JSON.stringify(versions, null, 2)}\n`);
+    for (const name of ["etcd", "containerd", "ctr"]) await mustRun([join(out, name), "--version"]);
+    context.update(
+      Object.entries(versions)
+        .map(([name, version]) => `${name} ${version.split("-")[0]}`)
+        .join(", "),
+    );
+  },
+};
+
+const influxdModule = join(import.meta.dir, "influxd");
+const influxdBuild = {
+  module: influxdModule,
+  packages: ["github.com/influxdata/influxdb/v2/cmd/influxd"],
+  cgo: true,
+  tags: ["sqlite_foreign_keys", "sqlite_json", "sqlite_omit_load_extension", "netgo", "osusergo", "static_build"],
+  variables: { "main.version": `v${VERSIONS.influxdb}`, "main.commit": "module" },
+  // A static program needs nothing in its image but itself.
+  link: ["-linkmode=external", "-extldflags=-static"],
+} satisfies Omit<GoBuild, "out">;
+
+/**
+ * Settings of the Rust part's build. Its own (fat LTO, smallest size) take three times as long for a library that only
+ * parses queries; with one profile for build script and library, its largest crate is compiled once instead of twice.
+ */
+const CARGO_SETTINGS: Record<string, string> = {
+  CARGO_INCREMENTAL: "0",
+  CARGO_PROFILE_RELEASE_LTO: "off",
+  CARGO_PROFILE_RELEASE_OPT_LEVEL: "1",
+  CARGO_PROFILE_RELEASE_CODEGEN_UNITS: "16",
+  CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_OPT_LEVEL: "1",
+  CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_CODEGEN_UNITS: "16",
+};
+const CARGO_ARGUMENTS = ["rustc", "--locked", "--release", "--package", "flux", "--lib", "--crate-type", "staticlib"];
+/** Twelve times its time on two cores. */
+const CARGO_LIMIT_MS = 15 * 60_000;
+
+/** InfluxDB's query language as a static library; Go finds it by the pkg-config that is written here. */
+async function buildFlux(context: BuildContext): Promise<{ pkgConfig: string }> {
+  const source = await goModuleFolder(influxdModule, "github.com/influxdata/flux", context);
+  const flux = join(context.work, "flux");
+  for (const folder of ["libflux", "stdlib"]) await writableCopy(join(source, folder), join(flux, folder));
+  // flux names an old toolchain in a file above; the one that is installed builds it too.
+  const active = await capture(["rustup", "show", "active-toolchain"], { cwd: "/" }).catch(() => undefined);
+  const toolchain = active?.exitCode === 0 ? active.stdout.split(/\s/)[0] : undefined;
+  let crates = 0;
+  await runLogged(["cargo", ...CARGO_ARGUMENTS], {
+    cwd: join(flux, "libflux"),
+    env: { ...CARGO_SETTINGS, PATH: toolPath(), ...(toolchain ? { RUSTUP_TOOLCHAIN: toolchain } : {}) },
+    log: context.log,
+    signal: context.signal,
+    timeoutMs: CARGO_LIMIT_MS,
+    onLine: (line) => {
+      if (line.trimStart().startsWith("Compiling")) context.update(`flux: ${++crates} crates`);
+    },
+  });
+  const pkgConfig = join(context.work, "pkg-config");
+  await writeFile(
+    pkgConfig,
+    `#!/bin/sh
+case "$*" in
+*--cflags*) echo '-I${join(flux, "libflux/include")}' ;;
+*--libs*) echo '-L${join(flux, "libflux/target/release")} -lflux -ldl -lm' ;;
+esac
+`,
+  );
+  await chmod(pkgConfig, 0o755);
+  return { pkgConfig };
+}
+
+const influxd: Part = {
+  name: "influxd",
+  version: VERSIONS.influxdb,
+  recipe: JSON.stringify([goRecipe(influxdBuild), CARGO_SETTINGS, CARGO_ARGUMENTS]),
+  requires: [
+    GO_TOOL,
+    {
+      command: "cargo",
+      why: "compiles InfluxDB's query language (Rust)",
+      source: "Rust 1.83 or newer, from the Rust project",
+      minVersion: "1.83.0",
+      versionCommand: ["cargo", "--version"],
+    },
+    { command: "gcc", why: "compiles and links InfluxDB's C parts", aptPackage: "gcc" },
+    { command: "ld", why: "links InfluxDB", aptPackage: "binutils" },
+  ],
+  async build(out, context) {
+    const { pkgConfig } = await buildFlux(context);
+    await goBuild(
+      {
+        ...influxdBuild,
+        out: join(out, "influxd"),
+        // SQLite holds only annotations and notebooks here: it need not be fast, and -O2 is a minute.
+        env: { PKG_CONFIG: pkgConfig, CGO_CFLAGS: "-O1 -g0" },
+      },
+      context,
+    );
+    await mustRun([join(out, "influxd"), "version"]);
+  },
+};
+
+/** Parts by name. `up` needs kubernetes and node-runtime; images take the others. */
+export const PARTS = { kubernetes, "node-runtime": nodeRuntime, influxd } satisfies Record<string, Part>;
+
+/** Versions of the Debian packages in a built node-runtime. */
+export function nodeRuntimeVersions(folder: string): Record<string, string> {
+  return JSON.parse(readFileSync(join(folder, "versions.json"), "utf8")) as Record<string, string>;
+}
