@@ -1,0 +1,45 @@
+/** A refused event on its way to the dead-letter topic: the bytes as they came, and why and from where, in headers. */
+import { MAX_EVENT_BYTES, type Refusal } from "./event.ts";
+
+export type LetterOrigin =
+  | { source: "kafka"; topic: string; partition: number; offset: string }
+  | { source: "file" | "stdin"; line: number }
+  | { source: "http"; line: number };
+
+export interface DeadLetter {
+  key: Uint8Array | string | null;
+  value: Uint8Array;
+  headers: Record<string, string>;
+}
+
+/** Details are for people; a header of this length holds every rule and the beginning of every value. */
+const MAX_DETAIL_CHARS = 512;
+
+/**
+ * The dead letter of a refused event. The body is cut at the largest size of a valid event (`original_bytes` keeps the
+ * true one), so that a letter always fits into the topic, whatever came.
+ */
+export function deadLetter(
+  refusal: Refusal,
+  origin: LetterOrigin,
+  original: { key: Uint8Array | string | null; value: Uint8Array | null },
+  service: string,
+): DeadLetter {
+  const value = original.value ?? new Uint8Array();
+  const place: Record<string, string> =
+    origin.source === "kafka"
+      ? { source_topic: origin.topic, source_partition: String(origin.partition), source_offset: origin.offset }
+      : { source_line: String(origin.line) };
+  return {
+    key: original.key,
+    value: value.length > MAX_EVENT_BYTES ? value.subarray(0, MAX_EVENT_BYTES) : value,
+    headers: {
+      reason: refusal.reason,
+      detail: refusal.detail.slice(0, MAX_DETAIL_CHARS),
+      source: origin.source,
+      ...place,
+      service,
+      original_bytes: String(value.length),
+    },
+  };
+}

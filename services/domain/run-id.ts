@@ -1,0 +1,15 @@
+/**
+ * A run is one life of one source. Its name sorts by time, names the pod's ordinal, and is unique: the random part
+ * tells apart two runs that begin in the same millisecond.
+ */
+
+/** "20261125T024759123Z-0-9f3c": time, ordinal, 16 random bits. */
+export function newRunId(nowMs: number, ordinal: number, random16: number): string {
+  const time = new Date(nowMs).toISOString().replace(/[-:.]/g, "");
+  return `${time}-${ordinal}-${(random16 & 0xffff).toString(16).padStart(4, "0")}`;
+}
+
+/** The number at the end of a StatefulSet pod's name ("producer-2" is 2), or 0 when there is none. */
+export function ordinalOf(podName: string): number {
+  return Number(/-(\d{1,9})$/.exec(podName)?.[1] ?? 0);
+}

@@ -1,0 +1,217 @@
+/**
+ * Reads the environment once, at start, into one flat typed value. Every problem is reported together, each with the
+ * variable, the rule and the value received (never the value of a secret).
+ */
+import { readFileSync } from "node:fs";
+
+export class ConfigError extends Error {
+  constructor(readonly problems: readonly string[]) {
+    super(`configuration: ${problems.join("; ")}`);
+    this.name = "ConfigError";
+  }
+}
+
+type Environment = Record<string, string | undefined>;
+
+/** Reads variables and collects what is wrong with them; `done` throws them all. */
+export class ConfigReader {
+  readonly problems: string[] = [];
+
+  constructor(
+    private readonly environment: Environment = process.env,
+    private readonly readFile: (path: string) => string = (path) => readFileSync(path, "utf8"),
+  ) {
+    // Bun and Node would accept any certificate with it, also as a server towards its clients.
+    if (environment.NODE_TLS_REJECT_UNAUTHORIZED === "0") {
+      this.problems.push('NODE_TLS_REJECT_UNAUTHORIZED: must not be "0" (certificates are always verified)');
+    }
+  }
+
+  #raw(name: string): string | undefined {
+    const value = this.environment[name];
+    return value === undefined || value === "" ? undefined : value;
+  }
+
+  has(name: string): boolean {
+    return this.#raw(name) !== undefined;
+  }
+
+  problem(name: string, rule: string, value?: string): void {
+    this.problems.push(`${name}: ${rule}${value === undefined ? "" : `; got ${JSON.stringify(value)}`}`);
+  }
+
+  text(name: string, fallback?: string): string {
+    const value = this.#raw(name) ?? fallback;
+    if (value === undefined) this.problem(name, "is required");
+    return value ?? "";
+  }
+
+  choice<T extends string>(name: string, choices: readonly T[], fallback: T): T {
+    const value = this.#raw(name) ?? fallback;
+    if (!(choices as readonly string[]).includes(value)) this.problem(name, `must be one of ${choices.join(", ")}`, value);
+    return value as T;
+  }
+
+  /** A comma list of different choices. */
+  choices<T extends string>(name: string, choices: readonly T[], fallback: string): T[] {
+    const values = (this.#raw(name) ?? fallback).split(",").map((part) => part.trim());
+    for (const value of values) {
+      if (!(choices as readonly string[]).includes(value)) {
+        this.problem(name, `must be a comma list of ${choices.join(", ")}`, value);
+      }
+    }
+    return [...new Set(values)] as T[];
+  }
+
+  integer(name: string, range: { least: number; most: number; fallback: number }): number {
+    const text = this.#raw(name);
+    if (text === undefined) return range.fallback;
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < range.least || value > range.most) {
+      this.problem(name, `must be a whole number from ${range.least} to ${range.most}`, text);
+    }
+    return value;
+  }
+
+  number(name: string, range: { least: number; most: number; fallback: number }): number {
+    const text = this.#raw(name);
+    if (text === undefined) return range.fallback;
+    const value = Number(text);
+    if (!(value >= range.least && value <= range.most)) {
+      this.problem(name, `must be a number from ${range.least} to ${range.most}`, text);
+    }
+    return value;
+  }
+
+  /** Host and port of each broker. */
+  brokers(name: string): string[] {
+    const list = this.text(name)
+      .split(",")
+      .map((part) => part.trim())
+      .filter(Boolean);
+    for (const broker of list) {
+      if (!/^[A-Za-z0-9.-]+:\d{1,5}$/.test(broker)) this.problem(name, "must be a comma list of host:port", broker);
+    }
+    return list;
+  }
+
+  httpsUrl(name: string): string {
+    const text = this.text(name);
+    if (text !== "" && (!URL.canParse(text) || new URL(text).protocol !== "https:")) {
+      this.problem(name, "must be an https:// address", text);
+    }
+    return text.replace(/\/+$/, "");
+  }
+
+  pattern(name: string, pattern: RegExp, rule: string, fallback: string): string {
+    const value = this.#raw(name) ?? fallback;
+    if (!pattern.test(value)) this.problem(name, rule, value);
+    return value;
+  }
+
+  /** Contents of the file that the variable names, not empty. `fallback` is another path. */
+  file(name: string, fallback?: string): string {
+    const path = this.#raw(name) ?? fallback;
+    if (path === undefined) {
+      this.problem(name, "is required (a path)");
+      return "";
+    }
+    try {
+      const contents = this.readFile(path);
+      if (contents.trim() === "") this.problem(name, "must name a file that is not empty", path);
+      return contents;
+    } catch (error) {
+      this.problem(name, `must name a readable file (${(error as { code?: string }).code ?? error})`, path);
+      return "";
+    }
+  }
+
+  /** A secret kept in a file: one line, trimmed. The value never appears in a message. */
+  secretFile(name: string): string {
+    const value = this.file(name).trim();
+    if (/\s/.test(value)) this.problem(name, "must name a file that holds one word");
+    return value;
+  }
+
+  /** @throws ConfigError with every problem found. */
+  done(): void {
+    if (this.problems.length > 0) throw new ConfigError(this.problems);
+  }
+}
+
+/** PEM texts of one identity and of the CA that it trusts. */
+export interface TlsFiles {
+  ca: string;
+  cert: string;
+  key: string;
+}
+
+export interface CommonConfig {
+  podName: string;
+  logLevel: "debug" | "info" | "warn" | "error";
+}
+
+export function readCommon(reader: ConfigReader): CommonConfig {
+  return {
+    podName: reader.text("POD_NAME", "local"),
+    logLevel: reader.choice("LOG_LEVEL", ["debug", "info", "warn", "error"], "info"),
+  };
+}
+
+export interface KafkaConfig {
+  brokers: string[];
+  tls: TlsFiles;
+}
+
+export function readKafka(reader: ConfigReader): KafkaConfig {
+  return {
+    brokers: reader.brokers("KAFKA_BROKERS"),
+    tls: {
+      ca: reader.file("KAFKA_TLS_CA"),
+      cert: reader.file("KAFKA_TLS_CERT"),
+      key: reader.file("KAFKA_TLS_KEY"),
+    },
+  };
+}
+
+export interface OpsConfig {
+  port: number;
+  tls: { cert: string; key: string };
+}
+
+export const DEFAULT_OPS_PORT = 9464;
+
+/** Port and certificate of /healthz, /readyz and /metrics; the certificate is the service's own unless named. */
+export function readOps(reader: ConfigReader, kafka: KafkaConfig): OpsConfig {
+  return {
+    port: reader.integer("OPS_PORT", { least: 1, most: 65_535, fallback: DEFAULT_OPS_PORT }),
+    tls: {
+      cert: reader.has("OPS_TLS_CERT") ? reader.file("OPS_TLS_CERT") : kafka.tls.cert,
+      key: reader.has("OPS_TLS_KEY") ? reader.file("OPS_TLS_KEY") : kafka.tls.key,
+    },
+  };
+}
+
+export interface InfluxConfig {
+  url: string;
+  ca: string;
+  org: string;
+  bucket: string;
+  token: string;
+}
+
+export function readInflux(reader: ConfigReader, tokenVariable = "INFLUX_TOKEN_FILE"): InfluxConfig {
+  return {
+    url: reader.httpsUrl("INFLUX_URL"),
+    ca: reader.file("INFLUX_CA"),
+    org: reader.text("INFLUX_ORG", "conveyor"),
+    bucket: reader.text("INFLUX_BUCKET", "telemetry"),
+    token: reader.secretFile(tokenVariable),
+  };
+}
+
+const TOPIC_PATTERN = /^[A-Za-z0-9._-]{1,249}$/;
+
+export function readTopic(reader: ConfigReader, name: string, fallback: string): string {
+  return reader.pattern(name, TOPIC_PATTERN, "must be a topic name (A-Z a-z 0-9 . _ -)", fallback);
+}

@@ -1,0 +1,150 @@
+/**
+ * The parts of kafkajs 2.2.4 below its public interface that this project uses: the mends (kafkajs-mends.ts) and the
+ * event producer, which needs the cluster and its brokers. The version is pinned; the library has had no release since
+ * 2023, so these do not move.
+ */
+
+declare module "kafkajs/src/network/requestQueue/index.js" {
+  export default class RequestQueue {
+    pending: unknown[];
+    inflight: Map<number, { sentAt: number; requestTimeout: number; timeoutRequest(): void }>;
+    throttledUntil: number;
+    throttleCheckTimeoutId: ReturnType<typeof setTimeout> | null;
+    requestTimeout: number;
+    requestTimeoutIntervalId: ReturnType<typeof setInterval> | undefined;
+    enforceRequestTimeout: boolean;
+    isConnected: () => boolean;
+    constructor(options: Record<string, unknown>);
+    destroy(): void;
+    checkPendingRequests(): void;
+    scheduleCheckPendingRequests(): void;
+    scheduleRequestTimeoutCheck(): void;
+  }
+}
+
+declare module "kafkajs/src/network/connection.js" {
+  interface ProtocolCall {
+    request: { apiKey: number; apiName: string };
+    response: unknown;
+    requestTimeout?: number | null;
+    logResponseError?: boolean;
+  }
+  export default class Connection {
+    host: string;
+    port: number;
+    socket: { destroy(): void } | undefined;
+    connectionStatus: string;
+    requestQueue: { rejectAll(error: Error): void };
+    isConnected(): boolean;
+    send(call: ProtocolCall): Promise<unknown>;
+  }
+}
+
+declare module "kafkajs/src/network/connectionStatus.js" {
+  const status: { CONNECTION_STATUS: { DISCONNECTED: string } };
+  export default status;
+}
+
+declare module "kafkajs/src/consumer/consumerGroup.js" {
+  export default class ConsumerGroup {
+    heartbeat(options: { interval: number }): Promise<void>;
+    commitOffsets(offsets?: unknown): Promise<void>;
+    coordinator: { disconnect(): Promise<void> } | null;
+  }
+}
+
+declare module "kafkajs/src/errors.js" {
+  interface KafkaError extends Error {
+    retriable?: boolean;
+    type?: string;
+  }
+  const errors: {
+    KafkaJSConnectionClosedError: new (message: string, options: { host: string; port: number }) => KafkaError;
+    KafkaJSProtocolError: new (error: {
+      message: string;
+      type: string;
+      code: number;
+      retriable: boolean;
+    }) => KafkaError;
+  };
+  export default errors;
+}
+
+declare module "kafkajs/src/protocol/error.js" {
+  const errors: {
+    errorCodes: { type: string; code: number; retriable: boolean; message: string }[];
+    createErrorFromCode(code: number): Error & { type: string; code: number; retriable: boolean };
+  };
+  export default errors;
+}
+
+declare module "kafkajs/src/loggers/index.js" {
+  const loggers: {
+    createLogger(options: { level: number; logCreator: unknown }): unknown;
+  };
+  export default loggers;
+}
+
+declare module "kafkajs/src/network/socketFactory.js" {
+  export default function defaultSocketFactory(): unknown;
+}
+
+declare module "kafkajs/src/protocol/requests/index.js" {
+  interface ProtocolRequest {
+    request: unknown;
+    response: { decode(raw: unknown): Promise<unknown>; parse(data: unknown): Promise<unknown> };
+  }
+  const protocol: {
+    requests: { Produce: unknown };
+    lookup: unknown;
+  };
+  export default protocol;
+}
+
+declare module "kafkajs/src/cluster/index.js" {
+  export interface ProduceAnswer {
+    topics: { topicName: string; partitions: { partition: number; errorCode: number; baseOffset: string }[] }[];
+  }
+  export interface InternalBroker {
+    nodeId: number;
+    connectionPool: { send(call: unknown): Promise<unknown>; host: string; port: number };
+    lookupRequest(apiKey: number, definition: unknown): (options: Record<string, unknown>) => {
+      request: unknown;
+      response: { decode(raw: unknown): Promise<unknown>; parse(data: unknown): Promise<unknown> };
+    };
+    initProducerId(options: {
+      transactionalId?: string;
+      transactionTimeout: number;
+    }): Promise<{ producerId: string; producerEpoch: number }>;
+    disconnect(): Promise<void>;
+  }
+  export default class Cluster {
+    constructor(options: Record<string, unknown>);
+    isConnected(): boolean;
+    connect(): Promise<void>;
+    disconnect(): Promise<void>;
+    refreshMetadata(): Promise<void>;
+    refreshMetadataIfNecessary(): Promise<void>;
+    addMultipleTargetTopics(topics: string[]): Promise<void>;
+    removeBroker(address: { host: string; port: number }): void;
+    findBroker(options: { nodeId: number | string }): Promise<InternalBroker>;
+    findControllerBroker(): Promise<InternalBroker>;
+    findTopicPartitionMetadata(topic: string): { partitionId: number; leader: number; partitionErrorCode: number }[];
+  }
+}
+
+declare module "kafkajs/src/producer/groupMessagesPerPartition.js" {
+  export default function groupMessagesPerPartition<M>(options: {
+    topic: string;
+    partitionMetadata: unknown[];
+    messages: M[];
+    partitioner: (options: { message: M }) => number;
+  }): Record<number, M[]>;
+}
+
+declare module "kafkajs/src/producer/sendMessages.js" {
+  export default function createSendMessages(options: Record<string, unknown>): (options: {
+    acks: number;
+    topicMessages: { topic: string; messages: unknown[] }[];
+  }) => Promise<unknown>;
+}

@@ -1,0 +1,118 @@
+/**
+ * Known defects of kafkajs 2.2.4, mended at start-up in one place; each has a test that fails without its mend.
+ *
+ * | id | upstream | defect | mend |
+ * |---|---|---|---|
+ * | idle-timer | tulios/kafkajs 1556, 1704 | every connection re-arms a 1 ms timer for ever: 3.7 % of a core idle | arm it only while requests wait |
+ * | timeout-check | – | ten look-ups a second per connection for timed-out requests | two a second |
+ * | silent-leader | – | a request that timed out leaves its connection in use: a frozen or unreachable broker is asked again and again while its partitions have long had a new leader | close the connection, as the Java client does; kafkajs then refreshes its metadata |
+ * | lost-coordinator | – | with retries that never end, heartbeats and commits go to a dead coordinator until it comes back | a connection error there makes the member look for the new coordinator |
+ * | retry defaults | – | a consumer crashes after 5 retries; connecting times out after 1 s | CLIENT_TIMEOUTS and RETRY_FOREVER in kafka.ts |
+ * | grouping | tulios/kafkajs 1576 | sorting messages by partition is O(n²) | the event producer sorts on its own |
+ * | partial send | – | send() reports success for messages never sent when leadership moves between its retries | the event producer sends and retries per partition (event-producer.ts) |
+ */
+import ConsumerGroup from "kafkajs/src/consumer/consumerGroup.js";
+import errors from "kafkajs/src/errors.js";
+import Connection from "kafkajs/src/network/connection.js";
+import connectionStatus from "kafkajs/src/network/connectionStatus.js";
+import RequestQueue from "kafkajs/src/network/requestQueue/index.js";
+import protocolErrors from "kafkajs/src/protocol/error.js";
+
+/** Requests have limits of seconds; half a second of precision is enough and costs a fifth of kafkajs' look-ups. */
+export const TIMEOUT_CHECK_MS = 500;
+/** kafkajs' own interval while requests wait for a free slot. */
+const PENDING_CHECK_MS = 10;
+
+const NOT_COORDINATOR_CODE = 16;
+/** Errors that say nothing about the group, only that its coordinator cannot be talked to. */
+const CONNECTION_ERRORS = new Set([
+  "KafkaJSConnectionError",
+  "KafkaJSConnectionClosedError",
+  "KafkaJSRequestTimeoutError",
+  "KafkaJSBrokerNotFound",
+  "KafkaJSLockTimeout",
+]);
+
+let mended = false;
+
+/** Applies the mends to the library, once per process; call it before the first client is made. */
+export function mendKafkajs(): void {
+  if (mended) return;
+  mended = true;
+  mendIdleTimer();
+  mendTimeoutCheck();
+  mendSilentLeader();
+  mendLostCoordinator();
+}
+
+function mendIdleTimer(): void {
+  RequestQueue.prototype.scheduleCheckPendingRequests = function (this: RequestQueue) {
+    // Nothing waits: the next push arms the timer again if it has to wait.
+    if (this.throttleCheckTimeoutId || this.pending.length === 0) return;
+    const throttledMs = this.throttledUntil - Date.now();
+    this.throttleCheckTimeoutId = setTimeout(
+      () => {
+        this.throttleCheckTimeoutId = null;
+        this.checkPendingRequests();
+      },
+      throttledMs > 0 ? throttledMs : PENDING_CHECK_MS,
+    );
+  };
+}
+
+function mendTimeoutCheck(): void {
+  RequestQueue.prototype.scheduleRequestTimeoutCheck = function (this: RequestQueue) {
+    if (!this.enforceRequestTimeout) return;
+    this.destroy();
+    this.requestTimeoutIntervalId = setInterval(
+      () => {
+        const now = Date.now();
+        for (const request of this.inflight.values()) {
+          if (now - request.sentAt > request.requestTimeout) request.timeoutRequest();
+        }
+        if (!this.isConnected()) this.destroy();
+      },
+      Math.min(this.requestTimeout, TIMEOUT_CHECK_MS),
+    );
+  };
+}
+
+function mendSilentLeader(): void {
+  const send = Connection.prototype.send;
+  Connection.prototype.send = async function (this: Connection, call) {
+    try {
+      return await send.call(this, call);
+    } catch (error) {
+      if (!(error instanceof Error) || error.name !== "KafkaJSRequestTimeoutError") throw error;
+      const closed = new errors.KafkaJSConnectionClosedError(`Closed after a timeout: ${error.message}`, {
+        host: this.host,
+        port: this.port,
+      });
+      // Whatever else waits on this connection would wait for the same silent broker.
+      this.connectionStatus = connectionStatus.CONNECTION_STATUS.DISCONNECTED;
+      this.requestQueue.rejectAll(closed);
+      this.socket?.destroy();
+      throw closed;
+    }
+  };
+}
+
+function mendLostCoordinator(): void {
+  const lookForCoordinator = (error: unknown): never => {
+    if (error instanceof Error && CONNECTION_ERRORS.has(error.name)) {
+      const known = protocolErrors.errorCodes.find(({ code }) => code === NOT_COORDINATOR_CODE)!;
+      const lost = new errors.KafkaJSProtocolError({ ...known, message: `Coordinator lost: ${error.message}` });
+      lost.cause = error;
+      // The runner answers this type by joining anew, which begins with asking for the coordinator.
+      throw lost;
+    }
+    throw error;
+  };
+  const { heartbeat, commitOffsets } = ConsumerGroup.prototype;
+  ConsumerGroup.prototype.heartbeat = async function (this: ConsumerGroup, options) {
+    await heartbeat.call(this, options).catch(lookForCoordinator);
+  };
+  ConsumerGroup.prototype.commitOffsets = async function (this: ConsumerGroup, offsets) {
+    await commitOffsets.call(this, offsets).catch(lookForCoordinator);
+  };
+}
