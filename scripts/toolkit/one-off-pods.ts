@@ -190,7 +190,7 @@ export async function ingest(
     command: ["bun", "/app/producer.js"],
     environment: {
       SOURCE: "stdin",
-      KAFKA_BROKERS: `kafka.${NAMESPACE}.svc.cluster.local:9092`,
+      KAFKA_BROKERS: [0, 1, 2].map((n) => `kafka-${n}.kafka-headless.${NAMESPACE}.svc.cluster.local:9092`).join(","),
       KAFKA_TLS_CA: "/certs/ca.crt",
       KAFKA_TLS_CERT: "/certs/tls.crt",
       KAFKA_TLS_KEY: "/certs/tls.key",

@@ -79,7 +79,7 @@ describeOnCluster("validate", () => {
       broken = true;
       // The broker's own certificate is a super user's; the tool is Kafka's, from the broker's own jars.
       const revoke = [
-        "printf 'security.protocol=SSL\\nssl.keystore.type=PEM\\nssl.keystore.location=/certs/broker.pem\\nssl.truststore.type=PEM\\nssl.truststore.location=/certs/ca.crt\\n' > /tmp/revoke.properties",
+        "printf 'security.protocol=SSL\\nssl.keystore.type=PEM\\nssl.keystore.location=/certs/kafka.pem\\nssl.truststore.type=PEM\\nssl.truststore.location=/certs/ca.crt\\n' > /tmp/revoke.properties",
         "exec java -Xmx64m -XX:+UseSerialGC -cp '/opt/kafka/libs/*' org.apache.kafka.tools.AclCommand --bootstrap-server localhost:9092 --command-config /tmp/revoke.properties --remove --force --allow-principal User:lag-exporter --operation Describe --topic conveyor.events",
       ].join("; ");
       const { exitCode, stderr, stdout } = await target.exec("kafka-0", ["bash", "-ec", revoke], {
