@@ -1,0 +1,139 @@
+/**
+ * The one list of what is applied, in which order, and what is awaited before the next: deploy reads it forward,
+ * destroy backward, validate as its checklist. Every file of k8s/ stands in exactly one stage.
+ */
+import type { KubernetesObject } from "./cluster.ts";
+import { loadManifestFiles, MANIFEST_FOLDER } from "./manifests.ts";
+
+export interface Await {
+  kind: "StatefulSet" | "Deployment" | "Job";
+  name: string;
+  /** rolled-out: every replica is of the newest template and ready. complete: the job has succeeded. */
+  condition: "rolled-out" | "complete";
+  /** How long that may take, in milliseconds. */
+  limitMs: number;
+}
+
+export interface StageSpec {
+  name: string;
+  /** What a person reads while it runs. */
+  title: string;
+  /** Below k8s/, in the order in which they are applied. */
+  files: readonly string[];
+  /** All of them are awaited at the same time. */
+  awaits: readonly Await[];
+}
+
+export interface Stage extends StageSpec {
+  objects: KubernetesObject[];
+}
+
+/** From nothing three brokers take about 16 s on two cores; logs of an unclean stop are read first, which takes longer. */
+const BROKERS_LIMIT_MS = 300_000;
+/** Seconds with little data; with full volumes the write-ahead log is read first. */
+const DATABASE_LIMIT_MS = 300_000;
+/** The setup job gives up by itself after 240 s, and is started again then. */
+const SETUP_LIMIT_MS = 600_000;
+/** A service starts within a second; its readiness waits for Kafka, and on a busy machine for a core. */
+const SERVICE_LIMIT_MS = 120_000;
+
+export const STAGES: readonly StageSpec[] = [
+  {
+    name: "foundation",
+    title: "namespace, accounts, network policies",
+    files: [
+      "namespace.yaml",
+      "rbac.yaml",
+      // Before any pod is there: none ever runs without them.
+      "network/default-deny-networkpolicy.yaml",
+      "network/allow-dns-networkpolicy.yaml",
+      "network/kafka-networkpolicy.yaml",
+      "network/influxdb-networkpolicy.yaml",
+      "network/setup-networkpolicy.yaml",
+      "network/processor-networkpolicy.yaml",
+      "network/producer-networkpolicy.yaml",
+      "network/ingest-networkpolicy.yaml",
+    ],
+    awaits: [],
+  },
+  {
+    name: "secrets",
+    title: "certificates and secrets",
+    files: [
+      "tls/kafka-tls-secret.yaml",
+      "tls/influxdb-tls-secret.yaml",
+      "tls/producer-tls-secret.yaml",
+      "tls/processor-tls-secret.yaml",
+      "tls/lag-exporter-tls-secret.yaml",
+      "tls/admin-tls-secret.yaml",
+      "kafka/kafka-cluster-id-secret.yaml",
+      "influxdb/influxdb-admin-secret.yaml",
+      "influxdb/influxdb-token-processor-secret.yaml",
+      "influxdb/influxdb-token-reader-secret.yaml",
+      "producer/producer-intake-secret.yaml",
+    ],
+    awaits: [],
+  },
+  {
+    name: "stores",
+    title: "Kafka and InfluxDB",
+    files: [
+      "kafka/kafka-configmap.yaml",
+      "kafka/kafka-headless-service.yaml",
+      "kafka/kafka-service.yaml",
+      "kafka/kafka-pdb.yaml",
+      "kafka/kafka-statefulset.yaml",
+      "influxdb/influxdb-headless-service.yaml",
+      "influxdb/influxdb-service.yaml",
+      "influxdb/influxdb-pdb.yaml",
+      "influxdb/influxdb-statefulset.yaml",
+    ],
+    awaits: [
+      { kind: "StatefulSet", name: "kafka", condition: "rolled-out", limitMs: BROKERS_LIMIT_MS },
+      { kind: "StatefulSet", name: "influxdb", condition: "rolled-out", limitMs: DATABASE_LIMIT_MS },
+    ],
+  },
+  {
+    name: "setup",
+    title: "topics, access rights, bucket, tokens",
+    files: ["setup/setup-job.yaml"],
+    awaits: [{ kind: "Job", name: "setup", condition: "complete", limitMs: SETUP_LIMIT_MS }],
+  },
+  {
+    name: "processor",
+    title: "processor",
+    files: ["processor/processor-service.yaml", "processor/processor-pdb.yaml", "processor/processor-deployment.yaml"],
+    awaits: [{ kind: "Deployment", name: "processor", condition: "rolled-out", limitMs: SERVICE_LIMIT_MS }],
+  },
+  {
+    name: "producer",
+    title: "producer",
+    files: [
+      "producer/producer-headless-service.yaml",
+      "producer/producer-service.yaml",
+      "producer/producer-pdb.yaml",
+      "producer/producer-statefulset.yaml",
+    ],
+    awaits: [{ kind: "StatefulSet", name: "producer", condition: "rolled-out", limitMs: SERVICE_LIMIT_MS }],
+  },
+];
+
+/**
+ * The stages with their objects, in order.
+ * @throws Error that names a file in no stage, in two, or that is not there.
+ */
+export async function loadStages(folder = MANIFEST_FOLDER): Promise<Stage[]> {
+  const files = new Map((await loadManifestFiles(folder)).map(({ path, objects }) => [path, objects]));
+  const stages = STAGES.map((stage) => ({
+    ...stage,
+    objects: stage.files.flatMap((path) => {
+      const objects = files.get(path);
+      if (!objects) throw new Error(`stage ${stage.name}: k8s/${path} is not there, or stands in two stages`);
+      files.delete(path);
+      return objects;
+    }),
+  }));
+  const left = [...files.keys()];
+  if (left.length > 0) throw new Error(`in no stage of scripts/toolkit/stages.ts: ${left.join(", ")}`);
+  return stages;
+}
