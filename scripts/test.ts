@@ -87,7 +87,13 @@ async function testFiles(): Promise<{ fast: string[]; cluster: string[] }> {
     .sort()
     .map((path) => `./tests/${path}`);
   const onCluster = (path: string) => path.startsWith("./tests/cluster/") || path.startsWith("./tests/integration/");
-  return { fast: all.filter((path) => !onCluster(path)), cluster: all.filter(onCluster) };
+  // Tests that take the pipeline or the cluster away come last: the others need it.
+  const takesAway = (path: string) => path.startsWith("./tests/cluster/own/");
+  const cluster = all.filter(onCluster);
+  return {
+    fast: all.filter((path) => !onCluster(path)),
+    cluster: [...cluster.filter((path) => !takesAway(path)), ...cluster.filter(takesAway)],
+  };
 }
 
 async function clusterCounts(files: string[], report: Report, signal: AbortSignal, keep: boolean): Promise<Counts> {
