@@ -113,7 +113,7 @@ export function imagesInIndex(path: string, members: ReadonlyMap<string, string>
   }
   const oci = members.get("index.json");
   if (oci === undefined) return [];
-  return ((JSON.parse(oci) as OciIndex).manifests ?? []).flatMap(({ digest, annotations = {} }) => {
+  return ((JSON.parse(oci) as OciIndex).manifests ?? []).flatMap(({ digest, annotations = {} }): FoundImage[] => {
     const known = annotations[CONTAINERD_NAME];
     if (known) return [{ ref: fullReference(known), path, id: digest, named: true }];
     const name = annotations[OCI_NAME];

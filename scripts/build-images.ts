@@ -1,0 +1,98 @@
+/**
+ * Brings the images that the manifests name to where they are needed.
+ *
+ *   bun scripts/build-images.ts --local                        build, assemble, import into the local cluster
+ *   bun scripts/build-images.ts --kind dev                     build and load into the nodes of a kind cluster
+ *   bun scripts/build-images.ts --registry registry.lan/belts  build and push; prints the references
+ *   bun scripts/build-images.ts --export images                write archives, for --images on another machine
+ *
+ * The services' image is built from services/Dockerfile with docker, podman or buildah, whichever works.
+ */
+import { BUILDERS, type BuilderName } from "./images/builders.ts";
+import { ensureImages, exitCodeFor, type ImageTarget, planImages } from "./images/index.ts";
+import { type CommandSpec, type Flags, runCommand } from "./toolkit/cli.ts";
+import { EXIT, OperatorError } from "./toolkit/errors.ts";
+import { imagesOf, loadManifests } from "./toolkit/manifests.ts";
+
+const FLAGS = {
+  local: { type: "boolean", description: "import into the local cluster" },
+  kind: { type: "string", valueName: "NAME", description: "load into the nodes of this kind cluster" },
+  registry: { type: "string", valueName: "HOST/PATH", description: "push to this registry, and nowhere else" },
+  export: { type: "string", valueName: "DIR", description: "write an archive of each image into this folder" },
+  images: { type: "string", valueName: "DIR", description: "folder with archives (docker save, OCI) to take first" },
+  assemble: {
+    type: "boolean",
+    description: "assemble third-party images from packages also for --kind and --registry",
+  },
+  "allow-pull": { type: "boolean", description: "let the tool pull the base image of services/Dockerfile" },
+  tool: { type: "string", choices: BUILDERS, description: "build and push with this; else the first that works" },
+  "dry-run": { type: "boolean", description: "say what would be done for each image" },
+} as const satisfies Flags;
+
+const SPEC: CommandSpec<typeof FLAGS> = {
+  name: "scripts/build-images.ts",
+  summary: "build the services' image, and bring it and the third-party images to a cluster",
+  usage: ["[--local | --kind NAME | --registry HOST/PATH | --export DIR] [flags] [IMAGE...]"],
+  positionals: [
+    { name: "IMAGE", description: "only these references; without any, all that the manifests name", many: true },
+  ],
+  flags: FLAGS,
+  examples: [
+    ["bun scripts/build-images.ts --local", "everything that the manifests name, into the local cluster"],
+    ["bun scripts/build-images.ts --registry registry.lan:5000/belts", "push; deploy takes the same flag"],
+    [
+      "bun scripts/build-images.ts --local --images ~/images",
+      "archives first, for example of docker save grafana/grafana:12.1.0 -o ~/images/grafana.tar",
+    ],
+    ["bun scripts/build-images.ts --export images --json", "archives for a machine that reaches no registry"],
+  ],
+  notes: [
+    "Without a target the services' image is built into the cache and the third-party images are left to the cluster.",
+    "Nothing is pulled from, or pushed to, a place that is not named on this command line; --allow-pull allows the one that services/Dockerfile names.",
+  ],
+};
+
+/** The one target that the flags name. @throws OperatorError (exit 2) when they name several. */
+export function targetOf(flags: { local: boolean; kind?: string; registry?: string; export?: string }): ImageTarget {
+  const targets: ImageTarget[] = [];
+  if (flags.local) targets.push({ kind: "local" });
+  if (flags.kind) targets.push({ kind: "kind", name: flags.kind });
+  if (flags.registry) targets.push({ kind: "registry", prefix: flags.registry });
+  if (flags.export) targets.push({ kind: "export", dir: flags.export });
+  if (targets.length > 1) {
+    throw new OperatorError(
+      `--local, --kind, --registry, --export: only one may be given; got ${targets.map(({ kind }) => `--${kind}`).join(" ")}`,
+      { exitCode: EXIT.usage },
+    );
+  }
+  return targets[0] ?? { kind: "none" };
+}
+
+if (import.meta.main) {
+  await runCommand(SPEC, async ({ flags, positionals, report, signal }) => {
+    const target = targetOf(flags);
+    const refs = positionals.length > 0 ? positionals : imagesOf(await loadManifests());
+    const options = {
+      imagesDir: flags.images,
+      signal,
+      tool: flags.tool as BuilderName | undefined,
+      assemble: flags.assemble,
+      allowPull: flags["allow-pull"],
+    };
+    if (flags["dry-run"]) {
+      const plans = await planImages(target, refs, options);
+      for (const { ref, plan } of plans) report.print(`${ref}  ${plan}`);
+      report.result({ dry_run: true, target, images: plans });
+      return EXIT.ok;
+    }
+    const results = await ensureImages(target, refs, report, options);
+    for (const { ref, action, pushedRef } of results) {
+      report.print(`${action.padEnd(9)}  ${ref}${pushedRef ? ` -> ${pushedRef}` : ""}`);
+    }
+    report.result({
+      target,
+      images: results.map(({ pushedRef, ...rest }) => ({ ...rest, ...(pushedRef ? { pushed_ref: pushedRef } : {}) })),
+    });
+    return exitCodeFor(results);
+  });
+}

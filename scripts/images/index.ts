@@ -1,0 +1,238 @@
+/**
+ * Sees to it that the images named by manifests are where they are needed. For each reference, the first that there is:
+ *
+ *   1. an archive in the folder that the person gave
+ *   2. the services' own image: built from services/Dockerfile
+ *   3. assembled from packages under the same name (local cluster; elsewhere when asked for)
+ *   4. left to the cluster's nodes to pull (kind and other clusters)
+ *
+ * Nothing is pulled from, or pushed to, a place that the person did not name.
+ */
+
+import { missingTools, type Tool } from "../local-cluster/tools.ts";
+import { causeChain, EXIT, isAbort, OperatorError } from "../toolkit/errors.ts";
+import type { Report } from "../toolkit/report.ts";
+import { type FoundImage, fullReference, scanArchives } from "./archive-folder.ts";
+import { anyBuilderWorks, type BuilderName, DEFAULT_BUILDER_TOOL } from "./builders.ts";
+import { type Archive, BUN_IMAGE, type ImageRecipe, recipeFor } from "./catalog.ts";
+import { builtServices, ensureServices, SERVICES_IMAGE, servicesKey } from "./services-image.ts";
+import { type ImageTarget, openTarget, type Target } from "./targets.ts";
+
+export { SERVICES_IMAGE } from "./services-image.ts";
+export type { ImageTarget } from "./targets.ts";
+
+/** What was done about an image: "left" is left to the cluster's nodes to pull, "missing" cannot be had. */
+export type ImageAction = "present" | "built" | "assembled" | "imported" | "pushed" | "exported" | "left" | "missing";
+
+export interface ImageResult {
+  /** As asked for. */
+  ref: string;
+  action: ImageAction;
+  /** Changes with the image's content: of its configuration, or of the pushed manifest. */
+  digest?: string;
+  /** What to do, or to know. */
+  hint?: string;
+  /** Where it was pushed: what the manifests must name. */
+  pushedRef?: string;
+}
+
+export interface ImageOptions {
+  /** Folder with archives of images. */
+  imagesDir?: string;
+  signal?: AbortSignal;
+  tool?: BuilderName;
+  /** Assemble third-party images from packages also for kind and for a registry. */
+  assemble?: boolean;
+  /** Lets the tool pull the base image of services/Dockerfile. */
+  allowPull?: boolean;
+}
+
+/** Where an image comes from. */
+export type Source =
+  | { via: "archive"; image: FoundImage }
+  | { via: "build" }
+  | { via: "assemble"; recipe: ImageRecipe }
+  | { via: "left" }
+  | { via: "missing"; hint: string };
+
+/** The source of one reference. */
+export function sourceOf(
+  ref: string,
+  target: ImageTarget["kind"],
+  archives: readonly FoundImage[],
+  options: { assemble?: boolean } = {},
+): Source {
+  const full = fullReference(ref);
+  const image = archives.find((found) => found.ref === full);
+  if (image) return { via: "archive", image };
+  if (full === SERVICES_IMAGE) return { via: "build" };
+  const recipe = recipeFor(full);
+  const assemble = options.assemble || target === "local" || target === "export";
+  if (recipe && assemble) return { via: "assemble", recipe };
+  if (target !== "local" && target !== "export") return { via: "left" };
+  return { via: "missing", hint: missingHint(full) };
+}
+
+/** What a person does about an image that is not made from packages. */
+export const missingHint = (ref: string): string =>
+  `not among the images assembled from packages; on a machine that reaches its registry: docker pull ${ref} && ` +
+  `docker save ${ref} -o ${ref.replace(/^.*\//, "").replaceAll(":", "-")}.tar, put the file into a folder here, and give it with --images DIR`;
+
+/** What would be done for each reference, without doing it. */
+export async function planImages(
+  target: ImageTarget,
+  refs: readonly string[],
+  options: ImageOptions = {},
+): Promise<{ ref: string; plan: string }[]> {
+  const archives = options.imagesDir ? (await scanArchives(options.imagesDir)).images : [];
+  const opened = await openTarget(target, options.tool);
+  const plans: { ref: string; plan: string }[] = [];
+  for (const ref of unique(refs)) {
+    const source = sourceOf(ref, target.kind, archives, options);
+    const key = await keyOf(source);
+    const present = key !== undefined && (await opened.has(fullReference(ref), key));
+    plans.push({ ref, plan: present ? "present, nothing to do" : await planned(source, opened) });
+  }
+  return plans;
+}
+
+async function planned(source: Source, target: Target): Promise<string> {
+  switch (source.via) {
+    case "archive":
+      return `from ${source.image.path} to ${target.title}`;
+    case "build":
+      return `${(await builtServices()) ? "built already" : "build from services/Dockerfile"}, to ${target.title}`;
+    case "assemble":
+      return `${(await source.recipe.built()) ? "assembled already" : "assemble from packages"}, to ${target.title}`;
+    case "left":
+      return "left to the cluster's nodes to pull";
+    case "missing":
+      return `missing: ${source.hint}`;
+  }
+}
+
+const unique = (refs: readonly string[]): string[] => [...new Set(refs)];
+
+async function keyOf(source: Source): Promise<string | undefined> {
+  if (source.via === "archive") return source.image.id;
+  if (source.via === "build") return await servicesKey();
+  if (source.via === "assemble") return source.recipe.key();
+  return undefined;
+}
+
+/**
+ * Brings every image to the target, in the order given, and says of each what was done.
+ * One that cannot be had is a result ("missing", with what to do), so that the caller can leave its component out;
+ * only the project's own image is an error when it cannot be built.
+ * @throws OperatorError exit 2 (folder, registry), 3 (no tool for the services' image), 1 (its build or a delivery failed)
+ */
+export async function ensureImages(
+  target: ImageTarget,
+  refs: readonly string[],
+  report: Report,
+  options: ImageOptions = {},
+): Promise<ImageResult[]> {
+  const archives = options.imagesDir ? await announceArchives(options.imagesDir, refs, report) : [];
+  const opened = await openTarget(target, options.tool);
+  const results: ImageResult[] = [];
+  for (const ref of unique(refs)) {
+    options.signal?.throwIfAborted();
+    const result = await ensureImage(ref, target, opened, archives, report, options);
+    if (result.action === "missing") report.warn(`${ref}: ${result.hint}`);
+    results.push(result);
+  }
+  return results;
+}
+
+async function announceArchives(folder: string, refs: readonly string[], report: Report): Promise<FoundImage[]> {
+  const { images, unusable } = await scanArchives(folder);
+  const wanted = new Set([...refs.map(fullReference), BUN_IMAGE]);
+  for (const image of images) {
+    report.info(`  ${image.path}: ${image.ref}${wanted.has(image.ref) ? "" : " (not needed)"}`);
+  }
+  for (const { path, reason } of unusable) report.warn(`${path}: not used: ${reason}`);
+  if (images.length + unusable.length === 0) report.warn(`${folder}: no archive of an image in it (*.tar, *.tar.gz)`);
+  return images;
+}
+
+async function ensureImage(
+  ref: string,
+  target: ImageTarget,
+  opened: Target,
+  archives: readonly FoundImage[],
+  report: Report,
+  options: ImageOptions,
+): Promise<ImageResult> {
+  const full = fullReference(ref);
+  const source = sourceOf(ref, target.kind, archives, options);
+  if (source.via === "missing") return { ref, action: "missing", hint: source.hint };
+  if (source.via === "left") return { ref, action: "left", hint: "the cluster's nodes pull it themselves" };
+  const key = (await keyOf(source))!;
+  const present = await opened.has(full, key);
+  if (present) return { ref, action: "present", ...present };
+
+  let archive: Archive;
+  let made: ImageAction;
+  if (source.via === "archive") {
+    archive = source.image;
+    made = "imported";
+  } else if (source.via === "build") {
+    made = (await builtServices()) ? "present" : "built";
+    archive = await ensureServices(report, { ...options, archives });
+  } else {
+    try {
+      made = (await source.recipe.built()) ? "present" : "assembled";
+      archive = await source.recipe.assemble(report, options.signal);
+    } catch (error) {
+      if (options.signal?.aborted || isAbort(error) || !(error instanceof OperatorError)) throw error;
+      const reason = causeChain(error).join("; ");
+      const hint = `could not be assembled: ${reason}${error.hint ? ` (${error.hint})` : ""}; or give an archive with --images DIR`;
+      return { ref, action: "missing", hint };
+    }
+  }
+  const named = source.via === "archive" ? source.image.named : true;
+  // A layer that could not be made changes the key, so it is asked for again.
+  const deliverable = { ref: full, path: archive.path, id: archive.id, named, key: (await keyOf(source))! };
+  const delivery = await opened.deliver(deliverable, report, options.signal);
+  return { ref, action: actionFor(target.kind, made), ...delivery };
+}
+
+/** The word for what was done: made just now, or only brought to the target. */
+function actionFor(target: ImageTarget["kind"], made: ImageAction): ImageAction {
+  if (target === "registry") return "pushed";
+  if (target === "export") return "exported";
+  if (target === "none") return made;
+  return made === "present" ? "imported" : made;
+}
+
+/**
+ * The programs that `ensureImages` would need on this machine and does not find, for one list with the other missing ones.
+ * Images that are in the cache need none.
+ */
+export async function missingImageTools(
+  target: ImageTarget["kind"],
+  refs: readonly string[],
+  options: Pick<ImageOptions, "imagesDir" | "assemble"> = {},
+): Promise<Tool[]> {
+  const archives = options.imagesDir ? (await scanArchives(options.imagesDir)).images : [];
+  const tools: Tool[] = [];
+  const assembly = async (recipe: ImageRecipe | undefined) => {
+    if (recipe && !(await recipe.built())) tools.push(...recipe.tools);
+  };
+  let builder = false;
+  for (const ref of unique(refs)) {
+    const source = sourceOf(ref, target, archives, options);
+    if (source.via === "assemble") await assembly(source.recipe);
+    if (source.via === "build" && !(await builtServices())) {
+      builder = true;
+      await assembly(recipeFor(BUN_IMAGE));
+    }
+  }
+  const missing = await missingTools(tools);
+  if (builder && !(await anyBuilderWorks())) missing.push(DEFAULT_BUILDER_TOOL);
+  return missing;
+}
+
+/** Exit code for results: 3 when an image cannot be had. */
+export const exitCodeFor = (results: readonly ImageResult[]) =>
+  results.some(({ action }) => action === "missing") ? EXIT.precondition : EXIT.ok;

@@ -1,0 +1,208 @@
+/** Where images go: the local cluster, kind's nodes, a registry, a folder. */
+import { copyFile, mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { capture, must } from "../local-cluster/exec.ts";
+import { imageDigest, importImage } from "../local-cluster/index.ts";
+import { cacheFolder } from "../local-cluster/paths.ts";
+import { missingTools, type Tool, toolsError } from "../local-cluster/tools.ts";
+import { EXIT, OperatorError } from "../toolkit/errors.ts";
+import type { Report } from "../toolkit/report.ts";
+import { type FoundImage, withNamedArchive } from "./archive-folder.ts";
+import { type BuilderName, chooseBuilder } from "./builders.ts";
+
+export type ImageTarget =
+  | { kind: "local" }
+  | { kind: "kind"; name: string }
+  | { kind: "registry"; prefix: string }
+  | { kind: "export"; dir: string }
+  /** Nothing is delivered: the services' image is built, the rest is the cluster's. */
+  | { kind: "none" };
+
+/** An image ready to be delivered. */
+export interface Deliverable extends FoundImage {
+  /** Changes with whatever the image was made from. */
+  key: string;
+}
+
+export interface Delivery {
+  digest: string;
+  pushedRef?: string;
+}
+
+export interface Target {
+  title: string;
+  /** True when the target has exactly this image, as made from `key`. */
+  has(ref: string, key: string): Promise<Delivery | undefined>;
+  deliver(image: Deliverable, report: Report, signal?: AbortSignal): Promise<Delivery>;
+}
+
+/** An import reads and unpacks some 400 MB; a push goes over a network. */
+const DELIVERY_LIMIT_MS = 10 * 60_000;
+
+/** What was imported last under a reference: made from what, and the digest that the cluster gave it. */
+type Ledger = Record<string, { key: string; id: string; digest: string }>;
+
+const ledgerPath = () => join(cacheFolder(), "images", "imported.json");
+
+async function readLedger(): Promise<Ledger> {
+  try {
+    return JSON.parse(await readFile(ledgerPath(), "utf8")) as Ledger;
+  } catch {
+    // None yet, or cut off: images are imported again, which costs seconds.
+    return {};
+  }
+}
+
+async function writeLedger(ledger: Ledger): Promise<void> {
+  await mkdir(dirname(ledgerPath()), { recursive: true });
+  const temporary = `${ledgerPath()}.${process.pid}`;
+  await writeFile(temporary, `${JSON.stringify(ledger, null, 2)}\n`);
+  await rename(temporary, ledgerPath());
+}
+
+function localTarget(): Target {
+  return {
+    title: "local cluster",
+    async has(ref, key) {
+      const known = (await readLedger())[ref];
+      if (known?.key !== key) return undefined;
+      return (await imageDigest(ref)) === known.digest ? { digest: known.id } : undefined;
+    },
+    async deliver(image, report) {
+      await withNamedArchive(image, (path) => importImage(path, report));
+      const digest = await imageDigest(image.ref);
+      if (!digest) {
+        throw new OperatorError(`${image.path} was imported, but the cluster has no ${image.ref} now`, {
+          hint: `save it again under that name: docker save ${image.ref} -o FILE.tar`,
+        });
+      }
+      await writeLedger({ ...(await readLedger()), [image.ref]: { key: image.key, id: image.id, digest } });
+      return { digest: image.id };
+    },
+  };
+}
+
+const KIND_TOOL: Tool = { command: "kind", why: "loads images into its nodes", source: "kind.sigs.k8s.io" };
+
+/** kind's nodes are containers of the engine that made them. */
+const kindEngine = () => process.env.KIND_EXPERIMENTAL_PROVIDER || "docker";
+
+async function kindTarget(name: string): Promise<Target> {
+  const missing = await missingTools([KIND_TOOL]);
+  if (missing.length > 0) throw toolsError(`images cannot be loaded into the kind cluster ${name}`, missing);
+  const listed = await capture(["kind", "get", "nodes", "--name", name]);
+  const nodes = listed.exitCode === 0 ? listed.stdout.split("\n").filter(Boolean) : [];
+  if (nodes.length === 0) {
+    const clusters = await capture(["kind", "get", "clusters"]);
+    throw new OperatorError(`there is no kind cluster "${name}"`, {
+      exitCode: EXIT.precondition,
+      hint: `clusters there are: ${clusters.stdout.trim().split("\n").filter(Boolean).join(", ") || "none"}`,
+    });
+  }
+  const idOn = async (node: string, ref: string): Promise<string | undefined> => {
+    const inspect = await capture([kindEngine(), "exec", node, "crictl", "inspecti", "--output", "json", ref]);
+    if (inspect.exitCode !== 0) return undefined;
+    return (JSON.parse(inspect.stdout) as { status?: { id?: string } }).status?.id;
+  };
+  return {
+    title: `kind cluster ${name}`,
+    async has(ref, key) {
+      // The key of an image in the cache is known by its ID, which each node tells.
+      const known = (await readLedger())[`kind/${name}/${ref}`];
+      if (known?.key !== key) return undefined;
+      for (const node of nodes) if ((await idOn(node, ref)) !== known.digest) return undefined;
+      return { digest: known.id };
+    },
+    async deliver(image, _report, signal) {
+      await withNamedArchive(image, (path) =>
+        must(["kind", "load", "image-archive", path, "--name", name], { signal, timeoutMs: DELIVERY_LIMIT_MS }),
+      );
+      const digest = await idOn(nodes[0]!, image.ref);
+      if (!digest) throw new OperatorError(`kind loaded ${image.path}, but node ${nodes[0]} has no ${image.ref} now`);
+      const entry = { key: image.key, id: image.id, digest };
+      await writeLedger({ ...(await readLedger()), [`kind/${name}/${image.ref}`]: entry });
+      return { digest: image.id };
+    },
+  };
+}
+
+/** Where an image goes in a registry: the prefix, then the reference without its own registry. */
+export function pushReference(prefix: string, ref: string): string {
+  return `${prefix}/${ref.slice(ref.indexOf("/") + 1)}`;
+}
+
+/** @throws OperatorError (exit 2) unless the prefix is HOST[:PORT][/PATH], nothing else. */
+export function checkPrefix(prefix: string): string {
+  const trimmed = prefix.replace(/\/+$/, "");
+  const [host = "", ...path] = trimmed.split("/");
+  const hostOk =
+    /^(\[[0-9a-fA-F:]+\]|[a-zA-Z0-9.-]+)(:\d+)?$/.test(host) && (/[.:]/.test(host) || host === "localhost");
+  if (!hostOk || !path.every((part) => /^[a-z0-9]+([._-]+[a-z0-9]+)*$/.test(part))) {
+    throw new OperatorError(
+      `--registry: must be HOST[:PORT]/PATH, path in lower case, without scheme and tag; got "${prefix}"`,
+      { exitCode: EXIT.usage },
+    );
+  }
+  return trimmed;
+}
+
+async function registryTarget(prefix: string, tool?: BuilderName): Promise<Target> {
+  const checked = checkPrefix(prefix);
+  const builder = await chooseBuilder(tool);
+  return {
+    title: `registry ${checked} (with ${builder.name})`,
+    // Only the registry knows what it has; an unchanged image is pushed in a second, its layers are there.
+    has: async () => undefined,
+    async deliver(image, report, signal) {
+      const pushedRef = pushReference(checked, image.ref);
+      const run = { log: join(cacheFolder(), "logs", "image-push.log"), signal, timeoutMs: DELIVERY_LIMIT_MS };
+      await mkdir(dirname(run.log), { recursive: true });
+      return await report.step(`push ${pushedRef}`, async () => {
+        await builder.load(image.path, image.ref, run);
+        return { digest: (await builder.push(image.ref, pushedRef, run)) ?? image.id, pushedRef };
+      });
+    },
+  };
+}
+
+/** File name of an image's archive: "docker.io/apache/kafka:4.3.1" is apache-kafka-4.3.1.tar. */
+export const archiveName = (ref: string): string =>
+  `${ref.slice(ref.indexOf("/") + 1).replaceAll(/[^\w.-]+/g, "-")}.tar`;
+
+function exportTarget(dir: string): Target {
+  return {
+    title: `folder ${dir}`,
+    has: async () => undefined,
+    async deliver(image) {
+      await mkdir(dir, { recursive: true });
+      const file = join(dir, archiveName(image.ref));
+      if (file !== image.path) {
+        await copyFile(image.path, `${file}.part`);
+        await rename(`${file}.part`, file);
+      }
+      return { digest: image.id };
+    },
+  };
+}
+
+const noTarget: Target = {
+  title: "cache",
+  has: async () => undefined,
+  deliver: async (image) => ({ digest: image.id }),
+};
+
+/** The target, checked: its tool is there, the cluster exists, the prefix is one. */
+export async function openTarget(target: ImageTarget, tool?: BuilderName): Promise<Target> {
+  switch (target.kind) {
+    case "local":
+      return localTarget();
+    case "kind":
+      return await kindTarget(target.name);
+    case "registry":
+      return await registryTarget(target.prefix, tool);
+    case "export":
+      return exportTarget(target.dir);
+    case "none":
+      return noTarget;
+  }
+}
