@@ -78,20 +78,28 @@ export const missingHint = (ref: string): string =>
   `not among the images assembled from packages; on a machine that reaches its registry: docker pull ${ref} && ` +
   `docker save ${ref} -o ${ref.replace(/^.*\//, "").replaceAll(":", "-")}.tar, put the file into a folder here, and give it with --images DIR`;
 
+export interface ImagePlan {
+  ref: string;
+  plan: string;
+  /** Of an image that is there already. */
+  digest?: string;
+  pushedRef?: string;
+}
+
 /** What would be done for each reference, without doing it. */
 export async function planImages(
   target: ImageTarget,
   refs: readonly string[],
   options: ImageOptions = {},
-): Promise<{ ref: string; plan: string }[]> {
+): Promise<ImagePlan[]> {
   const archives = options.imagesDir ? (await scanArchives(options.imagesDir)).images : [];
   const opened = await openTarget(target, options.tool);
-  const plans: { ref: string; plan: string }[] = [];
+  const plans: ImagePlan[] = [];
   for (const ref of unique(refs)) {
     const source = sourceOf(ref, target.kind, archives, options);
     const key = await keyOf(source);
-    const present = key !== undefined && (await opened.has(fullReference(ref), key));
-    plans.push({ ref, plan: present ? "present, nothing to do" : await planned(source, opened) });
+    const present = key === undefined ? undefined : await opened.has(fullReference(ref), key);
+    plans.push({ ref, plan: present ? "present, nothing to do" : await planned(source, opened), ...present });
   }
   return plans;
 }
