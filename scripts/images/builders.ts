@@ -88,13 +88,21 @@ function dockerBuilder(): Builder {
   };
 }
 
-/** Where the run-time state of the private store is: it must not outlive a reboot. */
-const runFolder = () =>
-  join(process.env.XDG_RUNTIME_DIR || (process.getuid?.() === 0 ? "/run" : tmpdir()), "conveyor-containers");
+const storeFolder = () => join(cacheFolder(), "containers");
+
+/** Where the run-time state of the private store is: one per store, in a place that does not outlive a reboot. */
+function runFolder(): string {
+  const place = process.env.XDG_RUNTIME_DIR || (process.getuid?.() === 0 ? "/run" : tmpdir());
+  const key = new Bun.CryptoHasher("sha256").update(storeFolder()).digest("hex").slice(0, 8);
+  return join(place, `conveyor-containers-${key}`);
+}
+
+/** As root these tools leave a mount of their store behind; in a mount namespace of its own it ends with the tool. */
+const ownMounts = (): string[] => (process.getuid?.() === 0 && findTool("unshare") ? ["unshare", "--mount"] : []);
 
 function storeBuilder(name: "podman" | "buildah"): Builder {
-  const store = ["--root", join(cacheFolder(), "containers"), "--runroot", runFolder()];
-  const tool = (...args: string[]) => [name, ...store, ...args];
+  const store = ["--root", storeFolder(), "--runroot", runFolder()];
+  const tool = (...args: string[]) => [...ownMounts(), name, ...store, ...args];
   return {
     name,
     async imageId(ref) {
@@ -167,9 +175,11 @@ export async function chooseBuilder(wanted?: BuilderName): Promise<Builder> {
     if (!reason) return builder(name);
     reasons.push(`${name} ${reason}`);
   }
+  const other =
+    wanted && wanted !== DEFAULT_BUILDER_TOOL.command ? "; or leave --tool out: any that works will do" : "";
   throw new OperatorError(
     `no tool to build the services' image with:\n${reasons.map((reason) => `  - ${reason}`).join("\n")}`,
-    { exitCode: EXIT.precondition, hint: `sudo apt-get install -y ${DEFAULT_BUILDER_TOOL.aptPackage}` },
+    { exitCode: EXIT.precondition, hint: `sudo apt-get install -y ${DEFAULT_BUILDER_TOOL.aptPackage}${other}` },
   );
 }
 

@@ -158,8 +158,16 @@ async function registryTarget(prefix: string, tool?: BuilderName): Promise<Targe
       const run = { log: join(cacheFolder(), "logs", "image-push.log"), signal, timeoutMs: DELIVERY_LIMIT_MS };
       await mkdir(dirname(run.log), { recursive: true });
       return await report.step(`push ${pushedRef}`, async () => {
-        await builder.load(image.path, image.ref, run);
-        return { digest: (await builder.push(image.ref, pushedRef, run)) ?? image.id, pushedRef };
+        try {
+          await builder.load(image.path, image.ref, run);
+          return { digest: (await builder.push(image.ref, pushedRef, run)) ?? image.id, pushedRef };
+        } catch (error) {
+          if (signal?.aborted) throw error;
+          throw new OperatorError(`${pushedRef} could not be pushed`, {
+            cause: error,
+            hint: `is the registry up, and may you write there? ${builder.name} login ${checked.split("/")[0]}`,
+          });
+        }
       });
     },
   };
