@@ -90,11 +90,14 @@ function dockerBuilder(): Builder {
 
 const storeFolder = () => join(cacheFolder(), "containers");
 
-/** Where the run-time state of the private store is: one per store, in a place that does not outlive a reboot. */
+/**
+ * Where the run-time state of the private store is: one per store, in a place that does not outlive a reboot.
+ * Podman takes no path longer than 50 characters.
+ */
 function runFolder(): string {
   const place = process.env.XDG_RUNTIME_DIR || (process.getuid?.() === 0 ? "/run" : tmpdir());
   const key = new Bun.CryptoHasher("sha256").update(storeFolder()).digest("hex").slice(0, 8);
-  return join(place, `conveyor-containers-${key}`);
+  return join(place, `conveyor-${key}`);
 }
 
 /** As root these tools leave a mount of their store behind; in a mount namespace of its own it ends with the tool. */

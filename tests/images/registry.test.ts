@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { chooseBuilder } from "../../scripts/images/builders.ts";
 import { ensureImages } from "../../scripts/images/index.ts";
 import { writeImageArchive } from "../../scripts/local-cluster/archive.ts";
+import { causeChain } from "../../scripts/toolkit/errors.ts";
 import { TerminalReport } from "../../scripts/toolkit/report.ts";
 import { freePort } from "./free-port.ts";
 
@@ -18,6 +19,7 @@ const START_LIMIT_MS = 10_000;
 describe.skipIf(!registry || !builder)("--registry", () => {
   const ref = "docker.io/conveyor/pushed:1.0.0";
   let folder: string;
+  let run: string;
   let server: Bun.Subprocess;
   let host: string;
   const before = { XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR };
@@ -25,7 +27,9 @@ describe.skipIf(!registry || !builder)("--registry", () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "conveyor-registry-"));
     process.env.XDG_CACHE_HOME = join(folder, "cache");
-    process.env.XDG_RUNTIME_DIR = join(folder, "run");
+    // Podman takes only short paths here.
+    run = await mkdtemp("/tmp/run-");
+    process.env.XDG_RUNTIME_DIR = run;
     host = `127.0.0.1:${await freePort()}`;
     const config = join(folder, "config.json");
     const storage = { filesystem: { rootdirectory: join(folder, "data") } };
@@ -46,7 +50,7 @@ describe.skipIf(!registry || !builder)("--registry", () => {
       if (value === undefined) delete process.env[name];
       else process.env[name] = value;
     }
-    await rm(folder, { recursive: true, force: true });
+    for (const made of [folder, run]) await rm(made, { recursive: true, force: true });
   });
 
   test("pushes an image; what the registry then serves is what the result says", async () => {
@@ -71,6 +75,8 @@ describe.skipIf(!registry || !builder)("--registry", () => {
     const report = new TerminalReport({ stdout: silent, stderr: silent });
     const prefix = `127.0.0.1:${await freePort()}/belts`;
     const push = ensureImages({ kind: "registry", prefix }, [ref], report, { imagesDir: folder });
-    expect(push).rejects.toThrow(`${prefix}/conveyor/pushed:1.0.0`);
+    const error = (await push.catch((thrown) => thrown)) as Error;
+    expect(error.message).toBe(`${prefix}/conveyor/pushed:1.0.0 could not be pushed`);
+    expect(causeChain(error).join("\n")).toContain("connection refused");
   }, 60_000);
 });
