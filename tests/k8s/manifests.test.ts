@@ -1,0 +1,535 @@
+/**
+ * What must hold for every object of k8s/, whatever is added to it. Checked on the files alone: a cluster that
+ * accepts an object says nothing about a selector that selects nobody.
+ */
+import { describe, expect, test } from "bun:test";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { parseAllDocuments } from "yaml";
+import { IDENTITIES } from "../../scripts/toolkit/certificates.ts";
+import type { KubernetesObject } from "../../scripts/toolkit/cluster.ts";
+import {
+  type Container,
+  containersOf,
+  imagesOf,
+  loadManifestFiles,
+  MANIFEST_FOLDER,
+  type PodTemplate,
+  parseManifest,
+  podTemplateOf,
+  referencesOf,
+} from "../../scripts/toolkit/manifests.ts";
+import { recipeOf } from "../../scripts/toolkit/secrets.ts";
+import { loadStages, STAGES } from "../../scripts/toolkit/stages.ts";
+import { ACL_TABLE, TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
+import { violationsOf } from "./pod-security.ts";
+import { cpuOf, matches, memoryOf, type Policy, type Selector } from "./reading.ts";
+
+const files = await loadManifestFiles();
+const objects = files.flatMap(({ objects }) => objects);
+const ofKind = <T = KubernetesObject>(kind: string) => objects.filter((object) => object.kind === kind) as T[];
+const labelOf = (object: KubernetesObject) => `${object.kind}/${object.metadata.name}`;
+
+interface Workload {
+  name: string;
+  namespace: string;
+  object: KubernetesObject;
+  template: PodTemplate;
+  labels: Record<string, string>;
+}
+const workloads: Workload[] = objects.flatMap((object) => {
+  const template = podTemplateOf(object);
+  if (!template) return [];
+  const labels = template.metadata?.labels ?? {};
+  return [{ name: labelOf(object), namespace: object.metadata.namespace ?? "", object, template, labels }];
+});
+const containers = workloads.flatMap((workload) =>
+  containersOf(workload.template.spec).map((container) => ({
+    workload,
+    container,
+    name: `${workload.name} ${container.name}`,
+  })),
+);
+/** Namespaces that enforce "restricted"; log collection reads the node's files and stands in one that does not. */
+const restrictedNamespaces = ofKind("Namespace")
+  .filter(({ metadata }) => metadata.labels?.["pod-security.kubernetes.io/enforce"] === "restricted")
+  .map(({ metadata }) => metadata.name);
+const CLUSTER_SCOPED = /^(Namespace|Cluster|CustomResourceDefinition|PriorityClass|StorageClass|APIService)/;
+const NAME = "app.kubernetes.io/name";
+const INSTANCE = "app.kubernetes.io/instance";
+
+describe("files", () => {
+  test("the plan's names are there", () => {
+    const paths = files.map(({ path }) => path);
+    for (const path of ["namespace.yaml", "rbac.yaml", "tls/kafka-tls-secret.yaml", "tls/influxdb-tls-secret.yaml"]) {
+      expect(paths).toContain(path);
+    }
+  });
+
+  test("every file is in exactly one stage", async () => {
+    const staged = STAGES.flatMap((stage) => stage.files);
+    expect([...staged].sort()).toEqual(files.map(({ path }) => path));
+    expect((await loadStages()).flatMap((stage) => stage.objects)).toHaveLength(objects.length);
+  });
+
+  test("no object twice", () => {
+    const refs = objects.map((object) => `${labelOf(object)} in ${object.metadata.namespace}`);
+    expect(refs.filter((ref, index) => refs.indexOf(ref) !== index)).toEqual([]);
+  });
+
+  test("a stage awaits only what is there, and every workload but one-off ones is awaited", () => {
+    const awaited = STAGES.flatMap(({ awaits }) => awaits.map(({ kind, name }) => `${kind}/${name}`));
+    const there = new Map(workloads.map(({ name, object }) => [name, object]));
+    for (const ref of awaited) expect(there.has(ref), ref).toBe(true);
+    expect([...there.keys()].filter((ref) => !awaited.includes(ref))).toEqual([]);
+  });
+
+  test("numbers are read as kubectl reads them", () => {
+    const [object] = parseManifest("apiVersion: v1\nkind: X\nmetadata: {name: x}\nmode: 0440\n", "x.yaml");
+    expect(object?.mode).toBe(0o440);
+    const dates = JSON.stringify(objects).match(/"\d{4}-\d\d-\d\dT[\d:.]+Z"/g) ?? [];
+    expect(dates).toEqual([]);
+  });
+
+  test.each([
+    ["a: [", /bad.yaml: /],
+    ["apiVersion: v1\nkind: Pod\n", /bad.yaml: a document without apiVersion, kind or metadata.name/],
+    ["a: 1\na: 2\n", /bad.yaml: /],
+  ])("a bad file is refused by name: %j", (text, message) => {
+    expect(() => parseManifest(text, "bad.yaml")).toThrow(message);
+  });
+});
+
+describe.each(objects.map((object) => [labelOf(object), object] as const))("%s", (_, object) => {
+  test("has the project's labels, and a namespace of this folder", () => {
+    const labels = object.metadata.labels ?? {};
+    expect(labels["app.kubernetes.io/part-of"]).toBe("conveyor");
+    expect(labels["app.kubernetes.io/managed-by"]).toBe("conveyor-deploy");
+    expect(labels[NAME]).toBeTruthy();
+    expect(labels[INSTANCE]).toBeTruthy();
+    if (CLUSTER_SCOPED.test(object.kind)) expect(object.metadata.namespace).toBeUndefined();
+    else expect(ofKind("Namespace").map(({ metadata }) => metadata.name)).toContain(object.metadata.namespace!);
+  });
+});
+
+describe.each(workloads.map((workload) => [workload.name, workload] as const))("%s", (_, workload) => {
+  const { object, template, labels, namespace } = workload;
+  const { spec } = template;
+
+  if (restrictedNamespaces.includes(namespace)) {
+    test("is restricted", () => {
+      expect(violationsOf(template)).toEqual([]);
+    });
+  }
+
+  test("its selector selects its own pods, by name and instance and not by version", () => {
+    if (object.kind === "Job") return;
+    const { selector } = object.spec as { selector: Selector };
+    expect(matches(selector, labels)).toBe(true);
+    expect(Object.keys(selector.matchLabels ?? {}).sort()).toEqual([INSTANCE, NAME]);
+    expect(Object.keys(labels)).toContain("app.kubernetes.io/version");
+  });
+
+  test("runs under an account that is declared, without a token", () => {
+    const account = ofKind<KubernetesObject & { automountServiceAccountToken?: boolean }>("ServiceAccount").find(
+      ({ metadata }) => metadata.name === spec.serviceAccountName && metadata.namespace === namespace,
+    );
+    expect(account?.automountServiceAccountToken).toBe(false);
+  });
+
+  test("mounts only ConfigMaps and Secrets that are declared", () => {
+    const { configMaps, secrets } = referencesOf(spec);
+    const declared = (kind: string) =>
+      ofKind(kind)
+        .filter(({ metadata }) => metadata.namespace === namespace)
+        .map(({ metadata }) => metadata.name);
+    expect(configMaps.filter((name) => !declared("ConfigMap").includes(name))).toEqual([]);
+    expect(secrets.filter((name) => !declared("Secret").includes(name))).toEqual([]);
+  });
+
+  test("reads no Secret through its environment: a process's environment is seen by whoever inspects the pod", () => {
+    const found = containersOf(spec).filter(({ env, envFrom }) =>
+      [
+        ...(env ?? []).map(({ valueFrom }) => valueFrom?.secretKeyRef),
+        ...(envFrom ?? []).map(({ secretRef }) => secretRef),
+      ].some(Boolean),
+    );
+    expect(found).toEqual([]);
+  });
+
+  test("a policy selects it for both directions", () => {
+    const own = ofKind<Policy>("NetworkPolicy").filter(
+      ({ metadata, spec: policy }) =>
+        metadata.namespace === namespace && policy.podSelector.matchLabels && matches(policy.podSelector, labels),
+    );
+    expect(own.map(({ spec: policy }) => policy.policyTypes)).toContainEqual(["Ingress", "Egress"]);
+  });
+
+  test("ends in an orderly way and keeps few old revisions", () => {
+    expect(spec.terminationGracePeriodSeconds).toBeGreaterThanOrEqual(5);
+    if (object.kind !== "Job") {
+      expect((object.spec as { revisionHistoryLimit?: number }).revisionHistoryLimit).toBeLessThanOrEqual(5);
+    }
+  });
+
+  test("a workload that is kept running has a disruption budget with a policy, which never blocks for ever", () => {
+    if (object.kind !== "StatefulSet" && object.kind !== "Deployment") return;
+    type Budget = KubernetesObject & {
+      spec: { selector: Selector; maxUnavailable?: number; unhealthyPodEvictionPolicy?: string };
+    };
+    const budgets = ofKind<Budget>("PodDisruptionBudget").filter(
+      ({ metadata, spec: budget }) => metadata.namespace === namespace && matches(budget.selector, labels),
+    );
+    expect(budgets).toHaveLength(1);
+    expect(budgets[0]!.spec.maxUnavailable).toBeGreaterThanOrEqual(1);
+    expect(budgets[0]!.spec.unhealthyPodEvictionPolicy).toBe("AlwaysAllow");
+  });
+});
+
+describe.each(containers.map((entry) => [entry.name, entry] as const))("container %s", (_, { workload, container }) => {
+  const resources = container.resources as Record<"requests" | "limits", Record<string, string>> | undefined;
+  const ports = (container.ports ?? []) as { name: string; containerPort: number }[];
+
+  test("its image is pinned by a tag that says a version", () => {
+    expect(container.image).toMatch(
+      /^[a-z0-9.-]+(:\d+)?\/[a-z0-9/_-]+:v?\d+\.\d+\.\d+[a-z0-9.-]*(@sha256:[0-9a-f]{64})?$/,
+    );
+  });
+
+  test("has requests and limits for CPU, memory and local storage, requests within limits", () => {
+    for (const name of ["cpu", "memory", "ephemeral-storage"]) {
+      const read = name === "cpu" ? cpuOf : memoryOf;
+      expect(read(resources?.requests?.[name]), `request of ${name}`).toBeGreaterThan(0);
+      expect(read(resources?.limits?.[name]), `limit of ${name}`).toBeGreaterThanOrEqual(
+        read(resources?.requests?.[name]),
+      );
+    }
+  });
+
+  test("names its ports, and no environment variable twice", () => {
+    for (const { name } of ports) expect(name).toMatch(/^[a-z][a-z0-9-]{0,14}$/);
+    const names = (container.env ?? []).map(({ name }) => name);
+    expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([]);
+  });
+
+  test("what it mounts is a volume or a claim, and every path is mounted once", () => {
+    const { volumes } = workload.template.spec;
+    const claims = (
+      (workload.object.spec as { volumeClaimTemplates?: KubernetesObject[] }).volumeClaimTemplates ?? []
+    ).map(({ metadata }) => metadata.name);
+    const known = [...(volumes ?? []).map(({ name }) => name), ...claims];
+    const mounts = (container.volumeMounts ?? []) as { name: string; mountPath: string }[];
+    for (const { name } of mounts) expect(known).toContain(name);
+    expect(new Set(mounts.map(({ mountPath }) => mountPath)).size).toBe(mounts.length);
+  });
+
+  const isLongRunning =
+    workload.object.kind !== "Job" && workload.template.spec.containers.includes(container as Container);
+  if (isLongRunning) {
+    type Probe = {
+      httpGet?: { port: string; scheme?: string; path: string };
+      exec?: { command: string[] };
+      tcpSocket?: unknown;
+      periodSeconds: number;
+      timeoutSeconds: number;
+      failureThreshold: number;
+    };
+    const probe = (kind: string) => container[kind] as Probe | undefined;
+
+    test("has all three probes; a named port over TLS or a program, never a bare connection", () => {
+      for (const kind of ["startupProbe", "livenessProbe", "readinessProbe"]) {
+        const it = probe(kind);
+        expect(it, kind).toBeDefined();
+        expect(it!.tcpSocket, `${kind}: the kernel accepts for a frozen process`).toBeUndefined();
+        if (it!.httpGet) {
+          expect(
+            ports.map(({ name }) => name),
+            kind,
+          ).toContain(it!.httpGet.port);
+          expect(it!.httpGet.scheme, kind).toBe("HTTPS");
+        } else expect(it!.exec?.command.length, kind).toBeGreaterThan(0);
+        expect(it!.timeoutSeconds, kind).toBeGreaterThanOrEqual(3);
+      }
+    });
+
+    test("liveness asks something else than readiness, and tolerates a busy quarter of a minute", () => {
+      const [live, ready] = [probe("livenessProbe")!, probe("readinessProbe")!];
+      expect(live.httpGet ?? live.exec).not.toEqual(ready.httpGet ?? ready.exec);
+      expect(live.periodSeconds * live.failureThreshold).toBeGreaterThanOrEqual(15);
+    });
+
+    test("start-up may take a minute before liveness counts", () => {
+      const start = probe("startupProbe")!;
+      expect(start.periodSeconds * start.failureThreshold).toBeGreaterThanOrEqual(60);
+    });
+  }
+});
+
+describe("services", () => {
+  type Service = KubernetesObject & {
+    spec: {
+      selector: Record<string, string>;
+      ports: { name: string; targetPort: string; port: number }[];
+      clusterIP?: string;
+    };
+  };
+  test.each(ofKind<Service>("Service").map((service) => [service.metadata.name, service] as const))(
+    "%s selects a workload and its named ports",
+    (_, { spec, metadata }) => {
+      const chosen = workloads.filter(
+        ({ labels, namespace }) => namespace === metadata.namespace && matches({ matchLabels: spec.selector }, labels),
+      );
+      expect(chosen).toHaveLength(1);
+      const ports = containersOf(chosen[0]!.template.spec).flatMap(
+        ({ ports }) => (ports ?? []) as { name: string; containerPort: number }[],
+      );
+      for (const { name, targetPort, port } of spec.ports) {
+        expect(targetPort).toBe(name);
+        expect(ports).toContainEqual({ name, containerPort: port });
+      }
+    },
+  );
+
+  test("a StatefulSet's own Service is there and headless", () => {
+    for (const { spec } of ofKind<KubernetesObject & { spec: { serviceName: string } }>("StatefulSet")) {
+      const service = ofKind<Service>("Service").find(({ metadata }) => metadata.name === spec.serviceName);
+      expect(service?.spec.clusterIP).toBe("None");
+    }
+  });
+});
+
+describe("secrets", () => {
+  const secrets = ofKind("Secret");
+
+  test("no manifest holds a value", () => {
+    for (const secret of secrets) {
+      expect(secret.data).toBeUndefined();
+      expect(secret.stringData).toBeUndefined();
+    }
+  });
+
+  test("every file that fills one is made by generate-certs", () => {
+    const made = [
+      "ca.crt",
+      ...IDENTITIES.flatMap(({ name, combinedPem }) => [
+        `${name}.crt`,
+        `${name}.key`,
+        ...(combinedPem ? [`${name}.pem`] : []),
+      ]),
+    ];
+    for (const secret of secrets) {
+      const { how, entries } = recipeOf(secret);
+      if (how === "fill-from") for (const { source } of entries) expect(made).toContain(source);
+    }
+  });
+
+  test("the CA's key goes into none", () => {
+    expect(secrets.flatMap((secret) => recipeOf(secret).entries.map(({ source }) => source))).not.toContain("ca.key");
+  });
+
+  test("what a pod reads as a file is a key of the Secret that it mounts there", () => {
+    for (const { workload, container, name } of containers) {
+      const mounts = (container.volumeMounts ?? []) as {
+        name: string;
+        mountPath: string;
+        subPath?: string;
+        subPathExpr?: string;
+      }[];
+      for (const { name: variable, value } of container.env ?? []) {
+        if (!value || !/^\/(certs|secrets)\//.test(value)) continue;
+        const mount = mounts.find(({ mountPath }) => value.startsWith(`${mountPath}/`));
+        const secretName = workload.template.spec.volumes?.find((volume) => volume.name === mount?.name)?.secret
+          ?.secretName;
+        const secret = secrets.find(({ metadata }) => metadata.name === secretName);
+        expect(secret, `${name}: ${variable}=${value}`).toBeDefined();
+        const { how, entries } = recipeOf(secret!);
+        const keys = how === "filled-by" ? ["token"] : entries.map(({ key }) => key);
+        expect(keys, `${name}: ${variable}=${value}`).toContain(value.slice(mount!.mountPath.length + 1));
+      }
+    }
+  });
+
+  test("the template lists the same Secrets with the same keys, and no value", async () => {
+    const text = await readFile(join(MANIFEST_FOLDER, "secrets.yaml.template"), "utf8");
+    type Template = KubernetesObject & { type: string; stringData?: Record<string, string> };
+    const documents = parseAllDocuments(text).map((document) => document.toJS() as Template);
+    const shape = (name: string, type: unknown, keys: string[]) => `${name} ${type} ${keys.sort().join()}`;
+    expect(
+      documents
+        .map(({ metadata, type, stringData }) => shape(metadata.name, type, Object.keys(stringData ?? {})))
+        .sort(),
+    ).toEqual(
+      secrets
+        .map((secret) =>
+          shape(
+            secret.metadata.name,
+            secret.type,
+            recipeOf(secret).entries.map(({ key }) => key),
+          ),
+        )
+        .sort(),
+    );
+    for (const { stringData } of documents)
+      for (const value of Object.values(stringData ?? {})) expect(value).toMatch(/^<.+>$/);
+  });
+
+  test("only the setup job may touch Secrets through the API, only two, without listing them", () => {
+    type Role = KubernetesObject & { rules: { resources?: string[]; resourceNames?: string[]; verbs: string[] }[] };
+    const rules = [...ofKind<Role>("Role"), ...ofKind<Role>("ClusterRole")].flatMap(({ metadata, rules }) =>
+      rules
+        .filter(({ resources }) => resources?.some((name) => name === "secrets" || name === "*"))
+        .map((rule) => ({ role: metadata.name, ...rule })),
+    );
+    expect(rules).toEqual([
+      {
+        role: "setup",
+        apiGroups: [""],
+        resources: ["secrets"],
+        resourceNames: ["influxdb-token-processor", "influxdb-token-reader"],
+        verbs: ["get", "patch"],
+      } as never,
+    ]);
+  });
+});
+
+describe("everything together", () => {
+  const replicasOf = ({ object }: Workload) => (object.spec as { replicas?: number }).replicas ?? 1;
+  const total = (read: (container: Container) => number) =>
+    workloads.reduce(
+      (sum, workload) =>
+        sum +
+        replicasOf(workload) * workload.template.spec.containers.reduce((pod, container) => pod + read(container), 0),
+      0,
+    );
+  const resource = (which: "requests" | "limits", name: string) => (container: Container) =>
+    (name === "cpu" ? cpuOf : memoryOf)((container.resources as Record<string, Record<string, string>>)[which]?.[name]);
+
+  test("fits on 2 cores and 8 GiB, with room for what the node itself needs", () => {
+    // A local node's own pods and daemons ask for about a quarter of a core and half a GiB.
+    expect(total(resource("requests", "cpu"))).toBeLessThanOrEqual(1.75);
+    expect(total(resource("requests", "memory"))).toBeLessThanOrEqual(6 * 2 ** 30);
+  });
+
+  test("even with every limit of memory reached, the data path fits in 8 GiB", () => {
+    const path = workloads.filter(({ labels }) =>
+      ["kafka", "influxdb", "producer", "processor"].includes(labels[NAME]!),
+    );
+    const sum = path.reduce(
+      (bytes, workload) =>
+        bytes + replicasOf(workload) * resource("limits", "memory")(workload.template.spec.containers[0]!),
+      0,
+    );
+    expect(sum).toBeLessThanOrEqual(8 * 2 ** 30);
+  });
+
+  test("scaled workloads leave the number of replicas to whoever scales them", () => {
+    for (const name of ["Deployment/processor", "StatefulSet/producer"]) {
+      const workload = workloads.find((candidate) => candidate.name === name);
+      expect(workload?.object.spec).toBeDefined();
+      expect((workload!.object.spec as { replicas?: number }).replicas).toBeUndefined();
+    }
+  });
+
+  test("the images are the ones that are known", () => {
+    expect(imagesOf(objects)).toEqual(
+      expect.arrayContaining([
+        "docker.io/apache/kafka:4.3.1",
+        "docker.io/conveyor/services:1.0.0",
+        "docker.io/library/influxdb:2.9.1",
+      ]),
+    );
+  });
+});
+
+describe("kafka", () => {
+  const map = ofKind<KubernetesObject & { data: Record<string, string> }>("ConfigMap").find(
+    ({ metadata }) => metadata.name === "kafka",
+  )!;
+  const properties = new Map(
+    map.data["server.properties"]!.split("\n")
+      .filter((line) => line && !line.startsWith("#"))
+      .map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)] as const),
+  );
+  const statefulSet = workloads.find(({ name }) => name === "StatefulSet/kafka")!;
+  const replicas = (statefulSet.object.spec as { replicas: number }).replicas;
+
+  test("every listener wants a client's certificate", () => {
+    const listeners = properties
+      .get("listeners")!
+      .split(",")
+      .map((entry) => entry.split(":")[0]!);
+    expect(listeners).toEqual(["CLIENT", "REPLICATION", "CONTROLLER"]);
+    const protocols = Object.fromEntries(
+      properties
+        .get("listener.security.protocol.map")!
+        .split(",")
+        .map((entry) => entry.split(":")),
+    );
+    for (const listener of listeners) {
+      expect(protocols[listener]).toBe("SSL");
+      expect(properties.get(`listener.name.${listener.toLowerCase()}.ssl.client.auth`)).toBe("required");
+    }
+    expect([...properties.keys()].filter((key) => /endpoint\.identification|password|plaintext/i.test(key))).toEqual(
+      [],
+    );
+  });
+
+  test("listeners and container ports are the same", () => {
+    const listening = properties
+      .get("listeners")!
+      .split(",")
+      .map((entry) => Number(entry.split(":").at(-1)));
+    const [container] = statefulSet.template.spec.containers as [Container];
+    expect((container.ports as { containerPort: number }[]).map(({ containerPort }) => containerPort)).toEqual(
+      listening,
+    );
+  });
+
+  test("voters, super users and certificates are those of the replicas", () => {
+    const nodes = Array.from({ length: replicas }, (_, ordinal) => `kafka-${ordinal}`);
+    expect(properties.get("controller.quorum.voters")!.split(",")).toEqual(
+      nodes.map((node, ordinal) => `${ordinal}@${node}.kafka-headless.conveyor.svc.cluster.local:9093`),
+    );
+    expect(properties.get("super.users")!.split(";")).toEqual([...nodes, "admin"].map((name) => `User:${name}`));
+    for (const node of [...nodes, "admin"]) expect(IDENTITIES.map(({ name }) => name)).toContain(node);
+    for (const node of nodes) {
+      const names = IDENTITIES.find(({ name }) => name === node)!.subjectAltNames;
+      expect(names).toContain(`DNS:${node}.kafka-headless.conveyor.svc.cluster.local`);
+      expect(names).toContain("DNS:kafka.conveyor.svc.cluster.local");
+    }
+  });
+
+  test("every principal with rights has a certificate of that name", () => {
+    for (const { principal } of ACL_TABLE) expect(IDENTITIES.map(({ name }) => `User:${name}`)).toContain(principal);
+  });
+
+  test("nothing is replicated less than three times, no write counts with one copy, no stale replica leads", () => {
+    for (const key of properties.keys()) {
+      if (key.endsWith("replication.factor")) expect(properties.get(key), key).toBe("3");
+      if (key.endsWith("min.isr")) expect(properties.get(key), key).toBe("2");
+    }
+    for (const key of ["default", "offsets.topic", "transaction.state.log", "share.coordinator.state.topic"]) {
+      expect(properties.get(`${key}.replication.factor`), key).toBe("3");
+    }
+    expect(properties.get("min.insync.replicas")).toBe("2");
+    expect(properties.get("unclean.leader.election.enable")).toBe("false");
+    expect(properties.get("allow.everyone.if.no.acl.found")).toBe("false");
+  });
+
+  test("what the topics may keep fits into the volume", () => {
+    type Claims = { volumeClaimTemplates: { spec: { resources: { requests: { storage: string } } } }[] };
+    const volume = memoryOf(
+      (statefulSet.object.spec as unknown as Claims).volumeClaimTemplates[0]!.spec.resources.requests.storage,
+    );
+    const perPartition = Number(properties.get("log.retention.bytes")) + Number(properties.get("log.segment.bytes"));
+    const partitions = TOPIC_TABLE.reduce((sum, topic) => sum + topic.partitions, 0);
+    expect(perPartition * partitions).toBeLessThan(volume * 0.75);
+  });
+
+  test("its scripts are valid bash", async () => {
+    for (const name of ["start.sh", "probe.sh"]) {
+      const child = Bun.spawn(["bash", "-n"], { stdin: new Blob([map.data[name]!]), stderr: "pipe" });
+      expect({ name, complaint: await new Response(child.stderr).text() }).toEqual({ name, complaint: "" });
+    }
+  });
+});

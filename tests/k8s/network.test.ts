@@ -1,0 +1,218 @@
+/**
+ * The network policies, evaluated: who may dial whom on which port follows from all policies together, so that is
+ * what is compared, and not the text of one of them.
+ */
+import { describe, expect, test } from "bun:test";
+import { containersOf, loadManifests, podTemplateOf } from "../../scripts/toolkit/manifests.ts";
+import { matches, type Peer, type Policy, type Rule } from "./reading.ts";
+
+const objects = await loadManifests();
+const policies = objects.filter(({ kind }) => kind === "NetworkPolicy") as Policy[];
+const NAME = "app.kubernetes.io/name";
+const INSTANCE = "app.kubernetes.io/instance";
+
+interface Pod {
+  name: string;
+  namespace: string;
+  labels: Record<string, string>;
+  ports: { name: string; containerPort: number }[];
+}
+
+const workloads: Pod[] = objects.flatMap((object) => {
+  const template = podTemplateOf(object);
+  if (!template) return [];
+  const ports = containersOf(template.spec).flatMap((container) => (container.ports ?? []) as Pod["ports"]);
+  const labels = template.metadata?.labels ?? {};
+  return [{ name: labels[NAME] ?? "", namespace: object.metadata.namespace ?? "", labels, ports }];
+});
+const podOf = (name: string) => workloads.find((pod) => pod.name === name)!;
+/** Pods that commands start, and one without any label. */
+const ingest: Pod = {
+  name: "ingest",
+  namespace: "conveyor",
+  labels: { [NAME]: "ingest", [INSTANCE]: "ingest" },
+  ports: [],
+};
+const unlabelled: Pod = { name: "unlabelled", namespace: "conveyor", labels: {}, ports: [] };
+const dns: Pod = {
+  name: "dns",
+  namespace: "kube-system",
+  labels: { "k8s-app": "kube-dns" },
+  ports: [{ name: "dns", containerPort: 53 }],
+};
+const stranger: Pod = { ...unlabelled, name: "stranger", namespace: "elsewhere" };
+/** Something that is no pod: the internet, or the API server. */
+const OUTSIDE = "outside";
+
+function peerMatches(peer: Peer, policy: Policy, pod: Pod | typeof OUTSIDE): boolean {
+  if (peer.ipBlock) return true;
+  if (pod === OUTSIDE) return false;
+  const inNamespace = peer.namespaceSelector
+    ? matches(peer.namespaceSelector, { "kubernetes.io/metadata.name": pod.namespace })
+    : pod.namespace === policy.metadata.namespace;
+  return inNamespace && matches(peer.podSelector ?? {}, pod.labels);
+}
+
+function portMatches(rule: Rule, port: number, target: Pod | typeof OUTSIDE): boolean {
+  return (
+    !rule.ports ||
+    rule.ports.some(
+      ({ port: allowed }) =>
+        allowed === undefined ||
+        allowed === port ||
+        (target !== OUTSIDE &&
+          target.ports.some(({ name, containerPort }) => name === allowed && containerPort === port)),
+    )
+  );
+}
+
+/** True when no policy of that direction selects the pod, or one of them allows it. */
+function allowed(direction: "ingress" | "egress", pod: Pod, other: Pod | typeof OUTSIDE, port: number): boolean {
+  const type = direction === "ingress" ? "Ingress" : "Egress";
+  const own = policies.filter(
+    ({ metadata, spec }) =>
+      metadata.namespace === pod.namespace && spec.policyTypes.includes(type) && matches(spec.podSelector, pod.labels),
+  );
+  if (own.length === 0) return true;
+  return own.some((policy) =>
+    (policy.spec[direction] ?? []).some((rule) => {
+      const peers = direction === "ingress" ? rule.from : rule.to;
+      const target = direction === "ingress" ? pod : other;
+      return (!peers || peers.some((peer) => peerMatches(peer, policy, other))) && portMatches(rule, port, target);
+    }),
+  );
+}
+
+const reaches = (from: Pod, to: Pod, port: number) =>
+  allowed("egress", from, to, port) && allowed("ingress", to, from, port);
+
+describe("who reaches whom", () => {
+  const servers = ["kafka", "influxdb", "producer", "processor"].map(podOf);
+  const clients = [...servers, podOf("setup"), ingest, unlabelled, stranger];
+  const connections = clients.flatMap((from) =>
+    servers.flatMap((to) =>
+      to.ports
+        .filter(({ containerPort }) => reaches(from, to, containerPort))
+        .map(({ name }) => `${from.name} → ${to.name} ${name}`),
+    ),
+  );
+
+  test("exactly the connections that the pipeline needs", () => {
+    expect(connections.sort()).toEqual(
+      [
+        "ingest → kafka client",
+        "kafka → kafka controller",
+        "kafka → kafka replication",
+        "processor → influxdb https",
+        "processor → kafka client",
+        "producer → kafka client",
+        "setup → influxdb https",
+        "setup → kafka client",
+      ].sort(),
+    );
+  });
+
+  test("events come in from pods that their namespace and their label allow", () => {
+    const producer = podOf("producer");
+    const label = { "conveyor.dev/intake-client": "true" };
+    expect(reaches({ ...stranger, labels: label }, producer, 8443)).toBe(false);
+    const policy = policies.find(({ metadata }) => metadata.name === "producer")!;
+    expect(policy.spec.ingress?.[0]?.from).toEqual([
+      { namespaceSelector: { matchLabels: label }, podSelector: { matchLabels: label } },
+    ]);
+  });
+
+  test("names are asked for only by those who dial somebody", () => {
+    const asking = [...["kafka", "influxdb", "producer", "processor", "setup"].map(podOf), ingest, unlabelled].filter(
+      (pod) => reaches(pod, dns, 53),
+    );
+    expect(asking.map(({ name }) => name).sort()).toEqual(["ingest", "kafka", "processor", "producer", "setup"]);
+  });
+
+  test("of the data path only the setup job gets outside, and only to the API server's ports", () => {
+    const all = [...["kafka", "influxdb", "producer", "processor", "setup"].map(podOf), ingest, unlabelled];
+    const out = all.flatMap((pod) =>
+      [22, 53, 80, 443, 6443, 8086, 9092]
+        .filter((port) => allowed("egress", pod, OUTSIDE, port))
+        .map((port) => `${pod.name} ${port}`),
+    );
+    expect(out).toEqual(["setup 443", "setup 6443"]);
+  });
+});
+
+describe("every namespace", () => {
+  test.each(objects.filter(({ kind }) => kind === "Namespace").map(({ metadata }) => metadata.name))(
+    "%s denies everything by default, both ways",
+    (namespace) => {
+      const deny = policies.filter(
+        ({ metadata, spec }) =>
+          metadata.namespace === namespace &&
+          JSON.stringify(spec) === JSON.stringify({ podSelector: {}, policyTypes: ["Ingress", "Egress"] }),
+      );
+      expect(deny).toHaveLength(1);
+    },
+  );
+});
+
+describe.each(policies.map((policy) => [policy.metadata.name, policy] as const))("policy %s", (_, policy) => {
+  const rules = [...(policy.spec.ingress ?? []), ...(policy.spec.egress ?? [])];
+  const peers = rules.flatMap(({ from, to }) => [...(from ?? []), ...(to ?? [])]);
+  const pods = [...workloads, ingest];
+
+  test("selects a pod that there is", () => {
+    expect(
+      pods.some(
+        ({ namespace, labels }) => namespace === policy.metadata.namespace && matches(policy.spec.podSelector, labels),
+      ),
+    ).toBe(true);
+  });
+
+  test("every peer in a namespace of this folder is a pod that there is", () => {
+    for (const peer of peers.filter(({ podSelector, namespaceSelector }) => podSelector && !namespaceSelector)) {
+      expect(
+        pods.some(
+          ({ namespace, labels }) => namespace === policy.metadata.namespace && matches(peer.podSelector!, labels),
+        ),
+        JSON.stringify(peer),
+      ).toBe(true);
+    }
+  });
+
+  test("every rule names its ports, and a named one is a port of the pod it leads to", () => {
+    for (const rule of policy.spec.ingress ?? []) {
+      expect(rule.ports?.length).toBeGreaterThan(0);
+      const own = workloads.filter(
+        ({ namespace, labels }) => namespace === policy.metadata.namespace && matches(policy.spec.podSelector, labels),
+      );
+      for (const { port } of rule.ports ?? []) {
+        if (typeof port === "string") expect(own.flatMap(({ ports }) => ports.map(({ name }) => name))).toContain(port);
+      }
+    }
+    for (const rule of policy.spec.egress ?? []) {
+      expect(rule.ports?.length).toBeGreaterThan(0);
+      const targets = workloads.filter((pod) => (rule.to ?? []).some((peer) => peerMatches(peer, policy, pod)));
+      for (const { port } of rule.ports ?? []) {
+        if (typeof port === "string")
+          expect(targets.flatMap(({ ports }) => ports.map(({ name }) => name))).toContain(port);
+      }
+    }
+  });
+});
+
+test("what one side allows, the other side expects: no rule leads nowhere", () => {
+  const pods = [...workloads, ingest];
+  const half: string[] = [];
+  for (const from of pods) {
+    for (const to of workloads) {
+      if (from.namespace !== to.namespace) continue;
+      for (const { name, containerPort } of to.ports) {
+        const [out, into] = [allowed("egress", from, to, containerPort), allowed("ingress", to, from, containerPort)];
+        // The API server's ports are open to the setup job whoever listens there.
+        if (out !== into && !allowed("egress", from, OUTSIDE, containerPort)) {
+          half.push(`${from.name} → ${to.name} ${name}: ${out ? "not let in" : "not let out"}`);
+        }
+      }
+    }
+  }
+  expect(half).toEqual([]);
+});
