@@ -499,6 +499,15 @@ describe("kafka", () => {
     }
   });
 
+  test("a broker gets its own key and no other's", () => {
+    const [container] = statefulSet.template.spec.containers as [Container];
+    const mounts = (container.volumeMounts ?? []) as { name: string; subPath?: string; subPathExpr?: string }[];
+    const fromTls = mounts
+      .filter(({ name }) => name === "tls")
+      .map(({ subPath, subPathExpr }) => subPath ?? subPathExpr);
+    expect(fromTls.sort()).toEqual(["$(POD_NAME).pem", "ca.crt"]);
+  });
+
   test("every principal with rights has a certificate of that name", () => {
     for (const { principal } of ACL_TABLE) expect(IDENTITIES.map(({ name }) => `User:${name}`)).toContain(principal);
   });
