@@ -4,9 +4,9 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { type Check, failed, passed } from "../toolkit/checklist.ts";
-import type { KubernetesObject } from "../toolkit/cluster.ts";
+import { type KubernetesObject, NAMESPACE } from "../toolkit/cluster.ts";
+import { deployedStages } from "../toolkit/deployed-stages.ts";
 import { OperatorError } from "../toolkit/errors.ts";
-import { loadManifests } from "../toolkit/manifests.ts";
 import { type CheckContext, INFLUXDB_PORT, KAFKA_CLIENT_PORT, type Probe } from "./context.ts";
 
 /**
@@ -35,7 +35,8 @@ const policiesCheck: Check<CheckContext> = {
   needs: ["objects"],
   limitMs: 20_000,
   async run({ cluster }) {
-    const wanted = (await loadManifests()).filter(({ kind }) => kind === "NetworkPolicy");
+    const objects = (await deployedStages(cluster)).stages.flatMap((stage) => stage.objects);
+    const wanted = objects.filter(({ kind, metadata }) => kind === "NetworkPolicy" && metadata.namespace === NAMESPACE);
     const live = new Map((await cluster.list<KubernetesObject>("networkpolicy")).map((p) => [p.metadata.name, p]));
     const problems: string[] = [];
     // What the server makes of the file, so that its defaults do not count as differences.

@@ -2,7 +2,7 @@
 
 import { type Check, failed, passed } from "../toolkit/checklist.ts";
 import { type KubernetesObject, NAMESPACE, type Pod, refOf } from "../toolkit/cluster.ts";
-import { loadManifests } from "../toolkit/manifests.ts";
+import { deployedStages } from "../toolkit/deployed-stages.ts";
 import { podState } from "../toolkit/one-off-pods.ts";
 import type { CheckContext } from "./context.ts";
 
@@ -67,7 +67,10 @@ const objectsCheck: Check<CheckContext> = {
   limitMs: 30_000,
   async run({ cluster }) {
     // NetworkPolicies have their own check; the setup job is made anew by each deploy.
-    const objects = (await loadManifests()).filter(({ kind }) => kind !== "NetworkPolicy" && kind !== "Job");
+    const { stages, leftOut } = await deployedStages(cluster);
+    const objects = stages
+      .flatMap((stage) => stage.objects)
+      .filter(({ kind }) => kind !== "NetworkPolicy" && kind !== "Job");
     const input = JSON.stringify({ apiVersion: "v1", kind: "List", items: objects });
     const found = await cluster.json<{ items?: KubernetesObject[] } & KubernetesObject>(
       ["get", "-f", "-", "--ignore-not-found"],
@@ -76,7 +79,7 @@ const objectsCheck: Check<CheckContext> = {
     const there = new Set((found.items ?? [found]).map(refOf));
     const missing = objects.map(refOf).filter((ref) => !there.has(ref));
     return missing.length === 0
-      ? passed(`${objects.length} objects`)
+      ? passed(`${objects.length} objects${leftOut.length > 0 ? `; left out by deploy: ${leftOut.join(", ")}` : ""}`)
       : failed(`${missing.length} of ${objects.length} missing: ${missing.join(", ")}`);
   },
 };

@@ -23,7 +23,7 @@ import { imagesOf, podTemplateOf, referencesOf, withHashes, withImages } from ".
 import type { Report } from "./report.ts";
 import { awaitRollout, findSetupDone, runJob } from "./rollout.ts";
 import { contentsOf, FILLED_BY, fillSecrets } from "./secrets.ts";
-import { loadStages, type Stage } from "./stages.ts";
+import { LEFT_OUT, type LeftOut, leftOutStages, loadStages, type Stage } from "./stages.ts";
 
 export interface DeployOptions {
   /** Folder of the certificates. */
@@ -38,6 +38,8 @@ export interface DeployOutcome {
   images: ImageResult[];
   changes: AppliedObject[];
   setup?: Record<string, unknown>;
+  /** Stages that this cluster cannot have, with the reason. */
+  leftOut: LeftOut[];
 }
 
 /** Kafka's pods all go at once when the CA changes: in a rolling restart old and new would not trust each other. */
@@ -70,6 +72,34 @@ function requireImages(results: readonly ImageResult[], target: ImageTarget): vo
 }
 
 const objectsOf = (stages: readonly Stage[]): KubernetesObject[] => stages.flatMap(({ objects }) => objects);
+
+/** What the API server knows beyond its own, as `group/version`. */
+async function apiVersionsOf(cluster: Cluster, signal: AbortSignal): Promise<Set<string>> {
+  const { stdout } = await cluster.kubectl(["api-versions"], { signal });
+  return new Set(stdout.split("\n").filter(Boolean));
+}
+
+/** Splits the stages into those that this cluster can have and those that are left out. */
+async function possibleStages(
+  cluster: Cluster,
+  stages: readonly Stage[],
+  images: readonly { ref: string; missing: boolean }[],
+  signal: AbortSignal,
+): Promise<{ stages: Stage[]; leftOut: LeftOut[] }> {
+  const missing = new Set(images.filter((image) => image.missing).map(({ ref }) => ref));
+  const leftOut = leftOutStages(stages, missing, await apiVersionsOf(cluster, signal));
+  const names = leftOut.map(({ stage }) => stage);
+  const possible = stages.filter(({ name }) => !names.includes(name));
+  const noted = possible.map((stage) => ({
+    ...stage,
+    objects: stage.objects.map((object) => {
+      if (object.kind !== "Namespace" || object.metadata.name !== NAMESPACE || names.length === 0) return object;
+      const annotations = { ...object.metadata.annotations, [LEFT_OUT]: names.join(",") };
+      return { ...object, metadata: { ...object.metadata, annotations } };
+    }),
+  }));
+  return { stages: noted, leftOut };
+}
 
 /** The stages with the references of pushed images in place of those in the manifests. */
 function renamed(stages: readonly Stage[], images: readonly { ref: string; pushedRef?: string }[]): Stage[] {
@@ -147,16 +177,27 @@ export async function deploy(
 
   const target = imageTarget(cluster, options);
   let stages = await loadStages();
-  const images = await ensureImages(target, imagesOf(objectsOf(stages)), report, {
+  const wanted = await ensureImages(target, imagesOf(objectsOf(stages)), report, {
     ...(options.imagesDir ? { imagesDir: options.imagesDir } : {}),
     signal,
   });
+  const possible = await possibleStages(
+    cluster,
+    stages,
+    wanted.map(({ ref, action }) => ({ ref, missing: action === "missing" })),
+    signal,
+  );
+  stages = possible.stages;
+  const { leftOut } = possible;
+  for (const { stage, reason } of leftOut) report.warn(`left out: ${stage} (${reason})`);
+  const used = new Set(imagesOf(objectsOf(stages)));
+  const images = wanted.filter(({ ref }) => used.has(ref));
   requireImages(images, target);
   stages = await filledStages(cluster, renamed(stages, images), options.certificates);
   const all = objectsOf(stages);
   const newCa = await caChanges(cluster, stages);
 
-  const outcome: DeployOutcome = { counts: { created: 0, changed: 0, unchanged: 0 }, images, changes: [] };
+  const outcome: DeployOutcome = { counts: { created: 0, changed: 0, unchanged: 0 }, images, changes: [], leftOut };
   const note = (applied: readonly AppliedObject[]) => {
     for (const object of applied) outcome.counts[object.change]++;
     outcome.changes.push(...applied.filter(({ change }) => change !== "unchanged"));
@@ -218,6 +259,7 @@ function summarize(objects: number, changes: number, setup: Record<string, unkno
 
 export interface DeployPlan {
   images: ImagePlan[];
+  leftOut: LeftOut[];
   objects: AppliedObject[];
 }
 
@@ -231,10 +273,17 @@ export async function planDeploy(cluster: Cluster, options: DeployOptions, signa
     ...(options.imagesDir ? { imagesDir: options.imagesDir } : {}),
     signal,
   });
+  const { leftOut, ...possible } = await possibleStages(
+    cluster,
+    stages,
+    images.map(({ ref, plan }) => ({ ref, missing: plan.startsWith("missing") })),
+    signal,
+  );
+  stages = possible.stages;
   if (!(await cluster.get("namespace", NAMESPACE))) {
     // A dry run of objects in a namespace that is not there fails; all of them would be created.
     const objects = objectsOf(stages).map((object) => ({ ref: refOf(object), change: "created" as const }));
-    return { images, objects };
+    return { images, leftOut, objects };
   }
   stages = await filledStages(cluster, renamed(stages, images), options.certificates);
   const objects: AppliedObject[] = [];
@@ -247,7 +296,7 @@ export async function planDeploy(cluster: Cluster, options: DeployOptions, signa
       )),
     );
   }
-  return { images, objects };
+  return { images, leftOut, objects };
 }
 
 /** The closing check of deploy: the checks of these ids and what they stand on. */

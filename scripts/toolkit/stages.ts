@@ -3,7 +3,7 @@
  * destroy backward, validate as its checklist. Every file of k8s/ stands in exactly one stage.
  */
 import type { KubernetesObject } from "./cluster.ts";
-import { loadManifestFiles, MANIFEST_FOLDER } from "./manifests.ts";
+import { imagesOf, loadManifestFiles, MANIFEST_FOLDER } from "./manifests.ts";
 
 export interface Await {
   kind: "StatefulSet" | "Deployment" | "Job";
@@ -22,7 +22,23 @@ export interface StageSpec {
   files: readonly string[];
   /** All of them are awaited at the same time. */
   awaits: readonly Await[];
+  /** The pipeline works without it: where one of its images cannot be had it is left out, by name. */
+  optional?: true;
+  /** A group and version that an operator adds to the API server; where that is not there the stage is left out. */
+  needsApi?: string;
 }
+
+/** A stage that was not applied, and why. */
+export interface LeftOut {
+  stage: string;
+  reason: string;
+}
+
+/**
+ * Over the Namespace, names separated by commas: the stages that the last deploy left out, so that validate knows what
+ * to look for.
+ */
+export const LEFT_OUT = "conveyor.dev/left-out";
 
 export interface Stage extends StageSpec {
   objects: KubernetesObject[];
@@ -136,4 +152,19 @@ export async function loadStages(folder = MANIFEST_FOLDER): Promise<Stage[]> {
   const left = [...files.keys()];
   if (left.length > 0) throw new Error(`in no stage of scripts/toolkit/stages.ts: ${left.join(", ")}`);
   return stages;
+}
+
+/** Stages that cannot be on this cluster: an optional one without an image, or one whose API the server does not know. */
+export function leftOutStages(
+  stages: readonly Stage[],
+  missingImages: ReadonlySet<string>,
+  apiVersions: ReadonlySet<string>,
+): LeftOut[] {
+  return stages.flatMap((stage): LeftOut[] => {
+    if (stage.needsApi && !apiVersions.has(stage.needsApi)) {
+      return [{ stage: stage.name, reason: `the cluster has no ${stage.needsApi}` }];
+    }
+    const missing = stage.optional ? imagesOf(stage.objects).filter((image) => missingImages.has(image)) : [];
+    return missing.length > 0 ? [{ stage: stage.name, reason: `no image ${missing.join(", ")}` }] : [];
+  });
 }
