@@ -65,7 +65,7 @@ export function targetOf(flags: { local: boolean; kind?: string; registry?: stri
       { exitCode: EXIT.usage },
     );
   }
-  return targets[0] ?? { kind: "none" };
+  return targets[0] ?? { kind: "cache" };
 }
 
 if (import.meta.main) {

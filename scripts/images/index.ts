@@ -63,6 +63,7 @@ export function sourceOf(
   options: { assemble?: boolean } = {},
 ): Source {
   const full = fullReference(ref);
+  if (target === "none") return { via: "left" };
   const image = archives.find((found) => found.ref === full);
   if (image) return { via: "archive", image };
   if (full === SERVICES_IMAGE) return { via: "build" };
@@ -81,7 +82,7 @@ export const missingHint = (ref: string): string =>
 export interface ImagePlan {
   ref: string;
   plan: string;
-  /** Of an image that is there already. */
+  /** Of an image that is there already, or was pushed before. */
   digest?: string;
   pushedRef?: string;
 }
@@ -99,7 +100,9 @@ export async function planImages(
     const source = sourceOf(ref, target.kind, archives, options);
     const key = await keyOf(source);
     const present = key === undefined ? undefined : await opened.has(fullReference(ref), key);
-    plans.push({ ref, plan: present ? "present, nothing to do" : await planned(source, opened), ...present });
+    const plan = present ? "present, nothing to do" : await planned(source, opened);
+    const expected = present ?? (key === undefined ? {} : await opened.expect?.(fullReference(ref), key));
+    plans.push({ ref, plan, ...expected });
   }
   return plans;
 }
@@ -209,7 +212,7 @@ async function ensureImage(
 function actionFor(target: ImageTarget["kind"], made: ImageAction): ImageAction {
   if (target === "registry") return "pushed";
   if (target === "export") return "exported";
-  if (target === "none") return made;
+  if (target === "cache") return made;
   return made === "present" ? "imported" : made;
 }
 

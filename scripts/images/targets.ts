@@ -15,7 +15,9 @@ export type ImageTarget =
   | { kind: "kind"; name: string }
   | { kind: "registry"; prefix: string }
   | { kind: "export"; dir: string }
-  /** Nothing is delivered: the services' image is built, the rest is the cluster's. */
+  /** The services' image is built and stays in the cache; the rest is not needed for that. */
+  | { kind: "cache" }
+  /** A cluster to which no image is brought: its nodes pull all of them. */
   | { kind: "none" };
 
 /** An image ready to be delivered. */
@@ -33,16 +35,18 @@ export interface Target {
   title: string;
   /** True when the target has exactly this image, as made from `key`. */
   has(ref: string, key: string): Promise<Delivery | undefined>;
+  /** What a delivery would give, as far as it is known without one. */
+  expect?(ref: string, key: string): Promise<Partial<Delivery>>;
   deliver(image: Deliverable, report: Report, signal?: AbortSignal): Promise<Delivery>;
 }
 
 /** An import reads and unpacks some 400 MB; a push goes over a network. */
 const DELIVERY_LIMIT_MS = 10 * 60_000;
 
-/** What was imported last under a reference: made from what, and the digest that the cluster gave it. */
+/** What was brought last under a reference: made from what, and the digest that the cluster or registry gave it. */
 type Ledger = Record<string, { key: string; id: string; digest: string }>;
 
-const ledgerPath = () => join(cacheFolder(), "images", "imported.json");
+const ledgerPath = () => join(cacheFolder(), "images", "delivered.json");
 
 async function readLedger(): Promise<Ledger> {
   try {
@@ -153,6 +157,11 @@ async function registryTarget(prefix: string, tool?: BuilderName): Promise<Targe
     title: `registry ${checked} (with ${builder.name})`,
     // Only the registry knows what it has; an unchanged image is pushed in a second, its layers are there.
     has: async () => undefined,
+    async expect(ref, key) {
+      const pushedRef = pushReference(checked, ref);
+      const known = (await readLedger())[pushedRef];
+      return { pushedRef, ...(known?.key === key ? { digest: known.digest } : {}) };
+    },
     async deliver(image, report, signal) {
       const pushedRef = pushReference(checked, image.ref);
       const run = { log: join(cacheFolder(), "logs", "image-push.log"), signal, timeoutMs: DELIVERY_LIMIT_MS };
@@ -160,7 +169,9 @@ async function registryTarget(prefix: string, tool?: BuilderName): Promise<Targe
       return await report.step(`push ${pushedRef}`, async () => {
         try {
           await builder.load(image.path, image.ref, run);
-          return { digest: (await builder.push(image.ref, pushedRef, run)) ?? image.id, pushedRef };
+          const digest = (await builder.push(image.ref, pushedRef, run)) ?? image.id;
+          await writeLedger({ ...(await readLedger()), [pushedRef]: { key: image.key, id: image.id, digest } });
+          return { digest, pushedRef };
         } catch (error) {
           if (signal?.aborted) throw error;
           throw new OperatorError(`${pushedRef} could not be pushed`, {
@@ -193,11 +204,11 @@ function exportTarget(dir: string): Target {
   };
 }
 
-const noTarget: Target = {
-  title: "cache",
+const noDelivery = (title: string): Target => ({
+  title,
   has: async () => undefined,
   deliver: async (image) => ({ digest: image.id }),
-};
+});
 
 /** The target, checked: its tool is there, the cluster exists, the prefix is one. */
 export async function openTarget(target: ImageTarget, tool?: BuilderName): Promise<Target> {
@@ -210,7 +221,9 @@ export async function openTarget(target: ImageTarget, tool?: BuilderName): Promi
       return await registryTarget(target.prefix, tool);
     case "export":
       return exportTarget(target.dir);
+    case "cache":
+      return noDelivery("the cache");
     case "none":
-      return noTarget;
+      return noDelivery("nowhere");
   }
 }

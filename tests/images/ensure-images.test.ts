@@ -75,13 +75,16 @@ describe("sourceOf", () => {
     expect(sourceOf(KAFKA, "registry", [], { assemble: true }).via).toBe("assemble");
   });
   test("the services' image is built, for every target", () => {
-    for (const kind of ["local", "kind", "registry", "export", "none"] as const) {
+    for (const kind of ["local", "kind", "registry", "export", "cache"] as const) {
       expect(sourceOf(SERVICES_IMAGE, kind, []).via).toBe("build");
     }
   });
+  test("a cluster to which nothing is brought pulls everything", () => {
+    for (const ref of [SERVICES_IMAGE, KAFKA, LOKI]) expect(sourceOf(ref, "none", given).via).toBe("left");
+  });
   test("what has no recipe is missing on the local cluster and left to others", () => {
     expect(sourceOf(LOKI, "local", []).via).toBe("missing");
-    expect(sourceOf(LOKI, "none", []).via).toBe("left");
+    expect(sourceOf(LOKI, "kind", []).via).toBe("left");
   });
 });
 

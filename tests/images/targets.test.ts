@@ -31,7 +31,7 @@ test("archiveName: different references give different files", () => {
 
 describe("targetOf", () => {
   test("one target at most", () => {
-    expect(targetOf({ local: false })).toEqual({ kind: "none" });
+    expect(targetOf({ local: false })).toEqual({ kind: "cache" });
     expect(targetOf({ local: false, kind: "dev" })).toEqual({ kind: "kind", name: "dev" });
     expect(() => targetOf({ local: true, registry: "r.lan/x" })).toThrow(
       /only one may be given; got --local --registry/,
