@@ -1,0 +1,77 @@
+/**
+ * Goal: a command that a document shows is one that exists. Method: every `bun scripts/NAME.ts …` and `npm run NAME` of
+ * README.md and docs/ is looked up: the script answers --help, and knows every flag shown.
+ */
+import { describe, expect, test } from "bun:test";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+
+const ROOT = join(import.meta.dir, "..", "..");
+
+async function documents(): Promise<{ path: string; text: string }[]> {
+  const inDocs = (await readdir(join(ROOT, "docs"), { recursive: true })).filter((path) => path.endsWith(".md"));
+  const paths = ["README.md", ...inDocs.sort().map((path) => join("docs", path))];
+  return await Promise.all(paths.map(async (path) => ({ path, text: await readFile(join(ROOT, path), "utf8") })));
+}
+
+interface Shown {
+  where: string;
+  script: string;
+  flags: string[];
+}
+
+/** Commands of a text: what stands behind `bun scripts/…` up to the end of the code or line, comments aside. */
+function commandsOf(path: string, text: string): Shown[] {
+  return text.split("\n").flatMap((line, index) =>
+    [...line.matchAll(/bun (scripts\/[\w-]+\.ts)([^`|;)#&]*)/g)].map(([, script, rest]) => ({
+      where: `${path}:${index + 1}`,
+      script: script!,
+      flags: [...rest!.matchAll(/(?<=\s)--[a-z][\w-]*/g)].map(([flag]) => flag),
+    })),
+  );
+}
+
+const shown = (await documents()).flatMap(({ path, text }) => commandsOf(path, text));
+const scripts = [...new Set(shown.map(({ script }) => script))].sort();
+
+describe("commands shown in README and docs", () => {
+  test("there are some", () => {
+    expect(scripts).toContain("scripts/deploy.ts");
+    expect(scripts).toContain("scripts/validate.ts");
+  });
+
+  test.each(scripts)("%s answers --help and knows every flag that is shown", async (script) => {
+    const child = Bun.spawn([process.execPath, script, "--help"], { cwd: ROOT, stdout: "pipe", stderr: "pipe" });
+    const [help, error, exitCode] = await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+      child.exited,
+    ]);
+    expect(`${exitCode} ${error}`).toBe("0 ");
+    const known = new Set([...help.matchAll(/--[a-z][\w-]*/g)].map(([flag]) => flag));
+    const unknown = shown
+      .filter((command) => command.script === script)
+      .flatMap(({ where, flags }) => flags.filter((flag) => !known.has(flag)).map((flag) => `${where}: ${flag}`));
+    expect(unknown).toEqual([]);
+  });
+
+  test("npm scripts that are shown exist", async () => {
+    const { scripts: known } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8")) as {
+      scripts: Record<string, string>;
+    };
+    const asked = (await documents()).flatMap(({ text }) =>
+      [...text.matchAll(/(?:npm|bun) run ([a-z][\w:-]*)|npm (start|test)\b/g)].map(([, run, plain]) => run ?? plain!),
+    );
+    expect([...new Set(asked)].filter((name) => !(name in known))).toEqual([]);
+  });
+
+  test("links between documents lead somewhere", async () => {
+    const broken: string[] = [];
+    for (const { path, text } of await documents()) {
+      for (const [, target] of text.matchAll(/\]\((?!https?:|#|mailto:)([^)#]+)(?:#[^)]*)?\)/g)) {
+        if (!(await Bun.file(join(ROOT, path, "..", target!)).exists())) broken.push(`${path}: ${target}`);
+      }
+    }
+    expect(broken).toEqual([]);
+  });
+});
