@@ -1,0 +1,114 @@
+/**
+ * The brokers' probe against real sockets: a server that answers TLS, one that accepts and stays silent (which is what
+ * a frozen process looks like), and none at all.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer, type Server } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createServer as createTlsServer } from "node:tls";
+import { ensureCertificates } from "../../scripts/toolkit/certificates.ts";
+import { loadManifests } from "../../scripts/toolkit/manifests.ts";
+
+let folder: string;
+let script: string;
+const servers: Server[] = [];
+const ports = { answering: 0, silent: 0, closed: 0 };
+
+const listen = async (server: Server): Promise<number> => {
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return (server.address() as { port: number }).port;
+};
+
+/** Exit code and output of the probe with other ports than the broker's. */
+async function probe(mode: string, given: { controller: number; client: number; replication: number }) {
+  const replaced = script
+    .replaceAll("9093", String(given.controller))
+    .replaceAll("9092", String(given.client))
+    .replaceAll("9091", String(given.replication))
+    .replace(/ANSWER_LIMIT_SECONDS=\d+/, "ANSWER_LIMIT_SECONDS=1");
+  const child = Bun.spawn(["bash", "-c", replaced, "probe.sh", mode], { stdout: "pipe", stderr: "pipe" });
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  return { exitCode: await child.exited, said: stdout + stderr };
+}
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "conveyor-probe-"));
+  await ensureCertificates(folder);
+  const [cert, key, ca] = await Promise.all(
+    ["kafka-0.crt", "kafka-0.key", "ca.crt"].map((file) => readFile(join(folder, file))),
+  );
+  const map = (await loadManifests()).find(({ kind, metadata }) => kind === "ConfigMap" && metadata.name === "kafka");
+  script = (map!.data as Record<string, string>)["probe.sh"]!;
+  ports.answering = await listen(
+    createTlsServer({ cert, key, ca, requestCert: true, rejectUnauthorized: true }).on("tlsClientError", () => {}),
+  );
+  ports.silent = await listen(createServer((socket) => socket.on("error", () => {})));
+  const gone = createServer();
+  ports.closed = await listen(gone);
+  await new Promise((resolve) => gone.close(resolve));
+});
+afterAll(async () => {
+  for (const server of servers) server.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+describe("live", () => {
+  test("passes when all listeners answer, and while the broker's own are not open yet", async () => {
+    const { answering, closed } = ports;
+    expect(await probe("live", { controller: answering, client: answering, replication: answering })).toEqual({
+      exitCode: 0,
+      said: "",
+    });
+    expect(await probe("live", { controller: answering, client: closed, replication: closed })).toEqual({
+      exitCode: 0,
+      said: "",
+    });
+  });
+
+  test("fails when the controller is silent or closed", async () => {
+    const { answering, silent, closed } = ports;
+    expect(await probe("live", { controller: silent, client: answering, replication: answering })).toEqual({
+      exitCode: 1,
+      said: `port ${silent}: no answer within 1 s\n`,
+    });
+    expect(await probe("live", { controller: closed, client: answering, replication: answering })).toEqual({
+      exitCode: 1,
+      said: `port ${closed}: closed\n`,
+    });
+  });
+
+  test("fails when a listener of the broker is open and silent", async () => {
+    const { answering, silent } = ports;
+    const broken = [
+      { controller: answering, client: silent, replication: answering },
+      { controller: answering, client: answering, replication: silent },
+    ];
+    for (const { exitCode, said } of await Promise.all(broken.map((given) => probe("live", given)))) {
+      expect({ exitCode, said }).toEqual({ exitCode: 1, said: `port ${silent}: no answer within 1 s\n` });
+    }
+  });
+});
+
+describe("ready", () => {
+  test("passes when the clients' listener answers, whatever the others do", async () => {
+    const { answering, silent } = ports;
+    expect((await probe("ready", { controller: silent, client: answering, replication: silent })).exitCode).toBe(0);
+  });
+
+  test("fails when it is closed or silent", async () => {
+    const { answering, silent, closed } = ports;
+    expect((await probe("ready", { controller: answering, client: closed, replication: answering })).exitCode).toBe(1);
+    expect((await probe("ready", { controller: answering, client: silent, replication: answering })).exitCode).toBe(1);
+  });
+});
+
+test("another word is refused", async () => {
+  const { answering } = ports;
+  expect(await probe("alive", { controller: answering, client: answering, replication: answering })).toEqual({
+    exitCode: 2,
+    said: "usage: probe.sh live | ready\n",
+  });
+});
