@@ -2,8 +2,8 @@
  * Images that are assembled from packages where no registry can be reached: reference → layers and configuration.
  * The references are those of the manifests, so that the manifests are the same on every cluster.
  */
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, readFile, rm, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { type ImageConfig, writeImageArchive } from "../local-cluster/archive.ts";
 import { ensurePart, isBuilt, type Part, partDir } from "../local-cluster/cache.ts";
 import { PARTS } from "../local-cluster/parts.ts";
@@ -47,6 +47,25 @@ export async function writeIdentity(folder: string, ref: string, id: string): Pr
   await Bun.write(join(folder, IDENTITY), `${JSON.stringify({ ref, id })}\n`);
 }
 
+/** Earlier builds kept in the cache: going back and forth between two states of the code costs no build. */
+const KEPT_BUILDS = 2;
+
+/** Removes an image's archives of earlier inputs, but the latest few: they are some hundred megabytes each. */
+export async function forgetOlder(name: string, current: string): Promise<void> {
+  const parts = dirname(current);
+  const pattern = new RegExp(`^${name}-v?\\d[\\w.+-]*-[0-9a-f]{12}$`);
+  const others = (await readdir(parts)).filter((entry) => pattern.test(entry) && entry !== basename(current));
+  const dated = await Promise.all(
+    others.map(async (entry) => ({
+      entry,
+      builtMs: (await stat(join(parts, entry)).catch(() => undefined))?.mtimeMs ?? 0,
+    })),
+  );
+  for (const { entry } of dated.sort((a, b) => b.builtMs - a.builtMs).slice(KEPT_BUILDS)) {
+    await rm(join(parts, entry), { recursive: true, force: true });
+  }
+}
+
 /** A recipe from layers, bottom first, and a configuration. */
 export function assembled(ref: string, sources: readonly LayerSource[], config: ImageConfig): ImageRecipe {
   const name = `image-${ref.replace(/^.*\//, "").replace(/:.*$/, "")}`;
@@ -70,7 +89,9 @@ export function assembled(ref: string, sources: readonly LayerSource[], config: 
     built: async () => ((await isBuilt(part())) ? await readArchive(partDir(part())) : undefined),
     async assemble(report, signal) {
       if (!(await isBuilt(part()))) for (const source of sources) await source.ensure(report, signal);
-      return await readArchive(await ensurePart(part(), report, signal));
+      const folder = await ensurePart(part(), report, signal);
+      await forgetOlder(name, folder);
+      return await readArchive(folder);
     },
   };
 }

@@ -9,13 +9,11 @@ import { runLogged } from "../local-cluster/exec.ts";
 import type { Report } from "../toolkit/report.ts";
 import type { FoundImage } from "./archive-folder.ts";
 import { type Builder, type BuilderName, chooseBuilder, savedImageId } from "./builders.ts";
-import { type Archive, BUN_IMAGE, readArchive, recipeFor, writeIdentity } from "./catalog.ts";
+import { type Archive, BUN_IMAGE, forgetOlder, readArchive, recipeFor, writeIdentity } from "./catalog.ts";
 
 export const SERVICES_IMAGE = "docker.io/conveyor/services:1.0.0";
 /** Label of the image with the hash of its inputs. */
 export const INPUTS_LABEL = "dev.conveyor.inputs";
-/** Earlier builds kept in the cache: going back and forth between two states of the code costs no build. */
-const KEPT_BUILDS = 3;
 /** A bundle and an image of a few files: seconds; more means that the tool hangs. */
 const BUILD_LIMIT_MS = 5 * 60_000;
 
@@ -110,21 +108,6 @@ async function provideBase(builder: Builder, report: Report, options: ServicesOp
   });
 }
 
-/** Removes archives of earlier states of the code, but the latest few. */
-async function forgetOldBuilds(keep: string): Promise<void> {
-  const parts = dirname(keep);
-  const builds = (await readdir(parts)).filter((name) => /^image-services-[\w.]+-[0-9a-f]+$/.test(name));
-  const dated = await Promise.all(
-    builds.map(async (name) => ({
-      name,
-      builtMs: (await stat(join(parts, name)).catch(() => undefined))?.mtimeMs ?? 0,
-    })),
-  );
-  const old = dated.sort((a, b) => b.builtMs - a.builtMs).slice(KEPT_BUILDS);
-  for (const { name } of old)
-    if (name !== basename(keep)) await rm(join(parts, name), { recursive: true, force: true });
-}
-
 /**
  * The archive of the services as they are now, built unless it is there.
  * @throws OperatorError: exit 3 when no tool works or the base image cannot be had; else with the build's own words
@@ -136,6 +119,6 @@ export async function ensureServices(report: Report, options: ServicesOptions = 
     if (!options.allowPull) await provideBase(builder, report, options);
   }
   const folder = await ensurePart(part, report, options.signal);
-  await forgetOldBuilds(folder);
+  await forgetOlder("image-services", folder);
   return await readArchive(folder);
 }

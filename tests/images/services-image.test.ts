@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rename, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { forgetOlder } from "../../scripts/images/catalog.ts";
 import { inputFiles, inputsHash } from "../../scripts/images/services-image.ts";
 
 let root: string;
@@ -53,4 +54,17 @@ describe("inputsHash", () => {
       seen.add(hash);
     }
   });
+});
+
+test("forgetOlder keeps the current build and the latest two, and touches no other part", async () => {
+  const parts = join(root, "parts");
+  const build = (name: string, digit: string) => `${name}-1.0.0-${digit.repeat(12)}`;
+  const names = ["1", "2", "3", "4", "5"].map((digit) => build("image-services", digit));
+  const others = [build("image-services-extra", "1"), "image-services-notes", build("image-kafka", "1")];
+  for (const [age, name] of [...names, ...others].entries()) {
+    await mkdir(join(parts, name), { recursive: true });
+    await utimes(join(parts, name), 1_000_000 - age, 1_000_000 - age);
+  }
+  await forgetOlder("image-services", join(parts, names[4]!));
+  expect((await readdir(parts)).sort()).toEqual([names[0]!, names[1]!, names[4]!, ...others].sort());
 });
