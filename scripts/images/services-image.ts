@@ -2,10 +2,11 @@
  * The services' image: bundled by services/bundle.ts, built from services/Dockerfile by docker, podman or buildah, kept
  * as an archive under the hash of everything that goes into it, so that unchanged services are never built again.
  */
-import { readdir, readFile, rm, stat } from "node:fs/promises";
-import { basename, dirname, join, relative } from "node:path";
+import { mkdir, readdir, readFile, stat } from "node:fs/promises";
+import { join, relative } from "node:path";
 import { ensurePart, isBuilt, type Part, partDir, partKey } from "../local-cluster/cache.ts";
 import { runLogged } from "../local-cluster/exec.ts";
+import { cacheFolder } from "../local-cluster/paths.ts";
 import type { Report } from "../toolkit/report.ts";
 import type { FoundImage } from "./archive-folder.ts";
 import { type Builder, type BuilderName, chooseBuilder, savedImageId } from "./builders.ts";
@@ -103,8 +104,13 @@ async function provideBase(builder: Builder, report: Report, options: ServicesOp
   const archive = given ?? (await recipeFor(BUN_IMAGE)!.assemble(report, options.signal));
   if (present === archive.id) return;
   await report.step(`load ${BUN_IMAGE} into ${builder.name}`, async () => {
-    const log = join(dirname(partDir({ name: "", version: "", recipe: "" })), "..", "logs", "image-base.log");
-    await builder.load(archive.path, BUN_IMAGE, { log, signal: options.signal, timeoutMs: BUILD_LIMIT_MS });
+    const logs = join(cacheFolder(), "logs");
+    await mkdir(logs, { recursive: true });
+    await builder.load(archive.path, BUN_IMAGE, {
+      log: join(logs, "image-base.log"),
+      signal: options.signal,
+      timeoutMs: BUILD_LIMIT_MS,
+    });
   });
 }
 
