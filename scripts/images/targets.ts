@@ -72,9 +72,11 @@ function localTarget(): Target {
       if (known?.key !== key) return undefined;
       return (await imageDigest(ref)) === known.digest ? { digest: known.id } : undefined;
     },
-    async deliver(image, report) {
-      await withNamedArchive(image, (path) => importImage(path, report));
-      const digest = await imageDigest(image.ref);
+    async deliver(image, report, signal) {
+      const digest = await report.step(`import ${image.ref}`, async () => {
+        await withNamedArchive(image, (path) => importImage(path, report, signal));
+        return await imageDigest(image.ref);
+      });
       if (!digest) {
         throw new OperatorError(`${image.path} was imported, but the cluster has no ${image.ref} now`, {
           hint: `save it again under that name: docker save ${image.ref} -o FILE.tar`,
