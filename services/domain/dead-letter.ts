@@ -22,7 +22,12 @@ const MAX_DETAIL_CHARS = 512;
 export function deadLetter(
   refusal: Refusal,
   origin: LetterOrigin,
-  original: { key: Uint8Array | string | null; value: Uint8Array | null },
+  original: {
+    key: Uint8Array | string | null;
+    value: Uint8Array | null;
+    /** Length of the whole event when `value` is only its beginning. */
+    bytes?: number;
+  },
   service: string,
 ): DeadLetter {
   const value = original.value ?? new Uint8Array();
@@ -39,7 +44,7 @@ export function deadLetter(
       source: origin.source,
       ...place,
       service,
-      original_bytes: String(value.length),
+      original_bytes: String(original.bytes ?? value.length),
     },
   };
 }

@@ -129,7 +129,12 @@ export function checkEvent(value: unknown): Refusal | undefined {
   }
   const { conveyor, run, seq, ts, state } = event as unknown as TelemetryEvent;
   if (!NAME_PATTERN.test(conveyor)) {
-    return refuse("bad_conveyor", "conveyor", "must be 1 to 64 of A-Z a-z 0-9 . _ -, first a letter or digit", conveyor);
+    return refuse(
+      "bad_conveyor",
+      "conveyor",
+      "must be 1 to 64 of A-Z a-z 0-9 . _ -, first a letter or digit",
+      conveyor,
+    );
   }
   if (!NAME_PATTERN.test(run)) {
     return refuse("bad_run", "run", "must be 1 to 64 of A-Z a-z 0-9 . _ -, first a letter or digit", run);
@@ -158,16 +163,35 @@ const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 export type Parsed = { event: TelemetryEvent; refusal?: undefined } | { event?: undefined; refusal: Refusal };
 
-/** The event in these bytes, or why there is none. Never throws. */
-export function parseEvent(bytes: Uint8Array): Parsed {
-  if (bytes.length > MAX_EVENT_BYTES) {
-    return {
-      refusal: {
-        reason: "too_large",
-        detail: `an event must be at most ${MAX_EVENT_BYTES} bytes; got ${bytes.length}`,
-      },
-    };
-  }
+/** The refusal of an event for its size, in bytes. */
+export function checkSize(bytes: number): Refusal | undefined {
+  if (bytes <= MAX_EVENT_BYTES) return undefined;
+  return { reason: "too_large", detail: `an event must be at most ${MAX_EVENT_BYTES} bytes; got ${bytes}` };
+}
+
+/** The event as the producer writes it: fields in their order, no spacing. */
+export function serializeEvent(event: TelemetryEvent): string {
+  return JSON.stringify({
+    v: event.v,
+    conveyor: event.conveyor,
+    run: event.run,
+    seq: event.seq,
+    ts: event.ts,
+    speed_mps: event.speed_mps,
+    load_kg: event.load_kg,
+    motor_temp_c: event.motor_temp_c,
+    vibration_mm_s: event.vibration_mm_s,
+    state: event.state,
+  } satisfies TelemetryEvent);
+}
+
+/**
+ * The event in these bytes, or why there is none. Never throws.
+ * @param length length of the whole event when `bytes` is only its beginning.
+ */
+export function parseEvent(bytes: Uint8Array, length = bytes.length): Parsed {
+  const tooLarge = checkSize(length);
+  if (tooLarge) return { refusal: tooLarge };
   let text: string;
   try {
     text = utf8.decode(bytes);

@@ -48,7 +48,8 @@ export class ConfigReader {
 
   choice<T extends string>(name: string, choices: readonly T[], fallback: T): T {
     const value = this.#raw(name) ?? fallback;
-    if (!(choices as readonly string[]).includes(value)) this.problem(name, `must be one of ${choices.join(", ")}`, value);
+    if (!(choices as readonly string[]).includes(value))
+      this.problem(name, `must be one of ${choices.join(", ")}`, value);
     return value as T;
   }
 

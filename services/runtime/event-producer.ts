@@ -15,12 +15,12 @@
  * the buffer is bounded, and `offer` says when it is full.
  */
 import { Partitioners } from "kafkajs";
-import Cluster, { type InternalBroker, type ProduceAnswer } from "kafkajs/src/cluster/index.js";
-import loggers from "kafkajs/src/loggers/index.js";
+import type Cluster from "kafkajs/src/cluster/index.js";
+import type { InternalBroker, ProduceAnswer } from "kafkajs/src/cluster/index.js";
 import protocolErrors from "kafkajs/src/protocol/error.js";
 import protocol from "kafkajs/src/protocol/requests/index.js";
 import type { KafkaConfig } from "./config.ts";
-import { clientOptions, kafkajsLevel, kafkajsLog, REQUEST_TIMEOUT_MS, RETRY_BRIEFLY } from "./kafka.ts";
+import { createCluster, REQUEST_TIMEOUT_MS } from "./kafka.ts";
 import { type Logger, LogThrottle } from "./log.ts";
 
 /** Waits this long for company before a small batch is sent: unnoticeable, and 14 times fewer requests. */
@@ -33,11 +33,12 @@ export const BATCH_BYTES = 700 * 1024;
 const PRODUCE_TIMEOUT_MS = REQUEST_TIMEOUT_MS - 1000;
 /** What a record costs beyond key and value; a generous round number for the buffer's accounts. */
 const RECORD_OVERHEAD_BYTES = 64;
+/** More than the largest event or dead letter, so that after whenRoom() an offer succeeds. */
+const ROOM_BYTES = 32 * 1024;
 const FIRST_RETRY_MS = 100;
 const MAX_RETRY_MS = 500;
 /** Errors that only an operator can end (a missing right, a missing topic): ask again, but not eagerly. */
 const OPERATOR_RETRY_MS = 2000;
-const METADATA_MAX_AGE_MS = 60_000;
 /** Keys are conveyors: tens. An HTTP client that invents names must not fill the memory. */
 const MAX_MEMOISED_KEYS = 10_000;
 const LOG_INTERVAL_MS = 5000;
@@ -148,21 +149,8 @@ export class EventProducer {
     for (const topic of options.topics) {
       this.#topics.set(topic, { unrouted: [], lanes: [], partitionOf: new Map() });
     }
-    this.#cluster = options.createCluster?.() ?? this.#createCluster();
-  }
-
-  #createCluster(): Cluster {
-    const { kafka, clientId, log } = this.#options;
-    const { logLevel, logCreator, ...common } = clientOptions(kafka, clientId, log, this.#options.onAttempt);
-    return new Cluster({
-      ...common,
-      logger: loggers.createLogger({ level: kafkajsLevel(log), logCreator: kafkajsLog(log) }),
-      // Brief: the loop below has the patience, and can log, report and stop.
-      retry: RETRY_BRIEFLY,
-      metadataMaxAge: METADATA_MAX_AGE_MS,
-      allowAutoTopicCreation: false,
-      maxInFlightRequests: null,
-    });
+    this.#cluster =
+      options.createCluster?.() ?? createCluster(options.kafka, options.clientId, options.log, options.onAttempt);
   }
 
   /** Events accepted and not yet settled. */
@@ -265,11 +253,12 @@ export class EventProducer {
     return true;
   }
 
-  /** Resolves when there is room for one more event, or when the producer has stopped. */
-  async whenRoom(): Promise<void> {
-    while (!this.#stopped && !this.hasRoom(1, 1)) {
+  /** Waits for room for one more event of any valid size; false when the producer has stopped instead. */
+  async whenRoom(): Promise<boolean> {
+    while (!this.#stopped && !this.hasRoom(1, ROOM_BYTES)) {
       await new Promise<void>((resolve) => this.#roomWaiters.push(resolve));
     }
+    return !this.#stopped;
   }
 
   /** Resolves when everything offered is settled, or when the producer has stopped. */

@@ -1,5 +1,7 @@
 /** Kafka clients: one way to configure them, their log in our format, their signs of life. */
 import { Kafka, type KafkaConfig as KafkajsConfig, type logCreator, logLevel } from "kafkajs";
+import Cluster from "kafkajs/src/cluster/index.js";
+import loggers from "kafkajs/src/loggers/index.js";
 import defaultSocketFactory from "kafkajs/src/network/socketFactory.js";
 import type { KafkaConfig } from "./config.ts";
 import { mendKafkajs } from "./kafkajs-mends.ts";
@@ -17,6 +19,8 @@ export const RETRY_FOREVER = { ...RETRY, retries: 1_000_000 } as const;
 /** Where the caller has a loop of its own that can log, report and stop. */
 export const RETRY_BRIEFLY = { ...RETRY, retries: 3 } as const;
 
+/** Leaders that moved are learned from errors at once; this finds added partitions. */
+const METADATA_MAX_AGE_MS = 60_000;
 /** One line of a kind per this time; see LogThrottle. */
 const KAFKAJS_LOG_INTERVAL_MS = 5000;
 
@@ -52,7 +56,12 @@ export const kafkajsLevel = (log: Logger): logLevel => (log.isOn("debug") ? logL
 type SocketFactory = NonNullable<KafkajsConfig["socketFactory"]>;
 
 /** What every client of this project has in common. `onConnect` hears every attempt to connect: a sign of life. */
-export function clientOptions(config: KafkaConfig, clientId: string, log: Logger, onConnect?: () => void): KafkajsConfig {
+export function clientOptions(
+  config: KafkaConfig,
+  clientId: string,
+  log: Logger,
+  onConnect?: () => void,
+): KafkajsConfig {
   mendKafkajs();
   const connect = defaultSocketFactory() as SocketFactory;
   return {
@@ -80,4 +89,22 @@ export function createKafka(
 ): Kafka {
   const common = clientOptions(config, clientId, log, options.onConnect);
   return new Kafka(options.retry ? { ...common, retry: options.retry } : common);
+}
+
+/** kafkajs' view of a cluster, below its producer and consumer; retries briefly: the caller has the patience. */
+export function createCluster(config: KafkaConfig, clientId: string, log: Logger, onConnect?: () => void): Cluster {
+  const { logLevel: _level, logCreator, ...common } = clientOptions(config, clientId, log, onConnect);
+  return new Cluster({
+    ...common,
+    logger: loggers.createLogger({ level: kafkajsLevel(log), logCreator }),
+    retry: RETRY_BRIEFLY,
+    metadataMaxAge: METADATA_MAX_AGE_MS,
+    allowAutoTopicCreation: false,
+    maxInFlightRequests: null,
+  });
+}
+
+/** Name of a value in one of kafkajs' enumerations, which at run time know only the other direction. */
+export function nameOf(enumeration: Record<string, unknown>, value: number): string {
+  return Object.keys(enumeration).find((name) => enumeration[name] === value) ?? `UNKNOWN_${value}`;
 }

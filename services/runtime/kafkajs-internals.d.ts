@@ -108,7 +108,10 @@ declare module "kafkajs/src/cluster/index.js" {
   export interface InternalBroker {
     nodeId: number;
     connectionPool: { send(call: unknown): Promise<unknown>; host: string; port: number };
-    lookupRequest(apiKey: number, definition: unknown): (options: Record<string, unknown>) => {
+    lookupRequest(
+      apiKey: number,
+      definition: unknown,
+    ): (options: Record<string, unknown>) => {
       request: unknown;
       response: { decode(raw: unknown): Promise<unknown>; parse(data: unknown): Promise<unknown> };
     };
@@ -116,6 +119,7 @@ declare module "kafkajs/src/cluster/index.js" {
       transactionalId?: string;
       transactionTimeout: number;
     }): Promise<{ producerId: string; producerEpoch: number }>;
+    fetch(options: Record<string, unknown>): Promise<unknown>;
     disconnect(): Promise<void>;
   }
   export default class Cluster {
@@ -143,8 +147,7 @@ declare module "kafkajs/src/producer/groupMessagesPerPartition.js" {
 }
 
 declare module "kafkajs/src/producer/sendMessages.js" {
-  export default function createSendMessages(options: Record<string, unknown>): (options: {
-    acks: number;
-    topicMessages: { topic: string; messages: unknown[] }[];
-  }) => Promise<unknown>;
+  export default function createSendMessages(
+    options: Record<string, unknown>,
+  ): (options: { acks: number; topicMessages: { topic: string; messages: unknown[] }[] }) => Promise<unknown>;
 }

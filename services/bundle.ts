@@ -1,0 +1,43 @@
+/**
+ * Bundles the services for their image: one file per entry in services/dist, from the same sources the same bytes.
+ *
+ *   bun services/bundle.ts
+ *
+ * build-images calls `bundle()` before it builds services/Dockerfile with services/ as the context, so the build itself
+ * needs no packages and no network.
+ */
+import { mkdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+
+export const ENTRIES = ["producer", "processor", "lag-exporter", "setup", "probe"] as const;
+export const DIST = join(import.meta.dir, "dist");
+
+/**
+ * Writes services/dist/<entry>.js, all or none.
+ * @returns the paths. @throws with the bundler's messages when a source does not build.
+ */
+export async function bundle(): Promise<string[]> {
+  const temporary = `${DIST}.${process.pid}.tmp`;
+  try {
+    const result = await Bun.build({
+      entrypoints: ENTRIES.map((entry) => join(import.meta.dir, `${entry}.ts`)),
+      root: import.meta.dir,
+      outdir: temporary,
+      target: "bun",
+      format: "esm",
+      naming: "[name].js",
+      // Readable stack traces are worth more than a few kilobytes.
+      minify: false,
+      sourcemap: "none",
+    });
+    if (!result.success) throw new AggregateError(result.logs, "the services do not build");
+    await rm(DIST, { recursive: true, force: true });
+    await mkdir(join(DIST, ".."), { recursive: true });
+    await rename(temporary, DIST);
+    return ENTRIES.map((entry) => join(DIST, `${entry}.js`));
+  } finally {
+    await rm(temporary, { recursive: true, force: true });
+  }
+}
+
+if (import.meta.main) for (const path of await bundle()) console.log(path);

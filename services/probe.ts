@@ -1,0 +1,547 @@
+/**
+ * Probes: what can be reached from here, and what is refused? Run inside a pod by validate and by the drills:
+ *
+ *   bun probe.js '[{"id":"a","kind":"tcp","host":"10.0.0.1","port":9092}]'      (or the array on stdin)
+ *
+ * Prints one JSON array of { id, ok, outcome, detail, duration_ms, data? }. Each probe has a limit of its own, so a
+ * dropped packet costs seconds and not the whole run. Exit 0 whenever the array was printed; what failed is in it.
+ */
+import { accessSync, constants } from "node:fs";
+import { readFile } from "node:fs/promises";
+import net from "node:net";
+import tls from "node:tls";
+import {
+  AclOperationTypes,
+  AclPermissionTypes,
+  AclResourceTypes,
+  type Admin,
+  ConfigResourceTypes,
+  type Kafka,
+  ResourcePatternTypes,
+} from "kafkajs";
+import { NAME_PATTERN } from "./domain/event.ts";
+import { DLQ_TOPIC, EVENTS_TOPIC } from "./domain/kafka-layout.ts";
+import { createCluster, createKafka, nameOf, RETRY_BRIEFLY } from "./runtime/kafka.ts";
+import { errorText, Logger } from "./runtime/log.ts";
+
+/** A denied packet is dropped, not answered: this is how long silence counts as denied. */
+const DEFAULT_TIMEOUT_MS = 4000;
+/** A Kafka client does several round trips and a TLS handshake. */
+const KAFKA_TIMEOUT_MS = 15_000;
+const MAX_TIMEOUT_MS = 60_000;
+/** TLS 1.3: the server's refusal of a client certificate comes after the client thinks the handshake is done. */
+const ALERT_WAIT_MS = 1500;
+const MAX_BODY_CHARS = 2000;
+/** Records that dlq_read returns at most. */
+const MAX_DLQ_RECORDS = 100_000;
+
+interface TlsSource {
+  /** PEM text or a path. */
+  ca?: string;
+  cert?: string;
+  key?: string;
+  servername?: string;
+}
+
+type Probe = { id: string; timeout_ms?: number } & (
+  | { kind: "tcp"; host: string; port: number }
+  | ({ kind: "tls"; host: string; port: number } & TlsSource)
+  | { kind: "plaintext_kafka"; host: string; port: number }
+  | { kind: "http"; url: string; method?: string; headers?: Record<string, string>; body?: string; ca?: string }
+  | { kind: "self" }
+  | { kind: "kafka"; brokers: string[]; tls: TlsSource; op: KafkaOperation; topic?: string; topics?: string[] }
+  | { kind: "kafka_offsets"; brokers: string[]; tls: TlsSource; topic: string }
+  | {
+      kind: "dlq_read";
+      brokers: string[];
+      tls: TlsSource;
+      topic?: string;
+      from_timestamp_ms?: number;
+      fromTimestampMs?: number;
+      /** Only letters whose body names this run. */
+      run?: string;
+      max?: number;
+    }
+);
+
+type KafkaOperation =
+  | "metadata"
+  | "produce"
+  | "fetch"
+  | "list_offsets"
+  | "describe_topics"
+  | "describe_acls"
+  | "describe_groups"
+  | "create_topic";
+
+interface Finding {
+  ok: boolean;
+  outcome: string;
+  detail?: string;
+  data?: unknown;
+}
+
+const pem = async (value: string | undefined): Promise<string | undefined> =>
+  value === undefined || value.includes("-----BEGIN") ? value : await readFile(value, "utf8");
+
+async function pems(source: TlsSource) {
+  const [ca, cert, key] = await Promise.all([pem(source.ca), pem(source.cert), pem(source.key)]);
+  return { ca, cert, key };
+}
+
+const codeOf = (error: unknown): string =>
+  String((error as { code?: string }).code ?? (error as Error).name ?? "error").replace(/\s+/g, "_");
+
+// ── connections ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Runs a socket probe; whatever happens, the socket is destroyed. */
+function withSocket(
+  open: () => net.Socket,
+  timeoutMs: number,
+  wire: (socket: net.Socket, finish: (finding: Finding) => void) => void,
+): Promise<Finding> {
+  return new Promise((resolve) => {
+    const socket = open();
+    let finished = false;
+    const finish = (finding: Finding) => {
+      if (finished) return;
+      finished = true;
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(finding);
+    };
+    const timer = setTimeout(() => finish({ ok: false, outcome: "timeout", detail: `${timeoutMs} ms` }), timeoutMs);
+    socket.on("error", (error) => finish({ ok: false, outcome: `refused:${codeOf(error)}`, detail: errorText(error) }));
+    socket.on("close", () => finish({ ok: false, outcome: "refused:closed", detail: "the server closed" }));
+    socket.on("end", () => finish({ ok: false, outcome: "refused:closed", detail: "the server closed" }));
+    wire(socket, finish);
+  });
+}
+
+const tcp = (host: string, port: number, timeoutMs: number) =>
+  withSocket(
+    () => net.connect({ host, port }),
+    timeoutMs,
+    (socket, finish) => socket.on("connect", () => finish({ ok: true, outcome: "connected" })),
+  );
+
+async function tlsProbe(probe: Extract<Probe, { kind: "tls" }>, timeoutMs: number): Promise<Finding> {
+  const { host, port, servername } = probe;
+  const { ca, cert, key } = await pems(probe);
+  const name = servername ?? (net.isIP(host) ? undefined : host);
+  return await withSocket(
+    () =>
+      tls.connect({
+        host,
+        port,
+        ...(name ? { servername: name } : {}),
+        ...(ca ? { ca } : {}),
+        ...(cert ? { cert } : {}),
+        ...(key ? { key } : {}),
+        minVersion: "TLSv1.2",
+      }),
+    timeoutMs,
+    (socket, finish) =>
+      socket.on("secureConnect", () => {
+        const { authorized, authorizationError } = socket as tls.TLSSocket;
+        if (!authorized) {
+          return finish({ ok: false, outcome: "refused:untrusted_server", detail: String(authorizationError) });
+        }
+        const protocol = (socket as tls.TLSSocket).getProtocol();
+        setTimeout(() => finish({ ok: true, outcome: "handshake_ok", detail: String(protocol) }), ALERT_WAIT_MS);
+      }),
+  );
+}
+
+/** An ApiVersions request (version 0) in plain text: any Kafka listener without TLS answers it. */
+function plaintextKafka(host: string, port: number, timeoutMs: number): Promise<Finding> {
+  const clientId = "probe";
+  const request = Buffer.alloc(4 + 2 + 2 + 4 + 2 + clientId.length);
+  request.writeInt32BE(request.length - 4, 0);
+  request.writeInt16BE(18, 4);
+  request.writeInt16BE(0, 6);
+  request.writeInt32BE(1, 8);
+  request.writeInt16BE(clientId.length, 12);
+  request.write(clientId, 14);
+  return withSocket(
+    () => net.connect({ host, port }),
+    timeoutMs,
+    (socket, finish) => {
+      socket.on("connect", () => socket.write(request));
+      socket.on("data", (data: Buffer) => {
+        // A Kafka answer begins with its length and our correlation id; a TLS alert begins with 0x15.
+        const isKafka = data.length >= 8 && data.readInt32BE(4) === 1;
+        if (isKafka) finish({ ok: true, outcome: "answered_plaintext" });
+        else
+          finish({
+            ok: false,
+            outcome: "refused:tls_alert",
+            detail: `answered ${data.subarray(0, 8).toString("hex")}`,
+          });
+      });
+    },
+  );
+}
+
+async function http(probe: Extract<Probe, { kind: "http" }>, timeoutMs: number): Promise<Finding> {
+  const ca = await pem(probe.ca);
+  const response = await fetch(probe.url, {
+    method: probe.method ?? "GET",
+    headers: probe.headers ?? {},
+    body: probe.body,
+    redirect: "manual",
+    ...(ca ? { tls: { ca } } : {}),
+    signal: AbortSignal.timeout(timeoutMs),
+  });
+  const body = (await response.text()).slice(0, MAX_BODY_CHARS);
+  const data = { status: response.status, body };
+  return { ok: response.ok, outcome: String(response.status), detail: body.slice(0, 200), data };
+}
+
+function self(): Finding {
+  const writable = (path: string) => {
+    try {
+      accessSync(path, constants.W_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  const data = { uid: process.getuid?.(), gid: process.getgid?.(), rootWritable: ["/", "/app", "/usr"].some(writable) };
+  return { ok: true, outcome: "ok", data };
+}
+
+// ── Kafka ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const silent = new Logger("probe", "error", {}, () => {});
+
+async function kafkaClient(probe: { brokers: string[]; tls: TlsSource }): Promise<Kafka> {
+  const { ca, cert, key } = await pems(probe.tls);
+  const tlsFiles = { ca: ca ?? "", cert: cert ?? "", key: key ?? "" };
+  return createKafka({ brokers: probe.brokers, tls: tlsFiles }, "probe", silent, { retry: RETRY_BRIEFLY });
+}
+
+async function withAdmin<T>(kafka: Kafka, work: (admin: Admin) => Promise<T>): Promise<T> {
+  const admin = kafka.admin();
+  await admin.connect();
+  try {
+    return await work(admin);
+  } finally {
+    await admin.disconnect();
+  }
+}
+
+async function kafkaProbe(probe: Extract<Probe, { kind: "kafka" }>): Promise<Finding> {
+  const kafka = await kafkaClient(probe);
+  const topic = probe.topic ?? EVENTS_TOPIC;
+  switch (probe.op) {
+    case "metadata":
+      return await withAdmin(kafka, async (admin) => {
+        const { brokers, controller } = await admin.describeCluster();
+        return { ok: true, outcome: "ok", detail: `${brokers.length} brokers`, data: { brokers, controller } };
+      });
+    case "describe_topics":
+      return await withAdmin(kafka, async (admin) => ({
+        ok: true,
+        outcome: "ok",
+        data: await describeTopics(admin, probe.topics ?? [topic]),
+      }));
+    case "describe_acls":
+      return await withAdmin(kafka, async (admin) => ({ ok: true, outcome: "ok", data: await describeAcls(admin) }));
+    case "describe_groups":
+      return await withAdmin(kafka, async (admin) => {
+        const { groups } = await admin.listGroups();
+        const described = await admin.describeGroups(groups.map(({ groupId }) => groupId));
+        const data = described.groups.map(({ groupId, state, members }) => ({
+          groupId,
+          state,
+          members: members.length,
+        }));
+        return { ok: true, outcome: "ok", data };
+      });
+    case "list_offsets":
+      return await withAdmin(kafka, async (admin) => ({
+        ok: true,
+        outcome: "ok",
+        data: await admin.fetchTopicOffsets(topic),
+      }));
+    case "create_topic":
+      return await withAdmin(kafka, async (admin) => {
+        await admin.createTopics({ topics: [{ topic, numPartitions: 1 }], validateOnly: true });
+        return { ok: true, outcome: "ok" };
+      });
+    case "produce": {
+      // An empty batch is not possible, and a probe must not leave events behind: the dead-letter topic's own reader
+      // would see this one too. Authorization is decided before the record is looked at, so a record that is too
+      // large for any topic tells a right from a refusal without being stored.
+      const producer = kafka.producer({ allowAutoTopicCreation: false, retry: { retries: 0 } });
+      await producer.connect();
+      try {
+        await producer.send({ topic, messages: [{ value: Buffer.alloc(OVERSIZE_BYTES) }] });
+        return { ok: true, outcome: "ok", detail: "stored" };
+      } catch (error) {
+        const outcome = kafkaOutcome(error);
+        return outcome === "MESSAGE_TOO_LARGE"
+          ? { ok: true, outcome: "ok", detail: "allowed, nothing stored" }
+          : refused(error);
+      } finally {
+        await producer.disconnect();
+      }
+    }
+    case "fetch":
+      return await fetchProbe(probe, topic);
+  }
+}
+
+/** Above every topic's max.message.bytes (1 MiB), below the brokers' largest request (100 MiB). */
+const OVERSIZE_BYTES = 2 * 1024 * 1024;
+
+/** A plain fetch of partition 0, without a consumer group: only the right to read the topic decides. */
+async function fetchProbe(probe: { brokers: string[]; tls: TlsSource }, topic: string): Promise<Finding> {
+  const { ca, cert, key } = await pems(probe.tls);
+  const tlsFiles = { ca: ca ?? "", cert: cert ?? "", key: key ?? "" };
+  const cluster = createCluster({ brokers: probe.brokers, tls: tlsFiles }, "probe", silent);
+  try {
+    await cluster.connect();
+    await cluster.addMultipleTargetTopics([topic]);
+    const leader = cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === 0)?.leader ?? -1;
+    const broker = await cluster.findBroker({ nodeId: leader });
+    await broker.fetch({
+      replicaId: -1,
+      isolationLevel: 1,
+      maxWaitTime: 100,
+      minBytes: 1,
+      maxBytes: 1,
+      topics: [{ topic, partitions: [{ partition: 0, fetchOffset: "0", maxBytes: 1 }] }],
+    });
+    return { ok: true, outcome: "ok" };
+  } catch (error) {
+    // Where reading is allowed, old events may have been deleted since.
+    return kafkaOutcome(error) === "OFFSET_OUT_OF_RANGE" ? { ok: true, outcome: "ok" } : refused(error);
+  } finally {
+    await cluster.disconnect().catch(() => {});
+  }
+}
+
+async function describeTopics(admin: Admin, topics: string[]) {
+  const existing = new Set(await admin.listTopics());
+  const present = topics.filter((topic) => existing.has(topic));
+  if (present.length === 0) return [];
+  const [{ topics: found }, { resources }] = await Promise.all([
+    admin.fetchTopicMetadata({ topics: present }),
+    admin.describeConfigs({
+      includeSynonyms: false,
+      resources: present.map((name) => ({ type: ConfigResourceTypes.TOPIC, name })),
+    }),
+  ]);
+  return found.map(({ name, partitions }) => ({
+    topic: name,
+    partitions: partitions
+      .map(({ partitionId, leader, replicas, isr }) => ({ partition: partitionId, leader, replicas, isr }))
+      .sort((a, b) => a.partition - b.partition),
+    config: Object.fromEntries(
+      (resources.find(({ resourceName }) => resourceName === name)?.configEntries ?? []).map((entry) => [
+        entry.configName,
+        entry.configValue,
+      ]),
+    ),
+  }));
+}
+
+async function describeAcls(admin: Admin) {
+  const { resources } = await admin.describeAcls({
+    resourceType: AclResourceTypes.ANY,
+    resourcePatternType: ResourcePatternTypes.ANY,
+    operation: AclOperationTypes.ANY,
+    permissionType: AclPermissionTypes.ANY,
+  } as Parameters<Admin["describeAcls"]>[0]);
+  return resources.flatMap(({ resourceType, resourceName, resourcePatternType, acls }) =>
+    acls.map(({ principal, host, operation, permissionType }) => {
+      const isPlain =
+        resourcePatternType === ResourcePatternTypes.LITERAL &&
+        permissionType === AclPermissionTypes.ALLOW &&
+        host === "*";
+      const kind = isPlain
+        ? ""
+        : ` (${nameOf(ResourcePatternTypes, resourcePatternType)} ${nameOf(AclPermissionTypes, permissionType)} from ${host})`;
+      return {
+        principal,
+        resourceType: nameOf(AclResourceTypes, resourceType),
+        resourceName: `${resourceName}${kind}`,
+        operation: nameOf(AclOperationTypes, operation),
+      };
+    }),
+  );
+}
+
+async function offsets(probe: Extract<Probe, { kind: "kafka_offsets" }>): Promise<Finding> {
+  const kafka = await kafkaClient(probe);
+  return await withAdmin(kafka, async (admin) => {
+    const found = await admin.fetchTopicOffsets(probe.topic);
+    const data = found
+      .map(({ partition, low, high }) => ({ partition, begin: Number(low), end: Number(high) }))
+      .sort((a, b) => a.partition - b.partition);
+    return {
+      ok: true,
+      outcome: "ok",
+      detail: `${data.reduce((sum, { begin, end }) => sum + end - begin, 0)} records`,
+      data,
+    };
+  });
+}
+
+/** The dead letters that are in the topic now, from a moment on: their headers, and which run their body names. */
+async function readDeadLetters(probe: Extract<Probe, { kind: "dlq_read" }>, timeoutMs: number): Promise<Finding> {
+  const kafka = await kafkaClient(probe);
+  const topic = probe.topic ?? DLQ_TOPIC;
+  const fromMs = probe.from_timestamp_ms ?? probe.fromTimestampMs ?? 0;
+  const max = Math.min(probe.max ?? 1000, MAX_DLQ_RECORDS);
+  if (probe.run !== undefined && !NAME_PATTERN.test(probe.run))
+    throw new Error(`run: must be a run's name; got ${probe.run}`);
+  const ends = new Map<number, number>();
+  const starts: { partition: number; offset: string }[] = await withAdmin(kafka, async (admin) => {
+    for (const { partition, high } of await admin.fetchTopicOffsets(topic)) ends.set(partition, Number(high));
+    if (fromMs > 0) return await admin.fetchTopicOffsetsByTimestamp(topic, fromMs);
+    const whole = await admin.fetchTopicOffsets(topic);
+    return whole.map(({ partition, low }) => ({ partition, offset: low }));
+  });
+  const open = new Set<number>();
+  for (const start of starts) {
+    const end = ends.get(start.partition) ?? 0;
+    // -1: nothing that young in this partition.
+    const from = Number(start.offset) < 0 ? end : Number(start.offset);
+    if (from < end) open.add(start.partition);
+  }
+  const records: { partition: number; offset: string; timestamp: number; headers: Record<string, string> }[] = [];
+  if (open.size === 0) return { ok: true, outcome: "ok", detail: "0 records", data: records };
+  // A group of its own for this one reading; it commits nothing and is gone afterwards.
+  const consumer = kafka.consumer({ groupId: `probe-${crypto.randomUUID()}`, allowAutoTopicCreation: false });
+  const { promise: read, resolve, reject } = Promise.withResolvers<void>();
+  const timer = setTimeout(() => reject(new Error(`read ${records.length} records in ${timeoutMs} ms`)), timeoutMs);
+  try {
+    await consumer.connect();
+    await consumer.subscribe({ topics: [topic], fromBeginning: true });
+    await consumer.run({
+      autoCommit: false,
+      eachBatch: async ({ batch, resolveOffset }) => {
+        for (const message of batch.messages) {
+          resolveOffset(message.offset);
+          if (Number(message.offset) >= (ends.get(batch.partition) ?? 0)) continue;
+          if (Number(message.timestamp) < fromMs || records.length >= max) continue;
+          if (probe.run !== undefined && !message.value?.includes(`"${probe.run}"`)) continue;
+          records.push({
+            partition: batch.partition,
+            offset: message.offset,
+            timestamp: Number(message.timestamp),
+            headers: Object.fromEntries(
+              Object.entries(message.headers ?? {}).map(([name, value]) => [name, String(value)]),
+            ),
+          });
+        }
+        if (Number(batch.lastOffset()) + 1 >= (ends.get(batch.partition) ?? 0)) open.delete(batch.partition);
+        if (open.size === 0 || records.length >= max) resolve();
+      },
+    });
+    for (const { partition, offset } of starts) {
+      if (Number(offset) >= 0) consumer.seek({ topic, partition, offset });
+    }
+    await read;
+    return { ok: true, outcome: "ok", detail: `${records.length} records`, data: records };
+  } finally {
+    clearTimeout(timer);
+    await consumer.disconnect().catch(() => {});
+  }
+}
+
+/** "TOPIC_AUTHORIZATION_FAILED" and its like where Kafka said so, otherwise the error's code. */
+function kafkaOutcome(error: unknown): string {
+  // Bounded: kafkajs wraps an error in a retry error in a plain one.
+  for (let cause: unknown = error, depth = 0; cause != null && depth < 6; depth++) {
+    const { type, originalError } = cause as { type?: string; originalError?: unknown };
+    if (typeof type === "string" && /^[A-Z_]+$/.test(type)) return type;
+    cause = (cause as Error).cause ?? originalError;
+  }
+  return `refused:${codeOf(error)}`;
+}
+
+const refused = (error: unknown): Finding => ({ ok: false, outcome: kafkaOutcome(error), detail: errorText(error) });
+
+// ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const isKafkaKind = (kind: string) => kind === "kafka" || kind === "kafka_offsets" || kind === "dlq_read";
+
+async function runProbe(probe: Probe): Promise<Finding> {
+  const timeoutMs = Math.min(
+    probe.timeout_ms ?? (isKafkaKind(probe.kind) ? KAFKA_TIMEOUT_MS : DEFAULT_TIMEOUT_MS),
+    MAX_TIMEOUT_MS,
+  );
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<Finding>((resolve) => {
+    timer = setTimeout(() => resolve({ ok: false, outcome: "timeout", detail: `${timeoutMs} ms` }), timeoutMs + 500);
+  });
+  try {
+    return await Promise.race([dispatch(probe, timeoutMs), late]);
+  } catch (error) {
+    const outcome = (error as Error).name === "TimeoutError" ? "timeout" : kafkaOutcome(error);
+    return { ok: false, outcome, detail: errorText(error) };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function dispatch(probe: Probe, timeoutMs: number): Promise<Finding> {
+  switch (probe.kind) {
+    case "tcp":
+      return await tcp(probe.host, probe.port, timeoutMs);
+    case "tls":
+      return await tlsProbe(probe, timeoutMs);
+    case "plaintext_kafka":
+      return await plaintextKafka(probe.host, probe.port, timeoutMs);
+    case "http":
+      return await http(probe, timeoutMs);
+    case "self":
+      return self();
+    case "kafka":
+      return await kafkaProbe(probe);
+    case "kafka_offsets":
+      return await offsets(probe);
+    case "dlq_read":
+      return await readDeadLetters(probe, timeoutMs);
+    default:
+      throw new Error(`kind: is not a probe; got "${(probe as { kind: string }).kind}"`);
+  }
+}
+
+/** Results of all probes, in their order; they run at the same time. */
+export async function runProbes(probes: readonly Probe[]) {
+  return await Promise.all(
+    probes.map(async (probe) => {
+      const startedAt = performance.now();
+      const { ok, outcome, detail, data } = await runProbe(probe);
+      return {
+        id: probe.id,
+        ok,
+        outcome,
+        detail: detail ?? "",
+        duration_ms: Math.round(performance.now() - startedAt),
+        ...(data === undefined ? {} : { data }),
+      };
+    }),
+  );
+}
+
+if (import.meta.main) {
+  const text = process.argv[2] ?? (await Bun.stdin.text());
+  let probes: Probe[];
+  try {
+    probes = JSON.parse(text) as Probe[];
+    if (!Array.isArray(probes)) throw new Error("not an array");
+  } catch (error) {
+    console.error(`probe: needs a JSON array of probes; got ${text.slice(0, 100)} (${errorText(error)})`);
+    process.exit(2);
+  }
+  const results = await runProbes(probes);
+  await new Promise<void>((resolve) => process.stdout.write(`${JSON.stringify(results)}\n`, () => resolve()));
+  // Sockets of clients that were given up would keep the process alive.
+  process.exit(0);
+}

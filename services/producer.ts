@@ -1,0 +1,224 @@
+/**
+ * The producer: brings events into Kafka and counts one as delivered only when Kafka has acknowledged it.
+ *
+ *   SOURCE=simulated,http   a fleet of simulated conveyors, and POST /events over HTTPS (what the StatefulSet runs)
+ *   SOURCE=file             NDJSON from INPUT_FILE; ends when the file is delivered
+ *   SOURCE=stdin            the same from standard input
+ *
+ * While Kafka is away the sources wait; the buffer is bounded and nothing in it is dropped.
+ */
+
+import { NAME_PATTERN } from "./domain/event.ts";
+import { Fleet } from "./domain/fleet.ts";
+import { DLQ_TOPIC, EVENTS_TOPIC } from "./domain/kafka-layout.ts";
+import { RATE_PROFILES } from "./domain/rate.ts";
+import { newRunId, ordinalOf } from "./domain/run-id.ts";
+import type { Range } from "./domain/sequence.ts";
+import { type ConfigReader, readCommon, readKafka, readOps, readTopic } from "./runtime/config.ts";
+import { EventGate, SOURCES } from "./runtime/event-gate.ts";
+import { EventProducer } from "./runtime/event-producer.ts";
+import { Health } from "./runtime/health.ts";
+import { startIntake } from "./runtime/intake.ts";
+import { Metrics } from "./runtime/metrics.ts";
+import { startOpsServer } from "./runtime/ops-server.ts";
+import { certificateExpirySeconds, runService, type ServiceFrame } from "./runtime/service.ts";
+import { readInput, runSimulation } from "./runtime/sources.ts";
+
+/** A minute of the fleet's default rate, and more than one request's worth for the intake. */
+const MAX_BUFFERED_EVENTS = 20_000;
+const MAX_BUFFERED_BYTES = 32 * 1024 * 1024;
+/** Events wait and no batch was even tried for this long: wedged. Far more than any one attempt takes. */
+const SEND_PROGRESS_LIMIT_MS = 60_000;
+const TICK_LIMIT_MS = 30_000;
+/** An input run gives up when Kafka has acknowledged nothing for this long: longer than any restart of a broker. */
+const STALL_LIMIT_MS = 5 * 60_000;
+const STALL_CHECK_MS = 1000;
+const FLUSH_LIMIT_MS = 15_000;
+
+const read = (reader: ConfigReader) => {
+  const kafka = readKafka(reader);
+  const common = readCommon(reader);
+  const sources = reader.choices("SOURCE", SOURCES, "simulated");
+  const input = sources.find((source) => source === "file" || source === "stdin");
+  if (input && sources.length > 1) reader.problem("SOURCE", `${input} must stand alone`, sources.join(","));
+  const ordinal = ordinalOf(common.podName);
+  return {
+    common,
+    kafka,
+    sources,
+    input,
+    ordinal,
+    // A run over an input is short and needs no probes, unless somebody asks for them.
+    ops: !input || reader.has("OPS_PORT") ? readOps(reader, kafka) : undefined,
+    topic: readTopic(reader, "TOPIC", EVENTS_TOPIC),
+    dlqTopic: readTopic(reader, "DLQ_TOPIC", DLQ_TOPIC),
+    conveyors: reader.integer("FLEET_CONVEYORS", { least: 1, most: 10_000, fallback: 20 }),
+    eventsPerSecond: reader.number("RATE_EVENTS_PER_SECOND", { least: 0, most: 1_000_000, fallback: 200 }),
+    profile: reader.choice("RATE_PROFILE", RATE_PROFILES, "steady"),
+    seed: reader.integer("SEED", { least: 0, most: 4_294_967_295, fallback: 1 }),
+    inputFile: input === "file" ? reader.text("INPUT_FILE") : "",
+    intakePort: reader.integer("INTAKE_PORT", { least: 1, most: 65_535, fallback: 8443 }),
+    intakeToken: sources.includes("http") ? reader.secretFile("INTAKE_TOKEN_FILE") : "",
+    run: reader.pattern(
+      "RUN_ID",
+      NAME_PATTERN,
+      "must be 1 to 64 of A-Z a-z 0-9 . _ -, first a letter or digit",
+      newRunId(Date.now(), ordinal, crypto.getRandomValues(new Uint16Array(1))[0]!),
+    ),
+    traceEverySeq: reader.integer("TRACE_EVERY_SEQ", { least: 0, most: 1_000_000_000, fallback: 1000 }),
+  };
+};
+type Config = ReturnType<typeof read>;
+
+async function start(config: Config, frame: ServiceFrame): Promise<void> {
+  const { log, shutdown } = frame;
+  const metrics = new Metrics("producer");
+  const health = new Health();
+  const ackLatency = metrics.histogram("conveyor_producer_ack_latency_seconds");
+  const batchEvents = metrics.histogram("conveyor_producer_batch_events");
+  const retries = metrics.counter("conveyor_producer_send_retries_total");
+  const producer = new EventProducer({
+    kafka: config.kafka,
+    clientId: config.common.podName,
+    log,
+    topics: [config.topic, config.dlqTopic],
+    maxBufferedEvents: MAX_BUFFERED_EVENTS,
+    maxBufferedBytes: MAX_BUFFERED_BYTES,
+    onAttempt: () => health.beat("send"),
+    onRetry: () => retries.inc(),
+    onBatch: ({ events, latencyMs }) => {
+      health.beat("send");
+      ackLatency.observe(latencyMs / 1000);
+      batchEvents.observe(events);
+    },
+  });
+  const gate = new EventGate({
+    producer,
+    topic: config.topic,
+    dlqTopic: config.dlqTopic,
+    metrics,
+    log,
+    traceEverySeq: config.traceEverySeq,
+  });
+  health.watch({ name: "send", limitMs: SEND_PROGRESS_LIMIT_MS, busy: () => producer.bufferedEvents > 0 });
+  health.ready("kafka_connected", () => producer.ready);
+  metrics.onRead("conveyor_producer_buffered_events", () => producer.bufferedEvents);
+  metrics.onRead("conveyor_producer_buffer_fill_ratio", () => producer.fill);
+  metrics.onRead("conveyor_producer_kafka_connected", () => (producer.ready ? 1 : 0));
+  metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(certificateExpirySeconds(config.kafka.tls.cert));
+  producer.start();
+
+  const startedAt = new Date().toISOString();
+  const ops =
+    config.ops &&
+    startOpsServer(config.ops, health, metrics.registry, {
+      "/ledger": () => ({ pod: config.common.podName, run: config.run, started_at: startedAt, ...gate.report() }),
+    });
+
+  if (config.sources.includes("http")) {
+    const intake = startIntake({
+      port: config.intakePort,
+      tls: { cert: config.kafka.tls.cert, key: config.kafka.tls.key },
+      token: config.intakeToken,
+      gate,
+      producer,
+      onAnswer: (status) => metrics.counter("conveyor_intake_requests_total").inc({ code: String(status) }),
+    });
+    shutdown.step("intake", 5000, () => intake.stop());
+    log.info("intake_open", { port: intake.port });
+  }
+  shutdown.step("flush", FLUSH_LIMIT_MS, () => producer.flush());
+  shutdown.step("producer", 2000, () => {
+    if (producer.bufferedEvents > 0) log.warn("events_unacknowledged", { events: producer.bufferedEvents });
+    return producer.stop();
+  });
+  if (ops) shutdown.step("ops_server", 1000, () => ops.stop());
+
+  if (config.sources.includes("simulated")) {
+    let paused = false;
+    health.watch({ name: "simulation", limitMs: TICK_LIMIT_MS, busy: () => producer.hasRoom() && !shutdown.begun });
+    const pausedSeconds = metrics.counter("conveyor_producer_paused_seconds_total");
+    void runSimulation({
+      fleet: new Fleet({ ordinal: config.ordinal, count: config.conveyors, run: config.run, seed: config.seed }),
+      gate,
+      producer,
+      profile: config.profile,
+      eventsPerSecond: config.eventsPerSecond,
+      signal: shutdown.signal,
+      onTick: () => {
+        health.beat("simulation");
+        if (paused) log.info("simulation_resumed");
+        paused = false;
+      },
+      onPaused: (seconds) => {
+        paused = true;
+        pausedSeconds.inc({ source: "simulated" }, seconds);
+        log.warn("simulation_paused", { seconds, buffered_events: producer.bufferedEvents });
+      },
+    });
+  }
+  log.info("running", { sources: config.sources, run: config.run, topic: config.topic });
+  if (config.input) await runInput(config, config.input, gate, producer, frame);
+}
+
+/** Delivers a file or stdin, says what became of it in one line, and ends the process. */
+async function runInput(
+  config: Config,
+  source: "file" | "stdin",
+  gate: EventGate,
+  producer: EventProducer,
+  { log, shutdown }: ServiceFrame,
+): Promise<void> {
+  const startedAt = performance.now();
+  const stalled = new AbortController();
+  const watch = setInterval(() => {
+    if (producer.stalledMs > STALL_LIMIT_MS) {
+      log.error("kafka_stalled", { stalled_seconds: Math.round(producer.stalledMs / 1000), cause: producer.refusedBy });
+      stalled.abort();
+      void producer.stop();
+    }
+  }, STALL_CHECK_MS);
+  const signal = AbortSignal.any([shutdown.signal, stalled.signal]);
+  const input = source === "file" ? Bun.file(config.inputFile).stream() : Bun.stdin.stream();
+  let linesRead = 0;
+  try {
+    const { read: lines } = await readInput(input as unknown as AsyncIterable<Uint8Array>, {
+      gate,
+      producer,
+      source,
+      signal,
+    });
+    linesRead = lines;
+    await producer.flush();
+  } finally {
+    clearInterval(watch);
+  }
+  const { acknowledged, refused } = gate.counts;
+  const failed = linesRead - acknowledged - refused;
+  log.info("input_done", {
+    run: config.run,
+    source,
+    read: linesRead,
+    acknowledged,
+    refused,
+    refused_by_reason: gate.refusedByReason,
+    failed,
+    duration_ms: Math.round(performance.now() - startedAt),
+    ledger: ledgerByConveyor(gate.ledger.toJSON()),
+  });
+  await shutdown.begin("input done", failed > 0 ? 1 : 0);
+}
+
+/** { conveyor: [{ run, ranges }] }: an input may hold several runs of one conveyor. */
+function ledgerByConveyor(runs: Record<string, Record<string, Range[]>>) {
+  const conveyors: Record<string, { run: string; ranges: Range[] }[]> = Object.create(null);
+  for (const [run, byConveyor] of Object.entries(runs)) {
+    for (const [conveyor, ranges] of Object.entries(byConveyor)) {
+      conveyors[conveyor] ??= [];
+      conveyors[conveyor].push({ run, ranges });
+    }
+  }
+  return conveyors;
+}
+
+if (import.meta.main) await runService("producer", read, start);

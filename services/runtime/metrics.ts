@@ -1,0 +1,340 @@
+/**
+ * Every metric of the services in one table: name, kind, help, labels. Label values come from fixed sets, so the number
+ * of series is bounded. A service registers the rows that carry its name.
+ */
+import { Counter, Gauge, Histogram, type Metric, Registry } from "prom-client";
+
+export type ServiceName = "producer" | "processor" | "lag-exporter";
+
+interface Row {
+  services: readonly ServiceName[];
+  kind: "counter" | "gauge" | "histogram" | "bulk_histogram";
+  help: string;
+  labels?: readonly string[];
+  buckets?: readonly number[];
+}
+
+const LATENCY_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+/** Fine enough to read p50 and p99 of a healthy pipeline (milliseconds) and of one that catches up (a minute). */
+const END_TO_END_BUCKETS = [
+  0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2,
+  3, 5, 10, 20, 30, 60,
+];
+const SIZE_BUCKETS = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000];
+
+export const METRIC_TABLE = {
+  conveyor_build_info: {
+    services: ["producer", "processor", "lag-exporter"],
+    kind: "gauge",
+    help: "Always 1; version and runtime are in the labels.",
+    labels: ["version", "bun"],
+  },
+  process_cpu_seconds_total: {
+    services: ["producer", "processor", "lag-exporter"],
+    kind: "counter",
+    help: "Processor time used by this process, user and system.",
+  },
+  process_resident_memory_bytes: {
+    services: ["producer", "processor", "lag-exporter"],
+    kind: "gauge",
+    help: "Resident memory of this process.",
+  },
+  process_start_time_seconds: {
+    services: ["producer", "processor", "lag-exporter"],
+    kind: "gauge",
+    help: "When this process started, seconds since the epoch.",
+  },
+  conveyor_certificate_expiry_timestamp_seconds: {
+    services: ["producer", "processor", "lag-exporter"],
+    kind: "gauge",
+    help: "When this service's own certificate ends, seconds since the epoch.",
+  },
+
+  conveyor_producer_events_emitted_total: {
+    services: ["producer"],
+    kind: "counter",
+    help: "Valid events taken from a source into the buffer.",
+    labels: ["source"],
+  },
+  conveyor_producer_events_acknowledged_total: {
+    services: ["producer"],
+    kind: "counter",
+    help: "Events that Kafka has acknowledged on all in-sync replicas.",
+    labels: ["source"],
+  },
+  conveyor_producer_events_refused_total: {
+    services: ["producer"],
+    kind: "counter",
+    help: "Events that were refused at the source and written to the dead-letter topic, by reason.",
+    labels: ["source", "reason"],
+  },
+  conveyor_producer_ack_latency_seconds: {
+    services: ["producer"],
+    kind: "histogram",
+    help: "From taking the oldest event of a batch into the buffer to Kafka's acknowledgement of the batch.",
+    buckets: LATENCY_BUCKETS,
+  },
+  conveyor_producer_batch_events: {
+    services: ["producer"],
+    kind: "histogram",
+    help: "Events per acknowledged batch (one partition).",
+    buckets: SIZE_BUCKETS,
+  },
+  conveyor_producer_send_retries_total: {
+    services: ["producer"],
+    kind: "counter",
+    help: "Batches that were not acknowledged at once and stay in the buffer to be sent again.",
+  },
+  conveyor_producer_buffered_events: {
+    services: ["producer"],
+    kind: "gauge",
+    help: "Events in the buffer, not yet acknowledged.",
+  },
+  conveyor_producer_buffer_fill_ratio: {
+    services: ["producer"],
+    kind: "gauge",
+    help: "Filled share of the buffer, 0 to 1; at 1 the sources wait.",
+  },
+  conveyor_producer_paused_seconds_total: {
+    services: ["producer"],
+    kind: "counter",
+    help: "Time in which a source waited because the buffer was full.",
+    labels: ["source"],
+  },
+  conveyor_producer_kafka_connected: {
+    services: ["producer"],
+    kind: "gauge",
+    help: "1 while the producer is connected to Kafka and not refused by it.",
+  },
+  conveyor_intake_requests_total: {
+    services: ["producer"],
+    kind: "counter",
+    help: "Requests to the HTTP intake, by status code.",
+    labels: ["code"],
+  },
+
+  conveyor_processor_events_consumed_total: {
+    services: ["processor"],
+    kind: "counter",
+    help: "Events read from Kafka, replays included.",
+  },
+  conveyor_processor_points_written_total: {
+    services: ["processor"],
+    kind: "counter",
+    help: "Points that InfluxDB confirmed, replays included.",
+  },
+  conveyor_processor_write_requests_total: {
+    services: ["processor"],
+    kind: "counter",
+    help: "Write requests to InfluxDB by outcome.",
+    labels: ["outcome"],
+  },
+  conveyor_processor_write_latency_seconds: {
+    services: ["processor"],
+    kind: "histogram",
+    help: "Duration of one write request to InfluxDB, whatever its outcome.",
+    buckets: LATENCY_BUCKETS,
+  },
+  conveyor_processor_write_batch_points: {
+    services: ["processor"],
+    kind: "histogram",
+    help: "Points per confirmed write request.",
+    buckets: SIZE_BUCKETS,
+  },
+  conveyor_processor_fetch_batch_events: {
+    services: ["processor"],
+    kind: "histogram",
+    help: "Events per batch read from Kafka (one partition).",
+    buckets: SIZE_BUCKETS,
+  },
+  conveyor_processor_dead_letters_total: {
+    services: ["processor"],
+    kind: "counter",
+    help: "Events written to the dead-letter topic by reason.",
+    labels: ["reason"],
+  },
+  conveyor_processor_rebalances_total: {
+    services: ["processor"],
+    kind: "counter",
+    help: "Times this member had to join its consumer group anew.",
+  },
+  conveyor_processor_assigned_partitions: {
+    services: ["processor"],
+    kind: "gauge",
+    help: "Partitions assigned to this member.",
+  },
+  conveyor_processor_write_blocked: {
+    services: ["processor"],
+    kind: "gauge",
+    help: "1 while InfluxDB refuses every write for a reason that an operator must end (token, organization, bucket).",
+  },
+  conveyor_e2e_latency_seconds: {
+    services: ["processor"],
+    kind: "bulk_histogram",
+    help: "From an event's own timestamp to InfluxDB's confirmation, per event.",
+    buckets: END_TO_END_BUCKETS,
+  },
+
+  kafka_consumergroup_lag: {
+    services: ["lag-exporter"],
+    kind: "gauge",
+    help: "Events of a partition that the group has not committed yet; a partition never committed counts whole.",
+    labels: ["group", "topic", "partition"],
+  },
+  kafka_consumergroup_lag_sum: {
+    services: ["lag-exporter"],
+    kind: "gauge",
+    help: "Lag of all partitions of a topic together.",
+    labels: ["group", "topic"],
+  },
+  kafka_consumergroup_members: {
+    services: ["lag-exporter"],
+    kind: "gauge",
+    help: "Members of the group; 0 when the group is gone.",
+    labels: ["group"],
+  },
+  kafka_topic_partition_end_offset: {
+    services: ["lag-exporter"],
+    kind: "gauge",
+    help: "Offset of the next event of a partition.",
+    labels: ["topic", "partition"],
+  },
+  conveyor_lag_exporter_polls_total: {
+    services: ["lag-exporter"],
+    kind: "counter",
+    help: "Looks at Kafka by outcome.",
+    labels: ["outcome"],
+  },
+  conveyor_lag_exporter_last_success_timestamp_seconds: {
+    services: ["lag-exporter"],
+    kind: "gauge",
+    help: "When the lag was last read, seconds since the epoch.",
+  },
+} as const satisfies Record<string, Row>;
+
+type Table = typeof METRIC_TABLE;
+export type MetricName = keyof Table;
+type NamesOf<Kind extends Row["kind"]> = {
+  [Name in MetricName]: Table[Name]["kind"] extends Kind ? Name : never;
+}[MetricName];
+
+/** A histogram that is filled by the batch: counting 5,000 observations costs one pass over plain numbers. */
+export class BulkHistogram {
+  readonly #counts: Float64Array;
+  #sum = 0;
+  #count = 0;
+
+  constructor(
+    readonly name: string,
+    readonly help: string,
+    readonly buckets: readonly number[],
+  ) {
+    this.#counts = new Float64Array(buckets.length + 1);
+  }
+
+  /** Counts one value; a negative one (a clock ahead of ours) counts as 0. */
+  observe(value: number): void {
+    const { buckets } = this;
+    let low = 0;
+    let high = buckets.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (buckets[middle]! < value) low = middle + 1;
+      else high = middle;
+    }
+    this.#counts[low]!++;
+    this.#count++;
+    if (value > 0) this.#sum += value;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** As prom-client's registry reads a metric. */
+  async get() {
+    const values: { metricName: string; labels: Record<string, string | number>; value: number }[] = [];
+    let cumulative = 0;
+    this.buckets.forEach((bound, index) => {
+      cumulative += this.#counts[index]!;
+      values.push({ metricName: `${this.name}_bucket`, labels: { le: bound }, value: cumulative });
+    });
+    values.push({ metricName: `${this.name}_bucket`, labels: { le: "+Inf" }, value: this.#count });
+    values.push({ metricName: `${this.name}_sum`, labels: {}, value: this.#sum });
+    values.push({ metricName: `${this.name}_count`, labels: {}, value: this.#count });
+    return { name: this.name, help: this.help, type: "histogram", values, aggregator: "sum" };
+  }
+}
+
+/** The metrics of one service, made from the table; asking for another service's metric throws. */
+export class Metrics {
+  readonly registry = new Registry();
+  readonly #metrics = new Map<string, Counter | Gauge | Histogram | BulkHistogram>();
+
+  constructor(readonly service: ServiceName) {
+    for (const [name, row] of Object.entries(METRIC_TABLE) as [MetricName, Row][]) {
+      if (!row.services.includes(service)) continue;
+      const common = { name, help: row.help, labelNames: [...(row.labels ?? [])], registers: [this.registry] };
+      switch (row.kind) {
+        case "counter":
+          this.#metrics.set(name, new Counter(common));
+          break;
+        case "gauge":
+          this.#metrics.set(name, new Gauge(common));
+          break;
+        case "histogram":
+          this.#metrics.set(name, new Histogram({ ...common, buckets: [...row.buckets!] }));
+          break;
+        case "bulk_histogram": {
+          const histogram = new BulkHistogram(name, row.help, row.buckets!);
+          this.#metrics.set(name, histogram);
+          this.registry.registerMetric(histogram as unknown as Metric);
+          break;
+        }
+      }
+    }
+    this.#processMetrics();
+  }
+
+  #find(name: MetricName) {
+    const metric = this.#metrics.get(name);
+    if (!metric) throw new Error(`${name} is not a metric of ${this.service}`);
+    return metric;
+  }
+
+  counter(name: NamesOf<"counter">): Counter {
+    return this.#find(name) as Counter;
+  }
+  gauge(name: NamesOf<"gauge">): Gauge {
+    return this.#find(name) as Gauge;
+  }
+  histogram(name: NamesOf<"histogram">): Histogram {
+    return this.#find(name) as Histogram;
+  }
+  bulkHistogram(name: NamesOf<"bulk_histogram">): BulkHistogram {
+    return this.#find(name) as BulkHistogram;
+  }
+
+  /** Sets a gauge when the metrics are read, from whatever is true then. */
+  onRead(name: NamesOf<"gauge">, read: () => number): void {
+    const gauge = this.gauge(name) as Gauge & { collect?: () => void };
+    gauge.collect = () => gauge.set(read());
+  }
+
+  #processMetrics(): void {
+    const cpu = this.counter("process_cpu_seconds_total") as Counter & { collect?: () => void };
+    let counted = 0;
+    cpu.collect = () => {
+      const { user, system } = process.cpuUsage();
+      const seconds = (user + system) / 1e6;
+      if (seconds > counted) cpu.inc(seconds - counted);
+      counted = Math.max(counted, seconds);
+    };
+    this.onRead("process_resident_memory_bytes", () => process.memoryUsage.rss());
+    this.gauge("process_start_time_seconds").set(Math.round(Date.now() / 1000 - process.uptime()));
+    this.gauge("conveyor_build_info").set({ version: SERVICES_VERSION, bun: Bun.version }, 1);
+  }
+}
+
+/** Version of the services' image; the manifests name the same one. */
+export const SERVICES_VERSION = "1.0.0";

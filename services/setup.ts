@@ -1,0 +1,480 @@
+/**
+ * Setup: makes Kafka and InfluxDB what the pipeline expects, and changes nothing when they are already. Runs as a Job
+ * with the administrator's certificate and token, which no other workload sees.
+ *
+ *   topics, ACLs (and removes ACLs of our principals that are not in the table)
+ *   organization, bucket, one token that may write the bucket and one that may read it, kept in two Secrets
+ *
+ * InfluxDB 2.9 stores tokens hashed: a token can never be read back. So the Secret is the only place that has it, and
+ * it is kept as long as InfluxDB still accepts it with the right permissions; otherwise a new one replaces it and the
+ * stale authorization is deleted.
+ */
+import {
+  AclOperationTypes,
+  AclPermissionTypes,
+  AclResourceTypes,
+  type Admin,
+  ConfigResourceTypes,
+  ResourcePatternTypes,
+} from "kafkajs";
+import { ACL_TABLE, type Acl, aclKey, DLQ_TOPIC, EVENTS_TOPIC, TOPIC_TABLE } from "./domain/kafka-layout.ts";
+import { type ConfigReader, readCommon, readInflux, readKafka, readTopic } from "./runtime/config.ts";
+import { createKafka, nameOf, RETRY_BRIEFLY } from "./runtime/kafka.ts";
+import { errorText, type Logger } from "./runtime/log.ts";
+import { runService, type ServiceFrame } from "./runtime/service.ts";
+
+/** Kafka and InfluxDB may still be starting when the Job begins. */
+const SETUP_LIMIT_MS = 240_000;
+const RETRY_MS = 2000;
+/** InfluxDB keeps telemetry this long. */
+const RETENTION_SECONDS = 30 * 24 * 60 * 60;
+const HTTP_TIMEOUT_MS = 15_000;
+
+const read = (reader: ConfigReader) => ({
+  common: readCommon(reader),
+  kafka: readKafka(reader),
+  topics: {
+    [EVENTS_TOPIC]: readTopic(reader, "TOPIC", EVENTS_TOPIC),
+    [DLQ_TOPIC]: readTopic(reader, "DLQ_TOPIC", DLQ_TOPIC),
+  } as Record<string, string>,
+  replicationFactor: reader.integer("REPLICATION_FACTOR", { least: 1, most: 9, fallback: 3 }),
+  minInsyncReplicas: reader.integer("MIN_INSYNC_REPLICAS", { least: 1, most: 9, fallback: 2 }),
+  influx: readInflux(reader, "INFLUX_ADMIN_TOKEN_FILE"),
+  username: reader.secretFile("INFLUX_ADMIN_USERNAME_FILE"),
+  password: reader.secretFile("INFLUX_ADMIN_PASSWORD_FILE"),
+  namespace: reader.text("POD_NAMESPACE", "conveyor"),
+  kubernetes: {
+    host: reader.text("KUBERNETES_SERVICE_HOST"),
+    port: reader.integer("KUBERNETES_SERVICE_PORT", { least: 1, most: 65_535, fallback: 443 }),
+    token: reader.secretFile("KUBE_TOKEN_FILE"),
+    ca: reader.file("KUBE_CA_FILE"),
+  },
+  processorSecret: reader.text("PROCESSOR_TOKEN_SECRET", "influxdb-token-processor"),
+  readerSecret: reader.text("READER_TOKEN_SECRET", "influxdb-token-reader"),
+});
+type Config = ReturnType<typeof read>;
+
+type Change = "created" | "changed" | "unchanged" | "removed";
+
+/** What was done to what, for the closing line. */
+class Account {
+  readonly #changes: Record<Change, string[]> = { created: [], changed: [], unchanged: [], removed: [] };
+
+  add(change: Change, subject: string): void {
+    const list = this.#changes[change];
+    if (!list.includes(subject)) list.push(subject);
+  }
+
+  toJSON() {
+    return this.#changes;
+  }
+}
+
+// ── Kafka ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function setUpKafka(config: Config, log: Logger, account: Account): Promise<void> {
+  const kafka = createKafka(config.kafka, config.common.podName, log, { retry: RETRY_BRIEFLY });
+  const admin = kafka.admin();
+  await admin.connect();
+  try {
+    await setUpTopics(config, admin, account);
+    await setUpAcls(admin, account);
+  } finally {
+    await admin.disconnect();
+  }
+}
+
+async function setUpTopics(config: Config, admin: Admin, account: Account): Promise<void> {
+  const existing = new Set(await admin.listTopics());
+  for (const row of TOPIC_TABLE) {
+    const topic = config.topics[row.name] ?? row.name;
+    const subject = `topic ${topic}`;
+    const wanted = { ...row.config, "min.insync.replicas": String(config.minInsyncReplicas) };
+    if (!existing.has(topic)) {
+      await admin.createTopics({
+        waitForLeaders: true,
+        topics: [
+          {
+            topic,
+            numPartitions: row.partitions,
+            replicationFactor: config.replicationFactor,
+            configEntries: Object.entries(wanted).map(([name, value]) => ({ name, value })),
+          },
+        ],
+      });
+      account.add("created", subject);
+      continue;
+    }
+    let changed = false;
+    const metadata = await admin.fetchTopicMetadata({ topics: [topic] });
+    const partitions = metadata.topics[0]!.partitions;
+    if (partitions.length < row.partitions) {
+      await admin.createPartitions({ topicPartitions: [{ topic, count: row.partitions }] });
+      changed = true;
+    }
+    const described = await admin.describeConfigs({
+      includeSynonyms: false,
+      resources: [{ type: ConfigResourceTypes.TOPIC, name: topic }],
+    });
+    const live = new Map(described.resources[0]!.configEntries.map((entry) => [entry.configName, entry]));
+    if (Object.entries(wanted).some(([name, value]) => live.get(name)?.configValue !== value)) {
+      // kafkajs replaces the whole set of a topic's own values: what somebody else set is kept.
+      const DYNAMIC_TOPIC_CONFIG = 1;
+      const own = [...live.values()].filter(({ configSource }) => (configSource as number) === DYNAMIC_TOPIC_CONFIG);
+      const merged = new Map(own.map(({ configName, configValue }) => [configName, configValue]));
+      for (const [name, value] of Object.entries(wanted)) merged.set(name, value);
+      await admin.alterConfigs({
+        validateOnly: false,
+        resources: [
+          {
+            type: ConfigResourceTypes.TOPIC,
+            name: topic,
+            configEntries: [...merged].map(([name, value]) => ({ name, value })),
+          },
+        ],
+      });
+      changed = true;
+    }
+    account.add(changed ? "changed" : "unchanged", subject);
+  }
+}
+
+const RESOURCE_TYPES = {
+  TOPIC: AclResourceTypes.TOPIC,
+  GROUP: AclResourceTypes.GROUP,
+  CLUSTER: AclResourceTypes.CLUSTER,
+};
+
+async function setUpAcls(admin: Admin, account: Account): Promise<void> {
+  const principals = [...new Set(ACL_TABLE.map(({ principal }) => principal))];
+  const wanted = new Map(ACL_TABLE.map((acl) => [aclKey(acl), acl]));
+  const live = new Set<string>();
+  for (const principal of principals) {
+    const { resources } = await admin.describeAcls({
+      principal,
+      resourceType: AclResourceTypes.ANY,
+      resourcePatternType: ResourcePatternTypes.ANY,
+      operation: AclOperationTypes.ANY,
+      permissionType: AclPermissionTypes.ANY,
+    } as Parameters<Admin["describeAcls"]>[0]);
+    for (const resource of resources) {
+      for (const acl of resource.acls) {
+        const known: Acl = {
+          principal: acl.principal,
+          resourceType: nameOf(AclResourceTypes, resource.resourceType) as Acl["resourceType"],
+          resourceName: resource.resourceName,
+          operation: nameOf(AclOperationTypes, acl.operation) as Acl["operation"],
+        };
+        const plain =
+          acl.permissionType === AclPermissionTypes.ALLOW &&
+          acl.host === "*" &&
+          resource.resourcePatternType === ResourcePatternTypes.LITERAL;
+        if (plain && wanted.has(aclKey(known))) {
+          live.add(aclKey(known));
+          continue;
+        }
+        await admin.deleteAcls({
+          filters: [
+            {
+              resourceType: resource.resourceType,
+              resourceName: resource.resourceName,
+              resourcePatternType: resource.resourcePatternType,
+              principal: acl.principal,
+              host: acl.host,
+              operation: acl.operation,
+              permissionType: acl.permissionType,
+            },
+          ],
+        });
+        account.add("removed", `acl ${aclKey(known)}`);
+      }
+    }
+  }
+  const missing = [...wanted.values()].filter((acl) => !live.has(aclKey(acl)));
+  if (missing.length > 0) {
+    await admin.createAcls({
+      acl: missing.map((acl) => ({
+        principal: acl.principal,
+        host: "*",
+        operation: AclOperationTypes[acl.operation],
+        permissionType: AclPermissionTypes.ALLOW,
+        resourceType: RESOURCE_TYPES[acl.resourceType],
+        resourceName: acl.resourceName,
+        resourcePatternType: ResourcePatternTypes.LITERAL,
+      })),
+    });
+  }
+  for (const acl of missing) account.add("created", `acl ${aclKey(acl)}`);
+  if (live.size > 0) account.add("unchanged", `${live.size} acls`);
+}
+
+// ── InfluxDB ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+class HttpError extends Error {
+  constructor(
+    readonly status: number,
+    what: string,
+    body: string,
+  ) {
+    super(`${what}: answered ${status}: ${body.slice(0, 300)}`);
+  }
+}
+
+interface Call {
+  method?: string;
+  body?: unknown;
+  /** Raw text instead of JSON. */
+  text?: string;
+  headers?: Record<string, string>;
+  /** Statuses that are an answer rather than an error, besides 2xx. */
+  allow?: readonly number[];
+}
+
+/** A JSON client for one server: verified TLS, a time limit, errors that say what was asked. */
+function jsonClient(base: string, ca: string, authorization: string) {
+  return async <T>(path: string, call: Call = {}): Promise<{ status: number; json: T }> => {
+    const method = call.method ?? "GET";
+    const response = await fetch(`${base}${path}`, {
+      method,
+      headers: {
+        authorization,
+        accept: "application/json",
+        ...(call.body === undefined ? {} : { "content-type": "application/json" }),
+        ...call.headers,
+      },
+      body: call.text ?? (call.body === undefined ? undefined : JSON.stringify(call.body)),
+      tls: { ca },
+      redirect: "error",
+      signal: AbortSignal.timeout(HTTP_TIMEOUT_MS),
+    });
+    const text = await response.text();
+    if (!response.ok && !call.allow?.includes(response.status)) {
+      throw new HttpError(response.status, `${method} ${path}`, text);
+    }
+    let json: unknown;
+    try {
+      json = text === "" ? undefined : JSON.parse(text);
+    } catch {
+      json = undefined;
+    }
+    return { status: response.status, json: json as T };
+  };
+}
+type Client = ReturnType<typeof jsonClient>;
+
+interface Permission {
+  action: "read" | "write";
+  resource: { type: string; id?: string; orgID?: string };
+}
+interface Authorization {
+  id: string;
+  description: string;
+  status: string;
+  permissions: Permission[];
+}
+
+async function setUpInflux(config: Config, kubernetes: Client, account: Account): Promise<void> {
+  const { url, ca, token, org, bucket } = config.influx;
+  const influx = jsonClient(url, ca, `Token ${token}`);
+  const { json: setup } = await influx<{ allowed: boolean }>("/api/v2/setup");
+  if (setup.allowed) {
+    await influx("/api/v2/setup", {
+      method: "POST",
+      body: {
+        username: config.username,
+        password: config.password,
+        org,
+        bucket,
+        token,
+        retentionPeriodSeconds: RETENTION_SECONDS,
+      },
+    });
+    account.add("created", "influxdb admin");
+    account.add("created", `organization ${org}`);
+    account.add("created", `bucket ${bucket}`);
+  }
+  const orgId = await findOrganization(influx, org, account);
+  const bucketId = await setUpBucket(influx, { org, orgId, bucket }, account);
+  const target = { influx, kubernetes, config, orgId, bucketId, account };
+  await setUpToken({ ...target, action: "write", secret: config.processorSecret });
+  await setUpToken({ ...target, action: "read", secret: config.readerSecret });
+}
+
+async function findOrganization(influx: Client, org: string, account: Account): Promise<string> {
+  const { json } = await influx<{ orgs?: { id: string; name: string }[] }>(
+    `/api/v2/orgs?org=${encodeURIComponent(org)}`,
+    {
+      allow: [404],
+    },
+  );
+  const found = json?.orgs?.find(({ name }) => name === org);
+  if (found) {
+    account.add("unchanged", `organization ${org}`);
+    return found.id;
+  }
+  const created = await influx<{ id: string }>("/api/v2/orgs", { method: "POST", body: { name: org } });
+  account.add("created", `organization ${org}`);
+  return created.json.id;
+}
+
+async function setUpBucket(
+  influx: Client,
+  { orgId, bucket }: { org: string; orgId: string; bucket: string },
+  account: Account,
+): Promise<string> {
+  const rules = [{ type: "expire", everySeconds: RETENTION_SECONDS }];
+  const { json } = await influx<{
+    buckets?: { id: string; name: string; retentionRules: { everySeconds: number }[] }[];
+  }>(`/api/v2/buckets?orgID=${orgId}&name=${encodeURIComponent(bucket)}`, { allow: [404] });
+  const found = json?.buckets?.find(({ name }) => name === bucket);
+  if (!found) {
+    const created = await influx<{ id: string }>("/api/v2/buckets", {
+      method: "POST",
+      body: { orgID: orgId, name: bucket, retentionRules: rules },
+    });
+    account.add("created", `bucket ${bucket}`);
+    return created.json.id;
+  }
+  if (found.retentionRules[0]?.everySeconds === RETENTION_SECONDS) {
+    account.add("unchanged", `bucket ${bucket}`);
+  } else {
+    await influx(`/api/v2/buckets/${found.id}`, { method: "PATCH", body: { retentionRules: rules } });
+    account.add("changed", `bucket ${bucket}`);
+  }
+  return found.id;
+}
+
+interface TokenTarget {
+  influx: Client;
+  kubernetes: Client;
+  config: Config;
+  orgId: string;
+  bucketId: string;
+  account: Account;
+  action: "read" | "write";
+  secret: string;
+}
+
+async function setUpToken(target: TokenTarget): Promise<void> {
+  const { influx, kubernetes, config, orgId, bucketId, account, action, secret } = target;
+  const path = `/api/v1/namespaces/${config.namespace}/secrets/${secret}`;
+  const description = `conveyor: ${action} ${config.influx.bucket} (Secret ${secret})`;
+  const { json: live } = await kubernetes<{ data?: Record<string, string> }>(path);
+  const value = (key: string) => Buffer.from(live.data?.[key] ?? "", "base64").toString("utf8");
+  const { json: list } = await influx<{ authorizations?: Authorization[] }>(`/api/v2/authorizations?orgID=${orgId}`);
+  const ours = (list.authorizations ?? []).filter((authorization) => authorization.description === description);
+  const kept = ours.find(({ id }) => id === value("authorization_id"));
+  const fits =
+    kept?.status === "active" &&
+    kept.permissions.length === 1 &&
+    kept.permissions[0]!.action === action &&
+    kept.permissions[0]!.resource.type === "buckets" &&
+    kept.permissions[0]!.resource.id === bucketId;
+  const keep = fits && (await tokenWorks(target, value("token"))) ? kept.id : undefined;
+  if (keep !== undefined) {
+    account.add("unchanged", `token ${secret}`);
+  } else {
+    const permission: Permission = { action, resource: { type: "buckets", id: bucketId, orgID: orgId } };
+    const { json: created } = await influx<Authorization & { token: string }>("/api/v2/authorizations", {
+      method: "POST",
+      body: { orgID: orgId, description, permissions: [permission] },
+    });
+    await kubernetes(path, {
+      method: "PATCH",
+      headers: { "content-type": "application/merge-patch+json" },
+      body: {
+        data: {
+          token: Buffer.from(created.token).toString("base64"),
+          authorization_id: Buffer.from(created.id).toString("base64"),
+        },
+      },
+    });
+    account.add(value("token") === "" ? "created" : "changed", `token ${secret}`);
+  }
+  // Only now that the Secret has the new one: whoever reads it meanwhile gets a token that works.
+  for (const { id } of ours) {
+    if (id === keep) continue;
+    await influx(`/api/v2/authorizations/${id}`, { method: "DELETE", allow: [404] });
+    account.add("removed", `stale authorization of ${secret}`);
+  }
+}
+
+/** Whether InfluxDB accepts the token for what it is for: an empty write, or an empty query. */
+async function tokenWorks({ config, action }: TokenTarget, token: string): Promise<boolean> {
+  if (token === "") return false;
+  const { url, ca, org, bucket } = config.influx;
+  const client = jsonClient(url, ca, `Token ${token}`);
+  const query = `org=${encodeURIComponent(org)}`;
+  const refused = [400, 401, 403, 404];
+  const { status } =
+    action === "write"
+      ? await client(`/api/v2/write?${query}&bucket=${encodeURIComponent(bucket)}`, {
+          method: "POST",
+          text: "\n",
+          headers: { "content-type": "text/plain" },
+          allow: refused,
+        })
+      : await client(`/api/v2/query?${query}`, {
+          method: "POST",
+          text: `from(bucket: ${JSON.stringify(bucket)}) |> range(start: -1s) |> limit(n: 1)`,
+          headers: { "content-type": "application/vnd.flux", accept: "application/csv" },
+          allow: refused,
+        });
+  // Rights are checked before the lines are read: 400 for the empty body means that the token may write.
+  return status < 300 || (action === "write" && status === 400);
+}
+
+// ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<void> {
+  const account = new Account();
+  const startedAt = performance.now();
+  const { host, port, ca, token } = config.kubernetes;
+  const kubernetes = jsonClient(`https://${host.includes(":") ? `[${host}]` : host}:${port}`, ca, `Bearer ${token}`);
+  const parts: [string, () => Promise<void>][] = [
+    ["kafka", () => setUpKafka(config, log, account)],
+    ["influxdb", () => setUpInflux(config, kubernetes, account)],
+  ];
+  const settle = async ([name, run]: (typeof parts)[number]) => {
+    for (;;) {
+      try {
+        return await run();
+      } catch (error) {
+        const late = performance.now() - startedAt > SETUP_LIMIT_MS;
+        if (late || shutdown.begun || !worthRetrying(error)) {
+          throw new Error(`${name}: ${errorText(error)}`, { cause: error });
+        }
+        log.info("setup_waits", { for: name, error });
+        await Bun.sleep(RETRY_MS);
+      }
+    }
+  };
+  try {
+    await Promise.all(parts.map(settle));
+  } catch (error) {
+    log.error("setup_failed", { error, so_far: account });
+    await shutdown.begin("setup failed", 1);
+  }
+  const { created, changed, unchanged, removed } = account.toJSON();
+  log.info("setup_done", {
+    created,
+    changed,
+    removed,
+    unchanged,
+    duration_ms: Math.round(performance.now() - startedAt),
+  });
+  await shutdown.begin("setup done", 0);
+}
+
+/** A server that is starting, or not there yet, is waited for; a refusal is final. */
+function worthRetrying(error: unknown): boolean {
+  if (error instanceof HttpError) return error.status >= 500 || error.status === 429;
+  const { retriable, name, type } = error as { retriable?: boolean; name?: string; type?: string };
+  if (type === "TOPIC_AUTHORIZATION_FAILED" || type === "CLUSTER_AUTHORIZATION_FAILED") return false;
+  if (type === "SECURITY_DISABLED") return false;
+  // Three brokers must be there before a topic can have three replicas.
+  if (type === "INVALID_REPLICATION_FACTOR" || name === "KafkaJSAggregateError") return true;
+  return retriable !== false || name === "KafkaJSNumberOfRetriesExceeded";
+}
+
+if (import.meta.main) await runService("setup", read, start);
