@@ -116,19 +116,23 @@ if (import.meta.main) {
           step.update(`${going.length} objects; ${data} stay`);
         });
       } else {
+        // The pipeline's own, and the one of the log collector where it was deployed.
+        const namespaces = objects.filter(({ kind }) => kind === "Namespace").map(({ metadata }) => metadata.name);
         await report.step(
-          `delete namespace ${NAMESPACE}`,
+          `delete namespace ${namespaces.join(", ")}`,
           async (step) => {
-            await cluster.kubectl(["delete", "namespace", NAMESPACE, "--wait=false", "--ignore-not-found"], { signal });
+            await cluster.kubectl(["delete", "namespace", ...namespaces, "--wait=false", "--ignore-not-found"], {
+              signal,
+            });
             await waitFor(
               async () => {
-                const namespace = await cluster.get<KubernetesObject>("namespace", NAMESPACE);
-                if (!namespace) return { done: true, value: true };
+                const left = await Promise.all(namespaces.map((name) => cluster.get("namespace", name)));
+                if (left.every((namespace) => !namespace)) return { done: true, value: true };
                 const pods = await cluster.list<KubernetesObject>("pods");
                 return { done: false, state: `${pods.length} pods left` };
               },
               {
-                what: `namespace ${NAMESPACE} to be gone`,
+                what: `namespace ${namespaces.join(", ")} to be gone`,
                 limitMs: DELETE_LIMIT_MS,
                 intervalMs: 500,
                 signal,

@@ -26,17 +26,20 @@ export interface Identity {
 }
 
 /** The names of a Service inside a cluster, shortest first. */
-function serviceNames(name: string): string[] {
-  return [name, `${name}.${NAMESPACE}`, `${name}.${NAMESPACE}.svc`, `${name}.${NAMESPACE}.svc.cluster.local`];
+function serviceNames(name: string, namespace = NAMESPACE): string[] {
+  return [name, `${name}.${namespace}`, `${name}.${namespace}.svc`, `${name}.${namespace}.svc.cluster.local`];
 }
 
 /** For probes and port-forwards, which reach a pod through its loopback. */
 const LOOPBACK = ["DNS:localhost", "IP:127.0.0.1"];
 
-const server = (name: string, ...more: string[]): Identity => ({
-  name,
-  subjectAltNames: [...[...serviceNames(name), ...more].map((host) => `DNS:${host}`), ...LOOPBACK],
-});
+const server = (service: string | { name: string; namespace: string }, ...more: string[]): Identity => {
+  const { name, namespace } = typeof service === "string" ? { name: service, namespace: NAMESPACE } : service;
+  return {
+    name,
+    subjectAltNames: [...[...serviceNames(name, namespace), ...more].map((host) => `DNS:${host}`), ...LOOPBACK],
+  };
+};
 
 const broker = (ordinal: number): Identity => ({
   name: `kafka-${ordinal}`,
@@ -58,6 +61,9 @@ export const IDENTITIES: readonly Identity[] = [
   server("producer", `*.producer-headless.${NAMESPACE}.svc.cluster.local`),
   server("processor"),
   server("lag-exporter"),
+  server("loki"),
+  server("grafana"),
+  server({ name: "promtail", namespace: "conveyor-logging" }),
   // Kafka's administrator: the setup job, and a person's checks. A client, never a server.
   { name: "admin", subjectAltNames: ["DNS:admin"] },
 ];

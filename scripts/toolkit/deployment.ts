@@ -230,10 +230,11 @@ export async function deploy(
         const waits = stage.awaits.filter((awaited) => awaited.kind !== "Job");
         const states = new Map<string, string>();
         await Promise.all(
-          waits.map(async ({ kind, name, limitMs }) => {
-            await awaitRollout(cluster, kind as "StatefulSet" | "Deployment", name, {
+          waits.map(async ({ kind, name, namespace, limitMs }) => {
+            await awaitRollout(cluster, kind as "StatefulSet" | "Deployment" | "DaemonSet", name, {
               limitMs,
               signal,
+              ...(namespace ? { namespace } : {}),
               onState: (state) => {
                 states.set(name, state);
                 step.update([...states].map(([workload, seen]) => `${workload}: ${seen}`).join("; "));
@@ -289,6 +290,13 @@ export async function planDeploy(cluster: Cluster, options: DeployOptions, signa
   const objects: AppliedObject[] = [];
   for (const stage of stages) {
     const planned = await hashed(cluster, stage, objectsOf(stages), images);
+    // As above: a stage whose own namespace is not there yet cannot be asked about.
+    const namespaces = planned.filter(({ kind }) => kind === "Namespace").map(({ metadata }) => metadata.name);
+    const there = await Promise.all(namespaces.map((name) => cluster.get("namespace", name)));
+    if (there.some((namespace) => !namespace)) {
+      objects.push(...planned.map((object) => ({ ref: refOf(object), change: "created" as const })));
+      continue;
+    }
     objects.push(
       ...(await cluster.apply(
         planned.filter(({ kind }) => kind !== "Job"),

@@ -20,6 +20,10 @@ type Workload = KubernetesObject & {
     availableReplicas?: number;
     currentRevision?: string;
     updateRevision?: string;
+    // A DaemonSet counts nodes.
+    desiredNumberScheduled?: number;
+    updatedNumberScheduled?: number;
+    numberReady?: number;
   };
 };
 
@@ -30,13 +34,15 @@ type Job = KubernetesObject & {
 /** What keeps a workload from being rolled out, or undefined when it is: every replica updated and ready. */
 export function rolloutState(workload: Workload): string | undefined {
   const { status } = workload;
-  const wanted = workload.spec.replicas ?? 1;
+  const onNodes = workload.kind === "DaemonSet";
+  const wanted = onNodes ? (status?.desiredNumberScheduled ?? 1) : (workload.spec.replicas ?? 1);
   if ((status?.observedGeneration ?? 0) < (workload.metadata.generation ?? 0)) return "the change is not seen yet";
-  const updated =
-    workload.kind === "StatefulSet" && status?.currentRevision === status?.updateRevision
+  const updated = onNodes
+    ? (status?.updatedNumberScheduled ?? 0)
+    : workload.kind === "StatefulSet" && status?.currentRevision === status?.updateRevision
       ? (status?.replicas ?? 0)
       : (status?.updatedReplicas ?? 0);
-  const ready = status?.readyReplicas ?? 0;
+  const ready = (onNodes ? status?.numberReady : status?.readyReplicas) ?? 0;
   if (updated < wanted) return `${updated} of ${wanted} updated, ${ready} ready`;
   if (ready < wanted) return `${ready} of ${wanted} ready`;
   if (workload.kind === "Deployment" && (status?.replicas ?? 0) > wanted) return "old replicas are still leaving";
@@ -44,28 +50,29 @@ export function rolloutState(workload: Workload): string | undefined {
 }
 
 /** States of a workload's pods that are not ready, with the reason of a container that does not start. */
-async function laggingPods(cluster: Cluster, name: string): Promise<string> {
-  const pods = await cluster.pods(name);
+async function laggingPods(cluster: Cluster, name: string, namespace: string): Promise<string> {
+  const pods = await cluster.pods(name, namespace);
   return pods
     .filter((pod) => !(pod.status.containerStatuses ?? []).some((container) => container.ready))
     .map((pod) => `${pod.metadata.name} ${podState(pod)}`)
     .join("; ");
 }
 
-/** Waits until a Deployment or StatefulSet is rolled out. @throws OperatorError (exit 4) with the last state seen. */
+/** Waits until a workload is rolled out. @throws OperatorError (exit 4) with the last state seen. */
 export async function awaitRollout(
   cluster: Cluster,
-  kind: "Deployment" | "StatefulSet",
+  kind: "Deployment" | "StatefulSet" | "DaemonSet",
   name: string,
-  options: { limitMs: number; signal: AbortSignal; onState?: (state: string) => void },
+  options: { limitMs: number; signal: AbortSignal; onState?: (state: string) => void; namespace?: string },
 ): Promise<void> {
+  const namespace = options.namespace ?? NAMESPACE;
   await waitFor<true>(
     async (): Promise<Look<true>> => {
-      const workload = await cluster.get<Workload>(kind, name);
+      const workload = await cluster.get<Workload>(kind, name, namespace);
       if (!workload) return { done: false, state: "not there" };
       const state = rolloutState(workload);
       if (!state) return { done: true, value: true };
-      const lagging = await laggingPods(cluster, name);
+      const lagging = await laggingPods(cluster, name, namespace);
       return { done: false, state: lagging ? `${state} (${lagging})` : state };
     },
     {
@@ -73,7 +80,7 @@ export async function awaitRollout(
       limitMs: options.limitMs,
       signal: options.signal,
       ...(options.onState ? { onState: options.onState } : {}),
-      hint: `kubectl --context ${cluster.context} -n ${NAMESPACE} describe pods -l app.kubernetes.io/name=${name}`,
+      hint: `kubectl --context ${cluster.context} -n ${namespace} describe pods -l app.kubernetes.io/name=${name}`,
     },
   );
 }

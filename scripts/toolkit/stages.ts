@@ -6,8 +6,10 @@ import type { KubernetesObject } from "./cluster.ts";
 import { imagesOf, loadManifestFiles, MANIFEST_FOLDER } from "./manifests.ts";
 
 export interface Await {
-  kind: "StatefulSet" | "Deployment" | "Job";
+  kind: "StatefulSet" | "Deployment" | "DaemonSet" | "Job";
   name: string;
+  /** The pipeline's when absent. */
+  namespace?: string;
   /** rolled-out: every replica is of the newest template and ready. complete: the job has succeeded. */
   condition: "rolled-out" | "complete";
   /** How long that may take, in milliseconds. */
@@ -52,6 +54,8 @@ const DATABASE_LIMIT_MS = 300_000;
 const SETUP_LIMIT_MS = 600_000;
 /** A service starts within a second; its readiness waits for Kafka, and on a busy machine for a core. */
 const SERVICE_LIMIT_MS = 120_000;
+/** Loki waits 15 s for its ring before it is ready, and reads its write-ahead log first; Grafana makes its database. */
+const LOOK_LIMIT_MS = 300_000;
 
 export const STAGES: readonly StageSpec[] = [
   {
@@ -131,6 +135,55 @@ export const STAGES: readonly StageSpec[] = [
       "producer/producer-statefulset.yaml",
     ],
     awaits: [{ kind: "StatefulSet", name: "producer", condition: "rolled-out", limitMs: SERVICE_LIMIT_MS }],
+  },
+  {
+    name: "logging",
+    title: "logs: Loki and Promtail",
+    files: [
+      "network/loki-networkpolicy.yaml",
+      "tls/loki-tls-secret.yaml",
+      "logging/loki-serviceaccount.yaml",
+      "logging/loki-configmap.yaml",
+      "logging/loki-pvc.yaml",
+      "logging/loki-service.yaml",
+      "logging/loki-pdb.yaml",
+      "logging/loki-deployment.yaml",
+      "logging/logging-namespace.yaml",
+      "network/promtail-networkpolicy.yaml",
+      "logging/promtail-rbac.yaml",
+      "logging/promtail-tls-secret.yaml",
+      "logging/promtail-configmap.yaml",
+      "logging/promtail-service.yaml",
+      "logging/promtail-daemonset.yaml",
+    ],
+    awaits: [
+      { kind: "Deployment", name: "loki", condition: "rolled-out", limitMs: LOOK_LIMIT_MS },
+      {
+        kind: "DaemonSet",
+        name: "promtail",
+        namespace: "conveyor-logging",
+        condition: "rolled-out",
+        limitMs: LOOK_LIMIT_MS,
+      },
+    ],
+    optional: true,
+  },
+  {
+    name: "grafana",
+    title: "Grafana",
+    files: [
+      "network/grafana-networkpolicy.yaml",
+      "tls/grafana-tls-secret.yaml",
+      "grafana/grafana-admin-secret.yaml",
+      "grafana/grafana-serviceaccount.yaml",
+      "grafana/grafana-configmap.yaml",
+      "grafana/grafana-dashboards-configmap.yaml",
+      "grafana/grafana-service.yaml",
+      "grafana/grafana-pdb.yaml",
+      "grafana/grafana-deployment.yaml",
+    ],
+    awaits: [{ kind: "Deployment", name: "grafana", condition: "rolled-out", limitMs: LOOK_LIMIT_MS }],
+    optional: true,
   },
 ];
 
