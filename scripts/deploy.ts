@@ -19,11 +19,19 @@ import {
 } from "./toolkit/cluster.ts";
 import { checkFlow, deploy, planDeploy } from "./toolkit/deployment.ts";
 import { EXIT, OperatorError } from "./toolkit/errors.ts";
+import { prepareLocalCluster } from "./toolkit/local-target.ts";
 import { formatDuration, type Report } from "./toolkit/report.ts";
 
 /** The cluster of this deploy; the local one is brought up when it is the one. */
 async function targetCluster(
-  flags: { context?: string | undefined; local: boolean; auto: boolean; "install-tools": boolean; "dry-run": boolean },
+  flags: {
+    context?: string | undefined;
+    images?: string | undefined;
+    local: boolean;
+    auto: boolean;
+    "install-tools": boolean;
+    "dry-run": boolean;
+  },
   report: Report,
   signal: AbortSignal,
 ): Promise<Cluster> {
@@ -31,8 +39,11 @@ async function targetCluster(
   if (!wantsLocal) return await selectCluster(flags);
   if (flags.context) return await selectCluster(flags);
   if (!flags["dry-run"]) {
-    const { up } = await import("./local-cluster/index.ts");
-    await up(report, { installTools: flags["install-tools"] || flags.auto, signal });
+    await prepareLocalCluster(report, {
+      installTools: flags["install-tools"] || flags.auto,
+      ...(flags.images ? { imagesDir: flags.images } : {}),
+      signal,
+    });
   }
   return await localCluster();
 }
