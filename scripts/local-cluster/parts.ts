@@ -45,14 +45,13 @@ async function mustRun(command: readonly string[]): Promise<void> {
 }
 
 const clusterModule = join(import.meta.dir, "go");
-const OWN_PROGRAMS = ["kube", "coredns", "provisioner", "pause", "netprobe", "logkeeper"];
+const OWN_PROGRAMS = ["kube", "coredns", "provisioner", "pause", "netprobe", "logkeeper", "metrics-server"];
 
 const [major, minor] = VERSIONS.kubernetes.split(".");
 const kubernetesBuild = {
   module: clusterModule,
   packages: [
     ...OWN_PROGRAMS.map((name) => `./${name}`),
-    "sigs.k8s.io/metrics-server/cmd/metrics-server",
     "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",
   ],
   cgo: false,

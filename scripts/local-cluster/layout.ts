@@ -1,0 +1,108 @@
+/** Names, addresses and folders of the local cluster: what every part of it is told. */
+import { join } from "node:path";
+import { cacheFolder, stateFolder } from "./paths.ts";
+import { addressAt, type Subnets } from "./subnets.ts";
+
+/** Context name in the kubeconfig; other commands recognize the local cluster by it. */
+export const LOCAL_CONTEXT = "conveyor-local";
+/** The one network interface that the cluster has outside its namespaces. */
+export const HOST_LINK = "conveyor0";
+/** Its other end, in the node's network namespace. */
+export const NODE_LINK = "uplink";
+
+export const API_PORT = 6443;
+/** etcd's metrics, without a certificate, for a Prometheus in the cluster; no data can be read there. */
+export const ETCD_METRICS_PORT = 2381;
+/** Position of the cluster's DNS in the services' range, as kubeadm has it. */
+const DNS_POSITION = 10;
+
+/** What `up` decided once and keeps. */
+export interface ClusterPlan {
+  format: 1;
+  subnets: Subnets;
+  nodes: string[];
+  created_at: string;
+}
+
+export interface Layout {
+  plan: ClusterPlan;
+  state: string;
+  pki: string;
+  run: string;
+  logs: string;
+  /** Folders of persistent volumes, as the machine sees them. */
+  volumes: string;
+  etcd: string;
+  kubeconfig: string;
+  apiServer: string;
+  hostAddress: string;
+  apiAddress: string;
+  dnsAddress: string;
+  kubernetesAddress: string;
+  /** Folders with the programs. */
+  kubernetes: string;
+  runtime: string;
+}
+
+export interface NodeLayout {
+  name: string;
+  address: string;
+  /** Folders of this node on the machine; inside the node they stand at the usual places (/var/lib, /var/log). */
+  folder: string;
+  varLib: string;
+  varLog: string;
+  etc: string;
+  /** containerd's images and snapshots: kept in the cache, since importing images takes longer than all the rest. */
+  containerd: string;
+}
+
+/** Where a node's programs see things; every node has its own, in its own mount namespace. */
+export const IN_NODE = {
+  kubelet: "/var/lib/kubelet",
+  containerd: "/var/lib/containerd",
+  volumes: "/var/lib/conveyor/volumes",
+  etcd: "/var/lib/conveyor/etcd",
+  containerdSocket: "/run/containerd/containerd.sock",
+} as const;
+
+/** Folders of the machine that a node covers with its own; our own folders must not lie in them. */
+export const COVERED = ["/run", "/var/run", "/var/lib", "/var/log"] as const;
+
+export const kubeconfigPath = (): string => join(stateFolder(), "kubeconfig");
+export const planPath = (): string => join(stateFolder(), "cluster.json");
+
+export function layoutOf(plan: ClusterPlan, programs: { kubernetes: string; runtime: string }): Layout {
+  const state = stateFolder();
+  const apiAddress = addressAt(plan.subnets.nodes, 2);
+  return {
+    plan,
+    state,
+    pki: join(state, "pki"),
+    run: join(state, "run"),
+    logs: join(state, "logs"),
+    volumes: join(state, "volumes"),
+    etcd: join(state, "etcd"),
+    kubeconfig: kubeconfigPath(),
+    apiServer: `https://${apiAddress}:${API_PORT}`,
+    hostAddress: addressAt(plan.subnets.nodes, 1),
+    apiAddress,
+    dnsAddress: addressAt(plan.subnets.services, DNS_POSITION),
+    kubernetesAddress: addressAt(plan.subnets.services, 1),
+    ...programs,
+  };
+}
+
+/** @param index place in the plan's list of nodes; the first one also carries the control plane */
+export function nodeLayout(layout: Layout, index: number): NodeLayout {
+  const name = layout.plan.nodes[index]!;
+  const folder = join(layout.state, "nodes", name);
+  return {
+    name,
+    address: addressAt(layout.plan.subnets.nodes, 2 + index),
+    folder,
+    varLib: join(folder, "var-lib"),
+    varLog: join(folder, "var-log"),
+    etc: join(folder, "etc"),
+    containerd: join(cacheFolder(), "containerd", name),
+  };
+}

@@ -1,0 +1,451 @@
+/**
+ * One node: its namespaces, container runtime, kubelet, service proxy and network policies. Nothing here belongs to the
+ * cluster as a whole (control-plane.ts), so that further nodes, each in namespaces of its own, can be added.
+ *
+ * A node is a network namespace and a mount namespace, held by a small process. In the mount namespace /run, /var/lib and
+ * /var/log are the node's own: programs and pods find the usual paths (/var/lib/kubelet, /var/log/pods), nothing of it is
+ * seen on the machine, and every mount of every pod is gone the moment the node's last process is. A node whose holder
+ * and programs were all killed is started like a machine after a power cut, which is what containerd and the kubelet
+ * are made to survive.
+ */
+import { mkdir, readFile, rm, stat, statfs } from "node:fs/promises";
+import { join } from "node:path";
+import { OperatorError } from "../toolkit/errors.ts";
+import { waitFor } from "../toolkit/wait.ts";
+import { CGROUP, ensureCgroup, hierarchies, isVersion1, processesInCgroup } from "./cgroups.ts";
+import { capture, must, tail } from "./exec.ts";
+import { writeFileAtomic } from "./files.ts";
+import { HOST_LINK, IN_NODE, type Layout, LOCAL_CONTEXT, NODE_LINK, type NodeLayout } from "./layout.ts";
+import { kubeconfigText } from "./pki.ts";
+import {
+  type Daemon,
+  type DaemonFolders,
+  endProcesses,
+  ensureDaemon,
+  livingDaemon,
+  markedProcesses,
+  type PidFile,
+} from "./processes.ts";
+import { findTool } from "./tools.ts";
+
+/** The holder's script runs a dozen quick commands. */
+const HOLDER_LIMIT_MS = 10_000;
+/** containerd opens its database and loads plug-ins; with many images on a slow disk some seconds. */
+export const CONTAINERD_LIMIT_MS = 40_000;
+/** ip, mount and the like. */
+const TOOL_LIMIT_MS = 10_000;
+/** The node's /run holds sockets, and the containers' files and FIFOs, never data. */
+const RUN_SIZE = "256m";
+/** Both ends of the node's own programs' logs; pods' logs are bounded by the kubelet. */
+const PODS_PER_NODE = 110;
+
+/** overlayfs' magic number in statfs: a snapshot cannot be stacked on an overlay. */
+const OVERLAY_MAGIC = 0x794c7630;
+
+export const nodeDaemonFolders = (layout: Layout): DaemonFolders => ({
+  state: layout.state,
+  run: layout.run,
+  logs: layout.logs,
+  path: [layout.kubernetes, layout.runtime],
+});
+
+const holderName = (node: NodeLayout) => `${node.name}-holder`;
+
+/** Names of a node's programs, in the order in which they are started. */
+export const nodeDaemonNames = (node: NodeLayout): string[] =>
+  ["holder", "containerd", "kubelet", "kube-proxy", "kube-router"].map((part) => `${node.name}-${part}`);
+
+/** The script that prepares the namespaces; `$1`… are the folders of the node. */
+const HOLDER_SCRIPT = `
+set -eu
+# Pods' mounts must reach the kubelet and the other way round, but never the machine: slave of the machine's tree,
+# shared within the node.
+mount --make-rshared /
+mount --bind "$1" /var/lib
+mkdir -p ${IN_NODE.kubelet} ${IN_NODE.containerd} ${IN_NODE.volumes} ${IN_NODE.etcd}
+mount --bind "$3" ${IN_NODE.containerd}
+mount --bind "$4" ${IN_NODE.volumes}
+mount --bind "$5" ${IN_NODE.etcd}
+mount --bind "$2" /var/log
+mount -t tmpfs -o mode=755,size=${RUN_SIZE} node-run /run
+mkdir -p /run/lock /run/tmp /run/netns
+ip link set lo up
+touch /run/node-ready
+exec "$6"
+`;
+
+/** Runs a program in a node's network namespace. */
+const inNetwork = (holder: number, command: readonly string[]) =>
+  must(["nsenter", `--target=${holder}`, "--net", "--", ...command], { timeoutMs: TOOL_LIMIT_MS });
+
+/** A path of the node as the machine sees it, through the holder's root. */
+export const nodePath = (holder: number, path: string): string => `/proc/${holder}/root${path}`;
+
+/** The living holder of a node's namespaces. */
+export const livingHolder = (layout: Layout, node: NodeLayout): Promise<PidFile | undefined> =>
+  livingDaemon(layout.run, holderName(node));
+
+/**
+ * Makes the node's namespaces, or finds them. When the holder was killed but another program of the node lives, a new
+ * holder joins that one's namespaces; when none lives, what is left of the old node is ended and it starts anew.
+ */
+async function ensureHolder(layout: Layout, node: NodeLayout): Promise<PidFile> {
+  const living = await livingHolder(layout, node);
+  if (living) return living;
+  const folders = nodeDaemonFolders(layout);
+  const pause = join(layout.kubernetes, "pause");
+  for (const name of nodeDaemonNames(node)) {
+    const other = await livingDaemon(layout.run, name);
+    if (!other) continue;
+    const holder: Daemon = { name: holderName(node), command: [pause], inside: other.pid };
+    return (await ensureDaemon(holder, folders)).file;
+  }
+  await endProcesses(await markedProcesses(layout.state), { signal: "SIGKILL" });
+  await endProcesses(await processesInCgroup(), { signal: "SIGKILL" });
+  for (const folder of [node.varLib, node.varLog, node.containerd, layout.volumes, layout.etcd]) {
+    await mkdir(folder, { recursive: true });
+  }
+  const holder: Daemon = {
+    name: holderName(node),
+    command: [
+      ...["unshare", "--net", "--mount", "--propagation", "slave", "--", "sh", "-c", HOLDER_SCRIPT, "node"],
+      ...[node.varLib, node.varLog, node.containerd, layout.volumes, layout.etcd, pause],
+    ],
+  };
+  const { file } = await ensureDaemon(holder, folders);
+  await waitFor(
+    async () => {
+      const ready = await stat(nodePath(file.pid, "/run/node-ready")).catch(() => undefined);
+      if (ready) return { done: true, value: true };
+      return { done: false, state: (await tail(join(layout.logs, `${file.name}.log`), 3)) || "preparing namespaces" };
+    },
+    { what: `the namespaces of ${node.name}`, limitMs: HOLDER_LIMIT_MS, intervalMs: 20 },
+  );
+  return file;
+}
+
+/**
+ * The node's link and routes. There is no default route and no address translation: pods reach pods, services and the
+ * node, and nothing beyond; what a pod sends towards the machine is dropped.
+ */
+async function ensureNetwork(layout: Layout, node: NodeLayout, holder: number): Promise<void> {
+  const inside = await capture(["nsenter", `--target=${holder}`, "--net", "--", "ip", "link", "show", NODE_LINK], {
+    timeoutMs: TOOL_LIMIT_MS,
+  });
+  const ip = (...args: string[]) => must(["ip", ...args], { timeoutMs: TOOL_LIMIT_MS });
+  if (inside.exitCode !== 0) {
+    await capture(["ip", "link", "delete", HOST_LINK], { timeoutMs: TOOL_LIMIT_MS });
+    await ip("link", "add", HOST_LINK, "type", "veth", "peer", "name", NODE_LINK, "netns", String(holder));
+  }
+  const length = layout.plan.subnets.nodes.split("/")[1]!;
+  await ip("address", "replace", `${layout.hostAddress}/${length}`, "dev", HOST_LINK);
+  await ip("link", "set", HOST_LINK, "up");
+  const nodeIp = (...args: string[]) => inNetwork(holder, ["ip", ...args]);
+  await nodeIp("address", "replace", `${node.address}/${length}`, "dev", NODE_LINK);
+  await nodeIp("link", "set", NODE_LINK, "up");
+  // Without any route to a service's address the kernel refuses a connection of the node itself before kube-proxy's
+  // rules are asked; with them the packet never takes this route.
+  await nodeIp("route", "replace", layout.plan.subnets.services, "dev", NODE_LINK, "src", node.address);
+  await inNetwork(holder, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+  const rule = ["FORWARD", "-o", NODE_LINK, "-j", "DROP"];
+  const there = await capture(
+    ["nsenter", `--target=${holder}`, "--net", "--mount", "--", "iptables", "-w", "-t", "mangle", "-C", ...rule],
+    { timeoutMs: TOOL_LIMIT_MS },
+  );
+  if (there.exitCode !== 0) {
+    await must(
+      ["nsenter", `--target=${holder}`, "--net", "--mount", "--", "iptables", "-w", "-t", "mangle", "-A", ...rule],
+      { timeoutMs: TOOL_LIMIT_MS },
+    );
+  }
+}
+
+/** containerd's configuration. */
+export function containerdConfig(
+  runtime: string,
+  cniConfig: string,
+  pauseImage: string,
+  snapshotter: string,
+  runc: string,
+): string {
+  return `version = 3
+root = "${IN_NODE.containerd}"
+state = "/run/containerd"
+temp = "/run/tmp"
+# Never used here, and some of them make folders elsewhere or probe for hardware.
+disabled_plugins = [
+  "io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.blockfile",
+  "io.containerd.snapshotter.v1.erofs", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing",
+]
+
+[grpc]
+  address = "${IN_NODE.containerdSocket}"
+
+[plugins."io.containerd.internal.v1.opt"]
+  path = "/var/lib/conveyor/opt"
+
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "${snapshotter}"
+  # A name that is not here cannot be had: nothing leads out of the node. Say so at once.
+  image_pull_progress_timeout = "5s"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "${pauseImage}"
+
+[plugins."io.containerd.cri.v1.runtime"]
+  # A machine may lack the right to lower a process's OOM score; runc would fail with every pod.
+  restrict_oom_score_adj = true
+  enable_unprivileged_ports = true
+  enable_unprivileged_icmp = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+  bin_dirs = ["${runtime}/cni"]
+  conf_dir = "${cniConfig}"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+  BinaryName = "${runc}"
+  SystemdCgroup = false
+`;
+}
+
+/** The pods' network: one routed link per pod, so that every packet between pods passes the node's policy rules. */
+export function cniConfig(podRange: string): string {
+  return JSON.stringify({
+    cniVersion: "1.0.0",
+    name: "conveyor",
+    plugins: [
+      {
+        type: "ptp",
+        ipMasq: false,
+        ipam: {
+          type: "host-local",
+          dataDir: "/run/cni",
+          ranges: [[{ subnet: podRange }]],
+          routes: [{ dst: "0.0.0.0/0" }],
+        },
+      },
+      { type: "portmap", capabilities: { portMappings: true } },
+    ],
+  });
+}
+
+/** The kubelet's configuration; chosen for drills: a killed container is back in seconds, a lost node is noticed soon. */
+export function kubeletConfig(layout: Layout, node: NodeLayout, cgroupVersion1: boolean): object {
+  return {
+    apiVersion: "kubelet.config.k8s.io/v1beta1",
+    kind: "KubeletConfiguration",
+    containerRuntimeEndpoint: `unix://${IN_NODE.containerdSocket}`,
+    cgroupDriver: "cgroupfs",
+    cgroupRoot: `/${CGROUP}`,
+    ...(cgroupVersion1 ? { failCgroupV1: false } : {}),
+    failSwapOn: false,
+    clusterDNS: [layout.dnsAddress],
+    clusterDomain: "cluster.local",
+    resolvConf: join(node.etc, "resolv.conf"),
+    authentication: {
+      anonymous: { enabled: false },
+      webhook: { enabled: true },
+      x509: { clientCAFile: join(layout.pki, "ca.crt") },
+    },
+    authorization: { mode: "Webhook" },
+    tlsCertFile: join(layout.pki, `${node.name}.crt`),
+    tlsPrivateKeyFile: join(layout.pki, `${node.name}.key`),
+    address: node.address,
+    // Disk pressure of the person's own disk must not evict the pipeline before the disk is really full.
+    evictionHard: { "memory.available": "200Mi", "nodefs.available": "1%", "imagefs.available": "1%" },
+    // Images come from no registry: one that is removed cannot be had again.
+    imageGCHighThresholdPercent: 100,
+    imageGCLowThresholdPercent: 99,
+    serializeImagePulls: false,
+    registryPullQPS: 0,
+    containerLogMaxSize: "10Mi",
+    containerLogMaxFiles: 3,
+    maxPods: PODS_PER_NODE,
+    nodeStatusUpdateFrequency: "5s",
+    nodeLeaseDurationSeconds: 20,
+    // A changed Secret or ConfigMap is seen by pods within this, not within a minute and more.
+    syncFrequency: "15s",
+    // A container that fails again and again is tried every 10 s, not every 5 min: a drill must see it come back.
+    featureGates: { KubeletCrashLoopBackOffMax: true },
+    crashLoopBackOff: { maxContainerRestartPeriod: "10s" },
+    enableDebuggingHandlers: true,
+    logging: { format: "text" },
+  };
+}
+
+function proxyConfig(layout: Layout, kubeconfig: string): object {
+  return {
+    apiVersion: "kubeproxy.config.k8s.io/v1alpha1",
+    kind: "KubeProxyConfiguration",
+    mode: "iptables",
+    clusterCIDR: layout.plan.subnets.pods,
+    clientConnection: { kubeconfig },
+    // Zero: leave the machine's limits alone; they cannot be set from a namespace.
+    conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: "0s", tcpCloseWaitTimeout: "0s" },
+    healthzBindAddress: "127.0.0.1:10256",
+    metricsBindAddress: "127.0.0.1:10249",
+  };
+}
+
+async function writeIfChanged(path: string, text: string, mode = 0o600): Promise<string> {
+  await writeFileAtomic(path, text, mode);
+  return text;
+}
+
+const isOverlay = async (folder: string): Promise<boolean> => (await statfs(folder)).type === OVERLAY_MAGIC;
+
+/** Namespaces, network and container runtime of a node. @returns the holder and whether containerd was started now */
+export async function startRuntime(
+  layout: Layout,
+  node: NodeLayout,
+  pauseImage: string,
+): Promise<{ holder: PidFile; containerd: PidFile; started: boolean }> {
+  await ensureCgroup();
+  const holder = await ensureHolder(layout, node);
+  await ensureNetwork(layout, node, holder.pid);
+  await mkdir(join(node.etc, "cni"), { recursive: true });
+  const snapshotter = (await isOverlay(node.containerd)) ? "native" : "overlayfs";
+  const runc = findTool("runc");
+  if (!runc) throw new OperatorError("runc is not installed", { exitCode: 3, hint: "apt-get install runc" });
+  const text = containerdConfig(layout.runtime, join(node.etc, "cni"), pauseImage, snapshotter, runc);
+  const config = join(node.etc, "containerd.toml");
+  await writeIfChanged(config, text);
+  const { file, started } = await ensureDaemon(
+    {
+      name: `${node.name}-containerd`,
+      command: [join(layout.runtime, "containerd"), "--config", config],
+      reads: [text],
+      inside: holder.pid,
+    },
+    nodeDaemonFolders(layout),
+  );
+  return { holder, containerd: file, started };
+}
+
+/** Starts what makes the node part of the cluster; the API server must answer. */
+export async function startNode(layout: Layout, node: NodeLayout, holder: PidFile): Promise<PidFile[]> {
+  const kubeconfigFor = async (client: string): Promise<[path: string, text: string]> => {
+    const path = join(node.etc, `${client}.kubeconfig`);
+    return [
+      path,
+      await writeIfChanged(path, await kubeconfigText(layout.pki, client, layout.apiServer, LOCAL_CONTEXT)),
+    ];
+  };
+  await writeIfChanged(
+    join(node.etc, "resolv.conf"),
+    "# Pods are given the cluster's DNS; nothing outside is asked.\n",
+    0o644,
+  );
+  const kubelet = JSON.stringify(kubeletConfig(layout, node, isVersion1(await hierarchies())), null, 2);
+  await writeIfChanged(join(node.etc, "kubelet.json"), kubelet);
+  const [kubeletClient, kubeletClientText] = await kubeconfigFor(node.name);
+  const [proxyClient, proxyClientText] = await kubeconfigFor("kube-proxy");
+  const [routerClient, routerClientText] = await kubeconfigFor("kube-router");
+  const proxy = JSON.stringify(proxyConfig(layout, proxyClient), null, 2);
+  await writeIfChanged(join(node.etc, "kube-proxy.json"), proxy);
+  const serving = await readFile(join(layout.pki, `${node.name}.crt`), "utf8");
+  const daemons: Daemon[] = [
+    {
+      name: `${node.name}-kubelet`,
+      command: [
+        join(layout.kubernetes, "kubelet"),
+        `--config=${join(node.etc, "kubelet.json")}`,
+        `--kubeconfig=${kubeletClient}`,
+        `--hostname-override=${node.name}`,
+        `--node-ip=${node.address}`,
+        `--root-dir=${IN_NODE.kubelet}`,
+      ],
+      reads: [kubelet, kubeletClientText, serving],
+      inside: holder.pid,
+    },
+    {
+      name: `${node.name}-kube-proxy`,
+      command: [
+        join(layout.kubernetes, "kube-proxy"),
+        `--config=${join(node.etc, "kube-proxy.json")}`,
+        `--hostname-override=${node.name}`,
+      ],
+      reads: [proxy, proxyClientText],
+      inside: holder.pid,
+    },
+    {
+      name: `${node.name}-kube-router`,
+      command: [
+        join(layout.kubernetes, "kube-router"),
+        "--run-firewall=true",
+        "--run-router=false",
+        "--run-service-proxy=false",
+        "--run-loadbalancer=false",
+        `--kubeconfig=${routerClient}`,
+        `--hostname-override=${node.name}`,
+        `--service-cluster-ip-range=${layout.plan.subnets.services}`,
+        "--health-port=0",
+        "--metrics-port=0",
+      ],
+      reads: [routerClientText],
+      inside: holder.pid,
+    },
+  ];
+  const files: PidFile[] = [];
+  for (const daemon of daemons) files.push((await ensureDaemon(daemon, nodeDaemonFolders(layout))).file);
+  return files;
+}
+
+/** Gives the node its pod network, once the cluster has said which range is its own; only then it becomes Ready. */
+export async function startPodNetwork(node: NodeLayout, podRange: string): Promise<void> {
+  await writeIfChanged(join(node.etc, "cni", "10-conveyor.conflist"), cniConfig(podRange), 0o644);
+}
+
+// ── containers of a node ─────────────────────────────────────────────────────────────────────────────────────────
+
+/** The command line of `ctr` for a node. */
+export const ctr = (layout: Layout, holder: number, args: readonly string[]): string[] => [
+  join(layout.runtime, "ctr"),
+  "--address",
+  nodePath(holder, IN_NODE.containerdSocket),
+  "--namespace",
+  "k8s.io",
+  ...args,
+];
+
+/** Waits until containerd answers. */
+export async function awaitContainerd(
+  layout: Layout,
+  holder: PidFile,
+  containerd: PidFile,
+  signal?: AbortSignal,
+): Promise<void> {
+  await waitFor(
+    async () => {
+      const { exitCode, stderr } = await capture(ctr(layout, holder.pid, ["version"]), {
+        timeoutMs: TOOL_LIMIT_MS,
+        signal,
+      });
+      if (exitCode === 0) return { done: true, value: true };
+      return { done: false, state: stderr.trim().split("\n").at(-1) ?? "" };
+    },
+    {
+      what: "containerd to answer",
+      limitMs: CONTAINERD_LIMIT_MS,
+      intervalMs: 100,
+      signal,
+      hint: `its log is ${join(layout.logs, `${containerd.name}.log`)}`,
+    },
+  );
+}
+
+/** Removes containers that have no process: those of an earlier life of the node. */
+export async function removeDeadContainers(layout: Layout, holder: number): Promise<number> {
+  const lines = async (args: string[]) =>
+    (await must(ctr(layout, holder, args), { timeoutMs: CONTAINERD_LIMIT_MS })).split("\n").filter(Boolean);
+  const containers = await lines(["containers", "list", "--quiet"]);
+  const tasks = new Set(await lines(["tasks", "list", "--quiet"]));
+  const dead = containers.filter((id) => !tasks.has(id));
+  if (dead.length > 0) {
+    await capture(ctr(layout, holder, ["containers", "delete", ...dead]), { timeoutMs: CONTAINERD_LIMIT_MS });
+  }
+  return dead.length;
+}
+
+/** Forgets what only a running node needs, so that `var/lib` holds no trace of pods of another cluster. */
+export const removeNodeFolders = (node: NodeLayout): Promise<void> => rm(node.folder, { recursive: true, force: true });
