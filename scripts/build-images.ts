@@ -89,6 +89,7 @@ if (import.meta.main) {
     for (const { ref, action, pushedRef } of results) {
       report.print(`${action.padEnd(9)}  ${ref}${pushedRef ? ` -> ${pushedRef}` : ""}`);
     }
+    for (const { ref, action, hint } of results) if (action === "missing") report.warn(`${ref}: ${hint}`);
     report.result({
       target,
       images: results.map(({ pushedRef, ...rest }) => ({ ...rest, ...(pushedRef ? { pushed_ref: pushedRef } : {}) })),

@@ -14,7 +14,7 @@ import { causeChain, EXIT, isAbort, OperatorError } from "../toolkit/errors.ts";
 import type { Report } from "../toolkit/report.ts";
 import { type FoundImage, fullReference, scanArchives } from "./archive-folder.ts";
 import { anyBuilderWorks, type BuilderName, DEFAULT_BUILDER_TOOL } from "./builders.ts";
-import { type Archive, BUN_IMAGE, type ImageRecipe, recipeFor } from "./catalog.ts";
+import { ARCHIVE_ONLY, type Archive, BUN_IMAGE, type ImageRecipe, recipeFor } from "./catalog.ts";
 import { builtServices, ensureServices, SERVICES_IMAGE, servicesKey } from "./services-image.ts";
 import { type ImageTarget, openTarget, type Target } from "./targets.ts";
 
@@ -75,9 +75,11 @@ export function sourceOf(
 }
 
 /** What a person does about an image that is not made from packages. */
-export const missingHint = (ref: string): string =>
-  `not among the images assembled from packages; on a machine that reaches its registry: docker pull ${ref} && ` +
-  `docker save ${ref} -o ${ref.replace(/^.*\//, "").replaceAll(":", "-")}.tar, put the file into a folder here, and give it with --images DIR`;
+export function missingHint(ref: string): string {
+  const file = `${ref.replace(/^.*\//, "").replaceAll(":", "-")}.tar`;
+  const reason = ARCHIVE_ONLY.some((start) => ref.startsWith(start)) ? "no package has it" : "no recipe assembles it";
+  return `${reason}; where its registry can be reached: docker pull ${ref} && docker save ${ref} -o DIR/${file}; here: --images DIR`;
+}
 
 export interface ImagePlan {
   ref: string;
@@ -148,9 +150,7 @@ export async function ensureImages(
   const results: ImageResult[] = [];
   for (const ref of unique(refs)) {
     options.signal?.throwIfAborted();
-    const result = await ensureImage(ref, target, opened, archives, report, options);
-    if (result.action === "missing") report.warn(`${ref}: ${result.hint}`);
-    results.push(result);
+    results.push(await ensureImage(ref, target, opened, archives, report, options));
   }
   return results;
 }
