@@ -6,7 +6,7 @@ import type { Cluster, KubernetesObject } from "../toolkit/cluster.ts";
 import { type ArchiveFile, writeImageArchive } from "./archive.ts";
 import { partKey } from "./cache.ts";
 import { capture, must } from "./exec.ts";
-import type { Layout, NodeLayout } from "./layout.ts";
+import type { Layout } from "./layout.ts";
 import { ctr } from "./node.ts";
 import { PARTS, VERSIONS } from "./parts.ts";
 import { cacheFolder } from "./paths.ts";
@@ -43,19 +43,13 @@ export async function listImages(layout: Layout, holder: number): Promise<Map<st
 }
 
 /** Imports an archive into a node's images. */
-export async function importArchive(
-  layout: Layout,
-  holder: number,
-  tar: string,
-  signal?: AbortSignal,
-): Promise<void> {
+export async function importArchive(layout: Layout, holder: number, tar: string, signal?: AbortSignal): Promise<void> {
   await must(ctr(layout, holder, ["images", "import", tar]), { timeoutMs: IMPORT_LIMIT_MS, signal });
 }
 
 /** Makes and imports the cluster's own images where they are not there, and removes those of older programs. */
 export async function ensureSystemImages(
   layout: Layout,
-  node: NodeLayout,
   holder: number,
   update: (detail: string) => void,
   signal?: AbortSignal,

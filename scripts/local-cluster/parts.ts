@@ -50,10 +50,7 @@ const OWN_PROGRAMS = ["kube", "coredns", "provisioner", "pause", "netprobe", "lo
 const [major, minor] = VERSIONS.kubernetes.split(".");
 const kubernetesBuild = {
   module: clusterModule,
-  packages: [
-    ...OWN_PROGRAMS.map((name) => `./${name}`),
-    "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",
-  ],
+  packages: [...OWN_PROGRAMS.map((name) => `./${name}`), "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"],
   cgo: false,
   variables: Object.fromEntries(
     ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].flatMap((path) => [

@@ -213,9 +213,16 @@ export async function endProcesses(
 }
 
 /** Ends programs by their pid files, which are removed. */
-export async function stopDaemons(run: string, names: readonly string[]): Promise<void> {
+export async function stopDaemons(
+  run: string,
+  names: readonly string[],
+  signal: "SIGTERM" | "SIGKILL" = "SIGTERM",
+): Promise<void> {
   const files = await Promise.all(names.map((name) => livingDaemon(run, name)));
-  await endProcesses(files.filter((file) => file !== undefined));
+  await endProcesses(
+    files.filter((file) => file !== undefined),
+    { signal },
+  );
   await Promise.all(names.map((name) => rm(join(run, `${name}.json`), { force: true })));
 }
 

@@ -151,6 +151,16 @@ export async function provePolicies(
         cause: error,
       });
     });
+    // Denied, and not merely gone: the server still answers itself.
+    const self = await cluster.exec("server", ["/netprobe", "dial", `127.0.0.1:${PORT}`, `${DIAL_LIMIT_MS}ms`], {
+      namespace: NAMESPACE,
+      ...(signal ? { signal } : {}),
+    });
+    if (self.stdout.trim() !== "open") {
+      throw new OperatorError(
+        `the proof of network policies proves nothing: its server ended (${self.stdout.trim() || self.stderr.trim()})`,
+      );
+    }
     return { before, after, denied_after_ms: deniedAfterMs };
   } finally {
     await removeNamespace(cluster).catch(() => {});
