@@ -12,6 +12,15 @@ const workload = (kind: string, status: Record<string, unknown>, replicas?: numb
   }) as Parameters<typeof rolloutState>[0];
 
 describe("rolloutState", () => {
+  test("a DaemonSet counts nodes", () => {
+    const nodes = { observedGeneration: 2, desiredNumberScheduled: 2, updatedNumberScheduled: 2, numberReady: 2 };
+    expect(rolloutState(workload("DaemonSet", nodes))).toBeUndefined();
+    expect(rolloutState(workload("DaemonSet", { ...nodes, numberReady: 1 }))).toBe("1 of 2 ready");
+    expect(rolloutState(workload("DaemonSet", { ...nodes, updatedNumberScheduled: 1 }))).toBe(
+      "1 of 2 updated, 2 ready",
+    );
+  });
+
   test("is undefined when every replica is updated and ready", () => {
     const ready = { observedGeneration: 2, replicas: 3, updatedReplicas: 3, readyReplicas: 3 };
     expect(rolloutState(workload("StatefulSet", ready, 3))).toBeUndefined();
