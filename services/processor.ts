@@ -129,7 +129,7 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
     onRebalance: () => metrics.counter("conveyor_processor_rebalances_total").inc(),
     onCrash: (error, restart) => {
       joined = false;
-      log.error("consumer_crashed", { error, restart });
+      log.log(restart ? "warn" : "error", "consumer_crashed", { error, restart });
       // kafkajs would leave a process that looks alive and reads nothing for ever.
       if (!restart) void shutdown.begin("consumer crashed", 1);
     },

@@ -122,6 +122,12 @@ interface TopicState {
 const byteLength = (value: string | Uint8Array | null): number =>
   value === null ? 0 : typeof value === "string" ? Buffer.byteLength(value) : value.byteLength;
 
+/** kafkajs' encoder knows text and Buffer; any other array of bytes it would write as text. */
+function asBuffer<T extends string | Uint8Array | null>(value: T): T | Buffer {
+  if (value === null || typeof value === "string" || Buffer.isBuffer(value)) return value;
+  return Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+}
+
 export class EventProducer {
   readonly #options: EventProducerOptions;
   readonly #cluster: Cluster;
@@ -232,8 +238,8 @@ export class EventProducer {
     if (!topic) throw new Error(`topic ${outgoing.topic} was not declared to this producer`);
     if (this.#bufferedEvents === 0) this.#lastAckAt = performance.now();
     const queued: Queued = {
-      key: outgoing.key,
-      value: outgoing.value,
+      key: asBuffer(outgoing.key),
+      value: asBuffer(outgoing.value),
       headers: outgoing.headers,
       outgoing,
       bytes,
