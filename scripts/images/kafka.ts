@@ -47,6 +47,8 @@ export const KAFKA_JARS: Part = {
     const goal = `${DEPENDENCY_PLUGIN}:copy-dependencies`;
     const settings = ["-DincludeScope=runtime", `-DoutputDirectory=${join(out, "libs")}`];
     await runLogged(["mvn", "--batch-mode", "--file", file, goal, ...settings], context);
+    // Whatever the umask of the person: brokers run as another user.
+    await must(["chmod", "-R", "u=rwX,go=rX", join(out, "libs")]);
     // One time for all, the one that the image's layer gives them: the class archive knows its jars by it.
     await must(["find", out, "-exec", "touch", "--no-dereference", "--date=@0", "{}", "+"]);
   },
@@ -164,6 +166,9 @@ const jars = fromPart(KAFKA_JARS, (folder) => [
   { kind: "folder", folder: join(folder, "libs"), prefix: "opt/kafka/libs", owner: { uid: 0, gid: 0 } },
 ]);
 
+/** Set in a run in which the class archive could not be made; the next run tries again. */
+let classesFailed = false;
+
 /** The class archive where it could be made; an image without it only starts slower. */
 const classes: LayerSource = {
   tools: KAFKA_CLASSES.requires,
@@ -188,8 +193,6 @@ const classes: LayerSource = {
           },
         ],
 };
-let classesFailed = false;
-
 /** Bottom first. */
 export const KAFKA_LAYERS: readonly LayerSource[] = [BASE, JAVA, jars, classes];
 

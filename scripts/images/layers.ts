@@ -4,7 +4,7 @@
  * base   a shell, coreutils and the C library of Debian: enough to look into a running pod
  * java   a Java runtime on top of it
  */
-import { mkdir, writeFile } from "node:fs/promises";
+import { chmod, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Layer } from "../local-cluster/archive.ts";
 import { type BuildContext, ensurePart, type Part, partDir, partKey } from "../local-cluster/cache.ts";
@@ -12,7 +12,7 @@ import { DEBIAN_TOOLS, unpackDebian } from "../local-cluster/debian.ts";
 import { must } from "../local-cluster/exec.ts";
 import type { Tool } from "../local-cluster/tools.ts";
 import type { Report } from "../toolkit/report.ts";
-import { checkLibraries, packTree, platform, prune } from "./tree.ts";
+import { checkLibraries, openFolder, packTree, platform, prune } from "./tree.ts";
 
 /** A layer, or several, that an image lists; made on demand. */
 export interface LayerSource {
@@ -95,15 +95,18 @@ async function buildDebianLayers(out: string, context: BuildContext): Promise<vo
   const trees = { base: join(context.work, "base"), java: join(context.work, "java") };
   await must(["rm", "-rf", whole, trees.base, trees.java]);
 
-  for (const tree of Object.values(trees)) await mkdir(tree, { recursive: true });
+  for (const tree of Object.values(trees)) await openFolder(tree);
   await unpackDebian(SUITE, BASE_PACKAGES, trees.base, context);
   await prune(trees.base);
-  for (const [path, content] of Object.entries(BASE_FILES)) await writeFile(join(trees.base, path), content);
+  for (const [path, content] of Object.entries(BASE_FILES)) {
+    await writeFile(join(trees.base, path), content);
+    await chmod(join(trees.base, path), 0o644);
+  }
   await must(["ln", "-sfn", "dash", join(trees.base, "usr/bin/sh")]);
 
   await unpackDebian(SUITE, JAVA_PACKAGES, trees.java, context);
   await prune(trees.java);
-  await mkdir(join(trees.java, "usr/bin"), { recursive: true });
+  await openFolder(join(trees.java, "usr/bin"));
   await must(["ln", "-sfn", `../../${javaHome()}/bin/java`, join(trees.java, "usr/bin/java")]);
   // The class archive for heaps beyond 32 GB, which no pod here has.
   await must(["rm", "-f", join(trees.java, javaHome(), "lib/server/classes_nocoops.jsa")]);
@@ -119,6 +122,7 @@ async function buildDebianLayers(out: string, context: BuildContext): Promise<vo
   }
 }
 
+/** The builder's own text is part of the recipe: another step is another layer. */
 const debianLayers: Part = {
   name: "image-layers",
   version: SUITE,

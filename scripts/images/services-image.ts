@@ -5,7 +5,7 @@
 import { mkdir, readdir, readFile, stat } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { ensurePart, isBuilt, type Part, partDir, partKey } from "../local-cluster/cache.ts";
-import { runLogged } from "../local-cluster/exec.ts";
+import { must, runLogged } from "../local-cluster/exec.ts";
 import { cacheFolder } from "../local-cluster/paths.ts";
 import type { Report } from "../toolkit/report.ts";
 import type { FoundImage } from "./archive-folder.ts";
@@ -67,6 +67,8 @@ async function servicesPart(options: ServicesOptions): Promise<Part> {
       const builder = await chooseBuilder(options.tool);
       context.update("bundle");
       await runLogged([process.execPath, "services/bundle.ts"], run);
+      // COPY keeps permissions, and pods run as another user: not those of a person's strict umask.
+      await must(["chmod", "-R", "u=rwX,go=rX", join(ROOT, "services", "dist")]);
       context.update(`build with ${builder.name}`);
       const archive = join(out, "image.tar");
       await builder.build(

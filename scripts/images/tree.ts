@@ -3,7 +3,7 @@
  * links) is written by the recipe, and the loader of the new tree itself judges whether every library is there.
  */
 import { createReadStream } from "node:fs";
-import { readdir, rm } from "node:fs/promises";
+import { chmod, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { capture, must } from "../local-cluster/exec.ts";
 import { EXIT, OperatorError } from "../toolkit/errors.ts";
@@ -83,6 +83,12 @@ export async function checkLibraries(tree: string, folders: readonly string[], s
   if (problems.length > 0) {
     throw new OperatorError(`packages are missing from the image's list:\n  ${problems.join("\n  ")}`);
   }
+}
+
+/** Makes a folder that everyone may enter, whatever the umask of the person: pods run as another user. */
+export async function openFolder(path: string): Promise<void> {
+  await mkdir(path, { recursive: true });
+  await chmod(path, 0o755);
 }
 
 /** Packs a tree as a layer: names sorted, times fixed, everything owned by root. */
