@@ -1,0 +1,169 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { processesInCgroup } from "../../../scripts/local-cluster/cgroups.ts";
+import { kubeconfigPath, status } from "../../../scripts/local-cluster/index.ts";
+import { stateFolder } from "../../../scripts/local-cluster/paths.ts";
+import { endProcesses, markedProcesses } from "../../../scripts/local-cluster/processes.ts";
+import { difference, residueOf, type Snapshot, snapshot } from "../../../scripts/local-cluster/residue.ts";
+import { waitFor } from "../../../scripts/toolkit/wait.ts";
+import { cluster, describeOnOwnCluster, script } from "../harness.ts";
+
+/** Built parts are there; up takes half a minute, on a machine that is busy with the rest some minutes. */
+const LIMIT_MS = 300_000;
+const NAMESPACE = "local-cluster-test";
+
+const run = async (...args: string[]) => {
+  const result = await script(["scripts/local-cluster.ts", ...args], { limitMs: LIMIT_MS });
+  if (result.exitCode !== 0)
+    throw new Error(`${args.join(" ")} ended with ${result.exitCode}: ${result.stderr.slice(-3000)}`);
+  return result;
+};
+
+/** What other programs of the machine do meanwhile is not ours: processes and namespaces come and go. */
+const lasting = ({ processes: _, namespaces: __, ...rest }: Snapshot) => ({ ...rest, processes: [], namespaces: [] });
+
+const volumeFolders = () => readdir(join(stateFolder(), "volumes")).catch(() => [] as string[]);
+
+/** A claim in a namespace of its own; its folder is given a file, as a pod would have written it. */
+async function makeVolume(): Promise<string> {
+  const { kubectl } = await cluster().then((it) => ({ kubectl: it.kubectl.bind(it) }));
+  const before = await volumeFolders();
+  const items = [
+    { apiVersion: "v1", kind: "Namespace", metadata: { name: NAMESPACE } },
+    {
+      apiVersion: "v1",
+      kind: "PersistentVolumeClaim",
+      metadata: { name: "data", namespace: NAMESPACE },
+      spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Mi" } } },
+    },
+  ];
+  await kubectl(["apply", "-f", "-"], { input: JSON.stringify({ apiVersion: "v1", kind: "List", items }) });
+  const wait = ["wait", "--for=jsonpath={.status.phase}=Bound", "pvc/data", "-n", NAMESPACE, "--timeout=60s"];
+  await kubectl(wait, { timeoutMs: 70_000 });
+  const folder = (await volumeFolders()).find((name) => !before.includes(name));
+  if (!folder) throw new Error("the claim is bound but has no folder");
+  const file = join(stateFolder(), "volumes", folder, "kept");
+  await writeFile(file, "data");
+  return file;
+}
+
+const claimPhase = async () => {
+  const { stdout } = await (await cluster()).kubectl([
+    "get",
+    "pvc",
+    "data",
+    "-n",
+    NAMESPACE,
+    "-o",
+    "jsonpath={.status.phase}",
+  ]);
+  return stdout;
+};
+
+const containerOf = async (label: string) => {
+  const list = await (await cluster()).list("pods", label, "kube-system");
+  const pod = list[0] as unknown as { status: { containerStatuses?: { containerID?: string }[] } };
+  return pod?.status.containerStatuses?.[0]?.containerID;
+};
+
+describeOnOwnCluster("the local cluster", () => {
+  beforeAll(async () => {
+    await run("up");
+  }, LIMIT_MS);
+  afterAll(async () => {
+    await run("down");
+  }, LIMIT_MS);
+
+  test("up on a running cluster changes nothing and ends within two seconds", async () => {
+    const before = await status();
+    const startedAt = performance.now();
+    await run("up", "--quiet");
+    expect(performance.now() - startedAt).toBeLessThan(2_000);
+    expect((await status()).programs).toEqual(before.programs);
+  });
+
+  test(
+    "kubelet, API server and etcd killed with -9: up heals them and no container is restarted",
+    async () => {
+      const container = await containerOf("k8s-app=kube-dns");
+      expect(container).toBeDefined();
+      const killed = (await markedProcesses(stateFolder())).filter(({ command }) =>
+        ["/kubelet ", "/kube-apiserver ", "/etcd "].some((name) => command.includes(name)),
+      );
+      expect(killed.length).toBe(3);
+      await endProcesses(killed, { signal: "SIGKILL" });
+      expect((await status()).state).toBe("degraded");
+      await run("up");
+      expect((await status()).state).toBe("ready");
+      expect(await containerOf("k8s-app=kube-dns")).toBe(container);
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "every process of it killed with -9: up brings all of it back, objects and volumes with their data",
+    async () => {
+      const file = await makeVolume();
+      const all = [...(await markedProcesses(stateFolder())), ...(await processesInCgroup())];
+      expect(all.length).toBeGreaterThan(10);
+      await endProcesses(all, { signal: "SIGKILL" });
+      await run("up");
+      expect((await status()).state).toBe("ready");
+      expect(await claimPhase()).toBe("Bound");
+      expect(existsSync(file)).toBe(true);
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "down --keep-data leaves nothing running, and up carries on with objects and volumes",
+    async () => {
+      const [folder] = await volumeFolders();
+      await run("down", "--keep-data");
+      expect(await residueOf(stateFolder())).toEqual([]);
+      expect((await status()).state).toBe("stopped");
+      await run("up");
+      expect(await claimPhase()).toBe("Bound");
+      expect(await volumeFolders()).toContain(folder!);
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "a deleted claim takes its folder with it",
+    async () => {
+      await (await cluster()).kubectl(["delete", "namespace", NAMESPACE, "--wait", "--timeout=90s"], {
+        timeoutMs: 100_000,
+      });
+      const look = async () => {
+        const left = await volumeFolders();
+        return left.length === 0
+          ? { done: true as const, value: true }
+          : { done: false as const, state: left.join(", ") };
+      };
+      await waitFor(look, { what: "the volume's folder to be removed", limitMs: 30_000 });
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "down leaves no process, mount, link, namespace, cgroup, route or rule, also the second time",
+    async () => {
+      await run("down");
+      const clean = await snapshot();
+      for (let round = 0; round < 2; round++) {
+        await run("up");
+        await run("down");
+        expect(await residueOf(stateFolder())).toEqual([]);
+        expect(difference(lasting(clean), lasting(await snapshot()))).toEqual({});
+        const again = await run("down", "--json");
+        expect(JSON.parse(again.stdout)).toEqual({ was_there: false, kept_data: false, removed_volumes: 0 });
+      }
+      expect(existsSync(kubeconfigPath())).toBe(false);
+      expect((await status()).state).toBe("absent");
+    },
+    LIMIT_MS,
+  );
+});
