@@ -29,8 +29,10 @@ export type Principal = (typeof PRINCIPALS)[number];
 export async function unavailable(): Promise<string | undefined> {
   if (Bun.which("java") === null) return "java is not installed";
   if (Bun.which("openssl") === null) return "openssl is not installed";
-  if (!(await isBuilt(KAFKA_JARS))) return "Kafka's jars are not in the cache (bun scripts/build-images.ts fetches them)";
-  if (!(await isBuilt(PARTS.influxd!))) return "influxd is not in the cache (bun scripts/local-cluster.ts up builds it)";
+  if (!(await isBuilt(KAFKA_JARS)))
+    return "Kafka's jars are not in the cache (bun scripts/build-images.ts fetches them)";
+  if (!(await isBuilt(PARTS.influxd!)))
+    return "influxd is not in the cache (bun scripts/local-cluster.ts up builds it)";
   return undefined;
 }
 

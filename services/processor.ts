@@ -8,27 +8,18 @@
  */
 import type { Consumer } from "kafkajs";
 import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "./domain/kafka-layout.ts";
-import { BatchHandler, COMMIT_INTERVAL_MS, HEARTBEAT_MS } from "./runtime/batch-handler.ts";
+import { BatchHandler, COMMIT_INTERVAL_MS } from "./runtime/batch-handler.ts";
 import { type ConfigReader, readCommon, readInflux, readKafka, readOps, readTopic } from "./runtime/config.ts";
+import { CONCURRENT_PARTITIONS, CONSUMER_OPTIONS } from "./runtime/consumer.ts";
 import { EventProducer } from "./runtime/event-producer.ts";
 import { Health } from "./runtime/health.ts";
 import { InfluxWriter } from "./runtime/influx.ts";
-import { createKafka, RETRY_FOREVER } from "./runtime/kafka.ts";
+import { createKafka } from "./runtime/kafka.ts";
 import { DeadLetterBox } from "./runtime/letter-box.ts";
 import { Metrics } from "./runtime/metrics.ts";
 import { startOpsServer } from "./runtime/ops-server.ts";
 import { certificateExpirySeconds, runService, type ServiceFrame } from "./runtime/service.ts";
 
-/** A member that is gone without a word is noticed after this time: the brokers' least, so that others take over soon. */
-const SESSION_TIMEOUT_MS = 6000;
-/** All members must have joined anew within this time; a batch in work is let go within a heartbeat. */
-const REBALANCE_TIMEOUT_MS = 15_000;
-/** A fetch without data returns after this time; only then can an idle member notice a rebalance. */
-const MAX_WAIT_MS = 500;
-/** Of one partition per fetch: about 1,000 events; more costs memory and gains nothing. */
-const MAX_BYTES_PER_PARTITION = 256 * 1024;
-/** Batches in work at the same time: enough to fill a write request while another is under way. */
-const CONCURRENT_PARTITIONS = 6;
 /** No fetch, no write and no attempt to connect for this long: wedged. Several times what any single step may take. */
 const PROGRESS_LIMIT_MS = 60_000;
 /** Dead letters waiting for Kafka; each is at most 16 KiB, so the bytes are the tighter bound. */
@@ -108,17 +99,7 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
   });
 
   const kafka = createKafka(config.kafka, config.common.podName, log, { onConnect: alive });
-  const consumer = kafka.consumer({
-    groupId: config.groupId,
-    sessionTimeout: SESSION_TIMEOUT_MS,
-    rebalanceTimeout: REBALANCE_TIMEOUT_MS,
-    heartbeatInterval: HEARTBEAT_MS,
-    maxWaitTimeInMs: MAX_WAIT_MS,
-    minBytes: 1,
-    maxBytesPerPartition: MAX_BYTES_PER_PARTITION,
-    allowAutoTopicCreation: false,
-    retry: RETRY_FOREVER,
-  });
+  const consumer = kafka.consumer({ ...CONSUMER_OPTIONS, groupId: config.groupId });
   let joined = false;
   watchConsumer(consumer, {
     alive,

@@ -79,7 +79,7 @@ export interface RenderedEvent {
 
 /**
  * Line and identity of an event in the producer's own shape, or undefined when the text is anything else (which says
- * nothing about its validity). `text` may be Latin-1: what is not ASCII never matches.
+ * nothing about its validity). Bytes that are not UTF-8 may have become replacement characters: they never match.
  */
 export function renderCanonical(text: string): RenderedEvent | undefined {
   const match = CANONICAL.exec(text);

@@ -128,7 +128,7 @@ export class BatchHandler {
     for (let index = from; index < to; index++) {
       const message = messages[index]!;
       const { value } = message;
-      const canonical = value === null ? undefined : renderCanonical(value.toString("latin1"));
+      const canonical = value === null ? undefined : renderCanonical(value.toString());
       if (canonical !== undefined) {
         slice.lines.push(canonical.line);
         slice.timestampsMs.push(canonical.ts);

@@ -101,7 +101,7 @@ export function prepare(
   onRefused?: (reason: string, detail: string) => void,
 ): () => boolean {
   if (line.length === line.bytes.length) {
-    const text = Buffer.from(line.bytes.buffer, line.bytes.byteOffset, line.bytes.byteLength).toString("latin1");
+    const text = Buffer.from(line.bytes.buffer, line.bytes.byteOffset, line.bytes.byteLength).toString();
     const canonical = renderCanonical(text);
     if (canonical) {
       const identity = { run: canonical.run, conveyor: canonical.conveyor, seq: Number(canonical.seq) };

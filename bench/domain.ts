@@ -1,0 +1,61 @@
+/**
+ * Micro benches of what happens to one event in the processor: recognise, check, render; and the general path beside.
+ *
+ *   bun bench/domain.ts
+ */
+import { parseEvent, serializeEvent } from "../services/domain/event.ts";
+import { Fleet } from "../services/domain/fleet.ts";
+import { renderCanonical, renderPoint } from "../services/domain/point.ts";
+
+const EVENTS = 100_000;
+const ROUNDS = 5;
+
+export interface DomainFigure {
+  what: string;
+  /** Median over the rounds. */
+  microsecondsPerEvent: number;
+}
+
+export function benchDomain(): DomainFigure[] {
+  const fleet = new Fleet({ ordinal: 0, count: 20, run: "20261125T000000000Z-0-0000", seed: 1 });
+  const events = Array.from({ length: EVENTS }, (_, index) => fleet.next(1_795_000_000_000 + index));
+  const values = events.map((event) => Buffer.from(serializeEvent(event)));
+  const cases: Record<string, () => number> = {
+    "recognise, check and render (the processor's path for our own producer)": () => {
+      const lines: string[] = [];
+      for (const value of values) lines.push(renderCanonical(value.toString("latin1"))!.line);
+      return lines.join("\n").length;
+    },
+    "parse, check and render (any other valid event)": () => {
+      const lines: string[] = [];
+      for (const value of values) lines.push(renderPoint(parseEvent(value).event!));
+      return lines.join("\n").length;
+    },
+    "JSON.parse alone, for comparison": () => {
+      let sum = 0;
+      for (const value of values) sum += (JSON.parse(value.toString()) as { seq: number }).seq;
+      return sum;
+    },
+    "simulate and serialise one event (the producer's source)": () => {
+      let length = 0;
+      for (let index = 0; index < EVENTS; index++) length += serializeEvent(fleet.next(1_795_000_000_000)).length;
+      return length;
+    },
+  };
+  return Object.entries(cases).map(([what, work]) => {
+    const rounds: number[] = [];
+    work();
+    for (let round = 0; round < ROUNDS; round++) {
+      const startedAt = performance.now();
+      if (work() <= 0) throw new Error("nothing was done");
+      rounds.push(((performance.now() - startedAt) * 1000) / EVENTS);
+    }
+    return { what, microsecondsPerEvent: rounds.sort((a, b) => a - b)[ROUNDS >> 1]! };
+  });
+}
+
+if (import.meta.main) {
+  for (const { what, microsecondsPerEvent } of benchDomain()) {
+    console.log(`${microsecondsPerEvent.toFixed(2).padStart(6)} µs/event  ${what}`);
+  }
+}

@@ -1,0 +1,32 @@
+/**
+ * bun run bench [--events=1000000]
+ *
+ * What one event costs: in the domain code alone, and in the real processor between a real broker and a real InfluxDB.
+ */
+import { benchDomain } from "./domain.ts";
+import { benchProcessor, DEFAULT_EVENTS } from "./processor.ts";
+
+const given = process.argv.find((argument) => argument.startsWith("--events="))?.slice("--events=".length);
+const events = Number(given ?? DEFAULT_EVENTS);
+if (!Number.isInteger(events) || events < 50_000) {
+  console.error(
+    `--events: must be a whole number of at least 50000 (fewer are over before they can be measured); got ${given}`,
+  );
+  process.exit(2);
+}
+
+console.log("Domain code (one core, warm):");
+for (const { what, microsecondsPerEvent } of benchDomain()) {
+  console.log(`  ${microsecondsPerEvent.toFixed(2).padStart(6)} µs/event  ${what}`);
+}
+console.log(`\nProcessor, ${events} events, Kafka and InfluxDB over TLS on loopback:`);
+const { floor, processor } = await benchProcessor(events, (line) => console.log(`  ${line}`));
+const row = (name: string, figures: typeof floor) =>
+  `  ${name.padEnd(32)} ${Math.round(figures.eventsPerSecond).toString().padStart(9)} events/s ` +
+  `${figures.cpuSecondsPerMillion.toFixed(2).padStart(6)} CPU-s per million  ${Math.round(figures.maxRssMb)} MB`;
+console.log(row("floor: consumes, does nothing", floor));
+console.log(row("processor: all confirmed", processor));
+console.log(
+  `  ratio ${(processor.cpuSecondsPerMillion / floor.cpuSecondsPerMillion).toFixed(2)}; ` +
+    `idle ${processor.idleCpuPercent.toFixed(2)} % of a core; ${processor.points} points = ${events} events`,
+);

@@ -1,0 +1,217 @@
+/**
+ * The processor's benchmark: a real broker over TLS, a real InfluxDB over TLS, the real processor as its own process.
+ *
+ *   bun bench/processor.ts [--events=1000000]
+ *
+ * Servers are pinned to one core and the measured process to another. The topic is filled first; then the processor
+ * reads it from the beginning. Beside it the floor: the same consumer doing nothing with the events. The first tenth
+ * warms up the engine and is not counted.
+ */
+import { readFile, writeFile } from "node:fs/promises";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { serializeEvent } from "../services/domain/event.ts";
+import { Fleet } from "../services/domain/fleet.ts";
+import { EVENTS_TOPIC, TOPIC_TABLE } from "../services/domain/kafka-layout.ts";
+import { EventProducer } from "../services/runtime/event-producer.ts";
+import { createKafka } from "../services/runtime/kafka.ts";
+import { Logger } from "../services/runtime/log.ts";
+import { freePorts, RealServers, unavailable } from "./real-servers.ts";
+
+export const DEFAULT_EVENTS = 1_000_000;
+const WARM_UP_SHARE = 0.1;
+const POLL_MS = 200;
+/** Far below the slowest machine that is worth a number. */
+const STALL_LIMIT_MS = 60_000;
+/** Linux counts a process's time in these; fixed by its interface to user space. */
+const TICKS_PER_SECOND = 100;
+const IDLE_MS = 10_000;
+
+/** What the clients of the bench itself would say is of no interest; their errors are thrown. */
+const silent = new Logger("bench", "error", {}, () => {});
+
+export interface ConsumerFigures {
+  events: number;
+  eventsPerSecond: number;
+  cpuSecondsPerMillion: number;
+  /** Largest resident memory seen while busy. */
+  maxRssMb: number;
+}
+
+export interface ProcessorFigures {
+  floor: ConsumerFigures;
+  processor: ConsumerFigures & { idleCpuPercent: number; points: number };
+}
+
+async function cpuSeconds(pid: number): Promise<number> {
+  const fields = (await readFile(`/proc/${pid}/stat`, "utf8")).split(") ")[1]!.split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+async function rssMb(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/status`, "utf8");
+  return Number(/VmRSS:\s+(\d+)/.exec(text)?.[1] ?? 0) / 1024;
+}
+
+/** Follows a consumer by its count until it has everything. */
+async function measure(pid: number, total: number, count: () => Promise<number>): Promise<ConsumerFigures> {
+  interface Sample {
+    at: number;
+    count: number;
+    cpu: number;
+  }
+  let first: Sample | undefined;
+  let last: Sample | undefined;
+  let maxRssMb = 0;
+  let progressAt = performance.now();
+  let before = 0;
+  for (;;) {
+    const seen = await count().catch(() => before);
+    const now = { at: performance.now(), count: seen, cpu: await cpuSeconds(pid) };
+    maxRssMb = Math.max(maxRssMb, await rssMb(pid));
+    if (seen >= total * WARM_UP_SHARE && seen < total) {
+      first ??= now;
+      last = now;
+    }
+    if (seen >= total) {
+      // The end itself lies somewhere between two looks; the last look before it gives the rate.
+      if (!first || !last || first === last) throw new Error("too few events to measure: give more");
+      const events = last.count - first.count;
+      return {
+        events: total,
+        eventsPerSecond: (events * 1000) / (last.at - first.at),
+        cpuSecondsPerMillion: ((last.cpu - first.cpu) * 1e6) / events,
+        maxRssMb,
+      };
+    }
+    if (seen > before) progressAt = now.at;
+    if (now.at - progressAt > STALL_LIMIT_MS) throw new Error(`stalled at ${seen} of ${total} events`);
+    before = seen;
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+const onCore = (core: number | undefined, command: string[]) =>
+  core === undefined ? command : ["taskset", "-c", String(core), ...command];
+
+async function fill(servers: RealServers, events: number): Promise<void> {
+  const tls = await servers.tlsFiles("admin");
+  const admin = createKafka({ brokers: servers.brokers, tls }, "bench", silent).admin();
+  await admin.connect();
+  await admin.createTopics({
+    topics: TOPIC_TABLE.map(({ name, partitions }) => ({
+      topic: name,
+      numPartitions: partitions,
+      replicationFactor: 1,
+    })),
+    waitForLeaders: true,
+  });
+  await admin.disconnect();
+  const producer = new EventProducer({
+    kafka: { brokers: servers.brokers, tls },
+    clientId: "fill",
+    log: silent,
+    topics: [EVENTS_TOPIC],
+    maxBufferedEvents: 20_000,
+    maxBufferedBytes: 64 * 1024 * 1024,
+  });
+  producer.start();
+  // 60 conveyors: their names spread well over six partitions.
+  const fleet = new Fleet({ ordinal: 0, count: 60, run: "bench", seed: 1 });
+  const startMs = Date.now() - 3_600_000;
+  for (let index = 0; index < events; index++) {
+    const event = fleet.next(startMs + Math.floor(index / 600));
+    const outgoing = { topic: EVENTS_TOPIC, key: event.conveyor, value: serializeEvent(event), settled: () => {} };
+    while (!producer.offer(outgoing)) await producer.whenRoom();
+  }
+  await producer.flush();
+  await producer.stop();
+}
+
+/** Runs the whole benchmark. `say` gets one line per step. */
+export async function benchProcessor(events: number, say: (line: string) => void): Promise<ProcessorFigures> {
+  const missing = await unavailable();
+  if (missing) throw new Error(`the benchmark cannot run here: ${missing}`);
+  const pin = cpus().length >= 2 && Bun.which("taskset") !== null;
+  const [serverCore, clientCore] = pin ? [0, 1] : [undefined, undefined];
+  const servers = await RealServers.start({ brokers: 1, ...(pin ? { cpu: serverCore } : {}) });
+  const children = new Set<Bun.Subprocess>();
+  try {
+    const startedAt = performance.now();
+    await fill(servers, events);
+    const rate = (events / (performance.now() - startedAt)) * 1000;
+    say(`filled ${events} events over TLS, acknowledged, at ${Math.round(rate)} events/s`);
+
+    const env = servers.environment("admin");
+    const floorChild = Bun.spawn(onCore(clientCore, ["bun", join(import.meta.dir, "floor-consumer.ts")]), {
+      env: { ...env, PATH: process.env.PATH },
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+    children.add(floorChild);
+    let floorCount = 0;
+    void (async () => {
+      const decoder = new TextDecoder();
+      for await (const chunk of floorChild.stdout) {
+        floorCount = Number(decoder.decode(chunk).trim().split("\n").at(-1));
+      }
+    })();
+    const floor = await measure(floorChild.pid, events, async () => floorCount);
+    floorChild.kill("SIGKILL");
+    await floorChild.exited;
+    await deleteGroup(servers);
+
+    const token = await servers.onboardInflux();
+    const tokenFile = join(servers.folder, "bench-token");
+    await writeFile(tokenFile, token);
+    const [opsPort] = await freePorts(1);
+    const processorChild = Bun.spawn(onCore(clientCore, ["bun", join(import.meta.dir, "../services/processor.ts")]), {
+      env: { ...env, INFLUX_TOKEN_FILE: tokenFile, OPS_PORT: String(opsPort), LOG_LEVEL: "warn", TRACE_EVERY_SEQ: "0" },
+      stdout: "inherit",
+      stderr: "inherit",
+    });
+    children.add(processorChild);
+    const ca = (await servers.tlsFiles("admin")).ca;
+    const written = async () => {
+      const text = await (await fetch(`https://localhost:${opsPort}/metrics`, { tls: { ca } })).text();
+      return Number(/^conveyor_processor_points_written_total (\d+)/m.exec(text)?.[1] ?? 0);
+    };
+    const busy = await measure(processorChild.pid, events, written);
+    const points = await servers.countPoints();
+    const idleFrom = await cpuSeconds(processorChild.pid);
+    await Bun.sleep(IDLE_MS);
+    const idleCpuPercent = (((await cpuSeconds(processorChild.pid)) - idleFrom) * 100_000) / IDLE_MS;
+    processorChild.kill("SIGTERM");
+    const exitCode = await processorChild.exited;
+    if (exitCode !== 0) throw new Error(`the processor ended with exit ${exitCode}`);
+    if (points !== events) throw new Error(`${points} points in InfluxDB for ${events} events`);
+    return { floor, processor: { ...busy, idleCpuPercent, points } };
+  } finally {
+    for (const child of children) child.kill("SIGKILL");
+    await servers.stop();
+  }
+}
+
+/** So that the processor begins at the beginning, too. */
+async function deleteGroup(servers: RealServers): Promise<void> {
+  const tls = await servers.tlsFiles("admin");
+  const admin = createKafka({ brokers: servers.brokers, tls }, "bench", silent).admin();
+  await admin.connect();
+  // The killed member's session must end first.
+  for (let attempt = 0; ; attempt++) {
+    try {
+      await admin.deleteGroups(["processor"]);
+      break;
+    } catch (error) {
+      if (attempt >= 60) throw error;
+      await Bun.sleep(500);
+    }
+  }
+  await admin.disconnect();
+}
+
+if (import.meta.main) {
+  const given = process.argv.find((argument) => argument.startsWith("--events="))?.slice("--events=".length);
+  const figures = await benchProcessor(Number(given ?? DEFAULT_EVENTS), (line) => console.log(line));
+  console.log(JSON.stringify(figures, null, 2));
+}
