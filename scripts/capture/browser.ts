@@ -10,6 +10,7 @@ import { EXIT, OperatorError } from "../toolkit/errors.ts";
 const COMMANDS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 /** Wide enough for three panels side by side, tall enough that a dashboard's panels are all in view and load. */
 const VIEWPORT = { width: 1680, height: 1900 };
+/** A start takes a second, on a busy machine some more. */
 const LAUNCH_LIMIT_MS = 30_000;
 
 /** Path of the browser: the one that was named, or the first that the system has. */
@@ -30,14 +31,10 @@ export interface BrowserOptions {
   certificate?: string;
 }
 
-/** Runs `work` in a fresh browser with a profile of its own, and leaves nothing behind. */
-export async function withBrowser<T>(
-  options: BrowserOptions,
-  work: (context: BrowserContext) => Promise<T>,
-): Promise<T> {
-  const profile = await mkdtemp(join(tmpdir(), "conveyor-browser-"));
+/** @throws OperatorError (exit 3) with the first line of the reason: behind it stands the browser's whole output. */
+async function launch(options: BrowserOptions, profile: string): Promise<BrowserContext> {
   try {
-    const context = await chromium.launchPersistentContext(profile, {
+    return await chromium.launchPersistentContext(profile, {
       executablePath: options.path,
       headless: true,
       timeout: LAUNCH_LIMIT_MS,
@@ -49,19 +46,25 @@ export async function withBrowser<T>(
       // The project's CA is not in the system's store; the pin accepts this one key and no other.
       args: options.certificate ? [`--ignore-certificate-errors-spki-list=${pinOf(options.certificate)}`] : [],
     });
+  } catch (error) {
+    const [first] = String(error instanceof Error ? error.message : error).split("\n");
+    throw new OperatorError(`the browser ${options.path} does not start: ${first}`, { exitCode: EXIT.precondition });
+  }
+}
+
+/** Runs `work` in a fresh browser with a profile of its own, and leaves nothing behind. */
+export async function withBrowser<T>(
+  options: BrowserOptions,
+  work: (context: BrowserContext) => Promise<T>,
+): Promise<T> {
+  const profile = await mkdtemp(join(tmpdir(), "conveyor-browser-"));
+  try {
+    const context = await launch(options, profile);
     try {
       return await work(context);
     } finally {
       await context.close();
     }
-  } catch (error) {
-    if (error instanceof Error && /Executable doesn't exist|Failed to launch/.test(error.message)) {
-      throw new OperatorError(`the browser ${options.path} does not start`, {
-        exitCode: EXIT.precondition,
-        cause: error,
-      });
-    }
-    throw error;
   } finally {
     await rm(profile, { recursive: true, force: true });
   }
