@@ -93,6 +93,7 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
     },
   });
   const gate = new EventGate({
+    run: config.run,
     producer,
     topic: config.topic,
     dlqTopic: config.dlqTopic,

@@ -38,6 +38,10 @@ export const HOSTS = {
 export const KAFKA_CLIENT_PORT = 9092;
 export const INFLUXDB_PORT = 8086;
 
+/** Kafka as a probe's clients reach it, with the certificate that the pod itself has. */
+export const BROKERS = [`${HOSTS.kafka}:${KAFKA_CLIENT_PORT}`];
+export const OWN_TLS = { ca: "/certs/ca.crt", cert: "/certs/tls.crt", key: "/certs/tls.key" };
+
 /** Pods that validate starts for probes, by what they are allowed. */
 const PROBE_PODS = {
   /** No label: nothing allows it anything. */

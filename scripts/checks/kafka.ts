@@ -5,10 +5,7 @@ import { join } from "node:path";
 import { $ } from "zx";
 import { ACL_TABLE, aclKey, TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
 import { type Check, failed, passed } from "../toolkit/checklist.ts";
-import { type CheckContext, HOSTS, KAFKA_CLIENT_PORT, type Probe } from "./context.ts";
-
-const BROKERS = [`${HOSTS.kafka}:${KAFKA_CLIENT_PORT}`];
-const OWN_TLS = { ca: "/certs/ca.crt", cert: "/certs/tls.crt", key: "/certs/tls.key" };
+import { BROKERS, type CheckContext, HOSTS, KAFKA_CLIENT_PORT, OWN_TLS, type Probe } from "./context.ts";
 
 const topicsCheck: Check<CheckContext> = {
   id: "topics",

@@ -254,8 +254,10 @@ export async function deploy(
 
 function summarize(objects: number, changes: number, setup: Record<string, unknown> | undefined): string {
   if (!setup) return changes === 0 ? `${objects} objects, unchanged` : `${changes} of ${objects} objects changed`;
-  const count = (field: string) => Number(setup[field] ?? 0);
-  return `${count("created")} created, ${count("changed")} changed, ${count("unchanged")} unchanged`;
+  // The setup job names what it made, changed, removed and left alone, subject by subject.
+  const count = (field: string) => (Array.isArray(setup[field]) ? setup[field].length : 0);
+  const parts = ["created", "changed", "removed", "unchanged"].map((field) => `${count(field)} ${field}`);
+  return parts.filter((part) => !part.startsWith("0 ")).join(", ");
 }
 
 export interface DeployPlan {

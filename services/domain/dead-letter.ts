@@ -1,10 +1,14 @@
 /** A refused event on its way to the dead-letter topic: the bytes as they came, and why and from where, in headers. */
 import { MAX_EVENT_BYTES, type Refusal } from "./event.ts";
 
-export type LetterOrigin =
-  | { source: "kafka"; topic: string; partition: number; offset: string }
-  | { source: "file" | "stdin"; line: number }
-  | { source: "http"; line: number };
+/** A place in the producer's input: a line of it, in the run of the producer that read it. */
+export interface InputOrigin {
+  source: "file" | "stdin" | "http";
+  line: number;
+  run: string;
+}
+
+export type LetterOrigin = { source: "kafka"; topic: string; partition: number; offset: string } | InputOrigin;
 
 export interface DeadLetter {
   key: Uint8Array | string | null;
@@ -34,7 +38,7 @@ export function deadLetter(
   const place: Record<string, string> =
     origin.source === "kafka"
       ? { source_topic: origin.topic, source_partition: String(origin.partition), source_offset: origin.offset }
-      : { source_line: String(origin.line) };
+      : { source_line: String(origin.line), run: origin.run };
   return {
     key: original.key,
     value: value.length > MAX_EVENT_BYTES ? value.subarray(0, MAX_EVENT_BYTES) : value,

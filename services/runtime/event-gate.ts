@@ -2,7 +2,7 @@
  * Where events enter the pipeline, whatever their source: judged, counted, offered to Kafka, and entered into the
  * ledger when Kafka has acknowledged them. Refused ones go to the dead-letter topic with their reason.
  */
-import { deadLetter, type LetterOrigin } from "../domain/dead-letter.ts";
+import { deadLetter, type InputOrigin } from "../domain/dead-letter.ts";
 import { type Reason, type Refusal, serializeEvent, type TelemetryEvent } from "../domain/event.ts";
 import { Ledger } from "../domain/sequence.ts";
 import type { EventProducer, Outgoing } from "./event-producer.ts";
@@ -28,6 +28,8 @@ export interface GateCounts {
 }
 
 export interface GateOptions {
+  /** Run of this producer: names its dead letters, whose own run may be unreadable. */
+  run: string;
   producer: EventProducer;
   topic: string;
   dlqTopic: string;
@@ -96,11 +98,11 @@ export class EventGate {
   /** Offers a refused event to the dead-letter topic; false when the buffer is full. */
   refuse(
     refusal: Refusal,
-    origin: Exclude<LetterOrigin, { source: "kafka" }>,
+    origin: Omit<InputOrigin, "run">,
     original: { value: Uint8Array; bytes?: number },
     settled?: (outcome: Settlement) => void,
   ): boolean {
-    const letter = deadLetter(refusal, origin, { key: null, ...original }, "producer");
+    const letter = deadLetter(refusal, { ...origin, run: this.options.run }, { key: null, ...original }, "producer");
     const offered = this.options.producer.offer({
       topic: this.options.dlqTopic,
       key: null,
