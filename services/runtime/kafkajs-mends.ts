@@ -4,7 +4,7 @@
  * | id | upstream | defect | mend |
  * |---|---|---|---|
  * | idle-timer | tulios/kafkajs 1556, 1704 | every connection re-arms a 1 ms timer for ever: 3.7 % of a core idle | arm it only while requests wait |
- * | timeout-check | – | ten look-ups a second per connection for timed-out requests | two a second |
+ * | timeout-check | – | ten look-ups a second per connection for timed-out requests | one a second |
  * | silent-leader | – | a request that timed out leaves its connection in use: a frozen or unreachable broker is asked again and again while its partitions have long had a new leader | close the connection, as the Java client does; kafkajs then refreshes its metadata |
  * | lost-coordinator | – | with retries that never end, heartbeats and commits go to a dead coordinator until it comes back | a connection error there makes the member look for the new coordinator |
  * | retry defaults | – | a consumer crashes after 5 retries; connecting times out after 1 s | CLIENT_TIMEOUTS and RETRY_FOREVER in kafka.ts |
@@ -18,8 +18,8 @@ import connectionStatus from "kafkajs/src/network/connectionStatus.js";
 import RequestQueue from "kafkajs/src/network/requestQueue/index.js";
 import protocolErrors from "kafkajs/src/protocol/error.js";
 
-/** Requests have limits of seconds; half a second of precision is enough and costs a fifth of kafkajs' look-ups. */
-export const TIMEOUT_CHECK_MS = 500;
+/** Requests have limits of seconds; a second of precision is enough and costs a tenth of kafkajs' look-ups. */
+export const TIMEOUT_CHECK_MS = 1000;
 /** kafkajs' own interval while requests wait for a free slot. */
 const PENDING_CHECK_MS = 10;
 

@@ -1,0 +1,123 @@
+/**
+ * Every part is killed without warning while events flow; afterwards every acknowledged event is in InfluxDB, once, and
+ * Kafka's log holds each event once and in order.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createKafka } from "../../services/runtime/kafka.ts";
+import { Logger } from "../../services/runtime/log.ts";
+import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
+
+const skipped = await skipReason();
+const RATE = 500;
+/** Between a kill and the next step: longer than a broker's session, so that leadership has moved. */
+const OUTAGE_MS = 9000;
+
+describe.skipIf(skipped !== undefined)(`failover${skipped ? ` (skipped: ${skipped})` : ""}`, () => {
+  let pipeline: Pipeline;
+
+  beforeAll(async () => {
+    pipeline = await Pipeline.start(3);
+    await pipeline.prepare();
+    await pipeline.setup();
+  }, 180_000);
+  afterAll(async () => await pipeline?.stop());
+
+  test("no acknowledged event is missing, none is doubled in Kafka, after brokers, InfluxDB and processor were killed", async () => {
+    const { servers } = pipeline;
+    const producer = await pipeline.producer({ SOURCE: "simulated", RATE_EVENTS_PER_SECOND: String(RATE) });
+    let processor = await pipeline.processor();
+    await producer.ready(30_000);
+    await processor.ready(30_000);
+    const acknowledged = () => producer.metric("conveyor_producer_events_acknowledged_total");
+    const progress = async (what: string) => {
+      const before = await acknowledged();
+      const startedAt = performance.now();
+      await until(`acknowledgements after ${what}`, 30_000, async () =>
+        (await acknowledged()) > before + RATE / 10 ? true : undefined,
+      );
+      return Math.round(performance.now() - startedAt);
+    };
+    await progress("the start");
+    for (const node of [0, 1, 2]) {
+      const pid = servers.pid(`kafka-${node}`);
+      await servers.kill(`kafka-${node}`);
+      const resumedMs = await progress(`the kill of kafka-${node}`);
+      await Bun.sleep(OUTAGE_MS);
+      const consumed = await processor.metric("conveyor_processor_points_written_total");
+      await until("points written with a broker away", 30_000, async () =>
+        (await processor.metric("conveyor_processor_points_written_total")) > consumed ? true : undefined,
+      );
+      await servers.startBroker(node);
+      expect(servers.pid(`kafka-${node}`)).not.toBe(pid);
+      console.log(`kafka-${node}: killed, acknowledgements again after ${resumedMs} ms`);
+      // All replicas must be in sync again before the next one may go.
+      await Bun.sleep(OUTAGE_MS);
+    }
+    await servers.kill("influxdb");
+    await Bun.sleep(OUTAGE_MS);
+    expect(processor.process.exitCode).toBeNull();
+    expect((await processor.get("/healthz")).status).toBe(200);
+    await servers.startInflux();
+    await processor.stop("SIGKILL");
+    processor = await pipeline.processor();
+    await processor.ready(30_000);
+    await progress("all kills");
+
+    const ledgerWhileRunning = JSON.parse((await producer.get("/ledger")).text) as Ledger;
+    // A frozen source has a ledger that no longer changes: everything in it must reach the database.
+    producer.process.kill("SIGSTOP");
+    const { run } = ledgerWhileRunning;
+    const conveyors = ledgerWhileRunning.runs[run]!;
+    await until("every acknowledged event in InfluxDB", 60_000, async () =>
+      missingFrom(await pipeline.stored(run), conveyors).length === 0 ? true : undefined,
+    );
+    producer.process.kill("SIGCONT");
+    expect(await producer.stop()).toBe(0);
+    expect(await processor.stop()).toBe(0);
+
+    expect(ledgerWhileRunning.acknowledged).toBeGreaterThan(RATE * 30);
+    for (const ranges of Object.values(conveyors)) expect(ranges).toHaveLength(1);
+    const log = await readLog(pipeline);
+    const seen = new Map<string, number>();
+    let doubled = 0;
+    let disordered = 0;
+    for (const { conveyor, seq } of log) {
+      const last = seen.get(conveyor) ?? -1;
+      if (seq <= last) doubled++;
+      else if (seq !== last + 1) disordered++;
+      seen.set(conveyor, Math.max(last, seq));
+    }
+    expect({ doubled, disordered }).toEqual({ doubled: 0, disordered: 0 });
+  }, 300_000);
+});
+
+/** Everything in the topic, per partition in order, by a client that knows nothing of the services. */
+async function readLog(pipeline: Pipeline): Promise<{ conveyor: string; seq: number }[]> {
+  const { servers } = pipeline;
+  const kafka = createKafka(
+    { brokers: servers.brokers, tls: await servers.tlsFiles("admin") },
+    "verifier",
+    new Logger("verifier", "error", {}, () => {}),
+  );
+  const admin = kafka.admin();
+  await admin.connect();
+  const ends = new Map(
+    (await admin.fetchTopicOffsets("conveyor.events")).map(({ partition, high }) => [partition, Number(high)]),
+  );
+  await admin.disconnect();
+  const open = new Set([...ends].filter(([, end]) => end > 0).map(([partition]) => partition));
+  const log: { conveyor: string; seq: number }[] = [];
+  const consumer = kafka.consumer({ groupId: "verifier", sessionTimeout: 6000, maxWaitTimeInMs: 200 });
+  await consumer.connect();
+  await consumer.subscribe({ topics: ["conveyor.events"], fromBeginning: true });
+  await consumer.run({
+    autoCommit: false,
+    eachBatch: async ({ batch }) => {
+      for (const { value } of batch.messages) log.push(JSON.parse(value!.toString()) as { conveyor: string; seq: number });
+      if (Number(batch.lastOffset()) + 1 >= ends.get(batch.partition)!) open.delete(batch.partition);
+    },
+  });
+  await until("the whole log to be read", 60_000, () => (open.size === 0 ? true : undefined));
+  await consumer.disconnect();
+  return log;
+}

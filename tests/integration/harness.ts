@@ -1,0 +1,291 @@
+/**
+ * The pipeline without Kubernetes: real brokers and a real InfluxDB on loopback (bench/real-servers.ts), the real
+ * services as processes of their own. Only the API server that setup writes its two Secrets to is a stand-in.
+ */
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { freePorts, type Principal, RealServers, unavailable } from "../../bench/real-servers.ts";
+import type { Range } from "../../services/domain/sequence.ts";
+
+const SERVICES = join(import.meta.dir, "../../services");
+const POLL_MS = 100;
+const STOP_LIMIT_MS = 30_000;
+
+/** The reason to skip, or undefined. The servers take cores and minutes, so a run must ask for them. */
+export async function skipReason(): Promise<string | undefined> {
+  if (process.env.CONVEYOR_INTEGRATION_TESTS !== "1") return "CONVEYOR_INTEGRATION_TESTS=1 was not given";
+  return await unavailable();
+}
+
+export interface LogLine {
+  level: string;
+  event: string;
+  [field: string]: unknown;
+}
+
+/** One service as a process; its log lines are kept. */
+export class ServiceProcess {
+  readonly lines: LogLine[] = [];
+  readonly raw: string[] = [];
+  readonly process: Bun.Subprocess<"ignore" | Blob, "pipe", "inherit">;
+
+  constructor(
+    readonly entry: string,
+    readonly environment: Record<string, string>,
+    readonly opsPort: number | undefined,
+    private readonly ca: string,
+    input?: Blob,
+  ) {
+    this.process = Bun.spawn([process.execPath, join(SERVICES, `${entry}.ts`)], {
+      env: environment,
+      stdin: input ?? "ignore",
+      stdout: "pipe",
+      stderr: "inherit",
+    }) as Bun.Subprocess<"ignore" | Blob, "pipe", "inherit">;
+    void this.#read();
+  }
+
+  async #read(): Promise<void> {
+    const decoder = new TextDecoder();
+    let rest = "";
+    for await (const chunk of this.process.stdout) {
+      const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+      rest = parts.pop() ?? "";
+      for (const part of parts) {
+        this.raw.push(part);
+        try {
+          this.lines.push(JSON.parse(part) as LogLine);
+        } catch {
+          this.lines.push({ level: "none", event: "not_json", text: part });
+        }
+      }
+    }
+  }
+
+  find(event: string): LogLine | undefined {
+    return this.lines.find((line) => line.event === event);
+  }
+
+  /** Waits for a log line of that kind. */
+  async said(event: string, limitMs: number): Promise<LogLine> {
+    return await until(`${this.entry} to say ${event}`, limitMs, () => {
+      if (this.process.exitCode !== null && !this.find(event)) {
+        throw new Error(`${this.entry} ended (exit ${this.process.exitCode}) without ${event}:\n${this.tail()}`);
+      }
+      return this.find(event);
+    });
+  }
+
+  tail(lines = 15): string {
+    return this.raw.slice(-lines).join("\n");
+  }
+
+  /** GET on the ops port. */
+  async get(path: string): Promise<{ status: number; text: string }> {
+    const answer = await fetch(`https://localhost:${this.opsPort}${path}`, {
+      tls: { ca: this.ca },
+      signal: AbortSignal.timeout(5000),
+    });
+    return { status: answer.status, text: await answer.text() };
+  }
+
+  async metric(name: string): Promise<number> {
+    const { text } = await this.get("/metrics");
+    let sum = 0;
+    for (const line of text.split("\n")) {
+      const match = /^([a-z0-9_]+)(?:\{[^}]*\})? (\S+)$/.exec(line);
+      if (match?.[1] === name) sum += Number(match[2]);
+    }
+    return sum;
+  }
+
+  async ready(limitMs: number): Promise<void> {
+    await until(`${this.entry} to be ready`, limitMs, async () => {
+      if (this.process.exitCode !== null) throw new Error(`${this.entry} ended:\n${this.tail()}`);
+      return (await this.get("/readyz").catch(() => ({ status: 0 }))).status === 200 ? true : undefined;
+    });
+  }
+
+  /** SIGTERM, and the exit code. */
+  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number> {
+    if (this.process.exitCode !== null) return this.process.exitCode;
+    this.process.kill(signal);
+    const timer = setTimeout(() => this.process.kill("SIGKILL"), STOP_LIMIT_MS);
+    const code = await this.process.exited;
+    clearTimeout(timer);
+    return code;
+  }
+}
+
+/** Polls until there is a value; the error names what was waited for. */
+export async function until<T>(
+  what: string,
+  limitMs: number,
+  look: () => Promise<T | undefined> | T | undefined,
+): Promise<T> {
+  const limit = performance.now() + limitMs;
+  for (;;) {
+    const value = await look();
+    if (value !== undefined) return value;
+    if (performance.now() > limit) throw new Error(`waited ${limitMs} ms for ${what}`);
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+export interface Ledger {
+  run: string;
+  attempted: number;
+  acknowledged: number;
+  refused: number;
+  buffered: number;
+  dropped_from_ledger: number;
+  runs: Record<string, Record<string, Range[]>>;
+}
+
+export class Pipeline {
+  readonly #children = new Set<ServiceProcess>();
+  readonly #secrets: Record<string, Record<string, string>> = {
+    "influxdb-token-processor": {},
+    "influxdb-token-reader": {},
+  };
+  #api: ReturnType<typeof Bun.serve> | undefined;
+  #tokens = 0;
+
+  private constructor(readonly servers: RealServers) {}
+
+  static async start(brokers: number): Promise<Pipeline> {
+    return new Pipeline(await RealServers.start({ brokers, brokerHeapMb: brokers > 1 ? 320 : 512 }));
+  }
+
+  /** Secrets as setup left them, decoded. */
+  secret(name: string, key = "token"): string {
+    return Buffer.from(this.#secrets[name]?.[key] ?? "", "base64").toString();
+  }
+
+  setSecret(name: string, key: string, value: string): void {
+    this.#secrets[name]![key] = Buffer.from(value).toString("base64");
+  }
+
+  /** Runs the setup service to its end and gives its closing line. */
+  async setup(): Promise<LogLine> {
+    const { servers } = this;
+    const { cert, key } = await servers.tlsFiles("influxdb");
+    this.#api ??= Bun.serve({
+      port: 0,
+      tls: { cert, key },
+      fetch: async (request) => {
+        const name = new URL(request.url).pathname.split("/").at(-1)!;
+        const secret = this.#secrets[name];
+        if (!secret || request.headers.get("authorization") !== "Bearer account") {
+          return new Response("{}", { status: 403 });
+        }
+        if (request.method === "PATCH") {
+          Object.assign(secret, ((await request.json()) as { data: Record<string, string> }).data);
+        }
+        return Response.json({ data: secret });
+      },
+    });
+    const file = async (name: string, text: string) => {
+      const path = join(servers.folder, name);
+      await writeFile(path, text);
+      return path;
+    };
+    const { username, password, token } = servers.influxAdmin;
+    const replicas = Math.min(3, servers.brokers.length);
+    const setup = this.spawn("setup", "admin", {
+      REPLICATION_FACTOR: String(replicas),
+      MIN_INSYNC_REPLICAS: String(Math.max(1, replicas - 1)),
+      INFLUX_ADMIN_USERNAME_FILE: await file("admin-username", username),
+      INFLUX_ADMIN_PASSWORD_FILE: await file("admin-password", password),
+      INFLUX_ADMIN_TOKEN_FILE: await file("admin-token", token),
+      KUBERNETES_SERVICE_HOST: "localhost",
+      KUBERNETES_SERVICE_PORT: String(this.#api.port),
+      KUBE_TOKEN_FILE: await file("account-token", "account"),
+      KUBE_CA_FILE: servers.tlsPaths("admin").ca,
+    });
+    const code = await setup.process.exited;
+    if (code !== 0) throw new Error(`setup ended with exit ${code}:\n${setup.tail()}`);
+    return await setup.said("setup_done", 1000);
+  }
+
+  spawn(
+    entry: string,
+    principal: Principal,
+    environment: Record<string, string>,
+    opsPort?: number,
+    input?: Blob,
+  ): ServiceProcess {
+    const { servers } = this;
+    const child = new ServiceProcess(
+      entry,
+      {
+        ...servers.environment(principal),
+        ...(opsPort ? { OPS_PORT: String(opsPort) } : {}),
+        ...environment,
+      },
+      opsPort,
+      this.#ca,
+      input,
+    );
+    this.#children.add(child);
+    return child;
+  }
+
+  #ca = "";
+
+  async prepare(): Promise<void> {
+    this.#ca = await readFile(this.servers.tlsPaths("admin").ca, "utf8");
+  }
+
+  async producer(environment: Record<string, string>, input?: Blob): Promise<ServiceProcess> {
+    const [port] = await freePorts(1);
+    return this.spawn("producer", "producer", environment, port, input);
+  }
+
+  async processor(environment: Record<string, string> = {}): Promise<ServiceProcess> {
+    const [port] = await freePorts(1);
+    const tokenFile = join(this.servers.folder, `token-${this.#tokens++}`);
+    await writeFile(tokenFile, this.secret("influxdb-token-processor"));
+    return this.spawn("processor", "processor", { INFLUX_TOKEN_FILE: tokenFile, ...environment }, port);
+  }
+
+  /** Sequence numbers in InfluxDB of one run, by conveyor, each with how often it is there. */
+  async stored(run: string): Promise<Map<string, Set<number>>> {
+    const csv = await this.servers.query(
+      `from(bucket: "telemetry") |> range(start: 0) |> filter(fn: (r) => r._measurement == "conveyor_telemetry" and (r._field == "seq" or r._field == "run"))` +
+        ` |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value") |> filter(fn: (r) => r.run == "${run}") |> keep(columns: ["conveyor", "seq"])`,
+    );
+    const found = new Map<string, Set<number>>();
+    let columns: string[] = [];
+    for (const line of csv.split("\r\n")) {
+      const cells = line.split(",");
+      if (cells.includes("conveyor") && cells.includes("seq")) columns = cells;
+      else if (line !== "" && columns.length > 0 && cells.length === columns.length) {
+        const conveyor = cells[columns.indexOf("conveyor")]!;
+        const sequences = found.get(conveyor) ?? new Set<number>();
+        sequences.add(Number(cells[columns.indexOf("seq")]));
+        found.set(conveyor, sequences);
+      }
+    }
+    return found;
+  }
+
+  async stop(): Promise<void> {
+    for (const child of this.#children) child.process.kill("SIGKILL");
+    this.#api?.stop(true);
+    await this.servers.stop();
+  }
+}
+
+/** "conveyor/seq" of what the ledger acknowledges and the database does not have. */
+export function missingFrom(stored: Map<string, Set<number>>, conveyors: Record<string, Range[]>): string[] {
+  const missing: string[] = [];
+  for (const [conveyor, ranges] of Object.entries(conveyors)) {
+    for (const [first, last] of ranges) {
+      for (let seq = first; seq <= last; seq++) {
+        if (!stored.get(conveyor)?.has(seq)) missing.push(`${conveyor}/${seq}`);
+      }
+    }
+  }
+  return missing;
+}
