@@ -4,6 +4,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { DASHBOARDS, dashboardFiles } from "../../scripts/dashboards/files.ts";
 import { buildDashboard, type Panel, type Query } from "../../scripts/dashboards/panels.ts";
+import { queriesOf } from "../../scripts/dashboards/queries.ts";
 import { staleDashboards } from "../../scripts/dashboards.ts";
 import { loadManifests } from "../../scripts/toolkit/manifests.ts";
 import { METRIC_TABLE } from "../../services/runtime/metrics.ts";
@@ -48,6 +49,20 @@ describe("files", () => {
   test("a changed JSON is noticed", async () => {
     const [path] = dashboardFiles().keys();
     expect(await staleDashboards("/nowhere")).toContain(path!);
+  });
+});
+
+describe("queries", () => {
+  test("every variable of every query has a value at first sight", () => {
+    const queries = DASHBOARDS.flatMap(queriesOf);
+    expect(queries.length).toBeGreaterThanOrEqual(panels.length);
+    expect(queries.filter(({ text }) => text.includes("$__") || text.includes("v.timeRange"))).toEqual([]);
+  });
+
+  test("a variable that nobody fills is named", () => {
+    const panel = { ...panels[0]!.panel, queries: [{ promql: "up{job=~'$job'}", legend: "" }] as const };
+    const broken = { ...DASHBOARDS[0]!, rows: [{ title: "r", panels: [panel] }] };
+    expect(() => queriesOf(broken)).toThrow("nothing fills $job");
   });
 });
 

@@ -1,0 +1,165 @@
+/**
+ * Goal: every line can be found, and a search finds the same whichever way it asks. Method: an event of known identity
+ * through the pipeline, then the lines of producer and processor about it; numbered lines across restarts of Promtail
+ * and Loki. Where the cluster has no Loki the search reads the pods, and the rest shows as skipped.
+ */
+import { beforeAll, describe, expect, test } from "bun:test";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Cluster } from "../../scripts/toolkit/cluster.ts";
+import { deployedServicesImage } from "../../scripts/toolkit/live-image.ts";
+import { runCanary } from "../../scripts/toolkit/log-canary.ts";
+import type { LogEntry } from "../../scripts/toolkit/log-search.ts";
+import { LogStore } from "../../scripts/toolkit/log-store.ts";
+import { awaitRollout } from "../../scripts/toolkit/rollout.ts";
+import { pause, waitFor } from "../../scripts/toolkit/wait.ts";
+import { cluster, describeOnCluster, newRun, script, testEvent } from "./harness.ts";
+
+const isOn = process.env.CONVEYOR_CLUSTER_TESTS === "1";
+const hasLoki = isOn && (await LogStore.isThere(await cluster()));
+
+/** From the event to its line in Loki: about a second; a busy machine takes some more. */
+const LINE_LIMIT_MS = 60_000;
+const RESTART_LIMIT_MS = 180_000;
+const LOGGING_NAMESPACE = "conveyor-logging";
+
+interface Found {
+  source: string;
+  count: number;
+  entries: LogEntry[];
+}
+
+async function search(...args: string[]): Promise<Found> {
+  const { exitCode, stdout, stderr } = await script(["scripts/logs.ts", "--local", "--json", ...args]);
+  expect(`${exitCode} ${exitCode === 0 ? "" : stderr}`).toBe("0 ");
+  return JSON.parse(stdout) as Found;
+}
+
+/** Sends one event whose seq is logged, and gives its identity. */
+async function sendTraced(): Promise<{ run: string; conveyor: string; seq: number }> {
+  const identity = { run: newRun("logs"), conveyor: "test-0", seq: 17_000 };
+  const folder = await mkdtemp(join(tmpdir(), "conveyor-logs-"));
+  try {
+    const path = join(folder, "events.ndjson");
+    const event = testEvent(identity.run, identity.conveyor, identity.seq, Date.now());
+    const other = testEvent(identity.run, identity.conveyor, identity.seq + 1, Date.now());
+    await Bun.write(path, `${JSON.stringify(event)}\n${JSON.stringify(other)}\n`);
+    const { exitCode, stderr } = await script(["scripts/ingest.ts", path, "--local", "--json"]);
+    expect(`${exitCode} ${exitCode === 0 ? "" : stderr}`).toBe("0 ");
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+  return identity;
+}
+
+async function awaitLines(expected: number, ...args: string[]): Promise<Found> {
+  return await waitFor(
+    async () => {
+      const found = await search(...args);
+      return found.count >= expected ? { done: true, value: found } : { done: false, state: `${found.count} lines` };
+    },
+    { what: `${expected} lines of ${args.join(" ")}`, limitMs: LINE_LIMIT_MS, intervalMs: 1000 },
+  );
+}
+
+describeOnCluster("log search", () => {
+  let identity: { run: string; conveyor: string; seq: number };
+  beforeAll(async () => {
+    identity = await sendTraced();
+  }, 120_000);
+  const eventOf = () => `${identity.run}/${identity.conveyor}/${identity.seq}`;
+
+  test("the pods themselves: the processor's line about an event, by its identity", async () => {
+    const found = await awaitLines(1, "--source", "pods", "--event", eventOf());
+    expect(found.source).toBe("pods");
+    expect(found.entries.map(({ service, event }) => `${service} ${event}`)).toContain("processor event_stored");
+  }, 120_000);
+
+  test("an event that never was has no line", async () => {
+    expect((await search("--event", `${newRun("never")}/test-0/1000`)).count).toBe(0);
+  }, 60_000);
+
+  test("a flag with a value that makes no sense is bad usage", async () => {
+    for (const args of [
+      ["--event", "a/b/c/d"],
+      ["--grep", "("],
+      ["--level", "loud"],
+      ["--since", "soon"],
+    ]) {
+      const { exitCode } = await script(["scripts/logs.ts", "--local", ...args]);
+      expect([args.join(" "), exitCode]).toEqual([args.join(" "), 2]);
+    }
+  }, 60_000);
+
+  describe.skipIf(!hasLoki)("in Loki", () => {
+    test("an event's identity finds the producer's and the processor's line, though the producer's pod is gone", async () => {
+      const found = await awaitLines(2, "--event", eventOf());
+      expect(found.source).toBe("loki");
+      expect(found.entries.map(({ service, event }) => `${service} ${event}`)).toEqual([
+        "producer event_acknowledged",
+        "processor event_stored",
+      ]);
+      // Its neighbour is not logged: one of a thousand is.
+      expect((await search("--event", `${identity.run}/${identity.conveyor}/${identity.seq + 1}`)).count).toBe(0);
+    }, 120_000);
+
+    test("labels: service, level and text narrow the search; every component is there", async () => {
+      const store = await LogStore.open(await cluster());
+      try {
+        const { data } = await store.get<{ data: string[] }>("/loki/api/v1/label/service/values", { since: "1h" });
+        for (const service of ["producer", "processor", "kafka", "influxdb"]) expect(data).toContain(service);
+        const labels = await store.get<{ data: string[] }>("/loki/api/v1/labels", { since: "1h" });
+        expect(labels.data.sort()).toEqual(["app", "container", "level", "namespace", "pod", "service"]);
+        const levels = await store.get<{ data: string[] }>("/loki/api/v1/label/level/values", { since: "1h" });
+        for (const level of levels.data) expect(["debug", "info", "warn", "error", "unknown"]).toContain(level);
+      } finally {
+        await store.close();
+      }
+      const lines = await search(
+        "--service",
+        "processor",
+        "--level",
+        "info",
+        "--grep",
+        "event_stored",
+        "--since",
+        "1h",
+      );
+      expect(lines.count).toBeGreaterThan(0);
+      for (const { service, level, line } of lines.entries) {
+        expect([service, level, line.includes("event_stored")]).toEqual(["processor", "info", true]);
+      }
+    }, 120_000);
+
+    test("10,000 lines across a restart of Promtail and one of Loki: none lost, none twice", async () => {
+      const target: Cluster = await cluster();
+      const { signal } = new AbortController();
+      const restart = async (kind: "DaemonSet" | "Deployment", name: string, namespace: string) => {
+        const before = (await target.pods(name, namespace)).map(({ metadata }) => metadata.uid);
+        await target.kubectl(
+          ["delete", "pod", "-n", namespace, "-l", `app.kubernetes.io/name=${name}`, "--wait=true"],
+          {
+            timeoutMs: RESTART_LIMIT_MS,
+          },
+        );
+        await awaitRollout(target, kind, name, { limitMs: RESTART_LIMIT_MS, signal, namespace });
+        const after = (await target.pods(name, namespace)).map(({ metadata }) => metadata.uid);
+        expect(after.filter((uid) => before.includes(uid))).toEqual([]);
+      };
+      const verdict = await runCanary(target, {
+        image: await deployedServicesImage(target),
+        lines: 10_000,
+        ratePerSecond: 150,
+        signal,
+        meanwhile: async () => {
+          // One after the other, while lines are being written.
+          await pause(10_000);
+          await restart("DaemonSet", "promtail", LOGGING_NAMESPACE);
+          await restart("Deployment", "loki", "conveyor");
+        },
+      });
+      expect(verdict).toMatchObject({ written: 10_000, found: 10_000, missing: [], repeated: 0, foreign: 0 });
+    }, 600_000);
+  });
+});

@@ -1,0 +1,132 @@
+/**
+ * Goal: no panel is empty. Method: each query of each dashboard, with its variables at their defaults, is asked of the
+ * real Prometheus, InfluxDB and Loki of the deployed pipeline, over the last minutes; a query without a number or a
+ * line in its answer fails by the name of its panel. What a cluster without Loki cannot answer shows as skipped.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { DASHBOARDS } from "../../scripts/dashboards/files.ts";
+import { type PanelQuery, queriesOf } from "../../scripts/dashboards/queries.ts";
+import { NAMESPACE, type PortForward } from "../../scripts/toolkit/cluster.ts";
+import { readSecret } from "../../scripts/toolkit/live-secrets.ts";
+import { LogStore, nsOfMs } from "../../scripts/toolkit/log-store.ts";
+import { TelemetryStore } from "../../scripts/toolkit/telemetry-store.ts";
+import { waitFor } from "../../scripts/toolkit/wait.ts";
+import { cluster, describeOnCluster } from "./harness.ts";
+
+const isOn = process.env.CONVEYOR_CLUSTER_TESTS === "1";
+const target = isOn ? await cluster() : undefined;
+const hasLoki = target !== undefined && (await LogStore.isThere(target));
+const hasPrometheus = target !== undefined && (await target.get("deployment", "prometheus")) !== undefined;
+
+/** Two minutes of traffic give every rate its data; a pipeline that was deployed a moment ago has them by then. */
+const DATA_LIMIT_MS = 150_000;
+const QUERY_LIMIT_MS = 30_000;
+const RANGE_S = 300;
+
+const queries = DASHBOARDS.flatMap(queriesOf);
+const isAboutLogs = ({ language, text }: PanelQuery) => language === "logql" || /\b(promtail|loki)_/.test(text);
+const names = (list: PanelQuery[]) =>
+  list.map((query, index) => [`${query.dashboard}: ${query.panel} (${index + 1})`, query] as const);
+
+type PrometheusAnswer = {
+  status: string;
+  error?: string;
+  data?: { result: { values?: [number, string][]; value?: [number, string] }[] };
+};
+
+let prometheus: PortForward | undefined;
+let ca = "";
+let influx: TelemetryStore | undefined;
+let loki: LogStore | undefined;
+
+/** How many finite numbers Prometheus gives for a query. @throws Error with its own words. */
+async function numbersOf(query: PanelQuery): Promise<number> {
+  const now = Date.now() / 1000;
+  const parameters: Record<string, string> = query.instant
+    ? { query: query.text, time: String(now) }
+    : { query: query.text, start: String(now - RANGE_S), end: String(now), step: "15" };
+  const path = query.instant ? "query" : "query_range";
+  const response = await fetch(
+    `https://localhost:${prometheus!.port}/api/v1/${path}?${new URLSearchParams(parameters)}`,
+    { tls: { ca }, signal: AbortSignal.timeout(QUERY_LIMIT_MS) },
+  );
+  const answer = (await response.json()) as PrometheusAnswer;
+  if (answer.status !== "success") throw new Error(answer.error ?? `Prometheus answered ${response.status}`);
+  const values = (answer.data?.result ?? []).flatMap(({ values, value }) => values ?? (value ? [value] : []));
+  return values.filter(([, text]) => Number.isFinite(Number(text))).length;
+}
+
+/** Waits until a query has data: rates need some scrapes after a deploy. */
+async function awaitData(query: PanelQuery, count: (query: PanelQuery) => Promise<number>): Promise<number> {
+  return await waitFor(
+    async () => {
+      const found = await count(query);
+      return found > 0 ? { done: true, value: found } : { done: false, state: `no data for ${query.text}` };
+    },
+    { what: `data of ${query.dashboard}: ${query.panel}`, limitMs: DATA_LIMIT_MS, intervalMs: 5000 },
+  );
+}
+
+describeOnCluster("panels", () => {
+  beforeAll(async () => {
+    if (hasPrometheus) {
+      ca = (await readSecret(target!, "prometheus-tls"))["ca.crt"] ?? "";
+      prometheus = await target!.portForward("svc/prometheus", 9090, NAMESPACE);
+    }
+    influx = await TelemetryStore.open(target!);
+    if (hasLoki) loki = await LogStore.open(target!);
+  });
+  afterAll(async () => {
+    await Promise.all([prometheus?.close(), influx?.close(), loki?.close()]);
+  });
+
+  const promql = queries.filter(({ language }) => language === "promql");
+  describe.skipIf(!hasPrometheus)("Prometheus", () => {
+    test.each(names(promql.filter((query) => !isAboutLogs(query))))(
+      "%s",
+      async (_, query) => {
+        expect(await awaitData(query, numbersOf)).toBeGreaterThan(0);
+      },
+      DATA_LIMIT_MS + 60_000,
+    );
+  });
+
+  describe("InfluxDB", () => {
+    test.each(names(queries.filter(({ language }) => language === "flux")))(
+      "%s",
+      async (_, query) => {
+        const count = async () => (await influx!.query(query.text)).length;
+        expect(await awaitData(query, count)).toBeGreaterThan(0);
+      },
+      DATA_LIMIT_MS + 60_000,
+    );
+  });
+
+  describe.skipIf(!hasLoki)("Loki, and Prometheus about the way of the logs", () => {
+    test.each(names(queries.filter(isAboutLogs)))(
+      "%s",
+      async (_, query) => {
+        if (query.language === "promql") {
+          expect(await awaitData(query, numbersOf)).toBeGreaterThan(0);
+          return;
+        }
+        const count = async () => {
+          const endMs = Date.now();
+          const range = {
+            start: String(nsOfMs(endMs - RANGE_S * 1000)),
+            end: String(nsOfMs(endMs)),
+            step: "15",
+            limit: "100",
+          };
+          const { data } = await loki!.get<{ data: { result: { values: unknown[] }[] } }>("/loki/api/v1/query_range", {
+            query: query.text,
+            ...range,
+          });
+          return data.result.reduce((sum, { values }) => sum + values.length, 0);
+        };
+        expect(await awaitData(query, count)).toBeGreaterThan(0);
+      },
+      DATA_LIMIT_MS + 60_000,
+    );
+  });
+});
