@@ -209,7 +209,11 @@ describe("Promtail's configuration", async () => {
   const [map] = parseManifest(await Bun.file(`${folder}/promtail-configmap.yaml`).text(), "promtail-configmap.yaml");
   const text = (map as unknown as { data: Record<string, string> }).data["config.yaml"]!;
 
-  test("has no backslash: -config.expand-env would eat it", () => expect(text).not.toContain("\\"));
+  test("has no backslash and no stray dollar: -config.expand-env would eat them", () => {
+    expect(text).not.toContain("\\");
+    const dollars = text.match(/[$][^\s"']{0,10}/g) ?? [];
+    for (const found of dollars) expect(found).toMatch(/^[$](1|[{]NODE_NAME)|^[$]$/);
+  });
 
   test("gives the identity of an event as structured metadata and never as a label", () => {
     const labels = [...text.matchAll(/- labels:\n((?:\s+\w+:\n)+)/g)].flatMap((match) =>
