@@ -4,7 +4,7 @@
  * an interrupted build leaves what its tools keep themselves (Go's build cache, `ctx.work`), so the next run carries on;
  * a lock keeps two runs from building the same part at once.
  */
-import { mkdir, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { OperatorError } from "../toolkit/errors.ts";
 import type { Report } from "../toolkit/report.ts";
@@ -86,6 +86,17 @@ export async function ensurePart(part: Part, report: Report, signal?: AbortSigna
       await lock.release();
     }
   });
+}
+
+/** Removes builds of a part in other versions or by other recipes; some are hundreds of megabytes. */
+export async function removeOlderBuilds(part: Pick<Part, "name" | "version" | "recipe">): Promise<void> {
+  for (const folder of await readdir(partsFolder()).catch(() => [] as string[])) {
+    if (folder === partKey(part) || folder.endsWith(".tmp")) continue;
+    const stamp = await readFile(join(partsFolder(), folder, STAMP), "utf8").catch(() => undefined);
+    if (stamp === undefined) continue;
+    const built = JSON.parse(stamp) as { name?: string };
+    if (built.name === part.name) await rm(join(partsFolder(), folder), { recursive: true, force: true });
+  }
 }
 
 async function buildUnderLock(

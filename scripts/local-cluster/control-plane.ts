@@ -55,7 +55,7 @@ export function certificateRequests(layout: Layout, nodes: readonly NodeLayout[]
     { name: "kube-controller-manager", authority: "ca", commonName: "system:kube-controller-manager" },
     { name: "kube-scheduler", authority: "ca", commonName: "system:kube-scheduler" },
     { name: "kube-proxy", authority: "ca", commonName: "system:kube-proxy" },
-    { name: "kube-router", authority: "ca", commonName: "conveyor:kube-router" },
+    { name: "network-policies", authority: "ca", commonName: "conveyor:network-policies" },
     { name: "provisioner", authority: "ca", commonName: "conveyor:provisioner" },
     { name: "metrics-server", authority: "ca", commonName: "metrics-server", names: METRICS_SERVER_NAMES },
     { name: "front-proxy", authority: "front-proxy-ca", commonName: "front-proxy" },

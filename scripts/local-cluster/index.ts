@@ -9,7 +9,7 @@ import { EXIT, OperatorError } from "../toolkit/errors.ts";
 import type { Report } from "../toolkit/report.ts";
 import { waitFor } from "../toolkit/wait.ts";
 import { applyAddons, ensureSystemImages, importArchive, listImages, SYSTEM_IMAGES } from "./addons.ts";
-import { ensurePart, partDir } from "./cache.ts";
+import { ensurePart, partDir, removeOlderBuilds } from "./cache.ts";
 import { processesInCgroup, removeCgroups } from "./cgroups.ts";
 import { apiGet, awaitApi, CONTROL_PLANE, certificateRequests, startApi, startControllers } from "./control-plane.ts";
 import { capture } from "./exec.ts";
@@ -187,6 +187,9 @@ async function upUnderLock(report: Report, signal?: AbortSignal): Promise<{ kube
       layout.kubeconfig,
       await kubeconfigText(layout.pki, "admin", layout.apiServer, LOCAL_CONTEXT),
     );
+    const known: string[] = [...CONTROL_PLANE, ...nodes.flatMap(nodeDaemonNames)];
+    const unknown = (await pidFileNames(layout.run)).filter((name) => !known.includes(name));
+    await stopDaemons(layout.run, unknown); // of another version of this project
     step.update("namespaces and network");
     const runtime = await startRuntime(layout, first, SYSTEM_IMAGES.pause.ref);
     const apiFiles = await startApi(layout, runtime.holder);
@@ -202,11 +205,10 @@ async function upUnderLock(report: Report, signal?: AbortSignal): Promise<{ kube
 
   const cluster = localCluster();
   await report.step("local cluster: node ready", async (step) => {
-    const files = [
-      ...apiFiles,
-      ...(await startControllers(layout, holder)),
-      ...(await startNode(layout, first, holder)),
-    ];
+    const controllers = await startControllers(layout, holder);
+    const ofNode = await startNode(layout, first, holder);
+    const kubelet = ofNode.find((file) => file.name === `${first.name}-kubelet`)!;
+    const files = [...apiFiles, ...controllers, ...ofNode];
     step.update("DNS, metrics, storage class");
     const addons = applyAddons(cluster, layout, signal);
     addons.catch(() => {});
@@ -219,7 +221,7 @@ async function upUnderLock(report: Report, signal?: AbortSignal): Promise<{ kube
         await startPodNetwork(first, node.spec.podCIDR);
         const ready = node.status.conditions?.find((condition) => condition.type === "Ready");
         // A report from before a restart says nothing about now.
-        const fresh = ready && Date.parse(ready.lastHeartbeatTime) >= Date.parse(files.at(-3)!.started_at) - 1000;
+        const fresh = ready && Date.parse(ready.lastHeartbeatTime) >= Date.parse(kubelet.started_at) - 1000;
         if (ready?.status === "True" && fresh) return { done: true, value: true };
         return { done: false, state: ready ? `${ready.reason}: ${ready.message}` : "registered, no report yet" };
       },
@@ -256,6 +258,8 @@ async function upUnderLock(report: Report, signal?: AbortSignal): Promise<{ kube
       `a denied connection is denied: "${proof.before}" before, "${proof.after}" ${(proof.denied_after_ms / 1000).toFixed(1)} s after the policy`,
     );
   });
+  // Nothing runs from older builds any more.
+  for (const part of [PARTS.kubernetes, PARTS["node-runtime"]]) await removeOlderBuilds(part);
   return { kubeconfig: layout.kubeconfig };
 }
 
@@ -269,7 +273,7 @@ interface NodeObject {
 
 interface StoredProof extends PolicyProof {
   /** The process that was proved to enforce policies; another one is proved again. */
-  kube_router: string;
+  enforcer: string;
 }
 
 const proofPath = (layout: Layout) => join(layout.state, "policy-proof.json");
@@ -290,12 +294,12 @@ async function ensureProof(
   signal: AbortSignal | undefined,
   update: (state: string) => void,
 ): Promise<PolicyProof> {
-  const router = await readPidFile(layout.run, `${node.name}-kube-router`);
-  const identity = `${router?.pid} ${router?.start_ticks} ${router?.boot_id}`;
+  const file = await readPidFile(layout.run, `${node.name}-network-policies`);
+  const enforcer = `${file?.pid} ${file?.start_ticks} ${file?.boot_id}`;
   const proven = await readProof(layout);
-  if (proven?.kube_router === identity) return proven;
+  if (proven?.enforcer === enforcer) return proven;
   const proof = await provePolicies(cluster, update, signal);
-  const record: StoredProof = { ...proof, kube_router: identity };
+  const record: StoredProof = { ...proof, enforcer };
   await writeFileAtomic(proofPath(layout), `${JSON.stringify(record, null, 2)}\n`);
   return proof;
 }
@@ -390,7 +394,7 @@ async function downUnderLock(report: Report, options: DownOptions): Promise<Down
     await stopDaemons(
       run,
       [
-        ...ofNodes(["kubelet", "kube-router", "kube-proxy"]),
+        ...ofNodes(["kubelet", "network-policies", "kube-proxy"]),
         ...["provisioner", "kube-scheduler", "kube-controller-manager"],
       ],
       "SIGKILL",

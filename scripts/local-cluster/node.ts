@@ -53,7 +53,7 @@ const holderName = (node: NodeLayout) => `${node.name}-holder`;
 
 /** Names of a node's programs, in the order in which they are started. */
 export const nodeDaemonNames = (node: NodeLayout): string[] =>
-  ["holder", "containerd", "kubelet", "kube-proxy", "kube-router"].map((part) => `${node.name}-${part}`);
+  ["holder", "containerd", "kubelet", "kube-proxy", "network-policies"].map((part) => `${node.name}-${part}`);
 
 /** The script that prepares the namespaces; `$1`… are the folders of the node. */
 const HOLDER_SCRIPT = `
@@ -340,7 +340,7 @@ export async function startNode(layout: Layout, node: NodeLayout, holder: PidFil
   await writeIfChanged(join(node.etc, "kubelet.json"), kubelet);
   const [kubeletClient, kubeletClientText] = await kubeconfigFor(node.name);
   const [proxyClient, proxyClientText] = await kubeconfigFor("kube-proxy");
-  const [routerClient, routerClientText] = await kubeconfigFor("kube-router");
+  const [policiesClient, policiesClientText] = await kubeconfigFor("network-policies");
   const proxy = JSON.stringify(proxyConfig(layout, proxyClient), null, 2);
   await writeIfChanged(join(node.etc, "kube-proxy.json"), proxy);
   const serving = await readFile(join(layout.pki, `${node.name}.crt`), "utf8");
@@ -369,20 +369,14 @@ export async function startNode(layout: Layout, node: NodeLayout, holder: PidFil
       inside: holder.pid,
     },
     {
-      name: `${node.name}-kube-router`,
+      name: `${node.name}-network-policies`,
       command: [
-        join(layout.kubernetes, "kube-router"),
-        "--run-firewall=true",
-        "--run-router=false",
-        "--run-service-proxy=false",
-        "--run-loadbalancer=false",
-        `--kubeconfig=${routerClient}`,
-        `--hostname-override=${node.name}`,
-        `--service-cluster-ip-range=${layout.plan.subnets.services}`,
-        "--health-port=0",
-        "--metrics-port=0",
+        join(layout.kubernetes, "network-policies"),
+        `--kubeconfig=${policiesClient}`,
+        `--node=${node.name}`,
+        `--services=${layout.plan.subnets.services}`,
       ],
-      reads: [routerClientText],
+      reads: [policiesClientText],
       inside: holder.pid,
     },
   ];

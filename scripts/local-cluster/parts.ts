@@ -45,12 +45,21 @@ async function mustRun(command: readonly string[]): Promise<void> {
 }
 
 const clusterModule = join(import.meta.dir, "go");
-const OWN_PROGRAMS = ["kube", "coredns", "provisioner", "pause", "netprobe", "logkeeper", "metrics-server"];
+const OWN_PROGRAMS = [
+  "kube",
+  "coredns",
+  "metrics-server",
+  "network-policies",
+  "provisioner",
+  "logkeeper",
+  "netprobe",
+  "pause",
+];
 
 const [major, minor] = VERSIONS.kubernetes.split(".");
 const kubernetesBuild = {
   module: clusterModule,
-  packages: [...OWN_PROGRAMS.map((name) => `./${name}`), "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"],
+  packages: OWN_PROGRAMS.map((name) => `./${name}`),
   cgo: false,
   variables: Object.fromEntries(
     ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].flatMap((path) => [

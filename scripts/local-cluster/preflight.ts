@@ -59,7 +59,7 @@ async function firewallProblem(): Promise<string | undefined> {
   });
   return exitCode === 0
     ? undefined
-    : `the kernel lacks what network policies need: ${stderr.trim().split("\n").at(-1)}`;
+    : `namespaces or firewall rules that the cluster needs cannot be made here: ${stderr.trim().split("\n").at(-1)}`;
 }
 
 async function freeBytes(folder: string): Promise<number> {

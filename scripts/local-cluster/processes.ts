@@ -109,7 +109,8 @@ export async function pidFileNames(run: string): Promise<string[]> {
 }
 
 function hashOf(daemon: Daemon): string {
-  const parts = JSON.stringify([daemon.command, daemon.reads ?? [], daemon.inside ?? 0]);
+  // Not the namespaces: a holder that was replaced holds the same ones.
+  const parts = JSON.stringify([daemon.command, daemon.reads ?? []]);
   return new Bun.CryptoHasher("sha256").update(parts).digest("hex").slice(0, 16);
 }
 

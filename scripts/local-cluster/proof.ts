@@ -15,7 +15,7 @@ const PORT = 8080;
 const PODS_LIMIT_MS = 60_000;
 /** The first connection: the pod may be Running a moment before its program listens. */
 const OPEN_LIMIT_MS = 15_000;
-/** kube-router looks at new policies at once; under load within a second or two. */
+/** The controller looks at new policies at once; under load within a second or two. */
 const DENIED_LIMIT_MS = 30_000;
 /** A connection that is not answered within this counts as denied; an open one is answered within a millisecond. */
 const DIAL_LIMIT_MS = 1_000;
