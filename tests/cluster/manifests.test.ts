@@ -4,6 +4,10 @@
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ensureCertificates } from "../../scripts/toolkit/certificates.ts";
 import type { Cluster, KubernetesObject } from "../../scripts/toolkit/cluster.ts";
 import { loadManifests, podTemplateOf } from "../../scripts/toolkit/manifests.ts";
 import { fillSecrets } from "../../scripts/toolkit/secrets.ts";
@@ -12,6 +16,7 @@ import { cluster, describeOnCluster } from "./harness.ts";
 const NAMESPACE = `conveyor-test-${randomBytes(3).toString("hex")}`;
 const CLUSTER_SCOPED = /^(Namespace|Cluster|CustomResourceDefinition|PriorityClass|StorageClass|APIService)/;
 
+let folder = "";
 let target: Cluster;
 let objects: KubernetesObject[];
 
@@ -26,7 +31,13 @@ describeOnCluster("manifests on a real API server", () => {
   beforeAll(async () => {
     target = await cluster();
     const served = (await target.kubectl(["api-versions"])).stdout.split("\n");
-    const filled = await fillSecrets(await loadManifests(), { file: async () => "x", live: async () => undefined });
+    // Real certificates: the server looks into them, and warns of what is none.
+    folder = await mkdtemp(join(tmpdir(), "conveyor-manifests-"));
+    await ensureCertificates(folder);
+    const filled = await fillSecrets(await loadManifests(), {
+      file: async (name) => await readFile(join(folder, name), "utf8"),
+      live: async () => undefined,
+    });
     // What belongs to an operator that this cluster does not have (ServiceMonitor) has its own tests.
     objects = filled.filter(({ apiVersion }) => served.includes(apiVersion));
     const pipeline = objects.find(({ kind, metadata }) => kind === "Namespace" && metadata.name === "conveyor")!;
@@ -41,6 +52,7 @@ describeOnCluster("manifests on a real API server", () => {
     }
   }, 60_000);
   afterAll(async () => {
+    if (folder) await rm(folder, { recursive: true, force: true });
     await target?.kubectl(["delete", "namespace", NAMESPACE, "--wait=false", "--ignore-not-found"], {
       allowFailure: true,
     });
