@@ -239,8 +239,6 @@ export async function apiGet(
   const limit = AbortSignal.timeout(REQUEST_LIMIT_MS);
   const response = await fetch(`${layout.apiServer}${path}`, {
     tls: { ca, cert, key },
-    // A proxy of the person's own must not be asked for an address on this machine.
-    proxy: undefined,
     signal: signal ? AbortSignal.any([signal, limit]) : limit,
     keepalive: false,
   });

@@ -92,6 +92,12 @@ async function readPlan(): Promise<ClusterPlan | undefined> {
   return plan;
 }
 
+/** For commands that use kubectl without anything else of this file: see exemptFromProxies. */
+export async function prepareEnvironment(): Promise<void> {
+  const plan = await readPlan().catch(() => undefined);
+  if (plan) layoutOf(plan, programs());
+}
+
 const nodesOf = (layout: Layout): NodeLayout[] => layout.plan.nodes.map((_, index) => nodeLayout(layout, index));
 const localCluster = () =>
   new Cluster({ context: LOCAL_CONTEXT, kubeconfig: kubeconfigPath(), isLocal: true }, kubectlPath());

@@ -68,12 +68,32 @@ export const IN_NODE = {
 /** Folders of the machine that a node covers with its own; our own folders must not lie in them. */
 export const COVERED = ["/run", "/var/run", "/var/lib", "/var/log"] as const;
 
+/** Also while there is no cluster. */
 export const kubeconfigPath = (): string => join(stateFolder(), "kubeconfig");
 export const planPath = (): string => join(stateFolder(), "cluster.json");
+
+/** Names of the variables that send a person's web traffic to a proxy. */
+const PROXY_VARIABLES = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/**
+ * Keeps a proxy of the person's own from being asked for the API server, which only this machine can reach: by this
+ * process, and by kubectl, which inherits its environment.
+ */
+export function exemptFromProxies(
+  address: string,
+  environment: Record<string, string | undefined> = process.env,
+): void {
+  if (!PROXY_VARIABLES.some((name) => environment[name])) return;
+  const exempt = (environment.NO_PROXY ?? environment.no_proxy ?? "").split(",").filter(Boolean);
+  if (!exempt.includes(address)) exempt.push(address);
+  environment.NO_PROXY = exempt.join(",");
+  environment.no_proxy = environment.NO_PROXY;
+}
 
 export function layoutOf(plan: ClusterPlan, programs: { kubernetes: string; runtime: string }): Layout {
   const state = stateFolder();
   const apiAddress = addressAt(plan.subnets.nodes, 2);
+  exemptFromProxies(apiAddress);
   return {
     plan,
     state,

@@ -359,6 +359,7 @@ async function kubectlOnPath(): Promise<string | undefined> {
 export async function localCluster(): Promise<Cluster> {
   // Imported late: only commands on the local cluster load its code.
   const local = await import("../local-cluster/index.ts");
+  await local.prepareEnvironment();
   return new Cluster(
     { context: local.LOCAL_CONTEXT, kubeconfig: local.kubeconfigPath(), isLocal: true },
     local.kubectlPath(),

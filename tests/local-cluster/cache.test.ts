@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ensurePart, isBuilt, type Part, partDir } from "../../scripts/local-cluster/cache.ts";
+import { ensurePart, isBuilt, type Part, partDir, removeOlderBuilds } from "../../scripts/local-cluster/cache.ts";
 import { takeLock } from "../../scripts/local-cluster/lock.ts";
 import { OperatorError } from "../../scripts/toolkit/errors.ts";
 import { TerminalReport } from "../../scripts/toolkit/report.ts";
@@ -110,6 +110,14 @@ describe("cache of parts", () => {
     expect(error.message).toContain("no-such-tool-a");
     expect(error.message).toContain("no-such-tool-b");
     expect(error.hint).toContain("apt-get install -y --no-install-recommends pkg-a pkg-b");
+  });
+
+  test("older builds of a part are removed, those of other parts stay", async () => {
+    const build: Part["build"] = (out) => writeFile(join(out, "program"), "x");
+    const [old, now, other] = [part("p", build), part("p", build, { version: "2" }), part("p2", build)];
+    for (const each of [old, now, other]) await ensurePart(each, report);
+    await removeOlderBuilds(now);
+    expect(await Promise.all([old, now, other].map(isBuilt))).toEqual([false, true, true]);
   });
 
   test("a build that makes nothing is a failure", async () => {

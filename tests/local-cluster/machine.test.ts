@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { isVersion1, parseHierarchies } from "../../scripts/local-cluster/cgroups.ts";
 import { parseDeb822, parseSourcesList, pickMirror } from "../../scripts/local-cluster/debian.ts";
+import { exemptFromProxies } from "../../scripts/local-cluster/layout.ts";
 import { preflightError } from "../../scripts/local-cluster/preflight.ts";
 import { difference, type Snapshot } from "../../scripts/local-cluster/residue.ts";
 import { aptLine, compareVersions, missingTools } from "../../scripts/local-cluster/tools.ts";
@@ -101,6 +102,25 @@ describe("cgroup hierarchies", () => {
 
   test("of a machine with a single one", () => {
     expect(isVersion1(parseHierarchies("31 30 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate"))).toBe(false);
+  });
+});
+
+describe("a proxy of the person's own", () => {
+  test("is not asked for the API server, and still for all that it was asked before", () => {
+    const environment: Record<string, string | undefined> = {
+      https_proxy: "http://proxy.example:3128",
+      no_proxy: "a.example",
+    };
+    exemptFromProxies("198.19.0.2", environment);
+    exemptFromProxies("198.19.0.2", environment);
+    expect(environment.NO_PROXY).toBe("a.example,198.19.0.2");
+    expect(environment.no_proxy).toBe("a.example,198.19.0.2");
+  });
+
+  test("where there is none nothing is set", () => {
+    const environment: Record<string, string | undefined> = {};
+    exemptFromProxies("198.19.0.2", environment);
+    expect(environment).toEqual({});
   });
 });
 
