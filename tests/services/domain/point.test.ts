@@ -1,0 +1,186 @@
+import { describe, expect, test } from "bun:test";
+import { parseEvent, RANGES, STATES, serializeEvent, type TelemetryEvent } from "../../../services/domain/event.ts";
+import { Fleet } from "../../../services/domain/fleet.ts";
+import {
+  escapeString,
+  escapeTag,
+  pointTimestampNs,
+  renderCanonical,
+  renderPoint,
+  SLOTS_PER_MS,
+} from "../../../services/domain/point.ts";
+
+const good: TelemetryEvent = {
+  v: 1,
+  conveyor: "belt-0-1",
+  run: "r-1",
+  seq: 42,
+  ts: 1_764_038_400_000,
+  speed_mps: 1.25,
+  load_kg: 320,
+  motor_temp_c: -5.5,
+  vibration_mm_s: 0,
+  state: "idle",
+};
+
+/** Random events, edges included, from numbers that repeat. */
+function* randomEvents(count: number): Generator<TelemetryEvent> {
+  let state = 12345;
+  const random = () => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
+    return state / 4_294_967_296;
+  };
+  const number = ([least, most]: readonly [number, number]) => {
+    const kind = random();
+    if (kind < 0.05) return least;
+    if (kind < 0.1) return most;
+    if (kind < 0.2) return Math.round(least + random() * (most - least));
+    if (kind < 0.25) return least + random() * 1e-7;
+    return Math.round((least + random() * (most - least)) * 1000) / 1000;
+  };
+  // JSON writes minus zero as 0.
+  const field = (range: readonly [number, number]) => number(range) + 0;
+  for (let index = 0; index < count; index++) {
+    yield {
+      v: 1,
+      conveyor: `belt-${Math.floor(random() * 10)}.${index}_x`,
+      run: `r${index}`,
+      seq: Math.floor(10 ** (random() * 15)),
+      ts: 1_000_000_000_000 + Math.floor(random() * 2_999_999_999_999),
+      speed_mps: field(RANGES.speed_mps),
+      load_kg: field(RANGES.load_kg),
+      motor_temp_c: field(RANGES.motor_temp_c),
+      vibration_mm_s: field(RANGES.vibration_mm_s),
+      state: STATES[Math.floor(random() * STATES.length)]!,
+    };
+  }
+}
+
+/** What a line says, read back by splitting at the unescaped marks. */
+function readLine(line: string) {
+  const match = /^conveyor_telemetry,conveyor=([^ ,=]+) (\S+) (\d+)$/.exec(line);
+  if (!match) throw new Error(`not a line: ${line}`);
+  return {
+    conveyor: match[1],
+    time: match[3],
+    fields: Object.fromEntries(match[2]!.split(",").map((field) => field.split("=") as [string, string])),
+  };
+}
+
+describe("renderPoint", () => {
+  test("writes tag, fields with their types, and nanoseconds", () => {
+    expect(renderPoint(good)).toBe(
+      'conveyor_telemetry,conveyor=belt-0-1 run="r-1",seq=42i,speed_mps=1.25,load_kg=320,motor_temp_c=-5.5,vibration_mm_s=0,state="idle" 1764038400000000042',
+    );
+  });
+
+  test("says what the event says, for thousands of events", () => {
+    for (const event of randomEvents(5000)) {
+      const { conveyor, time, fields } = readLine(renderPoint(event));
+      expect(conveyor).toBe(event.conveyor);
+      expect(BigInt(time!)).toBe(BigInt(event.ts) * 1_000_000n + (BigInt(event.seq) % 1_000_000n));
+      expect(fields.run).toBe(`"${event.run}"`);
+      expect(fields.seq).toBe(`${event.seq}i`);
+      for (const field of ["speed_mps", "load_kg", "motor_temp_c", "vibration_mm_s"] as const) {
+        expect(Number(fields[field])).toBe(event[field]);
+        expect(fields[field]).toMatch(/^-?\d+(\.\d+)?(e-?\d+)?$/);
+      }
+    }
+  });
+});
+
+describe("renderCanonical", () => {
+  test("agrees with the general path wherever it takes an event at all", () => {
+    let taken = 0;
+    for (const event of randomEvents(5000)) {
+      const text = serializeEvent(event);
+      const fast = renderCanonical(text);
+      if (!fast) continue;
+      taken++;
+      expect(parseEvent(Buffer.from(text)).event).toEqual(event);
+      expect(fast).toMatchObject({ ts: event.ts, conveyor: event.conveyor, run: event.run, seq: String(event.seq) });
+      const [ours, general] = [readLine(fast.line), readLine(renderPoint(event))];
+      expect(ours.time).toBe(general.time);
+      for (const [name, value] of Object.entries(general.fields)) {
+        if (Number.isNaN(Number(value))) expect(ours.fields[name]).toBe(value);
+        else expect(Number(ours.fields[name])).toBe(Number(value));
+      }
+    }
+    // Edges and exponents go the general way; most events must not.
+    expect(taken).toBeGreaterThan(2500);
+  });
+
+  test("takes everything that the simulated fleet makes", () => {
+    const fleet = new Fleet({ ordinal: 3, count: 7, run: "20261125T000000000Z-3-00ff", seed: 9 });
+    for (let index = 0; index < 50_000; index++) {
+      const text = serializeEvent(fleet.next(1_795_000_000_000 + index));
+      if (!renderCanonical(text)) throw new Error(`not taken: ${text}`);
+    }
+  });
+
+  test("never takes what the rules refuse", () => {
+    const text = serializeEvent(good);
+    const changes: [from: string, to: string][] = [
+      ['"v":1', '"v":2'],
+      ["belt-0-1", "belt 0"],
+      ["belt-0-1", "b".repeat(65)],
+      ["belt-0-1", "-belt"],
+      ['"seq":42', '"seq":042'],
+      ['"seq":42', '"seq":4.2'],
+      ['"seq":42', '"seq":-42'],
+      ['"seq":42', '"seq":1000000000000000'],
+      ["1764038400000", "1764038400"],
+      ["1764038400000", "4000000000000"],
+      ["1764038400000", "0764038400000"],
+      ["1.25", "20.5"],
+      ["1.25", "-20.1"],
+      ["1.25", "01.25"],
+      ["1.25", "1."],
+      ["1.25", ".5"],
+      ["320", "10001"],
+      ["320", "-1"],
+      ["-5.5", "-60.5"],
+      ["-5.5", "300.1"],
+      ['"vibration_mm_s":0', '"vibration_mm_s":200.5'],
+      ['"vibration_mm_s":0', '"vibration_mm_s":-1'],
+      ["idle", "flying"],
+      ["}", ',"more":1}'],
+      ["}", "} "],
+      ["r-1", 'r","run":"x'],
+    ];
+    for (const [from, to] of changes) {
+      const changed = text.replace(from, to);
+      expect(changed).not.toBe(text);
+      const { event } = parseEvent(Buffer.from(changed));
+      if (event === undefined) expect(renderCanonical(changed)).toBeUndefined();
+    }
+  });
+});
+
+describe("pointTimestampNs", () => {
+  test("no two events of a run and conveyor share a timestamp within a million of seq", () => {
+    const seen = new Set<string>();
+    const ts = "1764038400000";
+    for (let seq = 999_000; seq < 1_001_000; seq++) seen.add(pointTimestampNs(ts, String(seq)));
+    expect(seen.size).toBe(2000);
+    // Seq 10⁶ apart in the same millisecond is the one case that meets: a billion events a second of one conveyor.
+    expect(pointTimestampNs(ts, "0")).toBe(pointTimestampNs(ts, String(SLOTS_PER_MS)));
+  });
+
+  test("is exact beyond 2^53 and ascends with time", () => {
+    expect(pointTimestampNs("1764038400001", "7")).toBe("1764038400001000007");
+    expect(BigInt(pointTimestampNs("1764038400001", "0")) > BigInt(pointTimestampNs("1764038400000", "999999"))).toBe(
+      true,
+    );
+    expect(pointTimestampNs("1764038400000", "123456789")).toBe("1764038400000456789");
+  });
+});
+
+describe("escaping", () => {
+  test("escapeTag keeps comma, space and equals sign from ending the tag", () => {
+    expect(escapeTag("a,b c=d")).toBe("a\\,b\\ c\\=d");
+  });
+  test("escapeString keeps quote and backslash from ending the string", () => {
+    expect(escapeString('a"b\\c')).toBe('a\\"b\\\\c');
+  });
+});
