@@ -87,7 +87,7 @@ export interface EventProducerOptions {
   createCluster?: () => Cluster;
 }
 
-interface Queued {
+export interface Queued {
   // Names as kafkajs' encoder reads them.
   key: string | Uint8Array | null;
   value: string | Uint8Array;
@@ -97,7 +97,7 @@ interface Queued {
   offeredAt: number;
 }
 
-interface Lane {
+export interface Lane {
   topic: string;
   partition: number;
   queue: Queued[];
@@ -281,6 +281,11 @@ export class EventProducer {
     clearTimeout(this.#timer);
     for (const wake of [...this.#roomWaiters.splice(0), ...this.#emptyWaiters.splice(0)]) wake();
     await this.#cluster.disconnect();
+  }
+
+  /** For tests: the lanes of a topic. */
+  lanesForTest(topic: string): readonly Lane[] {
+    return this.#topics.get(topic)?.lanes ?? [];
   }
 
   #laneOf(name: string, topic: TopicState, queued: Queued): Lane {

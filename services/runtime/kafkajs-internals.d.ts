@@ -95,7 +95,7 @@ declare module "kafkajs/src/protocol/requests/index.js" {
     response: { decode(raw: unknown): Promise<unknown>; parse(data: unknown): Promise<unknown> };
   }
   const protocol: {
-    requests: { Produce: unknown };
+    requests: { Produce: unknown; ApiVersions: unknown };
     lookup: unknown;
   };
   export default protocol;

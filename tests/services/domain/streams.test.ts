@@ -150,7 +150,12 @@ describe("deadLetter", () => {
     expect(letter.headers).toMatchObject({ source: "file", source_line: "9", run: "r-1", original_bytes: "1048576" });
   });
   test("a record without a value is a letter with an empty one", () => {
-    const letter = deadLetter(refusal, { source: "stdin", line: 1, run: "r-1" }, { key: null, value: null }, "producer");
+    const letter = deadLetter(
+      refusal,
+      { source: "stdin", line: 1, run: "r-1" },
+      { key: null, value: null },
+      "producer",
+    );
     expect(letter.value.length).toBe(0);
   });
 });

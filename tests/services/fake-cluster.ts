@@ -1,0 +1,165 @@
+/**
+ * Stands in for kafkajs' cluster under the event producer, for answers that real brokers cannot be made to give at the
+ * right moment. It keeps a log per partition and judges sequence numbers as a broker does.
+ */
+import type Cluster from "kafkajs/src/cluster/index.js";
+
+export interface FakeRecord {
+  key: string | null;
+  value: string;
+  headers: Record<string, string> | undefined;
+}
+
+interface ProduceOptions {
+  producerId: string;
+  topicData: {
+    topic: string;
+    partitions: {
+      partition: number;
+      firstSequence: number;
+      messages: { key: unknown; value: unknown; headers?: Record<string, string> }[];
+    }[];
+  }[];
+}
+
+export interface ProduceCall {
+  leader: number;
+  producerId: string;
+  partitions: { topic: string; partition: number; firstSequence: number; count: number }[];
+}
+
+const OUT_OF_ORDER = 45;
+const NOT_LEADER = 6;
+
+export class FakeCluster {
+  readonly log = new Map<string, FakeRecord[]>();
+  readonly calls: ProduceCall[] = [];
+  leaders: number[];
+  connected = false;
+  /** Answers to give instead, by call number; "lost": appended, but the answer never arrives. */
+  script:
+    | ((call: ProduceCall, index: number) => Record<string, number> | "lost" | "unreachable" | undefined)
+    | undefined;
+  connectError: Error | undefined;
+  delayMs = 0;
+  #ids = 0;
+  readonly #sequences = new Map<string, { first: number; last: number }>();
+
+  constructor(partitions: number, brokers = 1) {
+    this.leaders = Array.from({ length: partitions }, (_, partition) => partition % brokers);
+  }
+
+  records(topic: string): FakeRecord[] {
+    return [...this.log].filter(([key]) => key.startsWith(`${topic}/`)).flatMap(([, records]) => records);
+  }
+
+  isConnected() {
+    return this.connected;
+  }
+  async connect() {
+    if (this.connectError) throw this.connectError;
+    this.connected = true;
+  }
+  async disconnect() {
+    this.connected = false;
+  }
+  async refreshMetadata() {
+    if (this.connectError) throw this.connectError;
+  }
+  async refreshMetadataIfNecessary() {}
+  async addMultipleTargetTopics() {}
+  removeBroker() {}
+  findTopicPartitionMetadata() {
+    return this.leaders.map((leader, partitionId) => ({ partitionId, leader, partitionErrorCode: 0 }));
+  }
+  async findControllerBroker() {
+    return { initProducerId: async () => ({ producerId: String(++this.#ids), producerEpoch: 0 }) };
+  }
+  async findBroker({ nodeId }: { nodeId: number | string }) {
+    const leader = Number(nodeId);
+    return {
+      nodeId: leader,
+      connectionPool: {
+        host: "fake",
+        port: leader,
+        send: async (call: { request: ProduceOptions }) => this.#produce(leader, call.request),
+      },
+      disconnect: async () => {},
+      lookupRequest: () => (options: unknown) => ({
+        request: options,
+        response: { decode: async (raw: unknown) => raw, parse: async (data: unknown) => data },
+      }),
+    };
+  }
+
+  async #produce(leader: number, { producerId, topicData }: ProduceOptions) {
+    const call: ProduceCall = {
+      leader,
+      producerId,
+      partitions: topicData.flatMap(({ topic, partitions }) =>
+        partitions.map(({ partition, firstSequence, messages }) => ({
+          topic,
+          partition,
+          firstSequence,
+          count: messages.length,
+        })),
+      ),
+    };
+    const index = this.calls.push(call) - 1;
+    if (this.delayMs > 0) await Bun.sleep(this.delayMs);
+    const scripted = this.script?.(call, index);
+    if (scripted === "unreachable") throw connectionClosed();
+    const topics = topicData.map(({ topic, partitions }) => ({
+      topicName: topic,
+      partitions: partitions.map(({ partition, firstSequence, messages }) => {
+        const key = `${topic}/${partition}`;
+        const forced = scripted === "lost" ? undefined : scripted?.[key];
+        const errorCode = forced ?? this.#append(leader, key, partition, producerId, firstSequence, messages);
+        return { partition, errorCode, baseOffset: "0" };
+      }),
+    }));
+    if (scripted === "lost") throw connectionClosed();
+    return { topics };
+  }
+
+  #append(
+    leader: number,
+    key: string,
+    partition: number,
+    producerId: string,
+    firstSequence: number,
+    messages: { key: unknown; value: unknown; headers?: Record<string, string> }[],
+  ): number {
+    if (this.leaders[partition] !== leader) return NOT_LEADER;
+    const identity = `${key} ${producerId}`;
+    const before = this.#sequences.get(identity);
+    const last = firstSequence + messages.length - 1;
+    // The same batch again: known, and answered as the first time.
+    if (before && before.first === firstSequence && before.last === last) return 0;
+    if (firstSequence !== (before ? before.last + 1 : 0)) return OUT_OF_ORDER;
+    this.#sequences.set(identity, { first: firstSequence, last });
+    const records = this.log.get(key) ?? [];
+    for (const message of messages) {
+      records.push({
+        key: message.key === null ? null : String(message.key),
+        value: String(message.value),
+        headers: message.headers,
+      });
+    }
+    this.log.set(key, records);
+    return 0;
+  }
+
+  asCluster(): Cluster {
+    return this as unknown as Cluster;
+  }
+
+  /** Forgets what a producer id has sent, as a broker does that lost its state. */
+  forget(): void {
+    for (const [identity, { last }] of this.#sequences) this.#sequences.set(identity, { first: -5, last: last + 1000 });
+  }
+}
+
+function connectionClosed(): Error {
+  return Object.assign(new Error("Closed connection"), { name: "KafkaJSConnectionClosedError", retriable: true });
+}

@@ -1,0 +1,272 @@
+/**
+ * Each defect is shown on the library as it comes, in a process of its own (CONVEYOR_UNMENDED), and gone with the mends.
+ */
+import { beforeAll, describe, expect, test } from "bun:test";
+import { createServer, type Socket } from "node:net";
+import ConsumerGroup from "kafkajs/src/consumer/consumerGroup.js";
+import errors from "kafkajs/src/errors.js";
+import Connection from "kafkajs/src/network/connection.js";
+import RequestQueue from "kafkajs/src/network/requestQueue/index.js";
+import groupMessagesPerPartition from "kafkajs/src/producer/groupMessagesPerPartition.js";
+import createSendMessages from "kafkajs/src/producer/sendMessages.js";
+import { mendKafkajs } from "../../../services/runtime/kafkajs-mends.ts";
+
+// With it, this file runs against the library as it comes: `CONVEYOR_UNMENDED=1 bun test …` must fail.
+const MENDED = process.env.CONVEYOR_UNMENDED !== "1";
+
+const silent = { debug() {}, info() {}, warn() {}, error() {}, namespace: () => silent };
+
+beforeAll(() => {
+  if (MENDED) mendKafkajs();
+});
+
+const queue = (options: Record<string, unknown> = {}) =>
+  new RequestQueue({
+    maxInFlightRequests: null,
+    requestTimeout: 1000,
+    enforceRequestTimeout: true,
+    clientId: "test",
+    broker: "test",
+    logger: silent,
+    ...options,
+  });
+
+describe("idle-timer", () => {
+  test("a connection without waiting requests arms no timer", () => {
+    const idle = queue();
+    idle.checkPendingRequests();
+    expect(idle.throttleCheckTimeoutId).toBeNull();
+    idle.destroy();
+  });
+
+  test("a request that must wait is still sent when the broker's throttling ends", async () => {
+    const throttled = queue();
+    throttled.throttledUntil = Date.now() + 30;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    (throttled as unknown as { push(request: unknown): void }).push({
+      entry: { correlationId: 1, resolve, reject: () => {} },
+      expectResponse: false,
+      sendRequest: () => {},
+    });
+    expect(throttled.pending).toHaveLength(1);
+    await promise;
+    expect(throttled.pending).toHaveLength(0);
+    throttled.destroy();
+  });
+});
+
+describe("timeout-check", () => {
+  test("requests that took too long still time out, with one look-up a second instead of ten", async () => {
+    const intervals: number[] = [];
+    const original = globalThis.setInterval;
+    globalThis.setInterval = ((work: () => void, ms: number) => {
+      intervals.push(ms);
+      return original(work, ms);
+    }) as typeof setInterval;
+    try {
+      const checked = queue({ requestTimeout: 5000 });
+      checked.scheduleRequestTimeoutCheck();
+      checked.destroy();
+      expect(intervals).toEqual([1000]);
+    } finally {
+      globalThis.setInterval = original;
+    }
+    const quick = queue({ requestTimeout: 20 });
+    let timedOut = 0;
+    quick.inflight.set(1, { sentAt: Date.now() - 100, requestTimeout: 20, timeoutRequest: () => timedOut++ });
+    quick.scheduleRequestTimeoutCheck();
+    await Bun.sleep(60);
+    quick.destroy();
+    expect(timedOut).toBeGreaterThan(0);
+  });
+});
+
+describe("silent-leader", () => {
+  test("a request that timed out closes its connection, so that the broker is looked for anew", async () => {
+    const sockets = new Set<Socket>();
+    // Accepts and never answers: a frozen broker.
+    const server = createServer((socket) => void sockets.add(socket));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { default: socketFactory } = await import("kafkajs/src/network/socketFactory.js");
+    const connection = new (
+      Connection as unknown as new (
+        options: Record<string, unknown>,
+      ) => Connection & {
+        connect(): Promise<void>;
+        disconnect(): Promise<void>;
+      }
+    )({
+      host: "127.0.0.1",
+      port: (server.address() as { port: number }).port,
+      logger: silent,
+      socketFactory: (socketFactory as unknown as () => unknown)(),
+      requestTimeout: 30,
+      connectionTimeout: 1000,
+    });
+    await connection.connect();
+    const { default: protocol } = await import("kafkajs/src/protocol/requests/index.js");
+    const apiVersions = protocol.requests.ApiVersions as { protocol(options: { version: number }): () => unknown };
+    const call = () => connection.send(apiVersions.protocol({ version: 0 })() as Parameters<typeof connection.send>[0]);
+    const failure = await call().then(
+      () => undefined,
+      (error: Error) => error,
+    );
+    expect(failure?.name).toBe("KafkaJSConnectionClosedError");
+    expect(connection.isConnected()).toBe(false);
+    for (const socket of sockets) socket.destroy();
+    server.close();
+    await connection.disconnect();
+  });
+});
+
+describe("lost-coordinator", () => {
+  const group = (coordinator: unknown) =>
+    Object.assign(
+      new (ConsumerGroup as unknown as new (options: Record<string, unknown>) => ConsumerGroup)({
+        logger: silent,
+        cluster: {},
+        groupId: "g",
+        topics: [],
+        topicConfigurations: {},
+        instrumentationEmitter: { emit() {} },
+        assigners: [],
+        retry: {},
+      }),
+      { coordinator, memberId: "m", generationId: 1, lastRequest: 0 },
+    );
+  const gone = () => {
+    throw new errors.KafkaJSConnectionClosedError("gone", { host: "h", port: 1 });
+  };
+
+  test("a heartbeat to a coordinator that is gone makes the member look for the new one", async () => {
+    const failure = await group({ heartbeat: gone })
+      .heartbeat({ interval: 0 })
+      .catch((error: Error & { type?: string }) => error);
+    // isRebalancing() in kafkajs: the type on which the runner joins anew.
+    expect((failure as { type?: string }).type).toBe("NOT_COORDINATOR_FOR_GROUP");
+  });
+
+  test("an answer of the coordinator stays what it is", async () => {
+    const answer = Object.assign(new Error("unknown"), { type: "UNKNOWN_MEMBER_ID", name: "KafkaJSProtocolError" });
+    const failure = await group({ heartbeat: () => Promise.reject(answer) })
+      .heartbeat({ interval: 0 })
+      .catch((error: Error) => error);
+    expect(failure).toBe(answer);
+  });
+});
+
+/** Defects that are avoided, not mended: what kafkajs does, as the reason for event-producer.ts. */
+describe("why the event producer sends on its own", () => {
+  test("kafkajs' send reports success for messages it never sent when leadership moves between its retries", async () => {
+    const sent: string[] = [];
+    let leaders = [0, 1];
+    let failFirst = true;
+    const broker = (nodeId: number) => ({
+      nodeId,
+      produce: async ({ topicData }: { topicData: { partitions: { partition: number; messages: unknown[] }[] }[] }) => {
+        if (nodeId === 0 && failFirst) {
+          failFirst = false;
+          // After broker 1 has answered, broker 0 fails, and broker 1 leads its partition.
+          await Bun.sleep(5);
+          leaders = [1, 1];
+          throw new errors.KafkaJSConnectionClosedError("gone", { host: "h", port: 0 });
+        }
+        for (const { partition, messages } of topicData[0]!.partitions) sent.push(`${partition}:${messages.length}`);
+        return { topics: [] };
+      },
+    });
+    const brokers = [broker(0), broker(1)];
+    const send = createSendMessages({
+      logger: silent,
+      cluster: {
+        addMultipleTargetTopics: async () => {},
+        refreshMetadataIfNecessary: async () => {},
+        refreshMetadata: async () => {},
+        removeBroker: () => {},
+        isConnected: () => true,
+        findTopicPartitionMetadata: () => leaders.map((leader, partitionId) => ({ partitionId, leader })),
+        findLeaderForPartitions: (_: string, partitions: string[]) => {
+          const result: Record<number, number[]> = {};
+          for (const partition of partitions.map(Number)) {
+            const leader = leaders[partition]!;
+            result[leader] = [...(result[leader] ?? []), partition];
+          }
+          return result;
+        },
+        findBroker: async ({ nodeId }: { nodeId: number }) => brokers[nodeId],
+      },
+      partitioner: ({ message }: { message: { partition: number } }) => message.partition,
+      eosManager: {
+        isTransactional: () => false,
+        acquireBrokerLock: async () => {},
+        releaseBrokerLock: async () => {},
+        getSequence: () => 0,
+        updateSequence: () => {},
+        getProducerId: () => 1,
+        getProducerEpoch: () => 0,
+      },
+      retrier: async (work: (bail: (error: Error) => void, count: number, ms: number) => Promise<unknown>) => {
+        for (let attempt = 0; ; attempt++) {
+          try {
+            return await work(
+              (error) => {
+                throw error;
+              },
+              attempt,
+              0,
+            );
+          } catch (error) {
+            if (attempt >= 3) throw error;
+          }
+        }
+      },
+    });
+    await send({
+      acks: -1,
+      topicMessages: [
+        {
+          topic: "t",
+          messages: [
+            { partition: 0, value: "a" },
+            { partition: 1, value: "b" },
+          ],
+        },
+      ],
+    });
+    // send() resolved, and partition 0's message is nowhere.
+    expect(sent).toEqual(["1:1"]);
+  });
+
+  test("kafkajs' sorting by partition copies the partition's messages for each one more", () => {
+    const COUNT = 2000;
+    let copied = 0;
+    const messages = Array.from({ length: COUNT }, (_, index) => ({ index }));
+    const iterate = Array.prototype[Symbol.iterator];
+    Array.prototype[Symbol.iterator] = function* (this: unknown[]) {
+      for (let index = 0; index < this.length; index++) {
+        copied++;
+        yield this[index];
+      }
+    } as typeof iterate;
+    try {
+      groupMessagesPerPartition({ topic: "t", partitionMetadata: [{}], messages, partitioner: () => 0 });
+    } finally {
+      Array.prototype[Symbol.iterator] = iterate;
+    }
+    expect(copied).toBeGreaterThan((COUNT * COUNT) / 4);
+  });
+});
+
+describe("this file", () => {
+  test.skipIf(!MENDED)("fails where the mends are not applied", async () => {
+    const child = Bun.spawn([process.execPath, "test", import.meta.path], {
+      env: { ...process.env, CONVEYOR_UNMENDED: "1" },
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const output = await new Response(child.stderr).text();
+    expect(await child.exited).not.toBe(0);
+    const failed = [...output.matchAll(/^\(fail\) ([\w-]+) > /gm)].map(([, name]) => name);
+    expect([...new Set(failed)].sort()).toEqual(["idle-timer", "lost-coordinator", "silent-leader", "timeout-check"]);
+  });
+});
