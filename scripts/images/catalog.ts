@@ -12,6 +12,7 @@ import type { Report } from "../toolkit/report.ts";
 import { bunPart } from "./bun.ts";
 import { KAFKA_LAYERS } from "./kafka.ts";
 import { BASE, type LayerSource, program } from "./layers.ts";
+import { ALERTMANAGER_TEMPLATES, METRICS_AGENT, MONITORING, STATE_METRICS } from "./monitoring.ts";
 
 /** An image's archive in the cache. */
 export interface Archive {
@@ -112,6 +113,39 @@ export const CATALOG: readonly ImageRecipe[] = [
     Cmd: ["influxd"],
     User: "10001:10001",
   }),
+  assembled(
+    "docker.io/conveyor/kafka-metrics-agent:1.0.1",
+    [
+      BASE,
+      program(METRICS_AGENT, "openssl", "usr/bin/openssl"),
+      program(METRICS_AGENT, "jmx_prometheus_javaagent.jar", "opt/kafka-metrics-agent/jmx_prometheus_javaagent.jar"),
+    ],
+    { Env: [PATH], Cmd: ["bash"], User: "10001:10001" },
+  ),
+  assembled(
+    "docker.io/prom/prometheus:v3.5.3",
+    [
+      BASE,
+      program(MONITORING, "prometheus", "usr/bin/prometheus"),
+      program(MONITORING, "promtool", "usr/bin/promtool"),
+    ],
+    { Env: [PATH], Entrypoint: ["/bin/prometheus"], User: "10001:10001" },
+  ),
+  assembled(
+    "docker.io/prom/alertmanager:v0.33.1",
+    [
+      BASE,
+      program(MONITORING, "alertmanager", "usr/bin/alertmanager"),
+      program(MONITORING, "amtool", "usr/bin/amtool"),
+      ALERTMANAGER_TEMPLATES,
+    ],
+    { Env: [PATH], Entrypoint: ["/bin/alertmanager"], User: "10001:10001" },
+  ),
+  assembled(
+    "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.19.1",
+    [program(STATE_METRICS, "kube-state-metrics", "kube-state-metrics")],
+    { Env: [PATH], Entrypoint: ["/kube-state-metrics"], User: "10001:10001" },
+  ),
   assembled(BUN_IMAGE, [BASE, program(bunPart, "bun", "usr/local/bin/bun")], {
     Env: [PATH],
     Cmd: ["bun"],

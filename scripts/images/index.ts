@@ -47,6 +47,9 @@ export interface ImageOptions {
   allowPull?: boolean;
 }
 
+/** Images that only this project makes. */
+export const OWN_PREFIX = "docker.io/conveyor/";
+
 /** Where an image comes from. */
 export type Source =
   | { via: "archive"; image: FoundImage }
@@ -68,7 +71,9 @@ export function sourceOf(
   if (image) return { via: "archive", image };
   if (full === SERVICES_IMAGE) return { via: "build" };
   const recipe = recipeFor(full);
-  const assemble = options.assemble || target === "local" || target === "export";
+  // What bears the project's own name is in no registry, wherever the cluster is.
+  const own = full.startsWith(OWN_PREFIX);
+  const assemble = options.assemble || own || target === "local" || target === "export";
   if (recipe && assemble) return { via: "assemble", recipe };
   if (target !== "local" && target !== "export") return { via: "left" };
   return { via: "missing", hint: missingHint(full) };

@@ -14,7 +14,7 @@ import { BASE, fromPart, JAVA, type LayerSource } from "./layers.ts";
 export const KAFKA_VERSION = "4.3.1";
 /** What Kafka 4.3.1 itself was released with. */
 const LOG4J_VERSION = "2.25.3";
-const DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:2.8";
+export const DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:2.8";
 
 const ARTIFACTS: readonly (readonly [group: string, artifact: string, version: string])[] = [
   ["org.apache.kafka", "kafka_2.13", KAFKA_VERSION],

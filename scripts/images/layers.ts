@@ -53,7 +53,7 @@ export const text = (files: Readonly<Record<string, string>>): LayerSource => ({
   ],
 });
 
-const SUITE = "trixie";
+export const SUITE = "trixie";
 
 /** Everything that the programs of these lists link against is in them; checkLibraries proves it at each build. */
 const BASE_PACKAGES = [

@@ -1,0 +1,110 @@
+/**
+ * Programs that watch the pipeline: Prometheus with promtool and Alertmanager from Debian, kube-state-metrics from its Go
+ * module, the agent that shows a broker's metrics from Maven.
+ */
+import { copyFile, mkdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Part } from "../local-cluster/cache.ts";
+import { DEBIAN_TOOLS, unpackDebian } from "../local-cluster/debian.ts";
+import { capture, must, runLogged } from "../local-cluster/exec.ts";
+import { GO_TOOL, type GoBuild, goBuild, goRecipe } from "../local-cluster/go.ts";
+import { OperatorError } from "../toolkit/errors.ts";
+import { DEPENDENCY_PLUGIN } from "./kafka.ts";
+import { fromPart, SUITE } from "./layers.ts";
+
+/** Debian package → programs kept as out/NAME. */
+const DEBIAN_PROGRAMS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  prometheus: { prometheus: "prometheus" },
+  promtool: { promtool: "promtool" },
+  "prometheus-alertmanager": { "prometheus-alertmanager": "alertmanager", amtool: "amtool" },
+};
+/** Debian's Alertmanager reads its templates from files, where the one of its own release has them inside. */
+const TEMPLATE_FOLDER = "usr/share/prometheus/alertmanager";
+const TEMPLATES = ["default.tmpl", "email.tmpl"];
+/** Release that the configuration and the rules are written for; sid moves on, and a new major may read them otherwise. */
+const PROMETHEUS_MAJOR = "3";
+
+/** Prometheus, promtool, Alertmanager and amtool; tests use the tools, images the servers. */
+export const MONITORING: Part = {
+  name: "monitoring",
+  // sid has one version at a time; which one was got stands in versions.json.
+  version: "sid",
+  recipe: JSON.stringify([DEBIAN_PROGRAMS, TEMPLATE_FOLDER, TEMPLATES, PROMETHEUS_MAJOR]),
+  requires: DEBIAN_TOOLS,
+  async build(out, context) {
+    const unpacked = join(context.work, "unpacked");
+    await rm(unpacked, { recursive: true, force: true });
+    await mkdir(unpacked, { recursive: true });
+    const versions = await unpackDebian("sid", Object.keys(DEBIAN_PROGRAMS), unpacked, context);
+    for (const programs of Object.values(DEBIAN_PROGRAMS)) {
+      for (const [from, to] of Object.entries(programs)) await copyFile(join(unpacked, "usr/bin", from), join(out, to));
+    }
+    for (const name of TEMPLATES) await copyFile(join(unpacked, TEMPLATE_FOLDER, name), join(out, name));
+    await writeFile(join(out, "versions.json"), `${JSON.stringify(versions, null, 2)}\n`);
+    const { stdout, stderr } = await capture([join(out, "prometheus"), "--version"]);
+    if (!new RegExp(`version ${PROMETHEUS_MAJOR}\\.`).test(stdout)) {
+      throw new OperatorError(
+        `Debian's Prometheus must be of release ${PROMETHEUS_MAJOR}.x; it says: ${(stdout || stderr).trim().slice(0, 200)}`,
+      );
+    }
+    await must([join(out, "alertmanager"), "--version"]);
+  },
+};
+
+/** Alertmanager's templates, where Debian's program looks for them. */
+export const ALERTMANAGER_TEMPLATES = fromPart(MONITORING, (folder) => [
+  {
+    kind: "files",
+    files: TEMPLATES.map((name) => ({ path: `${TEMPLATE_FOLDER}/${name}`, from: join(folder, name), mode: 0o644 })),
+  },
+]);
+
+const stateMetricsBuild = {
+  module: join(import.meta.dir, "kube-state-metrics"),
+  packages: ["k8s.io/kube-state-metrics/v2"],
+  cgo: false,
+  variables: { "github.com/prometheus/common/version.Version": "v2.19.1" },
+} satisfies Omit<GoBuild, "out">;
+
+/**
+ * State of the cluster's objects as metrics. A Go module of its own: it does not compile against the client of the
+ * Kubernetes release that the local cluster runs.
+ */
+export const STATE_METRICS: Part = {
+  name: "kube-state-metrics",
+  version: "2.19.1",
+  recipe: goRecipe(stateMetricsBuild),
+  requires: [GO_TOOL],
+  async build(out, context) {
+    await goBuild({ ...stateMetricsBuild, out: join(out, "kube-state-metrics") }, context);
+    await must([join(out, "kube-state-metrics"), "version"]);
+  },
+};
+
+const AGENT_VERSION = "1.0.1";
+const AGENT_ARTIFACT = `io.prometheus.jmx:jmx_prometheus_javaagent:${AGENT_VERSION}`;
+/** From the suite of the images' base layer, whose libraries it uses. */
+const AGENT_PACKAGES = ["openssl"];
+
+/** The agent for Kafka's brokers, and openssl to pack their keys for it. */
+export const METRICS_AGENT: Part = {
+  name: "kafka-metrics-agent",
+  version: AGENT_VERSION,
+  recipe: JSON.stringify([AGENT_ARTIFACT, AGENT_PACKAGES, DEPENDENCY_PLUGIN]),
+  requires: [{ command: "mvn", why: "fetches the agent for Kafka's metrics", aptPackage: "maven" }, ...DEBIAN_TOOLS],
+  async build(out, context) {
+    const unpacked = join(context.work, "unpacked");
+    await rm(unpacked, { recursive: true, force: true });
+    await mkdir(unpacked, { recursive: true });
+    await unpackDebian(SUITE, AGENT_PACKAGES, unpacked, context);
+    await copyFile(join(unpacked, "usr/bin/openssl"), join(out, "openssl"));
+    // `copy` without a project of its own, and without what the agent depends on: its jar holds that.
+    await runLogged(
+      [
+        ...["mvn", "--batch-mode", `${DEPENDENCY_PLUGIN}:copy`, `-Dartifact=${AGENT_ARTIFACT}`],
+        ...["-Dmdep.stripVersion=true", `-DoutputDirectory=${out}`],
+      ],
+      context,
+    );
+  },
+};
