@@ -64,6 +64,9 @@ export const IDENTITIES: readonly Identity[] = [
   server("loki"),
   server("grafana"),
   server({ name: "promtail", namespace: "conveyor-logging" }),
+  server("prometheus"),
+  server("alertmanager"),
+  server("kube-state-metrics"),
   // Kafka's administrator: the setup job, and a person's checks. A client, never a server.
   { name: "admin", subjectAltNames: ["DNS:admin"] },
 ];

@@ -10,8 +10,8 @@ import {
   type ImagePlan,
   type ImageResult,
   type ImageTarget,
+  OWN_PREFIX,
   planImages,
-  SERVICES_IMAGE,
 } from "../images/index.ts";
 import { ensureCertificates } from "./certificates.ts";
 import { type ChecklistResult, reportChecklist, selectChecks } from "./checklist.ts";
@@ -62,9 +62,9 @@ function requireImages(results: readonly ImageResult[], target: ImageTarget): vo
       hint: missing.map(({ ref, hint }) => `${ref}: ${hint}`).join("\n"),
     });
   }
-  const left = results.find(({ ref, action }) => ref === SERVICES_IMAGE && action === "left");
+  const left = results.find(({ ref, action }) => ref.startsWith(OWN_PREFIX) && action === "left");
   if (left && target.kind === "none") {
-    throw new OperatorError(`the cluster's nodes cannot pull ${SERVICES_IMAGE}: no registry has it`, {
+    throw new OperatorError(`the cluster's nodes cannot pull ${left.ref}: no registry has it`, {
       exitCode: EXIT.precondition,
       hint: "--registry HOST/PATH pushes it to a registry that the cluster reaches; --kind NAME loads it into a kind cluster",
     });

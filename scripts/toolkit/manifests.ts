@@ -30,9 +30,9 @@ export interface Container {
 
 export interface Volume {
   name: string;
-  configMap?: { name: string };
+  configMap?: { name: string; optional?: boolean };
   secret?: { secretName: string };
-  projected?: { sources: { configMap?: { name: string }; secret?: { name: string } }[] };
+  projected?: { sources: { configMap?: { name: string; optional?: boolean }; secret?: { name: string } }[] };
   [field: string]: unknown;
 }
 
@@ -132,6 +132,15 @@ export interface References {
   secrets: string[];
 }
 
+/** Names of the ConfigMaps without which a pod starts all the same: they come with a tier that may be left out. */
+function optionalConfigMaps(spec: PodSpec): Set<string> {
+  const mounted = (spec.volumes ?? []).flatMap(({ configMap, projected }) => [
+    configMap,
+    ...(projected?.sources ?? []).map((source) => source.configMap),
+  ]);
+  return new Set(mounted.flatMap((map) => (map?.optional ? [map.name] : [])));
+}
+
 /** Names of the ConfigMaps and Secrets that a pod mounts or reads, sorted. */
 export function referencesOf(spec: PodSpec): References {
   const configMaps = new Set<string>();
@@ -182,8 +191,10 @@ export function withHashes(objects: readonly KubernetesObject[], inputs: HashInp
     if (!template) return copy;
     const { configMaps, secrets } = referencesOf(template.spec);
     const known: Record<string, unknown> = {};
+    const optional = optionalConfigMaps(template.spec);
     for (const name of configMaps) {
       const map = inputs.configuration.find(({ kind, metadata }) => kind === "ConfigMap" && metadata.name === name);
+      if (!map && optional.has(name)) continue;
       if (!map) throw new Error(`${object.kind}/${object.metadata.name}: ConfigMap ${name} is in no manifest`);
       known[`configmap/${name}`] = [map.data, map.binaryData];
     }

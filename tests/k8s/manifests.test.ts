@@ -434,8 +434,12 @@ describe("everything together", () => {
     expect(imagesOf(objects)).toEqual(
       expect.arrayContaining([
         "docker.io/apache/kafka:4.3.1",
+        "docker.io/conveyor/kafka-metrics-agent:1.0.1",
         "docker.io/conveyor/services:1.0.0",
         "docker.io/library/influxdb:2.9.1",
+        "docker.io/prom/alertmanager:v0.33.1",
+        "docker.io/prom/prometheus:v3.5.3",
+        "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.19.1",
       ]),
     );
   });
@@ -480,9 +484,8 @@ describe("kafka", () => {
       .split(",")
       .map((entry) => Number(entry.split(":").at(-1)));
     const [container] = statefulSet.template.spec.containers as [Container];
-    expect((container.ports as { containerPort: number }[]).map(({ containerPort }) => containerPort)).toEqual(
-      listening,
-    );
+    const ports = container.ports as { name: string; containerPort: number }[];
+    expect(ports.filter(({ name }) => name !== "metrics").map(({ containerPort }) => containerPort)).toEqual(listening);
   });
 
   test("voters, super users and certificates are those of the replicas", () => {

@@ -191,7 +191,7 @@ describe("images", () => {
     const objects = await loadManifests();
     const before = imagesOf(objects);
     expect(new Set(before).size).toBe(before.length);
-    const moved = withImages(objects, (reference) => reference.replace(/^docker\.io\//, "registry.example/conveyor/"));
+    const moved = withImages(objects, (reference) => reference.replace(/^[^/]+\//, "registry.example/conveyor/"));
     expect(imagesOf(moved).every((reference) => reference.startsWith("registry.example/conveyor/"))).toBe(true);
     expect(imagesOf(objects)).toEqual(before);
   });
