@@ -1,0 +1,791 @@
+/**
+ * What each alert must do, on series written by hand, one sample a minute: when it must still be silent, when it must fire
+ * and with which words, when it must be silent again; and a case just below its threshold, in which it never fires.
+ */
+
+/** Series by name and labels; a value per minute, undefined where there is no sample. */
+export type Series = Readonly<Record<string, readonly (number | undefined)[]>>;
+
+export interface Firing {
+  labels: Readonly<Record<string, string>>;
+  description: string;
+}
+
+export interface AlertCase {
+  alert: string;
+  /** Tells cases of one alert apart. */
+  name?: string;
+  severity: string;
+  summary: string;
+  input: Series;
+  /** Minutes at which nothing may fire although the cause is there: the alert's delay. */
+  waits: readonly number[];
+  /** Minute at which exactly these fire. */
+  fires: readonly [minute: number, firing: readonly Firing[]];
+  /** Minute at which it is over; what still fires then, when a slower window does. */
+  clears?: readonly [minute: number, still?: readonly Firing[]];
+  /** Just below the threshold: never fires. */
+  below?: Series;
+}
+
+/** A gauge: values held for some minutes each. */
+export const hold = (...parts: readonly (readonly [minutes: number, value: number | undefined])[]) =>
+  parts.flatMap(([minutes, value]) => Array.from({ length: minutes }, () => value));
+
+/** A counter or a rising gauge: so much more per minute, for some minutes each. */
+export function ramp(...parts: readonly (readonly [minutes: number, perMinute: number])[]): number[] {
+  const values: number[] = [];
+  let value = 0;
+  for (const [minutes, perMinute] of parts) {
+    for (let minute = 0; minute < minutes; minute++) {
+      values.push(value);
+      value += perMinute;
+    }
+  }
+  return values;
+}
+
+/** Rises by a step at each minute from a start value. */
+const rising = (minutes: number, start: number, perMinute: number) =>
+  Array.from({ length: minutes }, (_, minute) => start + minute * perMinute);
+
+const DAY = 86_400;
+
+/** A broken gauge for ten minutes, from minute 10 on. */
+const brief = (broken: number, healthy = 0) => hold([10, healthy], [10, broken], [20, healthy]);
+
+const ACKNOWLEDGED = 'conveyor_producer_events_acknowledged_total{pod="producer-0", source="simulated"}';
+const STORED_IN_TIME = 'conveyor_e2e_latency_seconds_bucket{pod="processor-a", le="5.0"}';
+const WRITTEN = 'conveyor_processor_points_written_total{pod="processor-a"}';
+const DEAD_LETTERS = 'conveyor_processor_dead_letters_total{pod="processor-a", reason="refused_by_database"}';
+const REFUSED = 'conveyor_producer_events_refused_total{pod="producer-0", source="http", reason="wrong_type"}';
+
+/** 1000 events a minute, of which so many per mille fail in each stretch of minutes. */
+const freshness = (...parts: readonly (readonly [minutes: number, failing: number])[]): Series => ({
+  [ACKNOWLEDGED]: ramp(...parts.map(([minutes]) => [minutes, 1000] as const)),
+  [STORED_IN_TIME]: ramp(...parts.map(([minutes, failing]) => [minutes, 1000 - failing] as const)),
+});
+/** 10,000 events a minute; of those that fail half is refused by the database, half at the source. */
+const completeness = (...parts: readonly (readonly [minutes: number, failing: number])[]): Series => ({
+  [WRITTEN]: ramp(...parts.map(([minutes, failing]) => [minutes, 10_000 - failing] as const)),
+  [DEAD_LETTERS]: ramp(...parts.map(([minutes, failing]) => [minutes, failing / 2] as const)),
+  [REFUSED]: ramp(...parts.map(([minutes, failing]) => [minutes, failing / 2] as const)),
+});
+const burn = (window: string, severity: string, share: string, what: string, factor: string): Firing => ({
+  labels: { window, severity },
+  description: `${share} of the events of the last ${window} ${what}: ${factor} times what the objective allows.`,
+});
+const late = (window: string, severity: string, share: string, factor: string) =>
+  burn(window, severity, share, "were not stored within 5 s", factor);
+const dead = (window: string, severity: string, share: string, factor: string) =>
+  burn(window, severity, share, "went to the dead-letter topic", factor);
+
+const TOO_LATE = { alert: "FreshnessBudgetBurn", summary: "Events reach the database too late." } as const;
+const TOO_MANY_DEAD = {
+  alert: "CompletenessBudgetBurn",
+  summary: "Too many events are dead-lettered instead of stored.",
+} as const;
+
+const AVAILABLE = 'kubelet_volume_stats_available_bytes{namespace="conveyor", persistentvolumeclaim="data-kafka-0"}';
+const CAPACITY = 'kubelet_volume_stats_capacity_bytes{namespace="conveyor", persistentvolumeclaim="data-kafka-0"}';
+const VOLUME = { namespace: "conveyor", persistentvolumeclaim: "data-kafka-0" };
+const HPA = { namespace: "conveyor", horizontalpodautoscaler: "producer" };
+const hpa = (current: readonly (number | undefined)[]): Series => ({
+  'kube_horizontalpodautoscaler_status_current_replicas{namespace="conveyor", horizontalpodautoscaler="producer"}':
+    current,
+  'kube_horizontalpodautoscaler_spec_max_replicas{namespace="conveyor", horizontalpodautoscaler="producer"}': hold([
+    60, 5,
+  ]),
+  'kube_horizontalpodautoscaler_spec_min_replicas{namespace="conveyor", horizontalpodautoscaler="producer"}': hold([
+    60, 1,
+  ]),
+});
+const REQUESTS = 'conveyor_processor_write_requests_total{pod="processor-a", outcome="written"}';
+const FAILED_REQUESTS = 'conveyor_processor_write_requests_total{pod="processor-a", outcome="unreachable"}';
+const writeLatency = (slow: (minutes: number) => number): Series => {
+  const minutes = 60;
+  const perMinute = 100;
+  return {
+    'conveyor_processor_write_latency_seconds_bucket{pod="processor-a", le="1.0"}': ramp(
+      ...Array.from({ length: minutes }, (_, minute) => [1, perMinute - slow(minute)] as const),
+    ),
+    'conveyor_processor_write_latency_seconds_bucket{pod="processor-a", le="2.5"}': ramp([minutes, perMinute]),
+    'conveyor_processor_write_latency_seconds_bucket{pod="processor-a", le="+Inf"}': ramp([minutes, perMinute]),
+  };
+};
+const LAG_SUM = 'kafka_consumergroup_lag_sum{group="processor", topic="conveyor.events"}';
+const END_OFFSET = 'kafka_topic_partition_end_offset{topic="conveyor.events", partition="0"}';
+const MEMBERS = 'kafka_consumergroup_members{group="processor"}';
+/** Every job that must be there, up. */
+const JOBS = [
+  ...["producer", "processor", "lag-exporter", "kafka", "influxdb", "kube-state-metrics", "alertmanager"],
+  ...["prometheus", "kubelet"],
+];
+const targets = (different: Series = {}): Series => ({
+  ...Object.fromEntries(JOBS.map((job) => [`up{job="${job}", instance="10.0.0.1:9464"}`, hold([40, 1])])),
+  ...different,
+});
+const CRASHING =
+  'kube_pod_container_status_waiting_reason{namespace="conveyor", pod="processor-a", container="processor", reason="CrashLoopBackOff"}';
+
+export const ALERT_CASES: readonly AlertCase[] = [
+  {
+    ...TOO_LATE,
+    name: "nothing is stored any more",
+    severity: "critical",
+    input: freshness([120, 0], [30, 1000], [60, 0]),
+    waits: [124, 128],
+    fires: [135, [late("1h", "critical", "25.42%", "14.4"), late("6h", "critical", "11.11%", "6")]],
+    clears: [182, [late("1d", "warning", "16.48%", "3"), late("3d", "warning", "16.48%", "1")]],
+    below: freshness([60, 9]),
+  },
+  {
+    ...TOO_LATE,
+    name: "8 % late",
+    severity: "critical",
+    input: freshness([60, 80], [120, 0]),
+    waits: [4],
+    fires: [9, [late("6h", "critical", "8%", "6")]],
+    clears: [80, [late("1d", "warning", "6%", "3"), late("3d", "warning", "6%", "1")]],
+    below: freshness([60, 9]),
+  },
+  {
+    ...TOO_LATE,
+    name: "5 % late",
+    severity: "warning",
+    input: freshness([60, 50], [120, 0]),
+    waits: [10, 14],
+    fires: [18, [late("1d", "warning", "5%", "3")]],
+    clears: [110, [late("3d", "warning", "2.727%", "1")]],
+    below: freshness([60, 9]),
+  },
+  {
+    ...TOO_LATE,
+    name: "2 % late",
+    severity: "warning",
+    input: freshness([60, 20], [120, 0]),
+    waits: [20, 29],
+    fires: [34, [late("3d", "warning", "2%", "1")]],
+    clears: [130],
+    below: freshness([60, 9]),
+  },
+  {
+    ...TOO_MANY_DEAD,
+    name: "all are refused",
+    severity: "critical",
+    input: completeness([120, 0], [30, 10_000], [60, 0]),
+    waits: [121],
+    fires: [135, [dead("1h", "critical", "25.11%", "14.4"), dead("6h", "critical", "11.11%", "6")]],
+    clears: [186, [dead("1d", "warning", "16.13%", "3"), dead("3d", "warning", "16.13%", "1")]],
+    below: completeness([60, 9]),
+  },
+  {
+    ...TOO_MANY_DEAD,
+    name: "0.8 % are refused",
+    severity: "critical",
+    input: completeness([60, 80], [120, 0]),
+    waits: [4],
+    fires: [9, [dead("6h", "critical", "0.8%", "6")]],
+    clears: [95, [dead("1d", "warning", "0.5053%", "3"), dead("3d", "warning", "0.5053%", "1")]],
+    below: completeness([60, 9]),
+  },
+  {
+    ...TOO_MANY_DEAD,
+    name: "0.5 % are refused",
+    severity: "warning",
+    input: completeness([60, 50], [180, 0]),
+    waits: [10, 14],
+    fires: [18, [dead("1d", "warning", "0.5%", "3")]],
+    clears: [110, [dead("3d", "warning", "0.2727%", "1")]],
+    below: completeness([60, 9]),
+  },
+  {
+    ...TOO_MANY_DEAD,
+    name: "0.2 % are refused",
+    severity: "warning",
+    input: completeness([60, 20], [120, 0]),
+    waits: [20, 29],
+    fires: [34, [dead("3d", "warning", "0.2%", "1")]],
+    clears: [130],
+    below: completeness([60, 9]),
+  },
+
+  {
+    alert: "KafkaOfflinePartitions",
+    severity: "critical",
+    summary: "Partitions of Kafka have no leader.",
+    input: { 'kafka_controller_kafkacontroller_offlinepartitionscount{pod="kafka-0"}': brief(3) },
+    waits: [10],
+    fires: [
+      12,
+      [
+        {
+          labels: {},
+          description: "3 partitions have no leader: their events can neither be written nor read.",
+        },
+      ],
+    ],
+    clears: [21],
+    below: { 'kafka_controller_kafkacontroller_offlinepartitionscount{pod="kafka-0"}': hold([40, 0]) },
+  },
+  {
+    alert: "KafkaUnderMinIsrPartitions",
+    severity: "critical",
+    summary: "Kafka refuses writes to some partitions.",
+    input: {
+      'kafka_server_replicamanager_underminisrpartitioncount{pod="kafka-0"}': brief(2),
+      'kafka_server_replicamanager_underminisrpartitioncount{pod="kafka-1"}': brief(1),
+    },
+    waits: [10],
+    fires: [
+      12,
+      [
+        {
+          labels: {},
+          description:
+            "3 partitions have fewer than two in-sync replicas: writes to them are refused until a broker is back.",
+        },
+      ],
+    ],
+    clears: [21],
+    below: { 'kafka_server_replicamanager_underminisrpartitioncount{pod="kafka-0"}': hold([40, 0]) },
+  },
+  {
+    alert: "KafkaUnderReplicatedPartitions",
+    severity: "warning",
+    summary: "Partitions of Kafka lack a replica.",
+    input: {
+      'kafka_server_replicamanager_underreplicatedpartitions{pod="kafka-0"}': brief(4),
+      'kafka_server_replicamanager_underreplicatedpartitions{pod="kafka-1"}': hold([40, 0]),
+    },
+    waits: [11, 14],
+    fires: [
+      17,
+      [
+        {
+          labels: { pod: "kafka-0" },
+          description:
+            "4 partitions led by kafka-0 have lacked a replica for five minutes: losing one more broker stops writes.",
+        },
+      ],
+    ],
+    clears: [21],
+    // A rolling restart: gone before the delay is over.
+    below: { 'kafka_server_replicamanager_underreplicatedpartitions{pod="kafka-0"}': hold([10, 0], [4, 4], [26, 0]) },
+  },
+  {
+    alert: "KafkaNoActiveController",
+    severity: "critical",
+    summary: "Kafka does not have exactly one active controller.",
+    input: {
+      'kafka_controller_kafkacontroller_activecontrollercount{pod="kafka-0"}': brief(0, 1),
+      'kafka_controller_kafkacontroller_activecontrollercount{pod="kafka-1"}': hold([40, 0]),
+    },
+    waits: [11],
+    fires: [
+      13,
+      [
+        {
+          labels: {},
+          description: "0 active controllers instead of 1: no leader can be elected, no topic changed.",
+        },
+      ],
+    ],
+    clears: [21],
+    below: {
+      'kafka_controller_kafkacontroller_activecontrollercount{pod="kafka-0"}': hold([10, 1], [1, 0], [29, 1]),
+    },
+  },
+  {
+    alert: "KafkaLogDirectoryOffline",
+    severity: "critical",
+    summary: "A broker cannot use its volume.",
+    input: { 'kafka_log_logmanager_offlinelogdirectorycount{pod="kafka-2"}': brief(1) },
+    waits: [10],
+    fires: [
+      12,
+      [
+        {
+          labels: { pod: "kafka-2" },
+          description: "kafka-2 has 1 log directories offline: the volume failed or is full.",
+        },
+      ],
+    ],
+    clears: [21],
+    below: { 'kafka_log_logmanager_offlinelogdirectorycount{pod="kafka-2"}': hold([40, 0]) },
+  },
+
+  {
+    alert: "ConsumerGroupDead",
+    name: "no member",
+    severity: "critical",
+    summary: "Nothing consumes the events.",
+    input: { [MEMBERS]: brief(0, 2) },
+    waits: [10, 11],
+    fires: [
+      13,
+      [
+        {
+          labels: { group: "processor" },
+          description:
+            "The consumer group processor has no member, or nobody can tell (the lag exporter's series is gone): events pile up in Kafka.",
+        },
+      ],
+    ],
+    clears: [21],
+    // A restart of the only member.
+    below: { [MEMBERS]: hold([10, 1], [1, 0], [29, 1]) },
+  },
+  {
+    alert: "ConsumerGroupDead",
+    name: "the series vanishes",
+    severity: "critical",
+    summary: "Nothing consumes the events.",
+    input: { [MEMBERS]: hold([10, 1], [20, undefined], [20, 1]) },
+    // A sample counts for five minutes when nothing says that its series has ended.
+    waits: [11, 15],
+    fires: [
+      18,
+      [
+        {
+          labels: { group: "processor" },
+          description:
+            "The consumer group processor has no member, or nobody can tell (the lag exporter's series is gone): events pile up in Kafka.",
+        },
+      ],
+    ],
+    clears: [31],
+    below: { [MEMBERS]: hold([40, 1]) },
+  },
+  {
+    alert: "ConsumerLagHigh",
+    severity: "warning",
+    summary: "The processor is more than a minute behind.",
+    // 100 events a second come in; 12,000 are two minutes of them.
+    input: { [LAG_SUM]: hold([15, 10], [15, 12_000], [20, 10]), [END_OFFSET]: ramp([50, 6000]) },
+    waits: [15, 16],
+    fires: [
+      18,
+      [
+        {
+          labels: {},
+          description: "The processor is 2m 0s of traffic behind what Kafka has.",
+        },
+      ],
+    ],
+    clears: [31],
+    below: { [LAG_SUM]: hold([50, 5900]), [END_OFFSET]: ramp([50, 6000]) },
+  },
+  {
+    alert: "ConsumerLagGrowing",
+    severity: "warning",
+    summary: "The processor does not keep up.",
+    input: { [LAG_SUM]: [...hold([20, 0]), ...rising(30, 0, 600), ...hold([30, 0])] },
+    waits: [25, 30],
+    fires: [
+      40,
+      [
+        {
+          labels: {},
+          description: "The lag has grown for ten minutes, by 10 events a second: more comes in than is stored.",
+        },
+      ],
+    ],
+    clears: [65],
+    // It grows, but slower than one event a second.
+    below: { [LAG_SUM]: rising(80, 2000, 50) },
+  },
+  {
+    alert: "ProcessorRebalancing",
+    severity: "warning",
+    summary: "The consumer group does not settle.",
+    input: { 'conveyor_processor_rebalances_total{pod="processor-a"}': ramp([20, 0], [20, 1], [40, 0]) },
+    waits: [25, 33],
+    fires: [40, [{ labels: {}, description: "15 rebalances in 15 minutes: each stops the whole group for a moment." }]],
+    clears: [60],
+    below: { 'conveyor_processor_rebalances_total{pod="processor-a"}': ramp([80, 0.6]) },
+  },
+
+  {
+    alert: "ProducerBlocked",
+    severity: "critical",
+    summary: "A producer cannot get rid of its events.",
+    input: { 'conveyor_producer_buffer_fill_ratio{pod="producer-0"}': brief(0.9) },
+    waits: [10],
+    fires: [
+      12,
+      [
+        {
+          labels: { pod: "producer-0" },
+          description:
+            "The buffer of producer-0 is 90% full: Kafka takes events slower than they come, the sources will have to wait.",
+        },
+      ],
+    ],
+    clears: [21],
+    below: { 'conveyor_producer_buffer_fill_ratio{pod="producer-0"}': hold([40, 0.79]) },
+  },
+  {
+    alert: "ProducerDisconnected",
+    severity: "critical",
+    summary: "A producer is not connected to Kafka.",
+    input: { 'conveyor_producer_kafka_connected{pod="producer-0"}': brief(0, 1) },
+    waits: [10, 11],
+    fires: [
+      13,
+      [
+        {
+          labels: { pod: "producer-0" },
+          description: "producer-0 has no connection to Kafka, or Kafka refuses it.",
+        },
+      ],
+    ],
+    clears: [21],
+    below: { 'conveyor_producer_kafka_connected{pod="producer-0"}': hold([10, 1], [1, 0], [29, 1]) },
+  },
+  {
+    alert: "ProducerSilent",
+    severity: "warning",
+    summary: "No events come in.",
+    input: {
+      'conveyor_producer_events_emitted_total{pod="producer-0", source="simulated"}': ramp(
+        [10, 100],
+        [20, 0],
+        [20, 100],
+      ),
+    },
+    waits: [12, 18],
+    fires: [22, [{ labels: {}, description: "The producers have taken no event from any source for five minutes." }]],
+    clears: [32],
+    below: { 'conveyor_producer_events_emitted_total{pod="producer-0", source="simulated"}': ramp([50, 1]) },
+  },
+  {
+    alert: "DeadLettersFilling",
+    severity: "warning",
+    summary: "Events are being dead-lettered.",
+    input: {
+      'kafka_topic_messagesin_total{pod="kafka-1", topic="conveyor.events.dlq"}': ramp([20, 0], [20, 20], [40, 0]),
+    },
+    waits: [24, 28],
+    fires: [40, [{ labels: {}, description: "300 events went to the dead-letter topic within 15 minutes." }]],
+    clears: [60],
+    below: { 'kafka_topic_messagesin_total{pod="kafka-1", topic="conveyor.events.dlq"}': ramp([80, 6]) },
+  },
+
+  {
+    alert: "InfluxDBRefusingWrites",
+    severity: "critical",
+    summary: "InfluxDB does not take the writes.",
+    input: { [REQUESTS]: ramp([20, 90], [10, 90], [20, 90]), [FAILED_REQUESTS]: ramp([20, 0], [10, 10], [20, 0]) },
+    waits: [20, 24],
+    fires: [
+      27,
+      [{ labels: {}, description: "10% of the write requests fail. Events wait in Kafka, nothing is lost." }],
+    ],
+    clears: [40],
+    below: { [REQUESTS]: ramp([50, 96]), [FAILED_REQUESTS]: ramp([50, 4]) },
+  },
+  {
+    alert: "InfluxDBWritesBlocked",
+    severity: "critical",
+    summary: "InfluxDB refuses every write until somebody acts.",
+    input: { 'conveyor_processor_write_blocked{pod="processor-a"}': brief(1) },
+    waits: [10],
+    fires: [
+      12,
+      [
+        {
+          labels: {},
+          description: "InfluxDB answers that token, organization or bucket are wrong: trying again does not help.",
+        },
+      ],
+    ],
+    clears: [21],
+    below: { 'conveyor_processor_write_blocked{pod="processor-a"}': hold([40, 0]) },
+  },
+  {
+    alert: "InfluxDBSlowWrites",
+    severity: "warning",
+    summary: "InfluxDB takes long to write.",
+    input: writeLatency((minute) => (minute >= 20 && minute < 35 ? 10 : 0)),
+    waits: [22, 25],
+    fires: [31, [{ labels: {}, description: "The 99th percentile of a write request is 2.35s." }]],
+    clears: [45],
+    below: writeLatency(() => 0.9),
+  },
+
+  {
+    alert: "PodCrashLooping",
+    severity: "critical",
+    summary: "A container crashes again and again.",
+    // Between two crashes it runs for a moment and the series is not there.
+    input: {
+      [CRASHING]: hold([10, undefined], [3, 1], [1, undefined], [3, 1], [1, undefined], [3, 1], [20, undefined]),
+    },
+    waits: [11, 14],
+    fires: [
+      17,
+      [
+        {
+          labels: { namespace: "conveyor", pod: "processor-a", container: "processor" },
+          description: "processor in processor-a has been crashing and waiting to be restarted for five minutes.",
+        },
+      ],
+    ],
+    clears: [31],
+    // One crash: waiting once.
+    below: { [CRASHING]: hold([10, undefined], [1, 1], [29, undefined]) },
+  },
+  {
+    alert: "VolumeFilling",
+    name: "nearly full",
+    severity: "warning",
+    summary: "A volume is nearly full.",
+    input: { [AVAILABLE]: hold([10, 800], [10, 120], [20, 800]), [CAPACITY]: hold([40, 1000]) },
+    waits: [11, 14],
+    fires: [16, [{ labels: VOLUME, description: "The volume of data-kafka-0 has 12% left." }]],
+    clears: [21],
+    below: { [AVAILABLE]: hold([40, 160]), [CAPACITY]: hold([40, 1000]) },
+  },
+  {
+    alert: "VolumeFilling",
+    name: "full",
+    severity: "critical",
+    summary: "A volume is full.",
+    input: { [AVAILABLE]: hold([10, 800], [4, 40], [20, 800]), [CAPACITY]: hold([34, 1000]) },
+    waits: [10],
+    fires: [12, [{ labels: VOLUME, description: "The volume of data-kafka-0 has 4% left." }]],
+    clears: [15],
+    below: { [AVAILABLE]: hold([4, 60], [36, 800]), [CAPACITY]: hold([40, 1000]) },
+  },
+  {
+    alert: "VolumeFullWithinADay",
+    severity: "warning",
+    summary: "A volume will be full within a day.",
+    // 1 MB a minute of 1 GB: full within 7 hours.
+    input: { [AVAILABLE]: [...rising(120, 450e6, -1e6), ...hold([300, 900e6])], [CAPACITY]: hold([420, 1e9]) },
+    waits: [10, 59],
+    fires: [
+      70,
+      [
+        {
+          labels: VOLUME,
+          description: "At the pace of the last six hours the volume of data-kafka-0 is full within a day.",
+        },
+      ],
+    ],
+    clears: [130],
+    // Falling, but not within a day.
+    below: { [AVAILABLE]: rising(200, 450e6, -0.2e6), [CAPACITY]: hold([200, 1e9]) },
+  },
+  {
+    alert: "HpaAtMaximum",
+    severity: "warning",
+    summary: "An autoscaler is at its ceiling.",
+    input: hpa(hold([10, 2], [25, 5], [25, 2])),
+    waits: [12, 24],
+    fires: [
+      26,
+      [
+        {
+          labels: HPA,
+          description: "producer has run at its maximum of 5 replicas for 15 minutes: more load finds no more pods.",
+        },
+      ],
+    ],
+    clears: [36],
+    below: hpa(hold([60, 4])),
+  },
+  {
+    alert: "CertificateExpiring",
+    name: "two weeks",
+    severity: "warning",
+    summary: "A certificate ends soon.",
+    input: { 'conveyor_certificate_expiry_timestamp_seconds{job="producer"}': hold([100, 10 * DAY], [30, 365 * DAY]) },
+    waits: [5, 59],
+    fires: [
+      61,
+      [
+        {
+          labels: { job: "producer" },
+          description: "The certificate that producer runs with ends in 9d 22h 59m 0s.",
+        },
+      ],
+    ],
+    clears: [101],
+    below: { 'conveyor_certificate_expiry_timestamp_seconds{job="producer"}': hold([120, 15 * DAY]) },
+  },
+  {
+    alert: "CertificateExpiring",
+    name: "three days",
+    severity: "critical",
+    summary: "A certificate is about to end.",
+    input: { 'conveyor_certificate_expiry_timestamp_seconds{job="processor"}': hold([20, 2 * DAY], [30, 365 * DAY]) },
+    waits: [1, 4],
+    fires: [
+      6,
+      [
+        {
+          labels: { job: "processor" },
+          description: "The certificate that processor runs with ends in 1d 23h 54m 0s.",
+        },
+      ],
+    ],
+    clears: [21],
+    below: { 'conveyor_certificate_expiry_timestamp_seconds{job="processor"}': hold([40, 4 * DAY]) },
+  },
+
+  {
+    alert: "Watchdog",
+    severity: "none",
+    summary: "The alerts work.",
+    input: {},
+    waits: [],
+    fires: [
+      1,
+      [
+        {
+          labels: {},
+          description:
+            "This alert always fires. A receiver outside of the cluster that no longer hears it knows that nobody would be called.",
+        },
+      ],
+    ],
+  },
+  {
+    alert: "ScrapeMissing",
+    severity: "warning",
+    summary: "A target does not answer Prometheus.",
+    input: { 'up{job="influxdb", instance="10.0.0.9:8086"}': brief(0, 1) },
+    waits: [10, 12],
+    fires: [
+      14,
+      [
+        {
+          labels: { job: "influxdb", instance: "10.0.0.9:8086" },
+          description: "influxdb (10.0.0.9:8086) has not answered for three minutes: its alerts are blind.",
+        },
+      ],
+    ],
+    clears: [21],
+    below: { 'up{job="influxdb", instance="10.0.0.9:8086"}': hold([10, 1], [2, 0], [28, 1]) },
+  },
+  {
+    alert: "ScrapeTargetAbsent",
+    severity: "critical",
+    summary: "Prometheus does not know a part of the pipeline.",
+    input: targets({ 'up{job="kafka", instance="10.0.0.1:9464"}': hold([10, 1], [20, undefined], [10, 1]) }),
+    waits: [12, 18],
+    fires: [
+      21,
+      [
+        {
+          labels: { job: "kafka" },
+          description:
+            "No target of kafka has been found for five minutes: the workload is gone, or discovery is broken.",
+        },
+      ],
+    ],
+    clears: [31],
+    below: targets(),
+  },
+  {
+    alert: "LagExporterStale",
+    severity: "warning",
+    summary: "The lag shown is old.",
+    input: {
+      conveyor_lag_exporter_last_success_timestamp_seconds: [
+        ...rising(10, 0, 60),
+        ...hold([10, 540]),
+        ...rising(20, 1200, 60),
+      ],
+    },
+    waits: [11, 12],
+    fires: [
+      14,
+      [
+        {
+          labels: {},
+          description: "The lag exporter last reached Kafka 5m 0s ago: lag and members are those of then.",
+        },
+      ],
+    ],
+    clears: [21],
+    below: { conveyor_lag_exporter_last_success_timestamp_seconds: rising(40, -110, 60) },
+  },
+  {
+    alert: "RuleEvaluationFailing",
+    severity: "warning",
+    summary: "Alert rules cannot be evaluated.",
+    input: { 'prometheus_rule_evaluation_failures_total{rule_group="kafka"}': ramp([10, 0], [15, 4], [20, 0]) },
+    waits: [12, 15],
+    fires: [
+      20,
+      [{ labels: { rule_group: "kafka" }, description: "20 evaluations of kafka failed within five minutes." }],
+    ],
+    clears: [35],
+    below: { 'prometheus_rule_evaluation_failures_total{rule_group="kafka"}': hold([45, 7]) },
+  },
+  {
+    alert: "AlertmanagerMissing",
+    severity: "critical",
+    summary: "Alerts reach nobody.",
+    input: { prometheus_notifications_alertmanagers_discovered: brief(0, 1) },
+    waits: [11, 14],
+    fires: [16, [{ labels: {}, description: "Prometheus finds no Alertmanager to send alerts to." }]],
+    clears: [21],
+    below: { prometheus_notifications_alertmanagers_discovered: hold([40, 1]) },
+  },
+  {
+    alert: "AlertDeliveryFailing",
+    severity: "warning",
+    summary: "Alerts are not delivered.",
+    input: { 'alertmanager_notifications_failed_total{integration="webhook"}': ramp([10, 0], [15, 1], [20, 0]) },
+    waits: [12, 15],
+    fires: [
+      20,
+      [{ labels: { integration: "webhook" }, description: "Alertmanager fails to deliver through webhook." }],
+    ],
+    clears: [35],
+    below: { 'alertmanager_notifications_failed_total{integration="webhook"}': hold([45, 7]) },
+  },
+
+  {
+    alert: "LogDeliveryMissing",
+    name: "nothing is sent",
+    severity: "critical",
+    summary: "No logs are delivered.",
+    input: { 'promtail_sent_entries_total{pod="promtail-x"}': ramp([10, 100], [20, 0], [20, 100]) },
+    waits: [14, 18],
+    fires: [
+      22,
+      [
+        {
+          labels: {},
+          description: "Promtail has delivered no line to Loki for five minutes: the search shows the past.",
+        },
+      ],
+    ],
+    clears: [32],
+    below: { 'promtail_sent_entries_total{pod="promtail-x"}': ramp([50, 1]) },
+  },
+  {
+    alert: "LogLinesDropped",
+    severity: "warning",
+    summary: "Log lines are lost.",
+    input: {
+      'promtail_dropped_entries_total{reason="rate_limited"}': ramp([20, 0], [10, 3], [30, 0]),
+      'loki_discarded_samples_total{reason="per_stream_rate_limit"}': ramp([20, 0], [10, 2], [30, 0]),
+    },
+    waits: [20, 21],
+    fires: [
+      30,
+      [{ labels: {}, description: "50 lines were dropped by Promtail or refused by Loki within ten minutes." }],
+    ],
+    clears: [45],
+    below: {
+      'promtail_dropped_entries_total{reason="rate_limited"}': hold([60, 4]),
+      'loki_discarded_samples_total{reason="per_stream_rate_limit"}': hold([60, 4]),
+    },
+  },
+];

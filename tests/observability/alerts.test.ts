@@ -1,0 +1,131 @@
+/**
+ * Goal: every alert does what it says. Method: promtool evaluates the rules as they are deployed over series written by
+ * hand (alert-cases.ts), with labels and words compared exactly.
+ */
+import { describe, expect, test } from "bun:test";
+import { stringify } from "yaml";
+import { ALERT_CASES, type AlertCase, type Firing, type Series } from "./alert-cases.ts";
+import { promtoolObstacle, ruleFiles, runOn, tool } from "./rules.ts";
+
+const files = await ruleFiles();
+const rules = files.flatMap(({ groups }) => groups.flatMap((group) => group.rules));
+const alerts = rules.filter(({ alert }) => alert !== undefined);
+const names = [...new Set(alerts.map(({ alert }) => alert!))].sort();
+const obstacle = await promtoolObstacle();
+if (obstacle) console.warn(`rules are not evaluated: promtool cannot be had: ${obstacle}`);
+const texts = Object.fromEntries(files.map(({ name, text }) => [name, text]));
+
+/** promtool evaluates all rules of a case in some tenths of a second; a busy machine may take longer. */
+const LIMIT_MS = 60_000;
+
+/** Series in promtool's words: one sample a minute, "_" for none. */
+const seriesOf = (input: Series) =>
+  Object.entries(input).map(([series, values]) => ({
+    series,
+    values: values.map((value) => value ?? "_").join(" "),
+  }));
+
+const lengthOf = (input: Series) => Math.max(1, ...Object.values(input).map(({ length }) => length));
+
+function expectationAt(item: AlertCase, minute: number, firing: readonly Firing[]) {
+  return {
+    eval_time: `${minute}m`,
+    alertname: item.alert,
+    exp_alerts: firing.map(({ labels, description }) => ({
+      exp_labels: { severity: item.severity, ...labels },
+      exp_annotations: { summary: item.summary, description, runbook_url: `docs/runbooks/${item.alert}.md` },
+    })),
+  };
+}
+
+/** One promtool test file for a case. */
+function promtoolTest(item: AlertCase): string {
+  const broken = {
+    interval: "1m",
+    name: "broken",
+    input_series: seriesOf(item.input),
+    alert_rule_test: [
+      ...item.waits.map((minute) => expectationAt(item, minute, [])),
+      expectationAt(item, ...item.fires),
+      ...(item.clears ? [expectationAt(item, item.clears[0], item.clears[1] ?? [])] : []),
+    ],
+  };
+  const below = item.below && {
+    interval: "1m",
+    name: "below",
+    input_series: seriesOf(item.below),
+    alert_rule_test: Array.from({ length: lengthOf(item.below) }, (_, minute) => expectationAt(item, minute, [])),
+  };
+  return stringify({
+    // Its own file alone: evaluating the others would cost minutes and tell nothing.
+    rule_files: files
+      .filter(({ groups }) => groups.some(({ rules }) => rules.some(({ alert }) => alert === item.alert)))
+      .map(({ name }) => name),
+    evaluation_interval: "1m",
+    tests: [broken, ...(below ? [below] : [])],
+  });
+}
+
+describe.skipIf(obstacle !== undefined)("promtool", () => {
+  test(
+    "finds nothing to complain about, all lints fatal",
+    async () => {
+      const command = [await tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", ...Object.keys(texts)];
+      const { exitCode, output } = await runOn(texts, command);
+      expect({ exitCode, output: exitCode === 0 ? "" : output }).toEqual({ exitCode: 0, output: "" });
+    },
+    // The first use on a machine downloads some 50 MB.
+    5 * LIMIT_MS,
+  );
+
+  test.concurrent.each(ALERT_CASES.map((item) => [`${item.alert}${item.name ? `: ${item.name}` : ""}`, item] as const))(
+    "%s waits, fires, clears, and is silent below its threshold",
+    async (_, item) => {
+      const command = [await tool("promtool"), "test", "rules", "case.yml"];
+      const { exitCode, output } = await runOn({ ...texts, "case.yml": promtoolTest(item) }, command);
+      expect(exitCode === 0 ? "" : output).toBe("");
+    },
+    LIMIT_MS,
+  );
+});
+
+describe("every alert", () => {
+  test("has a case, and every case an alert", () => {
+    expect([...new Set(ALERT_CASES.map(({ alert }) => alert))].sort()).toEqual(names);
+  });
+
+  test("of every severity that it can have", () => {
+    const wanted = alerts.map(({ alert, labels }) => `${alert} ${labels?.severity} ${labels?.window ?? ""}`);
+    const shown = ALERT_CASES.flatMap(({ alert, severity, fires }) =>
+      fires[1].map(({ labels }) => `${alert} ${labels.severity ?? severity} ${labels.window ?? ""}`),
+    );
+    expect([...new Set(shown)].sort()).toEqual([...new Set(wanted)].sort());
+  });
+
+  test("has a case that waits if it has a delay, one that clears, and one just below", () => {
+    for (const name of names.filter((alert) => alert !== "Watchdog")) {
+      const own = ALERT_CASES.filter(({ alert }) => alert === name);
+      expect(
+        own.some(({ waits }) => waits.length > 0),
+        `${name} waits`,
+      ).toBe(true);
+      expect(
+        own.every(({ clears }) => clears !== undefined),
+        `${name} clears`,
+      ).toBe(true);
+      expect(
+        own.every(({ below }) => below !== undefined),
+        `${name} below`,
+      ).toBe(true);
+    }
+  });
+
+  test("has severity, summary, a description, and its runbook's place", () => {
+    for (const { alert, labels, annotations } of alerts) {
+      expect(["critical", "warning", "none"], alert).toContain(labels?.severity ?? "");
+      expect(annotations?.summary, alert).toMatch(/^[A-Z].*\.$/);
+      expect(annotations?.description?.length, alert).toBeGreaterThan(30);
+      expect(annotations?.runbook_url, alert).toBe(`docs/runbooks/${alert}.md`);
+    }
+  });
+});

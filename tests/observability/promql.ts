@@ -1,0 +1,20 @@
+/** Reads the names of metrics out of PromQL: what is neither a function, nor a keyword, nor inside braces or brackets. */
+const KEYWORDS = new Set([
+  ...["and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "bool", "offset"],
+  ...["inf", "nan"],
+]);
+
+export function metricNamesIn(expression: string): string[] {
+  const bare = expression
+    // Label matchers and strings first: both may hold anything.
+    .replaceAll(/\{[^{}]*\}/g, " ")
+    .replaceAll(/"(?:[^"\\]|\\.)*"|'[^']*'/g, " ")
+    .replaceAll(/\[[^\]]*\]/g, " ")
+    // Lists of labels.
+    .replaceAll(/\b(by|without|on|ignoring|group_left|group_right)\s*\([^()]*\)/g, " ");
+  const names = [...bare.matchAll(/[a-zA-Z_:][\w:]*(?!\w)(\s*\()?/g)]
+    .filter(([, call]) => call === undefined)
+    .map(([name]) => name.trim())
+    .filter((name) => !KEYWORDS.has(name.toLowerCase()));
+  return [...new Set(names)];
+}

@@ -1,0 +1,27 @@
+/** Metrics of others that rules and dashboards ask for, and where each comes from. A name that is not here is a typing error. */
+export const THIRD_PARTY_METRICS: Readonly<Record<string, string>> = {
+  up: "Prometheus itself, for every target",
+  prometheus_rule_evaluation_failures_total: "Prometheus",
+  prometheus_notifications_alertmanagers_discovered: "Prometheus",
+  alertmanager_notifications_failed_total: "Alertmanager",
+
+  kafka_controller_kafkacontroller_offlinepartitionscount:
+    "Kafka's MBean, named by k8s/kafka/kafka-metrics-configmap.yaml",
+  kafka_controller_kafkacontroller_activecontrollercount: "the same",
+  kafka_server_replicamanager_underminisrpartitioncount: "the same",
+  kafka_server_replicamanager_underreplicatedpartitions: "the same",
+  kafka_log_logmanager_offlinelogdirectorycount: "the same",
+  kafka_topic_messagesin_total: "the same",
+
+  kube_pod_container_status_waiting_reason: "kube-state-metrics",
+  kube_horizontalpodautoscaler_status_current_replicas: "kube-state-metrics",
+  kube_horizontalpodautoscaler_spec_max_replicas: "kube-state-metrics",
+  kube_horizontalpodautoscaler_spec_min_replicas: "kube-state-metrics",
+
+  kubelet_volume_stats_available_bytes: "kubelet",
+  kubelet_volume_stats_capacity_bytes: "kubelet",
+
+  promtail_sent_entries_total: "Promtail",
+  promtail_dropped_entries_total: "Promtail",
+  loki_discarded_samples_total: "Loki",
+};
