@@ -16,46 +16,40 @@ export interface TestCertificate {
 
 let made: Promise<TestCertificate> | undefined;
 
+/** The same one for all tests of a run. */
 export function testCertificate(): Promise<TestCertificate> {
-  made ??= (async () => {
-    const folder = await mkdtemp(join(tmpdir(), "conveyor-test-ca-"));
-    try {
-      const at = (name: string) => join(folder, name);
-      const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-      await openssl(
-        "req",
-        "-x509",
-        ...curve,
-        "-days",
-        "1",
-        "-subj",
-        "/CN=ca",
-        "-keyout",
-        at("ca.key"),
-        "-out",
-        at("ca.crt"),
-      );
-      await openssl("req", ...curve, "-subj", "/CN=localhost", "-keyout", at("tls.key"), "-out", at("tls.csr"));
-      await Bun.write(at("ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n");
-      const sign = [
-        "x509",
-        "-req",
-        "-in",
-        at("tls.csr"),
-        "-CA",
-        at("ca.crt"),
-        "-CAkey",
-        at("ca.key"),
-        "-CAcreateserial",
-      ];
-      await openssl(...sign, "-days", "1", "-extfile", at("ext"), "-out", at("tls.crt"));
-      const [ca, cert, key] = await Promise.all(
-        ["ca.crt", "tls.crt", "tls.key"].map((name) => readFile(at(name), "utf8")),
-      );
-      return { ca: ca!, cert: cert!, key: key! };
-    } finally {
-      await rm(folder, { recursive: true, force: true });
-    }
-  })();
+  made ??= newTestCertificate();
   return made;
+}
+
+/** A new CA and a new certificate. */
+export async function newTestCertificate(): Promise<TestCertificate> {
+  const folder = await mkdtemp(join(tmpdir(), "conveyor-test-ca-"));
+  try {
+    const at = (name: string) => join(folder, name);
+    const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    await openssl(
+      "req",
+      "-x509",
+      ...curve,
+      "-days",
+      "1",
+      "-subj",
+      "/CN=ca",
+      "-keyout",
+      at("ca.key"),
+      "-out",
+      at("ca.crt"),
+    );
+    await openssl("req", ...curve, "-subj", "/CN=localhost", "-keyout", at("tls.key"), "-out", at("tls.csr"));
+    await Bun.write(at("ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n");
+    const sign = ["x509", "-req", "-in", at("tls.csr"), "-CA", at("ca.crt"), "-CAkey", at("ca.key"), "-CAcreateserial"];
+    await openssl(...sign, "-days", "1", "-extfile", at("ext"), "-out", at("tls.crt"));
+    const [ca, cert, key] = await Promise.all(
+      ["ca.crt", "tls.crt", "tls.key"].map((name) => readFile(at(name), "utf8")),
+    );
+    return { ca: ca!, cert: cert!, key: key! };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 }
