@@ -1,1 +1,137 @@
-export {};
+/**
+ * The lag exporter: how far a consumer group is behind, per partition, for Prometheus, alerts and autoscaling.
+ *
+ *   kafka_consumergroup_lag{group,topic,partition}, kafka_consumergroup_lag_sum{group,topic}, kafka_consumergroup_members{group}
+ *
+ * A partition that was never committed counts with everything it holds; a group that is gone has 0 members, it does not
+ * vanish. When Kafka cannot be asked, the old lag is withdrawn rather than shown on: an absent series is an alert, a
+ * stale one a lie.
+ */
+import type { Admin } from "kafkajs";
+import { EVENTS_TOPIC, PROCESSOR_GROUP } from "./domain/kafka-layout.ts";
+import { lagOf, type PartitionLag } from "./domain/lag.ts";
+import { type ConfigReader, readCommon, readKafka, readOps, readTopic } from "./runtime/config.ts";
+import { Health } from "./runtime/health.ts";
+import { createKafka, RETRY_BRIEFLY } from "./runtime/kafka.ts";
+import { Metrics } from "./runtime/metrics.ts";
+import { startOpsServer } from "./runtime/ops-server.ts";
+import { certificateExpirySeconds, runService, type ServiceFrame } from "./runtime/service.ts";
+
+/** Autoscaling looks every 15 s; a third of it keeps the lag fresh at little cost to Kafka. */
+const POLL_MS = 5000;
+const POLL_LIMIT_MS = 15_000;
+/** Without a look that succeeded for this long the lag series are withdrawn. */
+const STALE_MS = 30_000;
+const PROGRESS_LIMIT_MS = 60_000;
+
+const read = (reader: ConfigReader) => {
+  const kafka = readKafka(reader);
+  return {
+    common: readCommon(reader),
+    kafka,
+    ops: readOps(reader, kafka),
+    topic: readTopic(reader, "TOPIC", EVENTS_TOPIC),
+    groupId: reader.text("GROUP_ID", PROCESSOR_GROUP),
+  };
+};
+
+interface Look {
+  partitions: PartitionLag[];
+  members: number;
+}
+
+async function look(admin: Admin, topic: string, group: string): Promise<Look> {
+  const [ends, committed, described] = await Promise.all([
+    admin.fetchTopicOffsets(topic),
+    admin.fetchOffsets({ groupId: group, topics: [topic] }),
+    admin.describeGroups([group]),
+  ]);
+  const ofTopic = committed.find((entry) => entry.topic === topic)?.partitions ?? [];
+  return {
+    partitions: ends.map(({ partition, low, high }) => {
+      const offset = ofTopic.find((entry) => entry.partition === partition)?.offset ?? "-1";
+      return { partition, end: Number(high), lag: lagOf(low, high, offset) };
+    }),
+    members: described.groups[0]?.members.length ?? 0,
+  };
+}
+
+async function start(config: ReturnType<typeof read>, { log, shutdown }: ServiceFrame): Promise<void> {
+  const { topic, groupId: group } = config;
+  const metrics = new Metrics("lag-exporter");
+  const health = new Health();
+  health.watch({ name: "polling", limitMs: PROGRESS_LIMIT_MS });
+  const lag = metrics.gauge("kafka_consumergroup_lag");
+  const lagSum = metrics.gauge("kafka_consumergroup_lag_sum");
+  const members = metrics.gauge("kafka_consumergroup_members");
+  const endOffset = metrics.gauge("kafka_topic_partition_end_offset");
+  const polls = metrics.counter("conveyor_lag_exporter_polls_total");
+  const lastSuccess = metrics.gauge("conveyor_lag_exporter_last_success_timestamp_seconds");
+  metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(certificateExpirySeconds(config.kafka.tls.cert));
+  let succeededAt = Number.NEGATIVE_INFINITY;
+  health.ready("lag_known", () => performance.now() - succeededAt < STALE_MS);
+
+  const kafka = createKafka(config.kafka, config.common.podName, log, {
+    retry: RETRY_BRIEFLY,
+    onConnect: () => health.beat("polling"),
+  });
+  let admin: Admin | undefined;
+  const poll = async () => {
+    if (!admin) {
+      const fresh = kafka.admin();
+      await fresh.connect();
+      admin = fresh;
+    }
+    const { partitions, members: count } = await within(POLL_LIMIT_MS, look(admin, topic, group));
+    let sum = 0;
+    for (const { partition, end, lag: behind } of partitions) {
+      lag.set({ group, topic, partition: String(partition) }, behind);
+      endOffset.set({ topic, partition: String(partition) }, end);
+      sum += behind;
+    }
+    lagSum.set({ group, topic }, sum);
+    members.set({ group }, count);
+    lastSuccess.set(Math.floor(Date.now() / 1000));
+    succeededAt = performance.now();
+    log.debug("lag_read", { lag: sum, members: count });
+  };
+  const loop = async () => {
+    while (!shutdown.begun) {
+      health.beat("polling");
+      try {
+        await poll();
+        polls.inc({ outcome: "ok" });
+      } catch (error) {
+        polls.inc({ outcome: "failed" });
+        log.warn("lag_unknown", { error });
+        // A new client: the old one may hold on to brokers that are gone.
+        void admin?.disconnect().catch(() => {});
+        admin = undefined;
+        if (performance.now() - succeededAt > STALE_MS)
+          for (const gauge of [lag, lagSum, members, endOffset]) gauge.reset();
+      }
+      await Bun.sleep(POLL_MS);
+    }
+  };
+
+  const ops = startOpsServer(config.ops, health, metrics.registry);
+  shutdown.step("kafka", 3000, () => admin?.disconnect());
+  shutdown.step("ops_server", 1000, () => ops.stop());
+  log.info("running", { topic, group });
+  void loop();
+}
+
+/** The work's result; after the limit an error that says so. */
+async function within<T>(limitMs: number, work: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${limitMs} ms`)), limitMs);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+if (import.meta.main) await runService("lag-exporter", read, start);
