@@ -2,7 +2,7 @@
  * Keys and certificates of the cluster itself (not of the pipeline): one CA for the API server and its clients, one for
  * etcd, one for the aggregation layer, so that a certificate of one is worth nothing to another.
  */
-import { chmod, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { must } from "./exec.ts";
 
@@ -42,7 +42,7 @@ async function makeAuthority(folder: string, name: Authority): Promise<void> {
   ]);
 }
 
-async function makeCertificate(folder: string, request: CertificateRequest): Promise<void> {
+async function makeCertificate(folder: string, authorities: string, request: CertificateRequest): Promise<void> {
   const path = (ending: string) => join(folder, `${request.name}.${ending}`);
   await newKey(path("key"));
   const subject = `${request.organization ? `/O=${request.organization}` : ""}/CN=${request.commonName}`;
@@ -55,7 +55,7 @@ async function makeCertificate(folder: string, request: CertificateRequest): Pro
   ];
   if (request.names?.length) lines.push(`subjectAltName=${request.names.join(",")}`);
   await writeFile(path("ext"), `${lines.join("\n")}\n`);
-  const authority = join(folder, request.authority);
+  const authority = join(authorities, request.authority);
   await openssl([
     ...["x509", "-req", "-in", path("csr"), "-CA", `${authority}.crt`, "-CAkey", `${authority}.key`],
     // A random serial number: no shared counter file, so certificates can be made side by side.
@@ -66,30 +66,62 @@ async function makeCertificate(folder: string, request: CertificateRequest): Pro
   await rm(path("ext"));
 }
 
+const exists = (path: string) =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
+
 /**
- * Makes authorities, certificates and the service accounts' key, all or nothing; again only when what is asked for
- * (names, addresses) has changed.
- * @returns true when they were made now
+ * Makes authorities, certificates and the service accounts' key where they are not there. A certificate whose request
+ * (names, addresses) has changed is made again; authorities and the service accounts' key are kept, or every token and
+ * kubeconfig that was given out would be worthless.
+ * @returns names of what was made now
  */
-export async function ensurePki(folder: string, requests: readonly CertificateRequest[]): Promise<boolean> {
-  const wanted = JSON.stringify(requests);
-  const stamp = join(folder, "requests.json");
-  if ((await readFile(stamp, "utf8").catch(() => "")) === wanted) return false;
-  const temporary = `${folder}.new`;
-  await rm(temporary, { recursive: true, force: true });
-  await mkdir(temporary, { recursive: true, mode: 0o700 });
+export async function ensurePki(folder: string, requests: readonly CertificateRequest[]): Promise<string[]> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  // Made in a folder of their own and moved one by one, the stamp last: an interrupt leaves whole files, and what has
+  // no stamp is made again.
+  const work = join(folder, "new");
+  await rm(work, { recursive: true, force: true });
+  await mkdir(work, { recursive: true, mode: 0o700 });
+  const place = async (...names: string[]) => {
+    for (const name of names) await rename(join(work, name), join(folder, name));
+  };
+  const made: string[] = [];
+  const renewed = new Set<Authority>();
   const authorities: Authority[] = ["ca", "etcd-ca", "front-proxy-ca"];
-  await Promise.all(authorities.map((name) => makeAuthority(temporary, name)));
-  await Promise.all(requests.map((request) => makeCertificate(temporary, request)));
-  await newKey(join(temporary, "service-accounts.key"));
-  await openssl([
-    ...["pkey", "-in", join(temporary, "service-accounts.key"), "-pubout"],
-    ...["-out", join(temporary, "service-accounts.pub")],
-  ]);
-  await writeFile(join(temporary, "requests.json"), wanted);
-  await rm(folder, { recursive: true, force: true });
-  await rename(temporary, folder);
-  return true;
+  await Promise.all(
+    authorities.map(async (name) => {
+      if (await exists(join(folder, `${name}.crt`))) return;
+      await makeAuthority(work, name);
+      await place(`${name}.key`, `${name}.crt`);
+      renewed.add(name);
+      made.push(name);
+    }),
+  );
+  await Promise.all(
+    requests.map(async (request) => {
+      const stamp = join(folder, `${request.name}.json`);
+      const wanted = JSON.stringify(request);
+      const current = (await readFile(stamp, "utf8").catch(() => "")) === wanted;
+      if (current && !renewed.has(request.authority)) return;
+      await makeCertificate(work, folder, request);
+      await rm(stamp, { force: true });
+      await place(`${request.name}.key`, `${request.name}.crt`);
+      await writeFile(stamp, wanted);
+      made.push(request.name);
+    }),
+  );
+  if (!(await exists(join(folder, "service-accounts.pub")))) {
+    const key = "service-accounts.key";
+    await newKey(join(work, key));
+    await openssl(["pkey", "-in", join(work, key), "-pubout", "-out", join(work, "service-accounts.pub")]);
+    await place(key, "service-accounts.pub");
+    made.push("service-accounts");
+  }
+  await rm(work, { recursive: true, force: true });
+  return made;
 }
 
 /** The text of a kubeconfig with certificate and key inside, so that the one file is enough. */
