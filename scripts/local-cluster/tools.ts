@@ -1,4 +1,6 @@
 /** Programs that must be on the machine: found all at once, with the one command that installs them. */
+import { homedir } from "node:os";
+import { join } from "node:path";
 import { EXIT, OperatorError } from "../toolkit/errors.ts";
 import type { Report } from "../toolkit/report.ts";
 import { capture, must } from "./exec.ts";
@@ -27,12 +29,12 @@ export interface MissingTool extends Tool {
   found?: string;
 }
 
-/** Folders of system programs that a login without root's profile lacks on PATH. */
-const SYSTEM_FOLDERS = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+/** Folders that sudo or a bare login leave out of PATH: system programs, and where Go and Rust install themselves. */
+const SYSTEM_FOLDERS = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/go/bin", join(homedir(), ".cargo", "bin")];
 /** A program that prints its version does it at once. */
 const VERSION_LIMIT_MS = 10_000;
 
-/** PATH with the folders of system programs. */
+/** PATH with the folders of system programs and toolchains. */
 export const toolPath = (): string =>
   [...(process.env.PATH ?? "").split(":").filter(Boolean), ...SYSTEM_FOLDERS]
     .filter((folder, index, all) => all.indexOf(folder) === index)
