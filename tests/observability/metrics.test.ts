@@ -1,5 +1,7 @@
 /** Every metric that a rule asks for exists, and every configuration is one that the real programs accept. */
 import { describe, expect, test } from "bun:test";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { parse, stringify } from "yaml";
 import type { KubernetesObject } from "../../scripts/toolkit/cluster.ts";
 import { loadManifests } from "../../scripts/toolkit/manifests.ts";
@@ -10,7 +12,11 @@ import { THIRD_PARTY_METRICS } from "./third-party-metrics.ts";
 
 const rules = (await ruleFiles()).flatMap(({ groups }) => groups.flatMap((group) => group.rules));
 const recorded = new Set(rules.flatMap(({ record }) => record ?? []));
-const asked = [...new Set(rules.flatMap(({ expr }) => metricNamesIn(expr)))].sort();
+const RUNBOOKS = join(import.meta.dir, "../../docs/runbooks");
+const pages = await Promise.all((await readdir(RUNBOOKS)).map((name) => readFile(join(RUNBOOKS, name), "utf8")));
+/** Queries that a runbook tells a person to ask. */
+const runbookQueries = pages.flatMap((page) => [...page.matchAll(/ask '([^']+)'/g)].map(([, query]) => query!));
+const asked = [...new Set([...rules.map(({ expr }) => expr), ...runbookQueries].flatMap(metricNamesIn))].sort();
 const configMaps = (await loadManifests()).filter(({ kind }) => kind === "ConfigMap") as (KubernetesObject & {
   data: Record<string, string>;
 })[];
@@ -28,7 +34,7 @@ describe("metricNamesIn", () => {
   });
 });
 
-describe("every metric that a rule asks for", () => {
+describe("every metric that a rule or a runbook asks for", () => {
   test.each(asked)("%s exists", (name) => {
     const base = name.replace(/_(bucket|sum|count)$/, "");
     const kind = (METRIC_TABLE as Record<string, { kind: string }>)[base]?.kind ?? "";

@@ -1,6 +1,7 @@
 /** Metrics of others that rules and dashboards ask for, and where each comes from. A name that is not here is a typing error. */
 export const THIRD_PARTY_METRICS: Readonly<Record<string, string>> = {
   up: "Prometheus itself, for every target",
+  ALERTS: "Prometheus, for every pending or firing alert",
   prometheus_rule_evaluation_failures_total: "Prometheus",
   prometheus_notifications_alertmanagers_discovered: "Prometheus",
   alertmanager_notifications_failed_total: "Alertmanager",
@@ -12,6 +13,10 @@ export const THIRD_PARTY_METRICS: Readonly<Record<string, string>> = {
   kafka_server_replicamanager_underreplicatedpartitions: "the same",
   kafka_log_logmanager_offlinelogdirectorycount: "the same",
   kafka_topic_messagesin_total: "the same",
+  kafka_broker_bytesin_total: "the same",
+  kafka_network_request_p99_milliseconds: "the same",
+
+  storage_shard_series: "InfluxDB",
 
   kube_pod_container_status_waiting_reason: "kube-state-metrics",
   kube_horizontalpodautoscaler_status_current_replicas: "kube-state-metrics",
