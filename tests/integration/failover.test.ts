@@ -113,7 +113,8 @@ async function readLog(pipeline: Pipeline): Promise<{ conveyor: string; seq: num
   await consumer.run({
     autoCommit: false,
     eachBatch: async ({ batch }) => {
-      for (const { value } of batch.messages) log.push(JSON.parse(value!.toString()) as { conveyor: string; seq: number });
+      for (const { value } of batch.messages)
+        log.push(JSON.parse(value!.toString()) as { conveyor: string; seq: number });
       if (Number(batch.lastOffset()) + 1 >= ends.get(batch.partition)!) open.delete(batch.partition);
     },
   });
