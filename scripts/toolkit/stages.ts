@@ -138,6 +138,18 @@ export const STAGES: readonly StageSpec[] = [
     awaits: [{ kind: "StatefulSet", name: "producer", condition: "rolled-out", limitMs: SERVICE_LIMIT_MS }],
   },
   {
+    name: "lag-exporter",
+    title: "lag exporter",
+    files: [
+      "network/lag-exporter-networkpolicy.yaml",
+      "lag-exporter/lag-exporter-serviceaccount.yaml",
+      "lag-exporter/lag-exporter-service.yaml",
+      "lag-exporter/lag-exporter-pdb.yaml",
+      "lag-exporter/lag-exporter-deployment.yaml",
+    ],
+    awaits: [{ kind: "Deployment", name: "lag-exporter", condition: "rolled-out", limitMs: SERVICE_LIMIT_MS }],
+  },
+  {
     name: "logging",
     title: "logs: Loki and Promtail",
     files: [
