@@ -103,7 +103,7 @@ export const overview: DashboardSpec = {
           queries: [
             {
               promql:
-                'sum(rate(conveyor_e2e_latency_seconds_bucket{le="5"}[5m])) / sum(rate(conveyor_e2e_latency_seconds_count[5m]))',
+                'sum(rate(conveyor_e2e_latency_seconds_bucket{le=~"5|5[.]0"}[5m])) / sum(rate(conveyor_e2e_latency_seconds_count[5m]))',
               legend: "share",
             },
           ],
@@ -151,7 +151,7 @@ export const overview: DashboardSpec = {
           queries: [
             {
               promql:
-                'sum(rate(conveyor_e2e_latency_seconds_bucket{le="5"}[$__rate_interval])) / sum(rate(conveyor_e2e_latency_seconds_count[$__rate_interval]))',
+                'sum(rate(conveyor_e2e_latency_seconds_bucket{le=~"5|5[.]0"}[$__rate_interval])) / sum(rate(conveyor_e2e_latency_seconds_count[$__rate_interval]))',
               legend: "share within 5 s",
             },
           ],

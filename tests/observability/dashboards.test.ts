@@ -8,6 +8,55 @@ import { queriesOf } from "../../scripts/dashboards/queries.ts";
 import { staleDashboards } from "../../scripts/dashboards.ts";
 import { loadManifests } from "../../scripts/toolkit/manifests.ts";
 import { METRIC_TABLE } from "../../services/runtime/metrics.ts";
+import { metricNamesIn } from "./promql.ts";
+import { THIRD_PARTY_METRICS } from "./third-party-metrics.ts";
+
+/** Metrics of others that only dashboards ask for, and where each comes from. tests/cluster/panels.test.ts asks for them. */
+const PANEL_METRICS: Record<string, string> = {
+  ALERTS: "Prometheus itself, for each alert that waits or fires",
+  ...Object.fromEntries(
+    [
+      "kafka_broker_bytesin_total",
+      "kafka_broker_bytesout_total",
+      "kafka_broker_failedfetchrequests_total",
+      "kafka_broker_failedproducerequests_total",
+      "kafka_log_size_bytes",
+      "kafka_network_processor_idle_ratio",
+      "kafka_network_request_p99_milliseconds",
+      "kafka_server_replicamanager_isrshrinks_total",
+      "kafka_server_replicamanager_leadercount",
+      "kafka_server_request_handler_idle_ratio",
+      "jvm_memory_used_bytes",
+    ].map((name) => [name, "Kafka's MBean, named by k8s/kafka/kafka-metrics-configmap.yaml"]),
+  ),
+  ...Object.fromEntries(
+    [
+      "http_api_requests_total",
+      "http_api_request_duration_seconds_bucket",
+      "storage_bucket_series_num",
+      "storage_shard_disk_size",
+      "storage_cache_inuse_bytes",
+      "go_memstats_sys_bytes",
+    ].map((name) => [name, "InfluxDB"]),
+  ),
+  ...Object.fromEntries(
+    [
+      "kube_deployment_status_replicas_ready",
+      "kube_horizontalpodautoscaler_status_desired_replicas",
+      "kube_pod_container_resource_limits",
+      "kube_pod_container_resource_requests",
+      "kube_pod_container_status_restarts_total",
+      "kube_pod_status_phase",
+      "kube_pod_status_ready",
+      "kube_statefulset_status_replicas_ready",
+    ].map((name) => [name, "kube-state-metrics"]),
+  ),
+  container_cpu_usage_seconds_total: "cAdvisor",
+  container_memory_working_set_bytes: "cAdvisor",
+  kubelet_volume_stats_used_bytes: "kubelet",
+  promtail_read_lines_total: "Promtail",
+};
+const OTHERS = { ...THIRD_PARTY_METRICS, ...PANEL_METRICS };
 
 const PROJECT = join(import.meta.dir, "../..");
 const panels = DASHBOARDS.flatMap((dashboard) =>
@@ -64,6 +113,15 @@ describe("queries", () => {
     const broken = { ...DASHBOARDS[0]!, rows: [{ title: "r", panels: [panel] }] };
     expect(() => queriesOf(broken)).toThrow("nothing fills $job");
   });
+});
+
+test("what is listed of others is asked for", () => {
+  const asked = new Set(
+    panels.flatMap(({ panel }) =>
+      panel.queries.flatMap((query) => ("flux" in query ? [] : metricNamesIn(textOf(query)))),
+    ),
+  );
+  expect(Object.keys(PANEL_METRICS).filter((name) => !asked.has(name))).toEqual([]);
 });
 
 describe("what is there", () => {
@@ -125,13 +183,13 @@ describe.each(named)("%s", (_, panel: Panel) => {
     expect(panel.unit).toBeTruthy();
   });
 
-  test("asks for our own metrics by names that are in the services' table", () => {
+  test("asks for metrics that exist: ours are in the services' table, others are listed with where they come from", () => {
     for (const query of panel.queries) {
       if (!("promql" in query || "instant" in query)) continue;
-      const names = textOf(query).match(/\b(conveyor_[a-z0-9_]+|kafka_(?:consumergroup|topic_partition)_[a-z0-9_]+)/g);
-      for (const name of names ?? []) {
+      for (const name of metricNamesIn(textOf(query)).filter((word) => !/^[a-z]?\d|^e\d*$/.test(word))) {
         const base = name.replace(/_(bucket|sum|count)$/, "");
-        expect(Object.hasOwn(METRIC_TABLE, name) || Object.hasOwn(METRIC_TABLE, base), name).toBe(true);
+        const ours = Object.hasOwn(METRIC_TABLE, name) || Object.hasOwn(METRIC_TABLE, base);
+        expect(ours || Object.hasOwn(OTHERS, name), name).toBe(true);
       }
     }
   });
