@@ -75,6 +75,15 @@ export interface UpOptions {
   signal?: AbortSignal;
 }
 
+/** The same function, which does its work only at the first call: a person need not read the same line every half second. */
+function once(work: (text: string) => void): (text: string) => void {
+  let done = false;
+  return (text) => {
+    if (!done) work(text);
+    done = true;
+  };
+}
+
 const programs = () => ({ kubernetes: partDir(PARTS.kubernetes), runtime: partDir(PARTS["node-runtime"]) });
 
 /** The built kubectl. */
@@ -171,7 +180,7 @@ export async function up(report: Report, options: UpOptions = {}): Promise<{ kub
     what: "the local cluster",
     limitMs: LOCK_LIMIT_MS,
     signal,
-    onWait: (holder) => report.info(`${holder} is changing the local cluster`),
+    onWait: once((holder) => report.info(`waiting: ${holder} is changing the local cluster`)),
   });
   try {
     return await upUnderLock(report, signal);
@@ -369,7 +378,7 @@ export async function down(report: Report, options: DownOptions = {}): Promise<D
     what: "the local cluster",
     limitMs: LOCK_LIMIT_MS,
     signal: options.signal,
-    onWait: (holder) => report.info(`${holder} is changing the local cluster`),
+    onWait: once((holder) => report.info(`waiting: ${holder} is changing the local cluster`)),
   });
   try {
     return await downUnderLock(report, options);
