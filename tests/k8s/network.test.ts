@@ -216,3 +216,8 @@ test("what one side allows, the other side expects: no rule leads nowhere", () =
   }
   expect(half).toEqual([]);
 });
+
+test("no policy writes an empty list: the server drops it, and each deploy would change the object again", () => {
+  const empty = policies.filter(({ spec }) => spec.ingress?.length === 0 || spec.egress?.length === 0);
+  expect(empty.map(({ metadata }) => metadata.name)).toEqual([]);
+});
