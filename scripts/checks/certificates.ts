@@ -1,7 +1,10 @@
 /** Checks of the certificates that stand in the cluster: whose they are, that the key fits, how long they hold. */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { type Check, failed, passed } from "../toolkit/checklist.ts";
+import { type Cluster, NAMESPACE } from "../toolkit/cluster.ts";
+import { deployedStages } from "../toolkit/deployed-stages.ts";
 import { readSecret } from "../toolkit/live-secrets.ts";
+import { recipeOf } from "../toolkit/secrets.ts";
 import type { CheckContext } from "./context.ts";
 
 /** Fewer days than this are a violation: renewal (generate-certs, deploy) is due at 30. */
@@ -9,8 +12,14 @@ export const MIN_DAYS_LEFT = 7;
 
 const MS_PER_DAY = 86_400_000;
 
-/** Secrets with certificates; kafka-tls holds one PEM file per broker. */
-const TLS_SECRETS = ["kafka-tls", "influxdb-tls", "producer-tls", "processor-tls", "admin-tls"] as const;
+/** Secrets with certificates, of everything that was deployed; kafka-tls holds one PEM file per broker. */
+async function tlsSecrets(cluster: Cluster): Promise<string[]> {
+  const objects = (await deployedStages(cluster)).stages.flatMap((stage) => stage.objects);
+  return objects
+    .filter(({ kind, metadata }) => kind === "Secret" && metadata.namespace === NAMESPACE)
+    .filter((secret) => recipeOf(secret).how === "fill-from")
+    .map(({ metadata }) => metadata.name);
+}
 
 export interface CertificateFacts {
   /** Secret and entry. */
@@ -64,7 +73,7 @@ export const certificatesCheck: Check<CheckContext> = {
   limitMs: 30_000,
   async run({ cluster }) {
     const secrets = await Promise.all(
-      TLS_SECRETS.map(async (name) => [name, await readSecret(cluster, name)] as const),
+      (await tlsSecrets(cluster)).map(async (name) => [name, await readSecret(cluster, name)] as const),
     );
     // The administrator's Secret says which CA this deployment has: only deploy writes it, no workload mounts it.
     const caText = secrets.find(([name]) => name === "admin-tls")?.[1]["ca.crt"];

@@ -9,6 +9,7 @@ import { INFLUXDB_CHECKS } from "./influxdb.ts";
 import { KAFKA_CHECKS } from "./kafka.ts";
 import { NETWORK_CHECKS } from "./network.ts";
 import { POD_CHECKS } from "./pods.ts";
+import { SIGNAL_CHECKS } from "./signals.ts";
 
 const clusterCheck: Check<CheckContext> = {
   id: "cluster",
@@ -30,6 +31,7 @@ export const CHECKS: readonly Check<CheckContext>[] = [
   ...KAFKA_CHECKS,
   ...INFLUXDB_CHECKS,
   ...FLOW_CHECKS,
+  ...SIGNAL_CHECKS,
 ];
 
 /** What deploy looks at when it is done: do events flow, and how fast. */

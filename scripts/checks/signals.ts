@@ -1,0 +1,282 @@
+/**
+ * The matrix: which service must give which signal. One row per service; `validate` holds the running pipeline against it
+ * after traffic, through Prometheus and the logs as a person would look, and documentation and tests read the same table.
+ *
+ *   metrics   names that Prometheus must have from that service; `moving` ones must have risen during the last minutes
+ *   logs      kinds of events that the service must have logged, or any line for programs that are not ours
+ */
+import { type Check, failed, passed } from "../toolkit/checklist.ts";
+import type { Cluster } from "../toolkit/cluster.ts";
+import { deployedStages } from "../toolkit/deployed-stages.ts";
+import { PrometheusReader } from "../toolkit/prometheus.ts";
+import { scrape } from "../toolkit/scrape.ts";
+import { waitFor } from "../toolkit/wait.ts";
+import type { CheckContext } from "./context.ts";
+
+export interface SignalRow {
+  /** app.kubernetes.io/name of its pods, and Prometheus' job. */
+  service: string;
+  /** Stage that deploys it; a stage that was left out takes its rows along. */
+  stage: string;
+  metrics: readonly string[];
+  /** Counters that rise while events flow. */
+  moving?: readonly string[];
+  /** Kinds of its log events, in its own JSON lines. */
+  events?: readonly string[];
+  /** No pods of its own to read logs from (the kubelet). */
+  withoutLogs?: true;
+  namespace?: string;
+}
+
+/** What every service of ours shows of itself. */
+const OURS = [
+  "conveyor_build_info",
+  "process_cpu_seconds_total",
+  "process_resident_memory_bytes",
+  "conveyor_certificate_expiry_timestamp_seconds",
+] as const;
+
+export const SIGNALS: readonly SignalRow[] = [
+  {
+    service: "producer",
+    stage: "producer",
+    metrics: [
+      ...OURS,
+      "conveyor_producer_ack_latency_seconds_count",
+      "conveyor_producer_batch_events_count",
+      "conveyor_producer_buffer_fill_ratio",
+      "conveyor_producer_kafka_connected",
+    ],
+    moving: ["conveyor_producer_events_emitted_total", "conveyor_producer_events_acknowledged_total"],
+    events: ["starting", "running", "event_acknowledged"],
+  },
+  {
+    service: "processor",
+    stage: "processor",
+    metrics: [
+      ...OURS,
+      "conveyor_processor_write_latency_seconds_count",
+      "conveyor_processor_write_batch_points_count",
+      "conveyor_processor_assigned_partitions",
+      "conveyor_processor_write_blocked",
+    ],
+    moving: [
+      "conveyor_processor_events_consumed_total",
+      "conveyor_processor_points_written_total",
+      "conveyor_processor_write_requests_total",
+      "conveyor_e2e_latency_seconds_count",
+    ],
+    events: ["starting", "running", "event_stored"],
+  },
+  {
+    service: "lag-exporter",
+    stage: "lag-exporter",
+    metrics: [...OURS, "kafka_consumergroup_lag", "kafka_consumergroup_lag_sum", "kafka_consumergroup_members"],
+    moving: ["conveyor_lag_exporter_polls_total", "kafka_topic_partition_end_offset"],
+    events: ["starting", "running"],
+  },
+  {
+    service: "kafka",
+    stage: "stores",
+    metrics: [
+      "kafka_controller_kafkacontroller_activecontrollercount",
+      "kafka_controller_kafkacontroller_offlinepartitionscount",
+      "kafka_server_replicamanager_underreplicatedpartitions",
+      "kafka_server_replicamanager_underminisrpartitioncount",
+      "kafka_log_logmanager_offlinelogdirectorycount",
+      "kafka_log_size_bytes",
+      "jvm_memory_used_bytes",
+    ],
+    moving: ["kafka_topic_messagesin_total", "kafka_broker_bytesin_total"],
+  },
+  {
+    service: "influxdb",
+    stage: "stores",
+    metrics: ["influxdb_info", "storage_shard_series", "go_memstats_alloc_bytes"],
+    moving: ["http_api_requests_total"],
+  },
+  {
+    service: "kube-state-metrics",
+    stage: "metrics",
+    metrics: ["kube_pod_info", "kube_pod_container_status_restarts_total", "kube_statefulset_status_replicas_ready"],
+  },
+  {
+    service: "kubelet",
+    stage: "metrics",
+    metrics: ["kubelet_volume_stats_available_bytes", "container_memory_working_set_bytes"],
+    moving: ["container_cpu_usage_seconds_total"],
+    withoutLogs: true,
+  },
+  {
+    service: "prometheus",
+    stage: "metrics",
+    metrics: ["prometheus_build_info", "prometheus_notifications_alertmanagers_discovered"],
+    moving: ["prometheus_tsdb_head_samples_appended_total"],
+  },
+  { service: "alertmanager", stage: "metrics", metrics: ["alertmanager_build_info"] },
+  {
+    service: "loki",
+    stage: "logging",
+    metrics: ["loki_build_info"],
+    moving: ["loki_distributor_lines_received_total"],
+  },
+  {
+    service: "promtail",
+    stage: "logging",
+    metrics: ["promtail_build_info"],
+    moving: ["promtail_sent_entries_total"],
+    namespace: "conveyor-logging",
+  },
+  { service: "grafana", stage: "grafana", metrics: ["grafana_build_info"] },
+];
+
+/** Prometheus looks every 15 s and a rate needs two looks; a pipeline that was deployed a moment ago has them by then. */
+const METRICS_LIMIT_MS = 90_000;
+/** So far back a counter must have risen. */
+const MOVING_WINDOW = "2m";
+/** Lines read of each pod: the beginning of a pod that logs a line a second is within its last hour. */
+const LOG_LINES = 4000;
+
+async function expectedRows(cluster: Cluster): Promise<SignalRow[]> {
+  const { stages } = await deployedStages(cluster);
+  const names = new Set(stages.map(({ name }) => name));
+  return SIGNALS.filter(({ stage }) => names.has(stage));
+}
+
+/** What Prometheus lacks of the rows, one sentence each. */
+export function missingMetrics(
+  rows: readonly SignalRow[],
+  present: ReadonlyMap<string, ReadonlySet<string>>,
+  moved: ReadonlyMap<string, ReadonlySet<string>>,
+): string[] {
+  return rows.flatMap(({ service, metrics, moving = [] }) => {
+    const there = present.get(service);
+    if (!there) return [`${service}: nothing`];
+    const absent = [...metrics, ...moving].filter((name) => !there.has(name));
+    const still = moving.filter((name) => there.has(name) && !moved.get(service)?.has(name));
+    return [
+      ...(absent.length > 0 ? [`${service}: no ${absent.join(", ")}`] : []),
+      ...(still.length > 0 ? [`${service}: did not rise: ${still.join(", ")}`] : []),
+    ];
+  });
+}
+
+/** Names by job of the series that a selector finds, with a value that `keep` accepts. */
+async function namesByJob(
+  prometheus: PrometheusReader,
+  promql: string,
+  keep: (value: number) => boolean,
+  signal: AbortSignal,
+): Promise<Map<string, Set<string>>> {
+  const found = new Map<string, Set<string>>();
+  for (const { labels, value } of await prometheus.query(promql, signal)) {
+    if (!keep(value)) continue;
+    const [job, name] = [labels.job ?? "", labels.__name__ ?? labels.metric ?? ""];
+    found.set(job, (found.get(job) ?? new Set()).add(name));
+  }
+  return found;
+}
+
+const alternatives = (names: readonly string[]) => [...new Set(names)].join("|");
+
+const metricsCheck: Check<CheckContext> = {
+  id: "signals-metrics",
+  title: "every service emits its metrics",
+  needs: ["end-to-end", "live-flow"],
+  limitMs: METRICS_LIMIT_MS + 20_000,
+  async run({ cluster }, signal) {
+    const rows = await expectedRows(cluster);
+    if (!(await PrometheusReader.isThere(cluster))) return await metricsWithoutPrometheus(cluster, rows, signal);
+    const prometheus = await PrometheusReader.open(cluster);
+    try {
+      const all = alternatives(rows.flatMap(({ metrics, moving = [] }) => [...metrics, ...moving]));
+      const moving = alternatives(rows.flatMap((row) => row.moving ?? []));
+      const count = await waitFor(
+        async () => {
+          const present = await namesByJob(
+            prometheus,
+            `count by (job, __name__) ({__name__=~"${all}"})`,
+            (value) => value > 0,
+            signal,
+          );
+          // increase() drops the name, so it is kept in a label of its own.
+          const moved = await namesByJob(
+            prometheus,
+            `sum by (job, metric) (increase(label_replace({__name__=~"${moving}"}, "metric", "$1", "__name__", "(.+)")[${MOVING_WINDOW}:15s]))`,
+            (value) => value > 0,
+            signal,
+          );
+          const missing = missingMetrics(rows, present, moved);
+          return missing.length === 0
+            ? { done: true, value: [...present.values()].reduce((sum, names) => sum + names.size, 0) }
+            : { done: false, state: missing.join("; ") };
+        },
+        { what: "the metrics of every service", limitMs: METRICS_LIMIT_MS, intervalMs: 3000, signal },
+      );
+      const down = (await prometheus.targets(signal)).filter(({ health }) => health !== "up");
+      if (down.length > 0) {
+        return failed(down.map(({ labels, lastError }) => `${labels.job} ${labels.instance}: ${lastError}`).join("; "));
+      }
+      return passed(`${rows.length} services, ${count} metrics in Prometheus, every target up`);
+    } finally {
+      await prometheus.close();
+    }
+  },
+};
+
+/** Where Prometheus was left out the services themselves are asked. */
+async function metricsWithoutPrometheus(cluster: Cluster, rows: readonly SignalRow[], signal: AbortSignal) {
+  const own = rows.filter(({ events }) => events !== undefined);
+  const problems: string[] = [];
+  for (const { service, metrics, moving = [] } of own) {
+    const names = new Set((await scrape(cluster, service, signal)).map(({ name }) => name));
+    const absent = [...metrics, ...moving].filter((name) => !names.has(name));
+    if (absent.length > 0) problems.push(`${service}: no ${absent.join(", ")}`);
+  }
+  return problems.length === 0
+    ? passed(`${own.map(({ service }) => service).join(", ")}; without Prometheus the others cannot be asked`)
+    : failed(problems.join("; "));
+}
+
+/** Kinds of events among log lines of our services; undefined for lines that are none. */
+export function eventKinds(log: string): Set<string> {
+  const kinds = new Set<string>();
+  for (const line of log.split("\n")) {
+    if (!line.startsWith("{")) continue;
+    try {
+      const { event, timestamp, level, service } = JSON.parse(line) as Record<string, unknown>;
+      if (typeof event === "string" && timestamp && level && service) kinds.add(event);
+    } catch {
+      // A line that was cut off.
+    }
+  }
+  return kinds;
+}
+
+const logsCheck: Check<CheckContext> = {
+  id: "signals-logs",
+  title: "every service logs what it should",
+  needs: ["end-to-end", "live-flow"],
+  limitMs: 60_000,
+  async run({ cluster }, signal) {
+    const rows = (await expectedRows(cluster)).filter(({ withoutLogs }) => !withoutLogs);
+    const problems = await Promise.all(
+      rows.map(async ({ service, events, namespace }) => {
+        const selector = `app.kubernetes.io/name=${service}`;
+        const args = ["logs", "-n", namespace ?? "conveyor", "-l", selector, `--tail=${LOG_LINES}`, "--all-containers"];
+        const { stdout, stderr } = await cluster.kubectl([...args, "--max-log-requests=50"], {
+          allowFailure: true,
+          signal,
+        });
+        if (stdout.trim() === "") return `${service}: no line${stderr ? ` (${stderr.trim().slice(0, 100)})` : ""}`;
+        const kinds = eventKinds(stdout);
+        const absent = (events ?? []).filter((kind) => !kinds.has(kind));
+        return absent.length > 0 ? `${service}: never logged ${absent.join(", ")}` : undefined;
+      }),
+    );
+    const found = problems.filter((problem) => problem !== undefined);
+    return found.length === 0 ? passed(`${rows.map(({ service }) => service).join(", ")}`) : failed(found.join("; "));
+  },
+};
+
+export const SIGNAL_CHECKS = [metricsCheck, logsCheck];

@@ -1,0 +1,101 @@
+/** Prometheus as a command or a test reads it: through a port-forward, over TLS verified against the project's CA. */
+import { type Cluster, NAMESPACE, type PortForward } from "./cluster.ts";
+import { EXIT, OperatorError } from "./errors.ts";
+import { readSecret } from "./live-secrets.ts";
+import { getVerified } from "./scrape.ts";
+
+const PORT = 9090;
+
+/** One element of an instant vector. */
+export interface VectorSample {
+  labels: Record<string, string>;
+  value: number;
+}
+
+export interface Target {
+  labels: Record<string, string>;
+  health: "up" | "down" | "unknown";
+  lastError: string;
+  scrapeUrl: string;
+}
+
+export interface Alert {
+  labels: Record<string, string>;
+  state: "pending" | "firing";
+}
+
+interface Answer<T> {
+  status: string;
+  error?: string;
+  data?: T;
+}
+
+export class PrometheusReader {
+  readonly #forward: PortForward;
+  readonly #ca: string;
+
+  private constructor(forward: PortForward, ca: string) {
+    this.#forward = forward;
+    this.#ca = ca;
+  }
+
+  /** True where Prometheus is deployed. */
+  static async isThere(cluster: Cluster): Promise<boolean> {
+    return (await cluster.get("deployment", "prometheus")) !== undefined;
+  }
+
+  /** Opens the port-forward; close it when done. @throws OperatorError (exit 3) where there is no Prometheus. */
+  static async open(cluster: Cluster): Promise<PrometheusReader> {
+    const ca = (await readSecret(cluster, "prometheus-tls"))["ca.crt"];
+    if (!ca || !(await PrometheusReader.isThere(cluster))) {
+      throw new OperatorError("there is no Prometheus on this cluster", {
+        exitCode: EXIT.precondition,
+        hint: "bun scripts/deploy.ts   (it names what it leaves out, and why)",
+      });
+    }
+    return new PrometheusReader(await cluster.portForward("svc/prometheus", PORT, NAMESPACE), ca);
+  }
+
+  async close(): Promise<void> {
+    await this.#forward.close();
+  }
+
+  /** An instant query. @throws OperatorError with Prometheus' own words. */
+  async query(promql: string, signal?: AbortSignal): Promise<VectorSample[]> {
+    const { result } = await this.#get<{ result: { metric: Record<string, string>; value: [number, string] }[] }>(
+      `/api/v1/query?${new URLSearchParams({ query: promql })}`,
+      signal,
+    );
+    return result.map(({ metric, value }) => ({ labels: metric, value: Number(value[1]) }));
+  }
+
+  /** What is scraped now, and how it went. */
+  async targets(signal?: AbortSignal): Promise<Target[]> {
+    return (await this.#get<{ activeTargets: Target[] }>("/api/v1/targets?state=active", signal)).activeTargets;
+  }
+
+  /** Alerts that are pending or firing. */
+  async alerts(signal?: AbortSignal): Promise<Alert[]> {
+    return (await this.#get<{ alerts: Alert[] }>("/api/v1/alerts", signal)).alerts;
+  }
+
+  async #get<T>(path: string, signal?: AbortSignal): Promise<T> {
+    const { status, body } = await getVerified(
+      this.#forward.port,
+      path,
+      this.#ca,
+      `prometheus.${NAMESPACE}.svc`,
+      signal,
+    );
+    let answer: Answer<T>;
+    try {
+      answer = JSON.parse(body) as Answer<T>;
+    } catch (error) {
+      throw new OperatorError(`Prometheus answered ${status} and no JSON: ${body.slice(0, 200)}`, { cause: error });
+    }
+    if (answer.status !== "success" || !answer.data) {
+      throw new OperatorError(`Prometheus: ${answer.error ?? `answered ${status}`}`);
+    }
+    return answer.data;
+  }
+}
