@@ -162,15 +162,13 @@ export const kafka: DashboardSpec = {
           ],
         }),
         timeSeries({
-          title: "Idle share of the threads",
-          description: "Of request handlers and network threads. Below 0.3 a broker is at its limit.",
+          title: "Idle share of the request handlers",
+          description:
+            "Share of time in which the threads that do a broker's work wait for some. Below 0.3 a broker is at its limit.",
           unit: "percentunit",
           min: 0,
           max: 1,
-          queries: [
-            { promql: "min by (pod) (kafka_server_request_handler_idle_ratio)", legend: "handlers {{pod}}" },
-            { promql: "min by (pod) (kafka_network_processor_idle_ratio)", legend: "network {{pod}}" },
-          ],
+          queries: [{ promql: "min by (pod) (kafka_server_request_handler_idle_ratio)", legend: "{{pod}}" }],
         }),
         timeSeries({
           title: "Leaders by broker",

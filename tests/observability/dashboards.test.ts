@@ -21,7 +21,6 @@ const PANEL_METRICS: Record<string, string> = {
       "kafka_broker_failedfetchrequests_total",
       "kafka_broker_failedproducerequests_total",
       "kafka_log_size_bytes",
-      "kafka_network_processor_idle_ratio",
       "kafka_network_request_p99_milliseconds",
       "kafka_server_replicamanager_isrshrinks_total",
       "kafka_server_replicamanager_leadercount",
