@@ -45,6 +45,11 @@ const LOG_INTERVAL_MS = 5000;
 /** Sequence numbers are 31 bits and start again at 0 after the last. */
 const SEQUENCE_MODULUS = 2 ** 31;
 const PRODUCE_API_KEY = 0;
+/**
+ * kafkajs keeps two connections per broker and uses the second for fetches alone. A broker answers a connection's
+ * requests in order: a batch that waits for a lost replica would hold up the metadata that says who leads now.
+ */
+const PRODUCE_CONNECTION = 1;
 const NO_ERROR = 0;
 const DUPLICATE_SEQUENCE = 46;
 /** The broker no longer follows this producer id on this partition. */
@@ -591,5 +596,6 @@ async function produce(broker: InternalBroker, lanes: readonly Lane[]): Promise<
   });
   // kafkajs' own parse throws the first partition's error and hides the others' success.
   const call = { request, response: { decode: response.decode, parse: async (data: unknown) => data } };
-  return (await broker.connectionPool.send(call)) as ProduceAnswer;
+  const connection = await broker.connectionPool.getConnection(PRODUCE_CONNECTION);
+  return (await connection.send(call)) as ProduceAnswer;
 }

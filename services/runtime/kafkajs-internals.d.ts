@@ -32,10 +32,12 @@ declare module "kafkajs/src/network/connection.js" {
   export default class Connection {
     host: string;
     port: number;
-    socket: { destroy(): void } | undefined;
+    socket: { destroy(): void; once(event: "close", listener: () => void): void } | undefined;
+    connectionTimeout: number;
     connectionStatus: string;
     requestQueue: { rejectAll(error: Error): void };
     isConnected(): boolean;
+    connect(): Promise<boolean>;
     send(call: ProtocolCall): Promise<unknown>;
   }
 }
@@ -49,6 +51,8 @@ declare module "kafkajs/src/consumer/consumerGroup.js" {
   export default class ConsumerGroup {
     heartbeat(options: { interval: number }): Promise<void>;
     commitOffsets(offsets?: unknown): Promise<void>;
+    recoverFromFetch(error: Error): Promise<void>;
+    cluster: { refreshMetadata(): Promise<void> };
     coordinator: { disconnect(): Promise<void> } | null;
   }
 }
@@ -60,6 +64,7 @@ declare module "kafkajs/src/errors.js" {
   }
   const errors: {
     KafkaJSConnectionClosedError: new (message: string, options: { host: string; port: number }) => KafkaError;
+    KafkaJSConnectionError: new (message: string, options: { broker: string; code?: string }) => KafkaError;
     KafkaJSProtocolError: new (error: {
       message: string;
       type: string;
@@ -107,7 +112,11 @@ declare module "kafkajs/src/cluster/index.js" {
   }
   export interface InternalBroker {
     nodeId: number;
-    connectionPool: { send(call: unknown): Promise<unknown>; host: string; port: number };
+    connectionPool: {
+      getConnection(index: number): Promise<{ send(call: unknown): Promise<unknown> }>;
+      host: string;
+      port: number;
+    };
     lookupRequest(
       apiKey: number,
       definition: unknown,

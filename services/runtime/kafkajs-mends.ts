@@ -6,6 +6,8 @@
  * | idle-timer | tulios/kafkajs 1556, 1704 | every connection re-arms a 1 ms timer for ever: 3.7 % of a core idle | arm it only while requests wait |
  * | timeout-check | – | ten look-ups a second per connection for timed-out requests | one a second |
  * | silent-leader | – | a request that timed out leaves its connection in use: a frozen or unreachable broker is asked again and again while its partitions have long had a new leader | close the connection, as the Java client does; kafkajs then refreshes its metadata |
+ * | connect-hangs | – | a server that closes during the TLS handshake (a broker that is stopping) leaves connect() pending for ever; two requests that find a connection closed open two sockets and write to the one that is not ready | one attempt at a time per connection, which always ends |
+ * | dead-broker-stops-all | – | one broker that cannot be reached ends the fetching from all brokers, over and over until it is back | the fetch from that broker comes back empty after a look at the metadata; the others go on |
  * | lost-coordinator | – | with retries that never end, heartbeats and commits go to a dead coordinator until it comes back | a connection error there makes the member look for the new coordinator |
  * | retry defaults | – | a consumer crashes after 5 retries; connecting times out after 1 s | CLIENT_TIMEOUTS and RETRY_FOREVER in kafka.ts |
  * | grouping | tulios/kafkajs 1576 | sorting messages by partition is O(n²) | the event producer sorts on its own |
@@ -22,6 +24,11 @@ import protocolErrors from "kafkajs/src/protocol/error.js";
 export const TIMEOUT_CHECK_MS = 1000;
 /** kafkajs' own interval while requests wait for a free slot. */
 const PENDING_CHECK_MS = 10;
+
+/** Before a broker that cannot be reached is asked again: brief beside its restart, long beside a busy loop. */
+const UNREACHABLE_PAUSE_MS = 250;
+/** kafkajs' own limit comes first; this one catches the attempts that it forgets. */
+const CONNECT_GRACE_MS = 500;
 
 const NOT_COORDINATOR_CODE = 16;
 /** Errors that say nothing about the group, only that its coordinator cannot be talked to. */
@@ -42,6 +49,8 @@ export function mendKafkajs(): void {
   mendIdleTimer();
   mendTimeoutCheck();
   mendSilentLeader();
+  mendConnectHangs();
+  mendDeadBrokerStopsAll();
   mendLostCoordinator();
 }
 
@@ -93,6 +102,46 @@ function mendSilentLeader(): void {
       this.requestQueue.rejectAll(closed);
       this.socket?.destroy();
       throw closed;
+    }
+  };
+}
+
+function mendConnectHangs(): void {
+  const attempts = new WeakMap<Connection, Promise<boolean>>();
+  const { connect } = Connection.prototype;
+  Connection.prototype.connect = function (this: Connection) {
+    if (this.isConnected()) return Promise.resolve(true);
+    let attempt = attempts.get(this);
+    if (attempt === undefined) {
+      attempt = new Promise<boolean>((resolve, reject) => {
+        const fail = (message: string) =>
+          reject(new errors.KafkaJSConnectionError(message, { broker: `${this.host}:${this.port}` }));
+        const timer = setTimeout(() => {
+          this.socket?.destroy();
+          fail("Connection timeout");
+        }, this.connectionTimeout + CONNECT_GRACE_MS);
+        connect
+          .call(this)
+          .then(resolve, reject)
+          .finally(() => clearTimeout(timer));
+        // Without effect once connect() has settled.
+        this.socket?.once("close", () => fail("Closed during the handshake"));
+      }).finally(() => attempts.delete(this));
+      attempts.set(this, attempt);
+    }
+    return attempt;
+  };
+}
+
+function mendDeadBrokerStopsAll(): void {
+  const { recoverFromFetch } = ConsumerGroup.prototype;
+  ConsumerGroup.prototype.recoverFromFetch = async function (this: ConsumerGroup, error) {
+    try {
+      await recoverFromFetch.call(this, error);
+    } catch (failure) {
+      if (!(failure instanceof Error) || !CONNECTION_ERRORS.has(failure.name)) throw failure;
+      await this.cluster.refreshMetadata().catch(() => {});
+      await new Promise((resolve) => setTimeout(resolve, UNREACHABLE_PAUSE_MS));
     }
   };
 }

@@ -50,8 +50,7 @@ describe.skipIf(skipped !== undefined)(`failover${skipped ? ` (skipped: ${skippe
       await servers.startBroker(node);
       expect(servers.pid(`kafka-${node}`)).not.toBe(pid);
       console.log(`kafka-${node}: killed, acknowledgements again after ${resumedMs} ms`);
-      // All replicas must be in sync again before the next one may go.
-      await Bun.sleep(OUTAGE_MS);
+      await pipeline.inSync(60_000);
     }
     await servers.kill("influxdb");
     await Bun.sleep(OUTAGE_MS);

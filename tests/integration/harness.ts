@@ -6,6 +6,8 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { freePorts, type Principal, RealServers, unavailable } from "../../bench/real-servers.ts";
 import type { Range } from "../../services/domain/sequence.ts";
+import { createKafka, RETRY_BRIEFLY } from "../../services/runtime/kafka.ts";
+import { Logger } from "../../services/runtime/log.ts";
 
 const SERVICES = join(import.meta.dir, "../../services");
 const POLL_MS = 100;
@@ -247,6 +249,25 @@ export class Pipeline {
     const tokenFile = join(this.servers.folder, `token-${this.#tokens++}`);
     await writeFile(tokenFile, this.secret("influxdb-token-processor"));
     return this.spawn("processor", "processor", { INFLUX_TOKEN_FILE: tokenFile, ...environment }, port);
+  }
+
+  /** Waits until every replica of every partition is in sync: only then may the next broker go. */
+  async inSync(limitMs: number): Promise<void> {
+    const { servers } = this;
+    const tls = await servers.tlsFiles("admin");
+    const log = new Logger("harness", "error", {}, () => {});
+    const admin = createKafka({ brokers: servers.brokers, tls }, "harness", log, { retry: RETRY_BRIEFLY }).admin();
+    await admin.connect();
+    try {
+      await until("all replicas to be in sync", limitMs, async () => {
+        const metadata = await admin.fetchTopicMetadata().catch(() => undefined);
+        const partitions = metadata?.topics.flatMap((topic) => topic.partitions) ?? [];
+        const behind = partitions.filter(({ isr, replicas }) => isr.length < replicas.length);
+        return partitions.length > 0 && behind.length === 0 ? true : undefined;
+      });
+    } finally {
+      await admin.disconnect();
+    }
   }
 
   /** Sequence numbers in InfluxDB of one run, by conveyor, each with how often it is there. */

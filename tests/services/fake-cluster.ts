@@ -82,7 +82,9 @@ export class FakeCluster {
       connectionPool: {
         host: "fake",
         port: leader,
-        send: async (call: { request: ProduceOptions }) => this.#produce(leader, call.request),
+        getConnection: async () => ({
+          send: async (call: { request: ProduceOptions }) => this.#produce(leader, call.request),
+        }),
       },
       disconnect: async () => {},
       lookupRequest: () => (options: unknown) => ({

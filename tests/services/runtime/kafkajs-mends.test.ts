@@ -85,24 +85,7 @@ describe("silent-leader", () => {
   test("a request that timed out closes its connection, so that the broker is looked for anew", async () => {
     const sockets = new Set<Socket>();
     // Accepts and never answers: a frozen broker.
-    const server = createServer((socket) => void sockets.add(socket));
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    const { default: socketFactory } = await import("kafkajs/src/network/socketFactory.js");
-    const connection = new (
-      Connection as unknown as new (
-        options: Record<string, unknown>,
-      ) => Connection & {
-        connect(): Promise<void>;
-        disconnect(): Promise<void>;
-      }
-    )({
-      host: "127.0.0.1",
-      port: (server.address() as { port: number }).port,
-      logger: silent,
-      socketFactory: (socketFactory as unknown as () => unknown)(),
-      requestTimeout: 30,
-      connectionTimeout: 1000,
-    });
+    const { connection, server } = await connectionTo((socket) => void sockets.add(socket), { requestTimeout: 30 });
     await connection.connect();
     const { default: protocol } = await import("kafkajs/src/protocol/requests/index.js");
     const apiVersions = protocol.requests.ApiVersions as { protocol(options: { version: number }): () => unknown };
@@ -115,7 +98,75 @@ describe("silent-leader", () => {
     expect(connection.isConnected()).toBe(false);
     for (const socket of sockets) socket.destroy();
     server.close();
-    await connection.disconnect();
+  });
+});
+
+/** A connection to a server that treats it as `onSocket` says. */
+async function connectionTo(onSocket: (socket: Socket) => void, options: Record<string, unknown> = {}) {
+  const server = createServer(onSocket);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { default: socketFactory } = await import("kafkajs/src/network/socketFactory.js");
+  const connection = new (Connection as unknown as new (options: Record<string, unknown>) => Connection)({
+    host: "127.0.0.1",
+    port: (server.address() as { port: number }).port,
+    logger: silent,
+    socketFactory: (socketFactory as unknown as () => unknown)(),
+    requestTimeout: 1000,
+    connectionTimeout: 300,
+    ...options,
+  });
+  return { connection, server };
+}
+
+describe("connect-hangs", () => {
+  test("requests that find a connection closed at the same time share one socket", async () => {
+    let accepted = 0;
+    const { connection, server } = await connectionTo((socket) => {
+      accepted++;
+      socket.on("error", () => {});
+    });
+    await Promise.all([connection.connect(), connection.connect(), connection.connect()]);
+    await Bun.sleep(20);
+    expect(accepted).toBe(1);
+    connection.socket?.destroy();
+    server.close();
+  });
+
+  for (const [what, onSocket] of [
+    ["closes during the TLS handshake", (socket: Socket) => void socket.end()],
+    ["resets during the TLS handshake", (socket: Socket) => void socket.resetAndDestroy()],
+    ["never answers the TLS handshake", (socket: Socket) => void socket.on("error", () => {})],
+  ] as const) {
+    test(`connecting to a server that ${what} ends with an error in time`, async () => {
+      const { connection, server } = await connectionTo(onSocket, { ssl: { rejectUnauthorized: true } });
+      const outcome = await Promise.race([
+        connection.connect().then(
+          () => "connected",
+          (error: Error) => error.name,
+        ),
+        Bun.sleep(2000).then(() => "hangs"),
+      ]);
+      expect(outcome).toBe("KafkaJSConnectionError");
+      connection.socket?.destroy();
+      server.close();
+    });
+  }
+});
+
+describe("dead-broker-stops-all", () => {
+  test("the fetch from a broker that cannot be reached comes back empty, after a look at the metadata", async () => {
+    let refreshed = 0;
+    const group = Object.assign(Object.create(ConsumerGroup.prototype) as ConsumerGroup, {
+      cluster: { refreshMetadata: async () => void refreshed++ },
+    });
+    await group.recoverFromFetch(new errors.KafkaJSConnectionError("refused", { broker: "b", code: "ECONNREFUSED" }));
+    expect(refreshed).toBe(1);
+  });
+
+  test("other errors still end the fetching, as kafkajs means it", async () => {
+    const group = Object.assign(Object.create(ConsumerGroup.prototype) as ConsumerGroup, { cluster: {} });
+    const error = new Error("something else");
+    expect(await group.recoverFromFetch(error).catch((failure: Error) => failure)).toBe(error);
   });
 });
 
@@ -267,6 +318,13 @@ describe("this file", () => {
     const output = await new Response(child.stderr).text();
     expect(await child.exited).not.toBe(0);
     const failed = [...output.matchAll(/^\(fail\) ([\w-]+) > /gm)].map(([, name]) => name);
-    expect([...new Set(failed)].sort()).toEqual(["idle-timer", "lost-coordinator", "silent-leader", "timeout-check"]);
+    expect([...new Set(failed)].sort()).toEqual([
+      "connect-hangs",
+      "dead-broker-stops-all",
+      "idle-timer",
+      "lost-coordinator",
+      "silent-leader",
+      "timeout-check",
+    ]);
   });
 });
