@@ -562,11 +562,11 @@ export const ALERT_CASES: readonly AlertCase[] = [
     alert: "VolumeFullWithinADay",
     severity: "warning",
     summary: "A volume will be full within a day.",
-    // 1 MB a minute of 1 GB: full within 7 hours.
-    input: { [AVAILABLE]: [...rising(120, 450e6, -1e6), ...hold([300, 900e6])], [CAPACITY]: hold([420, 1e9]) },
-    waits: [10, 59],
+    // 0.5 MB a minute of 1 GB: full within 15 hours.
+    input: { [AVAILABLE]: [...rising(300, 450e6, -0.5e6), ...hold([300, 900e6])], [CAPACITY]: hold([600, 1e9]) },
+    waits: [100, 179, 239],
     fires: [
-      70,
+      245,
       [
         {
           labels: VOLUME,
@@ -574,9 +574,9 @@ export const ALERT_CASES: readonly AlertCase[] = [
         },
       ],
     ],
-    clears: [130],
+    clears: [310],
     // Falling, but not within a day.
-    below: { [AVAILABLE]: rising(200, 450e6, -0.2e6), [CAPACITY]: hold([200, 1e9]) },
+    below: { [AVAILABLE]: rising(300, 450e6, -0.2e6), [CAPACITY]: hold([300, 1e9]) },
   },
   {
     alert: "HpaAtMaximum",

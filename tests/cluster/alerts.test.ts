@@ -1,0 +1,147 @@
+/**
+ * Goal: with the processor stopped for 90 s under load the lag rises, the alerts on lag and freshness fire, and clear again.
+ * Method: the deployed Prometheus with every window and delay divided by twenty and a look every two seconds, everything
+ * else as it is; afterwards its configuration is put back.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
+import { type Alert, PrometheusReader } from "../../scripts/toolkit/prometheus.ts";
+import { pause, waitFor } from "../../scripts/toolkit/wait.ts";
+import { cluster, describeOnCluster } from "./harness.ts";
+import { shortenedConfiguration, shortenedRules } from "./shortened.ts";
+
+/** The plan's outage. */
+const OUTAGE_MS = 90_000;
+/** Healthy time first, so that the long windows know what healthy is: the half of the longest that must fire (3 min). */
+const CALM_MS = 60_000;
+const FIRE_LIMIT_MS = 120_000;
+/** Catching up takes seconds; the half-hour window of the second burn rate is 90 s here. */
+const CLEAR_LIMIT_MS = 300_000;
+const READY_LIMIT_MS = 120_000;
+const LIMIT_MS = 900_000;
+
+type ConfigMap = KubernetesObject & { data: Record<string, string> };
+
+let target: Cluster;
+let prometheus: PrometheusReader;
+const originals: ConfigMap[] = [];
+
+async function putConfigMap(name: string, data: Record<string, string>): Promise<void> {
+  await target.kubectl(["patch", "configmap", name, "-n", NAMESPACE, "--type=merge", "--patch-file=/dev/stdin"], {
+    input: JSON.stringify({ data }),
+  });
+}
+
+/** A pod reads its ConfigMaps when it starts. */
+async function restartPrometheus(): Promise<void> {
+  await prometheus?.close();
+  await target.kubectl(["delete", "pod", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=prometheus", "--wait=true"], {
+    timeoutMs: READY_LIMIT_MS,
+  });
+  await waitFor(
+    async () => {
+      const [pod] = (await target.pods("prometheus")) as Pod[];
+      const ready = pod?.status.conditions?.some(({ type, status }) => type === "Ready" && status === "True");
+      return ready ? { done: true, value: true } : { done: false, state: pod?.status.phase ?? "no pod" };
+    },
+    { what: "Prometheus to be ready again", limitMs: READY_LIMIT_MS },
+  );
+  prometheus = await PrometheusReader.open(target);
+}
+
+const scaleProcessor = async (replicas: number) =>
+  await target.kubectl(["scale", "deployment", "processor", "-n", NAMESPACE, `--replicas=${replicas}`]);
+
+const lagNow = async () =>
+  (await prometheus.query('sum(kafka_consumergroup_lag_sum{group="processor"})'))[0]?.value ?? 0;
+
+const firing = (alerts: readonly Alert[], name: string, window?: string) =>
+  alerts.some(
+    ({ labels, state }) =>
+      state === "firing" && labels.alertname === name && (window === undefined || labels.window === window),
+  );
+
+/** Alerts that this outage must raise; each again silent afterwards. */
+const EXPECTED: readonly (readonly [name: string, window?: string])[] = [
+  ["ConsumerGroupDead"],
+  ["ConsumerLagHigh"],
+  ["FreshnessBudgetBurn", "1h"],
+  ["FreshnessBudgetBurn", "6h"],
+];
+
+describeOnCluster("alerts", () => {
+  beforeAll(async () => {
+    target = await cluster();
+    for (const map of await target.list<ConfigMap>("configmap", "app.kubernetes.io/name=prometheus")) {
+      if (map.metadata.name !== "prometheus" && !map.metadata.name.startsWith("prometheus-rules-")) continue;
+      originals.push(map);
+      const shorten = map.metadata.name === "prometheus" ? shortenedConfiguration : shortenedRules;
+      const data = Object.fromEntries(
+        Object.entries(map.data).map(([key, text]) => [key, key === "web.yml" ? text : shorten(text)]),
+      );
+      await putConfigMap(map.metadata.name, data);
+    }
+    await restartPrometheus();
+  }, LIMIT_MS);
+
+  afterAll(async () => {
+    if (!target) return;
+    await scaleProcessor(1);
+    for (const { metadata, data } of originals) await putConfigMap(metadata.name, data);
+    if (originals.length > 0) await restartPrometheus();
+    await prometheus?.close();
+  }, LIMIT_MS);
+
+  test(
+    "a processor stopped for 90 s raises the alerts on lag and freshness, and they clear when it is back",
+    async () => {
+      await pause(CALM_MS);
+      const calm = await prometheus.alerts();
+      expect(EXPECTED.filter(([name, window]) => firing(calm, name, window))).toEqual([]);
+      const lagBefore = await lagNow();
+
+      await scaleProcessor(0);
+      const stoppedAt = performance.now();
+      const raised = new Set<string>();
+      let lagPeak = 0;
+      try {
+        await waitFor(
+          async () => {
+            const alerts = await prometheus.alerts();
+            lagPeak = Math.max(lagPeak, await lagNow());
+            for (const [name, window] of EXPECTED)
+              if (firing(alerts, name, window)) raised.add(`${name} ${window ?? ""}`);
+            const open = EXPECTED.filter(([name, window]) => !raised.has(`${name} ${window ?? ""}`));
+            return open.length === 0
+              ? { done: true, value: true }
+              : { done: false, state: `lag ${lagPeak}; still silent: ${open.map((one) => one.join(" ")).join(", ")}` };
+          },
+          { what: "the alerts of a dead processor", limitMs: FIRE_LIMIT_MS, intervalMs: 1000 },
+        );
+        const left = OUTAGE_MS - (performance.now() - stoppedAt);
+        if (left > 0) await pause(left);
+        lagPeak = Math.max(lagPeak, await lagNow());
+      } finally {
+        await scaleProcessor(1);
+      }
+      expect(lagPeak).toBeGreaterThan(lagBefore + 1000);
+
+      const startedAt = performance.now();
+      await waitFor(
+        async () => {
+          const alerts = await prometheus.alerts();
+          const still = EXPECTED.filter(([name, window]) => firing(alerts, name, window));
+          return still.length === 0
+            ? { done: true, value: true }
+            : { done: false, state: `lag ${await lagNow()}; firing: ${still.map((one) => one.join(" ")).join(", ")}` };
+        },
+        { what: "the alerts to clear", limitMs: CLEAR_LIMIT_MS, intervalMs: 2000 },
+      );
+      console.info(
+        `lag ${lagBefore} → ${lagPeak}; all alerts clear ${Math.round((performance.now() - startedAt) / 1000)} s after the restart`,
+      );
+      expect(await lagNow()).toBeLessThan(1000);
+    },
+    LIMIT_MS,
+  );
+});

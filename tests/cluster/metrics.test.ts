@@ -1,0 +1,83 @@
+/**
+ * Goal: Prometheus sees every part of the pipeline, under the labels that rules and dashboards count on.
+ * Method: its own list of targets, and the lag as the plan names it, read from the deployed Prometheus.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { SIGNALS } from "../../scripts/checks/signals.ts";
+import type { Cluster } from "../../scripts/toolkit/cluster.ts";
+import { deployedStages } from "../../scripts/toolkit/deployed-stages.ts";
+import { PrometheusReader } from "../../scripts/toolkit/prometheus.ts";
+import { waitFor } from "../../scripts/toolkit/wait.ts";
+import { TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
+import { cluster, describeOnCluster } from "./harness.ts";
+
+/** A target that was found a moment ago is scraped within 15 s; a busy machine may take some more. */
+const TARGETS_LIMIT_MS = 120_000;
+
+let target: Cluster;
+let prometheus: PrometheusReader;
+
+describeOnCluster("Prometheus", () => {
+  beforeAll(async () => {
+    target = await cluster();
+    prometheus = await PrometheusReader.open(target);
+  });
+  afterAll(() => prometheus?.close());
+
+  test(
+    "has every expected target, each pod once, all of them up",
+    async () => {
+      const stages = new Set((await deployedStages(target)).stages.map(({ name }) => name));
+      const expected = SIGNALS.filter(({ stage }) => stages.has(stage)).map(({ service }) => service);
+      const targets = await waitFor(
+        async () => {
+          const found = await prometheus.targets();
+          const missing = expected.filter((job) => !found.some(({ labels }) => labels.job === job));
+          const down = found.filter(({ health }) => health !== "up");
+          const state = [
+            ...missing.map((job) => `no ${job}`),
+            ...down.map(
+              ({ labels, lastError }) => `${labels.job} ${labels.instance}: ${lastError || "not scraped yet"}`,
+            ),
+          ].join("; ");
+          return state === "" ? { done: true, value: found } : { done: false, state };
+        },
+        { what: "every target to be up", limitMs: TARGETS_LIMIT_MS, intervalMs: 2000 },
+      );
+      expect([...new Set(targets.map(({ labels }) => labels.job))].sort()).toEqual([...expected].sort());
+      const urls = targets.map(({ scrapeUrl }) => scrapeUrl);
+      expect(urls.filter((url, index) => urls.indexOf(url) !== index)).toEqual([]);
+      expect(urls.filter((url) => !url.startsWith("https://"))).toEqual([]);
+      expect(
+        targets
+          .filter(({ labels }) => labels.job === "kafka")
+          .map(({ labels }) => labels.pod)
+          .sort(),
+      ).toEqual(["kafka-0", "kafka-1", "kafka-2"]);
+    },
+    TARGETS_LIMIT_MS + 30_000,
+  );
+
+  test('the lag is exactly kafka_consumergroup_lag{group="processor"}, one series for each partition', async () => {
+    const { name, partitions } = TOPIC_TABLE[0]!;
+    const lag = await prometheus.query('kafka_consumergroup_lag{group="processor"}');
+    expect(lag.map(({ labels }) => `${labels.topic}/${labels.partition}`).sort()).toEqual(
+      Array.from({ length: partitions }, (_, partition) => `${name}/${partition}`),
+    );
+    const [sum] = await prometheus.query('sum(kafka_consumergroup_lag_sum{group="processor"})');
+    expect(sum?.value).toBeGreaterThanOrEqual(0);
+  });
+
+  test("every rule is evaluated without an error", async () => {
+    const failures = await prometheus.query("sum(prometheus_rule_evaluation_failures_total)");
+    expect(failures[0]?.value).toBe(0);
+    expect((await prometheus.alerts()).map(({ labels }) => labels.alertname)).toContain("Watchdog");
+  });
+
+  test("alerts reach Alertmanager", async () => {
+    const [discovered] = await prometheus.query("prometheus_notifications_alertmanagers_discovered");
+    expect(discovered?.value).toBe(1);
+    const [received] = await prometheus.query("sum(alertmanager_alerts_received_total)");
+    expect(received?.value).toBeGreaterThan(0);
+  });
+});
