@@ -122,15 +122,11 @@ export const CATALOG: readonly ImageRecipe[] = [
     ],
     { Env: [PATH], Cmd: ["bash"], User: "10001:10001" },
   ),
-  assembled(
-    "docker.io/prom/prometheus:v3.5.3",
-    [
-      BASE,
-      program(MONITORING, "prometheus", "usr/bin/prometheus"),
-      program(MONITORING, "promtool", "usr/bin/promtool"),
-    ],
-    { Env: [PATH], Entrypoint: ["/bin/prometheus"], User: "10001:10001" },
-  ),
+  assembled("docker.io/prom/prometheus:v3.5.3", [BASE, program(MONITORING, "prometheus", "usr/bin/prometheus")], {
+    Env: [PATH],
+    Entrypoint: ["/bin/prometheus"],
+    User: "10001:10001",
+  }),
   assembled(
     "docker.io/prom/alertmanager:v0.33.1",
     [
