@@ -39,6 +39,9 @@ export interface ConsumerFigures {
 }
 
 export interface ProcessorFigures {
+  /** The consumer alone, with kafkajs' own decoder of fetch answers. */
+  kafkajsFloor: ConsumerFigures;
+  /** The consumer alone, as the processor has it. */
   floor: ConsumerFigures;
   processor: ConsumerFigures & { idleCpuPercent: number; points: number };
 }
@@ -143,23 +146,26 @@ export async function benchProcessor(events: number, say: (line: string) => void
     say(`filled ${events} events over TLS, acknowledged, at ${Math.round(rate)} events/s`);
 
     const env = servers.environment("admin");
-    const floorChild = Bun.spawn(onCore(clientCore, ["bun", join(import.meta.dir, "floor-consumer.ts")]), {
-      env: { ...env, PATH: process.env.PATH },
-      stdout: "pipe",
-      stderr: "inherit",
-    });
-    children.add(floorChild);
-    let floorCount = 0;
-    void (async () => {
-      const decoder = new TextDecoder();
-      for await (const chunk of floorChild.stdout) {
-        floorCount = Number(decoder.decode(chunk).trim().split("\n").at(-1));
-      }
-    })();
-    const floor = await measure(floorChild.pid, events, async () => floorCount);
-    floorChild.kill("SIGKILL");
-    await floorChild.exited;
-    await deleteGroup(servers);
+    const measureFloor = async (decoder: string): Promise<ConsumerFigures> => {
+      const child = Bun.spawn(onCore(clientCore, ["bun", join(import.meta.dir, "floor-consumer.ts")]), {
+        env: { ...env, PATH: process.env.PATH, DECODER: decoder },
+        stdout: "pipe",
+        stderr: "inherit",
+      });
+      children.add(child);
+      let count = 0;
+      void (async () => {
+        const decoder = new TextDecoder();
+        for await (const chunk of child.stdout) count = Number(decoder.decode(chunk).trim().split("\n").at(-1));
+      })();
+      const figures = await measure(child.pid, events, async () => count);
+      child.kill("SIGKILL");
+      await child.exited;
+      await deleteGroup(servers);
+      return figures;
+    };
+    const kafkajsFloor = await measureFloor("kafkajs");
+    const floor = await measureFloor("ours");
 
     const token = await servers.onboardInflux();
     const tokenFile = join(servers.folder, "bench-token");
@@ -185,7 +191,7 @@ export async function benchProcessor(events: number, say: (line: string) => void
     const exitCode = await processorChild.exited;
     if (exitCode !== 0) throw new Error(`the processor ended with exit ${exitCode}`);
     if (points !== events) throw new Error(`${points} points in InfluxDB for ${events} events`);
-    return { floor, processor: { ...busy, idleCpuPercent, points } };
+    return { kafkajsFloor, floor, processor: { ...busy, idleCpuPercent, points } };
   } finally {
     for (const child of children) child.kill("SIGKILL");
     await servers.stop();

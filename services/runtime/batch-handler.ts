@@ -7,6 +7,7 @@ import type { EachBatchPayload, KafkaMessage } from "kafkajs";
 import { type DeadLetter, deadLetter } from "../domain/dead-letter.ts";
 import { parseEvent, type Reason, type Refusal } from "../domain/event.ts";
 import { renderCanonical, renderPoint } from "../domain/point.ts";
+import { FetchedMessage } from "./fetch-decoder.ts";
 import { MAX_BODY_LINES, type PendingWrite, type RefusedLine } from "./influx.ts";
 import { type Logger, LogThrottle } from "./log.ts";
 
@@ -60,6 +61,10 @@ interface Slice {
   letters: { letter: DeadLetter; reason: Reason }[];
   traced: { run: string; conveyor: string; seq: number }[];
 }
+
+/** The value as text; the fetch decoder's messages give it without a slice in between. */
+const textOf = (message: KafkaMessage | FetchedMessage): string =>
+  message instanceof FetchedMessage ? message.text() : (message.value?.toString() ?? "");
 
 /** Thrown to leave a batch undone; the offsets stay where they were. */
 export class BatchAbandoned extends Error {
@@ -127,8 +132,7 @@ export class BatchHandler {
     const slice: Slice = { lines: [], messages: [], timestampsMs: [], letters: [], traced: [] };
     for (let index = from; index < to; index++) {
       const message = messages[index]!;
-      const { value } = message;
-      const canonical = value === null ? undefined : renderCanonical(value.toString());
+      const canonical = renderCanonical(textOf(message));
       if (canonical !== undefined) {
         slice.lines.push(canonical.line);
         slice.timestampsMs.push(canonical.ts);
@@ -139,7 +143,7 @@ export class BatchHandler {
         }
         continue;
       }
-      const { event, refusal } = parseEvent(value ?? new Uint8Array());
+      const { event, refusal } = parseEvent(message.value ?? new Uint8Array());
       if (event !== undefined) {
         slice.lines.push(renderPoint(event));
         slice.timestampsMs.push(event.ts);

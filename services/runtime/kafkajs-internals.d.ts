@@ -160,3 +160,25 @@ declare module "kafkajs/src/producer/sendMessages.js" {
     options: Record<string, unknown>,
   ): (options: { acks: number; topicMessages: { topic: string; messages: unknown[] }[] }) => Promise<unknown>;
 }
+
+declare module "kafkajs/src/protocol/requests/fetch/v11/response.js" {
+  const response: { decode(payload: Buffer): Promise<unknown>; parse(data: unknown): Promise<unknown> };
+  export default response;
+}
+
+declare module "kafkajs/src/protocol/recordBatch/v0/index.js" {
+  const recordBatch: { RecordBatch(options: Record<string, unknown>): Promise<{ buffer: Buffer }> };
+  export default recordBatch;
+}
+
+declare module "kafkajs/src/protocol/recordBatch/record/v0/index.js" {
+  export default function Record(options: Record<string, unknown>): unknown;
+}
+
+declare module "kafkajs/src/consumer/batch.js" {
+  export default class Batch {
+    messages: unknown[];
+    constructor(topic: string, fetchedOffset: string, partitionData: unknown);
+    lastOffset(): string;
+  }
+}

@@ -8,6 +8,7 @@
  * | silent-leader | – | a request that timed out leaves its connection in use: a frozen or unreachable broker is asked again and again while its partitions have long had a new leader | close the connection, as the Java client does; kafkajs then refreshes its metadata |
  * | connect-hangs | – | a server that closes during the TLS handshake (a broker that is stopping) leaves connect() pending for ever; two requests that find a connection closed open two sockets and write to the one that is not ready | one attempt at a time per connection, which always ends |
  * | dead-broker-stops-all | – | one broker that cannot be reached ends the fetching from all brokers, over and over until it is back | the fetch from that broker comes back empty after a look at the metadata; the others go on |
+ * | slow-decode | tulios/kafkajs 1576 | reading a record costs two decoders and two big integers | fetch-decoder.ts reads an answer in one pass |
  * | lost-coordinator | – | with retries that never end, heartbeats and commits go to a dead coordinator until it comes back | a connection error there makes the member look for the new coordinator |
  * | retry defaults | – | a consumer crashes after 5 retries; connecting times out after 1 s | CLIENT_TIMEOUTS and RETRY_FOREVER in kafka.ts |
  * | grouping | tulios/kafkajs 1576 | sorting messages by partition is O(n²) | the event producer sorts on its own |
@@ -19,6 +20,7 @@ import Connection from "kafkajs/src/network/connection.js";
 import connectionStatus from "kafkajs/src/network/connectionStatus.js";
 import RequestQueue from "kafkajs/src/network/requestQueue/index.js";
 import protocolErrors from "kafkajs/src/protocol/error.js";
+import { installFetchDecoder } from "./fetch-decoder.ts";
 
 /** Requests have limits of seconds; a second of precision is enough and costs a tenth of kafkajs' look-ups. */
 export const TIMEOUT_CHECK_MS = 1000;
@@ -52,6 +54,7 @@ export function mendKafkajs(): void {
   mendConnectHangs();
   mendDeadBrokerStopsAll();
   mendLostCoordinator();
+  installFetchDecoder();
 }
 
 function mendIdleTimer(): void {
