@@ -35,8 +35,8 @@ const CLUSTER_PARTS: Part[] = [PARTS.kubernetes, PARTS["node-runtime"]];
 
 /** The two ways that need nothing of this. */
 export const OTHER_WAYS = [
-  "an existing cluster:  bun scripts/deploy.ts --context NAME",
-  "kind (needs docker):  kind create cluster --name conveyor && bun scripts/deploy.ts --context kind-conveyor",
+  "an existing cluster:  bun scripts/deploy.ts --context NAME --registry HOST/PATH",
+  "kind (needs docker):  kind create cluster --name dev && bun scripts/deploy.ts --context kind-dev --kind dev",
 ];
 
 /** Tools that are missing for what is still to be built and for running it. */
