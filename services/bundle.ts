@@ -13,11 +13,11 @@ export const ENTRIES = ["producer", "processor", "lag-exporter", "setup", "probe
 export const DIST = join(import.meta.dir, "dist");
 
 /**
- * Writes services/dist/<entry>.js, all or none.
+ * Writes <folder>/<entry>.js, all or none; the folder is replaced.
  * @returns the paths. @throws with the bundler's messages when a source does not build.
  */
-export async function bundle(): Promise<string[]> {
-  const temporary = `${DIST}.${process.pid}.tmp`;
+export async function bundle(folder = DIST): Promise<string[]> {
+  const temporary = `${folder}.${process.pid}.tmp`;
   try {
     const result = await Bun.build({
       entrypoints: ENTRIES.map((entry) => join(import.meta.dir, `${entry}.ts`)),
@@ -31,10 +31,10 @@ export async function bundle(): Promise<string[]> {
       sourcemap: "none",
     });
     if (!result.success) throw new AggregateError(result.logs, "the services do not build");
-    await rm(DIST, { recursive: true, force: true });
-    await mkdir(join(DIST, ".."), { recursive: true });
-    await rename(temporary, DIST);
-    return ENTRIES.map((entry) => join(DIST, `${entry}.js`));
+    await rm(folder, { recursive: true, force: true });
+    await mkdir(join(folder, ".."), { recursive: true });
+    await rename(temporary, folder);
+    return ENTRIES.map((entry) => join(folder, `${entry}.js`));
   } finally {
     await rm(temporary, { recursive: true, force: true });
   }

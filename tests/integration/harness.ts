@@ -1,15 +1,15 @@
 /**
  * The pipeline without Kubernetes: real brokers and a real InfluxDB on loopback (bench/real-servers.ts), the real
- * services as processes of their own. Only the API server that setup writes its two Secrets to is a stand-in.
+ * services as processes of their own, bundled as for their image. Only the API server that setup writes its two Secrets to is a stand-in.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { freePorts, type Principal, RealServers, unavailable } from "../../bench/real-servers.ts";
+import { bundle } from "../../services/bundle.ts";
 import type { Range } from "../../services/domain/sequence.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/runtime/kafka.ts";
 import { Logger } from "../../services/runtime/log.ts";
 
-const SERVICES = join(import.meta.dir, "../../services");
 const POLL_MS = 100;
 const STOP_LIMIT_MS = 30_000;
 
@@ -32,13 +32,14 @@ export class ServiceProcess {
   readonly process: Bun.Subprocess<"ignore" | Blob, "pipe", "inherit">;
 
   constructor(
+    folder: string,
     readonly entry: string,
     readonly environment: Record<string, string>,
     readonly opsPort: number | undefined,
     private readonly ca: string,
     input?: Blob,
   ) {
-    this.process = Bun.spawn([process.execPath, join(SERVICES, `${entry}.ts`)], {
+    this.process = Bun.spawn([process.execPath, join(folder, `${entry}.js`)], {
       env: environment,
       stdin: input ?? "ignore",
       stdout: "pipe",
@@ -219,6 +220,7 @@ export class Pipeline {
   ): ServiceProcess {
     const { servers } = this;
     const child = new ServiceProcess(
+      this.#bundled,
       entry,
       {
         ...servers.environment(principal),
@@ -235,7 +237,12 @@ export class Pipeline {
 
   #ca = "";
 
+  get #bundled(): string {
+    return join(this.servers.folder, "services");
+  }
+
   async prepare(): Promise<void> {
+    await bundle(this.#bundled);
     this.#ca = await readFile(this.servers.tlsPaths("admin").ca, "utf8");
   }
 
