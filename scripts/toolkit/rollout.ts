@@ -10,6 +10,9 @@ import { type Look, waitFor } from "./wait.ts";
 /** The setup job retries for up to four minutes inside; the rest is for pods that start late. */
 const JOB_LIMIT_MS = 330_000;
 
+/** A pod that is merely starting becomes ready, or is replaced by the controller, within this time. */
+const BLOCKING_LIMIT_MS = 15_000;
+
 type Workload = KubernetesObject & {
   spec: { replicas?: number };
   status?: {
@@ -30,6 +33,20 @@ type Workload = KubernetesObject & {
 type Job = KubernetesObject & {
   status?: { succeeded?: number; failed?: number; conditions?: { type: string; status: string; message?: string }[] };
 };
+
+/**
+ * Pods of a StatefulSet that block their own replacement: not ready, and of an older template. The controller waits for
+ * them to become ready before it goes on, which a template that never becomes ready does not allow
+ * (kubernetes.io, StatefulSets, "Forced rollback"): somebody has to delete them.
+ */
+export function blockingPods(workload: Workload, pods: readonly Pod[]): string[] {
+  const { updateRevision } = workload.status ?? {};
+  if (workload.kind !== "StatefulSet" || !updateRevision) return [];
+  return pods
+    .filter((pod) => pod.metadata.labels?.["controller-revision-hash"] !== updateRevision)
+    .filter((pod) => !pod.status.conditions?.some(({ type, status }) => type === "Ready" && status === "True"))
+    .map(({ metadata }) => metadata.name);
+}
 
 /** What keeps a workload from being rolled out, or undefined when it is: every replica updated and ready. */
 export function rolloutState(workload: Workload): string | undefined {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { findInputDone } from "../../../scripts/toolkit/one-off-pods.ts";
-import { findSetupDone, rolloutState } from "../../../scripts/toolkit/rollout.ts";
+import { blockingPods, findSetupDone, rolloutState } from "../../../scripts/toolkit/rollout.ts";
 
 const workload = (kind: string, status: Record<string, unknown>, replicas?: number) =>
   ({
@@ -50,6 +50,23 @@ describe("rolloutState", () => {
   });
   test("no status at all is not done", () => {
     expect(rolloutState(workload("Deployment", {}))).toBe("the change is not seen yet");
+  });
+});
+
+describe("blockingPods", () => {
+  const pod = (name: string, revision: string, ready: boolean) =>
+    ({
+      metadata: { name, labels: { "controller-revision-hash": revision } },
+      status: { conditions: [{ type: "Ready", status: ready ? "True" : "False" }] },
+    }) as unknown as Parameters<typeof blockingPods>[1][number];
+  const set = workload("StatefulSet", { updateRevision: "new" }, 3);
+
+  test("names a pod of an older template that is not ready, and no other", () => {
+    const pods = [pod("w-0", "old", true), pod("w-1", "old", false), pod("w-2", "new", false)];
+    expect(blockingPods(set, pods)).toEqual(["w-1"]);
+  });
+  test("names none of a Deployment, which replaces its pods by itself", () => {
+    expect(blockingPods(workload("Deployment", { updateRevision: "new" }), [pod("w-1", "old", false)])).toEqual([]);
   });
 });
 
