@@ -1,0 +1,63 @@
+/**
+ * prometheus-operator as a part that only one test needs: built from its Go module, put into images under its own names.
+ */
+import { join } from "node:path";
+import { assembled } from "../../scripts/images/catalog.ts";
+import { BASE, program } from "../../scripts/images/layers.ts";
+import { ensurePart, type Part } from "../../scripts/local-cluster/cache.ts";
+import { must } from "../../scripts/local-cluster/exec.ts";
+import { GO_TOOL, type GoBuild, goBuild, goModuleFolder, goRecipe } from "../../scripts/local-cluster/go.ts";
+import type { Report } from "../../scripts/toolkit/report.ts";
+
+const VERSION = "0.93.1";
+const MODULE = "github.com/prometheus-operator/prometheus-operator";
+export const OPERATOR_IMAGE = `quay.io/prometheus-operator/prometheus-operator:v${VERSION}`;
+export const RELOADER_IMAGE = `quay.io/prometheus-operator/prometheus-config-reloader:v${VERSION}`;
+/** The image that the operator asks for when it is told release 3.5.3. */
+export const OPERATED_PROMETHEUS_IMAGE = "quay.io/prometheus/prometheus:v3.5.3";
+
+/** Kinds that the operator watches in any case; without one of the first five it never starts to work. */
+const CRDS = [
+  ...["prometheuses", "servicemonitors", "prometheusrules", "podmonitors", "probes"],
+  ...["alertmanagers", "alertmanagerconfigs", "scrapeconfigs", "prometheusagents", "thanosrulers"],
+];
+
+const build = {
+  module: join(import.meta.dir, "operator"),
+  packages: [`${MODULE}/cmd/operator`, `${MODULE}/cmd/prometheus-config-reloader`],
+  cgo: false,
+} satisfies Omit<GoBuild, "out">;
+
+const OPERATOR: Part = {
+  name: "prometheus-operator",
+  version: VERSION,
+  recipe: JSON.stringify([goRecipe(build), CRDS]),
+  requires: [GO_TOOL],
+  async build(out, context) {
+    await goBuild({ ...build, out: `${out}/` }, context);
+    const source = await goModuleFolder(build.module, MODULE, context);
+    const folder = join(source, "example/prometheus-operator-crd");
+    const files = CRDS.map((name) => join(folder, `monitoring.coreos.com_${name}.yaml`));
+    await must(["cp", "--no-preserve=mode", ...files, out]);
+  },
+};
+
+/** @returns files of the CRDs */
+export async function operatorCrds(report: Report): Promise<string[]> {
+  const folder = await ensurePart(OPERATOR, report);
+  return CRDS.map((name) => join(folder, `monitoring.coreos.com_${name}.yaml`));
+}
+
+/** Recipes of the operator's own images; the third is the deployed Prometheus under the name that the operator asks for. */
+export const OPERATOR_RECIPES = [
+  assembled(OPERATOR_IMAGE, [BASE, program(OPERATOR, "operator", "usr/bin/operator")], {
+    Entrypoint: ["/bin/operator"],
+  }),
+  assembled(
+    RELOADER_IMAGE,
+    [BASE, program(OPERATOR, "prometheus-config-reloader", "usr/bin/prometheus-config-reloader")],
+    {
+      Entrypoint: ["/bin/prometheus-config-reloader"],
+    },
+  ),
+];
