@@ -216,11 +216,8 @@ describe("Promtail's configuration", async () => {
   });
 
   test("gives the identity of an event as structured metadata and never as a label", () => {
-    const labels = [...text.matchAll(/- labels:\n((?:\s+\w+:\n)+)/g)].flatMap((match) =>
-      match[1]!
-        .split("\n")
-        .map((line) => line.trim().replace(":", ""))
-        .filter(Boolean),
+    const labels = [...text.matchAll(/- labels:\n((?:\s+\w+:( \w+)?\n)+)/g)].flatMap((match) =>
+      [...match[1]!.matchAll(/(\w+):/g)].map(([, name]) => name!),
     );
     expect(labels.sort()).toEqual(["level", "service"]);
     const metadata = /- structured_metadata:\n((?:\s+\w+:\n)+)/.exec(text)?.[1] ?? "";
