@@ -83,12 +83,21 @@ export async function awaitRollout(
   options: { limitMs: number; signal: AbortSignal; onState?: (state: string) => void; namespace?: string },
 ): Promise<void> {
   const namespace = options.namespace ?? NAMESPACE;
+  const blockingSince = new Map<string, number>();
   await waitFor<true>(
     async (): Promise<Look<true>> => {
       const workload = await cluster.get<Workload>(kind, name, namespace);
       if (!workload) return { done: false, state: "not there" };
       const state = rolloutState(workload);
       if (!state) return { done: true, value: true };
+      for (const pod of blockingPods(workload, await cluster.pods(name, namespace))) {
+        const since = blockingSince.get(pod) ?? performance.now();
+        blockingSince.set(pod, since);
+        if (performance.now() - since < BLOCKING_LIMIT_MS) continue;
+        blockingSince.delete(pod);
+        await cluster.kubectl(["delete", "pod", pod, "-n", namespace, "--ignore-not-found", "--wait=false"]);
+        return { done: false, state: `${pod} was of an older template and not ready: deleted, to be made anew` };
+      }
       const lagging = await laggingPods(cluster, name, namespace);
       return { done: false, state: lagging ? `${state} (${lagging})` : state };
     },
