@@ -112,6 +112,39 @@ describe("who reaches whom", () => {
     );
   });
 
+  test("metrics are read by Prometheus alone, and Prometheus by Grafana and itself", () => {
+    const watched = ["kafka", "influxdb", "producer", "processor", "lag-exporter", "prometheus", "alertmanager"];
+    const ports = ["ops", "metrics", "https"];
+    const everybody = [...workloads, ingest, unlabelled, stranger];
+    const readers = [...watched, "kube-state-metrics"].flatMap((name) => {
+      const to = podOf(name);
+      return to.ports
+        .filter((port) => ports.includes(port.name))
+        .flatMap((port) =>
+          everybody
+            .filter((from) => reaches(from, to, port.containerPort))
+            .map((from) => `${from.name} → ${name} ${port.name}`),
+        );
+    });
+    expect(readers.filter((one) => !one.startsWith("prometheus → ")).sort()).toEqual([
+      // InfluxDB serves its metrics on the port that it serves everything on.
+      "grafana → influxdb https",
+      "grafana → prometheus https",
+      "processor → influxdb https",
+      "setup → influxdb https",
+    ]);
+    expect(readers.filter((one) => one.startsWith("prometheus → ")).sort()).toEqual([
+      "prometheus → alertmanager https",
+      "prometheus → influxdb https",
+      "prometheus → kafka metrics",
+      "prometheus → kube-state-metrics https",
+      "prometheus → lag-exporter ops",
+      "prometheus → processor ops",
+      "prometheus → producer ops",
+      "prometheus → prometheus https",
+    ]);
+  });
+
   test("events come in from pods that their namespace and their label allow", () => {
     const producer = podOf("producer");
     const label = { "conveyor.dev/intake-client": "true" };

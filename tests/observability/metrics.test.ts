@@ -17,7 +17,8 @@ const pages = await Promise.all((await readdir(RUNBOOKS)).map((name) => readFile
 /** Queries that a runbook tells a person to ask. */
 const runbookQueries = pages.flatMap((page) => [...page.matchAll(/ask '([^']+)'/g)].map(([, query]) => query!));
 const asked = [...new Set([...rules.map(({ expr }) => expr), ...runbookQueries].flatMap(metricNamesIn))].sort();
-const configMaps = (await loadManifests()).filter(({ kind }) => kind === "ConfigMap") as (KubernetesObject & {
+const manifests = await loadManifests();
+const configMaps = manifests.filter(({ kind }) => kind === "ConfigMap") as (KubernetesObject & {
   data: Record<string, string>;
 })[];
 const textOf = (map: string, key: string) => configMaps.find(({ metadata }) => metadata.name === map)!.data[key]!;
@@ -44,6 +45,56 @@ describe("every metric that a rule or a runbook asks for", () => {
 
   test("what is listed of others is asked for", () => {
     expect(Object.keys(THIRD_PARTY_METRICS).filter((name) => !asked.includes(name))).toEqual([]);
+  });
+});
+
+/** A real operator judges on a cluster (tests/cluster/servicemonitor.test.ts); this finds a forgotten half at once. */
+describe("the ServiceMonitors and the plain configuration", () => {
+  interface Job {
+    job_name: string;
+    scheme: string;
+    honor_labels?: boolean;
+    tls_config: { server_name?: string };
+  }
+  interface Endpoint {
+    port: string;
+    scheme: string;
+    honorLabels?: boolean;
+    tlsConfig: { serverName?: string; caFile?: string };
+  }
+  type Monitor = KubernetesObject & { spec: { endpoints: Endpoint[] } };
+  const jobs = ["prometheus.yml", "scrape-logging.yml"].flatMap((key) => {
+    const map = key === "prometheus.yml" ? "prometheus" : "prometheus-scrape-logging";
+    // Anchors serve the reader there.
+    return (parse(textOf(map, key), { merge: true }) as { scrape_configs: Job[] }).scrape_configs;
+  });
+  const monitors = manifests.filter(({ kind }) => kind === "ServiceMonitor") as Monitor[];
+
+  test("speak of the same jobs, over TLS, checked against the same names", () => {
+    const plain = jobs.map(({ job_name, scheme, honor_labels, tls_config }) => ({
+      // cAdvisor is a second path of the kubelet.
+      job: job_name === "cadvisor" ? "kubelet" : job_name,
+      scheme,
+      honors: honor_labels ?? false,
+      name: tls_config.server_name,
+    }));
+    const operated = monitors.flatMap(({ metadata, spec }) =>
+      spec.endpoints.map(({ scheme, honorLabels, tlsConfig }) => ({
+        job: metadata.name,
+        scheme,
+        honors: honorLabels ?? false,
+        name: tlsConfig.serverName,
+      })),
+    );
+    const byJob = (a: { job: string }, b: { job: string }) => (a.job < b.job ? -1 : 1);
+    expect(operated.sort(byJob)).toEqual(plain.sort(byJob));
+    for (const { scheme } of plain) expect(scheme).toBe("https");
+  });
+
+  test("nothing skips verification", () => {
+    const texts = [textOf("prometheus", "prometheus.yml"), textOf("prometheus-scrape-logging", "scrape-logging.yml")];
+    expect(texts.join("\n")).not.toMatch(/insecure_skip_verify/);
+    expect(JSON.stringify(monitors)).not.toMatch(/insecureSkipVerify/);
   });
 });
 

@@ -1,6 +1,6 @@
 /** Reads the names of metrics out of PromQL: what is neither a function, nor a keyword, nor inside braces or brackets. */
 const KEYWORDS = new Set([
-  ...["and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "bool", "offset"],
+  ...["and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "bool"],
   ...["inf", "nan"],
 ]);
 
@@ -10,6 +10,7 @@ export function metricNamesIn(expression: string): string[] {
     .replaceAll(/\{[^{}]*\}/g, " ")
     .replaceAll(/"(?:[^"\\]|\\.)*"|'[^']*'/g, " ")
     .replaceAll(/\[[^\]]*\]/g, " ")
+    .replaceAll(/\boffset\s+-?\w+/g, " ")
     // Lists of labels.
     .replaceAll(/\b(by|without|on|ignoring|group_left|group_right)\s*\([^()]*\)/g, " ");
   const names = [...bare.matchAll(/[a-zA-Z_:][\w:]*(?!\w)(\s*\()?/g)]
