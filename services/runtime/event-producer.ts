@@ -33,6 +33,11 @@ export const BATCH_BYTES = 700 * 1024;
 const PRODUCE_TIMEOUT_MS = REQUEST_TIMEOUT_MS - 1000;
 /** What a record costs beyond key and value; a generous round number for the buffer's accounts. */
 const RECORD_OVERHEAD_BYTES = 64;
+/**
+ * Brokers that restart close their connections. A producer with nothing to send must notice by itself: whoever asks
+ * whether it is ready may be what keeps events from it.
+ */
+const KEEP_CONNECTED_MS = 2000;
 /** More than the largest event or dead letter, so that after whenRoom() an offer succeeds. */
 const ROOM_BYTES = 32 * 1024;
 const FIRST_RETRY_MS = 100;
@@ -84,6 +89,7 @@ export interface EventProducerOptions {
   maxBufferedEvents: number;
   maxBufferedBytes: number;
   lingerMs?: number;
+  keepConnectedMs?: number;
   /** Every attempt to connect or to send: a sign of life. */
   onAttempt?: () => void;
   onBatch?: (report: BatchReport) => void;
@@ -146,6 +152,7 @@ export class EventProducer {
   #timerAt = Number.POSITIVE_INFINITY;
   #pumping = false;
   #refreshing: Promise<void> | undefined;
+  #keeper: ReturnType<typeof setInterval> | undefined;
   #stopped = false;
   #bufferedEvents = 0;
   #bufferedBytes = 0;
@@ -199,6 +206,9 @@ export class EventProducer {
   /** Connects in the background, for as long as it takes. */
   start(): void {
     void this.#connectLoop();
+    this.#keeper = setInterval(() => {
+      if (this.#identity !== undefined && !this.#cluster.isConnected()) void this.#refresh();
+    }, this.#options.keepConnectedMs ?? KEEP_CONNECTED_MS);
   }
 
   async #connectLoop(): Promise<void> {
@@ -284,6 +294,7 @@ export class EventProducer {
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
+    clearInterval(this.#keeper);
     for (const wake of [...this.#roomWaiters.splice(0), ...this.#emptyWaiters.splice(0)]) wake();
     await this.#cluster.disconnect();
   }
@@ -512,6 +523,7 @@ export class EventProducer {
   #refresh(): Promise<void> {
     this.#refreshing ??= (async () => {
       try {
+        if (this.#stopped) return;
         if (!this.#cluster.isConnected()) await this.#cluster.connect();
         await this.#cluster.refreshMetadata();
         this.#route();

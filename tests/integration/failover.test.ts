@@ -51,6 +51,9 @@ describe.skipIf(skipped !== undefined)(`failover${skipped ? ` (skipped: ${skippe
       expect(servers.pid(`kafka-${node}`)).not.toBe(pid);
       console.log(`kafka-${node}: killed, acknowledgements again after ${resumedMs} ms`);
       await pipeline.inSync(60_000);
+      // Also where nothing was sent meanwhile (dead letters): every broker has closed its connections by the end.
+      await processor.ready(30_000);
+      await producer.ready(30_000);
     }
     await servers.kill("influxdb");
     await Bun.sleep(OUTAGE_MS);

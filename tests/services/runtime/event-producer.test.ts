@@ -194,6 +194,18 @@ describe("EventProducer", () => {
     expect(producer.ready).toBe(true);
   });
 
+  test("with nothing to send it still connects again after the brokers restarted", async () => {
+    const cluster = new FakeCluster(1);
+    const producer = make(cluster, { keepConnectedMs: 10 });
+    producer.start();
+    await Bun.sleep(5);
+    expect(producer.ready).toBe(true);
+    cluster.connected = false;
+    expect(producer.ready).toBe(false);
+    await Bun.sleep(40);
+    expect(producer.ready).toBe(true);
+  });
+
   test("each partition has one batch under way at a time, however fast events come", async () => {
     const cluster = new FakeCluster(6, 3);
     cluster.delayMs = 5;
