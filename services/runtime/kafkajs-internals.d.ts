@@ -32,12 +32,13 @@ declare module "kafkajs/src/network/connection.js" {
   export default class Connection {
     host: string;
     port: number;
-    socket: { destroy(): void; once(event: "close", listener: () => void): void } | undefined;
+    socket: { connecting: boolean; destroy(): void; once(event: "close", listener: () => void): void } | undefined;
     connectionTimeout: number;
     connectionStatus: string;
     requestQueue: { rejectAll(error: Error): void };
     isConnected(): boolean;
     connect(): Promise<boolean>;
+    disconnect(): Promise<boolean>;
     send(call: ProtocolCall): Promise<unknown>;
   }
 }

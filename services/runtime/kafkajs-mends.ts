@@ -134,6 +134,16 @@ function mendConnectHangs(): void {
     }
     return attempt;
   };
+  // kafkajs closes a connection again and again while its broker is away, each time on the last socket, which collects
+  // listeners until the runtime warns of a leak; and a socket that is still connecting would go on doing so.
+  const { disconnect } = Connection.prototype;
+  Connection.prototype.disconnect = async function (this: Connection) {
+    const { socket } = this;
+    const done = await disconnect.call(this);
+    if (socket?.connecting) socket.destroy();
+    if (this.socket === socket) this.socket = undefined;
+    return done;
+  };
 }
 
 function mendDeadBrokerStopsAll(): void {

@@ -132,6 +132,17 @@ describe("connect-hangs", () => {
     server.close();
   });
 
+  test("a connection that was closed lets its socket go, however often it is closed", async () => {
+    const { connection, server } = await connectionTo((socket) => void socket.on("error", () => {}));
+    await connection.connect();
+    for (let round = 0; round < 3; round++) await connection.disconnect();
+    expect(connection.socket).toBeUndefined();
+    await connection.connect();
+    expect(connection.isConnected()).toBe(true);
+    await connection.disconnect();
+    server.close();
+  });
+
   for (const [what, onSocket] of [
     ["closes during the TLS handshake", (socket: Socket) => void socket.end()],
     ["resets during the TLS handshake", (socket: Socket) => void socket.resetAndDestroy()],
