@@ -13,9 +13,12 @@ import { Logger } from "../../services/runtime/log.ts";
 const POLL_MS = 100;
 const STOP_LIMIT_MS = 30_000;
 
-/** The reason to skip, or undefined. The servers take cores and minutes, so a run must ask for them. */
+/** The reason to skip, or undefined. The servers take cores and minutes, so a run must ask for them, as npm test does. */
 export async function skipReason(): Promise<string | undefined> {
-  if (process.env.CONVEYOR_INTEGRATION_TESTS !== "1") return "CONVEYOR_INTEGRATION_TESTS=1 was not given";
+  const { CONVEYOR_INTEGRATION_TESTS, CONVEYOR_CLUSTER_TESTS } = process.env;
+  if (CONVEYOR_INTEGRATION_TESTS !== "1" && CONVEYOR_CLUSTER_TESTS !== "1") {
+    return "CONVEYOR_INTEGRATION_TESTS=1 was not given";
+  }
   return await unavailable();
 }
 
