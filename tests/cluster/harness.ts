@@ -5,6 +5,7 @@
 import { describe } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { type Cluster, localCluster } from "../../scripts/toolkit/cluster.ts";
+import type { TelemetryEvent } from "../../services/domain/event.ts";
 
 /** `describe` for tests that need the cluster and the pipeline on it. */
 export const describeOnCluster = describe.skipIf(process.env.CONVEYOR_CLUSTER_TESTS !== "1");
@@ -64,21 +65,8 @@ export async function redeploy(): Promise<void> {
 /** A run id of this test, so that tests never read each other's events. */
 export const newRun = (test: string): string => `${test}-${randomBytes(5).toString("hex")}`;
 
-export interface TestEvent {
-  v: number;
-  conveyor: string;
-  run: string;
-  seq: number;
-  ts: number;
-  speed_mps: number;
-  load_kg: number;
-  motor_temp_c: number;
-  vibration_mm_s: number;
-  state: string;
-}
-
 /** A valid event; conveyors of tests are few and always the same, so that series stay bounded. */
-export function testEvent(run: string, conveyor: string, seq: number, ts: number): TestEvent {
+export function testEvent(run: string, conveyor: string, seq: number, ts: number): TelemetryEvent {
   return {
     v: 1,
     conveyor,
