@@ -131,6 +131,17 @@ describe.skipIf(obstacle !== undefined)("the real programs accept", () => {
     expect((parse(text) as { receivers: unknown[] }).receivers).toEqual([{ name: "null" }]);
   });
 
+  test("the configuration that the documentation tells a person to write", async () => {
+    const page = await readFile(join(import.meta.dir, "../../docs/observability.md"), "utf8");
+    const [, text] = /```yaml\n(# alertmanager\.yml\n[\s\S]+?)```/.exec(page)!;
+    const { exitCode, output } = await runOn({ "alertmanager.yml": text! }, [
+      await tool("amtool"),
+      "check-config",
+      "alertmanager.yml",
+    ]);
+    expect(exitCode === 0 ? "" : output).toBe("");
+  });
+
   test.each(["producer", "processor", "lag-exporter"] as const)(
     "the exposition of %s: promtool check metrics is clean",
     async (service: ServiceName) => {
