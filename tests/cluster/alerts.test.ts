@@ -5,6 +5,7 @@
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
+import { loadManifests } from "../../scripts/toolkit/manifests.ts";
 import { type Alert, PrometheusReader } from "../../scripts/toolkit/prometheus.ts";
 import { pause, waitFor } from "../../scripts/toolkit/wait.ts";
 import { cluster, describeOnCluster } from "./harness.ts";
@@ -87,8 +88,13 @@ describeOnCluster("alerts", () => {
   afterAll(async () => {
     if (!target) return;
     await scaleProcessor(1);
-    for (const { metadata, data } of originals) await putConfigMap(metadata.name, data);
-    if (originals.length > 0) await restartPrometheus();
+    if (originals.length > 0) {
+      // As deploy applies them, so that the next deploy finds nothing changed, the owner of the fields included.
+      const changed = new Set(originals.map(({ metadata }) => metadata.name));
+      const manifests = await loadManifests();
+      await target.apply(manifests.filter(({ kind, metadata }) => kind === "ConfigMap" && changed.has(metadata.name)));
+      await restartPrometheus();
+    }
     await prometheus?.close();
   }, LIMIT_MS);
 
