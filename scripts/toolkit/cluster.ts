@@ -5,6 +5,7 @@
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { $ } from "zx";
 import { EXIT, isAbort, OperatorError } from "./errors.ts";
 
@@ -220,7 +221,7 @@ export class Cluster implements ClusterLocation {
     const after = parseList(stdout);
     return after.map((object) => {
       const old = before.get(keyOf(object));
-      const change = !old ? "created" : sameVersion(old, object, options.dryRun ?? false) ? "unchanged" : "changed";
+      const change = !old ? "created" : sameContent(old, object) ? "unchanged" : "changed";
       return { ref: refOf(object), change };
     });
   }
@@ -297,20 +298,18 @@ function parseList(text: string): KubernetesObject[] {
   return parsed.kind === "List" ? (parsed.items ?? []) : [parsed];
 }
 
-/** Generation where the kind has one (status updates do not count), the resource version elsewhere. */
-function sameVersion(before: KubernetesObject, after: KubernetesObject, dryRun: boolean): boolean {
-  if (dryRun) return JSON.stringify(withoutBookkeeping(before)) === JSON.stringify(withoutBookkeeping(after));
-  if (before.metadata.generation !== undefined && after.metadata.generation !== undefined) {
-    return (
-      before.metadata.generation === after.metadata.generation &&
-      JSON.stringify(before.metadata.annotations ?? {}) === JSON.stringify(after.metadata.annotations ?? {}) &&
-      JSON.stringify(before.metadata.labels ?? {}) === JSON.stringify(after.metadata.labels ?? {})
-    );
+/**
+ * Whether an apply changed what an object says: labels, annotations and everything but the status. The resource version
+ * alone tells less: it also moves when only the ownership of fields has changed hands.
+ */
+export function sameContent(before: KubernetesObject, after: KubernetesObject): boolean {
+  if (before.metadata.resourceVersion !== undefined) {
+    if (before.metadata.resourceVersion === after.metadata.resourceVersion) return true;
   }
-  return before.metadata.resourceVersion === after.metadata.resourceVersion;
+  return isDeepStrictEqual(contentOf(before), contentOf(after));
 }
 
-function withoutBookkeeping(object: KubernetesObject): unknown {
+function contentOf(object: KubernetesObject): unknown {
   const { status: _status, ...rest } = object;
   const { name, namespace, labels, annotations } = object.metadata;
   return { ...rest, metadata: { name, namespace, labels, annotations } };
