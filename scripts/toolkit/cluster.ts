@@ -300,12 +300,9 @@ function parseList(text: string): KubernetesObject[] {
 
 /**
  * Whether an apply changed what an object says: labels, annotations and everything but the status. The resource version
- * alone tells less: it also moves when only the ownership of fields has changed hands.
+ * tells less: it also moves when only the ownership of fields has changed hands, and stands still in a dry run.
  */
 export function sameContent(before: KubernetesObject, after: KubernetesObject): boolean {
-  if (before.metadata.resourceVersion !== undefined) {
-    if (before.metadata.resourceVersion === after.metadata.resourceVersion) return true;
-  }
   return isDeepStrictEqual(contentOf(before), contentOf(after));
 }
 

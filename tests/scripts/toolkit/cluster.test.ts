@@ -18,6 +18,9 @@ describe("sameContent", () => {
     expect(sameContent(map({ a: "1" }, "10"), map({ a: "1" }, "11", { labels: { x: "y" } }))).toBe(false);
     expect(sameContent(map({ a: "1" }, "10"), map({ a: "1" }, "11", { annotations: { x: "y" } }))).toBe(false);
   });
+  test("a dry run's change counts, though its resource version stands still", () => {
+    expect(sameContent(map({ a: "1" }, "10"), map({ a: "2" }, "10"))).toBe(false);
+  });
   test("a status that moved is no change", () => {
     const before = { ...map({ a: "1" }, "10"), status: { replicas: 1 } };
     expect(sameContent(before, { ...map({ a: "1" }, "11"), status: { replicas: 2 } })).toBe(true);
