@@ -24,15 +24,18 @@ import { waitFor } from "./toolkit/wait.ts";
 /** Deleting pods takes their grace period (Kafka: a minute), volumes some seconds more. */
 const DELETE_LIMIT_MS = 180_000;
 
+/** Kinds that make pods. */
+const WORKLOADS = "statefulsets,deployments,daemonsets,jobs";
+
 /** Kinds that a delete of the namespace takes along; the rest is deleted by name. */
 const CLUSTER_SCOPED = new Set(["Namespace", "ClusterRole", "ClusterRoleBinding", "PriorityClass", "StorageClass"]);
 
 /** True when the namespace is there and deploy made it. @throws OperatorError when somebody else's is there. */
-async function ownedNamespace(cluster: Cluster): Promise<boolean> {
-  const namespace = await cluster.get<KubernetesObject>("namespace", NAMESPACE);
+async function ownedNamespace(cluster: Cluster, name = NAMESPACE): Promise<boolean> {
+  const namespace = await cluster.get<KubernetesObject>("namespace", name);
   if (!namespace) return false;
   if (namespace.metadata.labels?.["app.kubernetes.io/part-of"] !== "conveyor") {
-    throw new OperatorError(`namespace ${NAMESPACE} was not made by this project (label app.kubernetes.io/part-of)`, {
+    throw new OperatorError(`namespace ${name} was not made by this project (label app.kubernetes.io/part-of)`, {
       exitCode: EXIT.precondition,
       hint: "nothing was deleted",
     });
@@ -117,7 +120,27 @@ if (import.meta.main) {
         });
       } else {
         // The pipeline's own, and the one of the log collector where it was deployed.
-        const namespaces = objects.filter(({ kind }) => kind === "Namespace").map(({ metadata }) => metadata.name);
+        const named = objects.filter(({ kind }) => kind === "Namespace").map(({ metadata }) => metadata.name);
+        const namespaces: string[] = [];
+        for (const name of named) if (await ownedNamespace(cluster, name)) namespaces.push(name);
+        await report.step(
+          "end the pods",
+          async (step) => {
+            // First, and awaited: a namespace that still has pods looks again only after half of their grace period.
+            for (const name of namespaces) {
+              await cluster.kubectl(
+                ["delete", WORKLOADS, "--all", "-n", name, "--cascade=foreground", "--wait=true", "--ignore-not-found"],
+                { signal, timeoutMs: DELETE_LIMIT_MS },
+              );
+              await cluster.kubectl(["delete", "pods", "--all", "-n", name, "--wait=true", "--ignore-not-found"], {
+                signal,
+                timeoutMs: DELETE_LIMIT_MS,
+              });
+            }
+            step.update("each within its grace period");
+          },
+          { limitMs: DELETE_LIMIT_MS },
+        );
         await report.step(
           `delete namespace ${namespaces.join(", ")}`,
           async (step) => {
