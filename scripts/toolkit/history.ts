@@ -1,0 +1,261 @@
+/**
+ * The recorded history of a run: what was attempted, what Kafka acknowledged, what stands where. Recorded first, judged
+ * afterwards (verdict.ts), so that a verdict can be given again from the files alone.
+ *
+ * A history is a folder: meta.json and one append-only JSONL file per kind of record. A kind whose file is there was
+ * recorded, also when nothing was found; a kind without file was not looked at, and nothing is concluded from it.
+ * Readers stream: a file of any length is held one block at a time.
+ */
+import { existsSync } from "node:fs";
+import { type FileHandle, mkdir, open, readFile, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+
+/** Names one event for ever. */
+export interface Identity {
+  run: string;
+  conveyor: string;
+  seq: number;
+}
+
+/** One event, or all from `seq` to `last_seq`, which is how a producer's ledger speaks. */
+export interface Identities extends Identity {
+  last_seq?: number;
+}
+
+/** Written, and synced, before the event is handed to the producer. */
+export interface AttemptRecord extends Identities {
+  t_ms?: number;
+}
+
+export interface OutcomeRecord extends Identities {
+  /** ok: acknowledged. fail: certainly not stored. unknown: neither is certain, as after a timeout. */
+  outcome: "ok" | "fail" | "unknown";
+  /** Where Kafka said that it stands. */
+  partition?: number;
+  offset?: number;
+  reason?: string;
+  t_ms?: number;
+}
+
+/** One record of the topic, as a fresh reader found it; each reader writes its records in offset order per partition. */
+export interface LogRecord extends Identity {
+  /** 1 for the first reader, 2 for the second. */
+  reader: number;
+  partition: number;
+  offset: number;
+  /** Of the payload. */
+  hash?: string;
+  /** The event's own time. */
+  ts_ms?: number;
+}
+
+/** One point of the database. */
+export interface SinkRecord extends Identities {
+  /** The point's timestamp in nanoseconds, decimal text: it exceeds 2^53. */
+  t_ns?: string;
+}
+
+/** One write of an event by the processor; a redelivered event has several. */
+export interface WriteRecord extends Identities {
+  t_ms?: number;
+}
+
+/** A dead letter. One without identity (its body was no event) counts, and explains no missing event. */
+export interface LetterRecord extends Partial<Identity> {
+  reason: string;
+}
+
+/** An event that the database was seen to refuse, whatever the processor did then. */
+export interface RefusalRecord extends Identity {
+  reason?: string;
+}
+
+/** A commit of the consumer group: `offset` is the next one it will read. */
+export interface CommitRecord {
+  partition: number;
+  offset: number;
+  t_ms?: number;
+}
+
+export interface FaultRecord {
+  kind: string;
+  target: string;
+  t0_ms: number;
+  t1_ms: number;
+  /** What shows that the fault happened: a changed pod UID, a counter of dropped packets. Without it nothing is proved. */
+  proof?: string;
+  /** Most events that this fault may have made the processor write again. */
+  redeliveries_max?: number;
+}
+
+export interface Records {
+  attempts: AttemptRecord;
+  outcomes: OutcomeRecord;
+  log: LogRecord;
+  sink: SinkRecord;
+  writes: WriteRecord;
+  dlq: LetterRecord;
+  refusals: RefusalRecord;
+  commits: CommitRecord;
+  faults: FaultRecord;
+}
+
+export type Kind = keyof Records;
+
+export const KINDS: readonly Kind[] = [
+  "attempts",
+  "outcomes",
+  "log",
+  "sink",
+  "writes",
+  "dlq",
+  "refusals",
+  "commits",
+  "faults",
+];
+
+export interface HistoryMeta {
+  /** False: the producer may repeat a record when it retries; absent or true: it may not. */
+  idempotent_producer?: boolean;
+  /** Retries of a producer that is not idempotent: as many duplicates are explained. */
+  retries?: number;
+  /** False: more was attempted than `attempts` lists, so an event beyond it is no phantom for certain. */
+  attempts_complete?: boolean;
+  /** The sources had stopped and the group had read to the end when `sink` was read: nothing may be under way. */
+  quiescent?: boolean;
+  /** Why a kind was not recorded, for the verdict's words. */
+  not_recorded?: Partial<Record<Kind, string>>;
+  /** Bounds of law R1. */
+  ack_gap_max_ms?: number;
+  recovery_max_ms?: number;
+}
+
+/** What the judge reads. It may read a kind more than once. */
+export interface History {
+  readonly meta: HistoryMeta;
+  recorded(kind: Kind): boolean;
+  /** Every record of a kind, in the order written. */
+  each<K extends Kind>(kind: K, visit: (record: Records[K]) => void): Promise<void>;
+}
+
+/** A history held in memory: small ones, written by hand. */
+export function memoryHistory(meta: HistoryMeta, records: { [K in Kind]?: readonly Records[K][] }): History {
+  return {
+    meta,
+    recorded: (kind) => records[kind] !== undefined,
+    async each(kind, visit) {
+      for (const record of records[kind] ?? []) visit(record);
+    },
+  };
+}
+
+// ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const META_FILE = "meta.json";
+/** Lines are gathered up to this size before they are written: a system call per event would be slower than Kafka. */
+const WRITE_BLOCK_CHARS = 64 * 1024;
+/** No record comes near this; a longer line is not one of ours, and must not fill the memory. */
+const MAX_LINE_CHARS = 64 * 1024;
+
+const fileOf = (folder: string, kind: Kind) => join(folder, `${kind}.jsonl`);
+
+/** Appends records to the files of a history. */
+export class HistoryWriter {
+  readonly folder: string;
+  readonly #files = new Map<Kind, { handle: FileHandle; pending: string[]; pendingChars: number }>();
+
+  private constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  static async open(folder: string): Promise<HistoryWriter> {
+    await mkdir(folder, { recursive: true });
+    return new HistoryWriter(folder);
+  }
+
+  /** Says that a kind is recorded, also if nothing of it will be found. */
+  async begin(kind: Kind): Promise<void> {
+    if (this.#files.has(kind)) return;
+    this.#files.set(kind, { handle: await open(fileOf(this.folder, kind), "a"), pending: [], pendingChars: 0 });
+  }
+
+  async append<K extends Kind>(kind: K, record: Records[K]): Promise<void> {
+    await this.begin(kind);
+    const file = this.#files.get(kind)!;
+    const line = `${JSON.stringify(record)}\n`;
+    file.pending.push(line);
+    file.pendingChars += line.length;
+    if (file.pendingChars >= WRITE_BLOCK_CHARS) await this.#write(kind);
+  }
+
+  /** Resolves when everything appended to a kind is on the disk: before the action that it announces. */
+  async sync(kind: Kind): Promise<void> {
+    await this.#write(kind);
+    await this.#files.get(kind)?.handle.datasync();
+  }
+
+  async #write(kind: Kind): Promise<void> {
+    const file = this.#files.get(kind);
+    if (!file || file.pending.length === 0) return;
+    const text = file.pending.join("");
+    file.pending = [];
+    file.pendingChars = 0;
+    await file.handle.appendFile(text);
+  }
+
+  /** Writes what is left, and the meta data; the history is complete afterwards. */
+  async close(meta: HistoryMeta): Promise<void> {
+    for (const kind of this.#files.keys()) await this.sync(kind);
+    for (const { handle } of this.#files.values()) await handle.close();
+    this.#files.clear();
+    const path = join(this.folder, META_FILE);
+    await writeFile(`${path}.new`, `${JSON.stringify(meta, null, 2)}\n`);
+    await rename(`${path}.new`, path);
+  }
+}
+
+/**
+ * A history from its folder.
+ * @throws Error that names the file when there is no meta.json: a run that was cut off is not judged as a whole one.
+ */
+export async function openHistory(folder: string): Promise<History> {
+  const meta = JSON.parse(await readFile(join(folder, META_FILE), "utf8")) as HistoryMeta;
+  return {
+    meta,
+    recorded: (kind) => existsSync(fileOf(folder, kind)),
+    async each<K extends Kind>(kind: K, visit: (record: Records[K]) => void) {
+      const path = fileOf(folder, kind);
+      if (existsSync(path)) await eachLine(path, visit as (record: unknown) => void);
+    },
+  };
+}
+
+/**
+ * Every line of a JSONL file, parsed. A last line without line break was cut off while it was written and counts as not
+ * written: what it announced had not begun.
+ */
+async function eachLine(path: string, visit: (record: unknown) => void): Promise<void> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  let lineNumber = 0;
+  for await (const chunk of Bun.file(path).stream()) {
+    const text = rest + decoder.decode(chunk, { stream: true });
+    let from = 0;
+    for (let end = text.indexOf("\n"); end >= 0; end = text.indexOf("\n", from)) {
+      lineNumber++;
+      const line = text.slice(from, end);
+      from = end + 1;
+      let record: unknown;
+      try {
+        record = JSON.parse(line);
+      } catch (error) {
+        throw new Error(`${path}:${lineNumber}: is not JSON: ${line.slice(0, 80)}`, { cause: error });
+      }
+      visit(record);
+    }
+    rest = text.slice(from);
+    if (rest.length > MAX_LINE_CHARS) {
+      throw new Error(`${path}:${lineNumber + 1}: a line must be at most ${MAX_LINE_CHARS} characters`);
+    }
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * Many sets of event identities side by side, as bitmaps: what a million events cost here is a megabyte or two, not an
+ * object each. Sequence numbers of one run and conveyor lie together, in chunks of 1,024; a chunk holds one bit per
+ * event and set, so "in this set but not in those" is a few operations on whole words.
+ */
+import type { Identity } from "./history.ts";
+
+/** The sets of a judged history. */
+export const COLUMNS = [
+  /** Handed to the producer. */
+  "attempted",
+  "acknowledged",
+  "failed",
+  /** No outcome that is certain. */
+  "uncertain",
+  /** In Kafka, as the first reader found it. */
+  "log",
+  /** There more than once. */
+  "logTwice",
+  /** In Kafka, below the offset that the group committed. */
+  "logRead",
+  "sink",
+  "sinkTwice",
+  "dead",
+  /** Refused by the database, dead-lettered or not. */
+  "refused",
+  /** The point that it would have is held by another event. */
+  "overwritten",
+  "written",
+] as const;
+export type Column = (typeof COLUMNS)[number];
+
+const CHUNK_EVENTS = 1024;
+const WORD_BITS = 32;
+const WORDS = CHUNK_EVENTS / WORD_BITS;
+/** A range beyond this is an error in the record, not a run: a billion events are 58 days at 200 a second. */
+const MAX_RANGE_EVENTS = 1_000_000_000;
+
+const columnBase = Object.fromEntries(COLUMNS.map((column, index) => [column, index * WORDS])) as Record<
+  Column,
+  number
+>;
+
+interface Chunk {
+  words: Uint32Array;
+  /** Where Kafka acknowledged each event, made on first use. */
+  places: Float64Array | undefined;
+}
+
+export interface Selection {
+  count: number;
+  /** The first ones, at most as many as were asked for. */
+  examples: Identity[];
+}
+
+/** Events given as examples in a verdict: enough to look one up, few enough to read. */
+const MAX_EXAMPLES = 5;
+
+function bitCount(word: number): number {
+  let n = word - ((word >>> 1) & 0x55555555);
+  n = (n & 0x33333333) + ((n >>> 2) & 0x33333333);
+  return (((n + (n >>> 4)) & 0x0f0f0f0f) * 0x01010101) >>> 24;
+}
+
+/** The value of a key, made on first use. */
+export function entryOf<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  let value = map.get(key);
+  if (value === undefined) {
+    value = make();
+    map.set(key, value);
+  }
+  return value;
+}
+
+export class IdentityTable {
+  readonly #runs = new Map<string, Map<string, Map<number, Chunk>>>();
+  #chunkCount = 0;
+
+  /** Chunks held; each has a fixed size. */
+  get chunkCount(): number {
+    return this.#chunkCount;
+  }
+
+  #chunk({ run, conveyor }: Identity, index: number): Chunk {
+    const conveyors = entryOf(this.#runs, run, () => new Map<string, Map<number, Chunk>>());
+    const chunks = entryOf(conveyors, conveyor, () => new Map<number, Chunk>());
+    let chunk = chunks.get(index);
+    if (!chunk) {
+      chunk = { words: new Uint32Array(COLUMNS.length * WORDS), places: undefined };
+      chunks.set(index, chunk);
+      this.#chunkCount++;
+    }
+    return chunk;
+  }
+
+  /** Adds one event to a set; true when it was not in it yet. */
+  add(column: Column, identity: Identity): boolean {
+    const { seq } = identity;
+    if (!Number.isSafeInteger(seq) || seq < 0) throw new Error(`seq: must be a whole number from 0; got ${seq}`);
+    const { words } = this.#chunk(identity, Math.floor(seq / CHUNK_EVENTS));
+    const bit = seq % CHUNK_EVENTS;
+    const at = columnBase[column] + (bit >>> 5);
+    const before = words[at]!;
+    words[at] = before | (1 << (bit & 31));
+    return words[at] !== before;
+  }
+
+  /** Adds `seq` to `last`; how many of them were in the set already. */
+  addRange(column: Column, identity: Identity, last: number): number {
+    const { run, conveyor, seq: first } = identity;
+    if (!(last >= first) || last - first >= MAX_RANGE_EVENTS) {
+      throw new Error(`last_seq: must be from ${first} on, at most ${MAX_RANGE_EVENTS} events; got ${last}`);
+    }
+    let repeated = 0;
+    for (let seq = first; seq <= last; ) {
+      const bit = seq % CHUNK_EVENTS;
+      // Whole words at once where the range covers them.
+      if (bit % WORD_BITS === 0 && last - seq >= WORD_BITS - 1) {
+        const { words } = this.#chunk({ run, conveyor, seq }, Math.floor(seq / CHUNK_EVENTS));
+        const at = columnBase[column] + (bit >>> 5);
+        repeated += bitCount(words[at]!);
+        words[at] = 0xffffffff;
+        seq += WORD_BITS;
+      } else {
+        if (!this.add(column, { run, conveyor, seq })) repeated++;
+        seq++;
+      }
+    }
+    return repeated;
+  }
+
+  has(column: Column, { run, conveyor, seq }: Identity): boolean {
+    const words = this.#runs
+      .get(run)
+      ?.get(conveyor)
+      ?.get(Math.floor(seq / CHUNK_EVENTS))?.words;
+    if (!words) return false;
+    const bit = seq % CHUNK_EVENTS;
+    return ((words[columnBase[column] + (bit >>> 5)]! >>> (bit & 31)) & 1) === 1;
+  }
+
+  /** A number kept beside an event: where Kafka acknowledged it. Eight bytes per event of its chunk. */
+  setPlace(identity: Identity, place: number): void {
+    const chunk = this.#chunk(identity, Math.floor(identity.seq / CHUNK_EVENTS));
+    chunk.places ??= new Float64Array(CHUNK_EVENTS).fill(Number.NaN);
+    chunk.places[identity.seq % CHUNK_EVENTS] = place;
+  }
+
+  /** The number kept beside an event, or undefined. */
+  place({ run, conveyor, seq }: Identity): number | undefined {
+    const place = this.#runs
+      .get(run)
+      ?.get(conveyor)
+      ?.get(Math.floor(seq / CHUNK_EVENTS))?.places?.[seq % CHUNK_EVENTS];
+    return place === undefined || Number.isNaN(place) ? undefined : place;
+  }
+
+  /**
+   * The events whose bits satisfy a rule. The rule sees one word of 32 events at a time and combines the sets' words
+   * with &, | and ~.
+   */
+  select(rule: (word: (column: Column) => number) => number): Selection {
+    let count = 0;
+    const examples: Identity[] = [];
+    let words!: Uint32Array;
+    let index = 0;
+    const word = (column: Column) => words[columnBase[column] + index]!;
+    for (const [run, conveyors] of this.#runs) {
+      for (const [conveyor, chunks] of conveyors) {
+        for (const [chunkIndex, chunk] of chunks) {
+          words = chunk.words;
+          for (index = 0; index < WORDS; index++) {
+            const found = rule(word) >>> 0;
+            if (found === 0) continue;
+            count += bitCount(found);
+            if (examples.length >= MAX_EXAMPLES) continue;
+            for (let bit = 0; bit < WORD_BITS && examples.length < MAX_EXAMPLES; bit++) {
+              if (((found >>> bit) & 1) === 0) continue;
+              examples.push({ run, conveyor, seq: chunkIndex * CHUNK_EVENTS + index * WORD_BITS + bit });
+            }
+          }
+        }
+      }
+    }
+    return { count, examples };
+  }
+
+  /** Events with a kept number that satisfies a test. */
+  countPlaces(test: (place: number, identity: Identity) => boolean): Selection {
+    let count = 0;
+    const examples: Identity[] = [];
+    for (const [run, conveyors] of this.#runs) {
+      for (const [conveyor, chunks] of conveyors) {
+        for (const [chunkIndex, { places }] of chunks) {
+          if (!places) continue;
+          for (let bit = 0; bit < CHUNK_EVENTS; bit++) {
+            const place = places[bit]!;
+            if (Number.isNaN(place)) continue;
+            const identity = { run, conveyor, seq: chunkIndex * CHUNK_EVENTS + bit };
+            if (!test(place, identity)) continue;
+            count++;
+            if (examples.length < MAX_EXAMPLES) examples.push(identity);
+          }
+        }
+      }
+    }
+    return { count, examples };
+  }
+}
