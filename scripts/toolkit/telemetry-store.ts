@@ -23,6 +23,23 @@ export interface StoredRun {
   duplicates: number;
 }
 
+/** One point, by the identity of its event. */
+export interface StoredPoint {
+  run: string;
+  conveyor: string;
+  seq: number;
+  /** Decimal text: it exceeds 2^53. */
+  timestampNs: string;
+}
+
+/** Nanoseconds since 1970 of a time in RFC 3339, as decimal text: "2026-11-25T04:00:00.000000001Z". */
+export function nanosecondsOf(time: string): string {
+  const match = /^(.+?)(?:\.(\d{1,9}))?Z$/.exec(time);
+  const ms = Date.parse(`${match?.[1]}Z`);
+  if (!match || Number.isNaN(ms)) throw new Error(`time: must be RFC 3339 in UTC; got ${time}`);
+  return `${ms / 1000}${(match[2] ?? "").padEnd(9, "0")}`;
+}
+
 export class TelemetryStore {
   readonly #influx: InfluxDB;
   readonly #forward: PortForward;
@@ -56,6 +73,33 @@ export class TelemetryStore {
   /** Rows of a Flux query as objects. */
   async query<T>(flux: string): Promise<T[]> {
     return await this.#influx.getQueryApi(ORGANIZATION).collectRows<T>(flux);
+  }
+
+  /**
+   * Every point of some runs, one after the other: for what does not fit into memory.
+   * @param runs at least one
+   * @param startMs first millisecond, `endMs` the one behind the last
+   */
+  async eachPoint(
+    runs: readonly string[],
+    startMs: number,
+    endMs: number,
+    visit: (point: StoredPoint) => Promise<void> | void,
+  ): Promise<void> {
+    const ofRuns = runs.map((run) => `r.run == ${JSON.stringify(run)}`).join(" or ");
+    const flux = [
+      `from(bucket: ${JSON.stringify(BUCKET)})`,
+      `|> range(start: time(v: ${startMs}000000), stop: time(v: ${endMs}000000))`,
+      `|> filter(fn: (r) => r._measurement == ${JSON.stringify(MEASUREMENT)} and (r._field == "run" or r._field == "seq"))`,
+      `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
+      `|> filter(fn: (r) => ${ofRuns})`,
+      `|> keep(columns: ["_time", "conveyor", "run", "seq"])`,
+    ].join("\n");
+    for await (const { values, tableMeta } of this.#influx.getQueryApi(ORGANIZATION).iterateRows(flux)) {
+      const row = tableMeta.toObject(values) as { _time: string; conveyor: string; run: string; seq: number };
+      const { conveyor, run, seq } = row;
+      await visit({ conveyor, run, seq, timestampNs: nanosecondsOf(row._time) });
+    }
   }
 
   /**

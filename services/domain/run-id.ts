@@ -13,3 +13,12 @@ export function newRunId(nowMs: number, ordinal: number, random16: number): stri
 export function ordinalOf(podName: string): number {
   return Number(/-(\d{1,9})$/.exec(podName)?.[1] ?? 0);
 }
+
+/** When a run named by newRunId began, in milliseconds since 1970; undefined for a name of another kind. */
+export function runStart(run: string): number | undefined {
+  const match = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z-/.exec(run);
+  if (!match) return undefined;
+  const [, year, month, day, hour, minute, second, ms] = match;
+  const startMs = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}.${ms}Z`);
+  return Number.isNaN(startMs) ? undefined : startMs;
+}

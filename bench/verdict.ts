@@ -1,0 +1,79 @@
+/**
+ * bun bench/verdict.ts [--events=1000000]
+ *
+ * What it costs to judge a recorded history: a healthy one of the given size is generated (attempt, acknowledgement with
+ * offset, two readers' log, point), judged from its files in a process of its own, and its time and memory are printed.
+ */
+import { mkdtemp, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { HistoryWriter, KINDS, openHistory } from "../scripts/toolkit/history.ts";
+import { judge } from "../scripts/toolkit/verdict.ts";
+import { pointTimestampNs } from "../services/domain/point.ts";
+
+const DEFAULT_EVENTS = 1_000_000;
+const CONVEYORS = 100;
+const PARTITIONS = 6;
+const RUN = "20261125T000000000Z-0-0000";
+const T0_MS = 1_764_038_400_000;
+const MB = 1024 * 1024;
+
+const argument = (name: string) =>
+  process.argv.find((given) => given.startsWith(`--${name}=`))?.slice(`--${name}=`.length);
+
+/** A healthy history of some events, in which one is missing from the database. */
+async function generate(folder: string, events: number): Promise<void> {
+  const writer = await HistoryWriter.open(folder);
+  const ends = new Array<number>(PARTITIONS).fill(0);
+  for (let index = 0; index < events; index++) {
+    const belt = index % CONVEYORS;
+    const seq = Math.floor(index / CONVEYORS);
+    const identity = { run: RUN, conveyor: `belt-0-${belt}`, seq };
+    const partition = belt % PARTITIONS;
+    const offset = ends[partition]!++;
+    const ts = T0_MS + index;
+    await writer.append("attempts", { ...identity, t_ms: ts });
+    await writer.append("outcomes", { ...identity, outcome: "ok", partition, offset, t_ms: ts + 5 });
+    const hash = Bun.hash(`${belt} ${seq}`).toString(16);
+    for (const reader of [1, 2])
+      await writer.append("log", { reader, partition, offset, ...identity, hash, ts_ms: ts });
+    if (index !== events - 1) {
+      await writer.append("sink", { ...identity, t_ns: pointTimestampNs(String(ts), String(seq)) });
+    }
+  }
+  for (const [partition, offset] of ends.entries()) await writer.append("commits", { partition, offset });
+  await writer.begin("dlq");
+  await writer.close({ quiescent: true });
+}
+
+const judged = argument("judge");
+if (judged !== undefined) {
+  const startedAt = performance.now();
+  const verdict = await judge(await openHistory(judged));
+  const seconds = (performance.now() - startedAt) / 1000;
+  const peakMb = process.resourceUsage().maxRSS / (process.platform === "darwin" ? MB : 1024);
+  console.log(
+    `  ${seconds.toFixed(1)} s, peak memory ${Math.round(peakMb)} MB; ` +
+      `lost in processor: ${verdict.missing.lost_in_processor.count}, cause: ${verdict.causes.join(", ")}`,
+  );
+} else {
+  const events = Number(argument("events") ?? DEFAULT_EVENTS);
+  if (!Number.isInteger(events) || events < 1) {
+    console.error(`--events: must be a whole number of at least 1; got ${argument("events")}`);
+    process.exit(2);
+  }
+  const folder = await mkdtemp(join(tmpdir(), "conveyor-verdict-"));
+  try {
+    await generate(folder, events);
+    let bytes = 0;
+    for (const kind of KINDS) bytes += (await stat(join(folder, `${kind}.jsonl`)).catch(() => ({ size: 0 }))).size;
+    console.log(`${events} events, one of them lost; ${Math.round(bytes / MB)} MB of history:`);
+    const child = Bun.spawn([process.execPath, import.meta.path, `--judge=${folder}`], {
+      stdout: "inherit",
+      stderr: "inherit",
+    });
+    process.exitCode = await child.exited;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,81 @@
+/** Goal: an audit judges the window that it was asked for, and its exit code says what was found. */
+import { describe, expect, test } from "bun:test";
+import { Window } from "../../scripts/audit/record.ts";
+import { closing, windowStart } from "../../scripts/audit.ts";
+import { memoryHistory } from "../../scripts/toolkit/history.ts";
+import { nanosecondsOf } from "../../scripts/toolkit/telemetry-store.ts";
+import { judge } from "../../scripts/toolkit/verdict.ts";
+import { pointTimestampNs } from "../../services/domain/point.ts";
+import { newRunId, runStart } from "../../services/domain/run-id.ts";
+
+describe("Window", () => {
+  test("clips a ledger to what begins with the first event seen", () => {
+    const window = new Window();
+    window.see("r", "c", 7);
+    window.see("r", "c", 5);
+    expect(
+      window.clip("r", "c", [
+        [0, 2],
+        [4, 8],
+        [10, 11],
+      ]),
+    ).toEqual({
+      inside: [
+        [5, 8],
+        [10, 11],
+      ],
+      before: 4,
+    });
+  });
+
+  test("what the window holds nothing of lies before it", () => {
+    expect(new Window().clip("r", "c", [[0, 9]])).toEqual({ inside: [], before: 10 });
+  });
+});
+
+describe("windowStart", () => {
+  const nowMs = Date.UTC(2026, 10, 25, 12);
+
+  test("--since wins; a run begins where its name says; otherwise ten minutes, or an hour for a run", () => {
+    const run = newRunId(nowMs - 123_456, 2, 0xabcd);
+    expect(windowStart(nowMs, { since: 5000, run })).toBe(nowMs - 5000);
+    expect(windowStart(nowMs, { run })).toBe(nowMs - 123_456);
+    expect(windowStart(nowMs, { run: "check-1" })).toBe(nowMs - 3_600_000);
+    expect(windowStart(nowMs, {})).toBe(nowMs - 600_000);
+    expect(runStart("20269999T000000000Z-0-0000")).toBeUndefined();
+  });
+});
+
+test("nanosecondsOf gives back a point's own timestamp, whatever digits the database leaves out", () => {
+  const ms = Date.UTC(2026, 10, 25, 4, 0, 0, 120);
+  expect(nanosecondsOf("2026-11-25T04:00:00.120000007Z")).toBe(pointTimestampNs(String(ms), "7"));
+  expect(nanosecondsOf("2026-11-25T04:00:00.12Z")).toBe(pointTimestampNs(String(ms), "0"));
+  expect(nanosecondsOf("2026-11-25T04:00:00Z")).toBe(`${Date.UTC(2026, 10, 25, 4)}000000`);
+  expect(() => nanosecondsOf("yesterday")).toThrow("RFC 3339");
+});
+
+describe("closing", () => {
+  const id = { run: "r", conveyor: "c", seq: 0 };
+  const log = [{ ...id, reader: 1, partition: 0, offset: 0 }];
+  const commits = [{ partition: 0, offset: 1 }];
+  const outcomes = [{ ...id, outcome: "ok" as const }];
+
+  test("all that was recorded holds: 0", async () => {
+    const verdict = await judge(memoryHistory({}, { outcomes, log, commits, sink: [id], dlq: [] }));
+    expect(closing(verdict)).toMatchObject({ status: "passed", exitCode: 0 });
+  });
+
+  test("an event is lost: 5, with the cause", async () => {
+    const verdict = await judge(memoryHistory({}, { outcomes, log, commits, sink: [], dlq: [] }));
+    expect(closing(verdict)).toMatchObject({
+      status: "failed",
+      exitCode: 5,
+      line: expect.stringContaining("cause: L2"),
+    });
+  });
+
+  test("nothing could be told of what was acknowledged: 1, never passed", async () => {
+    const verdict = await judge(memoryHistory({}, { log, commits, sink: [id], dlq: [] }));
+    expect(closing(verdict)).toMatchObject({ status: "unknown", exitCode: 1 });
+  });
+});
