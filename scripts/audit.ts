@@ -11,12 +11,13 @@
  */
 import { randomBytes } from "node:crypto";
 import { join, relative } from "node:path";
+import { NAME_PATTERN } from "../services/domain/event.ts";
 import { runStart } from "../services/domain/run-id.ts";
 import { recordHistory } from "./audit/record.ts";
 import { CheckContext } from "./checks/context.ts";
 import { runCommand } from "./toolkit/cli.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./toolkit/cluster.ts";
-import { EXIT, type ExitCode } from "./toolkit/errors.ts";
+import { EXIT, type ExitCode, OperatorError } from "./toolkit/errors.ts";
 import { HistoryWriter, openHistory } from "./toolkit/history.ts";
 import { deployedServicesImage } from "./toolkit/live-image.ts";
 import { paint } from "./toolkit/report.ts";
@@ -82,6 +83,9 @@ if (import.meta.main) {
       notes: ["docs/audit.md says what each law means and what an audit of a running pipeline can record."],
     },
     async ({ flags, report, signal }) => {
+      if (flags.run !== undefined && !NAME_PATTERN.test(flags.run)) {
+        throw new OperatorError(`--run: must be a run's name; got "${flags.run}"`, { exitCode: EXIT.usage });
+      }
       const cluster = await selectCluster(flags);
       report.info(`target: ${cluster.describe()}`);
       await requireReachable(cluster, signal);
