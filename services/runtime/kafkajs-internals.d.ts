@@ -55,6 +55,18 @@ declare module "kafkajs/src/consumer/consumerGroup.js" {
     recoverFromFetch(error: Error): Promise<void>;
     cluster: { refreshMetadata(): Promise<void> };
     coordinator: { disconnect(): Promise<void> } | null;
+    memberId: string | null;
+    joinAndSync(): Promise<void>;
+  }
+}
+
+declare module "kafkajs/src/broker/index.js" {
+  export default class Broker {
+    connectionPool: { send(call: unknown): Promise<unknown> };
+    constructor(options: Record<string, unknown>);
+    lookupRequest(apiKey: number, definition: unknown): (options: Record<string, unknown>) => unknown;
+    disconnect(): Promise<void>;
+    joinGroup(options: Record<string, unknown>): Promise<unknown>;
   }
 }
 
@@ -101,7 +113,7 @@ declare module "kafkajs/src/protocol/requests/index.js" {
     response: { decode(raw: unknown): Promise<unknown>; parse(data: unknown): Promise<unknown> };
   }
   const protocol: {
-    requests: { Produce: unknown; ApiVersions: unknown };
+    requests: { Produce: unknown; ApiVersions: unknown; JoinGroup: unknown };
     lookup: unknown;
   };
   export default protocol;

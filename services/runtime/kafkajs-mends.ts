@@ -10,16 +10,21 @@
  * | dead-broker-stops-all | – | one broker that cannot be reached ends the fetching from all brokers, over and over until it is back | the fetch from that broker comes back empty after a look at the metadata; the others go on |
  * | slow-decode | tulios/kafkajs 1576 | reading a record costs two decoders and two big integers | fetch-decoder.ts reads an answer in one pass |
  * | lost-coordinator | – | with retries that never end, heartbeats and commits go to a dead coordinator until it comes back | a connection error there makes the member look for the new coordinator |
+ * | leader-moved-rejoins | – | a partition whose leader moved makes the member join its group anew: everybody stops, and once more for each fetch that learns of it | look at the metadata and fetch from the new leader, as the Java client does |
+ * | forgotten-member-id | – | the id that the coordinator gives before a join is forgotten when that join fails; the next one asks for another, and the group waits a session for a member that nobody is | keep the id, as the Java client does |
+ * | stranded-request | – | a request that is queued while its connection closes stays there: its time-out check is gone, and the next disconnect() waits for it for ever | the connection takes it along when it has closed |
  * | retry defaults | – | a consumer crashes after 5 retries; connecting times out after 1 s | CLIENT_TIMEOUTS and RETRY_FOREVER in kafka.ts |
  * | grouping | tulios/kafkajs 1576 | sorting messages by partition is O(n²) | the event producer sorts on its own |
  * | partial send | – | send() reports success for messages never sent when leadership moves between its retries | the event producer sends and retries per partition (event-producer.ts) |
  */
+import Broker from "kafkajs/src/broker/index.js";
 import ConsumerGroup from "kafkajs/src/consumer/consumerGroup.js";
 import errors from "kafkajs/src/errors.js";
 import Connection from "kafkajs/src/network/connection.js";
 import connectionStatus from "kafkajs/src/network/connectionStatus.js";
 import RequestQueue from "kafkajs/src/network/requestQueue/index.js";
 import protocolErrors from "kafkajs/src/protocol/error.js";
+import protocol from "kafkajs/src/protocol/requests/index.js";
 import { installFetchDecoder } from "./fetch-decoder.ts";
 
 /** Requests have limits of seconds; a second of precision is enough and costs a tenth of kafkajs' look-ups. */
@@ -29,6 +34,8 @@ const PENDING_CHECK_MS = 10;
 
 /** Before a broker that cannot be reached is asked again: brief beside its restart, long beside a busy loop. */
 const UNREACHABLE_PAUSE_MS = 250;
+/** Before a partition without a leader is asked for again: an election takes milliseconds once it has begun. */
+const LEADER_PAUSE_MS = 100;
 /** kafkajs' own limit comes first; this one catches the attempts that it forgets. */
 const CONNECT_GRACE_MS = 500;
 
@@ -42,6 +49,15 @@ const CONNECTION_ERRORS = new Set([
   "KafkaJSLockTimeout",
 ]);
 
+/** Another broker leads; nothing changed about who reads the partition. */
+const LEADER_MOVED = new Set([
+  "LEADER_NOT_AVAILABLE",
+  "NOT_LEADER_FOR_PARTITION",
+  "FENCED_LEADER_EPOCH",
+  "UNKNOWN_LEADER_EPOCH",
+]);
+const JOIN_GROUP_API_KEY = 11;
+
 let mended = false;
 
 /** Applies the mends to the library, once per process; call it before the first client is made. */
@@ -54,6 +70,9 @@ export function mendKafkajs(): void {
   mendConnectHangs();
   mendDeadBrokerStopsAll();
   mendLostCoordinator();
+  mendLeaderMovedRejoins();
+  mendForgottenMemberId();
+  mendStrandedRequest();
   installFetchDecoder();
 }
 
@@ -176,5 +195,55 @@ function mendLostCoordinator(): void {
   };
   ConsumerGroup.prototype.commitOffsets = async function (this: ConsumerGroup, offsets) {
     await commitOffsets.call(this, offsets).catch(lookForCoordinator);
+  };
+}
+
+function mendLeaderMovedRejoins(): void {
+  const { recoverFromFetch } = ConsumerGroup.prototype;
+  ConsumerGroup.prototype.recoverFromFetch = async function (this: ConsumerGroup, error) {
+    if (!LEADER_MOVED.has((error as { type?: string }).type ?? "")) return await recoverFromFetch.call(this, error);
+    await this.cluster.refreshMetadata().catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, LEADER_PAUSE_MS));
+  };
+}
+
+function mendForgottenMemberId(): void {
+  // kafkajs' own asks again within joinGroup(), where the group cannot see the id.
+  Broker.prototype.joinGroup = async function (this: Broker, options) {
+    const joinGroup = this.lookupRequest(JOIN_GROUP_API_KEY, protocol.requests.JoinGroup);
+    try {
+      return await this.connectionPool.send(joinGroup({ protocolType: "consumer", ...options }));
+    } catch (error) {
+      if (error instanceof Error && error.name === "KafkaJSConnectionClosedError") await this.disconnect();
+      throw error;
+    }
+  };
+  const prototype = ConsumerGroup.prototype as unknown as Record<symbol, (this: ConsumerGroup) => Promise<void>>;
+  const join = Object.getOwnPropertySymbols(prototype).find(({ description }) => description?.endsWith(":join"))!;
+  const original = prototype[join]!;
+  prototype[join] = async function (this: ConsumerGroup) {
+    try {
+      await original.call(this);
+    } catch (error) {
+      if (!(error instanceof Error) || error.name !== "KafkaJSMemberIdRequired") throw error;
+      this.memberId = (error as Error & { memberId: string }).memberId;
+      await original.call(this);
+    }
+  };
+}
+
+function mendStrandedRequest(): void {
+  const { disconnect } = Connection.prototype;
+  Connection.prototype.disconnect = async function (this: Connection) {
+    const done = await disconnect.call(this);
+    if (!this.isConnected()) {
+      this.requestQueue.rejectAll(
+        new errors.KafkaJSConnectionClosedError("Closed while the request waited", {
+          host: this.host,
+          port: this.port,
+        }),
+      );
+    }
+    return done;
   };
 }

@@ -3,6 +3,7 @@
  */
 import { beforeAll, describe, expect, test } from "bun:test";
 import { createServer, type Socket } from "node:net";
+import Broker from "kafkajs/src/broker/index.js";
 import ConsumerGroup from "kafkajs/src/consumer/consumerGroup.js";
 import errors from "kafkajs/src/errors.js";
 import Connection from "kafkajs/src/network/connection.js";
@@ -217,6 +218,96 @@ describe("lost-coordinator", () => {
   });
 });
 
+describe("leader-moved-rejoins", () => {
+  test("a partition that moved to another broker is fetched from there; the member keeps its place in the group", async () => {
+    const done: string[] = [];
+    const group = Object.assign(Object.create(ConsumerGroup.prototype) as ConsumerGroup, {
+      logger: silent,
+      cluster: { refreshMetadata: async () => void done.push("metadata") },
+      joinAndSync: async () => void done.push("join"),
+    });
+    for (const type of ["NOT_LEADER_FOR_PARTITION", "FENCED_LEADER_EPOCH", "LEADER_NOT_AVAILABLE"]) {
+      await group.recoverFromFetch(Object.assign(new Error(type), { type }));
+    }
+    expect(done).toEqual(["metadata", "metadata", "metadata"]);
+  });
+
+  test("a topic that is gone still makes the member join anew", async () => {
+    const done: string[] = [];
+    const group = Object.assign(Object.create(ConsumerGroup.prototype) as ConsumerGroup, {
+      logger: silent,
+      cluster: { refreshMetadata: async () => void done.push("metadata") },
+      joinAndSync: async () => void done.push("join"),
+    });
+    await group.recoverFromFetch(Object.assign(new Error("gone"), { type: "UNKNOWN_TOPIC_OR_PARTITION" }));
+    expect(done).toEqual(["metadata", "join"]);
+  });
+});
+
+describe("forgotten-member-id", () => {
+  test("the id that the coordinator gave is kept for the next join when this one fails", async () => {
+    const joined: string[] = [];
+    const broker = new Broker({
+      logger: silent,
+      connectionPool: {
+        send: async ({ memberId }: { memberId: string }) => {
+          joined.push(memberId);
+          if (memberId === "") {
+            throw Object.assign(new Error("id required"), { name: "KafkaJSMemberIdRequired", memberId: "given" });
+          }
+          throw Object.assign(new Error("stop"), { name: "Stop", retriable: false });
+        },
+      },
+    });
+    // What would be encoded, as it is.
+    broker.lookupRequest = () => (options) => options;
+    const group = new (ConsumerGroup as unknown as new (options: Record<string, unknown>) => ConsumerGroup)({
+      logger: silent,
+      cluster: { findGroupCoordinator: async () => broker },
+      groupId: "g",
+      topics: [],
+      topicConfigurations: {},
+      instrumentationEmitter: { emit() {} },
+      assigners: [],
+      retry: {},
+    });
+    for (let attempt = 0; attempt < 2; attempt++) await group.joinAndSync().catch(() => {});
+    expect(joined).toEqual(["", "given", "given"]);
+  });
+});
+
+describe("stranded-request", () => {
+  test("a request that is queued in the very moment in which its connection closes ends with an error", async () => {
+    const { default: protocol } = await import("kafkajs/src/protocol/requests/index.js");
+    const apiVersions = protocol.requests.ApiVersions as { protocol(options: { version: number }): () => unknown };
+    const outcomes = new Set<string>();
+    // The moment is one turn of the queue of promises long, so every turn of a request's way is tried.
+    for (let turns = 0; turns < 40; turns++) {
+      const { connection, server } = await connectionTo((socket) => void socket.on("error", () => {}), {
+        requestTimeout: 60_000,
+      });
+      await connection.connect();
+      const sent = connection.send(apiVersions.protocol({ version: 0 })() as Parameters<typeof connection.send>[0]);
+      // What a broken connection does.
+      for (let turn = 0; turn < turns; turn++) await null;
+      connection.requestQueue.rejectAll(new Error("broken"));
+      void connection.disconnect();
+      outcomes.add(
+        await Promise.race([
+          sent.then(
+            () => "answered",
+            () => "error",
+          ),
+          Bun.sleep(50).then(() => `hangs (turn ${turns})`),
+        ]),
+      );
+      connection.socket?.destroy();
+      server.close();
+    }
+    expect([...outcomes]).toEqual(["error"]);
+  });
+});
+
 /** Defects that are avoided, not mended: what kafkajs does, as the reason for event-producer.ts. */
 describe("why the event producer sends on its own", () => {
   test("kafkajs' send reports success for messages it never sent when leadership moves between its retries", async () => {
@@ -332,9 +423,12 @@ describe("this file", () => {
     expect([...new Set(failed)].sort()).toEqual([
       "connect-hangs",
       "dead-broker-stops-all",
+      "forgotten-member-id",
       "idle-timer",
+      "leader-moved-rejoins",
       "lost-coordinator",
       "silent-leader",
+      "stranded-request",
       "timeout-check",
     ]);
   });
