@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { $ } from "zx";
 import { EXIT, isAbort, OperatorError } from "./errors.ts";
+import { pause } from "./wait.ts";
 
 /** The namespace of the pipeline; every manifest names it. */
 export const NAMESPACE = "conveyor";
@@ -16,6 +17,12 @@ export const FIELD_MANAGER = "conveyor-deploy";
 
 /** One kubectl call: generous for a busy two-core machine, short enough that a dead API server is noticed. */
 const KUBECTL_LIMIT_MS = 60_000;
+/** A watch that ended is begun anew after this time… */
+const WATCH_RETRY_MS = 1000;
+/** …and given up when so many beginnings in a row failed: an API server comes back within a minute, or not at all. */
+const MAX_WATCH_FAILURES = 60;
+/** The server ends a watch after this time, so that none hangs on a dead connection for ever. */
+const WATCH_SECONDS = 1800;
 /** kubectl port-forward prints its local port within this time, or something is wrong. */
 const PORT_FORWARD_LIMIT_MS = 15_000;
 
@@ -77,6 +84,11 @@ export interface KubectlOptions {
   /** Give back the result of a call that failed instead of throwing. */
   allowFailure?: boolean;
 }
+
+/** What a watch sees: first the objects that are there, then each change; all of them again when it had to begin anew. */
+export type WatchEvent<T extends KubernetesObject> =
+  | { type: "SYNC"; objects: T[] }
+  | { type: "ADDED" | "MODIFIED" | "DELETED"; object: T };
 
 export interface PortForward {
   /** Port on 127.0.0.1. */
@@ -251,6 +263,64 @@ export class Cluster implements ClusterLocation {
     if (options.container) args.push("-c", options.container);
     if (options.input !== undefined) args.push("-i");
     return await this.kubectl([...args, "--", ...command], { ...options, allowFailure: true });
+  }
+
+  /**
+   * Lines that a call prints while it runs, as they come: logs, watches. Ends when the call ends; leaving the loop or the
+   * signal ends the call.
+   */
+  async *lines(args: readonly string[], signal: AbortSignal): AsyncGenerator<string, void, void> {
+    if (signal.aborted) return;
+    const child = Bun.spawn(this.commandLine(args), { stdin: "ignore", stdout: "pipe", stderr: "ignore" });
+    const stop = () => child.kill();
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      const decoder = new TextDecoder();
+      let rest = "";
+      for await (const chunk of child.stdout as unknown as AsyncIterable<Uint8Array>) {
+        const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+        rest = parts.pop() ?? "";
+        for (const line of parts) if (line !== "") yield line;
+      }
+      if (rest !== "" && !signal.aborted) yield rest;
+    } finally {
+      signal.removeEventListener("abort", stop);
+      child.kill();
+      await child.exited;
+    }
+  }
+
+  /**
+   * Objects of an API path and what happens to them, for example `/api/v1/namespaces/conveyor/pods`, until the signal.
+   * A connection that ends is made anew and tells the whole again.
+   * @throws OperatorError when the API server does not answer for a minute.
+   */
+  async *watch<T extends KubernetesObject>(
+    path: string,
+    signal: AbortSignal,
+  ): AsyncGenerator<WatchEvent<T>, void, void> {
+    const and = path.includes("?") ? "&" : "?";
+    for (let failures = 0; !signal.aborted; ) {
+      try {
+        const { stdout } = await this.kubectl(["get", "--raw", path], { signal });
+        const list = JSON.parse(stdout) as { metadata: { resourceVersion: string }; items: T[] };
+        yield { type: "SYNC", objects: list.items };
+        const query = `watch=1&resourceVersion=${list.metadata.resourceVersion}&timeoutSeconds=${WATCH_SECONDS}`;
+        for await (const line of this.lines(["get", "--raw", `${path}${and}${query}`], signal)) {
+          const event = JSON.parse(line) as { type: string; object: T };
+          // "ERROR": the version is too old, or the server is going away.
+          if (event.type === "ERROR") break;
+          failures = 0;
+          yield event as WatchEvent<T>;
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        if (++failures >= MAX_WATCH_FAILURES) {
+          throw new OperatorError(`${path} cannot be watched any more`, { exitCode: EXIT.timeout, cause: error });
+        }
+      }
+      await pause(WATCH_RETRY_MS, signal).catch(() => {});
+    }
   }
 
   /** Forwards a local port on 127.0.0.1 to a pod, service or workload until it is closed. */

@@ -23,14 +23,18 @@ export interface OneOffPod {
   serviceAccount?: string;
   command: string[];
   environment?: Record<string, string>;
-  /** Secret name → folder. */
-  secrets?: Record<string, string>;
+  /** Secret name → folder, where it appears whole or only with the keys named. */
+  secrets?: Record<string, string | { folder: string; keys: readonly string[] }>;
   stdin?: boolean;
+  /** Ends itself after this time; an hour unless told otherwise. */
+  lifetimeSeconds?: number;
 }
 
 /** The object of a one-off pod: non-root, read-only, restricted, with limits and an end. */
 export function podObject(pod: OneOffPod): KubernetesObject {
-  const secrets = Object.entries(pod.secrets ?? {});
+  const secrets = Object.entries(pod.secrets ?? {}).map(([name, place]) =>
+    typeof place === "string" ? { name, folder: place, keys: undefined } : { name, ...place },
+  );
   return {
     apiVersion: "v1",
     kind: "Pod",
@@ -41,7 +45,7 @@ export function podObject(pod: OneOffPod): KubernetesObject {
     },
     spec: {
       restartPolicy: "Never",
-      activeDeadlineSeconds: POD_LIFETIME_SECONDS,
+      activeDeadlineSeconds: pod.lifetimeSeconds ?? POD_LIFETIME_SECONDS,
       terminationGracePeriodSeconds: 1,
       automountServiceAccountToken: false,
       enableServiceLinks: false,
@@ -75,13 +79,20 @@ export function podObject(pod: OneOffPod): KubernetesObject {
           },
           volumeMounts: [
             { name: "tmp", mountPath: "/tmp" },
-            ...secrets.map(([name, folder]) => ({ name, mountPath: folder, readOnly: true })),
+            ...secrets.map(({ name, folder }) => ({ name, mountPath: folder, readOnly: true })),
           ],
         },
       ],
       volumes: [
         { name: "tmp", emptyDir: { sizeLimit: "32Mi" } },
-        ...secrets.map(([name]) => ({ name, secret: { secretName: name, defaultMode: 0o440 } })),
+        ...secrets.map(({ name, keys }) => ({
+          name,
+          secret: {
+            secretName: name,
+            defaultMode: 0o440,
+            ...(keys ? { items: keys.map((key) => ({ key, path: key })) } : {}),
+          },
+        })),
       ],
     },
   };
@@ -95,20 +106,28 @@ export function podState(pod: Pod | undefined): string {
   return [pod.status.phase, waiting, unscheduled?.message].filter(Boolean).join(": ");
 }
 
+/** A one-off pod that runs until it is removed. */
+export interface StartedPod {
+  name: string;
+  /** Takes it away, also when the command was interrupted; asking twice is harmless. */
+  remove(): Promise<void>;
+}
+
 /**
- * Runs `work` while a one-off pod is running, and deletes the pod afterwards, whatever happened.
- * @throws OperatorError (exit 4) with the pod's state when it does not start.
+ * Starts a one-off pod; the caller removes it.
+ * @throws OperatorError (exit 4) with the pod's state when it does not start; nothing is left behind then.
  */
-export async function withPod<T>(
-  cluster: Cluster,
-  pod: OneOffPod,
-  signal: AbortSignal,
-  work: (name: string) => Promise<T>,
-): Promise<T> {
+export async function startPod(cluster: Cluster, pod: OneOffPod, signal: AbortSignal): Promise<StartedPod> {
   const object = podObject(pod);
   const name = object.metadata.name;
-  await cluster.kubectl(["create", "-f", "-"], { input: JSON.stringify(object), signal });
+  const remove = async () => {
+    // Without the signal: an interrupted command must still take its pod away.
+    await cluster.kubectl(["delete", "pod", name, "-n", NAMESPACE, "--ignore-not-found", "--wait=false", "--now"], {
+      allowFailure: true,
+    });
+  };
   try {
+    await cluster.kubectl(["create", "-f", "-"], { input: JSON.stringify(object), signal });
     await waitFor(
       async () => {
         const live = await cluster.get<Pod>("pod", name);
@@ -125,12 +144,28 @@ export async function withPod<T>(
         hint: `kubectl --context ${cluster.context} -n ${NAMESPACE} describe pod ${name}`,
       },
     );
+    return { name, remove };
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}
+
+/**
+ * Runs `work` while a one-off pod is running, and deletes the pod afterwards, whatever happened.
+ * @throws OperatorError (exit 4) with the pod's state when it does not start.
+ */
+export async function withPod<T>(
+  cluster: Cluster,
+  pod: OneOffPod,
+  signal: AbortSignal,
+  work: (name: string) => Promise<T>,
+): Promise<T> {
+  const { name, remove } = await startPod(cluster, pod, signal);
+  try {
     return await work(name);
   } finally {
-    // Without the signal: an interrupted command must still take its pod away.
-    await cluster.kubectl(["delete", "pod", name, "-n", NAMESPACE, "--ignore-not-found", "--wait=false", "--now"], {
-      allowFailure: true,
-    });
+    await remove();
   }
 }
 

@@ -73,6 +73,8 @@ export const STAGES: readonly StageSpec[] = [
       "network/processor-networkpolicy.yaml",
       "network/producer-networkpolicy.yaml",
       "network/ingest-networkpolicy.yaml",
+      "network/observer-networkpolicy.yaml",
+      "network/load-generator-networkpolicy.yaml",
     ],
     awaits: [],
   },
@@ -123,7 +125,12 @@ export const STAGES: readonly StageSpec[] = [
   {
     name: "processor",
     title: "processor",
-    files: ["processor/processor-service.yaml", "processor/processor-pdb.yaml", "processor/processor-deployment.yaml"],
+    files: [
+      "processor/processor-headless-service.yaml",
+      "processor/processor-service.yaml",
+      "processor/processor-pdb.yaml",
+      "processor/processor-deployment.yaml",
+    ],
     awaits: [{ kind: "Deployment", name: "processor", condition: "rolled-out", limitMs: SERVICE_LIMIT_MS }],
   },
   {

@@ -33,6 +33,10 @@ const ingest: Pod = {
   labels: { [NAME]: "ingest", [INSTANCE]: "ingest" },
   ports: [],
 };
+const [observer, loadGenerator] = ["observer", "load-generator"].map(
+  (name): Pod => ({ name, namespace: "conveyor", labels: { [NAME]: name, [INSTANCE]: name }, ports: [] }),
+) as [Pod, Pod];
+const started = [ingest, observer, loadGenerator];
 const unlabelled: Pod = { name: "unlabelled", namespace: "conveyor", labels: {}, ports: [] };
 const dns: Pod = {
   name: "dns",
@@ -88,7 +92,7 @@ const reaches = (from: Pod, to: Pod, port: number) =>
 
 describe("who reaches whom", () => {
   const servers = ["kafka", "influxdb", "producer", "processor"].map(podOf);
-  const clients = [...servers, podOf("setup"), ingest, unlabelled, stranger];
+  const clients = [...servers, podOf("setup"), ...started, unlabelled, stranger];
   const connections = clients.flatMap((from) =>
     servers.flatMap((to) =>
       to.ports
@@ -101,6 +105,11 @@ describe("who reaches whom", () => {
     expect(connections.sort()).toEqual(
       [
         "ingest → kafka client",
+        "load-generator → producer intake",
+        "observer → influxdb https",
+        "observer → kafka metrics",
+        "observer → processor ops",
+        "observer → producer ops",
         "kafka → kafka controller",
         "kafka → kafka replication",
         "processor → influxdb https",
@@ -112,10 +121,10 @@ describe("who reaches whom", () => {
     );
   });
 
-  test("metrics are read by Prometheus alone, and Prometheus by Grafana and itself", () => {
+  test("metrics are read by Prometheus and the observer alone, and Prometheus by Grafana and itself", () => {
     const watched = ["kafka", "influxdb", "producer", "processor", "lag-exporter", "prometheus", "alertmanager"];
     const ports = ["ops", "metrics", "https"];
-    const everybody = [...workloads, ingest, unlabelled, stranger];
+    const everybody = [...workloads, ...started, unlabelled, stranger];
     const readers = [...watched, "kube-state-metrics"].flatMap((name) => {
       const to = podOf(name);
       return to.ports
@@ -130,6 +139,11 @@ describe("who reaches whom", () => {
       // InfluxDB serves its metrics on the port that it serves everything on.
       "grafana → influxdb https",
       "grafana → prometheus https",
+      "observer → influxdb https",
+      "observer → kafka metrics",
+      "observer → lag-exporter ops",
+      "observer → processor ops",
+      "observer → producer ops",
       "processor → influxdb https",
       "setup → influxdb https",
     ]);
@@ -156,14 +170,24 @@ describe("who reaches whom", () => {
   });
 
   test("names are asked for only by those who dial somebody", () => {
-    const asking = [...["kafka", "influxdb", "producer", "processor", "setup"].map(podOf), ingest, unlabelled].filter(
-      (pod) => reaches(pod, dns, 53),
-    );
-    expect(asking.map(({ name }) => name).sort()).toEqual(["ingest", "kafka", "processor", "producer", "setup"]);
+    const asking = [
+      ...["kafka", "influxdb", "producer", "processor", "setup"].map(podOf),
+      ...started,
+      unlabelled,
+    ].filter((pod) => reaches(pod, dns, 53));
+    expect(asking.map(({ name }) => name).sort()).toEqual([
+      "ingest",
+      "kafka",
+      "load-generator",
+      "observer",
+      "processor",
+      "producer",
+      "setup",
+    ]);
   });
 
   test("of the data path only the setup job gets outside, and only to the API server's ports", () => {
-    const all = [...["kafka", "influxdb", "producer", "processor", "setup"].map(podOf), ingest, unlabelled];
+    const all = [...["kafka", "influxdb", "producer", "processor", "setup"].map(podOf), ...started, unlabelled];
     const out = all.flatMap((pod) =>
       [22, 53, 80, 443, 6443, 8086, 9092]
         .filter((port) => allowed("egress", pod, OUTSIDE, port))
@@ -190,7 +214,7 @@ describe("every namespace", () => {
 describe.each(policies.map((policy) => [policy.metadata.name, policy] as const))("policy %s", (_, policy) => {
   const rules = [...(policy.spec.ingress ?? []), ...(policy.spec.egress ?? [])];
   const peers = rules.flatMap(({ from, to }) => [...(from ?? []), ...(to ?? [])]);
-  const pods = [...workloads, ingest];
+  const pods = [...workloads, ...started];
 
   test("selects a pod that there is", () => {
     expect(
@@ -233,7 +257,7 @@ describe.each(policies.map((policy) => [policy.metadata.name, policy] as const))
 });
 
 test("what one side allows, the other side expects: no rule leads nowhere", () => {
-  const pods = [...workloads, ingest];
+  const pods = [...workloads, ...started];
   const half: string[] = [];
   for (const from of pods) {
     for (const to of workloads) {

@@ -1,0 +1,63 @@
+/** The folder of one run, outputs/runs/<id>/: what a load test or a drill leaves behind. */
+import { mkdir, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { RunKind } from "./result.ts";
+
+export const RUNS_FOLDER = join(import.meta.dir, "../../outputs/runs");
+/** Runs that begin within one second get a number behind their name; more than this in one second is a mistake. */
+const MAX_IN_ONE_SECOND = 100;
+
+export interface RunFolder {
+  /** "20261125T071500Z-load-test". */
+  readonly id: string;
+  readonly folder: string;
+  /** Path of a file in it. */
+  path(name: string): string;
+  /** Writes a JSON document whole or not at all. @returns its path. */
+  writeJson(name: string, value: unknown): Promise<string>;
+  /** Writes a text whole or not at all. @returns its path. */
+  writeText(name: string, text: string): Promise<string>;
+}
+
+/**
+ * Makes the folder of a run that begins now.
+ * @param now milliseconds since 1970
+ * @throws Error when its name cannot be had.
+ */
+export async function createRun(kind: RunKind, now: number, root = RUNS_FOLDER): Promise<RunFolder> {
+  const stamp = new Date(now)
+    .toISOString()
+    .replace(/\.\d+Z$/, "Z")
+    .replace(/[-:]/g, "");
+  await mkdir(root, { recursive: true });
+  for (let attempt = 1; attempt <= MAX_IN_ONE_SECOND; attempt++) {
+    const id = `${stamp}-${kind}${attempt === 1 ? "" : `-${attempt}`}`;
+    try {
+      await mkdir(join(root, id));
+    } catch (error) {
+      if ((error as { code?: string }).code === "EEXIST") continue;
+      throw error;
+    }
+    return openRun(id, root);
+  }
+  throw new Error(`outputs/runs: ${MAX_IN_ONE_SECOND} runs of ${kind} began in the second ${stamp}`);
+}
+
+/** A folder that is there. */
+export function openRun(id: string, root = RUNS_FOLDER): RunFolder {
+  const folder = join(root, id);
+  const path = (name: string) => join(folder, name);
+  const writeText = async (name: string, text: string) => {
+    const temporary = path(`.${name}.${process.pid}.new`);
+    await writeFile(temporary, text);
+    await rename(temporary, path(name));
+    return path(name);
+  };
+  return {
+    id,
+    folder,
+    path,
+    writeText,
+    writeJson: (name, value) => writeText(name, `${JSON.stringify(value)}\n`),
+  };
+}
