@@ -15,7 +15,7 @@ import { runService, type ServiceFrame } from "./runtime/service.ts";
 type Value = number | null;
 
 interface Tier {
-  name: "producer" | "processor" | "lag-exporter" | "kafka" | "influxdb";
+  name: "producer" | "processor" | "lag-exporter" | "kafka";
   host: string;
   port: number;
   /** Counters and gauges that are read; gauges are read as they are. */
@@ -36,7 +36,7 @@ const LAG = "kafka_consumergroup_lag_sum";
 const UNDER_REPLICATED = "kafka_server_replicamanager_underreplicatedpartitions";
 const CPU = "process_cpu_seconds_total";
 
-/** The metrics of a broker and of the database are large, and reading them costs the machine that is being measured. */
+/** The metrics of a broker are large, and reading them costs the machine that is being measured. */
 const LARGE_EVERY_MS = 3000;
 
 const TIERS: readonly Tier[] = [
@@ -65,15 +65,6 @@ const TIERS: readonly Tier[] = [
     port: 9404,
     counters: [CPU],
     gauges: [UNDER_REPLICATED],
-    histograms: [],
-    everyMs: LARGE_EVERY_MS,
-  },
-  {
-    name: "influxdb",
-    host: "influxdb-headless",
-    port: 8086,
-    counters: [CPU],
-    gauges: [],
     histograms: [],
     everyMs: LARGE_EVERY_MS,
   },
@@ -293,7 +284,6 @@ async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<v
       producer_cpu_cores: rounded(producer.rate(CPU), 3),
       processor_cpu_cores: rounded(processor.rate(CPU), 3),
       kafka_cpu_cores: rounded(kafka.rate(CPU), 3),
-      influxdb_cpu_cores: rounded(influxdb.rate(CPU), 3),
       influxdb_write_latency_p99_ms: milliseconds(processor.histogram(WRITE_LATENCY), 0.99),
       under_replicated_partitions: kafka.gauge(UNDER_REPLICATED),
     };

@@ -6,6 +6,7 @@ import { type Cluster, NAMESPACE } from "../toolkit/cluster.ts";
 import { type OneOffPod, podLog, type StartedPod, startPod } from "../toolkit/one-off-pods.ts";
 import { pause, waitFor } from "../toolkit/wait.ts";
 import { ClusterWatch, type ScaleChange } from "./cluster-watch.ts";
+import { PodUsage } from "./pod-usage.ts";
 import { type Mark, type MarkKind, type Recording, SERIES, type SeriesName, type Value } from "./recording.ts";
 import type { ScaledWorkload } from "./result.ts";
 
@@ -154,6 +155,8 @@ export async function startObserver(
     ended,
   );
 
+  const usage = new PodUsage(cluster, "influxdb", ended);
+
   let pod: StartedPod | undefined;
   let following: Promise<void> | undefined;
   const follow = async (name: string) => {
@@ -168,6 +171,7 @@ export async function startObserver(
           processor_replicas_ready: watch.pods.ready("processor"),
           producer_replicas_desired: watch.desired("producer"),
           processor_replicas_desired: watch.desired("processor"),
+          influxdb_cpu_cores: usage.cores(),
           ...options.extra?.(),
         };
         if (!recorder.add(parsed.timeMs, row)) continue;
