@@ -264,13 +264,7 @@ async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<v
       Promise.all(watches.map((watch) => watch.look(nowMs))),
       freshness(config.influx),
     ]);
-    const [producer, processor, exporter, kafka, influxdb] = views as [
-      TierView,
-      TierView,
-      TierView,
-      TierView,
-      TierView,
-    ];
+    const [producer, processor, exporter, kafka] = views as [TierView, TierView, TierView, TierView];
     const refused = producer.rate(REFUSED);
     const letters = processor.rate(DEAD_LETTERS);
     const row: Record<string, Value> = {
