@@ -1,0 +1,89 @@
+/** The frame of every page: one file that asks nothing of the network, now or in ten years. */
+import { type Html, html, raw } from "./html.ts";
+import { styleSheet } from "./style.ts";
+
+/** Nothing may be loaded: not by this page, and not by anything that would slip into it. */
+const CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
+
+/**
+ * Values under the pointer, or under the arrow keys, in all charts of a stack at once. Written to run in a page:
+ * it uses nothing from here, and the page is whole without it.
+ */
+const READOUT = `
+for (const stack of document.querySelectorAll(".stack")) {
+  const source = stack.querySelector("script.stack-values");
+  if (!source) continue;
+  const data = JSON.parse(source.textContent);
+  const charts = [...stack.querySelectorAll("figure.chart")];
+  const plots = charts.map((chart) => chart.querySelector('.plot[role="img"]'));
+  const box = document.createElement("div");
+  box.className = "readout"; box.hidden = true; box.setAttribute("role", "status");
+  stack.append(box);
+  let index = -1;
+  const hide = () => { box.hidden = true; for (const plot of plots) plot.querySelector(".cursor").setAttribute("visibility", "hidden"); };
+  const show = (chart) => {
+    const at = data.times[index];
+    const percent = (at / (data.to - data.from)) * 100 + "%";
+    for (const plot of plots) { const line = plot.querySelector(".cursor"); line.setAttribute("x1", percent); line.setAttribute("x2", percent); line.setAttribute("visibility", "visible"); }
+    const since = (data.from + at - data.origin) / 1000;
+    const lines = [(since < 0 ? "\\u2212" : "+") + Math.abs(since).toFixed(1) + " s, " + new Date(data.from + at).toISOString().slice(11, 19) + " UTC"];
+    for (const { label, values } of data.charts[chart].series) { const value = values[index]; lines.push(label + ": " + (value === null || value === undefined ? "not measured" : value.toLocaleString("en-US") + " " + data.charts[chart].unit)); }
+    box.replaceChildren(...lines.map((line) => { const row = document.createElement("div"); row.textContent = line; return row; }));
+    box.hidden = false;
+    const plot = plots[chart].querySelector("svg.x").getBoundingClientRect();
+    const x = plot.left + (at / (data.to - data.from)) * plot.width;
+    box.style.left = Math.max(8, Math.min(x + 14, innerWidth - box.offsetWidth - 8)) + "px";
+    box.style.top = Math.max(8, Math.min(plot.top + 8, innerHeight - box.offsetHeight - 8)) + "px";
+  };
+  plots.forEach((plot, chart) => {
+    plot.tabIndex = 0;
+    plot.addEventListener("pointermove", (event) => {
+      const area = plot.querySelector("svg.x").getBoundingClientRect();
+      const wanted = ((event.clientX - area.left) / area.width) * (data.to - data.from);
+      index = data.times.reduce((best, time, i) => (Math.abs(time - wanted) < Math.abs(data.times[best] - wanted) ? i : best), 0);
+      if (data.times.length > 0) show(chart);
+    });
+    plot.addEventListener("pointerleave", hide);
+    plot.addEventListener("blur", hide);
+    plot.addEventListener("keydown", (event) => {
+      const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
+      if (step === 0 || data.times.length === 0) return;
+      event.preventDefault();
+      index = Math.max(0, Math.min(data.times.length - 1, index + step * (event.shiftKey ? 10 : 1)));
+      show(chart);
+    });
+  });
+}`;
+
+export interface DocumentOptions {
+  title: string;
+  body: Html;
+  theme?: "auto" | "light" | "dark";
+  /** More style and script of a page of its own kind. */
+  style?: string;
+  script?: string;
+  /** Where script may connect to; nowhere by default. */
+  connect?: "'self'";
+}
+
+/** A whole document. */
+export function documentOf(options: DocumentOptions): string {
+  const { title, body, theme = "auto", style = "", script = READOUT, connect } = options;
+  const policy = connect ? `${CONTENT_POLICY}; connect-src ${connect}` : CONTENT_POLICY;
+  return html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="${raw(policy)}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="${theme === "auto" ? "light dark" : theme}">
+<title>${title}</title>
+<style>${raw(styleSheet(theme))}${raw(style)}</style>
+</head>
+<body>
+${body}
+<script>${raw(script)}</script>
+</body>
+</html>
+`.text;
+}
