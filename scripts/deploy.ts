@@ -114,11 +114,11 @@ if (import.meta.main) {
         stages: report.steps.map(({ title, ok, durationMs }) => ({ title, ok, duration_ms: Math.round(durationMs) })),
         duration_ms: Math.round(durationMs),
       });
-      const { created, changed, unchanged } = outcome.counts;
+      const { created, changed, unchanged, removed } = outcome.counts;
       report.print(
-        created + changed === 0
+        created + changed + removed === 0
           ? `nothing changed: ${unchanged} objects are as they should be (${formatDuration(durationMs)})`
-          : `deployed: ${created} created, ${changed} changed, ${unchanged} unchanged (${formatDuration(durationMs)})`,
+          : `deployed: ${created} created, ${changed} changed, ${unchanged} unchanged${removed > 0 ? `, ${removed} removed` : ""} (${formatDuration(durationMs)})`,
       );
       report.print(
         "next: bun scripts/validate.ts   (every promise, checked)   bun scripts/destroy.ts   (take it away)",

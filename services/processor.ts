@@ -69,6 +69,8 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
     onBlocked: (blocked) => metrics.gauge("conveyor_processor_write_blocked").set(blocked ? 1 : 0),
   });
 
+  metrics.onRead("conveyor_processor_write_pending_seconds", () => writer.pendingSeconds);
+
   const consumed = metrics.counter("conveyor_processor_events_consumed_total");
   const fetchBatch = metrics.histogram("conveyor_processor_fetch_batch_events");
   const written = metrics.counter("conveyor_processor_points_written_total");

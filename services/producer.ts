@@ -1,7 +1,8 @@
 /**
  * The producer: brings events into Kafka and counts one as delivered only when Kafka has acknowledged it.
  *
- *   SOURCE=simulated,http   a fleet of simulated conveyors, and POST /events over HTTPS (what the StatefulSet runs)
+ *   SOURCE=simulated,http   a fleet of simulated conveyors, and POST /events over HTTPS (what the StatefulSet runs); the
+ *                           fleet is the first pod's, so that more pods take in more events but make none
  *   SOURCE=file             NDJSON from INPUT_FILE; ends when the file is delivered
  *   SOURCE=stdin            the same from standard input
  *
@@ -55,6 +56,8 @@ const read = (reader: ConfigReader) => {
     conveyors: reader.integer("FLEET_CONVEYORS", { least: 1, most: 10_000, fallback: 20 }),
     eventsPerSecond: reader.number("RATE_EVENTS_PER_SECOND", { least: 0, most: 1_000_000, fallback: 200 }),
     profile: reader.choice("RATE_PROFILE", RATE_PROFILES, "steady"),
+    // A fleet of their own for further pods would be load that comes from scaling, and calls for more of it.
+    fleetPods: reader.integer("FLEET_PODS", { least: 0, most: 1000, fallback: 1 }),
     seed: reader.integer("SEED", { least: 0, most: 4_294_967_295, fallback: 1 }),
     inputFile: input === "file" ? reader.text("INPUT_FILE") : "",
     intakePort: reader.integer("INTAKE_PORT", { least: 1, most: 65_535, fallback: 8443 }),
@@ -69,6 +72,13 @@ const read = (reader: ConfigReader) => {
   };
 };
 type Config = ReturnType<typeof read>;
+
+/** The sources that this pod has: of the configured ones all, but the fleet only in the first FLEET_PODS pods. */
+export function sourcesOf<Source extends string>(
+  config: { sources: readonly Source[] } & Pick<Config, "ordinal" | "fleetPods">,
+): Source[] {
+  return config.sources.filter((source) => source !== "simulated" || config.ordinal < config.fleetPods);
+}
 
 async function start(config: Config, frame: ServiceFrame): Promise<void> {
   const { log, shutdown } = frame;
@@ -135,7 +145,8 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
   });
   if (ops) shutdown.step("ops_server", 1000, () => ops.stop());
 
-  if (config.sources.includes("simulated")) {
+  const sources = sourcesOf(config);
+  if (sources.includes("simulated")) {
     let paused = false;
     health.watch({ name: "simulation", limitMs: TICK_LIMIT_MS, busy: () => producer.hasRoom() && !shutdown.begun });
     const pausedSeconds = metrics.counter("conveyor_producer_paused_seconds_total");
@@ -158,7 +169,7 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
       },
     });
   }
-  log.info("running", { sources: config.sources, run: config.run, topic: config.topic });
+  log.info("running", { sources, run: config.run, topic: config.topic });
   if (config.input) await runInput(config, config.input, gate, producer, frame);
 }
 

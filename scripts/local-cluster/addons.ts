@@ -1,10 +1,11 @@
 /** What runs in the cluster from the start, and the images of it, which are made from the built programs. */
-import { readFile, rm } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { parseAllDocuments } from "yaml";
+import { parseAllDocuments, parseDocument } from "yaml";
 import type { Cluster, KubernetesObject } from "../toolkit/cluster.ts";
 import { type ArchiveFile, writeImageArchive } from "./archive.ts";
-import { partKey } from "./cache.ts";
+import { type Part, partDir, partKey } from "./cache.ts";
+import { apiGet } from "./control-plane.ts";
 import { capture, must } from "./exec.ts";
 import type { Layout } from "./layout.ts";
 import { ctr } from "./node.ts";
@@ -14,17 +15,32 @@ import { cacheFolder } from "./paths.ts";
 /** Import of an image into containerd: the largest are some 500 MB. */
 const IMPORT_LIMIT_MS = 3 * 60_000;
 
-/** Changes with the programs, so that an image of older ones is never taken for the current. */
-const suffix = partKey(PARTS.kubernetes).slice(-12);
+interface SystemImage {
+  ref: string;
+  /** The one file of the image, and its entry point. */
+  program: string;
+  /** Whose folder has it. */
+  part: Part;
+}
+
+function systemImage(part: Part, repository: string, program: string, version?: string): SystemImage {
+  // Changes with the programs, so that an image of older ones is never taken for the current.
+  const suffix = partKey(part).slice(-12);
+  return { ref: `${repository}:${version ? `${version}-` : ""}${suffix}`, program, part };
+}
 
 export const SYSTEM_IMAGES = {
-  pause: { ref: `docker.io/conveyor/pause:${suffix}`, program: "pause" },
-  netprobe: { ref: `docker.io/conveyor/netprobe:${suffix}`, program: "netprobe" },
-  coredns: { ref: `docker.io/coredns/coredns:${VERSIONS.coredns}-${suffix}`, program: "coredns" },
-  metricsServer: {
-    ref: `docker.io/conveyor/metrics-server:${VERSIONS.metricsServer}-${suffix}`,
-    program: "metrics-server",
-  },
+  pause: systemImage(PARTS.kubernetes, "docker.io/conveyor/pause", "pause"),
+  netprobe: systemImage(PARTS.kubernetes, "docker.io/conveyor/netprobe", "netprobe"),
+  coredns: systemImage(PARTS.kubernetes, "docker.io/coredns/coredns", "coredns", VERSIONS.coredns),
+  metricsServer: systemImage(
+    PARTS.kubernetes,
+    "docker.io/conveyor/metrics-server",
+    "metrics-server",
+    VERSIONS.metricsServer,
+  ),
+  keda: systemImage(PARTS.keda, "docker.io/conveyor/keda", "keda", VERSIONS.keda),
+  kedaAdapter: systemImage(PARTS.keda, "docker.io/conveyor/keda-adapter", "keda-adapter", VERSIONS.keda),
 } as const;
 
 /** User of images whose pod says nothing else. */
@@ -60,7 +76,7 @@ export async function ensureSystemImages(
   for (const [index, image] of missing.entries()) {
     update(`${image.program}, ${index + 1} of ${missing.length}`);
     const tar = join(cacheFolder(), "images", `${image.program}-${process.pid}.tar`);
-    const files: ArchiveFile[] = [{ path: image.program, from: join(layout.kubernetes, image.program) }];
+    const files: ArchiveFile[] = [{ path: image.program, from: join(partDir(image.part), image.program) }];
     try {
       await writeImageArchive(
         tar,
@@ -84,27 +100,70 @@ export async function ensureSystemImages(
   return missing.length;
 }
 
-/** The objects of addons.yaml for this cluster. */
+/** Manifests of what runs in the cluster from the start; words between @ are filled in. */
+const ADDON_FILES = ["addons.yaml", "keda.yaml"];
+
+/** The objects of the add-ons for this cluster, but KEDA's definitions. */
 export async function addonObjects(layout: Layout): Promise<KubernetesObject[]> {
   const base64 = async (name: string) => (await readFile(join(layout.pki, name))).toString("base64");
   const words: Record<string, string> = {
     COREDNS: SYSTEM_IMAGES.coredns.ref,
     METRICS_SERVER: SYSTEM_IMAGES.metricsServer.ref,
+    KEDA: SYSTEM_IMAGES.keda.ref,
+    KEDA_ADAPTER: SYSTEM_IMAGES.kedaAdapter.ref,
     DNS_ADDRESS: layout.dnsAddress,
     METRICS_CERTIFICATE: await base64("metrics-server.crt"),
     METRICS_KEY: await base64("metrics-server.key"),
     CA: await base64("ca.crt"),
   };
-  const text = (await readFile(join(import.meta.dir, "addons.yaml"), "utf8")).replace(/@([A-Z_]+)@/g, (all, word) => {
-    const value = words[word as string];
-    if (value === undefined) throw new Error(`addons.yaml: ${all} is not known`);
-    return value;
-  });
-  return parseAllDocuments(text).map((document) => document.toJS() as KubernetesObject);
+  const objects: KubernetesObject[] = [];
+  for (const file of ADDON_FILES) {
+    const text = (await readFile(join(import.meta.dir, file), "utf8")).replace(/@([A-Z_]+)@/g, (all, word) => {
+      const value = words[word as string];
+      if (value === undefined) throw new Error(`${file}: ${all} is not known`);
+      return value;
+    });
+    // YAML 1.1, like kubectl: in 1.2 `defaultMode: 0440` would be the decimal number 440.
+    objects.push(...parseAllDocuments(text, { version: "1.1" }).map((document) => document.toJS() as KubernetesObject));
+  }
+  return objects;
+}
+
+/** Over each of KEDA's definitions: the build that they are of. */
+const DEFINITIONS_OF = "conveyor.dev/part";
+
+/** KEDA's CustomResourceDefinitions, as its module holds them. */
+export async function kedaDefinitions(): Promise<KubernetesObject[]> {
+  const folder = join(partDir(PARTS.keda), "crds");
+  const files = (await readdir(folder)).filter((name) => name.endsWith(".yaml")).sort();
+  return await Promise.all(
+    files.map(async (name) => {
+      const object = parseDocument(await readFile(join(folder, name), "utf8")).toJS() as KubernetesObject;
+      object.metadata.labels = { ...object.metadata.labels, [DEFINITIONS_OF]: partKey(PARTS.keda) };
+      return object;
+    }),
+  );
+}
+
+/** Names and labels alone: KEDA's definitions are a megabyte. */
+const METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
+/** True when every definition is there, of this build, so that a second `up` need not send them again. */
+async function definitionsAreThere(layout: Layout, wanted: number, signal?: AbortSignal): Promise<boolean> {
+  const path = `/apis/apiextensions.k8s.io/v1/customresourcedefinitions?labelSelector=${DEFINITIONS_OF}%3D${partKey(PARTS.keda)}`;
+  // Not before the API server answers; then all of them are sent.
+  const text = await apiGet(layout, path, signal, METADATA_ONLY).catch(() => '{"items":[]}');
+  return (JSON.parse(text) as { items: unknown[] }).items.length === wanted;
 }
 
 /** Applies the add-ons. @returns names of what changed */
 export async function applyAddons(cluster: Cluster, layout: Layout, signal?: AbortSignal): Promise<string[]> {
-  const applied = await cluster.apply(await addonObjects(layout), signal ? { signal } : {});
+  const options = signal ? { signal } : {};
+  const definitions = await kedaDefinitions();
+  const missing = (await definitionsAreThere(layout, definitions.length, signal)) ? [] : definitions;
+  const applied = [
+    ...(await cluster.apply(missing, options)),
+    ...(await cluster.apply(await addonObjects(layout), options)),
+  ];
   return applied.filter((object) => object.change !== "unchanged").map((object) => object.ref);
 }

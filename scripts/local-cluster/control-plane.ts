@@ -227,11 +227,16 @@ export async function startControllers(layout: Layout, inside: PidFile): Promise
   return files;
 }
 
-/** One GET to the API server with the administrator's certificate. @throws when it does not answer or refuses */
+/**
+ * One GET to the API server with the administrator's certificate.
+ * @param accept media type of the answer, where the server has several
+ * @throws when it does not answer or refuses
+ */
 export async function apiGet(
   layout: Pick<Layout, "pki" | "apiServer">,
   path: string,
   signal?: AbortSignal,
+  accept?: string,
 ): Promise<string> {
   const [ca, cert, key] = await Promise.all(
     ["ca.crt", "admin.crt", "admin.key"].map((name) => readFile(join(layout.pki, name), "utf8")),
@@ -239,6 +244,7 @@ export async function apiGet(
   const limit = AbortSignal.timeout(REQUEST_LIMIT_MS);
   const response = await fetch(`${layout.apiServer}${path}`, {
     tls: { ca, cert, key },
+    ...(accept ? { headers: { accept } } : {}),
     signal: signal ? AbortSignal.any([signal, limit]) : limit,
     keepalive: false,
   });

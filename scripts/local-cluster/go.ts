@@ -18,7 +18,7 @@ const GO_VERSION_THAT_FETCHES = "1.21.0";
 
 export const GO_TOOL: Tool = {
   command: "go",
-  why: "compiles Kubernetes and InfluxDB from their Go modules",
+  why: "compiles Kubernetes, InfluxDB and KEDA from their Go modules",
   source: `Go ${GO_VERSION} or newer, from the Go project`,
   minVersion: process.env.GOTOOLCHAIN?.startsWith("local") ? GO_VERSION : GO_VERSION_THAT_FETCHES,
   versionCommand: ["go", "version"],

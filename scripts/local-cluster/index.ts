@@ -62,7 +62,7 @@ export { kubeconfigPath, LOCAL_CONTEXT } from "./layout.ts";
 const LOCK_LIMIT_MS = 5 * 60_000;
 /** From the kubelet's start to its first report. */
 const NODE_LIMIT_MS = 60_000;
-/** CoreDNS and metrics-server on a busy machine. */
+/** CoreDNS, metrics-server and KEDA on a busy machine. */
 const ADDONS_LIMIT_MS = 120_000;
 /** Databases in pods get this long to end by themselves when their data is kept. */
 const PODS_TERM_LIMIT_MS = 20_000;
@@ -175,7 +175,7 @@ async function preflight(report: Report, options: UpOptions): Promise<void> {
 export async function up(report: Report, options: UpOptions = {}): Promise<{ kubeconfig: string }> {
   const { signal } = options;
   await preflight(report, options);
-  for (const part of [PARTS["node-runtime"], PARTS.kubernetes]) await ensurePart(part, report, signal);
+  for (const part of [PARTS["node-runtime"], PARTS.kubernetes, PARTS.keda]) await ensurePart(part, report, signal);
   const lock = await takeLock(join(cacheFolder(), "locks", "local-cluster.lock"), {
     what: "the local cluster",
     limitMs: LOCK_LIMIT_MS,
@@ -224,7 +224,7 @@ async function upUnderLock(report: Report, signal?: AbortSignal): Promise<{ kube
     const ofNode = await startNode(layout, first, holder);
     const kubelet = ofNode.find((file) => file.name === `${first.name}-kubelet`)!;
     const files = [...apiFiles, ...controllers, ...ofNode];
-    step.update("DNS, metrics, storage class");
+    step.update("DNS, metrics, KEDA, storage class");
     const addons = applyAddons(cluster, layout, signal);
     addons.catch(() => {});
     await waitFor(
@@ -253,7 +253,7 @@ async function upUnderLock(report: Report, signal?: AbortSignal): Promise<{ kube
     step.update(`${first.name} at ${first.address}, storage class standard`);
   });
 
-  await report.step("local cluster: DNS, metrics, network policies", async (step) => {
+  await report.step("local cluster: DNS, metrics, KEDA, network policies", async (step) => {
     const seen = { addons: "", policies: "" };
     const show = () => step.update([seen.addons, seen.policies].filter(Boolean).join("; "));
     // Side by side: metrics-server is ready only after its second look at the node, ten seconds after its start.
@@ -274,7 +274,7 @@ async function upUnderLock(report: Report, signal?: AbortSignal): Promise<{ kube
     );
   });
   // Nothing runs from older builds any more.
-  for (const part of [PARTS.kubernetes, PARTS["node-runtime"]]) await removeOlderBuilds(part);
+  for (const part of [PARTS.kubernetes, PARTS["node-runtime"], PARTS.keda]) await removeOlderBuilds(part);
   return { kubeconfig: layout.kubeconfig };
 }
 
@@ -319,6 +319,11 @@ async function ensureProof(
   return proof;
 }
 
+const ADDON_DEPLOYMENTS = new Set([
+  ...["kube-system/coredns", "kube-system/metrics-server"],
+  ...["keda/keda-operator", "keda/keda-metrics-apiserver"],
+]);
+
 async function awaitDeployments(
   layout: Layout,
   signal: AbortSignal | undefined,
@@ -326,26 +331,33 @@ async function awaitDeployments(
 ): Promise<void> {
   await waitFor(
     async () => {
-      const list = JSON.parse(await apiGet(layout, "/apis/apps/v1/namespaces/kube-system/deployments", signal)) as {
+      const list = JSON.parse(await apiGet(layout, "/apis/apps/v1/deployments", signal)) as {
         items: {
-          metadata: { name: string; generation: number };
+          metadata: { name: string; namespace: string; generation: number };
           spec: { replicas: number };
           status: { observedGeneration?: number; availableReplicas?: number; updatedReplicas?: number };
         }[];
       };
-      const waiting = list.items.filter(
+      const ours = list.items.filter(({ metadata }) => ADDON_DEPLOYMENTS.has(`${metadata.namespace}/${metadata.name}`));
+      const waiting = ours.filter(
         ({ metadata, spec, status }) =>
           status.observedGeneration !== metadata.generation ||
           (status.availableReplicas ?? 0) < spec.replicas ||
           (status.updatedReplicas ?? 0) < spec.replicas,
       );
-      if (list.items.length >= 2 && waiting.length === 0) return { done: true, value: true };
+      if (ours.length === ADDON_DEPLOYMENTS.size && waiting.length === 0) return { done: true, value: true };
       return {
         done: false,
         state: `waiting for ${waiting.map((item) => item.metadata.name).join(", ") || "deployments"}`,
       };
     },
-    { what: "CoreDNS and metrics-server to be available", limitMs: ADDONS_LIMIT_MS, intervalMs: 200, signal, onState },
+    {
+      what: "CoreDNS, metrics-server and KEDA to be available",
+      limitMs: ADDONS_LIMIT_MS,
+      intervalMs: 200,
+      signal,
+      onState,
+    },
   );
 }
 
@@ -488,6 +500,7 @@ export async function status(): Promise<ClusterStatus> {
   const versions: Record<string, string> = { kubernetes: VERSIONS.kubernetes, coredns: VERSIONS.coredns };
   versions["metrics-server"] = VERSIONS.metricsServer;
   versions["kube-router"] = VERSIONS.kubeRouter;
+  versions.keda = VERSIONS.keda;
   if (!plan) return { state: "absent", ...base, versions, nodes: [], programs: [] };
   const layout = layoutOf(plan, programs());
   try {

@@ -5,12 +5,12 @@
  * by one `go build`, so that one program links while the next compiles.
  */
 import { readFileSync } from "node:fs";
-import { chmod, copyFile, mkdir, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, copyFile, cp, mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { OperatorError } from "../toolkit/errors.ts";
 import type { BuildContext, Part } from "./cache.ts";
 import { DEBIAN_TOOLS, unpackDebian } from "./debian.ts";
-import { capture, runLogged } from "./exec.ts";
+import { capture, must, runLogged } from "./exec.ts";
 import { GO_TOOL, type GoBuild, goBuild, goModuleFolder, goRecipe, writableCopy } from "./go.ts";
 import { toolPath } from "./tools.ts";
 
@@ -20,6 +20,7 @@ export const VERSIONS = {
   metricsServer: "0.8.0",
   kubeRouter: "2.1.0",
   influxdb: "2.9.1",
+  keda: "2.20.2",
 } as const;
 
 /** Names under which the one Kubernetes binary is started. */
@@ -207,8 +208,38 @@ const influxd: Part = {
   },
 };
 
-/** Parts by name. `up` needs kubernetes and node-runtime; images take the others. */
-export const PARTS = { kubernetes, "node-runtime": nodeRuntime, influxd } satisfies Record<string, Part>;
+const kedaModule = join(import.meta.dir, "keda");
+const KEDA_PATH = "github.com/kedacore/keda/v2";
+/** Command below cmd/ → the name that KEDA's own images give it. */
+const KEDA_PROGRAMS = { operator: "keda", adapter: "keda-adapter" } as const;
+const kedaBuild = {
+  module: kedaModule,
+  packages: Object.keys(KEDA_PROGRAMS).map((command) => `${KEDA_PATH}/cmd/${command}`),
+  cgo: false,
+  variables: { [`${KEDA_PATH}/version.Version`]: VERSIONS.keda, [`${KEDA_PATH}/version.GitCommit`]: "module" },
+} satisfies Omit<GoBuild, "out">;
+
+/**
+ * KEDA's operator and metrics adapter, and its CustomResourceDefinitions (`crds/`) as the module holds them. A Go module
+ * of its own: KEDA pins older Kubernetes libraries than the cluster is made of.
+ */
+const keda: Part = {
+  name: "keda",
+  version: VERSIONS.keda,
+  recipe: JSON.stringify([goRecipe(kedaBuild), KEDA_PROGRAMS]),
+  requires: [GO_TOOL],
+  async build(out, context) {
+    const source = await goModuleFolder(kedaModule, KEDA_PATH, context);
+    await cp(join(source, "config/crd/bases"), join(out, "crds"), { recursive: true });
+    await must(["chmod", "-R", "u+w", join(out, "crds")]);
+    await goBuild({ ...kedaBuild, out: `${out}/` }, context);
+    for (const [command, name] of Object.entries(KEDA_PROGRAMS)) await rename(join(out, command), join(out, name));
+    await mustRun([join(out, "keda"), "--help"]);
+  },
+};
+
+/** Parts by name. `up` needs kubernetes, node-runtime and keda; images take the others. */
+export const PARTS = { kubernetes, "node-runtime": nodeRuntime, influxd, keda } satisfies Record<string, Part>;
 
 /** Versions of the Debian packages in a built node-runtime. */
 export function nodeRuntimeVersions(folder: string): Record<string, string> {

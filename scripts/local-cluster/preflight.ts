@@ -31,7 +31,7 @@ export const RUNTIME_TOOLS: Tool[] = [
   { command: "tar", why: "container images", aptPackage: "tar" },
 ];
 
-const CLUSTER_PARTS: Part[] = [PARTS.kubernetes, PARTS["node-runtime"]];
+const CLUSTER_PARTS: Part[] = [PARTS.kubernetes, PARTS["node-runtime"], PARTS.keda];
 
 /** The two ways that need nothing of this. */
 export const OTHER_WAYS = [

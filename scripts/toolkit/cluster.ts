@@ -98,7 +98,7 @@ export interface PortForward {
 
 export interface AppliedObject {
   ref: string;
-  change: "created" | "changed" | "unchanged";
+  change: "created" | "changed" | "unchanged" | "removed";
 }
 
 export interface ClusterLocation {
@@ -380,6 +380,12 @@ function contentOf(object: KubernetesObject): unknown {
   const { status: _status, ...rest } = object;
   const { name, namespace, labels, annotations } = object.metadata;
   return { ...rest, metadata: { name, namespace, labels, annotations } };
+}
+
+/** Every API that the server knows, its own and those of operators, as `group/version`. */
+export async function apiVersionsOf(cluster: Cluster, signal?: AbortSignal): Promise<Set<string>> {
+  const { stdout } = await cluster.kubectl(["api-versions"], signal ? { signal } : {});
+  return new Set(stdout.split("\n").filter(Boolean));
 }
 
 // ── which cluster ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,9 +13,10 @@ import {
   OWN_PREFIX,
   planImages,
 } from "../images/index.ts";
+import { findRivals, removeRivals } from "./autoscalers.ts";
 import { ensureCertificates } from "./certificates.ts";
 import { type ChecklistResult, reportChecklist, selectChecks } from "./checklist.ts";
-import { type AppliedObject, type Cluster, type KubernetesObject, NAMESPACE, refOf } from "./cluster.ts";
+import { type AppliedObject, apiVersionsOf, type Cluster, type KubernetesObject, NAMESPACE, refOf } from "./cluster.ts";
 import { EXIT, OperatorError } from "./errors.ts";
 import { deployedServicesImage } from "./live-image.ts";
 import { readSecret } from "./live-secrets.ts";
@@ -23,7 +24,7 @@ import { imagesOf, podTemplateOf, referencesOf, withHashes, withImages } from ".
 import type { Report } from "./report.ts";
 import { awaitRollout, findSetupDone, runJob } from "./rollout.ts";
 import { contentsOf, FILLED_BY, fillSecrets } from "./secrets.ts";
-import { LEFT_OUT, type LeftOut, leftOutStages, loadStages, type Stage } from "./stages.ts";
+import { describeLeftOut, LEFT_OUT, type LeftOut, leftOutStages, loadStages, type Stage } from "./stages.ts";
 
 export interface DeployOptions {
   /** Folder of the certificates. */
@@ -71,13 +72,8 @@ function requireImages(results: readonly ImageResult[], target: ImageTarget): vo
   }
 }
 
+const removed = (object: KubernetesObject): AppliedObject => ({ ref: refOf(object), change: "removed" });
 const objectsOf = (stages: readonly Stage[]): KubernetesObject[] => stages.flatMap(({ objects }) => objects);
-
-/** What the API server knows beyond its own, as `group/version`. */
-async function apiVersionsOf(cluster: Cluster, signal: AbortSignal): Promise<Set<string>> {
-  const { stdout } = await cluster.kubectl(["api-versions"], { signal });
-  return new Set(stdout.split("\n").filter(Boolean));
-}
 
 /** Splits the stages into those that this cluster can have and those that are left out. */
 async function possibleStages(
@@ -85,9 +81,10 @@ async function possibleStages(
   stages: readonly Stage[],
   images: readonly { ref: string; missing: boolean }[],
   signal: AbortSignal,
-): Promise<{ stages: Stage[]; leftOut: LeftOut[] }> {
+): Promise<{ stages: Stage[]; leftOut: LeftOut[]; apiVersions: Set<string> }> {
   const missing = new Set(images.filter((image) => image.missing).map(({ ref }) => ref));
-  const leftOut = leftOutStages(stages, missing, await apiVersionsOf(cluster, signal));
+  const apiVersions = await apiVersionsOf(cluster, signal);
+  const leftOut = leftOutStages(stages, missing, apiVersions);
   const names = leftOut.map(({ stage }) => stage);
   const possible = stages.filter(({ name }) => !names.includes(name));
   const noted = possible.map((stage) => ({
@@ -98,7 +95,7 @@ async function possibleStages(
       return { ...object, metadata: { ...object.metadata, annotations } };
     }),
   }));
-  return { stages: noted, leftOut };
+  return { stages: noted, leftOut, apiVersions };
 }
 
 /** The stages with the references of pushed images in place of those in the manifests. */
@@ -189,7 +186,7 @@ export async function deploy(
   );
   stages = possible.stages;
   const { leftOut } = possible;
-  for (const { stage, reason } of leftOut) report.warn(`left out: ${stage} (${reason})`);
+  for (const line of leftOut.map(describeLeftOut)) if (line) report.warn(line);
   const used = new Set(imagesOf(objectsOf(stages)));
   const images = wanted.filter(({ ref }) => used.has(ref));
   requireImages(images, target);
@@ -197,7 +194,12 @@ export async function deploy(
   const all = objectsOf(stages);
   const newCa = await caChanges(cluster, stages);
 
-  const outcome: DeployOutcome = { counts: { created: 0, changed: 0, unchanged: 0 }, images, changes: [], leftOut };
+  const outcome: DeployOutcome = {
+    counts: { created: 0, changed: 0, unchanged: 0, removed: 0 },
+    images,
+    changes: [],
+    leftOut,
+  };
   const note = (applied: readonly AppliedObject[]) => {
     for (const object of applied) outcome.counts[object.change]++;
     outcome.changes.push(...applied.filter(({ change }) => change !== "unchanged"));
@@ -211,6 +213,9 @@ export async function deploy(
         const jobs = stage.objects.filter(({ kind }) => kind === "Job");
         const objects = await hashed(cluster, stage, all, images);
         requireTokens(stage, await filledInCluster(cluster, all));
+        const rivals = await findRivals(cluster, objects);
+        await removeRivals(cluster, rivals, possible.apiVersions, signal);
+        note(rivals.map(removed));
         const applied = await cluster.apply(
           objects.filter(({ kind }) => kind !== "Job"),
           { signal },
@@ -304,6 +309,7 @@ export async function planDeploy(cluster: Cluster, options: DeployOptions, signa
         planned.filter(({ kind }) => kind !== "Job"),
         { dryRun: true, signal },
       )),
+      ...(await findRivals(cluster, planned)).map(removed),
     );
   }
   return { images, leftOut, objects };

@@ -5,6 +5,8 @@
  *   conveyor.dev/generate:  "KEY=GENERATOR,…"       made once, then kept as it stands in the cluster
  *   conveyor.dev/filled-by: "WHO"                   by somebody in the cluster; deploy only makes the empty Secret
  *
+ * A ConfigMap with the first of them is filled too: a CA's certificate is no secret.
+ *
  * Generators: `random-hex-32` (32 random bytes), `kafka-cluster-id`, `literal:TEXT`. This module reads neither files
  * nor the cluster: both are handed in.
  */
@@ -27,20 +29,24 @@ export interface SecretSources {
 
 type SecretObject = KubernetesObject & { data?: Record<string, string> };
 
+/** True for what fillSecrets fills: every Secret, and a ConfigMap that says so. */
+const isFilled = ({ kind, metadata }: KubernetesObject) =>
+  kind === "Secret" || (kind === "ConfigMap" && metadata.annotations?.[FILL_FROM] !== undefined);
+
 /** One entry of an annotation: `KEY=SOURCE`. */
 export interface SecretEntry {
   key: string;
   source: string;
 }
 
-/** What a Secret's annotations say. @throws Error for one that says nothing, or several things at once. */
+/** What the annotations of a Secret, or of a ConfigMap that is filled, say. @throws Error for one that says nothing, or several things at once. */
 export function recipeOf(secret: KubernetesObject): {
   how: "fill-from" | "generate" | "filled-by";
   entries: SecretEntry[];
 } {
   const annotations = secret.metadata.annotations ?? {};
   const said = [FILL_FROM, GENERATE, FILLED_BY].filter((name) => annotations[name] !== undefined);
-  const where = `Secret/${secret.metadata.name}`;
+  const where = `${secret.kind}/${secret.metadata.name}`;
   if (said.length !== 1) {
     throw new Error(
       `${where}: must have one of ${FILL_FROM}, ${GENERATE}, ${FILLED_BY}; has ${said.join(", ") || "none"}`,
@@ -57,7 +63,7 @@ export function recipeOf(secret: KubernetesObject): {
 }
 
 /**
- * Copies of the objects, with the Secrets filled; everything that is not a Secret as it is.
+ * Copies of the objects, with the Secrets, and the ConfigMaps that ask for it, filled; everything else as it is.
  * A key that was generated before keeps its value, so that filling twice gives the same.
  * @throws OperatorError (exit 3) that names every missing file at once.
  */
@@ -68,7 +74,7 @@ export async function fillSecrets(
   const missing: string[] = [];
   const filled: KubernetesObject[] = [];
   for (const object of objects) {
-    if (object.kind !== "Secret") {
+    if (!isFilled(object)) {
       filled.push(object);
       continue;
     }
@@ -83,9 +89,10 @@ export async function fillSecrets(
     for (const { key, source } of entries) {
       const value = how === "generate" ? live[key] || generate(source, sources.random) : await sources.file(source);
       if (value === undefined) missing.push(`${source} (for ${object.metadata.name})`);
-      else data[key] = Buffer.from(value, "utf8").toString("base64");
+      else data[key] = object.kind === "Secret" ? Buffer.from(value, "utf8").toString("base64") : value;
     }
-    filled.push({ ...object, data } as SecretObject);
+    // What a ConfigMap's manifest says itself stays; no manifest of a Secret holds a value.
+    filled.push({ ...object, data: { ...(object.data as Record<string, string> | undefined), ...data } });
   }
   if (missing.length > 0) {
     throw new OperatorError(`certificates are missing: ${missing.join(", ")}`, {

@@ -28,12 +28,24 @@ export interface StageSpec {
   optional?: true;
   /** A group and version that an operator adds to the API server; where that is not there the stage is left out. */
   needsApi?: string;
+  /** How a person gets that API. */
+  install?: string;
+  /** Name of a stage without which this one cannot do its work: it is left out together with that one. */
+  needsStage?: string;
+  /** Name of a stage that cannot be on every cluster: this one is applied where that one is left out, and only there. */
+  standsInFor?: string;
 }
 
 /** A stage that was not applied, and why. */
 export interface LeftOut {
   stage: string;
   reason: string;
+  /** What a person can do about it. */
+  install?: string;
+  /** The stage that is applied in its place. */
+  standIn?: string;
+  /** True for a stand-in that is not needed: nothing that a person has to know. */
+  notNeeded?: true;
 }
 
 /**
@@ -56,6 +68,9 @@ const SETUP_LIMIT_MS = 600_000;
 const SERVICE_LIMIT_MS = 120_000;
 /** Loki waits 15 s for its ring before it is ready, and reads its write-ahead log first; Grafana makes its database. */
 const LOOK_LIMIT_MS = 300_000;
+
+/** What KEDA's own documentation installs, in the version that was tried. */
+const KEDA_RELEASE = "https://github.com/kedacore/keda/releases/download/v2.20.2/keda-2.20.2.yaml";
 
 export const STAGES: readonly StageSpec[] = [
   {
@@ -141,6 +156,7 @@ export const STAGES: readonly StageSpec[] = [
       "producer/producer-service.yaml",
       "producer/producer-pdb.yaml",
       "producer/producer-statefulset.yaml",
+      "producer/hpa.yaml",
     ],
     awaits: [{ kind: "StatefulSet", name: "producer", condition: "rolled-out", limitMs: SERVICE_LIMIT_MS }],
   },
@@ -253,6 +269,28 @@ export const STAGES: readonly StageSpec[] = [
     optional: true,
   },
   {
+    name: "autoscaling-keda",
+    // Behind Prometheus, which it asks.
+    title: "autoscaling of the processor: KEDA, by lag and CPU",
+    files: [
+      "network/keda-networkpolicy.yaml",
+      "processor/processor-scaling-configmap.yaml",
+      "processor/processor-triggerauthentication.yaml",
+      "processor/processor-scaledobject.yaml",
+    ],
+    awaits: [],
+    needsApi: "keda.sh/v1alpha1",
+    install: `kubectl apply --server-side -f ${KEDA_RELEASE}`,
+    needsStage: "metrics",
+  },
+  {
+    name: "autoscaling-cpu",
+    title: "autoscaling of the processor: by CPU alone",
+    files: ["processor/processor-hpa.yaml"],
+    awaits: [],
+    standsInFor: "autoscaling-keda",
+  },
+  {
     name: "service-monitors",
     title: "ServiceMonitors for prometheus-operator",
     files: ["prometheus/servicemonitor.yaml"],
@@ -281,17 +319,45 @@ export async function loadStages(folder = MANIFEST_FOLDER): Promise<Stage[]> {
   return stages;
 }
 
-/** Stages that cannot be on this cluster: an optional one without an image, or one whose API the server does not know. */
+/**
+ * Stages that cannot be on this cluster: an optional one without an image, one whose API the server does not know, one
+ * that rests on such a stage; and the stand-ins of all stages that can.
+ */
 export function leftOutStages(
   stages: readonly Stage[],
   missingImages: ReadonlySet<string>,
   apiVersions: ReadonlySet<string>,
 ): LeftOut[] {
-  return stages.flatMap((stage): LeftOut[] => {
-    if (stage.needsApi && !apiVersions.has(stage.needsApi)) {
-      return [{ stage: stage.name, reason: `the cluster has no ${stage.needsApi}` }];
-    }
-    const missing = stage.optional ? imagesOf(stage.objects).filter((image) => missingImages.has(image)) : [];
-    return missing.length > 0 ? [{ stage: stage.name, reason: `no image ${missing.join(", ")}` }] : [];
-  });
+  const left = new Map<string, LeftOut>();
+  // In the order of the list: what a stage rests on stands before it, and so does what it stands in for.
+  for (const stage of stages) {
+    const reason = whyLeftOut(stage, missingImages, apiVersions, left);
+    if (reason) left.set(stage.name, { stage: stage.name, ...reason });
+    const replaced = stage.standsInFor ? left.get(stage.standsInFor) : undefined;
+    if (replaced && !reason) replaced.standIn = stage.name;
+  }
+  return [...left.values()];
+}
+
+function whyLeftOut(
+  stage: Stage,
+  missingImages: ReadonlySet<string>,
+  apiVersions: ReadonlySet<string>,
+  left: ReadonlyMap<string, LeftOut>,
+): Omit<LeftOut, "stage"> | undefined {
+  if (stage.standsInFor && !left.has(stage.standsInFor)) {
+    return { reason: `${stage.standsInFor} is there`, notNeeded: true };
+  }
+  if (stage.needsStage && left.has(stage.needsStage)) return { reason: `${stage.needsStage} is left out` };
+  if (stage.needsApi && !apiVersions.has(stage.needsApi)) {
+    return { reason: `the cluster has no ${stage.needsApi}`, ...(stage.install ? { install: stage.install } : {}) };
+  }
+  const missing = stage.optional ? imagesOf(stage.objects).filter((image) => missingImages.has(image)) : [];
+  return missing.length > 0 ? { reason: `no image ${missing.join(", ")}` } : undefined;
+}
+
+/** One line for a person about a stage that was left out; undefined where there is nothing to know. */
+export function describeLeftOut({ stage, reason, install, standIn, notNeeded }: LeftOut): string | undefined {
+  if (notNeeded) return undefined;
+  return `left out: ${stage} (${reason}${install ? `; to get it: ${install}` : ""})${standIn ? `; ${standIn} stands in` : ""}`;
 }

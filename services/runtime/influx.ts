@@ -52,6 +52,8 @@ export interface WriterHooks {
 
 interface Submission {
   lines: readonly string[];
+  /** When it was handed over, on the monotonic clock (ms). */
+  sinceMs: number;
   cancelled: boolean;
   refused: RefusedLine[];
   resolve: (refused: RefusedLine[]) => void;
@@ -84,6 +86,8 @@ export class InfluxWriter {
   readonly #throttle = new LogThrottle(LOG_INTERVAL_MS);
   readonly #queue: Submission[] = [];
   readonly #wakeRetry = new Set<() => void>();
+  /** Neither answered nor given up, the oldest first. */
+  readonly #waiting = new Set<Submission>();
   #active = 0;
   #scheduled = false;
   #blocked = false;
@@ -105,22 +109,33 @@ export class InfluxWriter {
     return this.#blocked;
   }
 
+  /**
+   * How long the oldest lines have been waiting for the database's answer (seconds); 0 when none wait. It grows whatever
+   * the reason: slow, refusing, unreachable, or silent.
+   */
+  get pendingSeconds(): number {
+    const oldest = this.#waiting.values().next().value;
+    return oldest ? (performance.now() - oldest.sinceMs) / 1000 : 0;
+  }
+
   /** Hands lines over; at most MAX_BODY_LINES. */
   write(lines: readonly string[]): PendingWrite {
     if (lines.length > MAX_BODY_LINES) {
       throw new Error(`lines: must be at most ${MAX_BODY_LINES}; got ${lines.length}`);
     }
     const { promise, resolve } = Promise.withResolvers<RefusedLine[]>();
-    const submission: Submission = { lines, cancelled: false, refused: [], resolve };
+    const submission: Submission = { lines, sinceMs: performance.now(), cancelled: false, refused: [], resolve };
     if (lines.length === 0) resolve([]);
     else {
       this.#queue.push(submission);
+      this.#waiting.add(submission);
       this.#schedule();
     }
     return {
       done: promise,
       cancel: () => {
         submission.cancelled = true;
+        this.#waiting.delete(submission);
         for (const wake of this.#wakeRetry) wake();
       },
     };
@@ -151,7 +166,10 @@ export class InfluxWriter {
     this.#active++;
     void this.#deliver(pieces).then(() => {
       this.#active--;
-      for (const { submission } of pieces) if (!submission.cancelled) submission.resolve(submission.refused);
+      for (const { submission } of pieces) {
+        this.#waiting.delete(submission);
+        if (!submission.cancelled) submission.resolve(submission.refused);
+      }
       this.#schedule();
     });
   }

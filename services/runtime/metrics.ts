@@ -168,6 +168,11 @@ export const METRIC_TABLE = {
     kind: "gauge",
     help: "1 while InfluxDB refuses every write for a reason that an operator must end (token, organization, bucket).",
   },
+  conveyor_processor_write_pending_seconds: {
+    services: ["processor"],
+    kind: "gauge",
+    help: "How long the oldest lines have been waiting for InfluxDB's confirmation; 0 when none wait.",
+  },
   conveyor_e2e_latency_seconds: {
     services: ["processor"],
     kind: "bulk_histogram",

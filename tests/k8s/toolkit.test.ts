@@ -64,6 +64,20 @@ describe("fillSecrets", () => {
     expect(decode(dataOf(kept)!.name)).toBe("admin");
   });
 
+  test("fills a ConfigMap that asks for it, in plain text and beside what it says itself", async () => {
+    const map = {
+      ...secret("trust", { "conveyor.dev/fill-from": "ca.crt=ca.crt" }),
+      kind: "ConfigMap",
+      data: { client: "x" },
+    };
+    const [filled] = await fillSecrets([map], sources());
+    expect(dataOf(filled)).toEqual({ client: "x", "ca.crt": "content of ca.crt" });
+    expect(contentsOf([filled!])).toEqual({});
+    await expect(fillSecrets([map], sources({ file: async () => undefined }))).rejects.toThrow(
+      "certificates are missing: ca.crt (for trust)",
+    );
+  });
+
   test("leaves to others what they fill, without data, and every other object as it is", async () => {
     const theirs = secret("scoped", { "conveyor.dev/filled-by": "setup" });
     const map = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "m" }, data: { a: "1" } };

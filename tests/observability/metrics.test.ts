@@ -54,12 +54,14 @@ describe("the ServiceMonitors and the plain configuration", () => {
     job_name: string;
     scheme: string;
     honor_labels?: boolean;
+    scrape_interval?: string;
     tls_config: { server_name?: string };
   }
   interface Endpoint {
     port: string;
     scheme: string;
     honorLabels?: boolean;
+    interval: string;
     tlsConfig: { serverName?: string; caFile?: string };
   }
   type Monitor = KubernetesObject & { spec: { endpoints: Endpoint[] } };
@@ -70,19 +72,21 @@ describe("the ServiceMonitors and the plain configuration", () => {
   });
   const monitors = manifests.filter(({ kind }) => kind === "ServiceMonitor") as Monitor[];
 
-  test("speak of the same jobs, over TLS, checked against the same names", () => {
-    const plain = jobs.map(({ job_name, scheme, honor_labels, tls_config }) => ({
+  test("speak of the same jobs, as often, over TLS, checked against the same names", () => {
+    const plain = jobs.map(({ job_name, scheme, honor_labels, scrape_interval = "15s", tls_config }) => ({
       // cAdvisor is a second path of the kubelet.
       job: job_name === "cadvisor" ? "kubelet" : job_name,
       scheme,
       honors: honor_labels ?? false,
+      interval: scrape_interval,
       name: tls_config.server_name,
     }));
     const operated = monitors.flatMap(({ metadata, spec }) =>
-      spec.endpoints.map(({ scheme, honorLabels, tlsConfig }) => ({
+      spec.endpoints.map(({ scheme, honorLabels, interval, tlsConfig }) => ({
         job: metadata.name,
         scheme,
         honors: honorLabels ?? false,
+        interval,
         name: tlsConfig.serverName,
       })),
     );

@@ -1,6 +1,6 @@
 /** Which stages a cluster cannot have: an optional one without its image, one whose API the server does not know. */
 import { describe, expect, test } from "bun:test";
-import { leftOutStages, type Stage } from "../../../scripts/toolkit/stages.ts";
+import { describeLeftOut, leftOutStages, type Stage } from "../../../scripts/toolkit/stages.ts";
 
 const stage = (name: string, image: string, more: Partial<Stage> = {}): Stage => ({
   name,
@@ -39,5 +39,44 @@ describe("leftOutStages", () => {
       { stage: "monitors", reason: "the cluster has no monitoring.coreos.com/v1" },
     ]);
     expect(leftOutStages([monitors], new Set(), new Set(["monitoring.coreos.com/v1"]))).toEqual([]);
+  });
+
+  describe("a stage with a stand-in", () => {
+    const metrics = stage("metrics", "example/metrics:1", { optional: true });
+    const operated = stage("operated", "example/core:1", {
+      needsApi: "scaler/v1",
+      install: "install it so",
+      needsStage: "metrics",
+    });
+    const plain = stage("plain", "example/core:1", { standsInFor: "operated" });
+    const all = [metrics, operated, plain];
+    const lines = (missing: string[], apis: string[]) =>
+      leftOutStages(all, new Set(missing), new Set(apis)).map((left) => [left.stage, describeLeftOut(left)] as const);
+
+    test("is applied where it can be; then the stand-in is left out, and nobody need know", () => {
+      expect(lines([], ["scaler/v1"])).toEqual([["plain", undefined]]);
+    });
+
+    test("without its API: one line says so, how to get it, and what stands in", () => {
+      expect(lines([], [])).toEqual([
+        ["operated", "left out: operated (the cluster has no scaler/v1; to get it: install it so); plain stands in"],
+      ]);
+    });
+
+    test("without the stage that it rests on, whatever the API", () => {
+      expect(lines(["example/metrics:1"], ["scaler/v1"])).toEqual([
+        ["metrics", "left out: metrics (no image example/metrics:1)"],
+        ["operated", "left out: operated (metrics is left out); plain stands in"],
+      ]);
+    });
+
+    test("exactly one of the two is applied, whatever is missing", () => {
+      for (const missing of [[], ["example/metrics:1"]]) {
+        for (const apis of [[], ["scaler/v1"]]) {
+          const left = lines(missing, apis).map(([name]) => name);
+          expect(["operated", "plain"].filter((name) => !left.includes(name))).toHaveLength(1);
+        }
+      }
+    });
   });
 });

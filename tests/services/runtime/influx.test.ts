@@ -130,6 +130,39 @@ describe("InfluxWriter", () => {
     expect(new Set(outcomes)).toEqual(new Set(["unreachable"]));
   });
 
+  test("says how long the oldest lines have been waiting, whatever keeps them, and 0 when none wait", async () => {
+    const { writer } = make();
+    const { promise: gate, resolve: open } = Promise.withResolvers<void>();
+    answer = async (lines, call) => {
+      if (call === 0) return error(503, "busy", { "retry-after": "0" });
+      await gate;
+      return store(lines);
+    };
+    expect(writer.pendingSeconds).toBe(0);
+    const first = writer.write(linesOf(1)).done;
+    await Bun.sleep(120);
+    const second = writer.write(linesOf(1, 1));
+    const waited = writer.pendingSeconds;
+    expect(waited).toBeGreaterThanOrEqual(0.11);
+    expect(waited).toBeLessThan(5);
+    // What nobody wants any more does not count; the first ones are still waiting.
+    second.cancel();
+    expect(writer.pendingSeconds).toBeGreaterThanOrEqual(waited);
+    open();
+    await first;
+    expect(writer.pendingSeconds).toBe(0);
+  });
+
+  test("lines that nobody wants any more are not waited for", async () => {
+    const { writer } = make();
+    answer = async () => await new Promise<Response>((resolve) => setTimeout(() => resolve(error(500, "late")), 50));
+    const write = writer.write(linesOf(1));
+    await Bun.sleep(20);
+    expect(writer.pendingSeconds).toBeGreaterThan(0);
+    write.cancel();
+    expect(writer.pendingSeconds).toBe(0);
+  });
+
   test("400 for one bad line among 5,000: that line alone is refused, with the database's words", async () => {
     const { writer } = make();
     const lines = linesOf(5000);
