@@ -2,6 +2,7 @@
 import type { Check } from "../toolkit/checklist.ts";
 import { passed } from "../toolkit/checklist.ts";
 import { requireReachable } from "../toolkit/cluster.ts";
+import { autoscalingCheck } from "./autoscaling.ts";
 import { certificatesCheck } from "./certificates.ts";
 import type { CheckContext } from "./context.ts";
 import { FLOW_CHECKS } from "./flow.ts";
@@ -32,6 +33,7 @@ export const CHECKS: readonly Check<CheckContext>[] = [
   ...INFLUXDB_CHECKS,
   ...FLOW_CHECKS,
   ...SIGNAL_CHECKS,
+  autoscalingCheck,
 ];
 
 /** What deploy looks at when it is done: do events flow, and how fast. */

@@ -4,6 +4,7 @@
  * else as it is; afterwards its configuration is put back.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { holdProcessors, releaseProcessors } from "../../scripts/toolkit/autoscalers.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
 import { loadManifests } from "../../scripts/toolkit/manifests.ts";
 import { type Alert, PrometheusReader } from "../../scripts/toolkit/prometheus.ts";
@@ -50,9 +51,6 @@ async function restartPrometheus(): Promise<void> {
   prometheus = await PrometheusReader.open(target);
 }
 
-const scaleProcessor = async (replicas: number) =>
-  await target.kubectl(["scale", "deployment", "processor", "-n", NAMESPACE, `--replicas=${replicas}`]);
-
 const lagNow = async () =>
   (await prometheus.query('sum(kafka_consumergroup_lag_sum{group="processor"})'))[0]?.value ?? 0;
 
@@ -87,7 +85,7 @@ describeOnCluster("alerts", () => {
 
   afterAll(async () => {
     if (!target) return;
-    await scaleProcessor(1);
+    await releaseProcessors(target);
     if (originals.length > 0) {
       // As deploy applies them, so that the next deploy finds nothing changed, the owner of the fields included.
       const changed = new Set(originals.map(({ metadata }) => metadata.name));
@@ -106,7 +104,7 @@ describeOnCluster("alerts", () => {
       expect(EXPECTED.filter(([name, window]) => firing(calm, name, window))).toEqual([]);
       const lagBefore = await lagNow();
 
-      await scaleProcessor(0);
+      await holdProcessors(target, 0);
       const stoppedAt = performance.now();
       const raised = new Set<string>();
       let lagPeak = 0;
@@ -128,7 +126,7 @@ describeOnCluster("alerts", () => {
         if (left > 0) await pause(left);
         lagPeak = Math.max(lagPeak, await lagNow());
       } finally {
-        await scaleProcessor(1);
+        await releaseProcessors(target);
       }
       expect(lagPeak).toBeGreaterThan(lagBefore + 1000);
 

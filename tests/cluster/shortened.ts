@@ -32,7 +32,7 @@ export function shortenedRules(text: string): string {
 /** Prometheus' configuration that looks and judges every two seconds. */
 export function shortenedConfiguration(text: string): string {
   return text
-    .replace("scrape_interval: 15s", "scrape_interval: 2s")
-    .replace("scrape_timeout: 10s", "scrape_timeout: 2s")
+    .replaceAll(/scrape_interval: \d+s/g, "scrape_interval: 2s")
+    .replaceAll(/scrape_timeout: \d+s/g, "scrape_timeout: 2s")
     .replace("evaluation_interval: 15s", "evaluation_interval: 2s");
 }

@@ -100,6 +100,32 @@ const hpa = (current: readonly (number | undefined)[]): Series => ({
     60, 1,
   ]),
 });
+const METRICS_HPA = "keda-hpa-processor";
+/** An autoscaler with two metrics: whether it is active, and whether the value of the second one is known. */
+const blind = (
+  active: readonly (number | undefined)[],
+  second: readonly (number | undefined)[] = active.map(() => 20),
+): Series => {
+  const labels = `namespace="conveyor", horizontalpodautoscaler="${METRICS_HPA}"`;
+  const metric = (name: string) => `${labels}, metric_name="${name}", metric_target_type="average"`;
+  return {
+    [`kube_horizontalpodautoscaler_status_condition{${labels}, condition="ScalingActive", status="true"}`]: active,
+    [`kube_horizontalpodautoscaler_status_condition{${labels}, condition="ScalingActive", status="false"}`]: active.map(
+      (value) => (value === undefined ? undefined : 1 - value),
+    ),
+    [`kube_horizontalpodautoscaler_spec_target_metric{${metric("s0-prometheus")}}`]: active.map(() => 1000),
+    [`kube_horizontalpodautoscaler_spec_target_metric{${metric("s1-prometheus")}}`]: active.map(() => 80),
+    [`kube_horizontalpodautoscaler_status_target_metric{${metric("s0-prometheus")}}`]: active.map(() => 40),
+    [`kube_horizontalpodautoscaler_status_target_metric{${metric("s1-prometheus")}}`]: second,
+  };
+};
+const BLIND: readonly Firing[] = [
+  {
+    labels: { namespace: "conveyor", horizontalpodautoscaler: METRICS_HPA },
+    description:
+      "keda-hpa-processor has lacked a metric for five minutes: it takes no pod away, and may add none, whatever the load.",
+  },
+];
 const REQUESTS = 'conveyor_processor_write_requests_total{pod="processor-a", outcome="written"}';
 const FAILED_REQUESTS = 'conveyor_processor_write_requests_total{pod="processor-a", outcome="unreachable"}';
 const writeLatency = (slow: (minutes: number) => number): Series => {
@@ -595,6 +621,30 @@ export const ALERT_CASES: readonly AlertCase[] = [
     ],
     clears: [36],
     below: hpa(hold([60, 4])),
+  },
+  {
+    alert: "AutoscalerBlind",
+    name: "by all metrics",
+    severity: "warning",
+    summary: "An autoscaler does not know how much there is to do.",
+    input: blind(hold([10, 1], [15, 0], [15, 1])),
+    waits: [11, 14],
+    fires: [16, BLIND],
+    clears: [26],
+    // A new pod's first minutes.
+    below: blind(hold([10, 1], [4, 0], [20, 1])),
+  },
+  {
+    alert: "AutoscalerBlind",
+    name: "by one of them",
+    severity: "warning",
+    summary: "An autoscaler does not know how much there is to do.",
+    // promtool carries a value on for five minutes where no sample says that it ended.
+    input: blind(hold([40, 1]), hold([10, 20], [15, undefined], [15, 20])),
+    waits: [11, 18],
+    fires: [22, BLIND],
+    clears: [26],
+    below: blind(hold([40, 1])),
   },
   {
     alert: "CertificateExpiring",

@@ -22,6 +22,9 @@ export const THIRD_PARTY_METRICS: Readonly<Record<string, string>> = {
   kube_horizontalpodautoscaler_status_current_replicas: "kube-state-metrics",
   kube_horizontalpodautoscaler_spec_max_replicas: "kube-state-metrics",
   kube_horizontalpodautoscaler_spec_min_replicas: "kube-state-metrics",
+  kube_horizontalpodautoscaler_spec_target_metric: "kube-state-metrics",
+  kube_horizontalpodautoscaler_status_target_metric: "kube-state-metrics",
+  kube_horizontalpodautoscaler_status_condition: "kube-state-metrics",
 
   kubelet_volume_stats_available_bytes: "kubelet",
   kubelet_volume_stats_capacity_bytes: "kubelet",

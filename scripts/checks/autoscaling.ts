@@ -1,0 +1,100 @@
+/** Check of the autoscalers: each workload that is scaled has exactly one, and it knows how much there is to do. */
+import { type Autoscaler, autoscalerOf, rivalsOf, SCALED_OBJECT } from "../toolkit/autoscalers.ts";
+import { type Check, failed, passed } from "../toolkit/checklist.ts";
+import { type KubernetesObject, refOf } from "../toolkit/cluster.ts";
+import { deployedStages } from "../toolkit/deployed-stages.ts";
+import { waitFor } from "../toolkit/wait.ts";
+import type { CheckContext } from "./context.ts";
+
+/**
+ * After a deploy metrics-server has looked twice at a new pod, and Prometheus often enough for a rate, within half a
+ * minute; a pod's first half minute does not count for an autoscaler by CPU.
+ */
+const KNOWN_LIMIT_MS = 90_000;
+
+type Condition = { type: string; status: string; reason?: string; message?: string };
+type Scaled = KubernetesObject & { status?: { conditions?: Condition[] } };
+
+const conditionOf = (object: { status?: { conditions?: Condition[] } }, type: string) =>
+  object.status?.conditions?.find((condition) => condition.type === type);
+const words = (condition: Condition | undefined) =>
+  condition ? [condition.reason, condition.message].filter(Boolean).join(": ").slice(0, 200) : "says nothing";
+
+/**
+ * What is wrong with the autoscaling, one sentence each.
+ * @param declared the HorizontalPodAutoscalers and ScaledObjects of the manifests
+ * @param live the HorizontalPodAutoscalers in the cluster
+ * @param scaled the ScaledObjects in the cluster
+ */
+export function autoscalingProblems(
+  declared: readonly KubernetesObject[],
+  live: readonly Autoscaler[],
+  scaled: readonly Scaled[],
+): string[] {
+  const problems = rivalsOf(declared, live).map((rival) => `${refOf(rival)}: a second one for the same workload`);
+  for (const object of declared) {
+    const wanted = autoscalerOf(object);
+    if (!wanted) continue;
+    const found = live.find(({ metadata }) => metadata.name === wanted.name);
+    if (!found) {
+      problems.push(`${wanted.target}: no HorizontalPodAutoscaler ${wanted.name}`);
+      continue;
+    }
+    for (const type of ["AbleToScale", "ScalingActive"]) {
+      const condition = conditionOf(found, type);
+      if (condition?.status !== "True") problems.push(`${wanted.name}: not ${type} (${words(condition)})`);
+    }
+    // It may work with one of two metrics; the other is missing then, and nobody is told.
+    const known = (found.status?.currentMetrics ?? []).filter((metric) => metric.type).length;
+    const asked = found.spec.metrics?.length ?? 0;
+    if (known < asked) problems.push(`${wanted.name}: ${known} of ${asked} metrics are known`);
+  }
+  for (const object of declared.filter(({ kind }) => kind === SCALED_OBJECT)) {
+    const found = scaled.find(({ metadata }) => metadata.name === object.metadata.name);
+    if (!found) {
+      problems.push(`no ScaledObject ${object.metadata.name}`);
+      continue;
+    }
+    const [ready, fallback, paused] = ["Ready", "Fallback", "Paused"].map((type) => conditionOf(found, type));
+    if (ready?.status !== "True") problems.push(`${refOf(found)}: not Ready (${words(ready)})`);
+    if (fallback?.status === "True") problems.push(`${refOf(found)}: scales by a made-up number (${words(fallback)})`);
+    if (paused?.status === "True") problems.push(`${refOf(found)}: is paused (${words(paused)})`);
+  }
+  return problems;
+}
+
+export const autoscalingCheck: Check<CheckContext> = {
+  id: "autoscaling",
+  title: "every autoscaler knows how much there is to do",
+  needs: ["processor-ready", "producer-ready"],
+  limitMs: KNOWN_LIMIT_MS + 20_000,
+  async run({ cluster }, signal) {
+    const objects = (await deployedStages(cluster)).stages.flatMap((stage) => stage.objects);
+    const declared = objects.filter((object) => autoscalerOf(object));
+    const byKeda = declared.some(({ kind }) => kind === SCALED_OBJECT);
+    let problems: string[] = [];
+    const look = async () => {
+      const live = await cluster.list<Autoscaler>("horizontalpodautoscalers");
+      problems = autoscalingProblems(declared, live, byKeda ? await cluster.list<Scaled>("scaledobjects.keda.sh") : []);
+      return problems.length === 0
+        ? { done: true as const, value: live }
+        : { done: false as const, state: problems.join("; ") };
+    };
+    const live = await waitFor(look, {
+      what: "the autoscalers to know their metrics",
+      limitMs: KNOWN_LIMIT_MS,
+      intervalMs: 2000,
+      signal,
+    }).catch((error: unknown) => {
+      if (signal.aborted || problems.length === 0) throw error;
+      return undefined;
+    });
+    if (!live) return failed(problems.join("; "));
+    const numbers = declared.flatMap((object) => {
+      const wanted = autoscalerOf(object)!;
+      const found = live.find(({ metadata }) => metadata.name === wanted.name)!;
+      return `${wanted.target} ${found.status?.currentReplicas ?? 0} of ${found.spec.minReplicas ?? 1} to ${found.spec.maxReplicas}`;
+    });
+    return passed(`${numbers.join(", ")}; processors by ${byKeda ? "lag and CPU (KEDA)" : "CPU alone (no KEDA)"}`);
+  },
+};

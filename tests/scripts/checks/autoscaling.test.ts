@@ -1,0 +1,71 @@
+/** What validate says of autoscalers that are missing, blind, made up, paused or one too many. */
+import { describe, expect, test } from "bun:test";
+import { autoscalingProblems } from "../../../scripts/checks/autoscaling.ts";
+import type { Autoscaler } from "../../../scripts/toolkit/autoscalers.ts";
+import type { KubernetesObject } from "../../../scripts/toolkit/cluster.ts";
+
+const target = { kind: "Deployment", name: "processor" };
+const declared: KubernetesObject = {
+  apiVersion: "keda.sh/v1alpha1",
+  kind: "ScaledObject",
+  metadata: { name: "processor" },
+  spec: { scaleTargetRef: target },
+};
+type Condition = { type: string; status: string; reason?: string; message?: string };
+const hpa = (
+  name: string,
+  conditions: Condition[],
+  known: { type?: string }[] = [{ type: "External" }],
+): Autoscaler => ({
+  apiVersion: "autoscaling/v2",
+  kind: "HorizontalPodAutoscaler",
+  metadata: { name },
+  spec: { scaleTargetRef: target, maxReplicas: 6, metrics: [{ type: "External" }] },
+  status: { conditions, currentMetrics: known },
+});
+const well: Condition[] = [
+  { type: "AbleToScale", status: "True" },
+  { type: "ScalingActive", status: "True" },
+];
+const scaled = (...conditions: Condition[]) => [
+  { ...declared, status: { conditions: [{ type: "Ready", status: "True" }, ...conditions] } },
+];
+const made = hpa("keda-hpa-processor", well);
+
+describe("autoscalingProblems", () => {
+  test("none where all is well", () => {
+    expect(autoscalingProblems([declared], [made], scaled({ type: "Fallback", status: "False" }))).toEqual([]);
+  });
+
+  test.each([
+    ["no autoscaler", [], scaled(), /^Deployment\/processor: no HorizontalPodAutoscaler keda-hpa-processor$/],
+    ["no ScaledObject", [made], [], /^no ScaledObject processor$/],
+    [
+      "blind",
+      [hpa("keda-hpa-processor", [well[0]!, { type: "ScalingActive", status: "False", reason: "FailedGet" }])],
+      scaled(),
+      /^keda-hpa-processor: not ScalingActive \(FailedGet\)$/,
+    ],
+    ["blind in one eye", [hpa("keda-hpa-processor", well, [{}])], scaled(), /0 of 1 metrics are known$/],
+    ["never looked", [hpa("keda-hpa-processor", well, [])], scaled(), /0 of 1 metrics are known$/],
+    ["in fallback", [made], scaled({ type: "Fallback", status: "True" }), /scales by a made-up number/],
+    ["paused", [made], scaled({ type: "Paused", status: "True", reason: "ScaledObjectPaused" }), /is paused \(Scaled/],
+    ["two", [made, hpa("processor", well)], scaled(), /^HorizontalPodAutoscaler\/processor: a second one/],
+  ] as const)("%s", (_, live, objects, message) => {
+    const problems = autoscalingProblems([declared], live, objects);
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toMatch(message);
+  });
+
+  test("a ScaledObject that is not ready says why", () => {
+    const unready = [
+      {
+        ...declared,
+        status: { conditions: [{ type: "Ready", status: "False", reason: "TriggerError", message: "x509" }] },
+      },
+    ];
+    expect(autoscalingProblems([declared], [made], unready)).toEqual([
+      "ScaledObject/processor: not Ready (TriggerError: x509)",
+    ]);
+  });
+});
