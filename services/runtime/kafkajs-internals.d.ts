@@ -52,9 +52,12 @@ declare module "kafkajs/src/consumer/consumerGroup.js" {
   export default class ConsumerGroup {
     heartbeat(options: { interval: number }): Promise<void>;
     commitOffsets(offsets?: unknown): Promise<void>;
+    commitOffsetsIfNecessary(): Promise<void>;
     recoverFromFetch(error: Error): Promise<void>;
-    cluster: { refreshMetadata(): Promise<void> };
-    coordinator: { disconnect(): Promise<void> } | null;
+    groupId: string;
+    cluster: { refreshMetadata(): Promise<void>; findGroupCoordinator(options: { groupId: string }): Promise<unknown> };
+    coordinator: unknown;
+    offsetManager: { coordinator: unknown } | null;
     memberId: string | null;
     joinAndSync(): Promise<void>;
   }
@@ -193,5 +196,13 @@ declare module "kafkajs/src/consumer/batch.js" {
     messages: unknown[];
     constructor(topic: string, fetchedOffset: string, partitionData: unknown);
     lastOffset(): string;
+  }
+}
+
+declare module "kafkajs/src/consumer/offsetManager/index.js" {
+  export default class OffsetManager {
+    constructor(options: Record<string, unknown>);
+    committedOffsets(): Record<string, Record<number, string>>;
+    resolveOffset(options: { topic: string; partition: number; offset: string }): void;
   }
 }

@@ -9,7 +9,7 @@
  * | connect-hangs | – | a server that closes during the TLS handshake (a broker that is stopping) leaves connect() pending for ever; two requests that find a connection closed open two sockets and write to the one that is not ready | one attempt at a time per connection, which always ends |
  * | dead-broker-stops-all | – | one broker that cannot be reached ends the fetching from all brokers, over and over until it is back | the fetch from that broker comes back empty after a look at the metadata; the others go on |
  * | slow-decode | tulios/kafkajs 1576 | reading a record costs two decoders and two big integers | fetch-decoder.ts reads an answer in one pass |
- * | lost-coordinator | – | with retries that never end, heartbeats and commits go to a dead coordinator until it comes back | a connection error there makes the member look for the new coordinator |
+ * | lost-coordinator | – | with retries that never end, heartbeats and commits go to a dead coordinator until it comes back, or make the whole member stop and join anew | the member goes on reading and looks for the new coordinator meanwhile, as the Java client does |
  * | leader-moved-rejoins | – | a partition whose leader moved makes the member join its group anew: everybody stops, and once more for each fetch that learns of it | look at the metadata and fetch from the new leader, as the Java client does |
  * | forgotten-member-id | – | the id that the coordinator gives before a join is forgotten when that join fails; the next one asks for another, and the group waits a session for a member that nobody is | keep the id, as the Java client does |
  * | stranded-request | – | a request that is queued while its connection closes stays there: its time-out check is gone, and the next disconnect() waits for it for ever | the connection takes it along when it has closed |
@@ -23,7 +23,6 @@ import errors from "kafkajs/src/errors.js";
 import Connection from "kafkajs/src/network/connection.js";
 import connectionStatus from "kafkajs/src/network/connectionStatus.js";
 import RequestQueue from "kafkajs/src/network/requestQueue/index.js";
-import protocolErrors from "kafkajs/src/protocol/error.js";
 import protocol from "kafkajs/src/protocol/requests/index.js";
 import { installFetchDecoder } from "./fetch-decoder.ts";
 
@@ -39,7 +38,6 @@ const LEADER_PAUSE_MS = 100;
 /** kafkajs' own limit comes first; this one catches the attempts that it forgets. */
 const CONNECT_GRACE_MS = 500;
 
-const NOT_COORDINATOR_CODE = 16;
 /** Errors that say nothing about the group, only that its coordinator cannot be talked to. */
 const CONNECTION_ERRORS = new Set([
   "KafkaJSConnectionError",
@@ -49,6 +47,16 @@ const CONNECTION_ERRORS = new Set([
   "KafkaJSLockTimeout",
 ]);
 
+/** The broker says that it is not, or not yet, the group's coordinator. */
+const COORDINATOR_MOVED = new Set([
+  "NOT_COORDINATOR_FOR_GROUP",
+  "GROUP_COORDINATOR_NOT_AVAILABLE",
+  "GROUP_LOAD_IN_PROGRESS",
+]);
+/** Between two questions for the coordinator; each is one small request. */
+const LOOK_PAUSE_MS = 100;
+/** Far longer than it takes to elect one; the question is asked again by the next heartbeat. */
+const LOOK_LIMIT_MS = 30_000;
 /** Another broker leads; nothing changed about who reads the partition. */
 const LEADER_MOVED = new Set([
   "LEADER_NOT_AVAILABLE",
@@ -179,23 +187,52 @@ function mendDeadBrokerStopsAll(): void {
 }
 
 function mendLostCoordinator(): void {
-  const lookForCoordinator = (error: unknown): never => {
-    if (error instanceof Error && CONNECTION_ERRORS.has(error.name)) {
-      const known = protocolErrors.errorCodes.find(({ code }) => code === NOT_COORDINATOR_CODE)!;
-      const lost = new errors.KafkaJSProtocolError({ ...known, message: `Coordinator lost: ${error.message}` });
-      lost.cause = error;
-      // The runner answers this type by joining anew, which begins with asking for the coordinator.
-      throw lost;
-    }
-    throw error;
-  };
-  const { heartbeat, commitOffsets } = ConsumerGroup.prototype;
+  const { heartbeat, commitOffsets, commitOffsetsIfNecessary } = ConsumerGroup.prototype;
   ConsumerGroup.prototype.heartbeat = async function (this: ConsumerGroup, options) {
-    await heartbeat.call(this, options).catch(lookForCoordinator);
+    await withCoordinator(this, () => heartbeat.call(this, options));
   };
   ConsumerGroup.prototype.commitOffsets = async function (this: ConsumerGroup, offsets) {
-    await commitOffsets.call(this, offsets).catch(lookForCoordinator);
+    await withCoordinator(this, () => commitOffsets.call(this, offsets));
   };
+  ConsumerGroup.prototype.commitOffsetsIfNecessary = async function (this: ConsumerGroup) {
+    await withCoordinator(this, () => commitOffsetsIfNecessary.call(this));
+  };
+}
+
+/** Groups whose coordinator is being looked for. */
+const looking = new WeakSet<ConsumerGroup>();
+
+/**
+ * What is said to the coordinator, when there is one. Without it the member goes on: nobody can take its partitions
+ * away meanwhile, offsets stay resolved and are committed with the next commit, and the new coordinator knows the
+ * member from the group's log.
+ */
+async function withCoordinator(group: ConsumerGroup, say: () => Promise<void>): Promise<void> {
+  if (looking.has(group)) return;
+  try {
+    await say();
+  } catch (error) {
+    const { name, type } = error as { name?: string; type?: string };
+    if (!CONNECTION_ERRORS.has(name ?? "") && !COORDINATOR_MOVED.has(type ?? "")) throw error;
+    looking.add(group);
+    void lookForCoordinator(group).finally(() => looking.delete(group));
+  }
+}
+
+/** Ends with a coordinator that can be reached, or after a while without: the next heartbeat begins again. */
+async function lookForCoordinator(group: ConsumerGroup): Promise<void> {
+  const limit = performance.now() + LOOK_LIMIT_MS;
+  do {
+    await new Promise((resolve) => setTimeout(resolve, LOOK_PAUSE_MS));
+    try {
+      const coordinator = await group.cluster.findGroupCoordinator({ groupId: group.groupId });
+      group.coordinator = coordinator;
+      if (group.offsetManager) group.offsetManager.coordinator = coordinator;
+      return;
+    } catch {
+      // Named and not reachable, or not elected yet.
+    }
+  } while (performance.now() < limit);
 }
 
 function mendLeaderMovedRejoins(): void {

@@ -183,11 +183,11 @@ describe("dead-broker-stops-all", () => {
 });
 
 describe("lost-coordinator", () => {
-  const group = (coordinator: unknown) =>
+  const group = (coordinator: unknown, next: unknown = undefined) =>
     Object.assign(
       new (ConsumerGroup as unknown as new (options: Record<string, unknown>) => ConsumerGroup)({
         logger: silent,
-        cluster: {},
+        cluster: { findGroupCoordinator: async () => next },
         groupId: "g",
         topics: [],
         topicConfigurations: {},
@@ -201,12 +201,50 @@ describe("lost-coordinator", () => {
     throw new errors.KafkaJSConnectionClosedError("gone", { host: "h", port: 1 });
   };
 
-  test("a heartbeat to a coordinator that is gone makes the member look for the new one", async () => {
-    const failure = await group({ heartbeat: gone })
-      .heartbeat({ interval: 0 })
-      .catch((error: Error & { type?: string }) => error);
-    // isRebalancing() in kafkajs: the type on which the runner joins anew.
-    expect((failure as { type?: string }).type).toBe("NOT_COORDINATOR_FOR_GROUP");
+  test("while its coordinator is gone a member goes on, and its next heartbeat goes to the new one", async () => {
+    const { promise: heard, resolve } = Promise.withResolvers<{ memberId: string; groupGenerationId: number }>();
+    const found = { heartbeat: async (said: { memberId: string; groupGenerationId: number }) => resolve(said) };
+    const member = group({ heartbeat: gone }, found);
+    member.offsetManager = { coordinator: member.coordinator };
+    const beating = setInterval(() => void member.heartbeat({ interval: 0 }), 10);
+    try {
+      await member.heartbeat({ interval: 0 });
+      // The same member of the same generation: it did not join anew.
+      expect(await heard).toMatchObject({ memberId: "m", groupGenerationId: 1 });
+      expect(member.offsetManager.coordinator).toBe(found);
+    } finally {
+      clearInterval(beating);
+    }
+  });
+
+  test("an offset that could not be committed is committed with the new coordinator", async () => {
+    const committed: unknown[] = [];
+    const found = { isConnected: () => true, offsetCommit: async (said: unknown) => void committed.push(said) };
+    const lost = { isConnected: () => true, offsetCommit: gone };
+    const member = group(lost, found);
+    const { default: OffsetManager } = await import("kafkajs/src/consumer/offsetManager/index.js");
+    const offsets = new OffsetManager({
+      cluster: { committedOffsets: () => ({ t: { 0: "5" } }), refreshMetadata: async () => {} },
+      coordinator: lost,
+      memberAssignment: { t: [0] },
+      topicConfigurations: {},
+      instrumentationEmitter: { emit() {} },
+      groupId: "g",
+      generationId: 1,
+      memberId: "m",
+      autoCommitInterval: 0,
+    });
+    member.offsetManager = offsets as unknown as typeof member.offsetManager;
+    offsets.committedOffsets().t = { 0: "5" };
+    offsets.resolveOffset({ topic: "t", partition: 0, offset: "9" });
+    const limit = performance.now() + 2000;
+    while (committed.length === 0 && performance.now() < limit) {
+      await member.commitOffsetsIfNecessary();
+      await Bun.sleep(10);
+    }
+    expect(committed).toEqual([
+      expect.objectContaining({ topics: [{ topic: "t", partitions: [{ partition: "0", offset: "10" }] }] }),
+    ]);
   });
 
   test("an answer of the coordinator stays what it is", async () => {
