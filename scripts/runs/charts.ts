@@ -25,6 +25,7 @@ const LABEL_ROW_PX = 17;
 /** Beyond it, labels would take more room than the curves: such marks keep their line and their row in the table. */
 const MAX_LABEL_ROWS = 5;
 const MAX_NARROW_ROWS = 4;
+const MAX_NARROW_TICKS = 5;
 
 /** Colours by meaning; the style sheet has one per theme. */
 export type Tone = "blue" | "green" | "orange" | "purple" | "red" | "teal" | "grey";
@@ -59,6 +60,8 @@ export interface ChartOptions {
   timesMs: readonly number[];
   marks?: readonly Mark[];
   stages?: readonly Band[];
+  /** What the axis shows; from the first time or stage to the last when absent. */
+  rangeMs?: { fromMs: number; toMs: number };
   /** Where the axis has its zero; the first tick when absent. */
   originMs?: number;
   /** What the axis counts from, as it reads behind "seconds since": "the fault". */
@@ -110,9 +113,10 @@ interface Frame {
   percent(timeMs: number): number;
 }
 
-function frameOf({ timesMs, stages = [] }: Pick<ChartOptions, "timesMs" | "stages">): Frame {
-  const fromMs = Math.min(timesMs[0] ?? stages[0]?.fromMs ?? 0, stages[0]?.fromMs ?? Number.POSITIVE_INFINITY);
-  const toMs = Math.max(timesMs.at(-1) ?? 0, stages.at(-1)?.toMs ?? 0, fromMs + 1000);
+function frameOf({ timesMs, stages = [], rangeMs }: Pick<ChartOptions, "timesMs" | "stages" | "rangeMs">): Frame {
+  const first = timesMs[0] ?? stages[0]?.fromMs ?? 0;
+  const fromMs = rangeMs?.fromMs ?? Math.min(first, stages[0]?.fromMs ?? first);
+  const toMs = Math.max(rangeMs?.toMs ?? Math.max(timesMs.at(-1) ?? 0, stages.at(-1)?.toMs ?? 0), fromMs + 1000);
   const percent = (timeMs: number) => round(Math.min(100, Math.max(0, ((timeMs - fromMs) / (toMs - fromMs)) * 100)), 3);
   return { fromMs, toMs, percent };
 }
@@ -327,7 +331,9 @@ function timeAxis(frame: Frame, ticks: readonly { timeMs: number; label: string 
   return html`<div class="plot axis" aria-hidden="true"><span class="y-room"></span><svg class="x" width="100%" height="34">${ticks.map(
     ({ timeMs, label }, index) => {
       const percent = frame.percent(timeMs);
-      return html`<text class="tick" x="${percent}%" y="13" text-anchor="${anchor(percent)}">${label}</text><text class="tick utc${index % 2 === 1 ? " if-wide" : ""}" x="${percent}%" y="28" text-anchor="${anchor(percent)}">${formatClock(timeMs)}</text>`;
+      // Side by side on a phone there is room for five.
+      const ifWide = index % 2 === 1 && ticks.length > MAX_NARROW_TICKS ? " if-wide" : "";
+      return html`<text class="tick${ifWide}" x="${percent}%" y="13" text-anchor="${anchor(percent)}">${label}</text><text class="tick utc${index % 2 === 1 ? " if-wide" : ""}" x="${percent}%" y="28" text-anchor="${anchor(percent)}">${formatClock(timeMs)}</text>`;
     },
   )}</svg></div><p class="axis-note">time since ${origin ?? "the start"}, below it the time of day in UTC (${formatMoment(frame.fromMs).slice(0, 10)})</p>`;
 }
@@ -336,6 +342,7 @@ export interface StackOptions {
   /** For those who do not see the charts, and as their common heading. */
   label: string;
   timesMs: readonly number[];
+  rangeMs?: { fromMs: number; toMs: number };
   marks: readonly Mark[];
   stages: readonly Band[];
   originMs?: number;

@@ -92,6 +92,11 @@ export class PodLedger {
     return [...this.#pods.values()].filter((pod) => pod.workload === workload && !pod.ending);
   }
 
+  /** Every pod, also those that are being deleted. */
+  all(): PodState[] {
+    return [...this.#pods.values()];
+  }
+
   ready(workload: Watched): number {
     return this.of(workload).filter(({ ready }) => ready).length;
   }

@@ -15,16 +15,7 @@ import {
 } from "./parts.ts";
 import type { SeriesName } from "./recording.ts";
 import type { LoadTestResult, ScaledWorkload, ScalingEvent, Threshold } from "./result.ts";
-import {
-  formatClock,
-  formatCount,
-  formatMs,
-  formatNumber,
-  formatOffset,
-  formatShort,
-  listed,
-  plural,
-} from "./words.ts";
+import { formatClock, formatCount, formatMs, formatNumber, formatOffset, listed, plural } from "./words.ts";
 
 /** The stages as stretches of time, from the first mark of a stage on where there is one. */
 export function stageBands(result: LoadTestResult): Band[] {

@@ -1,0 +1,98 @@
+/** What the live page of drills is told, from the observer and from the runner of the drills. */
+import { type PodState, WATCHED } from "./cluster-watch.ts";
+import type { LivePage } from "./live-page.ts";
+import { type LiveDrill, type LivePatch, type LivePod, nextBeat } from "./live-state.ts";
+import type { Observer } from "./observer.ts";
+import type { BeatName, DrillResult, Ledger, LogLine, OperatorCommand } from "./result.ts";
+
+/** Told by the observer: rows, marks, and pods whenever one of them changed. */
+export interface FeedSource {
+  onRow: Observer["onRow"];
+  onMark: Observer["onMark"];
+  pods(): readonly PodState[];
+}
+
+/** The observer as a source. */
+export const sourceOf = (observer: Observer): FeedSource => ({
+  onRow: observer.onRow,
+  onMark: observer.onMark,
+  pods: () => observer.watch.pods.all(),
+});
+
+const livePod = ({ name, workload, ready, ending, restarts }: PodState): LivePod => ({
+  name,
+  workload,
+  state: ending ? "ending" : ready ? "ready" : "not ready",
+  restarts,
+});
+
+const order = (pod: LivePod) => `${String(WATCHED.indexOf(pod.workload as never)).padStart(2, "0")} ${pod.name}`;
+
+/** Leads what the observer and the runner say to the page. */
+export class LiveFeed {
+  readonly #ends: (() => void)[];
+  #pods = "";
+
+  constructor(
+    private readonly page: Pick<LivePage, "update">,
+    source: FeedSource,
+    private readonly now: () => number = Date.now,
+  ) {
+    const podsNow = (timeMs: number) => {
+      const pods = source
+        .pods()
+        .map(livePod)
+        .toSorted((a, b) => order(a).localeCompare(order(b)));
+      const text = JSON.stringify(pods);
+      if (text === this.#pods) return;
+      this.#pods = text;
+      page.update({ timeMs, pods });
+    };
+    this.#ends = [
+      source.onRow((timeMs, row) => {
+        podsNow(timeMs);
+        page.update({ timeMs, row });
+      }),
+      source.onMark((mark) => {
+        page.update({ timeMs: this.now(), marksAdded: [mark] });
+        // Marks of pods tell a change at once, rows only at their next tick.
+        podsNow(this.now());
+      }),
+    ];
+  }
+
+  drillStarted(drill: LiveDrill): void {
+    this.page.update({ timeMs: this.now(), drill });
+  }
+
+  /** A beat of the runner has ended; the next one begins. */
+  beatEnded(name: BeatName): void {
+    const beat = nextBeat(name);
+    if (beat) this.page.update({ timeMs: this.now(), beat });
+  }
+
+  /** Counts of the drill's own events. */
+  counts(ledger: Partial<Ledger>): void {
+    this.page.update({ timeMs: this.now(), ledger });
+  }
+
+  command(command: OperatorCommand): void {
+    this.page.update({ timeMs: this.now(), commandsAdded: [command] });
+  }
+
+  lines(lines: readonly LogLine[]): void {
+    if (lines.length > 0) this.page.update({ timeMs: this.now(), linesAdded: lines });
+  }
+
+  alerts(alerts: LivePatch["alerts"]): void {
+    this.page.update({ timeMs: this.now(), alerts });
+  }
+
+  drillEnded({ name, title, repeat, verdict, recovery }: DrillResult): void {
+    this.page.update({ timeMs: this.now(), finished: { name, title, repeat, verdict, recovery } });
+  }
+
+  close(): void {
+    for (const end of this.#ends) end();
+  }
+}
