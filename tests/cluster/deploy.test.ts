@@ -4,7 +4,7 @@
  */
 import { beforeAll, expect, test } from "bun:test";
 import { type Cluster, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
-import { cluster, describeOnCluster, script } from "./harness.ts";
+import { atRest, cluster, describeOnCluster, script } from "./harness.ts";
 
 const LIMIT_MS = 300_000;
 let target: Cluster;
@@ -42,6 +42,7 @@ describeOnCluster("deploy", () => {
   test(
     "run again it changes nothing and restarts no pod",
     async () => {
+      await atRest(target);
       const before = await podIds();
       const { counts, changes } = await deploy();
       expect(changes).toEqual([]);

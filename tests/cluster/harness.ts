@@ -5,6 +5,7 @@
 import { describe } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { type Cluster, localCluster } from "../../scripts/toolkit/cluster.ts";
+import { waitFor } from "../../scripts/toolkit/wait.ts";
 import type { TelemetryEvent } from "../../services/domain/event.ts";
 
 /** `describe` for tests that need the cluster and the pipeline on it. */
@@ -60,6 +61,24 @@ export async function validate(...args: string[]): Promise<{ exitCode: number; d
 export async function redeploy(): Promise<void> {
   const { exitCode, stderr } = await script(["scripts/deploy.ts", "--local", "--no-check"], { limitMs: 600_000 });
   if (exitCode !== 0) throw new Error(`deploy could not mend the pipeline (exit ${exitCode}): ${stderr.slice(-2000)}`);
+}
+
+/** From the most processors to one takes 100 s, and then a pod needs its grace period. */
+const REST_LIMIT_MS = 240_000;
+
+/**
+ * Waits until the autoscalers have brought producer and processor back to one pod each: other tests leave work behind,
+ * and a pod that comes or goes meanwhile would look like the doing of what is tested.
+ */
+export async function atRest(target: Cluster): Promise<void> {
+  await waitFor(
+    async () => {
+      const pods = [...(await target.pods("producer")), ...(await target.pods("processor"))];
+      const state = pods.map(({ metadata }) => metadata.name).join(", ");
+      return pods.length === 2 ? { done: true, value: undefined } : { done: false, state };
+    },
+    { what: "producer and processor to be one pod each", limitMs: REST_LIMIT_MS, intervalMs: 1000 },
+  );
 }
 
 /** A run id of this test, so that tests never read each other's events. */

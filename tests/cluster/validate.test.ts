@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { $ } from "zx";
 import { type Cluster, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
 import { waitFor } from "../../scripts/toolkit/wait.ts";
-import { cluster, describeOnCluster, redeploy, validate } from "./harness.ts";
+import { atRest, cluster, describeOnCluster, redeploy, validate } from "./harness.ts";
 
 const LIMIT_MS = 600_000;
 
@@ -25,7 +25,8 @@ async function failedChecks(): Promise<{ exitCode: number; failed: string[] }> {
 describeOnCluster("validate", () => {
   beforeAll(async () => {
     target = await cluster();
-  });
+    await atRest(target);
+  }, LIMIT_MS);
   afterEach(async () => {
     if (broken) await redeploy();
     broken = false;
