@@ -9,7 +9,15 @@
 import { mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 
-export const ENTRIES = ["producer", "processor", "lag-exporter", "setup", "probe", "observer"] as const;
+export const ENTRIES = [
+  "producer",
+  "processor",
+  "lag-exporter",
+  "setup",
+  "probe",
+  "observer",
+  "load-generator",
+] as const;
 export const DIST = join(import.meta.dir, "dist");
 
 /**

@@ -2,7 +2,7 @@
  * The observer: looks at every pod of the pipeline once a tick and prints one JSON line with what it saw. A load test or
  * a drill starts it as a pod and follows its output, so that nothing of the observation depends on a pod that may die.
  *
- *   {"t":1764038400000,"row":{"acknowledged_events_per_second":199,"lag_events":12,…}}
+ *   {"t":1764038400000,"row":{"acknowledged_events_per_second":199,"lag_events":12,…},"since_start":{"e2e_p99_ms":48.2,…}}
  *
  * A value that could not be read is null; a series that this cluster has no source for is left out.
  */
@@ -258,6 +258,8 @@ async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<v
   const watches = TIERS.map((tier) => new TierWatch(tier, config));
   log.info("observing", { tick_ms: config.tickMs });
   const startedAtMs = Date.now();
+  // Of everything stored since the start: quantiles of single ticks cannot be joined afterwards.
+  let endToEnd = mergeHistograms([]);
   while (!shutdown.begun) {
     const nowMs = Date.now();
     const [views, age] = await Promise.all([
@@ -281,7 +283,9 @@ async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<v
       influxdb_write_latency_p99_ms: milliseconds(processor.histogram(WRITE_LATENCY), 0.99),
       under_replicated_partitions: kafka.gauge(UNDER_REPLICATED),
     };
-    process.stdout.write(`${JSON.stringify({ t: nowMs, row })}\n`);
+    endToEnd = mergeHistograms([endToEnd, processor.histogram(END_TO_END) ?? mergeHistograms([])]);
+    const since_start = { e2e_p50_ms: milliseconds(endToEnd, 0.5), e2e_p99_ms: milliseconds(endToEnd, 0.99) };
+    process.stdout.write(`${JSON.stringify({ t: nowMs, row, since_start })}\n`);
     // A fixed beat; ticks that were missed are left out, not made up for.
     const nextMs = startedAtMs + Math.ceil((Date.now() - startedAtMs + 1) / config.tickMs) * config.tickMs;
     await Bun.sleep(Math.max(1, nextMs - Date.now()));

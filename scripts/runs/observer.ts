@@ -5,10 +5,9 @@
 import { type Cluster, NAMESPACE } from "../toolkit/cluster.ts";
 import { type OneOffPod, podLog, type StartedPod, startPod } from "../toolkit/one-off-pods.ts";
 import { pause, waitFor } from "../toolkit/wait.ts";
-import { ClusterWatch, type ScaleChange } from "./cluster-watch.ts";
+import { ClusterWatch, type ScaleChange, type Watched } from "./cluster-watch.ts";
 import { PodUsage } from "./pod-usage.ts";
 import { type Mark, type MarkKind, type Recording, SERIES, type SeriesName, type Value } from "./recording.ts";
-import type { ScaledWorkload } from "./result.ts";
 
 /** The first row comes within two ticks; a busy machine and a slow first answer take some seconds more. */
 const FIRST_ROW_LIMIT_MS = 20_000;
@@ -32,10 +31,19 @@ export interface ObserverOptions {
   extra?: () => Row;
 }
 
+export interface SinceStart {
+  e2e_p50_ms: Value;
+  e2e_p99_ms: Value;
+}
+
 export interface Observer {
   /** Grows while it runs. */
   readonly recording: Recording;
   readonly watch: ClusterWatch;
+  /** Latencies of everything that was stored since the start. */
+  readonly sinceStart: SinceStart;
+  /** Pods that became Ready so far. */
+  readonly ready: readonly { workload: Watched; timeMs: number }[];
   /** Replica counts that changed so far. */
   readonly scaling: readonly (ScaleChange & { ready_after_ms?: number })[];
   mark(kind: MarkKind, subject: string, text: string, timeMs?: number): void;
@@ -76,11 +84,11 @@ export function observerPod(options: Pick<ObserverOptions, "tickMs" | "image" | 
 }
 
 /** A line of the observer pod, or undefined when it is something else (a log line, a cut one). */
-export function parseRow(line: string): { timeMs: number; row: Row } | undefined {
+export function parseRow(line: string): { timeMs: number; row: Row; sinceStart: SinceStart } | undefined {
   if (!line.startsWith('{"t":')) return undefined;
   try {
-    const { t, row } = JSON.parse(line) as { t: number; row: Row };
-    return { timeMs: t, row };
+    const { t, row, since_start } = JSON.parse(line) as { t: number; row: Row; since_start: SinceStart };
+    return { timeMs: t, row, sinceStart: since_start };
   } catch {
     return undefined;
   }
@@ -130,6 +138,8 @@ export async function startObserver(
   const rowListeners = new Set<(timeMs: number, row: Row) => void>();
   const markListeners = new Set<(mark: Mark) => void>();
   const scaling: (ScaleChange & { ready_after_ms?: number })[] = [];
+  const ready: { workload: Watched; timeMs: number }[] = [];
+  let sinceStart: SinceStart = { e2e_p50_ms: null, e2e_p99_ms: null };
   const stopped = new AbortController();
   const ended = AbortSignal.any([signal, stopped.signal]);
 
@@ -144,10 +154,11 @@ export async function startObserver(
       onMark: mark,
       onScale: (change) => scaling.push(change),
       onReady: ({ workload }, timeMs) => {
-        const ready = watch.pods.ready(workload as ScaledWorkload);
+        ready.push({ workload, timeMs });
+        const count = watch.pods.ready(workload);
         for (const change of scaling) {
           const isUp = change.workload === workload && change.to > change.from;
-          if (isUp && change.to <= ready) change.ready_after_ms ??= timeMs - change.timeMs;
+          if (isUp && change.to <= count) change.ready_after_ms ??= timeMs - change.timeMs;
         }
       },
       onLost: (error) => mark("note", "API server", `is not watched any more: ${(error as Error).message}`),
@@ -175,6 +186,7 @@ export async function startObserver(
           ...options.extra?.(),
         };
         if (!recorder.add(parsed.timeMs, row)) continue;
+        sinceStart = parsed.sinceStart;
         for (const listener of rowListeners) listener(parsed.timeMs, row);
       }
       // Rows that are told twice are left out by their time.
@@ -220,6 +232,10 @@ export async function startObserver(
   return {
     recording: recorder.recording,
     watch,
+    get sinceStart() {
+      return sinceStart;
+    },
+    ready,
     scaling,
     mark,
     onRow: (listener) => listen(rowListeners, listener),

@@ -78,6 +78,8 @@ export interface LoadTestResult {
   readonly scaling: readonly ScalingEvent[];
   readonly thresholds: readonly Threshold[];
   readonly ledger: Ledger;
+  /** Everything that a threshold could have named, limited or not; null: not measured. */
+  readonly measured?: Readonly<Record<string, number | null>>;
   /** Lines of `kubectl get hpa` over time. */
   readonly hpaTable: readonly string[];
   readonly passed: boolean;

@@ -33,7 +33,11 @@ describe("Recorder", () => {
 });
 
 test("a row is told from a log line and from half a line", () => {
-  expect(parseRow('{"t":5,"row":{"lag_events":1}}')).toEqual({ timeMs: 5, row: { lag_events: 1 } });
+  expect(parseRow('{"t":5,"row":{"lag_events":1},"since_start":{"e2e_p50_ms":2,"e2e_p99_ms":3}}')).toEqual({
+    timeMs: 5,
+    row: { lag_events: 1 },
+    sinceStart: { e2e_p50_ms: 2, e2e_p99_ms: 3 },
+  });
   expect(parseRow('{"timestamp":"2026-11-25T00:00:00Z","event":"observing"}')).toBeUndefined();
   expect(parseRow('{"t":5,"row":{"lag_ev')).toBeUndefined();
 });

@@ -4,6 +4,7 @@ import { Fleet } from "../../../services/domain/fleet.ts";
 import { EventGate } from "../../../services/runtime/event-gate.ts";
 import { EventProducer } from "../../../services/runtime/event-producer.ts";
 import { type Intake, MAX_BODY_BYTES, startIntake } from "../../../services/runtime/intake.ts";
+import { sendEvents } from "../../../services/runtime/intake-client.ts";
 import { Logger } from "../../../services/runtime/log.ts";
 import { Metrics } from "../../../services/runtime/metrics.ts";
 import { testCertificate } from "../certificate.ts";
@@ -175,6 +176,31 @@ describe("POST /events over HTTPS", () => {
     await producer.flush();
     expect(cluster.records("conveyor.events")).toHaveLength(5);
     expect(gate.ledger.count).toBe(5);
+  });
+
+  test("our own client tells from its answers what was taken, what was not, and what is not known", async () => {
+    const send = (count: number, token = TOKEN) =>
+      sendEvents(
+        "127.0.0.1",
+        events(count)
+          .map((event) => JSON.stringify(event))
+          .join("\n"),
+        { port: intake.port, ca, serverName: "localhost", token, timeoutMs: 5000 },
+        new AbortController().signal,
+      );
+    expect(await send(3)).toEqual({ kind: "acknowledged", refused: [] });
+    expect(await send(3, "wrong")).toMatchObject({ kind: "rejected" });
+    await intake.stop();
+    await producer.stop();
+    await open({ maxBufferedEvents: 10, ackLimitMs: 50 });
+    expect(await send(11)).toMatchObject({ kind: "not_taken", afterMs: 1000 });
+    expect(await send(5)).toMatchObject({ kind: "unknown", afterMs: 1000 });
+    const { port } = intake;
+    await intake.stop();
+    const nobody = { port, ca, serverName: "localhost", token: TOKEN, timeoutMs: 5000 };
+    expect(await sendEvents("127.0.0.1", "{}", nobody, new AbortController().signal)).toMatchObject({
+      kind: "not_taken",
+    });
   });
 
   test("the ledger has what was acknowledged, by run and conveyor", async () => {

@@ -1,0 +1,232 @@
+/**
+ * The load test: an open load from inside the cluster, watched second by second, judged by its thresholds.
+ *
+ *   bun scripts/load-test.ts --profile ramp
+ *   bun scripts/load-test.ts --stages 60s@500,120s@5000,60s@0 --threshold 'e2e_p99_ms<1000'
+ *   bun scripts/load-test.ts compare A B
+ *
+ * Leaves outputs/runs/<id>/ with result.json, report.html and pictures; a profile that scales also renews
+ * outputs/hpa-scaling.png and outputs/hpa-scaling.txt.
+ */
+import { copyFile, readdir, readFile, writeFile } from "node:fs/promises";
+import { join, relative, resolve } from "node:path";
+import { type LoadStage, parseStages, totalSeconds } from "../services/domain/load-stages.ts";
+import { readAutoscalers } from "./runs/autoscalers.ts";
+import { compareHtml, compareRows, compareText } from "./runs/compare.ts";
+import { LoadDisplay } from "./runs/load-display.ts";
+import { COMMON_THRESHOLDS, PROFILE_NAMES, PROFILES, type Profile, type ProfileName } from "./runs/load-profiles.ts";
+import { runLoadTest } from "./runs/load-run.ts";
+import { renderReport, renderScalingPicture } from "./runs/page.ts";
+import { htmlToPng } from "./runs/picture.ts";
+import type { LoadTestResult } from "./runs/result.ts";
+import { createRun, openRun, RUNS_FOLDER, type RunFolder } from "./runs/run-folder.ts";
+import { METRICS, mergeLimits, parseLimit } from "./runs/thresholds.ts";
+import { type CommandContext, type Flags, runCommand } from "./toolkit/cli.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./toolkit/cluster.ts";
+import { EXIT, type ExitCode, OperatorError } from "./toolkit/errors.ts";
+import { deployedServicesImage } from "./toolkit/live-image.ts";
+import { formatDuration } from "./toolkit/report.ts";
+
+const PROJECT = join(import.meta.dir, "..");
+const OUTPUTS = join(PROJECT, "outputs");
+const PICTURE_WIDTH_PX = 1200;
+
+const FLAGS = {
+  ...CLUSTER_FLAGS,
+  profile: { type: "string", choices: PROFILE_NAMES, default: "smoke", description: "a named load" },
+  stages: {
+    type: "string",
+    valueName: "STAGES",
+    description: "a load of one's own instead of a profile's, as DURATION@EVENTS_PER_SECOND separated by commas",
+  },
+  threshold: {
+    type: "string",
+    multiple: true,
+    valueName: "LIMIT",
+    description: "a limit such as 'e2e_p99_ms<1000'; takes the place of the profile's own of that metric",
+  },
+  "no-pictures": { type: "boolean", description: "no PNG (they need Chromium)" },
+} as const satisfies Flags;
+
+/** What is wrong with a value that a person typed ends with exit 2. */
+function asUsage<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw new OperatorError(error instanceof Error ? error.message : String(error), {
+      exitCode: EXIT.usage,
+      hint: "bun scripts/load-test.ts --help",
+    });
+  }
+}
+
+const show = (path: string) => relative(process.cwd(), path) || path;
+
+async function loadTest(context: CommandContext<typeof FLAGS>): Promise<ExitCode> {
+  const { flags, report, signal } = context;
+  const profile: Profile = PROFILES[flags.profile as ProfileName];
+  const stages: readonly LoadStage[] =
+    flags.stages === undefined ? profile.stages : asUsage(() => parseStages(flags.stages!));
+  // Stages of one's own are held to what every load is held to: another profile's limits say nothing about them.
+  const own = flags.stages !== undefined && flags.profile === "smoke";
+  const limits = asUsage(() =>
+    mergeLimits([...(own ? COMMON_THRESHOLDS : profile.thresholds), ...flags.threshold].map(parseLimit)),
+  );
+  const cluster = await selectCluster(flags);
+  await requireReachable(cluster, signal);
+  report.info(`target: ${cluster.describe()}`);
+  const image = await deployedServicesImage(cluster);
+  const autoscalers = await readAutoscalers(cluster);
+  const missing = (["producer", "processor"] as const).filter((workload) => !autoscalers.bounds[workload]);
+  if (profile.scales && missing.length > 0) {
+    throw new OperatorError(`profile ${flags.profile} needs autoscalers; ${missing.join(" and ")} has none`, {
+      exitCode: EXIT.precondition,
+      hint: "docs/autoscaling.md says what scales on what; bun scripts/deploy.ts applies it",
+    });
+  }
+  const folder = await createRun("load-test", Date.now());
+  report.info(
+    `run ${folder.id}: ${formatDuration(totalSeconds(stages) * 1000)} of load, then until the pipeline is calm`,
+  );
+  const display = new LoadDisplay(report.quiet);
+  const result = await runLoadTest({
+    cluster,
+    image,
+    folder,
+    profile: own ? "own stages" : flags.profile,
+    stages,
+    limits,
+    awaitMinimum: profile.scales,
+    report,
+    signal,
+    onProgress: (progress) => display.show(progress),
+    onPhaseEnd: () => display.clear(),
+  });
+  await leave(folder, result, { report, pictures: !flags["no-pictures"] && !signal.aborted, scales: profile.scales });
+  printResult(result, folder, report);
+  report.result({ ...result, recording: undefined, hpaTable: undefined, folder: show(folder.folder) });
+  if (signal.aborted) return EXIT.interrupted;
+  return result.passed ? EXIT.ok : EXIT.violations;
+}
+
+/** Writes the page and the pictures; result.json stands there already. */
+async function leave(
+  folder: RunFolder,
+  result: LoadTestResult,
+  options: { report: CommandContext<typeof FLAGS>["report"]; pictures: boolean; scales: boolean },
+): Promise<void> {
+  const html = renderReport(result);
+  await folder.writeText("report.html", html);
+  if (!options.pictures) return;
+  await options.report.step("pictures", async () => {
+    await htmlToPng(html, folder.path("report.png"), { width: PICTURE_WIDTH_PX });
+    await htmlToPng(renderScalingPicture(result), folder.path("hpa-scaling.png"), { width: PICTURE_WIDTH_PX });
+  });
+  if (!options.scales) return;
+  await copyFile(folder.path("hpa-scaling.png"), join(OUTPUTS, "hpa-scaling.png"));
+  const head = [
+    `# kubectl get hpa -n conveyor -w during load test ${result.facts.id} (UTC), profile ${result.profile}`,
+    ...result.scaling.map(
+      ({ timeMs, workload, from, to, ready_after_ms }) =>
+        `# ${new Date(timeMs).toISOString().slice(11, 19)} ${workload} ${from} → ${to}${ready_after_ms === undefined ? "" : `, Ready after ${(ready_after_ms / 1000).toFixed(1)} s`}`,
+    ),
+  ];
+  await writeFile(join(OUTPUTS, "hpa-scaling.txt"), `${[...head, ...result.hpaTable].join("\n")}\n`);
+}
+
+function printResult(result: LoadTestResult, folder: RunFolder, report: CommandContext<typeof FLAGS>["report"]): void {
+  const { ledger, scaling, thresholds } = result;
+  const number = (value: number) => value.toLocaleString("en");
+  report.print(`offered       ${number(ledger.offered)} events`);
+  report.print(
+    `acknowledged  ${number(ledger.acknowledged)}   failed ${number(ledger.failed)}   unknown ${number(ledger.unknown)}`,
+  );
+  report.print(
+    `stored        ${number(ledger.stored)}   lost ${number(ledger.lost)}   duplicated ${number(ledger.duplicated)}   dead-lettered ${number(ledger.dead_lettered)}`,
+  );
+  for (const { timeMs, workload, from, to, ready_after_ms } of scaling) {
+    const ready = ready_after_ms === undefined ? "" : `, Ready after ${formatDuration(ready_after_ms)}`;
+    report.print(`scaled        ${new Date(timeMs).toISOString().slice(11, 19)} ${workload} ${from} → ${to}${ready}`);
+  }
+  for (const { text, value, ok, by } of thresholds) {
+    report.print(
+      `${ok ? "✓" : "✗"} ${text.padEnd(34)} ${value === null ? "–" : Number(value.toPrecision(6))}${by ? `   ${by}` : ""}`,
+    );
+  }
+  const verdict = result.facts.interrupted
+    ? "interrupted; what was seen is kept"
+    : result.passed
+      ? "passed"
+      : "violated";
+  report.print(`${verdict}: ${show(folder.path("report.html"))}`);
+}
+
+/** A run by the name of its folder, by its path, or "last" for the newest. */
+async function readRun(name: string): Promise<LoadTestResult> {
+  const known = (await readdir(RUNS_FOLDER).catch(() => [])).filter((id) => id.includes("-load-test")).sort();
+  const id = name === "last" ? known.at(-1) : known.includes(name) ? name : undefined;
+  const path = id ? openRun(id).path("result.json") : join(resolve(name), "result.json");
+  try {
+    const result = JSON.parse(await readFile(path, "utf8")) as LoadTestResult;
+    if (result.facts.kind !== "load-test") throw new Error(`it is a run of ${result.facts.kind}`);
+    return result;
+  } catch (error) {
+    throw new OperatorError(`"${name}" is no load test that can be read`, {
+      exitCode: EXIT.usage,
+      hint: known.length > 0 ? `runs: ${known.slice(-5).join(", ")}, or last` : "there is no run yet",
+      cause: error,
+    });
+  }
+}
+
+async function compare({ positionals, report }: CommandContext<typeof FLAGS>): Promise<ExitCode> {
+  const [, first, second] = positionals;
+  if (!first || !second || positionals.length !== 3) {
+    throw new OperatorError(`compare: needs two runs; got ${positionals.length - 1}`, {
+      exitCode: EXIT.usage,
+      hint: "bun scripts/load-test.ts compare A B   (names below outputs/runs, paths, or last)",
+    });
+  }
+  const [a, b] = [await readRun(first), await readRun(second)];
+  const path = join(RUNS_FOLDER, `compare-${a.facts.id}-${b.facts.id}.html`);
+  await Bun.write(path, compareHtml(a, b));
+  report.print(compareText(a, b));
+  report.print(`\n${show(path)}`);
+  report.result({ a: a.facts.id, b: b.facts.id, rows: compareRows(a, b), page: show(path) });
+  return EXIT.ok;
+}
+
+if (import.meta.main) {
+  await runCommand(
+    {
+      name: "scripts/load-test.ts",
+      summary: "puts the pipeline under a load that does not wait, watches it, and judges what it saw",
+      usage: ["[--profile NAME | --stages STAGES] [--threshold LIMIT]…", "compare A B"],
+      positionals: [{ name: "compare", many: true, description: "compare A B: two runs side by side" }],
+      flags: FLAGS,
+      examples: [
+        ["bun scripts/load-test.ts", "ten seconds of 500 events/s: does everything work"],
+        ["bun scripts/load-test.ts --profile ramp", "up and down: the autoscalers follow, nothing is lost"],
+        [
+          "bun scripts/load-test.ts --stages 60s@500,120s@5000,60s@0 --threshold 'e2e_p99_ms<1000'",
+          "a load and a limit of one's own",
+        ],
+        ["bun scripts/load-test.ts compare last RUN", "two runs side by side"],
+      ],
+      notes: [
+        ["Profiles:", ...PROFILE_NAMES.map((name) => `  ${name.padEnd(8)} ${PROFILES[name].title}`)].join("\n"),
+        ["What a threshold may name:", ...Object.entries(METRICS).map((entry) => `  ${entry.join(": ")}`)].join("\n"),
+        "The load is open: it does not slow down when the pipeline does. What could not be sent counts as failed.",
+      ],
+    },
+    async (context) => {
+      const [command] = context.positionals;
+      if (command === undefined) return await loadTest(context);
+      if (command === "compare") return await compare(context);
+      throw new OperatorError(`unknown command "${command}"; there is compare A B`, {
+        exitCode: EXIT.usage,
+        hint: "bun scripts/load-test.ts --help",
+      });
+    },
+  );
+}

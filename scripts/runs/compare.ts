@@ -1,0 +1,85 @@
+/** Two load tests side by side: what was done, what was measured, and by how much the second differs from the first. */
+import { formatStages } from "../../services/domain/load-stages.ts";
+import { documentOf } from "./document.ts";
+import { html } from "./html.ts";
+import { loadStack } from "./load-report.ts";
+import type { LoadTestResult } from "./result.ts";
+import { METRICS, type MetricName } from "./thresholds.ts";
+
+export interface ComparedRow {
+  name: string;
+  a: string;
+  b: string;
+  /** What changed, in words; empty where nothing did or nothing can be said. */
+  change: string;
+}
+
+const shown = (value: number | null | undefined) =>
+  value == null ? "–" : Number(value.toPrecision(6)).toLocaleString("en", { maximumFractionDigits: 4 });
+
+function changeOf(a: number | null | undefined, b: number | null | undefined): string {
+  if (a == null || b == null || a === b) return "";
+  const difference = `${b > a ? "+" : "−"}${shown(Math.abs(b - a))}`;
+  return a === 0 ? difference : `${difference} (${b > a ? "+" : "−"}${Math.abs(((b - a) / a) * 100).toFixed(0)} %)`;
+}
+
+/** Rows of the table. */
+export function compareRows(a: LoadTestResult, b: LoadTestResult): ComparedRow[] {
+  const text = (name: string, of: (result: LoadTestResult) => string): ComparedRow => ({
+    name,
+    a: of(a),
+    b: of(b),
+    change: of(a) === of(b) ? "" : "differs",
+  });
+  const number = (name: string, of: (result: LoadTestResult) => number | null | undefined): ComparedRow => ({
+    name,
+    a: shown(of(a)),
+    b: shown(of(b)),
+    change: changeOf(of(a), of(b)),
+  });
+  const images = (result: LoadTestResult) =>
+    Object.entries(result.facts.images)
+      .find(([name]) => name.includes("/services:"))?.[1]
+      .slice(-12) ?? "–";
+  return [
+    text("run", ({ facts }) => facts.id),
+    text("verdict", ({ passed, facts }) => (facts.interrupted ? "interrupted" : passed ? "passed" : "failed")),
+    text("profile", ({ profile }) => profile),
+    text("stages", ({ stages }) => formatStages(stages)),
+    text("services' image", images),
+    text("kubernetes", ({ facts }) => facts.cluster.kubernetes),
+    number("offered", ({ ledger }) => ledger.offered),
+    number("acknowledged", ({ ledger }) => ledger.acknowledged),
+    number("stored", ({ ledger }) => ledger.stored),
+    number("failed", ({ ledger }) => ledger.failed),
+    number("unknown", ({ ledger }) => ledger.unknown),
+    ...(Object.keys(METRICS) as MetricName[]).map((name) => number(name, ({ measured }) => measured?.[name])),
+    number("changes of replicas", ({ scaling }) => scaling.length),
+  ];
+}
+
+/** The table as text, its columns as wide as they must be. */
+export function compareText(a: LoadTestResult, b: LoadTestResult): string {
+  const rows = [{ name: "", a: "A", b: "B", change: "A → B" }, ...compareRows(a, b)];
+  const width = (column: "name" | "a" | "b") => Math.max(...rows.map((row) => row[column].length));
+  const [first, second, third] = [width("name"), width("a"), width("b")];
+  return rows
+    .map((row) =>
+      `${row.name.padEnd(first)}  ${row.a.padStart(second)}  ${row.b.padStart(third)}  ${row.change}`.trimEnd(),
+    )
+    .join("\n");
+}
+
+/** The same as a page of its own, with the curves of both. */
+export function compareHtml(a: LoadTestResult, b: LoadTestResult): string {
+  const rows = compareRows(a, b).map(
+    ({ name, a: first, b: second, change }) =>
+      html`<tr><th scope="row">${name}</th><td class="number">${first}</td><td class="number">${second}</td><td class="number">${change}</td></tr>`,
+  );
+  const side = (label: string, result: LoadTestResult) =>
+    html`<section aria-label="Run ${label}"><h2>${label}: ${result.facts.id}</h2><div class="panel">${loadStack(result)}</div></section>`;
+  const body = html`<main><h1>Two load tests</h1>
+<div class="scroll"><table><thead><tr><th scope="col"></th><th scope="col" class="number">A</th><th scope="col" class="number">B</th><th scope="col" class="number">A → B</th></tr></thead><tbody>${rows}</tbody></table></div>
+<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,36rem),1fr));gap:1rem">${side("A", a)}${side("B", b)}</div></main>`;
+  return documentOf({ title: `Load tests ${a.facts.id} and ${b.facts.id}`, body });
+}

@@ -1,0 +1,82 @@
+/**
+ * The stages of a load: how many events are due at each moment. The schedule depends on the clock alone, never on how
+ * fast anything is answered: that is what makes a load "open".
+ */
+
+export interface LoadStage {
+  seconds: number;
+  events_per_second: number;
+}
+
+/** An hour: the pods of a run end themselves a little later. */
+export const MAX_TOTAL_SECONDS = 3600;
+/** More than any machine of this project's size takes in; a slip of the finger is noticed. */
+export const MAX_EVENTS_PER_SECOND = 200_000;
+const MAX_STAGES = 50;
+
+/**
+ * Stages of "60s@500,2m@5000,60s@0".
+ * @throws Error that names the stage, the rule and the value.
+ */
+export function parseStages(text: string): LoadStage[] {
+  const stages = text.split(",").map((part, index) => {
+    const match = /^(\d+(?:\.\d+)?)(s|m)@(\d+)$/.exec(part.trim());
+    if (!match) {
+      throw new Error(`stage ${index + 1}: must be DURATION@EVENTS_PER_SECOND, for example 60s@500; got "${part}"`);
+    }
+    const seconds = Number(match[1]) * (match[2] === "m" ? 60 : 1);
+    const rate = Number(match[3]);
+    if (seconds < 1) throw new Error(`stage ${index + 1}: must last at least 1s; got "${part}"`);
+    if (rate > MAX_EVENTS_PER_SECOND) {
+      throw new Error(`stage ${index + 1}: must be at most ${MAX_EVENTS_PER_SECOND} events/s; got "${part}"`);
+    }
+    return { seconds, events_per_second: rate };
+  });
+  if (stages.length > MAX_STAGES) throw new Error(`stages: must be at most ${MAX_STAGES}; got ${stages.length}`);
+  const total = totalSeconds(stages);
+  if (total > MAX_TOTAL_SECONDS)
+    throw new Error(`stages: must last at most ${MAX_TOTAL_SECONDS}s together; got ${total}s`);
+  return stages;
+}
+
+export const formatStages = (stages: readonly LoadStage[]): string =>
+  stages.map(({ seconds, events_per_second }) => `${seconds}s@${events_per_second}`).join(",");
+
+export const totalSeconds = (stages: readonly LoadStage[]): number =>
+  stages.reduce((sum, { seconds }) => sum + seconds, 0);
+
+/** Events due from the beginning until now. */
+export function dueEvents(stages: readonly LoadStage[], elapsedMs: number): number {
+  let due = 0;
+  let left = Math.max(0, elapsedMs) / 1000;
+  for (const { seconds, events_per_second } of stages) {
+    due += Math.min(left, seconds) * events_per_second;
+    left -= seconds;
+    if (left <= 0) break;
+  }
+  // 0.1 + 0.2: what is whole but for the last bits is whole.
+  return Math.floor(due + 1e-6);
+}
+
+/** When event number `index` (from 0) is due, in milliseconds from the beginning. */
+export function dueTimeMs(stages: readonly LoadStage[], index: number): number {
+  let before = 0;
+  let startMs = 0;
+  for (const { seconds, events_per_second } of stages) {
+    const inStage = seconds * events_per_second;
+    if (index + 1 <= before + inStage + 1e-6) return startMs + ((index + 1 - before) / events_per_second) * 1000;
+    before += inStage;
+    startMs += seconds * 1000;
+  }
+  return startMs;
+}
+
+/** Index of the stage at that moment; undefined when all are over. */
+export function stageAt(stages: readonly LoadStage[], elapsedMs: number): number | undefined {
+  let endMs = 0;
+  for (const [index, { seconds }] of stages.entries()) {
+    endMs += seconds * 1000;
+    if (elapsedMs < endMs) return index;
+  }
+  return undefined;
+}

@@ -1,0 +1,90 @@
+/** A client of the producers' intake (POST /events) that tells apart what was taken, what was not, and what is not known. */
+
+export type SendOutcome =
+  | { kind: "acknowledged"; refused: number[] }
+  /** Certainly not taken: sending it again is a first time. */
+  | { kind: "not_taken"; afterMs: number; why: string }
+  /** May have been taken; its identity makes a repeat harmless. */
+  | { kind: "unknown"; afterMs: number; why: string }
+  /** Will never be taken as it is. */
+  | { kind: "rejected"; why: string };
+
+export interface IntakeClientOptions {
+  port: number;
+  ca: string;
+  /** Name in the producers' certificate, whichever of them answers. */
+  serverName: string;
+  token: string;
+  /** Longer than the intake's own wait for Kafka. */
+  timeoutMs: number;
+}
+
+/** Nothing listens there, or not any more: another pod takes it at once. */
+const NOT_CONNECTED = new Set(["ConnectionRefused", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH"]);
+/** After an answer that never came. */
+const AFTER_LOST_MS = 200;
+const AFTER_REFUSED_MS = 100;
+const DEFAULT_RETRY_AFTER_MS = 1000;
+/** An intake that asks for more patience than this is asked again sooner. */
+const MAX_RETRY_AFTER_MS = 5000;
+
+interface Answer {
+  refused?: { index: number }[];
+  refused_count?: number;
+  acknowledged?: number;
+  error?: string;
+}
+
+/** Sends one body (NDJSON) to one pod. Never throws. */
+export async function sendEvents(
+  address: string,
+  body: string,
+  options: IntakeClientOptions,
+  signal: AbortSignal,
+): Promise<SendOutcome> {
+  let status: number;
+  let retryAfter: string | null;
+  let text: string;
+  try {
+    const response = await fetch(`https://${address}:${options.port}/events`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${options.token}`, "content-type": "application/x-ndjson" },
+      body,
+      tls: { ca: options.ca, serverName: options.serverName },
+      redirect: "error",
+      signal: AbortSignal.any([signal, AbortSignal.timeout(options.timeoutMs)]),
+    });
+    status = response.status;
+    retryAfter = response.headers.get("retry-after");
+    text = await response.text();
+  } catch (error) {
+    const { code, name, message } = error as { code?: string; name?: string; message?: string };
+    const why = code ?? name ?? String(message);
+    if (NOT_CONNECTED.has(String(code))) return { kind: "not_taken", afterMs: AFTER_REFUSED_MS, why };
+    return { kind: "unknown", afterMs: AFTER_LOST_MS, why };
+  }
+  return judgeAnswer(status, text, retryAfter);
+}
+
+/** What an answer of the intake means for the events of the request. */
+export function judgeAnswer(status: number, text: string, retryAfter: string | null): SendOutcome {
+  let answer: Answer = {};
+  try {
+    answer = JSON.parse(text) as Answer;
+  } catch {
+    // Not the intake's words: only the status counts.
+  }
+  const why = `${status}${answer.error ? ` ${answer.error}` : ""}`;
+  if (status === 200) return { kind: "acknowledged", refused: [] };
+  if (status === 207 || status === 422) {
+    const refused = (answer.refused ?? []).map(({ index }) => index);
+    // Listed in part only: nobody can say which ones were taken.
+    if (refused.length !== answer.refused_count) return { kind: "unknown", afterMs: DEFAULT_RETRY_AFTER_MS, why };
+    return { kind: "acknowledged", refused };
+  }
+  const seconds = Number(retryAfter ?? Number.NaN);
+  const afterMs = Number.isFinite(seconds) ? Math.min(seconds * 1000, MAX_RETRY_AFTER_MS) : DEFAULT_RETRY_AFTER_MS;
+  if (status === 503 && answer.error?.includes("nothing was taken")) return { kind: "not_taken", afterMs, why };
+  if (status >= 500) return { kind: "unknown", afterMs, why };
+  return { kind: "rejected", why };
+}

@@ -1,0 +1,345 @@
+/**
+ * An open load: events are sent when their schedule says so, however slow the answers are. What may be outstanding is
+ * bounded; an event that is due while the bound is reached is counted as shed, not sent later and not forgotten.
+ *
+ * Every event has an identity (run, conveyor, seq) without gaps and the time at which it was due, so that a delay on our
+ * side is part of the latency that the pipeline shows. A request without a certain answer is sent again, to another pod:
+ * the identity makes that harmless. What never got a certain answer is reported as unknown.
+ */
+import { serializeEvent } from "../domain/event.ts";
+import { Conveyor } from "../domain/fleet.ts";
+import { dueEvents, dueTimeMs, type LoadStage, stageAt, totalSeconds } from "../domain/load-stages.ts";
+import { type Range, SequenceRanges } from "../domain/sequence.ts";
+import type { SendOutcome } from "./intake-client.ts";
+
+/** How often the schedule is looked at: short against any latency of interest, long enough to fill requests. */
+const SLICE_MS = 50;
+/** Events of one request: 115 KB. The intake takes 10,000; a tenth of its buffer at once would make a load of bursts. */
+const MAX_REQUEST_EVENTS = 500;
+/** Requests without an answer, and the events in them (about 25 MB): beyond this a load is shed. */
+export const MAX_OUTSTANDING_REQUESTS = 500;
+export const MAX_OUTSTANDING_EVENTS = 100_000;
+/** A request is sent again until its events are this old; then they count as failed or unknown. */
+export const GIVE_UP_MS = 30_000;
+/** Consecutive events of one conveyor: a request then holds whole stretches, so that what is missing is told in few ranges. */
+const STRETCH = 10;
+/** Latencies kept for the summary, one per request: a day of them. */
+const MAX_LATENCIES = 2_000_000;
+
+export interface OpenLoadOptions {
+  stages: readonly LoadStage[];
+  run: string;
+  /** Names of the conveyors. */
+  conveyors: readonly string[];
+  seed: number;
+  /** Sends a body of NDJSON somewhere; never throws. */
+  send: (body: string, signal: AbortSignal) => Promise<SendOutcome>;
+  onSecond?: (report: SecondReport) => void;
+  onStage?: (index: number, stage: LoadStage, timeMs: number) => void;
+  giveUpMs?: number;
+  maxOutstandingRequests?: number;
+}
+
+/** What happened within one second; latencies in milliseconds from the time an event was due to its acknowledgement. */
+export interface SecondReport {
+  t: number;
+  second: number;
+  stage: number;
+  offered: number;
+  acknowledged: number;
+  failed: number;
+  unknown: number;
+  retries: number;
+  outstanding_requests: number;
+  latency_p50_ms: number | null;
+  latency_p99_ms: number | null;
+  /** The latest that the generator itself was behind its schedule. */
+  behind_ms: number;
+  /** Why requests were not acknowledged at once, counted. */
+  answers: Record<string, number>;
+}
+
+export interface ConveyorLedger {
+  conveyor: string;
+  acknowledged: Range[];
+  failed: Range[];
+  unknown: Range[];
+}
+
+export interface LoadSummary {
+  run: string;
+  started_at_ms: number;
+  ended_at_ms: number;
+  /** Stopped before its stages were over. */
+  interrupted: boolean;
+  /** Events whose time came: acknowledged + failed + unknown. */
+  offered: number;
+  acknowledged: number;
+  /** Certainly not taken; with those that were shed. */
+  failed: number;
+  /** Of the failed: never sent, because too much was outstanding. */
+  shed: number;
+  unknown: number;
+  requests: number;
+  retries: number;
+  latency_p50_ms: number | null;
+  latency_p99_ms: number | null;
+  latency_max_ms: number | null;
+}
+
+interface Batch {
+  body: string;
+  /** The stretches in it. */
+  parts: { index: number; first: number; count: number }[];
+  events: number;
+  /** When its first event was due, on performance.now()'s clock. */
+  dueAt: number;
+}
+
+export class OpenLoad {
+  readonly #conveyors: Conveyor[];
+  readonly #ledger: { acknowledged: SequenceRanges; failed: SequenceRanges; unknown: SequenceRanges }[];
+  readonly #stop = new AbortController();
+  readonly #inFlight = new Set<Promise<void>>();
+  readonly #latencies: number[] = [];
+  #outstandingEvents = 0;
+  #offered = 0;
+  #sentEvents = 0;
+  #shed = 0;
+  #requests = 0;
+  #retries = 0;
+  #second = emptySecond();
+  #interrupted = false;
+
+  constructor(private readonly options: OpenLoadOptions) {
+    const { conveyors, run, seed } = options;
+    this.#conveyors = conveyors.map((name) => new Conveyor(name, run, seed));
+    this.#ledger = conveyors.map(() => ({
+      acknowledged: new SequenceRanges(),
+      failed: new SequenceRanges(),
+      unknown: new SequenceRanges(),
+    }));
+  }
+
+  /** Ends the load now; what is outstanding has no certain answer. */
+  stop(): void {
+    this.#interrupted = true;
+    this.#stop.abort();
+  }
+
+  /** Runs the stages and waits until every request has its outcome. */
+  async run(): Promise<LoadSummary> {
+    const { stages, onStage } = this.options;
+    const startedAt = performance.now();
+    const startedAtMs = Date.now();
+    const endMs = totalSeconds(stages) * 1000;
+    let stage = -1;
+    const reports = setInterval(() => this.#report(startedAtMs, stage), 1000);
+    try {
+      while (!this.#stop.signal.aborted) {
+        const elapsedMs = performance.now() - startedAt;
+        const now = stageAt(stages, elapsedMs);
+        if (now !== undefined && now !== stage) {
+          stage = now;
+          onStage?.(stage, stages[stage]!, Date.now());
+        }
+        this.#offer(dueEvents(stages, elapsedMs), startedAt, startedAtMs);
+        if (elapsedMs >= endMs) break;
+        await sleep(Math.min(SLICE_MS, Math.max(1, endMs - elapsedMs)), this.#stop.signal);
+      }
+      await Promise.all(this.#inFlight);
+    } finally {
+      clearInterval(reports);
+      this.#report(startedAtMs, stage);
+    }
+    const total = (kind: "acknowledged" | "failed" | "unknown") =>
+      this.#ledger.reduce((sum, ranges) => sum + ranges[kind].count, 0);
+    this.#latencies.sort((a, b) => a - b);
+    return {
+      run: this.options.run,
+      started_at_ms: startedAtMs,
+      ended_at_ms: Date.now(),
+      interrupted: this.#interrupted,
+      offered: this.#offered,
+      acknowledged: total("acknowledged"),
+      failed: total("failed") + this.#shed,
+      shed: this.#shed,
+      unknown: total("unknown"),
+      requests: this.#requests,
+      retries: this.#retries,
+      latency_p50_ms: quantileOf(this.#latencies, 0.5),
+      latency_p99_ms: quantileOf(this.#latencies, 0.99),
+      latency_max_ms: quantileOf(this.#latencies, 1),
+    };
+  }
+
+  /** What became of the events of each conveyor. */
+  ledger(): ConveyorLedger[] {
+    return this.#ledger.map(({ acknowledged, failed, unknown }, index) => ({
+      conveyor: this.options.conveyors[index]!,
+      acknowledged: acknowledged.toJSON(),
+      failed: failed.toJSON(),
+      unknown: unknown.toJSON(),
+    }));
+  }
+
+  /** Sends or sheds everything that is due. */
+  #offer(due: number, startedAt: number, startedAtMs: number): void {
+    const maxRequests = this.options.maxOutstandingRequests ?? MAX_OUTSTANDING_REQUESTS;
+    while (this.#offered < due) {
+      const events = Math.min(due - this.#offered, MAX_REQUEST_EVENTS);
+      const dueMs = dueTimeMs(this.options.stages, this.#offered);
+      this.#second.behindMs = Math.max(this.#second.behindMs, performance.now() - startedAt - dueMs - SLICE_MS);
+      if (this.#inFlight.size >= maxRequests || this.#outstandingEvents + events > MAX_OUTSTANDING_EVENTS) {
+        this.#shed += events;
+        this.#second.failed += events;
+        count(this.#second.answers, "shed");
+      } else this.#begin(this.#batch(events, startedAt, startedAtMs));
+      this.#offered += events;
+      this.#second.offered += events;
+    }
+  }
+
+  #batch(events: number, startedAt: number, startedAtMs: number): Batch {
+    const { stages } = this.options;
+    const parts: Batch["parts"] = [];
+    const lines: string[] = [];
+    const firstDueMs = dueTimeMs(stages, this.#offered);
+    for (let taken = 0; taken < events; ) {
+      const index = Math.floor(this.#sentEvents / STRETCH) % this.#conveyors.length;
+      const conveyor = this.#conveyors[index]!;
+      const part = { index, first: conveyor.nextSeq, count: 0 };
+      do {
+        const ts = Math.round(startedAtMs + dueTimeMs(stages, this.#offered + taken));
+        lines.push(serializeEvent(conveyor.next(ts)));
+        part.count++;
+        taken++;
+        this.#sentEvents++;
+      } while (taken < events && this.#sentEvents % STRETCH !== 0);
+      parts.push(part);
+    }
+    return { body: lines.join("\n"), parts, events, dueAt: startedAt + firstDueMs };
+  }
+
+  #begin(batch: Batch): void {
+    this.#outstandingEvents += batch.events;
+    const work = this.#deliver(batch).then((outcome) => {
+      this.#settle(batch, outcome);
+      this.#outstandingEvents -= batch.events;
+      this.#inFlight.delete(work);
+    });
+    this.#inFlight.add(work);
+  }
+
+  /** Until the batch is acknowledged, rejected, too old, or the load ends. */
+  async #deliver(batch: Batch): Promise<{ kind: "acknowledged" | "failed" | "unknown"; refused: number[] }> {
+    const giveUpMs = this.options.giveUpMs ?? GIVE_UP_MS;
+    const stop = this.#stop.signal;
+    let mayBeTaken = false;
+    for (let attempt = 0; ; attempt++) {
+      if (attempt > 0) {
+        this.#retries++;
+        this.#second.retries++;
+      }
+      this.#requests++;
+      const outcome = await this.options.send(batch.body, stop);
+      switch (outcome.kind) {
+        case "acknowledged":
+          return { kind: "acknowledged", refused: outcome.refused };
+        case "rejected":
+          count(this.#second.answers, outcome.why);
+          return { kind: mayBeTaken ? "unknown" : "failed", refused: [] };
+        case "unknown":
+          mayBeTaken = true;
+          break;
+        case "not_taken":
+          break;
+      }
+      count(this.#second.answers, outcome.why);
+      if (stop.aborted || performance.now() - batch.dueAt + outcome.afterMs > giveUpMs) {
+        return { kind: mayBeTaken ? "unknown" : "failed", refused: [] };
+      }
+      await sleep(outcome.afterMs, stop);
+      if (stop.aborted) return { kind: mayBeTaken ? "unknown" : "failed", refused: [] };
+    }
+  }
+
+  #settle(batch: Batch, { kind, refused }: { kind: "acknowledged" | "failed" | "unknown"; refused: number[] }): void {
+    const notTaken = new Set(refused);
+    let position = 0;
+    for (const { index, first, count: length } of batch.parts) {
+      for (let offset = 0; offset < length; offset++, position++) {
+        this.#ledger[index]![notTaken.has(position) ? "failed" : kind].add(first + offset);
+      }
+    }
+    this.#second[kind] += batch.events - notTaken.size;
+    this.#second.failed += notTaken.size;
+    if (kind === "acknowledged") {
+      const latencyMs = performance.now() - batch.dueAt;
+      this.#second.latencies.push(latencyMs);
+      if (this.#latencies.length < MAX_LATENCIES) this.#latencies.push(latencyMs);
+    }
+  }
+
+  #report(startedAtMs: number, stage: number): void {
+    const { offered, acknowledged, failed, unknown, retries, latencies, behindMs, answers } = this.#second;
+    this.#second = emptySecond();
+    latencies.sort((a, b) => a - b);
+    const t = Date.now();
+    this.options.onSecond?.({
+      t,
+      second: Math.round((t - startedAtMs) / 1000),
+      stage,
+      offered,
+      acknowledged,
+      failed,
+      unknown,
+      retries,
+      outstanding_requests: this.#inFlight.size,
+      latency_p50_ms: quantileOf(latencies, 0.5),
+      latency_p99_ms: quantileOf(latencies, 0.99),
+      behind_ms: Math.round(behindMs),
+      answers,
+    });
+  }
+}
+
+const emptySecond = () => ({
+  offered: 0,
+  acknowledged: 0,
+  failed: 0,
+  unknown: 0,
+  retries: 0,
+  behindMs: 0,
+  latencies: [] as number[],
+  answers: {} as Record<string, number>,
+});
+
+/** Kinds of answers are few; a server's own words must not become an endless list. */
+const MAX_ANSWER_KINDS = 20;
+
+function count(answers: Record<string, number>, why: string): void {
+  const key = why in answers || Object.keys(answers).length < MAX_ANSWER_KINDS ? why : "other";
+  answers[key] = (answers[key] ?? 0) + 1;
+}
+
+/** Of ascending numbers; rounded to a tenth. */
+function quantileOf(ascending: readonly number[], q: number): number | null {
+  if (ascending.length === 0) return null;
+  const index = Math.min(ascending.length - 1, Math.ceil(q * ascending.length) - 1);
+  return Math.round(ascending[Math.max(0, index)]! * 10) / 10;
+}
+
+/** Resolves after `ms`, or at once when the signal is aborted. */
+function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end, { once: true });
+  });
+}
