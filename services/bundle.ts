@@ -15,6 +15,7 @@ export const ENTRIES = [
   "lag-exporter",
   "setup",
   "probe",
+  "log-reader",
   "observer",
   "load-generator",
 ] as const;

@@ -19,7 +19,7 @@ import {
   type Kafka,
   ResourcePatternTypes,
 } from "kafkajs";
-import { NAME_PATTERN, type TelemetryEvent } from "./domain/event.ts";
+import { NAME_PATTERN } from "./domain/event.ts";
 import { DLQ_TOPIC, EVENTS_TOPIC } from "./domain/kafka-layout.ts";
 import { createCluster, createKafka, nameOf, RETRY_BRIEFLY } from "./runtime/kafka.ts";
 import { errorText, Logger } from "./runtime/log.ts";
@@ -34,11 +34,6 @@ const ALERT_WAIT_MS = 1500;
 const MAX_BODY_CHARS = 2000;
 /** Records that dlq_read returns at most. */
 const MAX_DLQ_RECORDS = 100_000;
-
-/** Records that one page of log_read goes through: a few megabytes of answer, within a pod's memory and a probe's limit. */
-const MAX_LOG_PAGE_RECORDS = 60_000;
-/** Of a payload's SHA-256: two payloads of one event that agree in so many hexadecimal digits are the same. */
-const HASH_CHARS = 16;
 
 interface TlsSource {
   /** PEM text or a path. */
@@ -58,19 +53,6 @@ type Probe = { id: string; timeout_ms?: number } & (
   /** With `group`, what that group has committed too. */
   | { kind: "kafka_offsets"; brokers: string[]; tls: TlsSource; topic: string; group?: string }
   | {
-      /** A page of a topic as a fresh reader sees it, with the identities of its events. */
-      kind: "log_read";
-      brokers: string[];
-      tls: TlsSource;
-      topic?: string;
-      /** Where to begin and end, per partition; without `from` the first page since from_timestamp_ms. */
-      from?: PartitionOffset[];
-      to?: PartitionOffset[];
-      from_timestamp_ms?: number;
-      /** Only events of these runs are listed; the others are counted. */
-      runs?: string[];
-    }
-  | {
       kind: "dlq_read";
       brokers: string[];
       tls: TlsSource;
@@ -82,34 +64,6 @@ type Probe = { id: string; timeout_ms?: number } & (
       max?: number;
     }
 );
-
-interface PartitionOffset {
-  partition: number;
-  offset: number;
-}
-
-/** Events as a page of log_read lists them; `run` and `conveyor` are places in its lists of names. */
-export type LogRow = [
-  partition: number,
-  offset: number,
-  run: number,
-  conveyor: number,
-  seq: number,
-  tsMs: number,
-  hash: string,
-];
-
-/** What log_read answers. */
-export interface LogPage {
-  runs: string[];
-  conveyors: string[];
-  rows: LogRow[];
-  /** Events of other runs, and records that are no events. */
-  skipped: number;
-  /** Where the next page begins; the reading is done when it is `to`. */
-  next: PartitionOffset[];
-  to: PartitionOffset[];
-}
 
 type KafkaOperation =
   | "metadata"
@@ -449,116 +403,6 @@ async function offsets(probe: Extract<Probe, { kind: "kafka_offsets" }>): Promis
   });
 }
 
-/** One page of a topic, read by a client of its own that commits nothing. */
-async function readLog(probe: Extract<Probe, { kind: "log_read" }>, timeoutMs: number): Promise<Finding> {
-  const kafka = await kafkaClient(probe);
-  const topic = probe.topic ?? EVENTS_TOPIC;
-  const [from, to] = await withAdmin(kafka, async (admin) => {
-    const ends = probe.to ?? (await admin.fetchTopicOffsets(topic)).map(endOf);
-    if (probe.from) return [probe.from, ends];
-    const young = await admin.fetchTopicOffsetsByTimestamp(topic, probe.from_timestamp_ms ?? 0);
-    return [young.map(({ partition, offset }) => ({ partition, offset: Number(offset) })), ends];
-  });
-  const ends = new Map(to.map(({ partition, offset }) => [partition, offset]));
-  const next = new Map(to.map(({ partition, offset }) => [partition, offset]));
-  // -1: nothing that young in this partition, so there is nothing to read before its end.
-  for (const { partition, offset } of from) {
-    if (offset >= 0) next.set(partition, Math.min(offset, ends.get(partition) ?? 0));
-  }
-  const names = { runs: new Names(), conveyors: new Names() };
-  const wanted = probe.runs && new Set(probe.runs);
-  const rows: LogRow[] = [];
-  let passed = 0;
-  const isDone = () =>
-    passed >= MAX_LOG_PAGE_RECORDS || [...ends].every(([partition, end]) => next.get(partition)! >= end);
-  const page = (): Finding => ({
-    ok: true,
-    outcome: "ok",
-    detail: `${passed} records`,
-    data: {
-      runs: names.runs.list,
-      conveyors: names.conveyors.list,
-      rows,
-      skipped: passed - rows.length,
-      next: [...next].map(([partition, offset]) => ({ partition, offset })),
-      to,
-    } satisfies LogPage,
-  });
-  if (isDone()) return page();
-  const consumer = kafka.consumer({ groupId: `probe-${crypto.randomUUID()}`, allowAutoTopicCreation: false });
-  const { promise: read, resolve, reject } = Promise.withResolvers<void>();
-  const timer = setTimeout(() => reject(new Error(`read ${passed} records in ${timeoutMs} ms`)), timeoutMs);
-  try {
-    await consumer.connect();
-    await consumer.subscribe({ topics: [topic], fromBeginning: true });
-    await consumer.run({
-      autoCommit: false,
-      eachBatch: async ({ batch, resolveOffset }) => {
-        const { partition } = batch;
-        const end = ends.get(partition) ?? 0;
-        for (const message of batch.messages) {
-          resolveOffset(message.offset);
-          const offset = Number(message.offset);
-          // Before the seek took hold, or behind what this page reads.
-          if (offset < next.get(partition)! || offset >= end || passed >= MAX_LOG_PAGE_RECORDS) continue;
-          next.set(partition, offset + 1);
-          passed++;
-          const event = identityOf(message.value);
-          if (!event || (wanted && !wanted.has(event.run))) continue;
-          rows.push([
-            partition,
-            offset,
-            names.runs.of(event.run),
-            names.conveyors.of(event.conveyor),
-            event.seq,
-            event.ts,
-            new Bun.CryptoHasher("sha256").update(message.value!).digest("hex").slice(0, HASH_CHARS),
-          ]);
-        }
-        if (isDone()) resolve();
-      },
-    });
-    for (const [partition, offset] of next) consumer.seek({ topic, partition, offset: String(offset) });
-    await read;
-    return page();
-  } finally {
-    clearTimeout(timer);
-    await consumer.disconnect().catch(() => {});
-  }
-}
-
-const endOf = ({ partition, high }: { partition: number; high: string }) => ({ partition, offset: Number(high) });
-
-/** Texts by number, each once. */
-class Names {
-  readonly list: string[] = [];
-  readonly #places = new Map<string, number>();
-
-  of(name: string): number {
-    let place = this.#places.get(name);
-    if (place === undefined) {
-      place = this.list.push(name) - 1;
-      this.#places.set(name, place);
-    }
-    return place;
-  }
-}
-
-/** Identity and time of a record's event, or undefined where it is none: the processor decides about those. */
-function identityOf(value: Buffer | null): Pick<TelemetryEvent, "run" | "conveyor" | "seq" | "ts"> | undefined {
-  try {
-    const { run, conveyor, seq, ts } = JSON.parse(value?.toString("utf8") ?? "") as Partial<TelemetryEvent>;
-    return typeof run === "string" &&
-      typeof conveyor === "string" &&
-      Number.isSafeInteger(seq) &&
-      Number.isSafeInteger(ts)
-      ? { run, conveyor, seq: seq!, ts: ts! }
-      : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
 /** The dead letters that are in the topic now, from a moment on: their headers, and which run their body names. */
 async function readDeadLetters(probe: Extract<Probe, { kind: "dlq_read" }>, timeoutMs: number): Promise<Finding> {
   const kafka = await kafkaClient(probe);
@@ -637,8 +481,7 @@ const refused = (error: unknown): Finding => ({ ok: false, outcome: kafkaOutcome
 
 // ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const isKafkaKind = (kind: string) =>
-  kind === "kafka" || kind === "kafka_offsets" || kind === "log_read" || kind === "dlq_read";
+const isKafkaKind = (kind: string) => kind === "kafka" || kind === "kafka_offsets" || kind === "dlq_read";
 
 async function runProbe(probe: Probe): Promise<Finding> {
   const timeoutMs = Math.min(
@@ -675,8 +518,6 @@ async function dispatch(probe: Probe, timeoutMs: number): Promise<Finding> {
       return await kafkaProbe(probe);
     case "kafka_offsets":
       return await offsets(probe);
-    case "log_read":
-      return await readLog(probe, timeoutMs);
     case "dlq_read":
       return await readDeadLetters(probe, timeoutMs);
     default:

@@ -20,6 +20,7 @@ import { EventGate, SOURCES } from "./runtime/event-gate.ts";
 import { EventProducer } from "./runtime/event-producer.ts";
 import { Health } from "./runtime/health.ts";
 import { startIntake } from "./runtime/intake.ts";
+import { LedgerCheckpoints } from "./runtime/ledger-checkpoints.ts";
 import { Metrics } from "./runtime/metrics.ts";
 import { startOpsServer } from "./runtime/ops-server.ts";
 import { certificateExpirySeconds, runService, type ServiceFrame } from "./runtime/service.ts";
@@ -118,6 +119,8 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
   metrics.onRead("conveyor_producer_kafka_connected", () => (producer.ready ? 1 : 0));
   metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(certificateExpirySeconds(config.kafka.tls.cert));
   producer.start();
+  const checkpoints = new LedgerCheckpoints({ run: config.run, ledger: gate.ledger, log });
+  checkpoints.start();
 
   const startedAt = new Date().toISOString();
   const ops =
@@ -143,6 +146,7 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
     if (producer.bufferedEvents > 0) log.warn("events_unacknowledged", { events: producer.bufferedEvents });
     return producer.stop();
   });
+  shutdown.step("ledger", 1000, () => checkpoints.stop(producer.bufferedEvents));
   if (ops) shutdown.step("ops_server", 1000, () => ops.stop());
 
   const sources = sourcesOf(config);

@@ -1,59 +1,49 @@
 /**
- * Records the history of the running pipeline, as somebody who trusts none of its parts would: what the producers say
- * was acknowledged, what two fresh readers find in Kafka, what the group has committed, what stands in InfluxDB and in
- * the dead-letter topic. Nothing is judged here (scripts/toolkit/verdict.ts).
+ * Records the history of the running pipeline, as somebody who trusts none of its parts would: what was acknowledged (as
+ * the producers say, those that are gone included, or as the senders were told), what two fresh readers find in Kafka,
+ * what the group has committed, what stands in InfluxDB and in the dead-letter topic. Nothing is judged here
+ * (scripts/toolkit/verdict.ts).
  *
  * The order makes the sets comparable while events flow: first what was acknowledged; then an end of the log, which is
  * behind all of that; then the wait until the group has committed up to that end; then the dead letters, the log up to
  * that end, and the database. What was attempted is read last, so that it covers everything found before.
  */
-import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
+import { runStart } from "../../services/domain/run-id.ts";
 import type { Range } from "../../services/domain/sequence.ts";
-import type { LogPage } from "../../services/probe.ts";
-import { BROKERS, type CheckContext, OWN_TLS, type Probe, type ProbeResult } from "../checks/context.ts";
-import { type Cluster, NAMESPACE } from "../toolkit/cluster.ts";
+import type { LogEnd } from "../../services/log-reader.ts";
 import { EXIT, OperatorError } from "../toolkit/errors.ts";
-import type { HistoryMeta, HistoryWriter } from "../toolkit/history.ts";
-import { readSecret } from "../toolkit/live-secrets.ts";
+import type { FaultRecord, HistoryMeta, HistoryWriter, OutcomeRecord } from "../toolkit/history.ts";
 import type { Report } from "../toolkit/report.ts";
-import { getVerified } from "../toolkit/scrape.ts";
 import { pause } from "../toolkit/wait.ts";
+import { isIn, livesOf, mergeRanges, type ProducerLife, type RangesByRun, Unknowns } from "./checkpoints.ts";
+import type { AuditSources, ProducerLedger } from "./sources.ts";
 
-const OPS_PORT = 9464;
 /** The group commits several times a second; a backlog beyond this is reported as unread, not waited for. */
 const COMMIT_LIMIT_MS = 60_000;
-const COMMIT_LOOK_MS = 1000;
-/** A page of the log takes seconds; the probe's own limit is a minute. */
-const LOG_PAGE_LIMIT_MS = 50_000;
-/** Pages of one reading: some twelve million records. A longer window is refused before it fills a disk. */
-const MAX_LOG_PAGES = 200;
-const MAX_LETTERS = 100_000;
+const COMMIT_LOOK_MS = 500;
 /** The database is read in slices, so that it never sorts more than this much at once… */
 const SINK_SLICE_MS = 10 * 60_000;
 /** …and in no more than so many, however old some events are. */
 const MAX_SINK_SLICES = 200;
 
-/** What a producer says of itself at /ledger. */
-export interface ProducerLedger {
-  pod: string;
-  /** The run of its simulated fleet; other runs came over HTTP. */
-  run: string;
-  started_at: string;
-  repeated: number;
-  dropped_from_ledger: number;
-  runs: Record<string, Record<string, Range[]>>;
-}
-
 export interface RecordOptions {
-  cluster: Cluster;
-  context: CheckContext;
+  sources: AuditSources;
   writer: HistoryWriter;
-  report: Report;
+  report: Pick<Report, "step">;
   signal: AbortSignal;
   /** Records of Kafka since this moment are judged. */
   sinceMs: number;
-  /** Only this run; otherwise the runs of the producers' own fleets. */
-  run: string | undefined;
+  /** Only these runs; with neither runs, prefix nor outcomes, the runs of the producers' own fleets. */
+  runs?: readonly string[] | undefined;
+  /** Only conveyors whose name begins so. */
+  conveyorsPrefix?: string | undefined;
+  /** What the senders were told, of every event that they attempted; then nobody else is asked what was acknowledged. */
+  outcomes?: Iterable<OutcomeRecord> | AsyncIterable<OutcomeRecord> | undefined;
+  /** Events that the senders sent again because they were not sure: as many may stand in Kafka twice. */
+  resent?: number | undefined;
+  faults?: readonly FaultRecord[] | undefined;
+  /** How long the group may take to read what is there; a minute when absent. */
+  commitLimitMs?: number | undefined;
 }
 
 export interface Recording {
@@ -63,29 +53,25 @@ export interface Recording {
   acknowledged_before: number;
   /** Acknowledged events of other runs in the producers' ledgers, not judged. */
   acknowledged_elsewhere: number;
-}
-
-/** The ledgers of all running producers. @throws OperatorError when one does not answer. */
-export async function readLedgers(cluster: Cluster, signal: AbortSignal): Promise<ProducerLedger[]> {
-  const ca = (await readSecret(cluster, "producer-tls"))["ca.crt"] ?? "";
-  const pods = (await cluster.pods("producer")).filter(({ status }) => status.phase === "Running");
-  return await Promise.all(
-    pods.map(async ({ metadata }) => {
-      const forward = await cluster.portForward(`pod/${metadata.name}`, OPS_PORT, NAMESPACE);
-      try {
-        const answer = await getVerified(forward.port, "/ledger", ca, `producer.${NAMESPACE}.svc`, signal);
-        if (answer.status !== 200) throw new OperatorError(`/ledger of ${metadata.name} answered ${answer.status}`);
-        return JSON.parse(answer.body) as ProducerLedger;
-      } finally {
-        await forward.close();
-      }
-    }),
-  );
+  /** Events of other runs that stand in Kafka's window, not judged. */
+  others_in_kafka: { runs: number; events: number };
+  producers: {
+    running: number;
+    /** Gone, with everything they acknowledged on record. */
+    ended: number;
+    /** Gone, frozen or killed: what they acknowledged last is unknown. */
+    cut_off: string[];
+  };
+  /** What could not be looked at, in words. */
+  gaps: string[];
 }
 
 /** The first sequence number of each run and conveyor that the window holds: nothing before it is judged. */
 export class Window {
   readonly #first = new Map<string, number>();
+
+  /** @param sinceMs runs that began later lie in the window from their first event on */
+  constructor(private readonly sinceMs = Number.POSITIVE_INFINITY) {}
 
   see(run: string, conveyor: string, seq: number): void {
     const key = `${run}\n${conveyor}`;
@@ -95,7 +81,8 @@ export class Window {
 
   /** Undefined: the window holds nothing of it. */
   first(run: string, conveyor: string): number | undefined {
-    return this.#first.get(`${run}\n${conveyor}`);
+    const startMs = runStart(run);
+    return startMs !== undefined && startMs >= this.sinceMs ? 0 : this.#first.get(`${run}\n${conveyor}`);
   }
 
   /** The parts of some ranges that lie in the window, and how many numbers lie before it. */
@@ -114,67 +101,119 @@ export class Window {
   }
 }
 
-interface Offsets {
-  partition: number;
-  begin: number;
-  end: number;
-  committed?: number;
+/** What is known of acknowledgements before the log is looked at. */
+interface Known {
+  running: ProducerLedger[];
+  lives: ProducerLife[];
+  acknowledged: RangesByRun;
+  /** Runs of which more may have been acknowledged than anybody can still tell. */
+  open: Set<string>;
+  silent: string[];
 }
 
-interface Letter {
-  headers: Record<string, string>;
+function addRanges(target: RangesByRun, run: string, conveyor: string, ranges: readonly Range[]): void {
+  const conveyors = target.get(run) ?? new Map<string, Range[]>();
+  target.set(run, conveyors);
+  conveyors.set(conveyor, mergeRanges([...(conveyors.get(conveyor) ?? []), ...ranges]));
+}
+
+function* entriesOf(ledger: RangesByRun) {
+  for (const [run, conveyors] of ledger) {
+    for (const [conveyor, ranges] of conveyors) yield { run, conveyor, ranges };
+  }
+}
+
+function addLedger(target: RangesByRun, { runs }: ProducerLedger): void {
+  for (const [run, conveyors] of Object.entries(runs)) {
+    for (const [conveyor, ranges] of Object.entries(conveyors)) addRanges(target, run, conveyor, ranges);
+  }
+}
+
+/** What the producers say, those that run and those that are gone. */
+export function knowledgeOf(ledgers: readonly ProducerLedger[], lives: ProducerLife[], silent: string[]): Known {
+  const acknowledged: RangesByRun = new Map();
+  const open = new Set<string>();
+  for (const ledger of ledgers) addLedger(acknowledged, ledger);
+  const isRunning = new Set(ledgers.map(({ run }) => run));
+  for (const life of lives) {
+    for (const { run, conveyor, ranges } of entriesOf(life.ledger)) {
+      addRanges(acknowledged, run, conveyor, ranges);
+      if (!life.isComplete && !isRunning.has(life.run)) open.add(run);
+    }
+    if (!life.isComplete && !isRunning.has(life.run)) open.add(life.run);
+  }
+  for (const ledger of ledgers) {
+    if (ledger.dropped_from_ledger > 0) for (const run of Object.keys(ledger.runs)) open.add(run);
+  }
+  return { running: [...ledgers], lives, acknowledged, open, silent };
 }
 
 /** Writes the history of the running pipeline; the writer stays open. */
 export async function recordHistory(options: RecordOptions): Promise<Recording> {
-  const { cluster, context, writer, report, signal, sinceMs } = options;
-  const kafka = { brokers: BROKERS, tls: OWN_TLS };
-  const ask = async (probe: Probe): Promise<ProbeResult> => {
-    signal.throwIfAborted();
-    return (await context.probeFrom("admin", [probe])).get(probe.id)!;
-  };
-  const demand = async <T>(probe: Probe, what: string): Promise<T> => {
-    const result = await ask(probe);
-    if (!result.ok) throw new OperatorError(`${what} cannot be read: ${result.outcome} ${result.detail}`);
-    return result.data as T;
-  };
+  const { sources, writer, report, signal, sinceMs, conveyorsPrefix } = options;
   const meta: HistoryMeta = {
-    attempts_complete: false,
+    attempts_complete: options.outcomes !== undefined,
     quiescent: false,
     not_recorded: {
       writes: "the processor counts its writes, it does not list them",
-      faults: "an audit makes none",
+      ...(options.faults ? {} : { faults: "an audit makes none" }),
     },
   };
+  const gaps: string[] = [];
+  for (const fault of options.faults ?? []) await writer.append("faults", fault);
 
   // 1. What was acknowledged, before anything else is looked at.
-  const before = await report.step("producers' ledgers", async (step) => {
-    const ledgers = await readLedgers(cluster, signal);
-    step.update(`${ledgers.length} producers`);
-    return ledgers;
-  });
-  const runs = options.run === undefined ? before.map(({ run }) => run) : [options.run];
-  if (runs.length === 0) {
+  let known: Known | undefined;
+  let runs = options.runs === undefined ? undefined : [...options.runs];
+  if (options.outcomes) {
+    const named = new Set<string>();
+    await writer.begin("attempts");
+    await writer.begin("outcomes");
+    for await (const outcome of options.outcomes) {
+      const { run, conveyor, seq, last_seq } = outcome;
+      named.add(run);
+      await writer.append("attempts", { run, conveyor, seq, ...(last_seq === undefined ? {} : { last_seq }) });
+      await writer.append("outcomes", outcome);
+    }
+    if (runs === undefined && conveyorsPrefix === undefined) runs = [...named];
+    if (options.resent) Object.assign(meta, { idempotent_producer: false, retries: options.resent });
+  } else {
+    known = await report.step("producers' ledgers", async (step) => {
+      const [{ ledgers, silent }, { lines, gap }] = await Promise.all([
+        sources.ledgers(),
+        sources.checkpoints(sinceMs),
+      ]);
+      if (gap) gaps.push(gap);
+      const found = knowledgeOf(ledgers, livesOf(lines), silent);
+      const gone = found.lives.filter(({ run }) => !ledgers.some((ledger) => ledger.run === run)).length;
+      step.update(`${ledgers.length} producers${gone > 0 ? `, ${gone} that are gone` : ""}`);
+      return found;
+    });
+    if (runs === undefined && conveyorsPrefix === undefined) {
+      runs = [...new Set([...known.running, ...known.lives].map(({ run }) => run))];
+    }
+    const repeated = [...known.running, ...known.lives.filter(({ run }) => !isRunningIn(known!, run))].reduce(
+      (sum, { repeated }) => sum + repeated,
+      0,
+    );
+    if (repeated > 0) Object.assign(meta, { idempotent_producer: false, retries: repeated });
+  }
+  if (runs?.length === 0) {
     throw new OperatorError("no producer is running: nobody can say what was acknowledged", {
       exitCode: EXIT.precondition,
       hint: "bun scripts/audit.ts --run RUN judges what Kafka holds of one run",
     });
   }
-  const repeated = before.reduce((sum, ledger) => sum + ledger.repeated, 0);
-  if (repeated > 0) {
-    meta.idempotent_producer = false;
-    meta.retries = repeated;
-  }
 
   // 2. An end of the log behind all of that, and the group's way to it.
-  const offsetsProbe = { id: "offsets", kind: "kafka_offsets", ...kafka, topic: EVENTS_TOPIC, group: PROCESSOR_GROUP };
+  const commitLimitMs = options.commitLimitMs ?? COMMIT_LIMIT_MS;
   const offsets = await report.step(
     "the processor's offsets",
     async (step) => {
-      const first = await demand<Offsets[]>(offsetsProbe, "Kafka's offsets");
+      const first = await sources.offsets();
       const ends = new Map(first.map(({ partition, end }) => [partition, end]));
       const startedAt = performance.now();
-      for (let now = first; ; now = await demand<Offsets[]>(offsetsProbe, "Kafka's offsets")) {
+      for (let now = first; ; now = await sources.offsets()) {
         const behind = now.reduce(
           (sum, { partition, committed }) => sum + Math.max(0, (ends.get(partition) ?? 0) - (committed ?? 0)),
           0,
@@ -185,23 +224,20 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
           return { ends, committed: undefined };
         }
         step.update(behind === 0 ? "all read and committed" : `${behind} behind`);
-        if (behind === 0 || performance.now() - startedAt > COMMIT_LIMIT_MS) {
+        if (behind === 0 || performance.now() - startedAt > commitLimitMs) {
           return { ends, committed: now.map(({ partition, committed }) => ({ partition, offset: committed! })) };
         }
         await pause(COMMIT_LOOK_MS, signal);
       }
     },
-    { limitMs: COMMIT_LIMIT_MS },
+    { limitMs: commitLimitMs },
   );
   for (const commit of offsets.committed ?? []) await writer.append("commits", commit);
 
   // 3. The dead letters. One of the processor's names the record that it refused: the log gives the identity.
   const refusedAt = new Map<string, string>();
   await report.step("dead letters", async (step) => {
-    const letters = await demand<Letter[]>(
-      { id: "letters", kind: "dlq_read", ...kafka, topic: DLQ_TOPIC, from_timestamp_ms: sinceMs, max: MAX_LETTERS },
-      "the dead-letter topic",
-    );
+    const letters = await sources.letters(sinceMs);
     await writer.begin("dlq");
     for (const { headers } of letters) {
       const reason = headers.reason ?? "none";
@@ -212,72 +248,68 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
     step.update(`${letters.length}`);
   });
 
-  // 4. The log, by two readers that know nothing of each other.
-  const window = new Window();
+  // 4. The log, by two readers that know nothing of each other and take the brokers' answers apart in different ways.
+  const window = new Window(sinceMs);
+  const unknowns = new Unknowns();
   let oldestMs = sinceMs;
   let newestMs = Date.now();
+  let firstEnd: LogEnd | undefined;
   const to = [...offsets.ends].map(([partition, offset]) => ({ partition, offset }));
   for (const reader of [1, 2]) {
     const isRead = await report.step(`Kafka's log, reader ${reader} of 2`, async (step) => {
-      let from: LogPage["next"] | undefined;
+      await writer.begin("log");
       let listed = 0;
-      for (let pageNumber = 0; pageNumber < MAX_LOG_PAGES; pageNumber++) {
-        const result = await ask({
-          id: "log",
-          kind: "log_read",
-          ...kafka,
-          topic: EVENTS_TOPIC,
-          timeout_ms: LOG_PAGE_LIMIT_MS,
-          runs,
+      const end = await sources.log(
+        {
           to,
-          ...(from ? { from } : { from_timestamp_ms: sinceMs }),
-        });
-        if (!result.ok && result.detail.includes("is not a probe")) {
-          meta.not_recorded!.log = "the deployed image is older than this command";
-          step.update("not told by the deployed image");
-          return false;
-        }
-        if (!result.ok) throw new OperatorError(`Kafka's log cannot be read: ${result.outcome} ${result.detail}`);
-        const page = result.data as LogPage;
-        await writer.begin("log");
-        for (const [partition, offset, run, conveyor, seq, tsMs, hash] of page.rows) {
-          const identity = { run: page.runs[run]!, conveyor: page.conveyors[conveyor]!, seq };
+          from_timestamp_ms: sinceMs,
+          decoder: reader === 1 ? "own" : "kafkajs",
+          ...(runs ? { runs } : {}),
+          ...(conveyorsPrefix === undefined ? {} : { conveyors_prefix: conveyorsPrefix }),
+        },
+        async ({ partition, offset, run, conveyor, seq, tsMs, hash }) => {
+          const identity = { run, conveyor, seq };
           await writer.append("log", { reader, partition, offset, ...identity, hash, ts_ms: tsMs });
-          if (reader !== 1) continue;
-          window.see(identity.run, identity.conveyor, seq);
-          oldestMs = Math.min(oldestMs, tsMs);
-          newestMs = Math.max(newestMs, tsMs);
-          const reason = refusedAt.get(`${partition} ${offset}`);
+          if (++listed % 10_000 === 0) step.update(`${listed} events`);
+          if (reader !== 1) return;
+          window.see(run, conveyor, seq);
+          if (tsMs < oldestMs) oldestMs = tsMs;
+          if (tsMs > newestMs) newestMs = tsMs;
+          if (known?.open.has(run) && !isIn(known.acknowledged.get(run)?.get(conveyor), seq)) {
+            unknowns.add(run, conveyor, seq);
+          }
+          const reason = refusedAt.size > 0 ? refusedAt.get(`${partition} ${offset}`) : undefined;
           if (reason !== undefined) await writer.append("dlq", { ...identity, reason });
-        }
-        listed += page.rows.length;
-        step.update(`${listed} events`);
-        from = page.next;
-        if (page.next.every(({ partition, offset }) => offset >= (offsets.ends.get(partition) ?? 0))) return true;
+        },
+      );
+      if (!end) {
+        step.update("not told by the deployed image");
+        return false;
       }
-      throw new OperatorError(`the window holds more than ${MAX_LOG_PAGES} pages of the log`, {
-        exitCode: EXIT.usage,
-        hint: "a shorter --since",
-      });
+      if (reader === 1) firstEnd = end;
+      step.update(`${listed} events of ${end.records}`);
+      return true;
     });
     if (!isRead) break;
   }
-  const hasLog = meta.not_recorded!.log === undefined;
+  if (!firstEnd) meta.not_recorded!.log = "the deployed image is older than this command";
 
   // 5. The database, over the times that the log's events have.
   await report.step("InfluxDB's points", async (step) => {
-    const store = await context.store();
     await writer.begin("sink");
     const endMs = Math.max(Date.now(), newestMs) + 1;
     const sliceMs = Math.max(SINK_SLICE_MS, Math.ceil((endMs - oldestMs) / MAX_SINK_SLICES));
     let points = 0;
     for (let startMs = oldestMs; startMs < endMs; startMs += sliceMs) {
       signal.throwIfAborted();
-      await store.eachPoint(runs, startMs, Math.min(endMs, startMs + sliceMs), async (point) => {
+      const filter = { ...(runs ? { runs } : {}), ...(conveyorsPrefix === undefined ? {} : { conveyorsPrefix }) };
+      await sources.points(filter, startMs, Math.min(endMs, startMs + sliceMs), async (point) => {
         const { run, conveyor, seq, timestampNs } = point;
-        if (!hasLog) window.see(run, conveyor, seq);
-        const first = window.first(run, conveyor);
-        if (first === undefined || seq < first) return;
+        if (known) {
+          if (!firstEnd) window.see(run, conveyor, seq);
+          const first = window.first(run, conveyor);
+          if (first === undefined || seq < first) return;
+        }
         points++;
         await writer.append("sink", { run, conveyor, seq, t_ns: timestampNs });
       });
@@ -285,40 +317,75 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
     }
   });
 
-  // 6. What was attempted: everything acknowledged by now covers what was found a moment ago.
-  const after = await readLedgers(cluster, signal);
-  const ledgersOf = (ledgers: readonly ProducerLedger[]) =>
-    ledgers.flatMap((ledger) =>
-      Object.entries(ledger.runs).flatMap(([run, conveyors]) =>
-        Object.entries(conveyors).map(([conveyor, ranges]) => ({ run, conveyor, ranges })),
-      ),
-    );
-  const isKnown = [...before, ...after].some((ledger) => runs.some((run) => ledger.runs[run]));
-  if (!isKnown) {
-    meta.not_recorded!.attempts = "no running producer lists this run";
+  const others = Object.values(firstEnd?.other_runs ?? {});
+  const recording: Recording = {
+    meta,
+    runs: runs ?? [],
+    acknowledged_before: 0,
+    acknowledged_elsewhere: 0,
+    others_in_kafka: { runs: others.length, events: others.reduce((sum, events) => sum + events, 0) },
+    producers: { running: 0, ended: 0, cut_off: [] },
+    gaps,
+  };
+  if (known) await recordKnown(options, known, runs, window, unknowns, recording);
+  return recording;
+}
+
+const isRunningIn = (known: Known, run: string) => known.running.some((ledger) => ledger.run === run);
+
+/** 6. What was attempted and acknowledged, by the producers' word: everything told by now covers what was found. */
+async function recordKnown(
+  { sources, writer, conveyorsPrefix }: RecordOptions,
+  known: Known,
+  runs: readonly string[] | undefined,
+  window: Window,
+  unknowns: Unknowns,
+  recording: Recording,
+): Promise<void> {
+  const { meta } = recording;
+  const gone = known.lives.filter(({ run }) => !isRunningIn(known, run));
+  recording.producers = {
+    running: known.running.length,
+    ended: gone.filter(({ isComplete }) => isComplete).length,
+    cut_off: [
+      ...gone.filter(({ isComplete }) => !isComplete).map(({ run, gap }) => `${run}: ${gap}`),
+      ...known.silent.map((pod) => `${pod}: runs and does not answer`),
+    ],
+  };
+  const isWanted = (run: string, conveyor: string) =>
+    (runs === undefined || runs.includes(run)) && conveyor.startsWith(conveyorsPrefix ?? "");
+  const attempted: RangesByRun = new Map();
+  for (const ledger of (await sources.ledgers()).ledgers) addLedger(attempted, ledger);
+  for (const { run, conveyor, ranges } of entriesOf(known.acknowledged)) addRanges(attempted, run, conveyor, ranges);
+  const isTold = [...entriesOf(attempted)].some(({ run, conveyor }) => isWanted(run, conveyor));
+  if (!isTold) {
+    meta.not_recorded!.attempts = "no producer lists this run, and none has left a word of it";
     meta.not_recorded!.outcomes = meta.not_recorded!.attempts;
-    return { meta, runs, acknowledged_before: 0, acknowledged_elsewhere: 0 };
+    return;
   }
   await writer.begin("attempts");
   await writer.begin("outcomes");
-  for (const { run, conveyor, ranges } of ledgersOf([...before, ...after])) {
-    if (!runs.includes(run)) continue;
-    for (const [seq, last] of window.clip(run, conveyor, ranges).inside) {
-      await writer.append("attempts", { run, conveyor, seq, last_seq: last });
+  for (const { run, conveyor, ranges } of entriesOf(attempted)) {
+    if (!isWanted(run, conveyor)) continue;
+    for (const [seq, last_seq] of window.clip(run, conveyor, ranges).inside) {
+      await writer.append("attempts", { run, conveyor, seq, last_seq });
     }
   }
-  let acknowledgedBefore = 0;
-  let acknowledgedElsewhere = 0;
-  for (const { run, conveyor, ranges } of ledgersOf(before)) {
-    if (!runs.includes(run)) {
-      acknowledgedElsewhere += ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+  for (const { run, conveyor, ranges } of entriesOf(known.acknowledged)) {
+    if (!isWanted(run, conveyor)) {
+      recording.acknowledged_elsewhere += ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
       continue;
     }
-    const { inside, before: outside } = window.clip(run, conveyor, ranges);
-    acknowledgedBefore += outside;
-    for (const [seq, last] of inside) {
-      await writer.append("outcomes", { run, conveyor, seq, last_seq: last, outcome: "ok" });
+    const { inside, before } = window.clip(run, conveyor, ranges);
+    recording.acknowledged_before += before;
+    for (const [seq, last_seq] of inside) {
+      await writer.append("outcomes", { run, conveyor, seq, last_seq, outcome: "ok" });
     }
   }
-  return { meta, runs, acknowledged_before: acknowledgedBefore, acknowledged_elsewhere: acknowledgedElsewhere };
+  for (const { run, conveyor, ranges } of unknowns.entries()) {
+    for (const [seq, last_seq] of ranges) {
+      const reason = "its producer was gone before it could say";
+      await writer.append("outcomes", { run, conveyor, seq, last_seq, outcome: "unknown", reason });
+    }
+  }
 }

@@ -85,6 +85,11 @@ export class CheckContext {
     return await this.#run(await this.#hold(kind), probes);
   }
 
+  /** Name of the pod made for probes of that kind, for running another program in it. */
+  podFor(kind: ProbePod): Promise<string> {
+    return this.#hold(kind);
+  }
+
   /** The database, opened once. */
   store(): Promise<TelemetryStore> {
     this.#store ??= TelemetryStore.open(this.cluster);

@@ -40,6 +40,47 @@ export function nanosecondsOf(time: string): string {
   return `${ms / 1000}${(match[2] ?? "").padEnd(9, "0")}`;
 }
 
+/** Which points are wanted: all of them when it is empty. */
+export interface PointFilter {
+  runs?: readonly string[];
+  conveyorsPrefix?: string;
+}
+
+/** The points of a time range that have both an identity and, where asked for, the right one. */
+function pointsQuery({ runs, conveyorsPrefix }: PointFilter, startMs: number, endMs: number): string {
+  const fields = `(r._field == "run" or r._field == "seq")`;
+  // A tag: the database goes only through the series that fit.
+  const ofConveyors = conveyorsPrefix ? ` and r.conveyor =~ /^${conveyorsPrefix.replaceAll(".", "\\.")}/` : "";
+  return [
+    `from(bucket: ${JSON.stringify(BUCKET)})`,
+    `|> range(start: time(v: ${startMs}000000), stop: time(v: ${endMs}000000))`,
+    `|> filter(fn: (r) => r._measurement == ${JSON.stringify(MEASUREMENT)} and ${fields}${ofConveyors})`,
+    `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
+    ...(runs ? [`|> filter(fn: (r) => ${runs.map((run) => `r.run == ${JSON.stringify(run)}`).join(" or ")})`] : []),
+    `|> keep(columns: ["_time", "conveyor", "run", "seq"])`,
+  ].join("\n");
+}
+
+/**
+ * Every wanted point, one after the other: for what does not fit into memory.
+ * @param filter names must obey services/domain/event.ts' rule for names
+ * @param startMs first millisecond, `endMs` the one behind the last
+ */
+export async function eachPoint(
+  influx: InfluxDB,
+  filter: PointFilter,
+  startMs: number,
+  endMs: number,
+  visit: (point: StoredPoint) => Promise<void> | void,
+): Promise<void> {
+  const flux = pointsQuery(filter, startMs, endMs);
+  for await (const { values, tableMeta } of influx.getQueryApi(ORGANIZATION).iterateRows(flux)) {
+    const row = tableMeta.toObject(values) as { _time: string; conveyor: string; run: string; seq: number };
+    const { conveyor, run, seq } = row;
+    await visit({ conveyor, run, seq, timestampNs: nanosecondsOf(row._time) });
+  }
+}
+
 export class TelemetryStore {
   readonly #influx: InfluxDB;
   readonly #forward: PortForward;
@@ -75,31 +116,14 @@ export class TelemetryStore {
     return await this.#influx.getQueryApi(ORGANIZATION).collectRows<T>(flux);
   }
 
-  /**
-   * Every point of some runs, one after the other: for what does not fit into memory.
-   * @param runs at least one
-   * @param startMs first millisecond, `endMs` the one behind the last
-   */
+  /** As {@link eachPoint}. */
   async eachPoint(
-    runs: readonly string[],
+    filter: PointFilter,
     startMs: number,
     endMs: number,
     visit: (point: StoredPoint) => Promise<void> | void,
   ): Promise<void> {
-    const ofRuns = runs.map((run) => `r.run == ${JSON.stringify(run)}`).join(" or ");
-    const flux = [
-      `from(bucket: ${JSON.stringify(BUCKET)})`,
-      `|> range(start: time(v: ${startMs}000000), stop: time(v: ${endMs}000000))`,
-      `|> filter(fn: (r) => r._measurement == ${JSON.stringify(MEASUREMENT)} and (r._field == "run" or r._field == "seq"))`,
-      `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
-      `|> filter(fn: (r) => ${ofRuns})`,
-      `|> keep(columns: ["_time", "conveyor", "run", "seq"])`,
-    ].join("\n");
-    for await (const { values, tableMeta } of this.#influx.getQueryApi(ORGANIZATION).iterateRows(flux)) {
-      const row = tableMeta.toObject(values) as { _time: string; conveyor: string; run: string; seq: number };
-      const { conveyor, run, seq } = row;
-      await visit({ conveyor, run, seq, timestampNs: nanosecondsOf(row._time) });
-    }
+    await eachPoint(this.#influx, filter, startMs, endMs, visit);
   }
 
   /**

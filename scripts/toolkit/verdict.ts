@@ -86,6 +86,13 @@ export interface Verdict {
     in_influxdb: number;
     dead_lettered: number;
     dead_letters_without_identity: number;
+    /** Acknowledged, in no place, and not merely unread. */
+    lost: number;
+    /** Occurrences in Kafka beyond the first of an event, and how many of them are explained. */
+    twice_in_kafka: number;
+    twice_in_kafka_explained: number;
+    /** Points beyond the first of an event. */
+    twice_in_influxdb: number;
   };
   /** Events without a point in InfluxDB, by where they are. */
   missing: Record<Place, Selection>;
@@ -357,6 +364,21 @@ const lostInProcessor = ({ table, meta }: Facts): Selection =>
     (word) => (meta.quiescent ? word("log") : word("logRead")) & ~(word("sink") | word("dead") | word("overwritten")),
   );
 
+/** Duplicates in Kafka that the sender's retries explain. */
+const explainedRepeats = ({ meta }: Facts): number => (meta.idempotent_producer === false ? (meta.retries ?? 0) : 0);
+
+/** The events of the log that the group has not come to yet; without the record of that, none. */
+const unreadRule = ({ recorded, meta }: Facts) => {
+  const isKnown = recorded.has("log") && recorded.has("commits") && !meta.quiescent;
+  return (word: (column: Column) => number) => (isKnown ? word("log") & ~word("logRead") : 0);
+};
+
+/** Acknowledged, in no place, and not waiting to be read. */
+const lostEndToEnd = (facts: Facts): Selection => {
+  const isUnread = unreadRule(facts);
+  return facts.table.select((word) => word("acknowledged") & ~(word("sink") | word("dead")) & ~isUnread(word));
+};
+
 const lostInKafka = ({ table }: Facts): Selection => table.select((word) => word("acknowledged") & ~word("log"));
 
 export const CHECKERS: Readonly<Record<LawId, Checker>> = {
@@ -395,9 +417,9 @@ export const CHECKERS: Readonly<Record<LawId, Checker>> = {
     const acknowledged = countOf(facts, "acknowledged");
     if (acknowledged === 0) return unknown("nothing was acknowledged");
     const knowsUnread = recorded.has("log") && recorded.has("commits") && !meta.quiescent;
-    const unread = (word: (column: Column) => number) => (knowsUnread ? word("log") & ~word("logRead") : 0);
-    const missing = table.select((word) => word("acknowledged") & ~(word("sink") | word("dead")) & ~unread(word));
-    const waiting = table.select((word) => word("acknowledged") & ~(word("sink") | word("dead")) & unread(word));
+    const isUnread = unreadRule(facts);
+    const missing = lostEndToEnd(facts);
+    const waiting = table.select((word) => word("acknowledged") & ~(word("sink") | word("dead")) & isUnread(word));
     if (missing.count > 0) {
       const explainedBy: LawId[] = [];
       // With the log and what was read of it, every missing event is one of L1's, L2's or D2's; without, it may be none.
@@ -429,6 +451,11 @@ export const CHECKERS: Readonly<Record<LawId, Checker>> = {
     if (undead.count > 0) return failed(`${undead.count} events that had failed stand in Kafka`, undead.examples);
     const phantoms = table.select((word) => (word("log") | word("sink")) & ~word("attempted"));
     if (phantoms.count === 0) return passed(`${found} found, all of them sent`);
+    // Of a producer that was killed nobody knows the last attempts; these may be among them.
+    const open = table.select((word) => (word("log") | word("sink")) & ~word("attempted") & word("uncertain")).count;
+    if (open === phantoms.count) {
+      return unknown(`${open} of ${found} events found came when nobody could say any more what was sent`);
+    }
     return meta.attempts_complete === false
       ? unknown(`${phantoms.count} of ${found} events found are not among the attempts recorded, which are not all`)
       : failed(`${phantoms.count} of ${found} events found were never sent`, phantoms.examples);
@@ -462,8 +489,8 @@ export const CHECKERS: Readonly<Record<LawId, Checker>> = {
     if (gap) return gap;
     const found = countOf(facts, "log");
     if (found === 0) return unknown("nothing stands in Kafka");
-    const { logRepeats, meta, table } = facts;
-    const allowed = meta.idempotent_producer === false ? (meta.retries ?? 0) : 0;
+    const { logRepeats, table } = facts;
+    const allowed = explainedRepeats(facts);
     const detail = `${logRepeats} duplicates among ${found} events, at most ${allowed} explained`;
     return logRepeats <= allowed ? passed(detail) : failed(detail, table.select((word) => word("logTwice")).examples);
   },
@@ -610,6 +637,10 @@ export function judgeFacts(facts: Facts, checkers: Readonly<Record<LawId, Checke
       in_influxdb: countOf(facts, "sink"),
       dead_lettered: countOf(facts, "dead"),
       dead_letters_without_identity: facts.lettersWithoutIdentity,
+      lost: lostEndToEnd(facts).count,
+      twice_in_kafka: facts.logRepeats,
+      twice_in_kafka_explained: Math.min(facts.logRepeats, explainedRepeats(facts)),
+      twice_in_influxdb: facts.sinkRepeats,
     },
     missing: placeMissing(facts),
   };

@@ -9,6 +9,7 @@ export type Range = [first: number, last: number];
 export class SequenceRanges {
   readonly #ranges: Range[] = [];
   #count = 0;
+  #changedFrom = Number.POSITIVE_INFINITY;
 
   /** How many different numbers were added. */
   get count(): number {
@@ -53,7 +54,21 @@ export class SequenceRanges {
       }
     }
     this.#count++;
+    if (seq < this.#changedFrom) this.#changedFrom = seq;
     return true;
+  }
+
+  /** Something was added since the changes were last taken. */
+  get isChanged(): boolean {
+    return this.#changedFrom < Number.POSITIVE_INFINITY;
+  }
+
+  /** The ranges that hold every number added since the last call, and maybe more; ascending. */
+  takeChanges(): Range[] {
+    let from = this.#ranges.length;
+    while (from > 0 && this.#ranges[from - 1]![1] >= this.#changedFrom) from--;
+    this.#changedFrom = Number.POSITIVE_INFINITY;
+    return this.#ranges.slice(from).map(([first, last]) => [first, last]);
   }
 
   has(seq: number): boolean {
@@ -63,6 +78,13 @@ export class SequenceRanges {
   toJSON(): Range[] {
     return this.#ranges.map(([first, last]) => [first, last]);
   }
+}
+
+/** What a ledger lists of one run and conveyor. */
+export interface LedgerEntry {
+  run: string;
+  conveyor: string;
+  ranges: Range[];
 }
 
 /** (run, conveyor) pairs kept: a fleet has tens; an HTTP client that invents names must not fill the memory. */
@@ -94,6 +116,17 @@ export class Ledger {
       this.#entries.set(key, entry);
     }
     if (!entry.ranges.add(seq)) this.#repeated++;
+  }
+
+  /** Entries that changed since they were last taken, with their new ranges, at most so many; the rest comes next time. */
+  takeChanges(most: number): LedgerEntry[] {
+    const changes: LedgerEntry[] = [];
+    for (const { run, conveyor, ranges } of this.#entries.values()) {
+      if (!ranges.isChanged) continue;
+      if (changes.length >= most) break;
+      changes.push({ run, conveyor, ranges: ranges.takeChanges() });
+    }
+    return changes;
   }
 
   /** Numbers that were acknowledged but are no longer listed (0 unless a bound was reached). */

@@ -1,8 +1,8 @@
 /** The whole flow between a real broker and a real InfluxDB: counts by identity, reasons, rights, an orderly end. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readLogLines } from "../../scripts/audit/sources.ts";
 import { type Reason, serializeEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
-import type { LogPage } from "../../services/probe.ts";
 import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
 
 const skipped = await skipReason();
@@ -171,51 +171,45 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
     expect(counted).toEqual(refusedByReason);
   }, 180_000);
 
-  test("a fresh reader lists the log page by page, each event once, and two readers agree", async () => {
+  test("a fresh reader lists the log, each event once; one with another decoder sees the same", async () => {
     const kafka = { brokers: pipeline.servers.brokers, tls: pipeline.servers.tlsPaths("admin") };
-    const probe = async (fields: Record<string, unknown>) => {
-      const child = Bun.spawn([process.execPath, new URL("../../services/probe.ts", import.meta.url).pathname], {
-        stdin: new Blob([JSON.stringify([{ id: "it", timeout_ms: 50_000, ...kafka, ...fields }])]),
-        stdout: "pipe",
-      });
-      const [result] = JSON.parse(await new Response(child.stdout).text()) as [
-        { ok: boolean; detail: string; data: unknown },
-      ];
-      expect(result).toMatchObject({ ok: true });
-      return result.data;
-    };
-    const offsets = (await probe({ kind: "kafka_offsets", topic: "conveyor.events", group: "processor" })) as {
-      begin: number;
-      end: number;
-      committed: number;
-    }[];
+    const probe = Bun.spawn([process.execPath, new URL("../../services/probe.ts", import.meta.url).pathname], {
+      stdin: new Blob([
+        JSON.stringify([{ id: "it", kind: "kafka_offsets", ...kafka, topic: "conveyor.events", group: "processor" }]),
+      ]),
+      stdout: "pipe",
+    });
+    const [{ data: offsets }] = JSON.parse(await new Response(probe.stdout).text()) as [
+      { data: { partition: number; end: number; committed: number }[] },
+    ];
     expect(offsets).toHaveLength(6);
     for (const { end, committed } of offsets) expect(committed).toBe(end);
 
-    const readAll = async () => {
-      const hashes = new Map<string, string>();
-      let pages = 0;
-      let position: Partial<Pick<LogPage, "next" | "to">> = {};
-      for (let done = false; !done; pages++) {
-        const { next: from, to } = position;
-        const page = (await probe({ kind: "log_read", runs: ["file-run"], from, to })) as LogPage;
-        for (const [partition, offset, run, conveyor, seq, , hash] of page.rows) {
-          const identity = `${page.runs[run]} ${page.conveyors[conveyor]} ${seq}`;
-          expect(hashes.has(identity)).toBe(false);
-          hashes.set(identity, `${partition} ${offset} ${hash}`);
-        }
-        position = page;
-        done = Bun.deepEquals(page.next, page.to);
-      }
-      return { hashes, pages };
+    const readAll = async (fields: Record<string, unknown>) => {
+      const child = Bun.spawn([process.execPath, new URL("../../services/log-reader.ts", import.meta.url).pathname], {
+        stdin: new Blob([JSON.stringify({ ...kafka, ...fields })]),
+        stdout: "pipe",
+      });
+      const found = new Map<string, string>();
+      let listed = 0;
+      const end = await readLogLines(child.stdout as unknown as AsyncIterable<Uint8Array>, (event) => {
+        listed++;
+        const { run, conveyor, seq, partition, offset, hash } = event;
+        found.set(`${run} ${conveyor} ${seq}`, `${partition} ${offset} ${hash}`);
+      });
+      return { found, listed, end };
     };
-    const first = await readAll();
-    expect(first.hashes.size).toBe(GOOD);
-    expect(first.pages).toBeGreaterThan(1);
-    expect(Bun.deepEquals((await readAll()).hashes, first.hashes)).toBe(true);
-    const none = (await probe({ kind: "log_read", runs: ["other-run"], from_timestamp_ms: Date.now() })) as LogPage;
-    expect(none.rows).toEqual([]);
-    expect(none.next).toEqual(none.to);
+    const to = offsets.map(({ partition, end }) => ({ partition, offset: end }));
+    const first = await readAll({ runs: ["file-run"], to });
+    expect(first.listed).toBe(GOOD);
+    expect(first.found.size).toBe(GOOD);
+    expect(first.end).toMatchObject({ listed: GOOD, unreadable: 0, to });
+    const second = await readAll({ runs: ["file-run"], to, decoder: "kafkajs" });
+    expect(Bun.deepEquals(second.found, first.found)).toBe(true);
+    const others = await readAll({ runs: ["other-run"], to });
+    expect(others.end).toMatchObject({ records: GOOD, listed: 0, other_runs: { "file-run": GOOD } });
+    const none = await readAll({ from_timestamp_ms: Date.now(), to });
+    expect(none.end).toMatchObject({ records: 0, listed: 0 });
   }, 120_000);
 
   test("what InfluxDB itself refuses becomes a dead letter, and what stands around it is stored", async () => {

@@ -1,7 +1,8 @@
 /** Goal: an audit judges the window that it was asked for, and its exit code says what was found. */
 import { describe, expect, test } from "bun:test";
+import { closing } from "../../scripts/audit/audit-runs.ts";
 import { Window } from "../../scripts/audit/record.ts";
-import { closing, windowStart } from "../../scripts/audit.ts";
+import { windowStart } from "../../scripts/audit.ts";
 import { memoryHistory } from "../../scripts/toolkit/history.ts";
 import { nanosecondsOf } from "../../scripts/toolkit/telemetry-store.ts";
 import { judge } from "../../scripts/toolkit/verdict.ts";

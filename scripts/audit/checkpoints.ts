@@ -1,0 +1,123 @@
+/**
+ * The ledgers of producers that are gone, put together from what they said in the log
+ * (services/runtime/ledger-checkpoints.ts). Pure.
+ */
+import { type Range, SequenceRanges } from "../../services/domain/sequence.ts";
+import type { LedgerCheckpoint } from "../../services/runtime/ledger-checkpoints.ts";
+import { entryOf } from "../toolkit/identity-table.ts";
+
+export const CHECKPOINT_EVENT = "ledger_checkpoint";
+
+export type CheckpointLine = LedgerCheckpoint;
+
+/** Ranges by run and conveyor. */
+export type RangesByRun = Map<string, Map<string, Range[]>>;
+
+/** One life of a producer, as its lines tell it. */
+export interface ProducerLife {
+  /** The producer's own run. */
+  run: string;
+  ledger: RangesByRun;
+  /** Nothing was acknowledged that is not in `ledger`: it said its last word, and every line of it is there. */
+  isComplete: boolean;
+  /** Why not, in words. */
+  gap?: string;
+  /** Acknowledgements of an identity that had been acknowledged before. */
+  repeated: number;
+}
+
+/** A log line's checkpoint; undefined for every other line. */
+export function readCheckpoint(text: string): CheckpointLine | undefined {
+  if (!text.includes(CHECKPOINT_EVENT)) return undefined;
+  try {
+    const line = JSON.parse(text.slice(text.indexOf("{"))) as CheckpointLine & { event?: string };
+    return line.event === CHECKPOINT_EVENT && typeof line.run === "string" && typeof line.ledger === "object"
+      ? line
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Ranges that overlap, touch or stand in any order, as few as possible. */
+export function mergeRanges(ranges: readonly Range[]): Range[] {
+  const merged: Range[] = [];
+  for (const [first, last] of [...ranges].sort((a, b) => a[0] - b[0])) {
+    const before = merged.at(-1);
+    if (before && first <= before[1] + 1) before[1] = Math.max(before[1], last);
+    else merged.push([first, last]);
+  }
+  return merged;
+}
+
+/**
+ * The lives that some lines tell of, from the first line of each that is there; the same line may come from several
+ * places. A line that is missing between two others, or behind the last one, makes a life incomplete.
+ */
+export function livesOf(lines: Iterable<CheckpointLine>): ProducerLife[] {
+  interface Gathered {
+    numbers: Set<number>;
+    last: CheckpointLine;
+    ledger: RangesByRun;
+  }
+  const byRun = new Map<string, Gathered>();
+  for (const line of lines) {
+    const life = entryOf(byRun, line.run, (): Gathered => ({ numbers: new Set(), last: line, ledger: new Map() }));
+    if (life.numbers.has(line.number)) continue;
+    life.numbers.add(line.number);
+    if (line.number > life.last.number) life.last = line;
+    for (const [run, conveyors] of Object.entries(line.ledger)) {
+      const known = entryOf(life.ledger, run, () => new Map<string, Range[]>());
+      for (const [conveyor, ranges] of Object.entries(conveyors)) {
+        // Later lines of a life repeat earlier ones, longer: merged as they come, so that days of lines stay small.
+        known.set(conveyor, mergeRanges([...(known.get(conveyor) ?? []), ...ranges]));
+      }
+    }
+  }
+  return [...byRun].map(([run, { numbers, last, ledger }]) => {
+    const first = Math.min(...numbers);
+    const missing = last.number - first + 1 - numbers.size;
+    const gap = !last.final
+      ? "it did not say its last word"
+      : missing > 0
+        ? `${missing} lines of its ledger are missing`
+        : last.dropped > 0
+          ? `${last.dropped} identities were no longer listed`
+          : undefined;
+    return { run, ledger, isComplete: gap === undefined, repeated: last.repeated, ...(gap ? { gap } : {}) };
+  });
+}
+
+/** Whether a number lies in one of the ranges, which are in order. */
+export function isIn(ranges: readonly Range[] | undefined, seq: number): boolean {
+  if (!ranges) return false;
+  let low = 0;
+  let high = ranges.length - 1;
+  while (low <= high) {
+    const middle = (low + high) >> 1;
+    const [first, last] = ranges[middle]!;
+    if (seq < first) high = middle - 1;
+    else if (seq > last) low = middle + 1;
+    else return true;
+  }
+  return false;
+}
+
+/** Adds numbers as they come and gives ranges. */
+export class Unknowns {
+  readonly #ranges = new Map<string, { run: string; conveyor: string; ranges: SequenceRanges }>();
+
+  add(run: string, conveyor: string, seq: number): void {
+    const key = `${run}\n${conveyor}`;
+    let entry = this.#ranges.get(key);
+    if (!entry) {
+      entry = { run, conveyor, ranges: new SequenceRanges() };
+      this.#ranges.set(key, entry);
+    }
+    entry.ranges.add(seq);
+  }
+
+  *entries(): Generator<{ run: string; conveyor: string; ranges: Range[] }> {
+    for (const { run, conveyor, ranges } of this.#ranges.values()) yield { run, conveyor, ranges: ranges.toJSON() };
+  }
+}

@@ -1,0 +1,143 @@
+/** The audit's questions, put to a cluster: every answer comes from the part itself, over its own protocol. */
+import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
+import type { LogRequest } from "../../services/log-reader.ts";
+import { BROKERS, type CheckContext, OWN_TLS, type Probe } from "../checks/context.ts";
+import { type Cluster, NAMESPACE, type Pod } from "../toolkit/cluster.ts";
+import { causeChain, isAbort, OperatorError } from "../toolkit/errors.ts";
+import { readSecret } from "../toolkit/live-secrets.ts";
+import { LogStore, nsOfMs } from "../toolkit/log-store.ts";
+import { getVerified } from "../toolkit/scrape.ts";
+import { CHECKPOINT_EVENT, type CheckpointLine, readCheckpoint } from "./checkpoints.ts";
+import { type AuditSources, type GroupOffsets, type Letter, type ProducerLedger, readLogLines } from "./sources.ts";
+
+const OPS_PORT = 9464;
+const MAX_LETTERS = 100_000;
+/** A million events pass in half a minute; beyond this the reader hangs. */
+const LOG_LIMIT_MS = 15 * 60_000;
+/** Checkpoints that are read: a week of one producer, an hour of a hundred. */
+const MAX_CHECKPOINTS = 150_000;
+const LOGS_LIMIT_MS = 60_000;
+
+/** Sources that ask a cluster; the context's probe pod and database connection are used, and closed with it. */
+export function clusterSources(cluster: Cluster, context: CheckContext, signal: AbortSignal): AuditSources {
+  const kafka = { brokers: BROKERS, tls: OWN_TLS };
+  const demand = async <T>(probe: Probe, what: string): Promise<T> => {
+    signal.throwIfAborted();
+    const result = (await context.probeFrom("admin", [probe])).get(probe.id)!;
+    if (!result.ok) throw new OperatorError(`${what} cannot be read: ${result.outcome} ${result.detail}`);
+    return result.data as T;
+  };
+  return {
+    ledgers: () => readLedgers(cluster, signal),
+    checkpoints: (sinceMs) => readCheckpoints(cluster, sinceMs, signal),
+    offsets: () =>
+      demand<GroupOffsets[]>(
+        { id: "offsets", kind: "kafka_offsets", ...kafka, topic: EVENTS_TOPIC, group: PROCESSOR_GROUP },
+        "Kafka's offsets",
+      ),
+    letters: (sinceMs) =>
+      demand<Letter[]>(
+        { id: "letters", kind: "dlq_read", ...kafka, topic: DLQ_TOPIC, from_timestamp_ms: sinceMs, max: MAX_LETTERS },
+        "the dead-letter topic",
+      ),
+    async log(range, visit) {
+      const request: LogRequest = { ...kafka, topic: EVENTS_TOPIC, ...range };
+      const pod = await context.podFor("admin");
+      const command = cluster.commandLine(["exec", "-i", pod, "-n", NAMESPACE, "--", "bun", "/app/log-reader.js"]);
+      const child = Bun.spawn(command, {
+        stdin: new Blob([JSON.stringify(request)]),
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      const stop = () => child.kill();
+      const limit = setTimeout(stop, LOG_LIMIT_MS);
+      signal.addEventListener("abort", stop, { once: true });
+      const complaint = new Response(child.stderr).text();
+      try {
+        return await readLogLines(child.stdout as unknown as AsyncIterable<Uint8Array>, visit);
+      } catch (error) {
+        signal.throwIfAborted();
+        const said = (await complaint).trim();
+        if (said.includes("Module not found")) return undefined;
+        throw said ? new OperatorError(`Kafka's log cannot be read: ${said.slice(0, 500)}`, { cause: error }) : error;
+      } finally {
+        clearTimeout(limit);
+        signal.removeEventListener("abort", stop);
+        child.kill();
+        await child.exited;
+      }
+    },
+    async points(filter, startMs, endMs, visit) {
+      const store = await context.store();
+      await store.eachPoint(filter, startMs, endMs, visit);
+    },
+  };
+}
+
+async function readLedgers(cluster: Cluster, signal: AbortSignal) {
+  const ca = (await readSecret(cluster, "producer-tls"))["ca.crt"] ?? "";
+  const pods = (await cluster.pods("producer")).filter(({ status }) => status.phase === "Running");
+  const ledgers: ProducerLedger[] = [];
+  const silent: string[] = [];
+  await Promise.all(
+    pods.map(async ({ metadata }) => {
+      try {
+        const forward = await cluster.portForward(`pod/${metadata.name}`, OPS_PORT, NAMESPACE);
+        try {
+          const answer = await getVerified(forward.port, "/ledger", ca, `producer.${NAMESPACE}.svc`, signal);
+          if (answer.status !== 200) throw new OperatorError(`/ledger of ${metadata.name} answered ${answer.status}`);
+          ledgers.push(JSON.parse(answer.body) as ProducerLedger);
+        } finally {
+          await forward.close();
+        }
+      } catch (error) {
+        // It is ending, starting or frozen: what it said in the log is judged, and the rest is unknown.
+        if (signal.aborted || isAbort(error)) throw error;
+        silent.push(metadata.name);
+      }
+    }),
+  );
+  return { ledgers, silent };
+}
+
+/** From the pods that are there, their last container included, and from Loki, which remembers those that are not. */
+async function readCheckpoints(cluster: Cluster, sinceMs: number, signal: AbortSignal) {
+  const lines: CheckpointLine[] = [];
+  const gaps: string[] = [];
+  const take = (text: string) => {
+    const line = readCheckpoint(text);
+    if (line && lines.length < MAX_CHECKPOINTS) lines.push(line);
+  };
+  const sinceTime = new Date(sinceMs).toISOString();
+  const pods = await cluster.list<Pod>("pods", "app.kubernetes.io/name=producer");
+  await Promise.all(
+    pods.flatMap(({ metadata, status }) => {
+      const restarts = status.containerStatuses?.[0]?.restartCount ?? 0;
+      const ask = async (more: readonly string[]) => {
+        const args = ["logs", metadata.name, "-n", NAMESPACE, `--since-time=${sinceTime}`, "--tail=-1", ...more];
+        const { stdout } = await cluster.kubectl(args, { allowFailure: true, timeoutMs: LOGS_LIMIT_MS, signal });
+        for (const text of stdout.split("\n")) take(text);
+      };
+      return restarts > 0 ? [ask([]), ask(["--previous"])] : [ask([])];
+    }),
+  );
+  try {
+    if (await LogStore.isThere(cluster)) {
+      const store = await LogStore.open(cluster);
+      try {
+        const range = { startNs: nsOfMs(sinceMs), endNs: nsOfMs(Date.now() + 1000) };
+        const query = `{namespace="${NAMESPACE}"} |= "${CHECKPOINT_EVENT}"`;
+        for await (const entries of store.all(query, range, signal)) for (const { line } of entries) take(line);
+      } finally {
+        await store.close();
+      }
+    } else {
+      gaps.push("Loki is not deployed: what producers said whose pods are gone is not known");
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    gaps.push(`Loki could not be asked: ${causeChain(error).join(": ").slice(0, 200)}`);
+  }
+  if (lines.length >= MAX_CHECKPOINTS) gaps.push(`only the first ${MAX_CHECKPOINTS} checkpoints were read`);
+  return { lines, ...(gaps.length > 0 ? { gap: gaps.join("; ") } : {}) };
+}

@@ -1,0 +1,115 @@
+/**
+ * What an audit asks, whoever answers: a cluster (cluster-sources.ts), or servers and services that run as processes of
+ * this machine (tests/integration). The recording (record.ts) knows only this.
+ */
+import type { Range } from "../../services/domain/sequence.ts";
+import type { LogEnd, LogLine, LogRequest, PartitionOffset } from "../../services/log-reader.ts";
+import { OperatorError } from "../toolkit/errors.ts";
+import type { PointFilter, StoredPoint } from "../toolkit/telemetry-store.ts";
+import type { CheckpointLine } from "./checkpoints.ts";
+
+/** What a producer says of itself at /ledger. */
+export interface ProducerLedger {
+  pod: string;
+  /** The run of its simulated fleet; other runs came over HTTP. */
+  run: string;
+  started_at: string;
+  repeated: number;
+  dropped_from_ledger: number;
+  runs: Record<string, Record<string, Range[]>>;
+}
+
+export interface GroupOffsets {
+  partition: number;
+  begin: number;
+  end: number;
+  /** What the group has committed; absent where the deployed image does not tell. */
+  committed?: number;
+}
+
+export interface Letter {
+  headers: Record<string, string>;
+}
+
+/** An event as a reader of the log found it. */
+export interface LogEvent {
+  partition: number;
+  offset: number;
+  run: string;
+  conveyor: string;
+  seq: number;
+  tsMs: number;
+  hash: string;
+}
+
+export type LogRange = Pick<LogRequest, "runs" | "conveyors_prefix" | "from_timestamp_ms" | "decoder"> & {
+  to: PartitionOffset[];
+};
+
+export interface AuditSources {
+  /** The ledgers of the producers that answer, and the names of those that run and do not. */
+  ledgers(): Promise<{ ledgers: ProducerLedger[]; silent: string[] }>;
+  /** What producers, living or gone, have said of their ledgers since then. `gap` says what could not be read. */
+  checkpoints(sinceMs: number): Promise<{ lines: CheckpointLine[]; gap?: string }>;
+  /** Kafka's ends, and what the processor's group has committed. */
+  offsets(): Promise<GroupOffsets[]>;
+  letters(sinceMs: number): Promise<Letter[]>;
+  /** A fresh reader's way through the log; undefined when the deployed image cannot do it. */
+  log(range: LogRange, visit: (event: LogEvent) => Promise<void> | void): Promise<LogEnd | undefined>;
+  points(
+    filter: PointFilter,
+    startMs: number,
+    endMs: number,
+    visit: (point: StoredPoint) => Promise<void> | void,
+  ): Promise<void>;
+}
+
+/**
+ * Takes the lines of services/log-reader.ts from its output, as they come.
+ * @throws OperatorError when the reading was not complete.
+ */
+export async function readLogLines(
+  output: AsyncIterable<Uint8Array>,
+  visit: (event: LogEvent) => Promise<void> | void,
+): Promise<LogEnd> {
+  const runs: string[] = [];
+  const conveyors: string[] = [];
+  const decoder = new TextDecoder();
+  let rest = "";
+  let end: LogEnd | undefined;
+  for await (const chunk of output) {
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+    rest = lines.pop() ?? "";
+    for (const text of lines) {
+      const line = JSON.parse(text) as LogLine;
+      switch (line[0]) {
+        case "run":
+          runs[line[1]] = line[2];
+          break;
+        case "conveyor":
+          conveyors[line[1]] = line[2];
+          break;
+        case "end":
+          end = line[1];
+          break;
+        case "error":
+          throw new OperatorError(`Kafka's log cannot be read: ${line[1]}`);
+        default: {
+          const [partition, offset, run, conveyor, seq, tsMs, hash] = line;
+          const waits = visit({
+            partition,
+            offset,
+            run: runs[run]!,
+            conveyor: conveyors[conveyor]!,
+            seq,
+            tsMs,
+            hash,
+          });
+          if (waits) await waits;
+        }
+      }
+    }
+  }
+  if (!end) throw new OperatorError("Kafka's log cannot be read: the reader ended before the log did");
+  return end;
+}
