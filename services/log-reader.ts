@@ -14,6 +14,7 @@ import { readFile } from "node:fs/promises";
 import type Cluster from "kafkajs/src/cluster/index.js";
 import type { TelemetryEvent } from "./domain/event.ts";
 import { EVENTS_TOPIC } from "./domain/kafka-layout.ts";
+import { runStart } from "./domain/run-id.ts";
 import { removeFetchDecoder } from "./runtime/fetch-decoder.ts";
 import { createCluster, createKafka, RETRY_BRIEFLY } from "./runtime/kafka.ts";
 import { errorText, Logger } from "./runtime/log.ts";
@@ -47,6 +48,8 @@ export interface LogRequest {
   to?: PartitionOffset[];
   /** Only these runs, or only conveyors whose name begins so; without either, every event. */
   runs?: string[];
+  /** With `runs`: also every run named as the simulated fleets name theirs (domain/run-id.ts). */
+  fleets?: boolean;
   conveyors_prefix?: string;
   /** Who takes the brokers' answers apart: the services' own code, or kafkajs'. Two readers should not share a mistake. */
   decoder?: "own" | "kafkajs";
@@ -132,6 +135,12 @@ export async function readLog(request: LogRequest, write: (line: string) => Prom
   const ends = new Map(to.map(({ partition, offset }) => [partition, offset]));
   const next = new Map(from.map(({ partition, offset }) => [partition, offset]));
   const wanted = request.runs && new Set(request.runs);
+  const isWanted = (run: string): boolean => {
+    if (!wanted || wanted.has(run)) return true;
+    if (!request.fleets || runStart(run) === undefined) return false;
+    wanted.add(run);
+    return true;
+  };
   const prefix = request.conveyors_prefix ?? "";
   const end: LogEnd = { records: 0, listed: 0, unreadable: 0, other_runs: Object.create(null), from, to };
   let otherRuns = 0;
@@ -160,7 +169,7 @@ export async function readLog(request: LogRequest, write: (line: string) => Prom
         continue;
       }
       const { run, conveyor, seq, ts } = event;
-      if ((wanted && !wanted.has(run)) || !conveyor.startsWith(prefix)) {
+      if (!isWanted(run) || !conveyor.startsWith(prefix)) {
         const known = end.other_runs[run];
         if (known !== undefined) end.other_runs[run] = known + 1;
         else if (otherRuns++ < MAX_OTHER_RUNS) end.other_runs[run] = 1;

@@ -5,12 +5,14 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { CheckContext } from "../checks/context.ts";
+import type { Ledger } from "../runs/result.ts";
 import type { Cluster } from "../toolkit/cluster.ts";
 import { EXIT, type ExitCode } from "../toolkit/errors.ts";
 import { type FaultRecord, HistoryWriter, type OutcomeRecord, openHistory } from "../toolkit/history.ts";
 import { deployedServicesImage } from "../toolkit/live-image.ts";
 import type { Report } from "../toolkit/report.ts";
 import { judge, type LawId, type Status, type Verdict } from "../toolkit/verdict.ts";
+import type { CheckpointLine } from "./checkpoints.ts";
 import { clusterSources } from "./cluster-sources.ts";
 import { type Recording, recordHistory } from "./record.ts";
 
@@ -19,18 +21,6 @@ export const RUNS_FOLDER = join(import.meta.dir, "..", "..", "outputs", "runs");
 const NEEDED: readonly LawId[] = ["L2", "L3"];
 /** The clocks of the senders and of Kafka may differ by so much. */
 const CLOCK_MARGIN_MS = 10_000;
-
-/** The counts of a verdict, as load tests and drills show them. */
-export interface Ledger {
-  offered: number;
-  acknowledged: number;
-  failed: number;
-  unknown: number;
-  stored: number;
-  dead_lettered: number;
-  lost: number;
-  duplicated: number;
-}
 
 export interface AuditOptions {
   /** Kafka's records since this moment (ms since 1970): when the first of the runs began to send. */
@@ -47,6 +37,8 @@ export interface AuditOptions {
   /** Events that the generator sent more than once: as many may stand in Kafka twice. */
   resent?: number | undefined;
   faults?: readonly FaultRecord[] | undefined;
+  /** What was heard of producers that are gone (checkpoint-watch.ts), beside what their logs still say. */
+  checkpoints?: readonly CheckpointLine[] | undefined;
   /** How long the processor may take to read what is there; a minute when absent. */
   commitLimitMs?: number | undefined;
   /** Where the record goes; outputs/runs/audit-… when absent. */
@@ -114,7 +106,7 @@ export function auditFolder(nowMs: number): string {
  * @throws OperatorError when a part cannot be asked at all: no verdict is not a good one.
  */
 export async function auditRuns(cluster: Cluster, options: AuditOptions): Promise<RunsAudit> {
-  const { runs, conveyorsPrefix, outcomes, resent, faults, commitLimitMs } = options;
+  const { runs, conveyorsPrefix, outcomes, resent, faults, checkpoints, commitLimitMs } = options;
   const signal = options.signal ?? new AbortController().signal;
   const report = options.report ?? silent;
   const history = options.folder ?? auditFolder(Date.now());
@@ -133,6 +125,7 @@ export async function auditRuns(cluster: Cluster, options: AuditOptions): Promis
         outcomes,
         resent,
         faults,
+        checkpoints,
         commitLimitMs,
       });
     } finally {

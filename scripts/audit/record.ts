@@ -15,7 +15,15 @@ import { EXIT, OperatorError } from "../toolkit/errors.ts";
 import type { FaultRecord, HistoryMeta, HistoryWriter, OutcomeRecord } from "../toolkit/history.ts";
 import type { Report } from "../toolkit/report.ts";
 import { pause } from "../toolkit/wait.ts";
-import { isIn, livesOf, mergeRanges, type ProducerLife, type RangesByRun, Unknowns } from "./checkpoints.ts";
+import {
+  type CheckpointLine,
+  isIn,
+  livesOf,
+  mergeRanges,
+  type ProducerLife,
+  type RangesByRun,
+  Unknowns,
+} from "./checkpoints.ts";
 import type { AuditSources, ProducerLedger } from "./sources.ts";
 
 /** The group commits several times a second; a backlog beyond this is reported as unread, not waited for. */
@@ -42,6 +50,8 @@ export interface RecordOptions {
   /** Events that the senders sent again because they were not sure: as many may stand in Kafka twice. */
   resent?: number | undefined;
   faults?: readonly FaultRecord[] | undefined;
+  /** What was heard of producers, beside what the sources still know. */
+  checkpoints?: readonly CheckpointLine[] | undefined;
   /** How long the group may take to read what is there; a minute when absent. */
   commitLimitMs?: number | undefined;
 }
@@ -66,9 +76,10 @@ export interface Recording {
   gaps: string[];
 }
 
-/** The first sequence number of each run and conveyor that the window holds: nothing before it is judged. */
+/** The first and last sequence number of each run and conveyor that the window holds: nothing before it is judged. */
 export class Window {
   readonly #first = new Map<string, number>();
+  readonly #last = new Map<string, number>();
 
   /** @param sinceMs runs that began later lie in the window from their first event on */
   constructor(private readonly sinceMs = Number.POSITIVE_INFINITY) {}
@@ -77,6 +88,12 @@ export class Window {
     const key = `${run}\n${conveyor}`;
     const first = this.#first.get(key);
     if (first === undefined || seq < first) this.#first.set(key, seq);
+    if (!(seq <= (this.#last.get(key) ?? -1))) this.#last.set(key, seq);
+  }
+
+  /** -1: the window holds nothing of it. */
+  last(run: string, conveyor: string): number {
+    return this.#last.get(`${run}\n${conveyor}`) ?? -1;
   }
 
   /** Undefined: the window holds nothing of it. */
@@ -85,7 +102,7 @@ export class Window {
     return startMs !== undefined && startMs >= this.sinceMs ? 0 : this.#first.get(`${run}\n${conveyor}`);
   }
 
-  /** The parts of some ranges that lie in the window, and how many numbers lie before it. */
+  /** The parts of some ranges that lie in the window or behind it, and how many numbers lie before it. */
   clip(run: string, conveyor: string, ranges: readonly Range[]): { inside: Range[]; before: number } {
     const first = this.first(run, conveyor) ?? Number.POSITIVE_INFINITY;
     let before = 0;
@@ -165,6 +182,8 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
   // 1. What was acknowledged, before anything else is looked at.
   let known: Known | undefined;
   let runs = options.runs === undefined ? undefined : [...options.runs];
+  /** Every fleet that wrote in the window is judged, also one whose producer left no word. */
+  const fleets = runs === undefined && conveyorsPrefix === undefined && options.outcomes === undefined;
   if (options.outcomes) {
     const named = new Set<string>();
     await writer.begin("attempts");
@@ -184,12 +203,12 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
         sources.checkpoints(sinceMs),
       ]);
       if (gap) gaps.push(gap);
-      const found = knowledgeOf(ledgers, livesOf(lines), silent);
+      const found = knowledgeOf(ledgers, livesOf([...lines, ...(options.checkpoints ?? [])]), silent);
       const gone = found.lives.filter(({ run }) => !ledgers.some((ledger) => ledger.run === run)).length;
       step.update(`${ledgers.length} producers${gone > 0 ? `, ${gone} that are gone` : ""}`);
       return found;
     });
-    if (runs === undefined && conveyorsPrefix === undefined) {
+    if (fleets) {
       runs = [...new Set([...known.running, ...known.lives].map(({ run }) => run))];
     }
     const repeated = [...known.running, ...known.lives.filter(({ run }) => !isRunningIn(known!, run))].reduce(
@@ -198,7 +217,7 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
     );
     if (repeated > 0) Object.assign(meta, { idempotent_producer: false, retries: repeated });
   }
-  if (runs?.length === 0) {
+  if (runs?.length === 0 && !fleets) {
     throw new OperatorError("no producer is running: nobody can say what was acknowledged", {
       exitCode: EXIT.precondition,
       hint: "bun scripts/audit.ts --run RUN judges what Kafka holds of one run",
@@ -251,20 +270,23 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
   // 4. The log, by two readers that know nothing of each other and take the brokers' answers apart in different ways.
   const window = new Window(sinceMs);
   const unknowns = new Unknowns();
+  const newer = new Unknowns();
   let oldestMs = sinceMs;
   let newestMs = Date.now();
   let firstEnd: LogEnd | undefined;
+  const named = new Set(runs);
+  /** Fleets of which nothing but their events is left. */
+  const wordless: string[] = [];
   const to = [...offsets.ends].map(([partition, offset]) => ({ partition, offset }));
   for (const reader of [1, 2]) {
     const isRead = await report.step(`Kafka's log, reader ${reader} of 2`, async (step) => {
-      await writer.begin("log");
       let listed = 0;
       const end = await sources.log(
         {
           to,
           from_timestamp_ms: sinceMs,
           decoder: reader === 1 ? "own" : "kafkajs",
-          ...(runs ? { runs } : {}),
+          ...(runs ? { runs, fleets } : {}),
           ...(conveyorsPrefix === undefined ? {} : { conveyors_prefix: conveyorsPrefix }),
         },
         async ({ partition, offset, run, conveyor, seq, tsMs, hash }) => {
@@ -272,6 +294,12 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
           await writer.append("log", { reader, partition, offset, ...identity, hash, ts_ms: tsMs });
           if (++listed % 10_000 === 0) step.update(`${listed} events`);
           if (reader !== 1) return;
+          if (fleets && !named.has(run)) {
+            named.add(run);
+            runs!.push(run);
+            known!.open.add(run);
+            wordless.push(run);
+          }
           window.see(run, conveyor, seq);
           if (tsMs < oldestMs) oldestMs = tsMs;
           if (tsMs > newestMs) newestMs = tsMs;
@@ -286,6 +314,7 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
         step.update("not told by the deployed image");
         return false;
       }
+      await writer.begin("log");
       if (reader === 1) firstEnd = end;
       step.update(`${listed} events of ${end.records}`);
       return true;
@@ -309,6 +338,10 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
           if (!firstEnd) window.see(run, conveyor, seq);
           const first = window.first(run, conveyor);
           if (first === undefined || seq < first) return;
+          if (firstEnd && seq > window.last(run, conveyor)) {
+            newer.add(run, conveyor, seq);
+            return;
+          }
         }
         points++;
         await writer.append("sink", { run, conveyor, seq, t_ns: timestampNs });
@@ -327,19 +360,30 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
     producers: { running: 0, ended: 0, cut_off: [] },
     gaps,
   };
-  if (known) await recordKnown(options, known, runs, window, unknowns, recording);
+  if (known) await recordKnown(options, known, { runs, wordless, window, unknowns, newer }, recording);
   return recording;
 }
 
 const isRunningIn = (known: Known, run: string) => known.running.some((ledger) => ledger.run === run);
 
-/** 6. What was attempted and acknowledged, by the producers' word: everything told by now covers what was found. */
+interface Seen {
+  runs: readonly string[] | undefined;
+  wordless: readonly string[];
+  window: Window;
+  /** In Kafka, of producers that could not say any more whether they were acknowledged. */
+  unknowns: Unknowns;
+  /** In InfluxDB, behind the end of the log that was read. */
+  newer: Unknowns;
+}
+
+/**
+ * 6. What was acknowledged and attempted, by the producers' word. What they say now covers everything found before; what
+ * it tells beyond the log that was read is newer than this audit, and is left out.
+ */
 async function recordKnown(
   { sources, writer, conveyorsPrefix }: RecordOptions,
   known: Known,
-  runs: readonly string[] | undefined,
-  window: Window,
-  unknowns: Unknowns,
+  { runs, wordless, window, unknowns, newer }: Seen,
   recording: Recording,
 ): Promise<void> {
   const { meta } = recording;
@@ -349,38 +393,40 @@ async function recordKnown(
     ended: gone.filter(({ isComplete }) => isComplete).length,
     cut_off: [
       ...gone.filter(({ isComplete }) => !isComplete).map(({ run, gap }) => `${run}: ${gap}`),
+      ...wordless.map((run) => `${run}: nothing is left of what its producer said`),
       ...known.silent.map((pod) => `${pod}: runs and does not answer`),
     ],
   };
   const isWanted = (run: string, conveyor: string) =>
     (runs === undefined || runs.includes(run)) && conveyor.startsWith(conveyorsPrefix ?? "");
-  const attempted: RangesByRun = new Map();
-  for (const ledger of (await sources.ledgers()).ledgers) addLedger(attempted, ledger);
-  for (const { run, conveyor, ranges } of entriesOf(known.acknowledged)) addRanges(attempted, run, conveyor, ranges);
-  const isTold = [...entriesOf(attempted)].some(({ run, conveyor }) => isWanted(run, conveyor));
-  if (!isTold) {
-    meta.not_recorded!.attempts = "no producer lists this run, and none has left a word of it";
-    meta.not_recorded!.outcomes = meta.not_recorded!.attempts;
-    return;
-  }
-  await writer.begin("attempts");
-  await writer.begin("outcomes");
-  for (const { run, conveyor, ranges } of entriesOf(attempted)) {
-    if (!isWanted(run, conveyor)) continue;
-    for (const [seq, last_seq] of window.clip(run, conveyor, ranges).inside) {
-      await writer.append("attempts", { run, conveyor, seq, last_seq });
-    }
-  }
-  for (const { run, conveyor, ranges } of entriesOf(known.acknowledged)) {
+  const now: RangesByRun = new Map();
+  for (const ledger of (await sources.ledgers()).ledgers) addLedger(now, ledger);
+  for (const { run, conveyor, ranges } of entriesOf(known.acknowledged)) addRanges(now, run, conveyor, ranges);
+  // With no log, only what was acknowledged before anything was looked at.
+  const hasLog = meta.not_recorded!.log === undefined;
+  let isTold = false;
+  for (const { run, conveyor, ranges } of entriesOf(now)) {
     if (!isWanted(run, conveyor)) {
       recording.acknowledged_elsewhere += ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
       continue;
     }
-    const { inside, before } = window.clip(run, conveyor, ranges);
-    recording.acknowledged_before += before;
+    if (!isTold) {
+      await writer.begin("attempts");
+      await writer.begin("outcomes");
+      isTold = true;
+    }
+    const before = known.acknowledged.get(run)?.get(conveyor) ?? [];
+    const seen = hasLog ? until(ranges, window.last(run, conveyor)) : [];
+    const { inside, before: outside } = window.clip(run, conveyor, mergeRanges([...before, ...seen]));
+    recording.acknowledged_before += outside;
     for (const [seq, last_seq] of inside) {
+      await writer.append("attempts", { run, conveyor, seq, last_seq });
       await writer.append("outcomes", { run, conveyor, seq, last_seq, outcome: "ok" });
     }
+  }
+  if (!isTold) {
+    meta.not_recorded!.attempts = "no producer lists this run, and none has left a word of it";
+    meta.not_recorded!.outcomes = meta.not_recorded!.attempts;
   }
   for (const { run, conveyor, ranges } of unknowns.entries()) {
     for (const [seq, last_seq] of ranges) {
@@ -388,4 +434,29 @@ async function recordKnown(
       await writer.append("outcomes", { run, conveyor, seq, last_seq, outcome: "unknown", reason });
     }
   }
+  for (const { run, conveyor, ranges } of newer.entries()) {
+    for (const [seq, last_seq] of without(ranges, now.get(run)?.get(conveyor) ?? [])) {
+      await writer.append("sink", { run, conveyor, seq, last_seq });
+    }
+  }
+}
+
+/** The parts of ranges up to a last number. */
+function until(ranges: readonly Range[], last: number): Range[] {
+  return ranges.filter(([from]) => from <= last).map(([from, to]) => [from, Math.min(to, last)]);
+}
+
+/** What of some ranges lies in none of the others; both in order. */
+export function without(ranges: readonly Range[], others: readonly Range[]): Range[] {
+  const left: Range[] = [];
+  for (const [first, last] of ranges) {
+    let from = first;
+    for (const [otherFirst, otherLast] of others) {
+      if (otherLast < from || otherFirst > last) continue;
+      if (otherFirst > from) left.push([from, otherFirst - 1]);
+      from = otherLast + 1;
+    }
+    if (from <= last) left.push([from, last]);
+  }
+  return left;
 }

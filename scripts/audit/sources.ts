@@ -42,7 +42,7 @@ export interface LogEvent {
   hash: string;
 }
 
-export type LogRange = Pick<LogRequest, "runs" | "conveyors_prefix" | "from_timestamp_ms" | "decoder"> & {
+export type LogRange = Pick<LogRequest, "runs" | "fleets" | "conveyors_prefix" | "from_timestamp_ms" | "decoder"> & {
   to: PartitionOffset[];
 };
 

@@ -1,7 +1,7 @@
 /** Goal: an audit judges the window that it was asked for, and its exit code says what was found. */
 import { describe, expect, test } from "bun:test";
 import { closing } from "../../scripts/audit/audit-runs.ts";
-import { Window } from "../../scripts/audit/record.ts";
+import { Window, without } from "../../scripts/audit/record.ts";
 import { windowStart } from "../../scripts/audit.ts";
 import { memoryHistory } from "../../scripts/toolkit/history.ts";
 import { nanosecondsOf } from "../../scripts/toolkit/telemetry-store.ts";
@@ -32,6 +32,29 @@ describe("Window", () => {
   test("what the window holds nothing of lies before it", () => {
     expect(new Window().clip("r", "c", [[0, 9]])).toEqual({ inside: [], before: 10 });
   });
+});
+
+test("without cuts ranges out of ranges", () => {
+  const others: [number, number][] = [
+    [2, 3],
+    [6, 20],
+  ];
+  expect(
+    without(
+      [
+        [0, 4],
+        [5, 9],
+        [30, 31],
+      ],
+      others,
+    ),
+  ).toEqual([
+    [0, 1],
+    [4, 4],
+    [5, 5],
+    [30, 31],
+  ]);
+  expect(without([[0, 4]], [])).toEqual([[0, 4]]);
 });
 
 describe("windowStart", () => {
