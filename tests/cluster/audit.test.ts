@@ -48,8 +48,8 @@ describeOnCluster("audit of the running pipeline", () => {
     expect(lawsWith(document, "failed")).toEqual([]);
     // A producer that was killed shortly before, by another test, leaves what it sent last unsaid; nothing else does.
     const told = document.producers.cut_off.length === 0;
-    const passed = ["L1", "L2", "L3", ...(told ? ["P1"] : []), "D1", "D2", "O1"];
-    expect(lawsWith(document, "passed").filter((law) => told || law !== "P1")).toEqual(passed);
+    const passed: string[] = ["L1", "L2", "L3", ...(told ? ["P1"] : []), "D1", "D2", "O1"];
+    expect<string[]>(lawsWith(document, "passed").filter((law) => told || law !== "P1")).toEqual(passed);
     for (const { law, status, detail } of document.laws) {
       if (status === "unknown" && law !== "P1") expect(detail).toContain("not recorded");
     }
