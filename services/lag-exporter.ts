@@ -17,8 +17,8 @@ import { Metrics } from "./runtime/metrics.ts";
 import { startOpsServer } from "./runtime/ops-server.ts";
 import { certificateExpirySeconds, runService, type ServiceFrame } from "./runtime/service.ts";
 
-/** Autoscaling looks every 15 s; a third of it keeps the lag fresh at little cost to Kafka. */
-const POLL_MS = 5000;
+/** A recovery is measured to the second by it, and autoscaling never acts on an old value; four small requests each. */
+const POLL_MS = 1000;
 const POLL_LIMIT_MS = 15_000;
 /** Without a look that succeeded for this long the lag series are withdrawn. */
 const STALE_MS = 30_000;

@@ -1,0 +1,19 @@
+/** The one list of drills, in the order in which they run: what costs least first. */
+import { cutDrills } from "./cut-network.ts";
+import { deleteDrills } from "./delete-pod.ts";
+import type { Drill } from "./drill.ts";
+import { freezeDrills } from "./freeze-process.ts";
+import { killDrills } from "./kill-process.ts";
+import { poisonedBatch } from "./poisoned-batch.ts";
+import { rollingRestart } from "./rolling-restart.ts";
+import { twoBrokersDown } from "./two-brokers-down.ts";
+
+export const DRILLS: readonly Drill[] = [
+  ...deleteDrills,
+  ...killDrills,
+  poisonedBatch,
+  ...cutDrills,
+  ...freezeDrills,
+  twoBrokersDown,
+  rollingRestart,
+];

@@ -1,0 +1,114 @@
+/**
+ * Fault: packets between two parts are dropped, in both directions, also those of connections that stand. Nobody gets an
+ * answer, not even a refusal. The rules count what they drop: the count is the proof.
+ */
+import type { Pod } from "../toolkit/cluster.ts";
+import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
+import { anyPod, getEvents, getLogs, getPods, leadingBroker } from "./targets.ts";
+
+interface Target {
+  /** Where the rules are: they stand in these pods' own networks. */
+  pods: Pod[];
+}
+
+type Cut = Pick<
+  Drill,
+  "name" | "title" | "hypothesis" | "fault" | "budgetMs" | "budgetReason" | "runbook" | "recoversFrom" | "holdMs"
+> & {
+  workload: string;
+  ports: number[];
+  /** All pods of the workload when absent; pods that are added meanwhile are cut too. */
+  choose?: (context: DrillContext) => Promise<Pod>;
+};
+
+const CLIENT_PORT = 9092;
+const REPLICATION_PORT = 9091;
+const CONTROLLER_PORT = 9093;
+const INFLUXDB_PORT = 8086;
+
+const cut = ({ workload, ports, choose, ...drill }: Cut): Drill =>
+  defineDrill<Target>({
+    ...drill,
+    workloads: [workload],
+    look: [getPods(workload), getLogs(workload), getEvents()],
+    async possible({ cluster, agents }) {
+      return await agents.obstacle(await anyPod(cluster, workload), true);
+    },
+    async prepare(context) {
+      return { pods: choose ? [await choose(context)] : await context.cluster.pods(workload) };
+    },
+    async inject({ agents }, { pods }) {
+      for (const pod of pods) await agents.ask(pod, { op: "cut", ports });
+    },
+    async effectSeen({ agents }, { pods }) {
+      const dropped = await Promise.all(
+        pods.map(async (pod) => [pod.metadata.name, (await agents.ask(pod, { op: "counters" })).dropped ?? 0] as const),
+      );
+      if (dropped.some(([, count]) => count === 0)) return undefined;
+      return {
+        proof: dropped.map(([name, count]) => `${count} packets of ${name} dropped (ports ${ports})`).join("; "),
+      };
+    },
+    async watch({ cluster, agents }, { pods }) {
+      if (choose) return [];
+      // An autoscaler may add pods while it lasts: the cut is between the tiers.
+      for (const pod of await cluster.pods(workload)) {
+        if (pods.some(({ metadata }) => metadata.uid === pod.metadata.uid)) continue;
+        if (!pod.status.containerStatuses?.[0]?.state.running) continue;
+        await agents.ask(pod, { op: "cut", ports });
+        pods.push(pod);
+      }
+      return [];
+    },
+    async heal({ cluster, agents }, { pods }) {
+      for (const pod of pods) {
+        const live = await cluster.get<Pod>("pod", pod.metadata.name);
+        // With its pod the network, and every rule in it, is gone.
+        if (live?.metadata.uid !== pod.metadata.uid || !live?.status.containerStatuses?.[0]?.state.running) continue;
+        await agents.ask(live, { op: "uncut" });
+      }
+    },
+  });
+
+export const cutDrills: readonly Drill[] = [
+  cut({
+    name: "cut-processor-influxdb",
+    title: "The network between the processor and InfluxDB is cut",
+    hypothesis:
+      "Writes are not answered; the processor tries again with the same points, keeps its place in the group, and catches up behind it.",
+    fault: "every packet between the processor's pods and port 8086 is dropped for 15 s",
+    workload: "processor",
+    ports: [INFLUXDB_PORT],
+    recoversFrom: "healed",
+    holdMs: 15_000,
+    runbook: "InfluxDBWritesBlocked",
+    ...BUDGET.processor,
+  }),
+  cut({
+    name: "cut-processor-kafka",
+    title: "The network between the processor and Kafka is cut",
+    hypothesis:
+      "The group gives the processor up; nothing that it had not committed is lost, and it joins again when it can.",
+    fault: "every packet between the processor's pods and port 9092 is dropped for 15 s",
+    workload: "processor",
+    ports: [CLIENT_PORT],
+    recoversFrom: "healed",
+    holdMs: 15_000,
+    runbook: "ConsumerGroupDead",
+    ...BUDGET.processor,
+  }),
+  cut({
+    name: "cut-broker",
+    title: "The broker that leads most partitions is cut off from the other brokers",
+    hypothesis:
+      "Clients still reach it, but it can acknowledge nothing alone: it is fenced, others lead, and what it held alone is not believed.",
+    fault: "every packet between one broker and ports 9091 and 9093 is dropped, while clients still reach it",
+    workload: "kafka",
+    ports: [REPLICATION_PORT, CONTROLLER_PORT],
+    choose: async (context) => (await leadingBroker(context)).pod,
+    recoversFrom: "effect",
+    holdMs: 0,
+    runbook: "KafkaUnderMinIsrPartitions",
+    ...BUDGET.broker,
+  }),
+];

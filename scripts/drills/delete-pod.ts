@@ -1,0 +1,142 @@
+/** Fault: a pod is deleted, as an operator, a drain or an eviction would. One drill per tier. */
+import { NAMESPACE, type Pod } from "../toolkit/cluster.ts";
+import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
+import { activeController, anyPod, getEvents, getPods, isStillThere, leadingBroker } from "./targets.ts";
+
+interface Target {
+  pod: Pod;
+  /** What makes this pod the one. */
+  why: string;
+}
+
+type Tier = Pick<Drill, "name" | "title" | "hypothesis" | "budgetMs" | "budgetReason" | "readyAgain" | "runbook"> & {
+  workload: string;
+  choose?: (context: DrillContext) => Promise<Target>;
+  /** Behind the recovery: what must have come of it. */
+  proven?: (context: DrillContext, target: Target) => Promise<string[]>;
+};
+
+const deletion = ({ workload, choose, proven, ...tier }: Tier): Drill =>
+  defineDrill<Target>({
+    ...tier,
+    fault: `kubectl delete pod, one of ${workload}`,
+    recoversFrom: "effect",
+    holdMs: 0,
+    workloads: [workload],
+    look: [getPods(workload), getEvents()],
+    async prepare(context) {
+      return (await choose?.(context)) ?? { pod: await anyPod(context.cluster, workload), why: `a pod of ${workload}` };
+    },
+    async inject({ cluster }, { pod }) {
+      await cluster.kubectl(["delete", "pod", pod.metadata.name, "-n", NAMESPACE, "--wait=false"]);
+    },
+    async effectSeen({ cluster }, { pod, why }) {
+      if (await isStillThere(cluster, pod)) return undefined;
+      return { proof: `pod ${pod.metadata.name} (uid ${pod.metadata.uid}), ${why}, is being ended` };
+    },
+    async proven(context, target) {
+      const { name, uid } = target.pod.metadata;
+      const live = await context.cluster.get<Pod>("pod", name);
+      const violations = live?.metadata.uid === uid ? [`pod ${name} still has the uid that it had before`] : [];
+      return [...violations, ...((await proven?.(context, target)) ?? [])];
+    },
+    // The controller has made a new one; the runner waits until it is Ready.
+    heal: async () => {},
+  });
+
+export const deleteDrills: readonly Drill[] = [
+  deletion({
+    name: "delete-producer",
+    title: "The producer's pod is deleted",
+    hypothesis:
+      "It sends what it has taken in before it ends; senders whose request was not answered send it again to the new pod, and nothing acknowledged is lost.",
+    workload: "producer",
+    runbook: "ProducerSilent",
+    ...BUDGET.producer,
+  }),
+  deletion({
+    name: "delete-kafka-leader",
+    title: "The broker that leads most partitions is deleted",
+    hypothesis: "It hands its leaderships over before it ends; two in-sync replicas are enough to go on acknowledging.",
+    workload: "kafka",
+    runbook: "KafkaUnderReplicatedPartitions",
+    ...BUDGET.broker,
+    async choose(context) {
+      const { pod, partitions } = await leadingBroker(context);
+      return { pod, why: `leader of the partitions ${partitions.join(", ")}` };
+    },
+  }),
+  deletion({
+    name: "delete-kafka-controller",
+    title: "The active controller is deleted",
+    hypothesis: "The two other voters elect a new controller; no partition goes without a leader for long.",
+    workload: "kafka",
+    runbook: "KafkaNoActiveController",
+    ...BUDGET.broker,
+    async choose({ cluster }) {
+      return { pod: await activeController(cluster), why: "the active controller" };
+    },
+    async proven({ cluster }, { pod }) {
+      // The new pod of the same name could have become it again, by its uid it is another one.
+      const now = await activeController(cluster);
+      return now.metadata.uid === pod.metadata.uid ? ["the active controller has not changed"] : [];
+    },
+  }),
+  deletion({
+    name: "delete-processor",
+    title: "A processor's pod is deleted",
+    hypothesis:
+      "It finishes its batch, commits and leaves the group; its successor goes on behind the last commit, and what is written twice is the same point.",
+    workload: "processor",
+    runbook: "ConsumerGroupDead",
+    ...BUDGET.processor,
+  }),
+  deletion({
+    name: "delete-influxdb",
+    title: "InfluxDB's pod is deleted",
+    hypothesis: "The processor keeps its place and waits; what was acknowledged stands in Kafka until it is written.",
+    workload: "influxdb",
+    runbook: "InfluxDBWritesBlocked",
+    ...BUDGET.influxdb,
+  }),
+  deletion({
+    name: "delete-lag-exporter",
+    title: "The lag exporter is deleted",
+    hypothesis: "Events flow on; lag is unknown meanwhile, not zero, and no autoscaler acts on it.",
+    workload: "lag-exporter",
+    readyAgain: ["lag-exporter"],
+    runbook: "LagExporterStale",
+    budgetMs: 15_000,
+    budgetReason: "three looks of an autoscaler, which takes 15 s to each",
+  }),
+  deletion({
+    name: "delete-prometheus",
+    title: "Prometheus is deleted",
+    hypothesis: "Events flow on; nobody is alerted until it is back, and it keeps what it had stored.",
+    workload: "prometheus",
+    readyAgain: ["prometheus"],
+    runbook: "Watchdog",
+    budgetMs: 60_000,
+    budgetReason: "no event depends on it; it ends in order and reads its log again; alerts wait a minute and more",
+  }),
+  deletion({
+    name: "delete-loki",
+    title: "Loki is deleted",
+    hypothesis: "Events flow on; Promtail keeps its place in the pods' logs and sends what Loki missed.",
+    workload: "loki",
+    readyAgain: ["loki"],
+    runbook: "LogDeliveryMissing",
+    budgetMs: 90_000,
+    budgetReason: "no event depends on it; it waits 15 s for its ring and reads its log again",
+  }),
+  deletion({
+    name: "delete-grafana",
+    title: "Grafana is deleted",
+    hypothesis: "Events flow on; dashboards are provisioned and come back with the pod.",
+    workload: "grafana",
+    readyAgain: ["grafana"],
+    runbook: "ScrapeTargetAbsent",
+    budgetMs: 90_000,
+    budgetReason: "no event depends on it; it makes its own database when it starts",
+  }),
+];

@@ -1,0 +1,210 @@
+/**
+ * Pods that act on the nodes for the drills: privileged, with a view of the node's processes, in a namespace of their
+ * own that exists only while drills run. One per node, started when it is first needed.
+ */
+import { join } from "node:path";
+import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../toolkit/cluster.ts";
+import { EXIT, OperatorError } from "../toolkit/errors.ts";
+import { podState } from "../toolkit/one-off-pods.ts";
+import { waitFor } from "../toolkit/wait.ts";
+import type { AgentAction, AgentAnswer } from "./programs/agent.ts";
+
+export const DRILLS_NAMESPACE = "conveyor-drills";
+const PROGRAMS = "drill-programs";
+/** A pod of an image that is there starts within seconds; a busy two-core machine may need some more. */
+const AGENT_START_LIMIT_MS = 60_000;
+/** Agents end by themselves after this long, should a run be killed without having cleaned up. */
+const AGENT_LIFETIME_SECONDS = 7200;
+const CALL_LIMIT_MS = 20_000;
+const NAMESPACE_GONE_LIMIT_MS = 60_000;
+
+const LABELS = { "app.kubernetes.io/part-of": "conveyor-drills", "app.kubernetes.io/managed-by": "resilience-test" };
+
+/** One of scripts/drills/programs, bundled: it needs nothing but Bun where it runs. */
+export async function bundled(name: string): Promise<string> {
+  const built = await Bun.build({ entrypoints: [join(import.meta.dir, "programs", `${name}.ts`)], target: "bun" });
+  const text = await built.outputs[0]?.text();
+  if (!built.success || !text) throw new Error(`${name}.ts could not be bundled: ${built.logs.join("; ")}`);
+  return text;
+}
+
+/** The drills' namespace and their programs in it; what is there already is left as it is. */
+export async function prepareNamespace(cluster: Cluster): Promise<void> {
+  const objects: KubernetesObject[] = [
+    {
+      apiVersion: "v1",
+      kind: "Namespace",
+      metadata: {
+        name: DRILLS_NAMESPACE,
+        labels: {
+          ...LABELS,
+          "pod-security.kubernetes.io/enforce": "privileged",
+          "conveyor.dev/intake-client": "true",
+        },
+      },
+    },
+    {
+      apiVersion: "v1",
+      kind: "ConfigMap",
+      metadata: { name: PROGRAMS, namespace: DRILLS_NAMESPACE, labels: LABELS },
+      data: { "agent.js": await bundled("agent"), "sender.js": await bundled("sender") },
+    },
+  ];
+  await cluster.apply(objects);
+}
+
+/** Takes the drills' namespace away with everything in it. */
+export async function removeNamespace(cluster: Cluster, wait = false): Promise<void> {
+  await cluster.kubectl(["delete", "pods", "--all", "-n", DRILLS_NAMESPACE, "--now", "--wait=false"], {
+    allowFailure: true,
+  });
+  await cluster.kubectl(["delete", "namespace", DRILLS_NAMESPACE, "--ignore-not-found", `--wait=${wait}`], {
+    allowFailure: true,
+    timeoutMs: NAMESPACE_GONE_LIMIT_MS,
+  });
+}
+
+/** Volume and mount of the programs, for pods of this namespace. */
+export const programsVolume = { name: "programs", configMap: { name: PROGRAMS } };
+export const programsMount = { name: "programs", mountPath: "/programs", readOnly: true };
+
+/** The id of a pod's first container as its node knows it, without the runtime's name. @throws Error when it has none. */
+export function containerIdOf(pod: Pod): string {
+  const id = pod.status.containerStatuses?.[0]?.containerID?.split("://")[1];
+  if (!id) throw new Error(`pod ${pod.metadata.name} has no running container (${podState(pod)})`);
+  return id;
+}
+
+export class FaultAgents {
+  readonly #cluster: Cluster;
+  readonly #image: string;
+  readonly #agents = new Map<string, Promise<string>>();
+
+  constructor(cluster: Cluster, image: string) {
+    this.#cluster = cluster;
+    this.#image = image;
+  }
+
+  /** Asks the agent on a pod's node. @throws OperatorError with the agent's words. */
+  async ask(pod: Pod, action: AgentAction): Promise<AgentAnswer> {
+    const node = pod.spec.nodeName;
+    if (!node) throw new OperatorError(`pod ${pod.metadata.name} is on no node`);
+    const agent = await this.#on(node);
+    const { stdout, stderr, exitCode } = await this.#cluster.exec(
+      agent,
+      ["bun", "/programs/agent.js", JSON.stringify({ ...action, containerId: containerIdOf(pod) })],
+      { namespace: DRILLS_NAMESPACE, timeoutMs: CALL_LIMIT_MS },
+    );
+    let answer: AgentAnswer;
+    try {
+      answer = JSON.parse(stdout) as AgentAnswer;
+    } catch (error) {
+      throw new OperatorError(`the agent on ${node} gave no answer (exit ${exitCode}): ${stderr.trim()}`, {
+        cause: error,
+      });
+    }
+    if (!answer.ok) throw new OperatorError(`${action.op} on ${pod.metadata.name}: ${answer.error}`);
+    return answer;
+  }
+
+  /** Why agents cannot act here (rights, admission, missing programs), or undefined. */
+  async obstacle(pod: Pod, needsRules: boolean): Promise<string | undefined> {
+    try {
+      await this.ask(pod, { op: needsRules ? "tools" : "state" });
+      return undefined;
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  #on(node: string): Promise<string> {
+    let agent = this.#agents.get(node);
+    if (!agent) {
+      agent = this.#start(node);
+      this.#agents.set(node, agent);
+      agent.catch(() => this.#agents.delete(node));
+    }
+    return agent;
+  }
+
+  async #start(node: string): Promise<string> {
+    const name = `agent-${node.replaceAll(/[^a-z0-9-]/g, "-")}`.slice(0, 60).replace(/-$/, "");
+    await prepareNamespace(this.#cluster);
+    const existing = await this.#cluster.get<Pod>("pod", name, DRILLS_NAMESPACE);
+    if (existing && existing.status.phase !== "Running" && existing.status.phase !== "Pending") {
+      await this.#cluster.kubectl(["delete", "pod", name, "-n", DRILLS_NAMESPACE, "--now"]);
+    }
+    await this.#cluster.apply([agentPod(name, node, this.#image)]);
+    await waitFor(
+      async () => {
+        const pod = await this.#cluster.get<Pod>("pod", name, DRILLS_NAMESPACE);
+        return pod?.status.phase === "Running" && !pod.metadata.deletionTimestamp
+          ? { done: true, value: true }
+          : { done: false, state: podState(pod) };
+      },
+      { what: `the drills' agent on node ${node}`, limitMs: AGENT_START_LIMIT_MS },
+    );
+    return name;
+  }
+}
+
+/** @returns a pod that only waits: each thing that it does is a call of its own. */
+function agentPod(name: string, node: string, image: string): KubernetesObject {
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, namespace: DRILLS_NAMESPACE, labels: { ...LABELS, "app.kubernetes.io/name": "fault-agent" } },
+    spec: {
+      nodeName: node,
+      hostPID: true,
+      restartPolicy: "Never",
+      activeDeadlineSeconds: AGENT_LIFETIME_SECONDS,
+      terminationGracePeriodSeconds: 0,
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      tolerations: [{ operator: "Exists" }],
+      containers: [
+        {
+          name: "agent",
+          image,
+          imagePullPolicy: "IfNotPresent",
+          command: ["sleep", String(AGENT_LIFETIME_SECONDS)],
+          securityContext: { privileged: true, runAsUser: 0, runAsNonRoot: false },
+          resources: { requests: { cpu: "10m", memory: "32Mi" }, limits: { memory: "256Mi" } },
+          volumeMounts: [programsMount],
+        },
+      ],
+      volumes: [programsVolume],
+    },
+  };
+}
+
+/** Pods of the pipeline that have a running container. */
+export async function livingPods(cluster: Cluster): Promise<Pod[]> {
+  const pods = await cluster.list<Pod>("pods", "app.kubernetes.io/part-of=conveyor", NAMESPACE);
+  return pods.filter((pod) => pod.status.phase === "Running" && pod.status.containerStatuses?.[0]?.state.running);
+}
+
+/**
+ * Undoes what an earlier run may have left: frozen processes and packet rules, in every pod of the pipeline.
+ * @returns what was undone, a sentence each
+ */
+export async function healLeftovers(cluster: Cluster, agents: FaultAgents): Promise<string[]> {
+  const undone: string[] = [];
+  for (const pod of await livingPods(cluster)) {
+    const { name } = pod.metadata;
+    try {
+      const { state } = await agents.ask(pod, { op: "state" });
+      if (state === "T") {
+        await agents.ask(pod, { op: "signal", signal: "SIGCONT" });
+        undone.push(`${name}: was frozen, goes on`);
+      }
+      const { dropped } = await agents.ask(pod, { op: "uncut" });
+      if (dropped !== undefined) undone.push(`${name}: its network was cut (${dropped} packets dropped), is whole`);
+    } catch (error) {
+      // A pod that is being replaced meanwhile takes its faults with it.
+      if (error instanceof OperatorError && error.exitCode === EXIT.timeout) throw error;
+    }
+  }
+  return undone;
+}

@@ -1,0 +1,98 @@
+/**
+ * Fault: SIGSTOP. The process answers nothing, yet it runs, its port is open and the kernel takes connections for it: what
+ * only looks alive must be found out by its silence.
+ */
+import type { Pod } from "../toolkit/cluster.ts";
+import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
+import { anyPod, freshPod, getEvents, getPods, leadingBroker } from "./targets.ts";
+
+interface Target {
+  pod: Pod;
+}
+
+type Tier = Pick<Drill, "name" | "title" | "hypothesis" | "budgetMs" | "budgetReason" | "runbook"> & {
+  workload: string;
+  choose?: (context: DrillContext) => Promise<Pod>;
+};
+
+const freeze = ({ workload, choose, ...tier }: Tier): Drill =>
+  defineDrill<Target>({
+    ...tier,
+    fault: `SIGSTOP to the process in a pod of ${workload}, from its node`,
+    recoversFrom: "effect",
+    holdMs: 0,
+    workloads: [workload],
+    look: [getPods(workload), getEvents()],
+    async possible({ cluster, agents }) {
+      return await agents.obstacle(await anyPod(cluster, workload), false);
+    },
+    async prepare(context) {
+      const chosen = (await choose?.(context)) ?? (await anyPod(context.cluster, workload));
+      return { pod: await freshPod(context, chosen) };
+    },
+    async inject({ agents }, { pod }) {
+      await agents.ask(pod, { op: "signal", signal: "SIGSTOP" });
+    },
+    async effectSeen({ agents }, { pod }) {
+      const { state, pid } = await agents.ask(pod, { op: "state" });
+      return state === "T" ? { proof: `process ${pid} of ${pod.metadata.name} is in state T (stopped)` } : undefined;
+    },
+    async heal({ cluster, agents }, { pod }) {
+      // Restarted meanwhile: the process that was frozen is gone.
+      const live = await cluster.get<Pod>("pod", pod.metadata.name);
+      const isSame =
+        live?.status.containerStatuses?.[0]?.containerID === pod.status.containerStatuses?.[0]?.containerID;
+      if (!isSame) return;
+      try {
+        const { state } = await agents.ask(pod, { op: "state" });
+        if (state === "T") await agents.ask(pod, { op: "signal", signal: "SIGCONT" });
+      } catch (error) {
+        // It may be ended by the kubelet in this very moment; anything else is a failure to heal.
+        if (!String(error).includes("no process of this container")) throw error;
+      }
+    },
+  });
+
+/** Liveness: three probes that fail, five seconds apart, each after up to four seconds; then two seconds of grace and a start. */
+const LIVENESS = {
+  budgetMs: 35_000,
+  budgetReason:
+    "only its own liveness probe can tell it from a process that waits for a core; probes that judge faster restarted healthy pods on a busy machine",
+};
+
+export const freezeDrills: readonly Drill[] = [
+  freeze({
+    name: "freeze-producer",
+    title: "The producer is frozen",
+    hypothesis: "Its liveness probe goes unanswered and it is restarted; senders send again what it never answered.",
+    workload: "producer",
+    runbook: "ProducerSilent",
+    ...LIVENESS,
+  }),
+  freeze({
+    name: "freeze-kafka",
+    title: "The broker that leads most partitions is frozen",
+    hypothesis:
+      "It is fenced when its heartbeats stop; when it wakes up, still a leader in its own eyes, nobody believes it.",
+    workload: "kafka",
+    runbook: "KafkaUnderReplicatedPartitions",
+    choose: async (context) => (await leadingBroker(context)).pod,
+    ...BUDGET.broker,
+  }),
+  freeze({
+    name: "freeze-processor",
+    title: "A processor is frozen",
+    hypothesis: "It loses its place in the group, is restarted, and its successor reads its batch again.",
+    workload: "processor",
+    runbook: "ConsumerGroupDead",
+    ...LIVENESS,
+  }),
+  freeze({
+    name: "freeze-influxdb",
+    title: "InfluxDB is frozen",
+    hypothesis: "Writes go unanswered, the processor holds its place, the liveness probe restarts it.",
+    workload: "influxdb",
+    runbook: "InfluxDBWritesBlocked",
+    ...LIVENESS,
+  }),
+];

@@ -1,0 +1,104 @@
+/** Fault: kill -9 of the process inside a pod. Nothing is flushed, nobody is told; the kubelet restarts the container. */
+import type { Pod } from "../toolkit/cluster.ts";
+import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
+import { activeController, anyPod, freshPod, getEvents, getPods, leadingBroker } from "./targets.ts";
+
+interface Target {
+  pod: Pod;
+  /** The process' number on its node. */
+  pid: number;
+  killedAtMs: number;
+}
+
+type Tier = Pick<Drill, "name" | "title" | "hypothesis" | "budgetMs" | "budgetReason" | "runbook"> & {
+  workload: string;
+  choose?: (context: DrillContext) => Promise<Pod>;
+};
+
+const kill = ({ workload, choose, ...tier }: Tier): Drill =>
+  defineDrill<Target>({
+    ...tier,
+    fault: `kill -9 of the process in a pod of ${workload}, from its node`,
+    recoversFrom: "effect",
+    holdMs: 0,
+    workloads: [workload],
+    look: [getPods(workload), getEvents()],
+    async possible({ cluster, agents }) {
+      return await agents.obstacle(await anyPod(cluster, workload), false);
+    },
+    async prepare(context) {
+      const chosen = (await choose?.(context)) ?? (await anyPod(context.cluster, workload));
+      const pod = await freshPod(context, chosen);
+      const { pid } = await context.agents.ask(pod, { op: "state" });
+      return { pod, pid: pid!, killedAtMs: 0 };
+    },
+    async inject({ agents }, target) {
+      await agents.ask(target.pod, { op: "signal", signal: "SIGKILL" });
+      target.killedAtMs = Date.now();
+    },
+    async effectSeen({ cluster }, { pod, pid, killedAtMs }) {
+      const live = await cluster.get<Pod>("pod", pod.metadata.name);
+      const [before, now] = [pod.status.containerStatuses?.[0], live?.status.containerStatuses?.[0]];
+      const ended =
+        now?.state.terminated ?? (now?.containerID !== before?.containerID ? now?.lastState?.terminated : undefined);
+      if (ended?.exitCode !== 137) return undefined;
+      return {
+        proof: `process ${pid} of ${pod.metadata.name} ended with 137 (SIGKILL); restarts ${now?.restartCount}`,
+        timeMs: killedAtMs,
+      };
+    },
+    async proven({ cluster }, { pod }) {
+      const live = await cluster.get<Pod>("pod", pod.metadata.name);
+      const restarts = live?.status.containerStatuses?.[0]?.restartCount ?? 0;
+      const before = pod.status.containerStatuses?.[0]?.restartCount ?? 0;
+      return live?.metadata.uid === pod.metadata.uid && restarts <= before ? ["the container was not restarted"] : [];
+    },
+    // The kubelet has restarted it; the runner waits until it is Ready.
+    heal: async () => {},
+  });
+
+export const killDrills: readonly Drill[] = [
+  kill({
+    name: "kill-producer",
+    title: "kill -9 of the producer",
+    hypothesis:
+      "What it had not acknowledged is sent again by its senders; nothing it acknowledged was only in its memory.",
+    workload: "producer",
+    runbook: "ProducerSilent",
+    ...BUDGET.producer,
+  }),
+  kill({
+    name: "kill-kafka",
+    title: "kill -9 of the broker that leads most partitions",
+    hypothesis: "Its partitions get leaders that have every acknowledged event; writes go on with two replicas.",
+    workload: "kafka",
+    runbook: "KafkaUnderReplicatedPartitions",
+    choose: async (context) => (await leadingBroker(context)).pod,
+    ...BUDGET.broker,
+  }),
+  kill({
+    name: "kill-kafka-controller",
+    title: "kill -9 of the active controller",
+    hypothesis: "The other two voters elect one of themselves before anybody needs a controller.",
+    workload: "kafka",
+    runbook: "KafkaNoActiveController",
+    choose: async ({ cluster }) => await activeController(cluster),
+    ...BUDGET.broker,
+  }),
+  kill({
+    name: "kill-processor",
+    title: "kill -9 of a processor",
+    hypothesis: "Its batch was not committed, so its successor reads it again and writes the same points.",
+    workload: "processor",
+    runbook: "ConsumerGroupDead",
+    ...BUDGET.processor,
+  }),
+  kill({
+    name: "kill-influxdb",
+    title: "kill -9 of InfluxDB",
+    hypothesis: "What it answered with 204 is in its write-ahead log; what it had not answered is written again.",
+    workload: "influxdb",
+    runbook: "InfluxDBWritesBlocked",
+    ...BUDGET.influxdb,
+  }),
+];

@@ -1,0 +1,113 @@
+/** Fault: a batch of records that are no events stands in the topic, put there past the producer that would refuse them. */
+import { randomBytes } from "node:crypto";
+import { DLQ_TOPIC, EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
+import { BROKERS, OWN_TLS } from "../checks/context.ts";
+import { OperatorError } from "../toolkit/errors.ts";
+import { withPod } from "../toolkit/one-off-pods.ts";
+import { BUDGET, type Drill, defineDrill } from "./drill.ts";
+import { bundled } from "./fault-agents.ts";
+import { getLogs, getPods } from "./targets.ts";
+
+interface Place {
+  partition: number;
+  offset: number;
+  kind: string;
+}
+
+interface Target {
+  startedAtMs: number;
+  placed: Place[];
+}
+
+interface Letter {
+  headers: Record<string, string>;
+}
+
+const WRITE_LIMIT_MS = 30_000;
+/** Kafka's clock and this machine's may differ by this much at the most. */
+const CLOCK_SLACK_MS = 60_000;
+const MAX_LETTERS = 10_000;
+
+export const poisonedBatch: Drill = defineDrill<Target>({
+  name: "poisoned-batch",
+  title: "A batch of records that are no events",
+  hypothesis: "Each becomes a dead letter with its reason; the good events around them are stored, and nothing stops.",
+  fault: "records of fourteen kinds that are no events are written into the topic as one batch, past the producer",
+  ...BUDGET.processor,
+  recoversFrom: "effect",
+  holdMs: 0,
+  workloads: ["kafka", "processor"],
+  runbook: "DeadLettersFilling",
+  look: [getPods("processor"), getLogs("processor")],
+  prepare: async () => ({ startedAtMs: Date.now(), placed: [] }),
+  async inject({ cluster, image, signal }, target) {
+    const program = await bundled("poisoner");
+    target.startedAtMs = Date.now();
+    await withPod(
+      cluster,
+      {
+        prefix: "drill-poison",
+        image,
+        labels: { "app.kubernetes.io/name": "setup", "app.kubernetes.io/instance": "setup" },
+        command: ["sleep", "600"],
+        environment: {
+          TOPIC: EVENTS_TOPIC,
+          KAFKA_BROKERS: BROKERS.join(","),
+          RUN_ID: `drill-poison-${randomBytes(4).toString("hex")}`,
+        },
+        secrets: { "admin-tls": "/certs" },
+      },
+      signal,
+      async (pod) => {
+        const { stdout, stderr } = await cluster.exec(pod, ["bun", "run", "-"], {
+          input: program,
+          timeoutMs: WRITE_LIMIT_MS,
+        });
+        try {
+          target.placed = (JSON.parse(stdout) as { placed: Place[] }).placed;
+        } catch (error) {
+          throw new OperatorError(`the poison could not be written: ${(stderr || stdout).trim().slice(0, 300)}`, {
+            cause: error,
+          });
+        }
+      },
+    );
+  },
+  async effectSeen(_context, { placed }) {
+    const [first, last] = [placed[0], placed.at(-1)];
+    if (!first || !last) return undefined;
+    return {
+      proof: `${placed.length} records that are no events stand in partition ${first.partition}, offsets ${first.offset} to ${last.offset}`,
+    };
+  },
+  // What stands in the log cannot be taken back, and need not.
+  heal: async () => {},
+  async proven({ probe }, { placed, startedAtMs }) {
+    const result = (
+      await probe([
+        {
+          id: "letters",
+          kind: "dlq_read",
+          brokers: BROKERS,
+          tls: OWN_TLS,
+          topic: DLQ_TOPIC,
+          from_timestamp_ms: startedAtMs - CLOCK_SLACK_MS,
+          max: MAX_LETTERS,
+        },
+      ])
+    ).get("letters")!;
+    if (!result.ok) return [`the dead letters cannot be read: ${result.outcome} ${result.detail}`];
+    const reasons = new Map(
+      (result.data as Letter[]).map(({ headers }) => [
+        `${headers.source_partition} ${headers.source_offset}`,
+        headers.reason,
+      ]),
+    );
+    return placed
+      .filter(({ partition, offset }) => !reasons.get(`${partition} ${offset}`))
+      .map(
+        ({ partition, offset, kind }) =>
+          `no dead letter with a reason for ${kind} (partition ${partition}, offset ${offset})`,
+      );
+  },
+});

@@ -1,0 +1,79 @@
+/** Fault: everything is restarted, one workload after the other, as a change of certificates or of a node would. */
+import { type KubernetesObject, NAMESPACE } from "../toolkit/cluster.ts";
+import { OperatorError } from "../toolkit/errors.ts";
+import { awaitRollout } from "../toolkit/rollout.ts";
+import { type Drill, type DrillContext, defineDrill } from "./drill.ts";
+import { getPods } from "./targets.ts";
+
+type Kind = "StatefulSet" | "Deployment";
+
+interface Target {
+  workloads: { kind: Kind; name: string; uids: string[] }[];
+}
+
+/** In the order of the events' way, and then who looks on. */
+const ORDER = [
+  "kafka",
+  "influxdb",
+  "processor",
+  "producer",
+  "lag-exporter",
+  "loki",
+  "grafana",
+  "kube-state-metrics",
+  "alertmanager",
+  "prometheus",
+];
+/** Three brokers, each awaited until its replicas have caught up, are the longest. */
+const ROLLOUT_LIMIT_MS = 240_000;
+
+async function uidsOf({ cluster }: DrillContext, name: string): Promise<string[]> {
+  return (await cluster.pods(name)).map(({ metadata }) => metadata.uid ?? "");
+}
+
+export const rollingRestart: Drill = defineDrill<Target>({
+  name: "rolling-restart",
+  title: "Everything is restarted, one after the other",
+  hypothesis: "A restart in order is maintenance, not an outage: events flow through all of it, and nothing is lost.",
+  fault: "kubectl rollout restart of every workload, each awaited before the next",
+  budgetMs: 10_000,
+  budgetReason: "behind the last pod nothing may be left to recover; the goal for one broker",
+  recoversFrom: "effect",
+  holdMs: 0,
+  workloads: ["kafka", "influxdb", "processor", "producer"],
+  look: [["get", "pods", "-n", NAMESPACE], getPods("kafka")],
+  async prepare(context) {
+    const workloads: Target["workloads"] = [];
+    for (const name of ORDER) {
+      for (const kind of ["StatefulSet", "Deployment"] as const) {
+        if (!(await context.cluster.get<KubernetesObject>(kind, name))) continue;
+        workloads.push({ kind, name, uids: await uidsOf(context, name) });
+      }
+    }
+    return { workloads };
+  },
+  async inject(context, { workloads }) {
+    for (const { kind, name } of workloads) {
+      context.note(name, "is restarted");
+      await context.cluster.kubectl(["rollout", "restart", `${kind.toLowerCase()}/${name}`, "-n", NAMESPACE], {
+        signal: context.signal,
+      });
+      await awaitRollout(context.cluster, kind, name, { limitMs: ROLLOUT_LIMIT_MS, signal: context.signal });
+    }
+  },
+  async effectSeen(context, { workloads }) {
+    let pods = 0;
+    for (const { name, uids } of workloads) {
+      const now = await uidsOf(context, name);
+      if (now.some((uid) => uids.includes(uid))) return undefined;
+      pods += now.length;
+    }
+    return { proof: `all ${pods} pods of ${workloads.length} workloads have new uids` };
+  },
+  async heal({ cluster }, { workloads }) {
+    // A restart that was interrupted ends by itself; undoing it would be another one. What is paused would not.
+    for (const { kind, name } of workloads) {
+      if (!(await cluster.get(kind, name))) throw new OperatorError(`${kind} ${name} is gone`);
+    }
+  },
+});

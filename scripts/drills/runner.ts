@@ -1,0 +1,351 @@
+/**
+ * Leads one drill through its beats:
+ *
+ *   before   the pipeline is whole, events flow, and what is normal is measured
+ *   fault    it is injected, and its effect is proven; without proof the drill is inconclusive, whatever else was seen
+ *   healed   it is undone: always, also after an interrupt, an exception or a limit
+ *   proven   events flow again as before, and every event that was acknowledged meanwhile stands in the database
+ *
+ * Everything that touches a cluster comes in through `Scene`, so that these rules are tested without one.
+ */
+import type { Mark, MarkKind, Recording } from "../runs/recording.ts";
+import type { Beat, BeatName, DrillResult, DrillVerdict, LogLine, OperatorCommand } from "../runs/result.ts";
+import { causeChain } from "../toolkit/errors.ts";
+import { formatDuration } from "../toolkit/report.ts";
+import type { Drill, DrillContext, Effect } from "./drill.ts";
+import { type Baseline, baselineOf, recoveredAt, type Sample, worseThan } from "./recovery.ts";
+import type { Traffic, TrafficAccount } from "./traffic.ts";
+
+/** Rows of this long say what is normal. */
+export const BEFORE_MS = 4000;
+/** For the pipeline to be calm before a fault, for example behind an earlier drill. */
+const CALM_LIMIT_MS = 90_000;
+/** An effect shows within seconds; a process that is restarted takes the longest. */
+const EFFECT_LIMIT_MS = 20_000;
+/** Without a fault nothing will come: long enough to be sure, short enough for a test. */
+const NO_FAULT_LIMIT_MS = 6000;
+const EFFECT_LOOK_MS = 100;
+const LOOK_MS = 250;
+/** Beyond its budget a recovery is still measured, so that one reads by how much it was missed. */
+const RECOVERY_LIMIT_MS = 120_000;
+/** Healing waits for pods, which may have to start. */
+export const HEAL_LIMIT_MS = 120_000;
+/** After an interrupt a person waits: the fault is undone, the pods are given this long to be Ready. */
+export const INTERRUPTED_HEAL_LIMIT_MS = 20_000;
+/** Traffic behind the recovery, so that "after" is seen too. */
+const AFTER_MS = 2000;
+
+/** The world as a runner needs it. */
+export interface Scene {
+  now(): number;
+  pause(ms: number, signal?: AbortSignal): Promise<void>;
+  /** Rows so far, ascending. */
+  samples(): readonly Sample[];
+  context(signal: AbortSignal): DrillContext;
+  /** What is not whole among all workloads, or undefined. */
+  unready(signal: AbortSignal, workloads?: readonly string[]): Promise<string | undefined>;
+  startTraffic(run: string, signal: AbortSignal): Promise<Traffic>;
+  mark(kind: MarkKind, subject: string, text: string, timeMs?: number): Mark;
+  /** Runs kubectl as an operator would, and gives the command line and what it printed. */
+  look(args: readonly string[]): Promise<OperatorCommand>;
+  /** The part of the recording between two moments. */
+  recording(fromMs: number, toMs: number): Recording;
+  /** Alerts (as marks) and log lines since a moment. */
+  aftermath(sinceMs: number): Promise<LogLine[]>;
+  /** Acknowledged events that the database does not hold after a fair wait. */
+  missing(account: TrafficAccount): Promise<number>;
+}
+
+export interface RunOptions {
+  repeat: number;
+  /** Names the drill's own events. */
+  run: string;
+  /** The fault is left out: the drill has to come out inconclusive. */
+  withoutFault: boolean;
+  onBeat?: (beat: BeatName, detail: string) => void;
+}
+
+/** What a drill came to, and the account of its own events for the final judgement. */
+export interface DrillOutcome {
+  result: DrillResult;
+  account?: TrafficAccount;
+}
+
+/** Runs one drill. Never throws: what goes wrong is in the result. */
+export async function runDrill(
+  drill: Drill,
+  scene: Scene,
+  options: RunOptions,
+  signal: AbortSignal,
+): Promise<DrillOutcome> {
+  const startedAtMs = scene.now();
+  const beats: Beat[] = [];
+  const commands: OperatorCommand[] = [];
+  const reasons: string[] = [];
+  let verdict: DrillVerdict = "passed";
+  let effect: (Effect & { timeMs: number }) | undefined;
+  let recovery: { measured_ms: number; budget_ms: number } | undefined;
+  let traffic: Traffic | undefined;
+  let account: TrafficAccount | undefined;
+  let target: unknown;
+  let isPrepared = false;
+  let isHealed = false;
+  let beatStartedAtMs = startedAtMs;
+  const fail = (reason: string) => {
+    reasons.push(reason);
+    if (verdict === "passed") verdict = "failed";
+  };
+  const endBeat = (name: BeatName, detail: string) => {
+    const endedAtMs = scene.now();
+    beats.push({ name, startedAtMs: beatStartedAtMs, endedAtMs, detail });
+    beatStartedAtMs = endedAtMs;
+    options.onBeat?.(name, detail);
+  };
+  const lookAround = () =>
+    Promise.all(
+      drill.look.map(async (args) => {
+        commands.push(await scene.look(args));
+      }),
+    ).catch(() => undefined);
+
+  const heal = async (limitMs: number) => {
+    if (isHealed || !isPrepared) return;
+    isHealed = true;
+    const healing = AbortSignal.timeout(limitMs);
+    await drill.heal(scene.context(healing), target);
+    scene.mark("healed", drill.name, options.withoutFault ? "nothing to undo" : "the fault is undone");
+    await until(scene, limitMs, healing, async () => await scene.unready(healing), "everything to be Ready again");
+  };
+
+  try {
+    // ── before
+    traffic = await scene.startTraffic(options.run, signal);
+    target = await drill.prepare(scene.context(signal));
+    isPrepared = true;
+    const baseline = await before(scene, traffic, signal);
+    const acknowledgedBefore = traffic.counts().acknowledged;
+    endBeat(
+      "before",
+      `whole; newest point ${baseline.freshnessSeconds.toFixed(1)} s old, ${baseline.lagEvents} events behind, ${acknowledgedBefore} of the drill's own acknowledged`,
+    );
+
+    // ── fault
+    scene.mark("fault", drill.name, options.withoutFault ? "left out, to see that the drill notices" : drill.fault);
+    if (!options.withoutFault) await drill.inject(scene.context(signal), target);
+    effect = await awaitEffect(
+      drill,
+      scene,
+      target,
+      options.withoutFault ? NO_FAULT_LIMIT_MS : EFFECT_LIMIT_MS,
+      signal,
+    );
+    if (!effect) {
+      verdict = "inconclusive";
+      reasons.push("the fault had no effect that could be proven");
+      endBeat("fault", "no effect seen");
+    } else {
+      scene.mark("effect", drill.name, effect.proof, effect.timeMs);
+      const looking = lookAround();
+      if (drill.recoversFrom === "effect") {
+        recovery = await recover(drill, scene, effect.timeMs, baseline, signal, fail);
+        endBeat("fault", effect.proof);
+      } else {
+        await hold(drill, scene, target, signal, fail);
+        endBeat("fault", effect.proof);
+      }
+      await looking;
+    }
+
+    // ── healed
+    const healedFromMs = scene.now();
+    await heal(HEAL_LIMIT_MS);
+    endBeat("healed", `every pod Ready ${formatDuration(scene.now() - healedFromMs)} after`);
+
+    // ── proven
+    if (effect) {
+      if (drill.recoversFrom === "healed") {
+        const undoneAtMs = lastMark(scene, startedAtMs, "healed") ?? healedFromMs;
+        recovery = await recover(drill, scene, undoneAtMs, baseline, signal, fail);
+      }
+      for (const reason of (await drill.proven?.(scene.context(signal), target)) ?? []) fail(reason);
+    }
+    const acknowledgedThen = traffic.counts().acknowledged;
+    await scene.pause(AFTER_MS, signal);
+    if (traffic.counts().acknowledged <= acknowledgedThen)
+      fail("no event of the drill's own was acknowledged behind it");
+    account = await traffic.stop();
+    traffic = undefined;
+    if (account.acknowledged === 0) fail("none of the drill's own events was acknowledged: nothing was proven");
+    const missing = await scene.missing(account);
+    if (missing > 0) fail(`${missing} acknowledged events do not stand in the database`);
+    endBeat(
+      "proven",
+      `${account.acknowledged} of ${account.offered} acknowledged, ${missing} of them missing in the database`,
+    );
+  } catch (error) {
+    if (signal.aborted) {
+      verdict = "interrupted";
+      reasons.push("interrupted");
+    } else {
+      fail(causeChain(error).join(": "));
+      if (!effect) verdict = "inconclusive";
+    }
+  } finally {
+    try {
+      await heal(signal.aborted ? INTERRUPTED_HEAL_LIMIT_MS : HEAL_LIMIT_MS);
+    } catch (error) {
+      verdict = verdict === "interrupted" ? "interrupted" : "failed";
+      reasons.push(`healing: ${causeChain(error).join(": ")}`);
+    }
+    if (traffic) account = await traffic.stop(signal.aborted).catch(() => undefined);
+  }
+  const logLines = signal.aborted ? [] : await scene.aftermath(startedAtMs).catch(() => []);
+  const result: DrillResult = {
+    name: drill.name,
+    title: drill.title,
+    hypothesis: drill.hypothesis,
+    fault: drill.fault,
+    verdict,
+    reasons,
+    ...(effect ? { effect: { timeMs: effect.timeMs, proof: effect.proof } } : {}),
+    beats,
+    ...(recovery ? { recovery } : {}),
+    recording: scene.recording(startedAtMs, scene.now()),
+    commands: commands.toSorted((a, b) => a.timeMs - b.timeMs),
+    logLines,
+    ...(drill.runbook ? { runbook: `docs/runbooks/${drill.runbook}.md` } : {}),
+    repeat: options.repeat,
+  };
+  return account ? { result, account } : { result };
+}
+
+function lastMark(scene: Scene, sinceMs: number, kind: MarkKind): number | undefined {
+  return scene.recording(sinceMs, scene.now()).marks.findLast((mark) => mark.kind === kind)?.timeMs;
+}
+
+/** Waits for calm and measures it. */
+async function before(scene: Scene, traffic: Traffic, signal: AbortSignal): Promise<Baseline> {
+  await until(scene, CALM_LIMIT_MS, signal, async () => await scene.unready(signal), "the pipeline to be whole");
+  let baseline: Baseline | undefined;
+  await until(
+    scene,
+    CALM_LIMIT_MS,
+    signal,
+    async () => {
+      const sinceMs = scene.now() - BEFORE_MS;
+      const recent = scene.samples().filter(({ timeMs }) => timeMs >= sinceMs);
+      if (traffic.startedAtMs > sinceMs || recent.length === 0) return "measuring";
+      if (traffic.counts().acknowledged === 0) return "none of the drill's own events is acknowledged";
+      // What an earlier drill left behind must have been worked off, or it would count as normal.
+      const unrest = recent.map((sample) => worseThan(NORMAL, sample)).find(Boolean);
+      if (unrest) return unrest;
+      const lacking = recent.at(-1)?.underReplicated;
+      if (lacking) return `${lacking} partitions lack a replica`;
+      baseline = baselineOf(recent);
+      return undefined;
+    },
+    "events to flow calmly",
+  );
+  return baseline!;
+}
+
+/** Nobody starts a drill on a pipeline that is worse than this. */
+const NORMAL: Baseline = { freshnessSeconds: 2, lagEvents: 500 };
+
+async function awaitEffect(drill: Drill, scene: Scene, target: unknown, limitMs: number, signal: AbortSignal) {
+  const untilMs = scene.now() + limitMs;
+  while (scene.now() < untilMs) {
+    signal.throwIfAborted();
+    try {
+      const seen = await drill.effectSeen(scene.context(signal), target);
+      if (seen) return { proof: seen.proof, timeMs: seen.timeMs ?? scene.now() };
+    } catch (error) {
+      // A look that fails in the middle of a fault is no proof of anything.
+      if (signal.aborted) throw error;
+    }
+    await scene.pause(EFFECT_LOOK_MS, signal);
+  }
+  return undefined;
+}
+
+async function recover(
+  drill: Drill,
+  scene: Scene,
+  sinceMs: number,
+  baseline: Baseline,
+  signal: AbortSignal,
+  fail: (reason: string) => void,
+): Promise<{ measured_ms: number; budget_ms: number } | undefined> {
+  let recoveredMs: number | undefined;
+  let readyMs: number | undefined = drill.readyAgain ? undefined : sinceMs;
+  let state = "nothing";
+  const untilMs = sinceMs + RECOVERY_LIMIT_MS;
+  while (recoveredMs === undefined || readyMs === undefined) {
+    signal.throwIfAborted();
+    recoveredMs ??= recoveredAt(scene.samples(), sinceMs, baseline);
+    if (readyMs === undefined) {
+      const unready = await scene.unready(signal, drill.readyAgain).catch((error) => String(error));
+      if (unready === undefined) readyMs = scene.now();
+      else state = unready;
+    }
+    const newest = scene.samples().at(-1);
+    if (recoveredMs === undefined && newest) state = worseThan(baseline, newest) ?? "calm, not yet for long";
+    if (scene.now() > untilMs) {
+      fail(`not recovered within ${formatDuration(RECOVERY_LIMIT_MS)}: ${state}`);
+      return undefined;
+    }
+    if (recoveredMs === undefined || readyMs === undefined) await scene.pause(LOOK_MS, signal);
+  }
+  const atMs = Math.max(recoveredMs, readyMs);
+  const measured = Math.round(atMs - sinceMs);
+  scene.mark("recovered", drill.name, `as before ${formatDuration(measured)} after`, atMs);
+  if (measured > drill.budgetMs) {
+    fail(`recovery took ${formatDuration(measured)}, the budget is ${formatDuration(drill.budgetMs)}`);
+  }
+  return { measured_ms: measured, budget_ms: drill.budgetMs };
+}
+
+/** Leaves the fault where it is for its time, and listens for what must not be. */
+async function hold(
+  drill: Drill,
+  scene: Scene,
+  target: unknown,
+  signal: AbortSignal,
+  fail: (reason: string) => void,
+): Promise<void> {
+  const untilMs = scene.now() + drill.holdMs;
+  const seen = new Set<string>();
+  while (scene.now() < untilMs) {
+    for (const violation of (await drill.watch?.(scene.context(signal), target)) ?? []) {
+      if (seen.has(violation)) continue;
+      seen.add(violation);
+      fail(violation);
+    }
+    await scene.pause(Math.max(1, Math.min(LOOK_MS, untilMs - scene.now())), signal);
+  }
+}
+
+/** Looks until nothing is wrong. @throws Error with what was wrong last. */
+async function until(
+  scene: Scene,
+  limitMs: number,
+  signal: AbortSignal,
+  wrong: () => Promise<string | undefined>,
+  what: string,
+): Promise<void> {
+  const untilMs = scene.now() + limitMs;
+  let last = "nothing";
+  while (scene.now() < untilMs) {
+    signal.throwIfAborted();
+    try {
+      const found = await wrong();
+      if (found === undefined) return;
+      last = found;
+    } catch (error) {
+      if (signal.aborted) throw error;
+      last = error instanceof Error ? error.message : String(error);
+    }
+    await scene.pause(LOOK_MS, signal);
+  }
+  throw new Error(`waited ${formatDuration(limitMs)} for ${what}; last seen: ${last}`);
+}

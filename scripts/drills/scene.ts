@@ -1,0 +1,213 @@
+/** The runner's world on a real cluster. */
+import type { CheckContext } from "../checks/context.ts";
+import type { Observer } from "../runs/observer.ts";
+import type { Mark, Recording, SeriesName } from "../runs/recording.ts";
+import type { LogLine } from "../runs/result.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../toolkit/cluster.ts";
+import { readPodLogs } from "../toolkit/pod-logs.ts";
+import { PrometheusReader } from "../toolkit/prometheus.ts";
+import { TelemetryStore } from "../toolkit/telemetry-store.ts";
+import { pause } from "../toolkit/wait.ts";
+import type { DrillContext } from "./drill.ts";
+import type { FaultAgents } from "./fault-agents.ts";
+import type { Sample } from "./recovery.ts";
+import type { Scene } from "./runner.ts";
+import { isReady } from "./targets.ts";
+import { startTraffic, type Traffic, type TrafficAccount } from "./traffic.ts";
+
+/** From the last acknowledgement to the last point: the processor has caught up long before, or the drill has failed. */
+const STORED_LIMIT_MS = 30_000;
+const STORED_LOOK_MS = 500;
+/** Events of a drill are younger than this. */
+const RUN_WINDOW_MS = 60 * 60_000;
+/** Lines that a page can show of one drill, and a person can read. */
+const MAX_LOG_LINES = 60;
+const MAX_OUTPUT_CHARS = 4000;
+const LOOK_LIMIT_MS = 15_000;
+
+type Workload = KubernetesObject & { spec: { replicas?: number; selector: { matchLabels?: Record<string, string> } } };
+
+/** Events that the database does not hold, of those that were acknowledged. */
+export function missingFrom(account: TrafficAccount, stored: ReadonlyMap<string, ReadonlySet<number>>): number {
+  let missing = 0;
+  for (const { conveyor, seq, last_seq, outcome } of account.outcomes) {
+    if (outcome !== "ok") continue;
+    const there = stored.get(conveyor);
+    for (let number = seq; number <= (last_seq ?? seq); number++) if (!there?.has(number)) missing++;
+  }
+  return missing;
+}
+
+/** The rows and marks of a recording between two moments. */
+export function slice(recording: Recording, fromMs: number, toMs: number): Recording {
+  const first = recording.timesMs.findIndex((timeMs) => timeMs >= fromMs);
+  const behind = recording.timesMs.findIndex((timeMs) => timeMs > toMs);
+  const from = first < 0 ? recording.timesMs.length : first;
+  const to = behind < 0 ? recording.timesMs.length : behind;
+  const series: Recording["series"] = {};
+  for (const name of Object.keys(recording.series) as SeriesName[])
+    series[name] = recording.series[name]!.slice(from, to);
+  return {
+    startedAtMs: fromMs,
+    endedAtMs: toMs,
+    timesMs: recording.timesMs.slice(from, to),
+    series,
+    marks: recording.marks.filter(({ timeMs }) => timeMs >= fromMs && timeMs <= toMs),
+  };
+}
+
+/** Which of some workloads has fewer Ready pods than it wants, or undefined. */
+export function unreadyAmong(objects: readonly KubernetesObject[], only?: readonly string[]): string | undefined {
+  const pods = objects.filter(({ kind }) => kind === "Pod") as Pod[];
+  const states = (objects.filter(({ kind }) => kind !== "Pod") as Workload[])
+    .filter(({ metadata }) => !only || only.includes(metadata.name))
+    .flatMap(({ metadata, spec }) => {
+      const own = pods.filter((pod) =>
+        Object.entries(spec.selector.matchLabels ?? {}).every(([key, value]) => pod.metadata.labels?.[key] === value),
+      );
+      const ready = own.filter((pod) => !pod.metadata.deletionTimestamp && isReady(pod)).length;
+      const ending = own.filter((pod) => pod.metadata.deletionTimestamp).length;
+      const wanted = spec.replicas ?? 1;
+      return ready >= wanted && ending === 0 ? [] : [`${metadata.name}: ${ready} of ${wanted} Ready`];
+    });
+  return states.length > 0 ? states.join(", ") : undefined;
+}
+
+export interface ClusterSceneOptions {
+  cluster: Cluster;
+  image: string;
+  observer: Observer;
+  agents: FaultAgents;
+  checks: CheckContext;
+}
+
+export class ClusterScene implements Scene {
+  readonly #options: ClusterSceneOptions;
+  readonly #samples: Sample[] = [];
+  #traffic: Traffic | undefined;
+  #underReplicated: number | null = null;
+
+  constructor(options: ClusterSceneOptions) {
+    this.#options = options;
+    options.observer.onRow((timeMs, row) => {
+      const underReplicated = row.under_replicated_partitions ?? null;
+      if (underReplicated !== null) this.#underReplicated = underReplicated;
+      this.#samples.push({
+        timeMs,
+        freshnessSeconds: row.freshness_seconds ?? null,
+        lagEvents: row.lag_events ?? null,
+        acknowledgedPerSecond: row.acknowledged_events_per_second ?? null,
+        underReplicated: this.#underReplicated,
+        unansweredMs: this.#traffic?.unansweredMs(Date.now()) ?? 0,
+      });
+    });
+  }
+
+  now = (): number => Date.now();
+  pause = pause;
+  samples = (): readonly Sample[] => this.#samples;
+  /** The traffic that flows now, for a live page. */
+  get traffic(): Traffic | undefined {
+    return this.#traffic;
+  }
+
+  context(signal: AbortSignal): DrillContext {
+    const { cluster, image, agents, checks, observer } = this.#options;
+    return {
+      cluster,
+      image,
+      agents,
+      signal,
+      probe: (probes) => checks.probeFrom("admin", probes),
+      acknowledged: () => this.#traffic?.counts().acknowledged ?? 0,
+      note: (subject, text) => observer.mark("note", subject, text),
+    };
+  }
+
+  async unready(signal: AbortSignal, workloads?: readonly string[]): Promise<string | undefined> {
+    const { items } = await this.#options.cluster.json<{ items: KubernetesObject[] }>(
+      ["get", "deployments,statefulsets,pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/part-of=conveyor"],
+      { signal },
+    );
+    return unreadyAmong(items, workloads);
+  }
+
+  async startTraffic(run: string, signal: AbortSignal): Promise<Traffic> {
+    this.#traffic = await startTraffic(this.#options.cluster, this.#options.image, run, signal);
+    return this.#traffic;
+  }
+
+  mark(kind: Mark["kind"], subject: string, text: string, timeMs = Date.now()): Mark {
+    this.#options.observer.mark(kind, subject, text, timeMs);
+    return { kind, subject, text, timeMs };
+  }
+
+  async look(args: readonly string[]) {
+    const timeMs = Date.now();
+    const { stdout, stderr } = await this.#options.cluster.kubectl(args, {
+      allowFailure: true,
+      timeoutMs: LOOK_LIMIT_MS,
+    });
+    const output = (stdout || stderr).trimEnd();
+    return {
+      timeMs,
+      command: `kubectl ${args.join(" ")}`,
+      // The end is what happened last.
+      output: output.length > MAX_OUTPUT_CHARS ? `…${output.slice(-MAX_OUTPUT_CHARS)}` : output,
+    };
+  }
+
+  recording(fromMs: number, toMs: number): Recording {
+    return slice(this.#options.observer.recording, fromMs, toMs);
+  }
+
+  async aftermath(sinceMs: number): Promise<LogLine[]> {
+    const { cluster } = this.#options;
+    const [lines] = await Promise.all([
+      readPodLogs(cluster, Date.now() - sinceMs).catch(() => []),
+      this.#markAlerts(sinceMs).catch(() => undefined),
+    ]);
+    const telling = lines.filter(({ level }) => level === "error" || level === "warn");
+    return telling.slice(0, MAX_LOG_LINES).map(({ timeNs, pod, line }) => ({
+      timeMs: Number(timeNs.slice(0, -6)),
+      pod,
+      line,
+    }));
+  }
+
+  /** Alerts that were pending or firing meanwhile, as marks. */
+  async #markAlerts(sinceMs: number): Promise<void> {
+    const { cluster, observer } = this.#options;
+    const seconds = Math.ceil((Date.now() - sinceMs) / 1000) + 1;
+    const reader = await PrometheusReader.open(cluster);
+    try {
+      const of = "max by (alertname, alertstate, severity)";
+      const samples = await reader.query(
+        `${of} (min_over_time((timestamp(ALERTS{alertname!="Watchdog"}))[${seconds}s:1s]))`,
+      );
+      for (const { labels, value } of samples) {
+        if (value * 1000 < sinceMs) continue;
+        observer.mark("alert", labels.alertname ?? "", `${labels.alertname} is ${labels.alertstate}`, value * 1000);
+      }
+    } finally {
+      await reader.close();
+    }
+  }
+
+  async missing(account: TrafficAccount): Promise<number> {
+    this.#traffic = undefined;
+    const store = await TelemetryStore.open(this.#options.cluster);
+    try {
+      const untilMs = Date.now() + STORED_LIMIT_MS;
+      for (;;) {
+        const nowMs = Date.now();
+        const { sequences } = await store.run(account.run, nowMs - RUN_WINDOW_MS, nowMs + 1000);
+        const missing = missingFrom(account, sequences);
+        if (missing === 0 || nowMs > untilMs) return missing;
+        await pause(STORED_LOOK_MS);
+      }
+    } finally {
+      await store.close();
+    }
+  }
+}

@@ -1,0 +1,154 @@
+/** Choosing what a drill breaks, and looking at it: which pod, which broker leads, who is the active controller. */
+
+import { EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
+import { BROKERS, OWN_TLS } from "../checks/context.ts";
+import { type Cluster, NAMESPACE, type Pod } from "../toolkit/cluster.ts";
+import { OperatorError } from "../toolkit/errors.ts";
+import { readSecret } from "../toolkit/live-secrets.ts";
+import { getVerified, parseMetrics } from "../toolkit/scrape.ts";
+import { waitFor } from "../toolkit/wait.ts";
+import type { DrillContext } from "./drill.ts";
+
+const METRICS_PORT = 9404;
+const READY_LIMIT_MS = 120_000;
+/**
+ * The kubelet restarts a container at once the first time, and after 10 s, 20 s, … when it ended again; it forgets after
+ * ten minutes of running (kubernetes.io, "Pod lifecycle", restart policy).
+ */
+const BACK_OFF_FORGOTTEN_MS = 10 * 60_000;
+
+export const isReady = (pod: Pod): boolean =>
+  pod.status.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ?? false;
+
+/** One pod of a workload that is Ready. @throws OperatorError when there is none. */
+export async function anyPod(cluster: Cluster, workload: string): Promise<Pod> {
+  const pod = (await cluster.pods(workload)).find(isReady);
+  if (!pod) throw new OperatorError(`no pod of ${workload} is Ready`);
+  return pod;
+}
+
+/** Whether a pod of that name and uid is there, and is not on its way out. */
+export async function isStillThere(cluster: Cluster, pod: Pod): Promise<boolean> {
+  const live = await cluster.get<Pod>("pod", pod.metadata.name);
+  return live?.metadata.uid === pod.metadata.uid && !live?.metadata.deletionTimestamp;
+}
+
+interface TopicDescription {
+  topic: string;
+  partitions: { partition: number; leader: number; replicas: number[]; isr: number[] }[];
+}
+
+/** Leaders of the events' partitions: broker → partitions. */
+export async function leaders(context: DrillContext): Promise<Map<number, number[]>> {
+  const probe = {
+    id: "topics",
+    kind: "kafka",
+    op: "describe_topics",
+    brokers: BROKERS,
+    tls: OWN_TLS,
+    topics: [EVENTS_TOPIC],
+  };
+  const result = (await context.probe([probe])).get("topics")!;
+  if (!result.ok) throw new OperatorError(`the leaders cannot be read: ${result.outcome} ${result.detail}`);
+  const byBroker = new Map<number, number[]>();
+  for (const { partition, leader } of (result.data as TopicDescription[])[0]?.partitions ?? []) {
+    byBroker.set(leader, [...(byBroker.get(leader) ?? []), partition]);
+  }
+  return byBroker;
+}
+
+/** The broker that leads most of the events' partitions. */
+export async function leadingBroker(context: DrillContext): Promise<{ pod: Pod; partitions: number[] }> {
+  const byBroker = [...(await leaders(context))].sort(([, a], [, b]) => b.length - a.length);
+  const [broker, partitions] = byBroker[0] ?? [];
+  const pod = (await context.cluster.pods("kafka")).find(({ metadata }) => metadata.name === `kafka-${broker}`);
+  if (!pod || !partitions) throw new OperatorError("no broker leads a partition of the events");
+  return { pod, partitions };
+}
+
+/** The broker that says of itself that it is the active controller. @throws OperatorError when none does. */
+export async function activeController(cluster: Cluster): Promise<Pod> {
+  const ca = (await readSecret(cluster, "kafka-tls"))["ca.crt"] ?? "";
+  for (const pod of (await cluster.pods("kafka")).filter(isReady)) {
+    const { name } = pod.metadata;
+    const forward = await cluster.portForward(`pod/${name}`, METRICS_PORT, NAMESPACE);
+    try {
+      const { body } = await getVerified(
+        forward.port,
+        "/metrics",
+        ca,
+        `${name}.kafka-headless.${NAMESPACE}.svc.cluster.local`,
+      );
+      if (parseMetrics(body).some((sample) => /activecontrollercount$/i.test(sample.name) && sample.value === 1))
+        return pod;
+    } finally {
+      await forward.close();
+    }
+  }
+  throw new OperatorError("no broker says that it is the active controller");
+}
+
+/**
+ * A pod whose container has not ended of late: the kubelet's back-off from an earlier drill would be measured instead.
+ * Where it has, the pod is replaced and the new one awaited.
+ */
+export async function freshPod(context: DrillContext, pod: Pod): Promise<Pod> {
+  const { cluster } = context;
+  const status = pod.status.containerStatuses?.[0];
+  const started = (status?.state.running as { startedAt?: string } | undefined)?.startedAt;
+  if (!status?.restartCount || Date.now() - Date.parse(started ?? "") > BACK_OFF_FORGOTTEN_MS) return pod;
+  const { name } = pod.metadata;
+  const workload = pod.metadata.labels?.["app.kubernetes.io/name"] ?? "";
+  context.note(`pod/${name}`, "was restarted of late: replaced first, so that no back-off is measured");
+  await cluster.kubectl(["delete", "pod", name, "-n", NAMESPACE, "--wait=true"], {
+    timeoutMs: READY_LIMIT_MS,
+    signal: context.signal,
+  });
+  return await waitFor(
+    async () => {
+      const pods = await cluster.pods(workload);
+      const sameName = pods.find((candidate) => candidate.metadata.name === name);
+      const renewed = sameName ?? pods.find((candidate) => candidate.status.containerStatuses?.[0]?.restartCount === 0);
+      return renewed && isReady(renewed)
+        ? { done: true, value: renewed }
+        : { done: false, state: pods.map((candidate) => candidate.metadata.name).join(", ") };
+    },
+    { what: `${workload} to be Ready again`, limitMs: READY_LIMIT_MS, signal: context.signal },
+  );
+}
+
+/** "kubectl get pods" of a workload, as an operator types it. */
+export const getPods = (workload: string) => [
+  "get",
+  "pods",
+  "-n",
+  NAMESPACE,
+  "-l",
+  `app.kubernetes.io/name=${workload}`,
+  "-o",
+  "wide",
+];
+
+/** What happened to a workload's pods of late, newest last. */
+export const getEvents = () => [
+  "get",
+  "events",
+  "-n",
+  NAMESPACE,
+  "--field-selector",
+  "involvedObject.kind=Pod",
+  "--sort-by=.lastTimestamp",
+  "--output=custom-columns=TIME:.lastTimestamp,REASON:.reason,OBJECT:.involvedObject.name,MESSAGE:.message",
+];
+
+/** The last lines that a workload's pods said. */
+export const getLogs = (workload: string) => [
+  "logs",
+  "-n",
+  NAMESPACE,
+  "-l",
+  `app.kubernetes.io/name=${workload}`,
+  "--prefix",
+  "--tail=5",
+  "--ignore-errors",
+];

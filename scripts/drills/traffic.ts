@@ -1,0 +1,237 @@
+/**
+ * The drills' own traffic as the host sees it: starts the sender's pod, follows what it says, and gives its account at
+ * the end. The account is read again from the pod's whole log, so that nothing depends on a stream that may break.
+ */
+import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../toolkit/cluster.ts";
+import { OperatorError } from "../toolkit/errors.ts";
+import type { AttemptRecord, OutcomeRecord } from "../toolkit/history.ts";
+import { readSecret } from "../toolkit/live-secrets.ts";
+import { podState } from "../toolkit/one-off-pods.ts";
+import { waitFor } from "../toolkit/wait.ts";
+import { DRILLS_NAMESPACE, prepareNamespace, programsMount, programsVolume } from "./fault-agents.ts";
+
+/** Enough to see a gap of a tenth of a second, little enough to leave two cores to the pipeline. */
+export const EVENTS_PER_SECOND = 100;
+/** One for each partition of the topic (Kafka's partitioner, 6 partitions), so that no part of the way goes unused. */
+export const CONVEYORS = ["drill-2", "drill-0", "drill-1", "drill-5", "drill-11", "drill-7"];
+const START_LIMIT_MS = 60_000;
+/** The sender itself gives up 40 s after it was told to end. */
+const END_LIMIT_MS = 60_000;
+const LIFETIME_SECONDS = 3600;
+/** An hour at the full rate is some ten megabytes of lines. */
+const LOG_LIMIT_MS = 60_000;
+const SECRET = "drill-intake";
+
+export interface TrafficCounts {
+  offered: number;
+  acknowledged: number;
+  unknown: number;
+  /** Sent once more, because no answer came; each may stand in Kafka twice. */
+  again: number;
+}
+
+export interface TrafficAccount extends TrafficCounts {
+  run: string;
+  attempts: AttemptRecord[];
+  outcomes: OutcomeRecord[];
+}
+
+/** What the runner needs of the traffic. */
+export interface Traffic {
+  readonly run: string;
+  readonly startedAtMs: number;
+  counts(): TrafficCounts;
+  /** How long the oldest batch that is under way has been waiting for its acknowledgement; 0 when none is. */
+  unansweredMs(nowMs: number): number;
+  /** Makes no more events, waits for what is under way (unless `atOnce`), takes the sender away. */
+  stop(atOnce?: boolean): Promise<TrafficAccount>;
+}
+
+type Line = {
+  attempt?: [string, number, number];
+  outcome?: "ok" | "unknown";
+  batch?: [string, number, number];
+  again?: number;
+  why?: string;
+  done?: TrafficCounts;
+  started?: string;
+  t: number;
+};
+
+/** Adds what the sender's lines say to an account; what is not a line of its own is skipped. */
+export function readLines(run: string, text: string): TrafficAccount & { done: boolean } {
+  const account = {
+    run,
+    offered: 0,
+    acknowledged: 0,
+    unknown: 0,
+    again: 0,
+    attempts: [] as AttemptRecord[],
+    outcomes: [] as OutcomeRecord[],
+    done: false,
+  };
+  for (const line of text.split("\n")) {
+    if (!line.startsWith("{")) continue;
+    let said: Line;
+    try {
+      said = JSON.parse(line) as Line;
+    } catch {
+      continue;
+    }
+    if (said.attempt) {
+      const [conveyor, seq, last] = said.attempt;
+      account.offered += last - seq + 1;
+      account.attempts.push({ run, conveyor, seq, last_seq: last, t_ms: said.t });
+    }
+    if (said.outcome && said.batch) {
+      const [conveyor, seq, last] = said.batch;
+      if (said.outcome === "ok") account.acknowledged += last - seq + 1;
+      else account.unknown += last - seq + 1;
+      account.outcomes.push({ run, conveyor, seq, last_seq: last, outcome: said.outcome, t_ms: said.t });
+    }
+    if (said.again) account.again += said.again;
+    if (said.done) account.done = true;
+  }
+  return account;
+}
+
+/** Whether the last thing said of a conveyor is an attempt. */
+function lastIsAttempt(text: string, conveyor: string): boolean {
+  return text.lastIndexOf(`{"attempt":["${conveyor}",`) > text.lastIndexOf(`"batch":["${conveyor}",`);
+}
+
+function senderPod(name: string, run: string, image: string): KubernetesObject {
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: {
+      name,
+      namespace: DRILLS_NAMESPACE,
+      labels: { "app.kubernetes.io/name": "drill-sender", "conveyor.dev/intake-client": "true" },
+    },
+    spec: {
+      restartPolicy: "Never",
+      activeDeadlineSeconds: LIFETIME_SECONDS,
+      terminationGracePeriodSeconds: 1,
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      securityContext: {
+        runAsNonRoot: true,
+        runAsUser: 10001,
+        fsGroup: 10001,
+        seccompProfile: { type: "RuntimeDefault" },
+      },
+      containers: [
+        {
+          name: "sender",
+          image,
+          imagePullPolicy: "IfNotPresent",
+          command: ["bun", "/programs/sender.js"],
+          env: [
+            { name: "RUN_ID", value: run },
+            { name: "INTAKE_URL", value: `https://producer.${NAMESPACE}.svc.cluster.local:8443` },
+            { name: "EVENTS_PER_SECOND", value: String(EVENTS_PER_SECOND) },
+            { name: "CONVEYORS", value: CONVEYORS.join(",") },
+          ],
+          securityContext: {
+            allowPrivilegeEscalation: false,
+            readOnlyRootFilesystem: true,
+            capabilities: { drop: ["ALL"] },
+          },
+          resources: { requests: { cpu: "50m", memory: "96Mi" }, limits: { cpu: "1", memory: "384Mi" } },
+          volumeMounts: [programsMount, { name: "secrets", mountPath: "/secrets", readOnly: true }],
+        },
+      ],
+      volumes: [programsVolume, { name: "secrets", secret: { secretName: SECRET, defaultMode: 0o440 } }],
+    },
+  };
+}
+
+/** Starts the sender of one drill. @throws OperatorError when it does not start. */
+export async function startTraffic(
+  cluster: Cluster,
+  image: string,
+  run: string,
+  signal: AbortSignal,
+): Promise<Traffic> {
+  await prepareNamespace(cluster);
+  const token = (await readSecret(cluster, "producer-intake")).token;
+  const ca = (await readSecret(cluster, "producer-tls"))["ca.crt"];
+  if (!token || !ca) throw new OperatorError("the intake's token or CA is missing", { hint: "bun scripts/deploy.ts" });
+  await cluster.apply([
+    {
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name: SECRET, namespace: DRILLS_NAMESPACE },
+      stringData: { token, "ca.crt": ca },
+    },
+  ]);
+  const name = `sender-${run}`
+    .toLowerCase()
+    .slice(0, 62)
+    .replace(/[^a-z0-9]+$/, "");
+  await cluster.apply([senderPod(name, run, image)]);
+  await waitFor(
+    async () => {
+      const pod = await cluster.get<Pod>("pod", name, DRILLS_NAMESPACE);
+      return pod?.status.phase === "Running" ? { done: true, value: true } : { done: false, state: podState(pod) };
+    },
+    { what: "the drill's sender", limitMs: START_LIMIT_MS, signal },
+  );
+  const startedAtMs = Date.now();
+  const counts: TrafficCounts = { offered: 0, acknowledged: 0, unknown: 0, again: 0 };
+  /** Conveyor → when its batch that is under way was first sent. */
+  const open = new Map<string, number>();
+  const followed = Bun.spawn(cluster.commandLine(["logs", "-f", name, "-n", DRILLS_NAMESPACE]), {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "ignore",
+  });
+  void (async () => {
+    const decoder = new TextDecoder();
+    let rest = "";
+    for await (const chunk of followed.stdout as unknown as AsyncIterable<Uint8Array>) {
+      const text = rest + decoder.decode(chunk, { stream: true });
+      const end = text.lastIndexOf("\n") + 1;
+      rest = text.slice(end);
+      const more = readLines(run, text.slice(0, end));
+      counts.offered += more.offered;
+      counts.acknowledged += more.acknowledged;
+      counts.unknown += more.unknown;
+      counts.again += more.again;
+      for (const { conveyor, t_ms } of more.attempts) open.set(conveyor, t_ms ?? Date.now());
+      for (const { conveyor } of more.outcomes) {
+        // Both may have come in one piece: only a later attempt is still under way.
+        if (!lastIsAttempt(text.slice(0, end), conveyor)) open.delete(conveyor);
+      }
+    }
+  })().catch(() => {});
+  const log = async () =>
+    (await cluster.kubectl(["logs", name, "-n", DRILLS_NAMESPACE], { timeoutMs: LOG_LIMIT_MS })).stdout;
+  return {
+    run,
+    startedAtMs,
+    counts: () => ({ ...counts }),
+    unansweredMs: (nowMs) => Math.max(0, ...[...open.values()].map((since) => nowMs - since)),
+    async stop(atOnce = false) {
+      try {
+        if (atOnce) return readLines(run, await log());
+        await cluster.exec(name, ["bun", "-e", "process.kill(1, 'SIGTERM')"], { namespace: DRILLS_NAMESPACE });
+        return await waitFor(
+          async () => {
+            const phase = (await cluster.get<Pod>("pod", name, DRILLS_NAMESPACE))?.status.phase;
+            if (phase !== "Succeeded" && phase !== "Failed") return { done: false, state: `sender ${phase}` };
+            const account = readLines(run, await log());
+            return account.done ? { done: true, value: account } : { done: false, state: "its record has no end" };
+          },
+          { what: "the drill's sender to end", limitMs: END_LIMIT_MS },
+        );
+      } finally {
+        followed.kill();
+        await cluster.kubectl(["delete", "pod", name, "-n", DRILLS_NAMESPACE, "--now", "--wait=false"], {
+          allowFailure: true,
+        });
+      }
+    },
+  };
+}

@@ -1,0 +1,256 @@
+/**
+ * Breaks each part of the running pipeline on purpose, while events flow, and proves that no acknowledged event was lost.
+ *
+ *   bun scripts/resilience-test.ts                           every drill that is possible here
+ *   bun scripts/resilience-test.ts --only delete-processor --repeat 3
+ *   bun scripts/resilience-test.ts --without-fault delete-processor     must read INCONCLUSIVE
+ *   bun scripts/resilience-test.ts --heal                    undoes what a run that was killed left behind
+ *
+ * Each drill: healthy before, effect proven, healed (always), proven by real traffic; then the audit's laws over the
+ * drill's own events. docs/resilience.md has the table of drills.
+ */
+import { randomBytes } from "node:crypto";
+import { relative } from "node:path";
+import { CheckContext } from "./checks/context.ts";
+import { DRILLS } from "./drills/catalog.ts";
+import type { Drill } from "./drills/drill.ts";
+import { FaultAgents, healLeftovers, removeNamespace } from "./drills/fault-agents.ts";
+import { judgeDrills } from "./drills/judgement.ts";
+import { type DrillOutcome, runDrill } from "./drills/runner.ts";
+import { ClusterScene } from "./drills/scene.ts";
+import { restoreBrokers } from "./drills/two-brokers-down.ts";
+import { startObserver } from "./runs/observer.ts";
+import type { DrillResult, DrillsResult } from "./runs/result.ts";
+import { runFacts } from "./runs/run-facts.ts";
+import { createRun } from "./runs/run-folder.ts";
+import { runCommand } from "./toolkit/cli.ts";
+import { CLUSTER_FLAGS, type Cluster, requireReachable, selectCluster } from "./toolkit/cluster.ts";
+import { EXIT, type ExitCode, OperatorError } from "./toolkit/errors.ts";
+import { deployedServicesImage } from "./toolkit/live-image.ts";
+import { formatDuration, paint, type Report } from "./toolkit/report.ts";
+
+/** Twice a second: a recovery is measured to half a second. */
+const TICK_MS = 500;
+const MAX_REPEATS = 100;
+
+/** The drills of `--only a,b --only c`, in the catalog's order; all without it. @throws OperatorError (exit 2). */
+export function chosenDrills(only: readonly string[], all: readonly Drill[] = DRILLS): readonly Drill[] {
+  const names = only.flatMap((text) => text.split(",")).map((name) => name.trim());
+  for (const name of names) {
+    if (all.some((drill) => drill.name === name)) continue;
+    throw new OperatorError(`--only: must name drills (--list shows them); got "${name}"`, {
+      exitCode: EXIT.usage,
+      hint: "bun scripts/resilience-test.ts --list",
+    });
+  }
+  return names.length === 0 ? all : all.filter(({ name }) => names.includes(name));
+}
+
+/** The exit code of a run: a drill that did not pass is a violation, also one that could not show its effect. */
+export function exitCodeOf(drills: readonly DrillResult[], interrupted: boolean): ExitCode {
+  if (interrupted) return EXIT.interrupted;
+  return drills.length > 0 && drills.every(({ verdict }) => verdict === "passed") ? EXIT.ok : EXIT.violations;
+}
+
+/** One line of the table for a person. */
+export function lineOf(result: DrillResult): string {
+  const { recovery, ledger } = result;
+  const took = recovery
+    ? `${formatDuration(recovery.measured_ms)} of ${formatDuration(recovery.budget_ms)}`
+    : "no recovery measured";
+  const events = ledger
+    ? `${ledger.acknowledged} acknowledged, ${ledger.lost} lost, ${ledger.duplicated} twice unexplained`
+    : "not audited";
+  return `${result.name.padEnd(24)} ${result.verdict.toUpperCase().padEnd(12)} ${took.padEnd(20)} ${events}`;
+}
+
+/** Everything that is not as deploy left it because of a drill, undone. @returns a sentence for each thing. */
+async function healAll(cluster: Cluster, image: string): Promise<string[]> {
+  const brokers = await restoreBrokers(cluster);
+  const undone = await healLeftovers(cluster, new FaultAgents(cluster, image));
+  await removeNamespace(cluster, true);
+  return [...(brokers ? [brokers] : []), ...undone];
+}
+
+/** Why each drill that cannot be done here cannot, by its name. */
+async function obstacles(scene: ClusterScene, cluster: Cluster, drills: readonly Drill[], signal: AbortSignal) {
+  const found = new Map<string, string>();
+  for (const drill of drills) {
+    const missing: string[] = [];
+    for (const workload of drill.workloads) {
+      if ((await cluster.pods(workload)).length === 0) missing.push(workload);
+    }
+    const reason =
+      missing.length > 0 ? `${missing.join(", ")} is not deployed here` : await drill.possible?.(scene.context(signal));
+    if (reason) found.set(drill.name, reason);
+  }
+  return found;
+}
+
+function showList(report: Report): void {
+  for (const { name, title, budgetMs, hypothesis } of DRILLS) {
+    report.print(`${name.padEnd(24)} ${formatDuration(budgetMs).padStart(8)}  ${title}`);
+    report.print(`${"".padEnd(35)}${hypothesis}`);
+  }
+  report.result({
+    drills: DRILLS.map(({ name, title, hypothesis, fault, budgetMs, budgetReason, recoversFrom }) => ({
+      name,
+      title,
+      hypothesis,
+      fault,
+      budget_ms: budgetMs,
+      budget_reason: budgetReason,
+      recovers_from: recoversFrom,
+    })),
+  });
+}
+
+if (import.meta.main) {
+  await runCommand(
+    {
+      name: "scripts/resilience-test.ts",
+      summary: "breaks each part on purpose while events flow, and proves that none was lost",
+      usage: ["[--only NAME] [--repeat N] [--json]", "--without-fault NAME", "--heal", "--list"],
+      flags: {
+        ...CLUSTER_FLAGS,
+        only: {
+          type: "string",
+          multiple: true,
+          valueName: "NAME",
+          description: "these drills; names may be joined by commas",
+        },
+        repeat: { type: "number", default: 1, min: 1, max: MAX_REPEATS, description: "how often each drill is run" },
+        "without-fault": {
+          type: "string",
+          valueName: "NAME",
+          description: "runs this drill with its fault left out: it has to come out inconclusive (exit 5)",
+        },
+        heal: { type: "boolean", description: "undo what a run that was killed has left behind, and run nothing" },
+        list: { type: "boolean", description: "show the drills, their budgets and what they expect" },
+      },
+      examples: [
+        ["bun scripts/resilience-test.ts", "every drill that is possible on this cluster"],
+        [
+          "bun scripts/resilience-test.ts --only kill-processor,kill-influxdb --repeat 3",
+          "two of them, three times each",
+        ],
+        [
+          "bun scripts/resilience-test.ts --without-fault delete-processor",
+          "shows that a fault without effect is noticed",
+        ],
+      ],
+      notes: [
+        "It breaks parts of the cluster that it names first. What it breaks it mends, also when it is interrupted.",
+        "docs/resilience.md has the drills, their budgets and the last figures.",
+      ],
+    },
+    async ({ flags, report, signal }) => {
+      if (flags.list) return void showList(report);
+      const without = flags["without-fault"];
+      const drills = chosenDrills(without === undefined ? flags.only : [without]);
+      const cluster = await selectCluster(flags);
+      report.info(`target: ${cluster.describe()}`);
+      await requireReachable(cluster, signal);
+      const image = await deployedServicesImage(cluster);
+      if (flags.heal) {
+        const undone = await report.step("undo what is left of earlier runs", () => healAll(cluster, image));
+        for (const line of undone) report.print(line);
+        if (undone.length === 0) report.print("nothing was left");
+        report.result({ ok: true, undone });
+        return;
+      }
+      return await runAll({ cluster, image, drills, repeat: flags.repeat, without, report, signal });
+    },
+  );
+}
+
+interface RunAll {
+  cluster: Cluster;
+  image: string;
+  drills: readonly Drill[];
+  repeat: number;
+  without: string | undefined;
+  report: Report;
+  signal: AbortSignal;
+}
+
+async function runAll({ cluster, image, drills, repeat, without, report, signal }: RunAll): Promise<ExitCode> {
+  const startedAtMs = Date.now();
+  const folder = await createRun("drills", startedAtMs);
+  const agents = new FaultAgents(cluster, image);
+  // Of its own: an interrupt must not close what the healing needs.
+  const checksEnd = new AbortController();
+  const checks = new CheckContext(cluster, image, checksEnd.signal);
+  const observer = await report.step("observer", () =>
+    startObserver(cluster, { tickMs: TICK_MS, image }, checksEnd.signal),
+  );
+  const outcomes: DrillOutcome[] = [];
+  let judged: DrillResult[] = [];
+  const facts = await runFacts(cluster, { id: folder.id, kind: "drills", startedAtMs });
+  const document = (results: readonly DrillResult[]): DrillsResult => ({
+    facts: { ...facts, endedAt: new Date().toISOString(), interrupted: signal.aborted },
+    drills: results,
+    passed: exitCodeOf(results, signal.aborted) === EXIT.ok,
+  });
+  try {
+    const scene = new ClusterScene({ cluster, image, observer, agents, checks });
+    const impossible = await report.step("what is possible here", () => obstacles(scene, cluster, drills, signal));
+    for (const [name, reason] of impossible) report.warn(`not possible here: ${name}: ${reason}`);
+    const possible = drills.filter(({ name }) => !impossible.has(name));
+    for (let round = 1; round <= repeat && !signal.aborted; round++) {
+      for (const drill of possible) {
+        if (signal.aborted) break;
+        const run = `drill-${drill.name}-${round}-${randomBytes(3).toString("hex")}`;
+        const title = repeat > 1 ? `${drill.name} (${round} of ${repeat})` : drill.name;
+        const outcome = await report.step(title, async (step) => {
+          const done = await runDrill(
+            drill,
+            scene,
+            {
+              repeat: round,
+              run,
+              withoutFault: without === drill.name,
+              onBeat: (beat, detail) => step.update(`${beat}: ${detail}`),
+            },
+            signal,
+          );
+          const { verdict, recovery, reasons } = done.result;
+          const took = recovery ? `, recovered in ${formatDuration(recovery.measured_ms)}` : "";
+          step.update(`${verdict}${took}${reasons.length > 0 ? `: ${reasons.join("; ")}` : ""}`);
+          return done;
+        });
+        outcomes.push(outcome);
+        await folder.writeJson("result.json", document(outcomes.map(({ result }) => result)));
+      }
+    }
+    judged = signal.aborted
+      ? outcomes.map(({ result }) => result)
+      : await judgeDrills(cluster, outcomes, {
+          folder: folder.path("history"),
+          sinceMs: startedAtMs,
+          report,
+          signal,
+          checks,
+        });
+    const result = document(judged);
+    const path = await folder.writeJson("result.json", result);
+    const color = Boolean(process.stdout.isTTY) && !process.env.NO_COLOR && !report.json;
+    const shades = { passed: "green", failed: "red", inconclusive: "yellow", interrupted: "yellow" } as const;
+    for (const drill of judged) {
+      report.print(paint(color, shades[drill.verdict], lineOf(drill)));
+      for (const reason of drill.reasons) report.print(`  ${reason}`);
+    }
+    for (const [name, reason] of impossible) report.print(`${name.padEnd(24)} NOT POSSIBLE ${reason}`);
+    report.print(`record: ${relative(process.cwd(), path)}`);
+    const count = (verdict: DrillResult["verdict"]) => judged.filter((drill) => drill.verdict === verdict).length;
+    report.print(
+      `${result.passed ? "PASSED" : "NOT PASSED"}: ${count("passed")} passed, ${count("failed")} failed, ${count("inconclusive")} inconclusive`,
+    );
+    report.result({ ...result, not_possible: Object.fromEntries(impossible) });
+    return exitCodeOf(judged, signal.aborted);
+  } finally {
+    await Promise.allSettled([observer.close(), removeNamespace(cluster)]);
+    checksEnd.abort();
+    await checks.close().catch(() => {});
+  }
+}
