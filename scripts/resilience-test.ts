@@ -13,6 +13,7 @@ import { randomBytes } from "node:crypto";
 import { relative } from "node:path";
 import { CheckContext } from "./checks/context.ts";
 import { DRILLS } from "./drills/catalog.ts";
+import { writeDocument } from "./drills/document.ts";
 import type { Drill } from "./drills/drill.ts";
 import { FaultAgents, healLeftovers, removeNamespace } from "./drills/fault-agents.ts";
 import { judgeDrills } from "./drills/judgement.ts";
@@ -87,6 +88,17 @@ async function obstacles(scene: ClusterScene, cluster: Cluster, drills: readonly
   return found;
 }
 
+/** A result of drills from its file. @throws OperatorError (exit 2) that names the file. */
+async function readResult(path: string): Promise<DrillsResult> {
+  const result = (await Bun.file(path)
+    .json()
+    .catch(() => undefined)) as DrillsResult | undefined;
+  if (result?.facts?.kind !== "drills") {
+    throw new OperatorError(`--document: must name a result.json of drills; got "${path}"`, { exitCode: EXIT.usage });
+  }
+  return result;
+}
+
 function showList(report: Report): void {
   for (const { name, title, budgetMs, hypothesis } of DRILLS) {
     report.print(`${name.padEnd(24)} ${formatDuration(budgetMs).padStart(8)}  ${title}`);
@@ -126,6 +138,12 @@ if (import.meta.main) {
           description: "runs this drill with its fault left out: it has to come out inconclusive (exit 5)",
         },
         heal: { type: "boolean", description: "undo what a run that was killed has left behind, and run nothing" },
+        document: {
+          type: "string",
+          multiple: true,
+          valueName: "RESULT",
+          description: "write the figures of these result.json into docs/resilience.md, and run nothing",
+        },
         list: { type: "boolean", description: "show the drills, their budgets and what they expect" },
       },
       examples: [
@@ -146,6 +164,13 @@ if (import.meta.main) {
     },
     async ({ flags, report, signal }) => {
       if (flags.list) return void showList(report);
+      if (flags.document.length > 0) {
+        const results = await Promise.all(flags.document.map((path) => readResult(path)));
+        await writeDocument(DRILLS, results);
+        report.print(`docs/resilience.md: figures of ${results.length} results`);
+        report.result({ ok: true, results: flags.document });
+        return;
+      }
       const without = flags["without-fault"];
       const drills = chosenDrills(without === undefined ? flags.only : [without]);
       const cluster = await selectCluster(flags);

@@ -73,7 +73,7 @@ function run(command: string[]): { exitCode: number; stdout: string; stderr: str
 
 /** Runs a program of the node in the network of a container. */
 function inNetworkOf(pid: number, command: string[]) {
-  if (readlinkSync(`/proc/${pid}/ns/net`) === readlinkSync("/proc/1/ns/net")) {
+  if (readlinkSync(`/proc/${pid}/ns/net`) === readlinkSync(`/proc/${parentOf(pid)}/ns/net`)) {
     throw new Error("the container uses the node's own network: a cut would cut the node");
   }
   return run(["nsenter", `--mount=/proc/${parentOf(pid)}/ns/mnt`, `--net=/proc/${pid}/ns/net`, "--", ...command]);
