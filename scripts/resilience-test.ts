@@ -13,6 +13,7 @@ import { randomBytes } from "node:crypto";
 import { relative } from "node:path";
 import { CheckContext } from "./checks/context.ts";
 import { DRILLS } from "./drills/catalog.ts";
+import { restoreVolume } from "./drills/disk-full.ts";
 import { writeDocument } from "./drills/document.ts";
 import type { Drill } from "./drills/drill.ts";
 import { FaultAgents, healLeftovers, removeNamespace } from "./drills/fault-agents.ts";
@@ -21,6 +22,7 @@ import { type DrillOutcome, runDrill } from "./drills/runner.ts";
 import { ClusterScene } from "./drills/scene.ts";
 import { restoreBrokers } from "./drills/two-brokers-down.ts";
 import { startObserver } from "./runs/observer.ts";
+import { renderReport } from "./runs/page.ts";
 import type { DrillResult, DrillsResult } from "./runs/result.ts";
 import { runFacts } from "./runs/run-facts.ts";
 import { createRun } from "./runs/run-folder.ts";
@@ -67,10 +69,11 @@ export function lineOf(result: DrillResult): string {
 
 /** Everything that is not as deploy left it because of a drill, undone. @returns a sentence for each thing. */
 async function healAll(cluster: Cluster, image: string): Promise<string[]> {
-  const brokers = await restoreBrokers(cluster);
-  const undone = await healLeftovers(cluster, new FaultAgents(cluster, image));
+  const agents = new FaultAgents(cluster, image);
+  const undone = [await restoreBrokers(cluster), ...(await healLeftovers(cluster, agents))];
+  undone.push(await restoreVolume(cluster, agents));
   await removeNamespace(cluster, true);
-  return [...(brokers ? [brokers] : []), ...undone];
+  return undone.filter((line) => line !== undefined);
 }
 
 /** Why each drill that cannot be done here cannot, by its name. */
@@ -259,6 +262,7 @@ async function runAll({ cluster, image, drills, repeat, without, report, signal 
         });
     const result = document(judged);
     const path = await folder.writeJson("result.json", result);
+    await folder.writeText("report.html", renderReport(result));
     const color = Boolean(process.stdout.isTTY) && !process.env.NO_COLOR && !report.json;
     const shades = { passed: "green", failed: "red", inconclusive: "yellow", interrupted: "yellow" } as const;
     for (const drill of judged) {
@@ -266,7 +270,7 @@ async function runAll({ cluster, image, drills, repeat, without, report, signal 
       for (const reason of drill.reasons) report.print(`  ${reason}`);
     }
     for (const [name, reason] of impossible) report.print(`${name.padEnd(24)} NOT POSSIBLE ${reason}`);
-    report.print(`record: ${relative(process.cwd(), path)}`);
+    report.print(`record: ${relative(process.cwd(), path)}, report.html beside it`);
     const count = (verdict: DrillResult["verdict"]) => judged.filter((drill) => drill.verdict === verdict).length;
     report.print(
       `${result.passed ? "PASSED" : "NOT PASSED"}: ${count("passed")} passed, ${count("failed")} failed, ${count("inconclusive")} inconclusive`,

@@ -1,6 +1,7 @@
 /** The one list of drills, in the order in which they run: what costs least first. */
 import { cutDrills } from "./cut-network.ts";
 import { deleteDrills } from "./delete-pod.ts";
+import { diskFull } from "./disk-full.ts";
 import type { Drill } from "./drill.ts";
 import { freezeDrills } from "./freeze-process.ts";
 import { killDrills } from "./kill-process.ts";
@@ -14,6 +15,7 @@ export const DRILLS: readonly Drill[] = [
   poisonedBatch,
   ...cutDrills,
   ...freezeDrills,
+  diskFull,
   twoBrokersDown,
   rollingRestart,
 ];

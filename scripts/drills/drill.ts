@@ -76,6 +76,8 @@ export interface Drill<Target = unknown> {
   watch?(context: DrillContext, target: Target): Promise<string[]>;
   /** Undoes the fault; called always, also when nothing was injected. */
   heal(context: DrillContext, target: Target): Promise<void>;
+  /** Puts back what prepare had replaced so that the fault could be made; called always, at the very end. */
+  restore?(context: DrillContext, target: Target): Promise<void>;
   /** Behind the recovery, for what a drill has to prove itself. Each sentence is a violation. */
   proven?(context: DrillContext, target: Target): Promise<string[]>;
 }

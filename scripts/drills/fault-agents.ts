@@ -15,7 +15,8 @@ const PROGRAMS = "drill-programs";
 const AGENT_START_LIMIT_MS = 60_000;
 /** Agents end by themselves after this long, should a run be killed without having cleaned up. */
 const AGENT_LIFETIME_SECONDS = 7200;
-const CALL_LIMIT_MS = 20_000;
+/** Copying a small volume takes the longest. */
+const CALL_LIMIT_MS = 70_000;
 const NAMESPACE_GONE_LIMIT_MS = 60_000;
 
 const LABELS = { "app.kubernetes.io/part-of": "conveyor-drills", "app.kubernetes.io/managed-by": "resilience-test" };

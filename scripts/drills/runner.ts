@@ -198,6 +198,12 @@ export async function runDrill(
       reasons.push(`healing: ${causeChain(error).join(": ")}`);
     }
     if (traffic) account = await traffic.stop(signal.aborted).catch(() => undefined);
+    try {
+      if (isPrepared && drill.restore) await drill.restore(scene.context(AbortSignal.timeout(HEAL_LIMIT_MS)), target);
+    } catch (error) {
+      verdict = verdict === "interrupted" ? "interrupted" : "failed";
+      reasons.push(`putting back: ${causeChain(error).join(": ")}`);
+    }
   }
   const logLines = signal.aborted ? [] : await scene.aftermath(startedAtMs).catch(() => []);
   const result: DrillResult = {

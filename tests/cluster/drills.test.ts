@@ -80,7 +80,16 @@ describeOnCluster("drills", () => {
       expect(await child.exited).toBe(130);
       expect(await said).toContain("interrupted");
       // Its own word is not enough: events are stored again, nothing of the drills is left.
-      const { stdout } = await target.kubectl(["get", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=processor", "-o", "json"]);
+      const { stdout } = await target.kubectl([
+        "get",
+        "pods",
+        "-n",
+        NAMESPACE,
+        "-l",
+        "app.kubernetes.io/name=processor",
+        "-o",
+        "json",
+      ]);
       const pods = (JSON.parse(stdout) as { items: Pod[] }).items;
       expect(pods.map(({ status }) => status.phase)).toEqual(pods.map(() => "Running"));
       await pause(1000);

@@ -6,6 +6,7 @@
  * end connections that stand: so both are done from the node, where the effect can be read back (a process' state, the
  * counter of a rule).
  */
+import { dlopen, FFIType, ptr } from "bun:ffi";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
 export type AgentAction =
@@ -16,7 +17,11 @@ export type AgentAction =
   | { op: "uncut" }
   | { op: "state" }
   /** Does the node have what a cut needs? */
-  | { op: "tools" };
+  | { op: "tools" }
+  /** A volume that is a folder of the node: replaced by a small one with the same content, filled, emptied, put back. */
+  | { op: "volume"; step: VolumeStep; path: string };
+
+export type VolumeStep = "measure" | "shrink" | "fill" | "free" | "restore";
 
 export type AgentRequest = AgentAction & { containerId: string };
 
@@ -29,13 +34,22 @@ export interface AgentAnswer {
   state?: string;
   /** Packets that the cut has dropped; undefined: there is no cut. */
   dropped?: number;
+  /** MiB in the volume, and whether it is a drill's small one. */
+  usedMebibytes?: number;
+  isSmall?: boolean;
+  /** Bytes that can still be written. */
+  freeBytes?: number;
 }
 
 /** The chain that holds a drill's rules: its name is how leftovers are found. */
 const CHAIN = "CONVEYOR-DRILL";
 /** Programs for packet rules, by the names that nodes have them under. */
 const RULE_PROGRAMS = ["iptables", "iptables-legacy", "iptables-nft"];
+/** Of util-linux, on every node. */
+const NSENTER = "/usr/bin/nsenter";
 const COMMAND_LIMIT_MS = 10_000;
+/** The pod's own says where Bun is, not where a node has its programs. */
+const NODE_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin";
 
 /** The container's first process: the one that is number 1 in its own numbering. */
 function firstProcess(containerId: string): number | undefined {
@@ -66,17 +80,36 @@ function parentOf(pid: number): number {
   return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 1);
 }
 
-function run(command: string[]): { exitCode: number; stdout: string; stderr: string } {
-  const { exitCode, stdout, stderr } = Bun.spawnSync(command, { timeout: COMMAND_LIMIT_MS });
+function run(command: string[], limitMs = COMMAND_LIMIT_MS): { exitCode: number; stdout: string; stderr: string } {
+  const { exitCode, stdout, stderr } = Bun.spawnSync(command, {
+    timeout: limitMs,
+    env: { PATH: NODE_PATH },
+  });
   return { exitCode: exitCode ?? -1, stdout: stdout.toString(), stderr: stderr.toString() };
+}
+
+let isInNode = false;
+
+/**
+ * From here on the node's files are this process' own, for its programs: the image may have none but Bun.
+ * @throws Error when that is refused.
+ */
+function enterNode(pid: number): void {
+  if (isInNode) return;
+  const { symbols } = dlopen("libc.so.6", { chroot: { args: [FFIType.ptr], returns: FFIType.i32 } });
+  const path = Buffer.from(`/proc/${parentOf(pid)}/root\0`);
+  if (symbols.chroot(ptr(path)) !== 0) throw new Error("the node's files cannot be entered");
+  process.chdir("/");
+  isInNode = true;
 }
 
 /** Runs a program of the node in the network of a container. */
 function inNetworkOf(pid: number, command: string[]) {
+  enterNode(pid);
   if (readlinkSync(`/proc/${pid}/ns/net`) === readlinkSync(`/proc/${parentOf(pid)}/ns/net`)) {
     throw new Error("the container uses the node's own network: a cut would cut the node");
   }
-  return run(["nsenter", `--mount=/proc/${parentOf(pid)}/ns/mnt`, `--net=/proc/${pid}/ns/net`, "--", ...command]);
+  return run([NSENTER, `--net=/proc/${pid}/ns/net`, "--", ...command]);
 }
 
 /** The node's program for packet rules. @throws Error when there is none. */
@@ -114,6 +147,56 @@ function droppedBy(pid: number): number | undefined {
   return counts.reduce((sum, count) => sum + Number(count ?? 0), 0);
 }
 
+/** Room that a small volume has beyond what it held: enough to go on for minutes, filled within a second. */
+const SPARE_MEBIBYTES = 96;
+const VOLUME_LIMIT_MS = 60_000;
+/** Where the small volume stands on the node while it is in place of the real one. */
+const SMALL = "/run/conveyor-drill/volume";
+const BALLAST = `${SMALL}/.drill-ballast`;
+
+/** $1 the volume's folder, $2 the small volume, $3 its size, $4 the ballast. */
+const VOLUME_SCRIPTS: Readonly<Record<Exclude<VolumeStep, "measure">, string>> = {
+  shrink: `set -e
+    mountpoint -q "$2" && exit 0
+    mkdir -p "$2"
+    mount -t tmpfs -o size="$3"m,mode=0755 conveyor-drill "$2"
+    cp -a "$1/." "$2/"
+    mount --bind "$2" "$1"`,
+  // The kernel says when it is full: that error is the end that is wanted.
+  fill: `dd if=/dev/zero of="$4" bs=1M 2>/dev/null; dd if=/dev/zero bs=1 count=4096 2>/dev/null >> "$4"; sync; true`,
+  free: `rm -f "$4"`,
+  // The content goes back beside the old one and then in its place, so that at every moment one of the two is whole.
+  restore: `set -e
+    mountpoint -q "$2" || exit 0
+    rm -f "$4"
+    while mountpoint -q "$1"; do umount "$1"; done
+    rm -rf "$1.restored"
+    cp -a "$2" "$1.restored"
+    rm -rf "$1.before"
+    mv "$1" "$1.before"
+    mv "$1.restored" "$1"
+    umount "$2"
+    rm -rf "$1.before" "$2"`,
+};
+
+function onNode(pid: number, command: string[]) {
+  enterNode(pid);
+  return run([NSENTER, `--mount=/proc/${parentOf(pid)}/ns/mnt`, "--", ...command], VOLUME_LIMIT_MS);
+}
+
+function volume(pid: number, path: string, step: VolumeStep): AgentAnswer {
+  const used = Number(onNode(pid, ["du", "-sm", path]).stdout.split("\t")[0]);
+  if (!Number.isInteger(used)) throw new Error(`${path} is no folder of the node`);
+  if (step !== "measure") {
+    const size = String(used + SPARE_MEBIBYTES);
+    const { exitCode, stderr } = onNode(pid, ["sh", "-c", VOLUME_SCRIPTS[step], "sh", path, SMALL, size, BALLAST]);
+    if (exitCode !== 0) throw new Error(`${step} ${path}: ${stderr.trim()}`);
+  }
+  const free = Number(onNode(pid, ["df", "--output=avail", "-B1", path]).stdout.trim().split("\n").at(-1));
+  const isSmall = onNode(pid, ["mountpoint", "-q", SMALL]).exitCode === 0;
+  return { ok: true, usedMebibytes: used, freeBytes: free, isSmall };
+}
+
 function perform(request: AgentRequest): AgentAnswer {
   const pid = firstProcess(request.containerId);
   if (pid === undefined) return { ok: false, error: "no process of this container on this node" };
@@ -140,6 +223,8 @@ function perform(request: AgentRequest): AgentAnswer {
       rules(pid, ["-N", CHAIN], ["-A", CHAIN, "-j", "DROP"], ...ways);
       return { ...answer(), dropped: 0 };
     }
+    case "volume":
+      return volume(pid, request.path, request.step);
     case "counters": {
       const dropped = droppedBy(pid);
       return { ...answer(), ...(dropped === undefined ? {} : { dropped }) };
