@@ -21,6 +21,9 @@ import { judgeDrills } from "./drills/judgement.ts";
 import { type DrillOutcome, runDrill } from "./drills/runner.ts";
 import { ClusterScene } from "./drills/scene.ts";
 import { restoreBrokers } from "./drills/two-brokers-down.ts";
+import { LiveFeed, sourceOf } from "./runs/live-feed.ts";
+import { startLivePage } from "./runs/live-page.ts";
+import { LIVE_FILE } from "./runs/live-state.ts";
 import { startObserver } from "./runs/observer.ts";
 import { renderReport } from "./runs/page.ts";
 import type { DrillResult, DrillsResult } from "./runs/result.ts";
@@ -140,6 +143,7 @@ if (import.meta.main) {
           valueName: "NAME",
           description: "runs this drill with its fault left out: it has to come out inconclusive (exit 5)",
         },
+        open: { type: "boolean", description: "open the live page, which is served on 127.0.0.1 while drills run" },
         heal: { type: "boolean", description: "undo what a run that was killed has left behind, and run nothing" },
         document: {
           type: "string",
@@ -187,7 +191,7 @@ if (import.meta.main) {
         report.result({ ok: true, undone });
         return;
       }
-      return await runAll({ cluster, image, drills, repeat: flags.repeat, without, report, signal });
+      return await runAll({ cluster, image, drills, repeat: flags.repeat, without, open: flags.open, report, signal });
     },
   );
 }
@@ -198,11 +202,12 @@ interface RunAll {
   drills: readonly Drill[];
   repeat: number;
   without: string | undefined;
+  open: boolean;
   report: Report;
   signal: AbortSignal;
 }
 
-async function runAll({ cluster, image, drills, repeat, without, report, signal }: RunAll): Promise<ExitCode> {
+async function runAll({ cluster, image, drills, repeat, without, open, report, signal }: RunAll): Promise<ExitCode> {
   const startedAtMs = Date.now();
   const folder = await createRun("drills", startedAtMs);
   const agents = new FaultAgents(cluster, image);
@@ -212,6 +217,16 @@ async function runAll({ cluster, image, drills, repeat, without, report, signal 
   const observer = await report.step("observer", () =>
     startObserver(cluster, { tickMs: TICK_MS, image }, checksEnd.signal),
   );
+  const page = await startLivePage({
+    runId: folder.id,
+    startedAtMs,
+    recordPath: folder.path(LIVE_FILE),
+    open,
+    onTrouble: (message) => report.warn(message),
+  });
+  report.info(`live page: ${page.url}`);
+  const feed = new LiveFeed(page, sourceOf(observer));
+  let reportHtml: string | undefined;
   const outcomes: DrillOutcome[] = [];
   let judged: DrillResult[] = [];
   const facts = await runFacts(cluster, { id: folder.id, kind: "drills", startedAtMs });
@@ -221,7 +236,7 @@ async function runAll({ cluster, image, drills, repeat, without, report, signal 
     passed: exitCodeOf(results, signal.aborted) === EXIT.ok,
   });
   try {
-    const scene = new ClusterScene({ cluster, image, observer, agents, checks });
+    const scene = new ClusterScene({ cluster, image, observer, agents, checks, feed });
     const impossible = await report.step("what is possible here", () => obstacles(scene, cluster, drills, signal));
     for (const [name, reason] of impossible) report.warn(`not possible here: ${name}: ${reason}`);
     const possible = drills.filter(({ name }) => !impossible.has(name));
@@ -230,6 +245,16 @@ async function runAll({ cluster, image, drills, repeat, without, report, signal 
         if (signal.aborted) break;
         const run = `drill-${drill.name}-${round}-${randomBytes(3).toString("hex")}`;
         const title = repeat > 1 ? `${drill.name} (${round} of ${repeat})` : drill.name;
+        const { hypothesis, fault } = drill;
+        feed.drillStarted({
+          name: drill.name,
+          title: drill.title,
+          hypothesis,
+          fault,
+          repeat: round,
+          number: outcomes.length + 1,
+          count: possible.length * repeat,
+        });
         const outcome = await report.step(title, async (step) => {
           const done = await runDrill(
             drill,
@@ -238,7 +263,10 @@ async function runAll({ cluster, image, drills, repeat, without, report, signal 
               repeat: round,
               run,
               withoutFault: without === drill.name,
-              onBeat: (beat, detail) => step.update(`${beat}: ${detail}`),
+              onBeat: (beat, detail) => {
+                feed.beatEnded(beat);
+                step.update(`${beat}: ${detail}`);
+              },
             },
             signal,
           );
@@ -248,6 +276,7 @@ async function runAll({ cluster, image, drills, repeat, without, report, signal 
           return done;
         });
         outcomes.push(outcome);
+        feed.drillEnded(outcome.result);
         await folder.writeJson("result.json", document(outcomes.map(({ result }) => result)));
       }
     }
@@ -262,7 +291,8 @@ async function runAll({ cluster, image, drills, repeat, without, report, signal 
         });
     const result = document(judged);
     const path = await folder.writeJson("result.json", result);
-    await folder.writeText("report.html", renderReport(result));
+    reportHtml = renderReport(result);
+    await folder.writeText("report.html", reportHtml);
     const color = Boolean(process.stdout.isTTY) && !process.env.NO_COLOR && !report.json;
     const shades = { passed: "green", failed: "red", inconclusive: "yellow", interrupted: "yellow" } as const;
     for (const drill of judged) {
@@ -278,7 +308,8 @@ async function runAll({ cluster, image, drills, repeat, without, report, signal 
     report.result({ ...result, not_possible: Object.fromEntries(impossible) });
     return exitCodeOf(judged, signal.aborted);
   } finally {
-    await Promise.allSettled([observer.close(), removeNamespace(cluster)]);
+    feed.close();
+    await Promise.allSettled([page.close(reportHtml), observer.close(), removeNamespace(cluster)]);
     checksEnd.abort();
     await checks.close().catch(() => {});
   }

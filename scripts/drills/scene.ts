@@ -1,5 +1,6 @@
 /** The runner's world on a real cluster. */
 import type { CheckContext } from "../checks/context.ts";
+import type { LiveFeed } from "../runs/live-feed.ts";
 import type { Observer } from "../runs/observer.ts";
 import type { Mark, Recording, SeriesName } from "../runs/recording.ts";
 import type { LogLine } from "../runs/result.ts";
@@ -22,10 +23,25 @@ const STORED_LOOK_MS = 500;
 const RUN_WINDOW_MS = 60 * 60_000;
 /** Lines that a page can show of one drill, and a person can read. */
 const MAX_LOG_LINES = 60;
+const MAX_TIMES = 2;
+/** Behind it two lines differ in details. */
+const MAX_KEY_CHARS = 300;
 const MAX_OUTPUT_CHARS = 4000;
 const LOOK_LIMIT_MS = 15_000;
 
 type Workload = KubernetesObject & { spec: { replicas?: number; selector: { matchLabels?: Record<string, string> } } };
+
+/** Each thing that a pod says once or twice: a broker that is away is complained about hundreds of times. */
+export function distinct<Line extends { pod: string; line: string }>(lines: readonly Line[]): Line[] {
+  const seen = new Map<string, number>();
+  return lines.filter(({ pod, line }) => {
+    // Without numbers (times, offsets, ids) two lines that say the same are the same.
+    const key = `${pod} ${line.replaceAll(/\d+/g, "").slice(0, MAX_KEY_CHARS)}`;
+    const times = (seen.get(key) ?? 0) + 1;
+    seen.set(key, times);
+    return times <= MAX_TIMES;
+  });
+}
 
 /** Events that the database does not hold, of those that were acknowledged. */
 export function missingFrom(account: TrafficAccount, stored: ReadonlyMap<string, ReadonlySet<number>>): number {
@@ -79,6 +95,8 @@ export interface ClusterSceneOptions {
   observer: Observer;
   agents: FaultAgents;
   checks: CheckContext;
+  /** Told what happens, for the live page. */
+  feed: LiveFeed;
 }
 
 export class ClusterScene implements Scene {
@@ -100,6 +118,11 @@ export class ClusterScene implements Scene {
         underReplicated: this.#underReplicated,
         unansweredMs: this.#traffic?.unansweredMs(Date.now()) ?? 0,
       });
+      const counts = this.#traffic?.counts();
+      if (counts) {
+        const { offered, acknowledged, unknown } = counts;
+        options.feed.counts({ offered, acknowledged, unknown });
+      }
     });
   }
 
@@ -149,12 +172,14 @@ export class ClusterScene implements Scene {
       timeoutMs: LOOK_LIMIT_MS,
     });
     const output = (stdout || stderr).trimEnd();
-    return {
+    const command = {
       timeMs,
       command: `kubectl ${args.join(" ")}`,
       // The end is what happened last.
       output: output.length > MAX_OUTPUT_CHARS ? `…${output.slice(-MAX_OUTPUT_CHARS)}` : output,
     };
+    this.#options.feed.command(command);
+    return command;
   }
 
   recording(fromMs: number, toMs: number): Recording {
@@ -168,11 +193,15 @@ export class ClusterScene implements Scene {
       this.#markAlerts(sinceMs).catch(() => undefined),
     ]);
     const telling = lines.filter(({ level }) => level === "error" || level === "warn");
-    return telling.slice(0, MAX_LOG_LINES).map(({ timeNs, pod, line }) => ({
-      timeMs: Number(timeNs.slice(0, -6)),
-      pod,
-      line,
-    }));
+    const shown = distinct(telling)
+      .slice(0, MAX_LOG_LINES)
+      .map(({ timeNs, pod, line }) => ({
+        timeMs: Number(timeNs.slice(0, -6)),
+        pod,
+        line,
+      }));
+    this.#options.feed.lines(shown);
+    return shown;
   }
 
   /** Alerts that were pending or firing meanwhile, as marks. */
