@@ -17,7 +17,7 @@ import { type Baseline, baselineOf, recoveredAt, type Sample, worseThan } from "
 import type { Traffic, TrafficAccount } from "./traffic.ts";
 
 /** Rows of this long say what is normal. */
-export const BEFORE_MS = 4000;
+const BEFORE_MS = 4000;
 /** For the pipeline to be calm before a fault, for example behind an earlier drill. */
 const CALM_LIMIT_MS = 90_000;
 /** An effect shows within seconds; a process that is restarted takes the longest. */
@@ -29,9 +29,9 @@ const LOOK_MS = 250;
 /** Beyond its budget a recovery is still measured, so that one reads by how much it was missed. */
 const RECOVERY_LIMIT_MS = 120_000;
 /** Healing waits for pods, which may have to start. */
-export const HEAL_LIMIT_MS = 120_000;
+const HEAL_LIMIT_MS = 120_000;
 /** After an interrupt a person waits: the fault is undone, the pods are given this long to be Ready. */
-export const INTERRUPTED_HEAL_LIMIT_MS = 20_000;
+const INTERRUPTED_HEAL_LIMIT_MS = 20_000;
 /** Traffic behind the recovery, so that "after" is seen too. */
 const AFTER_MS = 2000;
 

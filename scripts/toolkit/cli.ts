@@ -60,6 +60,8 @@ export interface CommandSpec<F extends Flags> {
   positionals?: readonly Positional[];
   /** Paragraphs below the flags. */
   notes?: readonly string[];
+  /** How long clean-up after an interrupt may take, where what must be undone takes longer than usual; milliseconds. */
+  cleanupLimitMs?: number;
 }
 
 export interface CommandContext<F extends Flags> {
@@ -291,7 +293,7 @@ export async function runCommand<const F extends Flags>(
     if (interrupt.signal.aborted) process.exit(EXIT.interrupted);
     report.warn(`${signal}: stopping and cleaning up (again: stop at once)`);
     interrupt.abort(Object.assign(new Error(`interrupted by ${signal}`), { name: "AbortError" }));
-    setTimeout(() => process.exit(EXIT.interrupted), CLEANUP_LIMIT_MS).unref();
+    setTimeout(() => process.exit(EXIT.interrupted), spec.cleanupLimitMs ?? CLEANUP_LIMIT_MS).unref();
   };
   process.on("SIGINT", onSignal);
   process.on("SIGTERM", onSignal);
