@@ -11,6 +11,8 @@ import { formatClock, formatMoment, formatNumber, formatOffset, formatShort } fr
 /** Width of a curve's own coordinates: about the pixels of a wide screen, so that a step there is not seen. */
 const PLOT_UNITS = 1000;
 const PLOT_HEIGHT_PX = 150;
+/** Labels of an axis do not touch below that. */
+const TICK_ROOM_PX = 20;
 /** Curves do not touch the upper edge. */
 const HEADROOM_PX = 6;
 /** Two points (lowest, highest) per column: more cannot be seen, and a day at one point a second stays a small file. */
@@ -69,6 +71,8 @@ export interface ChartOptions {
   /** A value that should not be passed. */
   limit?: { value: number; label: string };
   heightPx?: number;
+  /** So many rows for labels are there even when there are none; as many as are needed when absent. */
+  labelRows?: number;
   /** Labels of marks and bands above the curves; only on the first of a stack. */
   labels?: boolean;
   /** Times below the curves. */
@@ -250,13 +254,14 @@ export function chartHtml(options: ChartOptions): Html {
   const originMs = options.originMs ?? frame.fromMs;
   const measured = series.flatMap(({ values }) => known(values));
   const isWhole = unit === "replicas" || unit === "partitions";
-  const ticks = valueTicks(Math.max(highest(measured), limit?.value ?? 0), isWhole);
+  const maxTicks = Math.max(1, Math.floor(height / TICK_ROOM_PX));
+  const ticks = valueTicks(Math.max(highest(measured), limit?.value ?? 0), isWhole, Math.min(5, maxTicks));
   const top = ticks.at(-1)!;
   const y = (value: number) => height - (Math.min(Math.max(value, 0), top) / top) * (height - HEADROOM_PX);
   const times = timeTicks(frame.fromMs, frame.toMs, originMs);
   const inside = marks.filter(({ timeMs }) => timeMs >= frame.fromMs && timeMs <= frame.toMs);
   const labels = options.labels ? labelsOf(inside, frame) : [];
-  const labelRows = labels.reduce((most, { row }) => Math.max(most, row + 1), 0);
+  const labelRows = labels.reduce((most, { row }) => Math.max(most, row + 1), options.labelRows ?? 0);
 
   const bandsOf = (bandHeight: number, withWords: boolean) =>
     stages.map((band, index) => {
@@ -344,6 +349,7 @@ export interface StackOptions {
   timesMs: readonly number[];
   rangeMs?: { fromMs: number; toMs: number };
   marks: readonly Mark[];
+  labelRows?: number;
   stages: readonly Band[];
   originMs?: number;
   origin?: string;

@@ -1,4 +1,6 @@
 /** How a live state looks: sections of HTML, each with an id, for the live page and for the frames of the video. */
+
+import { briefly } from "../toolkit/log-search.ts";
 import { chartStack, MARK_SIGNS, MARK_WORDS } from "./charts.ts";
 import { chartsOf, LIVE_CHARTS } from "./curves.ts";
 import { BEAT_WORDS, recoveryBar, verdictBadge } from "./drills-report.ts";
@@ -9,7 +11,7 @@ import { BEATS } from "./result.ts";
 import { formatClock, formatCount, formatMs, formatNumber, formatOffset } from "./words.ts";
 
 /** Long enough to see a drill's normal before, its fault and its recovery in one picture. */
-export const WINDOW_MS = 120_000;
+const WINDOW_MS = 120_000;
 
 /** What is on the page of a live run, by the id of its element. */
 export const LIVE_SECTIONS = [
@@ -33,7 +35,10 @@ export interface LiveViewOptions {
   marks?: number;
   commands?: number;
   chartHeightPx?: number;
-  windowMs?: number;
+  /** Rows for labels above the charts that are kept free, so that nothing moves when they come. */
+  labelRows?: number;
+  /** What the charts show; the last two minutes when absent. */
+  rangeMs?: { fromMs: number; toMs: number };
 }
 
 /** Where the time axis has its zero: the fault of the present drill, or its begin before there is one. */
@@ -87,14 +92,13 @@ function numbers(state: LiveState): Html {
   })}</dl>`;
 }
 
-function charts(state: LiveState, { chartHeightPx = 110, windowMs = WINDOW_MS }: LiveViewOptions): Html {
-  const toMs = state.timeMs;
-  const fromMs = toMs - windowMs;
-  const recording = recentRecording(state, fromMs, toMs);
+function charts(state: LiveState, { chartHeightPx = 110, rangeMs, labelRows }: LiveViewOptions): Html {
+  const { fromMs, toMs } = rangeMs ?? { fromMs: state.timeMs - WINDOW_MS, toMs: state.timeMs };
+  const recording = recentRecording(state, fromMs, Math.min(toMs, state.timeMs));
   const bands = state.beats
     .map(({ name, startedAtMs }, index) => ({
       fromMs: Math.max(fromMs, startedAtMs),
-      toMs: Math.min(toMs, state.beats[index + 1]?.startedAtMs ?? toMs),
+      toMs: Math.min(toMs, state.beats[index + 1]?.startedAtMs ?? state.timeMs),
       label: name,
       tone: name,
     }))
@@ -106,6 +110,7 @@ function charts(state: LiveState, { chartHeightPx = 110, windowMs = WINDOW_MS }:
     timesMs: recording.timesMs,
     rangeMs: { fromMs, toMs },
     marks: recording.marks,
+    labelRows,
     stages: bands,
     ...liveOriginMs(state),
     charts: planned.map((one) => ({ ...one, heightPx: chartHeightPx })),
@@ -200,7 +205,7 @@ function logLines(state: LiveState, count: number): Html {
       ? "no warning and no error so far"
       : lines.map(
           ({ timeMs, pod, line }, index) =>
-            html`${index > 0 && "\n"}<span class="when">${formatOffset(timeMs - originMs)}</span> <span class="who">${pod}</span> ${line}`,
+            html`${index > 0 && "\n"}<span class="when">${formatOffset(timeMs - originMs)}</span> <span class="who">${pod}</span> ${briefly({ line })}`,
         )
   }</pre></div>`;
 }

@@ -2,6 +2,7 @@
  * The pages of a run, each made from its result.json alone: one file without any request, for a desk, a phone, the dark
  * and paper. What they answer first: passed? lost? how long?
  */
+import { renderComparison } from "./comparison.ts";
 import { type DrillsReportOptions, drillsReport } from "./drills-report.ts";
 import { loadPicture, loadReport } from "./load-report.ts";
 import { isDrills, type LoadTestResult, type RunResult } from "./result.ts";
@@ -12,3 +13,5 @@ export const renderReport = (result: RunResult, options: DrillsReportOptions = {
 
 /** What stands in outputs/hpa-scaling.png: verdict, charts and the table of scaling, as an HTML document for htmlToPng. */
 export const renderScalingPicture = (result: LoadTestResult): string => loadPicture(result);
+
+export { renderComparison };

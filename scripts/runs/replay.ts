@@ -35,10 +35,21 @@ export function patchesOfResult(result: DrillsResult): LivePatch[] {
   return patches.toSorted((a, b) => a.timeMs - b.timeMs);
 }
 
-/** The patches that the live page kept in the run's folder, or what result.json has of them. */
+/**
+ * All that is known of a run: its result, and what only the live page was told (pods, alerts, counts on the way). What
+ * both have is taken from the result: alerts and log lines that were found later stand there at their own time.
+ */
+export function mergedPatches(result: DrillsResult, live: readonly LivePatch[]): LivePatch[] {
+  const onlyLive = live.flatMap(({ timeMs, pods, alerts, ledger }): LivePatch[] =>
+    pods || alerts || ledger ? [{ timeMs, pods, alerts, ledger }] : [],
+  );
+  return [...patchesOfResult(result), ...onlyLive].toSorted((a, b) => a.timeMs - b.timeMs);
+}
+
+/** Patches of the run whose folder that is; a run without a live record has those of its result alone. */
 export async function patchesOfRun(folder: string, result: DrillsResult): Promise<LivePatch[]> {
   const path = join(folder, LIVE_FILE);
-  return existsSync(path) ? await readPatches(path) : patchesOfResult(result);
+  return mergedPatches(result, existsSync(path) ? await readPatches(path) : []);
 }
 
 /** States at ascending moments; going back begins again. */

@@ -12,11 +12,11 @@ const TIME_STEPS_S = [1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 360
  * Ticks from zero to the first round one at or above `max`; at least two.
  * @param whole only whole numbers, for things that are counted (replicas).
  */
-export function valueTicks(max: number, whole = false): number[] {
+export function valueTicks(max: number, whole = false, maxTicks = MAX_VALUE_TICKS): number[] {
   const top = Number.isFinite(max) && max > 0 ? max : 1;
-  const rough = top / MAX_VALUE_TICKS;
+  const rough = top / maxTicks;
   const power = 10 ** Math.floor(Math.log10(rough));
-  let step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => top / size <= MAX_VALUE_TICKS)!;
+  let step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => top / size <= maxTicks)!;
   if (whole) step = Math.max(1, Math.ceil(step));
   const count = Math.max(1, Math.ceil(top / step - 1e-9));
   return Array.from({ length: count + 1 }, (_, index) => Number((index * step).toPrecision(12)));

@@ -60,7 +60,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; wh
 th:last-child, td:last-child { padding-right: 0; }
 .nowrap { white-space: nowrap; }
 dl.facts { display: grid; grid-template-columns: minmax(110px, max-content) minmax(0, 1fr); gap: 6px 20px; margin: 8px 0; }
-dl.facts dt { color: var(--soft); } dl.facts dd { margin: 0; }
+dl.facts dt { color: var(--soft); } dl.facts dd { margin: 0; overflow-wrap: anywhere; }
 
 .bar { position: relative; height: 12px; min-width: 110px; border-radius: 6px; background: var(--sunken); overflow: hidden; border: 1px solid var(--edge); }
 .bar i { position: absolute; inset: 0 auto 0 0; background: var(--green); }
@@ -109,7 +109,7 @@ footer { margin-top: 48px; padding-top: 14px; border-top: 1px solid var(--edge);
   .answers { grid-template-columns: 1fr; gap: 8px; } .answer { padding: 10px 14px; } .answer p.big { font-size: 22px; }
   .panel { padding: 14px; } ol.beats { grid-template-columns: 1fr 1fr; }
   .legend { margin-left: 0; width: 100%; } .if-wide { display: none; }
-  dl.facts { grid-template-columns: 1fr; gap: 0; } dl.facts dd { margin-bottom: 8px; }
+  dl.facts { grid-template-columns: minmax(0, 1fr); gap: 0; } dl.facts dd { margin-bottom: 8px; }
   table { font-size: 14px; } th, td { padding-right: 10px; } nav.contents { columns: 1; }
 }
 @media print { body { background: #fff; } .terminal { max-height: none; } details > * { display: block; } .panel { break-inside: avoid; } }

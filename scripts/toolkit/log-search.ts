@@ -170,7 +170,7 @@ export function clockOf(timeNs: string): string {
 }
 
 /** What of a JSON line is worth a person's look: everything that does not stand in a column of its own. */
-export function briefly(entry: LogEntry): string {
+export function briefly(entry: Pick<LogEntry, "line">): string {
   if (!entry.line.startsWith("{")) return entry.line;
   try {
     const { timestamp: _t, level: _l, service: _s, event, ...rest } = JSON.parse(entry.line) as Record<string, unknown>;

@@ -1,0 +1,322 @@
+/**
+ * The video: the plan is judged without a browser; a short one is made for real, and what is in the file is compared
+ * with the record that it was made from.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { findBrowser, withBrowser } from "../../scripts/capture/browser.ts";
+import type { LivePatch } from "../../scripts/runs/live-state.ts";
+import { mergedPatches, Replay } from "../../scripts/runs/replay.ts";
+import { FramePainter, recordVideo } from "../../scripts/runs/video.ts";
+import { chapterFile, encode } from "../../scripts/runs/video-encoder.ts";
+import { type FrameParts, frameParts } from "../../scripts/runs/video-frame.ts";
+import {
+  CHAPTERS,
+  chaptersOf,
+  drillsToShow,
+  type FramePlan,
+  framesOf,
+  MAX_VIDEO_SECONDS,
+  planVideo,
+  secondsOf,
+} from "../../scripts/runs/video-plan.ts";
+import { START_MS, syntheticDrill, syntheticDrills } from "./synthetic.ts";
+
+const at = (second: number) => START_MS + second * 1000;
+const textOf = (html: string) =>
+  html
+    .replaceAll(/<[^>]*>/g, " ")
+    .replaceAll(/\s+/g, " ")
+    .trim();
+
+describe("plan", () => {
+  const plan = planVideo(syntheticDrills());
+  test("every drill has all chapters, in order, between title and verdict of the whole", () => {
+    const titles = chaptersOf(plan).map(({ title }) => title);
+    const of = (number: number, title: string) => CHAPTERS.map((chapter) => `${number}. ${title}: ${chapter}`);
+    expect(titles).toEqual([
+      "Title",
+      ...of(1, "Synthetic: a processor's pod is deleted"),
+      ...of(2, "Synthetic: InfluxDB's disk is full"),
+      "Verdict of the whole run",
+    ]);
+  });
+  test("chapters follow each other without a gap, to the end", () => {
+    const chapters = chaptersOf(plan);
+    for (const [index, { startMs }] of chapters.slice(1).entries()) expect(startMs).toBe(chapters[index]!.endMs);
+    expect(chapters.at(-1)!.endMs).toBe(Math.round(secondsOf(plan.segments) * 1000));
+  });
+  test("never longer than three minutes, however many and however long the drills are", () => {
+    const many = Array.from({ length: 20 }, (_, index) => syntheticDrill({ name: `drill-${index}` }));
+    expect(secondsOf(planVideo(syntheticDrills({ drills: many })).segments)).toBeLessThanOrEqual(MAX_VIDEO_SECONDS);
+    const drill = syntheticDrill();
+    const late = at(7200);
+    const beats = drill.beats.map((beat) => (beat.name === "proven" ? { ...beat, endedAtMs: late } : beat));
+    const long = syntheticDrill({ beats, recording: { ...drill.recording, endedAtMs: late } });
+    expect(secondsOf(planVideo(syntheticDrills({ drills: [long] })).segments)).toBeLessThanOrEqual(MAX_VIDEO_SECONDS);
+  });
+  test("the record only goes forward within a drill, at the speed that is said", () => {
+    for (const name of plan.drills.map((drill) => drill.name)) {
+      const segments = plan.segments.filter(({ drill }) => drill?.name === name);
+      for (const [index, { fromMs }] of segments.slice(1).entries()) expect(fromMs).toBe(segments[index]!.toMs);
+      for (const { fromMs, toMs, seconds, speed } of segments) {
+        if (speed === 0) expect(toMs).toBe(fromMs);
+        else expect((toMs - fromMs) / 1000 / seconds).toBeCloseTo(speed, 6);
+      }
+    }
+  });
+  test("the moment of the fault is played in real time", () => {
+    const moment = plan.segments.find(({ fromMs, toMs, speed }) => fromMs <= at(20.2) && toMs > at(20.2) && speed > 0);
+    expect(moment?.speed).toBe(1);
+  });
+  test("a failed drill is not left out for good ones; of one part of the pipeline one is enough", () => {
+    const named = (name: string, more = {}) => syntheticDrill({ name, title: name, ...more });
+    const drills = [
+      named("delete-processor"),
+      named("kill-processor"),
+      named("delete-influxdb"),
+      named("freeze-kafka"),
+      named("delete-loki", { verdict: "failed" }),
+    ];
+    const shown = drillsToShow(syntheticDrills({ drills })).map(({ name }) => name);
+    expect(shown).toContain("delete-loki");
+    expect(shown).toContain("delete-processor");
+    expect(shown).not.toContain("kill-processor");
+  });
+  test("a drill without effect says that it proves nothing", () => {
+    const drills = [syntheticDrill({ verdict: "inconclusive", effect: undefined, recovery: undefined })];
+    expect(planVideo(syntheticDrills({ drills })).segments.map(({ caption }) => caption)).toContain(
+      "No effect was seen: this drill proves nothing.",
+    );
+  });
+  test("a run without a drill has nothing to show", () => {
+    expect(() => planVideo(syntheticDrills({ drills: [] }))).toThrow("no drill that a video could show");
+  });
+  test("frames: one per tick of the whole video's clock, each with its moment", () => {
+    const frames = framesOf(plan, 10);
+    expect(frames.length).toBe(Math.round(secondsOf(plan.segments) * 10));
+    for (const { segment, stateMs } of frames) expect(stateMs >= segment.fromMs && stateMs <= segment.toMs).toBe(true);
+  });
+});
+
+describe("frame", () => {
+  const result = syntheticDrills({ drills: [syntheticDrill()] });
+  const plan = planVideo(result);
+  const live: LivePatch[] = [
+    { timeMs: at(0), pods: [{ name: "processor-synthetic-a", workload: "processor", state: "ready", restarts: 0 }] },
+    {
+      timeMs: at(21),
+      pods: [{ name: "processor-synthetic-b", workload: "processor", state: "not ready", restarts: 0 }],
+    },
+  ];
+  const partsAt = (wanted: (frame: FramePlan) => boolean) => {
+    const frame = framesOf(plan, 10).findLast(wanted)!;
+    return frameParts(frame, new Replay(plan.runId, mergedPatches(result, live)).at(frame.stateMs), result, plan);
+  };
+  test("pods come from the live record: those of the moment, no others", () => {
+    const before = partsAt(({ stateMs }) => stateMs < at(20));
+    expect(textOf(before.html.pods!)).toContain("● synthetic-a");
+    expect(textOf(before.html.timeline!)).not.toContain("fault");
+    const during = partsAt(({ stateMs }) => stateMs < at(27));
+    expect(textOf(during.html.pods!)).toContain("○ synthetic-b not ready");
+  });
+  test("speed is said: real time, faster, paused", () => {
+    const words = new Set(
+      framesOf(plan, 10).map((frame) => frameParts(frame, new Replay("r", []).at(0), result, plan).html.speed),
+    );
+    expect(words).toContain("real time");
+    expect(words).toContain("paused, to read");
+    expect([...words].some((word) => /^\d+× faster$/.test(word!))).toBe(true);
+  });
+  test("a command is typed, then its real output stands there", () => {
+    const { html, overlayClass } = partsAt(({ segment }) => segment.kind === "reading");
+    expect(overlayClass).toBe("read");
+    expect(textOf(html.overlay!)).toContain("$ bun scripts/audit.ts --since 2m 0 of 12,400 acknowledged events lost");
+  });
+});
+
+test("chapters of a title with signs that mean something to ffmpeg", () => {
+  expect(chapterFile({ title: "a=b;c", chapters: [{ title: "#1\\", startMs: 0, endMs: 5 }] })).toBe(
+    ";FFMETADATA1\ntitle=a\\=b\\;c\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=5\ntitle=\\#1\\\\\n",
+  );
+});
+
+const browser = findBrowser();
+const missing = [!browser && "chromium", !Bun.which("ffmpeg") && "ffmpeg", !Bun.which("ffprobe") && "ffprobe"].filter(
+  Boolean,
+);
+
+describe.skipIf(missing.length > 0)(
+  `a real video${missing.length > 0 ? ` (skipped: apt-get install ${missing.join(" ")})` : ""}`,
+  () => {
+    const FRAMES_PER_SECOND = 4;
+    let folder = "";
+    let out = "";
+    const result = syntheticDrills({ drills: [syntheticDrill()] });
+    // The whole plan, in a fraction of its time: every segment is in it.
+    const whole = planVideo(result);
+    const plan = {
+      ...whole,
+      segments: whole.segments.map((segment) => ({ ...segment, seconds: Math.max(0.25, segment.seconds * 0.06) })),
+    };
+    const patches = mergedPatches(result, [
+      { timeMs: at(0), pods: [{ name: "processor-synthetic-a", workload: "processor", state: "ready", restarts: 0 }] },
+      { timeMs: at(22), pods: [{ name: "processor-synthetic-b", workload: "processor", state: "ready", restarts: 0 }] },
+    ]);
+    const shown: FrameParts[] = [];
+    const run = async (command: string[]) => {
+      const child = Bun.spawn(command, { stdout: "pipe", stderr: "pipe" });
+      const [stdout, stderr] = await Promise.all([
+        new Response(child.stdout).text(),
+        new Response(child.stderr).text(),
+      ]);
+      if ((await child.exited) !== 0) throw new Error(stderr);
+      return stdout + stderr;
+    };
+    const imageOf = (index: number) => join(folder, `frame-${index}.png`);
+    const frameCount = framesOf(plan, FRAMES_PER_SECOND).length;
+
+    beforeAll(async () => {
+      folder = await mkdtemp(join(tmpdir(), "conveyor-video-test-"));
+      out = join(folder, "drill.mp4");
+      await recordVideo({
+        result,
+        patches,
+        out,
+        plan,
+        framesPerSecond: FRAMES_PER_SECOND,
+        onFrame: (_frame, parts) => shown.push(parts),
+      });
+    }, 120_000);
+    afterAll(() => rm(folder, { recursive: true, force: true }));
+
+    test("one stream of H.264 4:2:0 at 1280 × 720, as long as its plan, its index in front, nothing left over", async () => {
+      const probe = JSON.parse(
+        await run([
+          "ffprobe",
+          "-v",
+          "error",
+          "-count_frames",
+          "-show_streams",
+          "-show_format",
+          "-show_chapters",
+          "-of",
+          "json",
+          out,
+        ]),
+      ) as {
+        streams: {
+          codec_type: string;
+          codec_name: string;
+          width: number;
+          height: number;
+          pix_fmt: string;
+          nb_read_frames: string;
+        }[];
+        format: { duration: string; tags: { title: string } };
+        chapters: { tags: { title: string }; start_time: string }[];
+      };
+      const video = probe.streams.filter(({ codec_type }) => codec_type === "video");
+      expect(video.map(({ codec_name, width, height, pix_fmt }) => [codec_name, width, height, pix_fmt])).toEqual([
+        ["h264", 1280, 720, "yuv420p"],
+      ]);
+      expect(Number(video[0]!.nb_read_frames)).toBe(frameCount);
+      expect(Number(probe.format.duration)).toBeCloseTo(secondsOf(plan.segments), 0);
+      expect(probe.format.tags.title).toContain(result.facts.id);
+      expect(probe.chapters.map(({ tags }) => tags.title)).toEqual(chaptersOf(plan).map(({ title }) => title));
+      const head = (await readFile(out)).subarray(0, 200_000).toString("latin1");
+      expect(head.indexOf("moov")).toBeGreaterThan(0);
+      expect(head.indexOf("moov")).toBeLessThan(head.indexOf("mdat"));
+      expect((await readdir(folder)).filter((name) => name.includes("unfinished"))).toEqual([]);
+    });
+
+    test("what it shows is in the record: run, pods, commands and their output; nothing else has a pod's name", () => {
+      expect(shown).toHaveLength(frameCount);
+      const pods = new Set(
+        shown.flatMap(({ html }) => [...html.pods!.matchAll(/class="pod [^>]*>. ([^<]+)</g)].map(([, name]) => name)),
+      );
+      expect([...pods].sort()).toEqual(["synthetic-a", "synthetic-b"]);
+      const all = shown.map(({ html }) => textOf(Object.values(html).join(" "))).join("\n");
+      for (const { command, output } of result.drills[0]!.commands) {
+        expect(all).toContain(command);
+        expect(all).toContain(textOf(output).slice(-40));
+      }
+      expect(all).toContain(result.drills[0]!.effect!.proof);
+      expect(all).toContain(result.facts.id);
+    });
+
+    test("the file's frames are those of the plan, drawn anew, and they differ from each other", async () => {
+      const frames = framesOf(plan, FRAMES_PER_SECOND);
+      const kinds = ["breaks", "live", "reading", "verdict"] as const;
+      const picked = kinds.map((kind) => frames.findLastIndex(({ segment }) => segment.kind === kind));
+      await withBrowser({ path: browser! }, async (context) => {
+        const painter = await FramePainter.open(await context.newPage(), plan.runId);
+        const replay = new Replay(plan.runId, patches);
+        for (const index of picked) {
+          const frame = frames[index]!;
+          await Bun.write(
+            imageOf(index),
+            await painter.paint(frameParts(frame, replay.at(frame.stateMs), result, plan)),
+          );
+        }
+      });
+      /** Structural likeness, 1 for the same picture. */
+      const likeness = async (inFile: number, drawn: number) => {
+        const filter = `[0:v]select=eq(n\\,${inFile}),setpts=0,format=gray[a];[1:v]setpts=0,format=gray[b];[a][b]ssim`;
+        const said = await run([
+          "ffmpeg",
+          "-hide_banner",
+          "-i",
+          out,
+          "-i",
+          imageOf(drawn),
+          "-lavfi",
+          filter,
+          "-frames:v",
+          "1",
+          "-f",
+          "null",
+          "-",
+        ]);
+        return Number(/All:([\d.]+)/.exec(said)?.[1]);
+      };
+      for (const index of picked) expect(await likeness(index, index)).toBeGreaterThan(0.97);
+      expect(await likeness(picked[0]!, picked[1]!)).toBeLessThan(0.95);
+      expect(await likeness(picked[1]!, picked[2]!)).toBeLessThan(0.95);
+    }, 60_000);
+
+    test("an encoder that fails says why and leaves no file", async () => {
+      async function* broken() {
+        yield new TextEncoder().encode("no picture");
+      }
+      const bad = join(folder, "bad.mp4");
+      const error = await encode(broken(), { out: bad, title: "t", framesPerSecond: 4, chapters: [] }).then(
+        () => undefined,
+        (reason: Error) => reason,
+      );
+      expect(error?.message).toStartWith("ffmpeg ended with exit");
+      expect((await readdir(folder)).filter((name) => name.startsWith("bad"))).toEqual([]);
+    });
+
+    test("an interrupt ends it and leaves no file", async () => {
+      const stopped = join(folder, "stopped.mp4");
+      const abort = new AbortController();
+      const error = await recordVideo({
+        result,
+        patches,
+        out: stopped,
+        plan,
+        framesPerSecond: FRAMES_PER_SECOND,
+        signal: abort.signal,
+        onFrame: () => abort.abort(),
+      }).then(
+        () => undefined,
+        (reason: Error) => reason,
+      );
+      expect(error?.name).toBe("AbortError");
+      expect((await readdir(folder)).filter((name) => name.startsWith("stopped"))).toEqual([]);
+    }, 60_000);
+  },
+);
