@@ -11,7 +11,10 @@
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { CHROMIUM, findBrowser } from "./capture/browser.ts";
 import { down, kubeconfigPath, status } from "./local-cluster/index.ts";
+import { installTools, missingTools } from "./local-cluster/tools.ts";
+import { FFMPEG } from "./runs/video-encoder.ts";
 import { runCommand } from "./toolkit/cli.ts";
 import { EXIT } from "./toolkit/errors.ts";
 import { localClusterObstacle, prepareLocalCluster } from "./toolkit/local-target.ts";
@@ -97,6 +100,19 @@ async function testFiles(): Promise<{ fast: string[]; cluster: string[] }> {
   };
 }
 
+/**
+ * Browser and encoder for the tests of pages, pictures and the video, installed where that is allowed; without them those
+ * tests show as skipped. Gives what is still missing.
+ */
+async function preparePictureTools(report: Report, signal: AbortSignal): Promise<string[]> {
+  const missing = async () => await missingTools([...(findBrowser() ? [] : [CHROMIUM]), FFMPEG]);
+  const before = await missing();
+  if (before.length > 0 && process.getuid?.() === 0) {
+    await installTools(before, report, signal).catch((error: unknown) => report.warn(String(error)));
+  }
+  return (await missing()).map(({ command }) => command);
+}
+
 async function clusterCounts(files: string[], report: Report, signal: AbortSignal, keep: boolean): Promise<Counts> {
   const reason = await localClusterObstacle(report, { installTools: true, signal });
   if (reason) {
@@ -160,6 +176,12 @@ if (import.meta.main) {
         const exitCode = await report.step(title, () => runTool([...command], PART_LIMIT_MS.checks, signal));
         if (exitCode !== 0) report.warn(`${title} failed`);
         add({ passed: exitCode === 0 ? 1 : 0, failed: exitCode === 0 ? 0 : 1, skipped: 0 });
+      }
+      if (!flags.fast) {
+        const missing = await preparePictureTools(report, signal);
+        if (missing.length > 0) report.warn(`tests of pictures are skipped: ${missing.join(" and ")} missing`);
+        // CI is there to run them: a run without them must not look like a run with them.
+        if (missing.length > 0 && process.env.CI) add({ passed: 0, failed: 1, skipped: 0 });
       }
       const files = await testFiles();
       add(await runTests(files.fast, { CONVEYOR_CLUSTER_TESTS: "" }, PART_LIMIT_MS.fast, signal));

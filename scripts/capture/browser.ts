@@ -4,10 +4,12 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type BrowserContext, chromium, type Page } from "playwright-core";
+import type { Tool } from "../local-cluster/tools.ts";
 import { EXIT, OperatorError } from "../toolkit/errors.ts";
 
 /** Names under which systems have it. */
 const COMMANDS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+export const CHROMIUM: Tool = { command: COMMANDS[0]!, why: "draws pages as pictures", aptPackage: "chromium" };
 /** Wide enough for three panels side by side, tall enough that a dashboard's panels are all in view and load. */
 const VIEWPORT = { width: 1680, height: 1900 };
 /** A start takes a second, on a busy machine some more. */
