@@ -12,11 +12,11 @@ import { copyFile, readdir, readFile, writeFile } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
 import { type LoadStage, parseStages, totalSeconds } from "../services/domain/load-stages.ts";
 import { readAutoscalers } from "./runs/autoscalers.ts";
-import { compareHtml, compareRows, compareText } from "./runs/compare.ts";
+import { compareRows, compareText } from "./runs/compare.ts";
 import { LoadDisplay } from "./runs/load-display.ts";
 import { COMMON_THRESHOLDS, PROFILE_NAMES, PROFILES, type Profile, type ProfileName } from "./runs/load-profiles.ts";
 import { runLoadTest } from "./runs/load-run.ts";
-import { renderReport, renderScalingPicture } from "./runs/page.ts";
+import { renderComparison, renderReport, renderScalingPicture } from "./runs/page.ts";
 import { htmlToPng } from "./runs/picture.ts";
 import type { LoadTestResult } from "./runs/result.ts";
 import { createRun, openRun, RUNS_FOLDER, type RunFolder } from "./runs/run-folder.ts";
@@ -189,7 +189,7 @@ async function compare({ positionals, report }: CommandContext<typeof FLAGS>): P
   }
   const [a, b] = [await readRun(first), await readRun(second)];
   const path = join(RUNS_FOLDER, `compare-${a.facts.id}-${b.facts.id}.html`);
-  await Bun.write(path, compareHtml(a, b));
+  await Bun.write(path, renderComparison(a, b));
   report.print(compareText(a, b));
   report.print(`\n${show(path)}`);
   report.result({ a: a.facts.id, b: b.facts.id, rows: compareRows(a, b), page: show(path) });

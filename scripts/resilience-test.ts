@@ -29,6 +29,7 @@ import { renderReport } from "./runs/page.ts";
 import type { DrillResult, DrillsResult } from "./runs/result.ts";
 import { runFacts } from "./runs/run-facts.ts";
 import { createRun } from "./runs/run-folder.ts";
+import { requireVideoTools, videoOfRun } from "./runs/video.ts";
 import { runCommand } from "./toolkit/cli.ts";
 import { CLUSTER_FLAGS, type Cluster, requireReachable, selectCluster } from "./toolkit/cluster.ts";
 import { EXIT, type ExitCode, OperatorError } from "./toolkit/errors.ts";
@@ -146,6 +147,10 @@ if (import.meta.main) {
           description: "runs this drill with its fault left out: it has to come out inconclusive (exit 5)",
         },
         open: { type: "boolean", description: "open the live page, which is served on 127.0.0.1 while drills run" },
+        record: {
+          type: "boolean",
+          description: "make a video of the run, outputs/resilience-drill.mp4 (needs Chromium and ffmpeg)",
+        },
         heal: { type: "boolean", description: "undo what a run that was killed has left behind, and run nothing" },
         document: {
           type: "string",
@@ -194,7 +199,10 @@ if (import.meta.main) {
         report.result({ ok: true, undone });
         return;
       }
-      return await runAll({ cluster, image, drills, repeat: flags.repeat, without, open: flags.open, report, signal });
+      // Before the first fault: an hour of drills must not end without its video.
+      if (flags.record) await requireVideoTools();
+      const { repeat, open, record } = flags;
+      return await runAll({ cluster, image, drills, repeat, without, open, record, report, signal });
     },
   );
 }
@@ -206,11 +214,22 @@ interface RunAll {
   repeat: number;
   without: string | undefined;
   open: boolean;
+  record: boolean;
   report: Report;
   signal: AbortSignal;
 }
 
-async function runAll({ cluster, image, drills, repeat, without, open, report, signal }: RunAll): Promise<ExitCode> {
+async function runAll({
+  cluster,
+  image,
+  drills,
+  repeat,
+  without,
+  open,
+  record,
+  report,
+  signal,
+}: RunAll): Promise<ExitCode> {
   const startedAtMs = Date.now();
   const folder = await createRun("drills", startedAtMs);
   const agents = new FaultAgents(cluster, image);
@@ -296,6 +315,14 @@ async function runAll({ cluster, image, drills, repeat, without, open, report, s
     const path = await folder.writeJson("result.json", result);
     reportHtml = renderReport(result);
     await folder.writeText("report.html", reportHtml);
+    if (record && !signal.aborted) {
+      const { paths } = await report.step("video", async (step) => {
+        const video = await videoOfRun(folder, result, { signal, onState: step.update });
+        step.update(`${formatDuration(video.seconds * 1000)} of ${video.drills.join(", ")}`);
+        return video;
+      });
+      report.print(`video: ${paths.map((video) => relative(process.cwd(), video)).join(", ")}`);
+    }
     const color = Boolean(process.stdout.isTTY) && !process.env.NO_COLOR && !report.json;
     const shades = { passed: "green", failed: "red", inconclusive: "yellow", interrupted: "yellow" } as const;
     for (const drill of judged) {

@@ -1,8 +1,5 @@
 /** Two load tests side by side: what was done, what was measured, and by how much the second differs from the first. */
 import { formatStages } from "../../services/domain/load-stages.ts";
-import { documentOf } from "./document.ts";
-import { html } from "./html.ts";
-import { loadStack } from "./load-report.ts";
 import type { LoadTestResult } from "./result.ts";
 import { METRICS, type MetricName } from "./thresholds.ts";
 
@@ -68,18 +65,4 @@ export function compareText(a: LoadTestResult, b: LoadTestResult): string {
       `${row.name.padEnd(first)}  ${row.a.padStart(second)}  ${row.b.padStart(third)}  ${row.change}`.trimEnd(),
     )
     .join("\n");
-}
-
-/** The same as a page of its own, with the curves of both. */
-export function compareHtml(a: LoadTestResult, b: LoadTestResult): string {
-  const rows = compareRows(a, b).map(
-    ({ name, a: first, b: second, change }) =>
-      html`<tr><th scope="row">${name}</th><td class="number">${first}</td><td class="number">${second}</td><td class="number">${change}</td></tr>`,
-  );
-  const side = (label: string, result: LoadTestResult) =>
-    html`<section aria-label="Run ${label}"><h2>${label}: ${result.facts.id}</h2><div class="panel">${loadStack(result)}</div></section>`;
-  const body = html`<main><h1>Two load tests</h1>
-<div class="scroll"><table><thead><tr><th scope="col"></th><th scope="col" class="number">A</th><th scope="col" class="number">B</th><th scope="col" class="number">A → B</th></tr></thead><tbody>${rows}</tbody></table></div>
-<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,36rem),1fr));gap:1rem">${side("A", a)}${side("B", b)}</div></main>`;
-  return documentOf({ title: `Load tests ${a.facts.id} and ${b.facts.id}`, body });
 }

@@ -15,6 +15,7 @@ import {
 } from "./parts.ts";
 import type { SeriesName } from "./recording.ts";
 import type { LoadTestResult, ScaledWorkload, ScalingEvent, Threshold } from "./result.ts";
+import { METRICS, type MetricName } from "./thresholds.ts";
 import { formatClock, formatCount, formatMs, formatNumber, formatOffset, listed, plural } from "./words.ts";
 
 /** The stages as stretches of time, from the first mark of a stage on where there is one. */
@@ -165,6 +166,17 @@ function scalingTable(result: LoadTestResult): Html {
   )}</tbody></table></div>`;
 }
 
+/** Everything that a threshold could have named, whether one did or not. */
+function measuredTable({ measured }: LoadTestResult): Html | null {
+  if (!measured) return null;
+  return html`<details><summary>Everything that was measured</summary><div class="wide"><table><caption>What a threshold may name, and what this run came to</caption>
+<thead><tr><th scope="col">metric</th><th scope="col" class="number">measured</th><th scope="col">meaning</th></tr></thead>
+<tbody>${Object.entries(measured).map(
+    ([name, value]) =>
+      html`<tr><th scope="row" class="mono">${name}</th><td class="number">${value === null ? "not measured" : formatNumber(value)}</td><td>${METRICS[name as MetricName] ?? ""}</td></tr>`,
+  )}</tbody></table></div></details>`;
+}
+
 /** The charts of a load test, one above the other. */
 export function loadStack(result: LoadTestResult, bands = stageBands(result)): Html {
   const { recording, thresholds } = result;
@@ -211,7 +223,7 @@ export function loadReport(result: LoadTestResult): string {
 <section aria-labelledby="story"><h2 id="story">Load, replicas, lag, latency</h2><div class="panel">${loadStack(result, bands)}</div>${
     missing.length > 0 && html`<p class="soft small">Not measured in this run: ${missing.join(", ")}.</p>`
   }</section>
-<section aria-labelledby="thresholds"><h2 id="thresholds">Thresholds</h2>${thresholdTable(result.thresholds)}</section>
+<section aria-labelledby="thresholds"><h2 id="thresholds">Thresholds</h2>${thresholdTable(result.thresholds)}${measuredTable(result)}</section>
 <section aria-labelledby="stages"><h2 id="stages">Stages</h2>${stageTable(result, bands)}</section>
 <section aria-labelledby="scaling"><h2 id="scaling">Scaling</h2>${scalingTable(result)}</section>
 <section aria-labelledby="ledger"><h2 id="ledger">Ledger</h2>${ledgerTable(result.ledger)}</section>

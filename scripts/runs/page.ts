@@ -2,7 +2,7 @@
  * The pages of a run, each made from its result.json alone: one file without any request, for a desk, a phone, the dark
  * and paper. What they answer first: passed? lost? how long?
  */
-import { renderComparison } from "./comparison.ts";
+import { renderComparison } from "./compare-page.ts";
 import { type DrillsReportOptions, drillsReport } from "./drills-report.ts";
 import { loadPicture, loadReport } from "./load-report.ts";
 import { isDrills, type LoadTestResult, type RunResult } from "./result.ts";

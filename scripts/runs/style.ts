@@ -92,7 +92,7 @@ ol.beats .beat-none { opacity: 1; border-style: dashed; background: transparent;
 .mark-fault { stroke: var(--red); stroke-width: 2; } .mark-effect { stroke: var(--orange); stroke-width: 2; stroke-dasharray: 6 3; } .mark-healed { stroke: var(--blue); stroke-width: 2; stroke-dasharray: 2 3; } .mark-recovered { stroke: var(--green); stroke-width: 2; } .mark-alert { stroke: var(--purple); stroke-dasharray: 4 3; } .mark-scale { stroke: var(--teal); stroke-dasharray: 3 3; }
 .limit { stroke: var(--red); stroke-width: 1.5; stroke-dasharray: 8 4; } .plot text.limit-word { fill: var(--bad); font-weight: 600; }
 .plot text.nothing { font-size: 14px; } .cursor { stroke: var(--ink); stroke-width: 1; }
-.axis-note { font-size: 13px; color: var(--soft); margin: 0 0 0 46px; }
+.axis-note { font-size: 13px; color: var(--soft); margin: 0 0 0 46px; max-width: none; }
 .readout { position: fixed; z-index: 5; pointer-events: none; background: var(--surface); color: var(--ink); border: 1px solid var(--soft); border-radius: 8px; padding: 6px 10px; font-size: 13px; box-shadow: 0 4px 16px rgb(0 0 0 / 0.22); font-variant-numeric: tabular-nums; max-width: 270px; }
 
 .terminal { background: var(--terminal); color: var(--terminal-ink); border-radius: 10px; padding: 14px 16px; margin: 10px 0; overflow-x: auto; font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; max-height: 420px; overflow-y: auto; }

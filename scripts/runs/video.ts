@@ -2,12 +2,15 @@
  * The video of a run of drills, made from the run's record without a hand: each frame is the live page's state at a
  * moment of that run, drawn by a headless Chromium. The same record gives the same frames.
  */
+import { copyFile, rename } from "node:fs/promises";
+import { join } from "node:path";
 import type { CDPSession, Page } from "playwright-core";
 import { withBrowser } from "../capture/browser.ts";
 import type { LivePatch } from "./live-state.ts";
 import { requireBrowser } from "./picture.ts";
-import { Replay } from "./replay.ts";
+import { patchesOfRun, Replay } from "./replay.ts";
 import type { DrillsResult } from "./result.ts";
+import { RUNS_FOLDER, type RunFolder } from "./run-folder.ts";
 import { encode, requireEncoder } from "./video-encoder.ts";
 import { FRAME_HEIGHT, FRAME_WIDTH, type FrameParts, frameDocument, frameParts } from "./video-frame.ts";
 import { chaptersOf, type FramePlan, framesOf, planVideo, type VideoPlan } from "./video-plan.ts";
@@ -125,4 +128,26 @@ export async function recordVideo(options: VideoOptions): Promise<Video> {
     chapters,
     drills: plan.drills.map(({ name }) => name),
   };
+}
+
+/** Name of the video, in the run's folder and in outputs/. */
+export const VIDEO_FILE = "resilience-drill.mp4";
+
+/**
+ * Makes the video of a run in its folder, and puts it into outputs/ too.
+ * @returns what it has, and its two paths.
+ * @throws as recordVideo.
+ */
+export async function videoOfRun(
+  folder: RunFolder,
+  result: DrillsResult,
+  options: Pick<VideoOptions, "signal" | "onState" | "browser"> = {},
+): Promise<Video & { paths: string[] }> {
+  const own = folder.path(VIDEO_FILE);
+  const video = await recordVideo({ ...options, result, patches: await patchesOfRun(folder.folder, result), out: own });
+  const kept = join(RUNS_FOLDER, "..", VIDEO_FILE);
+  const unfinished = `${kept}.unfinished`;
+  await copyFile(own, unfinished);
+  await rename(unfinished, kept);
+  return { ...video, paths: [own, kept] };
 }

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { BrowserContext, Page } from "playwright-core";
 import { findBrowser, withBrowser } from "../../scripts/capture/browser.ts";
-import { renderComparison } from "../../scripts/runs/comparison.ts";
+import { renderComparison } from "../../scripts/runs/compare-page.ts";
 import { startLivePage } from "../../scripts/runs/live-page.ts";
 import { renderReport } from "../../scripts/runs/page.ts";
 import { htmlToPng } from "../../scripts/runs/picture.ts";

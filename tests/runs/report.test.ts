@@ -1,10 +1,16 @@
 /** Reports say what the record says, the bad before the good, and escape all that came from elsewhere. */
 import { describe, expect, test } from "bun:test";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { newestRun, readRun } from "../../scripts/report.ts";
 import { chart } from "../../scripts/runs/charts.ts";
+import { alignedTo, changeOf, renderComparison } from "../../scripts/runs/compare-page.ts";
 import { byName, worstOf } from "../../scripts/runs/drills-report.ts";
 import { html, plainText } from "../../scripts/runs/html.ts";
 import { stageBands, turnsOf } from "../../scripts/runs/load-report.ts";
 import { renderReport } from "../../scripts/runs/page.ts";
+import { createRun, openRun } from "../../scripts/runs/run-folder.ts";
 import { placeInRows, timeTicks, valueTicks } from "../../scripts/runs/scales.ts";
 import { formatMs, formatNumber, formatShort } from "../../scripts/runs/words.ts";
 import { facts, ledger, START_MS, syntheticDrill, syntheticDrills, syntheticLoadTest } from "./synthetic.ts";
@@ -217,5 +223,58 @@ describe("report of drills", () => {
     expect(renderReport(syntheticDrills(), { projectPath: ".." })).toContain(
       'href="../docs/runbooks/ConsumerLagGrowing.md"',
     );
+  });
+});
+
+describe("runs by their folder", () => {
+  const messageOf = (work: Promise<unknown>) => work.then(String, (error: Error) => error.message);
+  test("the newest is the one that began last; folders of others are none", async () => {
+    const root = await mkdtemp(join(tmpdir(), "conveyor-report-test-"));
+    try {
+      expect(await messageOf(newestRun(join(root, "nothing")))).toContain("there is no run");
+      const older = await createRun("drills", START_MS, root);
+      const newer = await createRun("load-test", START_MS + 60_000, root);
+      await mkdir(join(root, "audit-20990101T000000Z"));
+      expect(await newestRun(root)).toBe(newer.id);
+      expect(await messageOf(readRun(older))).toContain(`got "${older.id}"`);
+      await older.writeJson("result.json", { facts: { kind: "something" } });
+      expect(await messageOf(readRun(older))).toContain("must name a folder");
+      await older.writeJson("result.json", syntheticDrills());
+      expect((await readRun(openRun(older.id, root))).facts.kind).toBe("drills");
+    } finally {
+      await rm(root, { recursive: true, force: true });
+    }
+  });
+});
+
+describe("comparison", () => {
+  test.each([
+    [100, 90, "lower", "better"],
+    [100, 110, "lower", "worse"],
+    [100, 110, "higher", "better"],
+    [100, 104, "lower", "alike"],
+    [0, 1, "lower", "worse"],
+    [1, 0, "lower", "better"],
+    [null, 1, "lower", "not comparable"],
+    [5, 6, "neither", "not comparable"],
+  ] as const)("%p then %p, %s is good: %s", (a, b, better, change) => {
+    expect(changeOf(a, b, better)).toBe(change);
+  });
+  test("a lost event is in the headline of the comparison, and other stages are said", () => {
+    const page = renderComparison(
+      syntheticLoadTest(),
+      syntheticLoadTest({ ledger: { ...syntheticLoadTest().ledger, lost: 1 }, stages: [] }),
+    );
+    expect(headline(page)).toBe("B is worse than A");
+    expect(page).toContain("this compares two loads");
+  });
+  test("ticks of one run stand for those of the other only where they are near", () => {
+    const result = syntheticLoadTest();
+    expect(alignedTo([0, 1400, 60_000, 9_000_000], result, "offered_events_per_second")).toEqual([
+      500,
+      500,
+      5000,
+      null,
+    ]);
   });
 });

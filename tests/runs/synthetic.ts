@@ -124,6 +124,16 @@ export function syntheticLoadTest(more: Partial<LoadTestResult> = {}): LoadTestR
       { text: "time_to_scale_ms<30000", metric: "time_to_scale_ms", limit: 30_000, value: 22_000, ok: true },
     ],
     ledger: ledger({ offered: 630_000, acknowledged: 624_113, unknown: 0, stored: 624_113 }),
+    measured: {
+      lost: 0,
+      duplicated: 0,
+      error_rate: 0,
+      e2e_p50_ms: 3100,
+      e2e_p99_ms: 17_240,
+      time_to_scale_seconds: 22,
+      lag_max_events: 84_437,
+      lag_settle_seconds: null,
+    },
     hpaTable: [
       "TIME      NAME        REFERENCE              TARGETS              MINPODS   MAXPODS   REPLICAS",
       "10:00:00  processor   Deployment/processor   12/1000, 11%/70%     1         6         1",

@@ -1,11 +1,12 @@
 /** Two load tests side by side: what became better, what became worse, and their curves over each other. */
 import { type ChartSeries, chartStack } from "./charts.ts";
-import { LOOKS, largest, median } from "./curves.ts";
+import { LOOKS, largest } from "./curves.ts";
 import { documentOf } from "./document.ts";
 import { type Html, html } from "./html.ts";
 import { turnsOf } from "./load-report.ts";
 import type { SeriesName, Value } from "./recording.ts";
 import type { LoadTestResult } from "./result.ts";
+import type { MetricName } from "./thresholds.ts";
 import { formatClock, formatCount, formatMoment, formatNumber } from "./words.ts";
 
 /** Below that a difference of two runs on one machine is noise, and is not called better or worse. */
@@ -25,66 +26,65 @@ interface Measure {
 const valuesOf = (result: LoadTestResult, name: SeriesName): number[] =>
   (result.recording.series[name] ?? []).filter((value): value is number => value !== null);
 
-const firstExtraMs = (result: LoadTestResult, workload: string): number | null =>
-  result.scaling.find(
-    ({ workload: scaled, from, to, ready_after_ms }) =>
-      scaled === workload && to > from && ready_after_ms !== undefined,
-  )?.ready_after_ms ?? null;
+/** Which way is good, of what a threshold could have named. */
+const METRIC_DIRECTIONS: Readonly<Record<MetricName, Better>> = {
+  lost: "lower",
+  duplicated: "lower",
+  error_rate: "lower",
+  e2e_p50_ms: "lower",
+  e2e_p99_ms: "lower",
+  ack_p99_ms: "lower",
+  time_to_scale_seconds: "lower",
+  time_to_scale_producer_seconds: "lower",
+  rebalance_gap_seconds: "lower",
+  producer_replicas_max: "neither",
+  processor_replicas_max: "neither",
+  producer_replicas_end: "neither",
+  processor_replicas_end: "neither",
+  lag_max_events: "lower",
+  lag_settle_seconds: "lower",
+  back_to_minimum_seconds: "lower",
+  stored_events_per_second: "higher",
+};
+
+const counted = (
+  key: "lost" | "duplicated" | "offered" | "acknowledged" | "stored" | "unknown" | "failed",
+  label: string,
+  better: Better,
+): Measure => ({
+  label,
+  unit: "",
+  better,
+  of: ({ ledger }) => ledger[key],
+});
 
 const MEASURES: readonly Measure[] = [
-  { label: "Acknowledged events lost", unit: "", better: "lower", of: ({ ledger }) => ledger.lost },
-  { label: "Events stored twice", unit: "", better: "lower", of: ({ ledger }) => ledger.duplicated },
-  { label: "Events offered", unit: "", better: "neither", of: ({ ledger }) => ledger.offered },
-  { label: "Events acknowledged", unit: "", better: "neither", of: ({ ledger }) => ledger.acknowledged },
+  counted("lost", "acknowledged events lost", "lower"),
+  counted("duplicated", "events stored twice", "lower"),
+  counted("failed", "events refused", "lower"),
+  counted("unknown", "events without an answer", "lower"),
+  counted("offered", "events offered", "neither"),
+  counted("acknowledged", "events acknowledged", "neither"),
+  counted("stored", "events stored", "neither"),
+  ...(Object.keys(METRIC_DIRECTIONS) as MetricName[])
+    .filter((name) => name !== "lost" && name !== "duplicated")
+    .map((name) => ({
+      label: name,
+      unit: "",
+      better: METRIC_DIRECTIONS[name],
+      of: ({ measured }: LoadTestResult) => measured?.[name] ?? null,
+    })),
   {
-    label: "Highest rate stored",
-    unit: "events/s",
-    better: "higher",
-    of: (result) => largest(valuesOf(result, "stored_events_per_second")),
-  },
-  { label: "Highest lag", unit: "events", better: "lower", of: (result) => largest(valuesOf(result, "lag_events")) },
-  {
-    label: "Oldest “newest stored event”",
+    label: "oldest “newest stored event”",
     unit: "s",
     better: "lower",
     of: (result) => largest(valuesOf(result, "freshness_seconds")),
   },
   {
-    label: "p50, median of its seconds",
-    unit: "ms",
-    better: "lower",
-    of: (result) => median(valuesOf(result, "e2e_p50_ms")),
-  },
-  {
-    label: "p99, median of its seconds",
-    unit: "ms",
-    better: "lower",
-    of: (result) => median(valuesOf(result, "e2e_p99_ms")),
-  },
-  { label: "p99, highest", unit: "ms", better: "lower", of: (result) => largest(valuesOf(result, "e2e_p99_ms")) },
-  {
-    label: "First extra processor Ready after",
-    unit: "ms",
-    better: "lower",
-    of: (result) => firstExtraMs(result, "processor"),
-  },
-  {
-    label: "First extra producer Ready after",
-    unit: "ms",
-    better: "lower",
-    of: (result) => firstExtraMs(result, "producer"),
-  },
-  {
-    label: "Most processors",
-    unit: "",
+    label: "most of the processors' CPU",
+    unit: "cores",
     better: "neither",
-    of: (result) => largest(valuesOf(result, "processor_replicas_ready")),
-  },
-  {
-    label: "Most producers",
-    unit: "",
-    better: "neither",
-    of: (result) => largest(valuesOf(result, "producer_replicas_ready")),
+    of: (result) => largest(valuesOf(result, "processor_cpu_cores")),
   },
 ];
 
@@ -170,7 +170,7 @@ function overlaid(a: LoadTestResult, b: LoadTestResult): Html {
     marks: [],
     stages: [],
     originMs: startMs,
-    origin: `the start of each; the time of day is that of A`,
+    origin: "the start of each (the time of day is that of A)",
     charts,
   });
 }
