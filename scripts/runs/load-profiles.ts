@@ -22,7 +22,7 @@ export const PROFILES = {
   },
   ramp: {
     title: "up in steps and down again: the autoscalers follow by themselves",
-    stages: parseStages("20s@500,60s@4000,60s@8000,20s@500"),
+    stages: parseStages("20s@500,50s@12000,50s@16000,15s@4000,10s@500"),
     thresholds: [
       ...COMMON_THRESHOLDS,
       "time_to_scale_seconds<=30",
@@ -36,7 +36,7 @@ export const PROFILES = {
   },
   spike: {
     title: "from calm to everything at once, and calm again",
-    stages: parseStages("20s@200,30s@8000,60s@200"),
+    stages: parseStages("20s@200,30s@15000,60s@200"),
     thresholds: [...COMMON_THRESHOLDS, "lag_settle_seconds<=120"],
     scales: true,
   },

@@ -101,7 +101,7 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
   try {
     observer = await startObserver(
       cluster,
-      { tickMs: TICK_MS, image: options.image, run, extra: () => loadRow(seen.account, stages, seen.loadEndMs) },
+      { tickMs: TICK_MS, image: options.image, run, extra: () => loadRow(seen.account, seen.loadEndMs) },
       signal,
     );
     await loadAndSettle(options, observer, autoscalers, run, conveyorPrefix, seen);
@@ -158,15 +158,19 @@ function followHpas(cluster: Cluster): { lines: string[]; close: () => Promise<v
   };
 }
 
+/** The generator speaks once a second; a word of it holds for so long. */
+const SECOND_HOLDS_MS = 1500;
+
 /** What the generator tells of its last second. */
-function loadRow({ seconds, summary }: LoadAccount, stages: readonly LoadStage[], loadEndMs: number): Row {
+function loadRow({ seconds, summary }: LoadAccount, loadEndMs: number): Row {
   const last = seconds.at(-1);
-  const isOver = summary !== undefined || Date.now() > loadEndMs + 2000 || stages.length === 0;
-  if (!last || (isOver && Date.now() - last.t > 2000))
-    return { offered_events_per_second: 0, failed_events_per_second: 0 };
-  // Silent for longer than two of its seconds: not known.
-  if (Date.now() - last.t > 2500) return { offered_events_per_second: null, failed_events_per_second: null };
-  return { offered_events_per_second: last.offered, failed_events_per_second: last.failed + last.unknown };
+  if (last && Date.now() - last.t <= SECOND_HOLDS_MS) {
+    return { offered_events_per_second: last.offered, failed_events_per_second: last.failed + last.unknown };
+  }
+  // Before its first word and after its last there is no load; silence in between is not known.
+  const isSilent = last !== undefined && summary === undefined && Date.now() < loadEndMs;
+  const value = isSilent ? null : 0;
+  return { offered_events_per_second: value, failed_events_per_second: value };
 }
 
 async function loadAndSettle(
@@ -345,6 +349,8 @@ function measure(
         error_rate: ledger.offered === 0 ? 0 : (ledger.failed + ledger.unknown) / ledger.offered,
         ...seen.sinceStart,
         ack_p99_ms: summary.latency_p99_ms,
+        generator_behind_ms: Math.max(0, ...seen.account.seconds.map(({ behind_ms }) => behind_ms)),
+        generator_cpu_cores: Math.max(0, ...seen.account.seconds.map(({ cpu_cores }) => cpu_cores)),
         time_to_scale_seconds: timeToScale(recording, ready, autoscalers.lagThreshold, loadStartMs),
         time_to_scale_producer_seconds:
           producerReadyMs === undefined ? null : Math.round((producerReadyMs - loadStartMs) / 100) / 10,

@@ -8,6 +8,8 @@ export const METRICS = {
   error_rate: "events that were not acknowledged, of those offered, 0 to 1",
   e2e_p50_ms: "half of all events were stored within this time after they were due, during the load",
   e2e_p99_ms: "99 of 100 events were stored within this time after they were due, during the load",
+  generator_behind_ms: "the latest that the load generator itself was behind its schedule",
+  generator_cpu_cores: "most that the load generator itself used, in any second",
   ack_p99_ms: "99 of 100 requests were acknowledged by Kafka within this time after they were due",
   time_to_scale_seconds: "from the lag at its threshold to the first extra processor Ready",
   time_to_scale_producer_seconds: "from the first event of the load to the first extra producer Ready",

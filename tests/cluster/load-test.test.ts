@@ -1,0 +1,120 @@
+/**
+ * Goal: the load test as a person runs it. A small load passes with every event accounted for; a limit that cannot hold
+ * ends with exit 5 and says by how much; an interrupt ends the load within five seconds and leaves no pod behind.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { LoadTestResult } from "../../scripts/runs/result.ts";
+import { openRun } from "../../scripts/runs/run-folder.ts";
+import { type Cluster, NAMESPACE } from "../../scripts/toolkit/cluster.ts";
+import { cluster, describeOnCluster, script } from "./harness.ts";
+
+/** Pods start, five calm seconds, the load, its lag, its count: some 25 s on two busy cores. */
+const RUN_LIMIT_MS = 90_000;
+
+let target: Cluster;
+const folders: string[] = [];
+
+/** Pods of load tests that are there and not being deleted. */
+async function leftPods(): Promise<string[]> {
+  const pods = await target.list("pods", "app.kubernetes.io/name in (observer, load-generator)", NAMESPACE);
+  return pods.filter(({ metadata }) => !metadata.deletionTimestamp).map(({ metadata }) => metadata.name);
+}
+
+async function resultOf(text: string): Promise<LoadTestResult> {
+  const id = /\d{8}T\d{6}Z-load-test(?:-\d+)?/.exec(text)![0];
+  const folder = openRun(id);
+  folders.push(folder.folder);
+  return JSON.parse(await readFile(folder.path("result.json"), "utf8")) as LoadTestResult;
+}
+
+describeOnCluster("load test", () => {
+  beforeAll(async () => {
+    target = await cluster();
+  });
+  afterAll(async () => {
+    for (const folder of folders) await rm(folder, { recursive: true, force: true });
+  });
+
+  test(
+    "a small load: exit 0, every event acknowledged and stored, a page beside the record",
+    async () => {
+      const run = await script(["scripts/load-test.ts", "--local", "--stages", "5s@500", "--no-pictures"], {
+        limitMs: RUN_LIMIT_MS,
+      });
+      expect(`${run.exitCode} ${run.stderr.slice(-1500)}`).toStartWith("0 ");
+      const result = await resultOf(run.stderr);
+      expect(result.ledger).toEqual({
+        offered: 2500,
+        acknowledged: 2500,
+        failed: 0,
+        unknown: 0,
+        stored: 2500,
+        dead_lettered: 0,
+        lost: 0,
+        duplicated: 0,
+      });
+      expect(result.passed).toBe(true);
+      // What was offered was also seen by the observer, second by second.
+      const { offered_events_per_second: offered, stored_events_per_second: stored } = result.recording.series;
+      expect(Math.max(...offered!.map((value) => value ?? 0))).toBeWithin(400, 600);
+      expect(Math.max(...stored!.map((value) => value ?? 0))).toBeGreaterThan(400);
+      expect(result.recording.marks.some(({ kind }) => kind === "stage")).toBe(true);
+      expect(await Bun.file(join(folders[0]!, "report.html")).text()).toContain(result.facts.id);
+      expect(await leftPods()).toEqual([]);
+    },
+    RUN_LIMIT_MS,
+  );
+
+  test(
+    "a limit that cannot hold: exit 5, which one and by how much; the others hold",
+    async () => {
+      const run = await script(
+        ["scripts/load-test.ts", "--local", "--stages", "2s@200", "--no-pictures", "--threshold", "e2e_p50_ms<0.01"],
+        { limitMs: RUN_LIMIT_MS },
+      );
+      expect(run.exitCode).toBe(5);
+      expect(run.stdout).toMatch(/✗ e2e_p50_ms<0\.01\s+[\d.]+ {3}by [\d.]+ ms/);
+      const result = await resultOf(run.stderr);
+      expect(result.thresholds.filter(({ ok }) => !ok).map(({ text }) => text)).toEqual(["e2e_p50_ms<0.01"]);
+      expect(result.passed).toBe(false);
+    },
+    RUN_LIMIT_MS,
+  );
+
+  test(
+    "an interrupt: the load ends within 5 s, no pod is left, what was seen is kept",
+    async () => {
+      const child = Bun.spawn([process.execPath, "scripts/load-test.ts", "--local", "--stages", "60s@500"], {
+        stdin: "ignore",
+        stdout: "pipe",
+        stderr: "pipe",
+        timeout: RUN_LIMIT_MS,
+      });
+      let said = "";
+      let interruptedAtMs = 0;
+      for await (const chunk of child.stderr as unknown as AsyncIterable<Uint8Array>) {
+        said += new TextDecoder().decode(chunk);
+        if (interruptedAtMs === 0 && said.includes("load stage 1")) {
+          await Bun.sleep(1500);
+          interruptedAtMs = Date.now();
+          child.kill("SIGINT");
+        }
+      }
+      expect(`${await child.exited} ${said.slice(-1500)}`).toStartWith("130 ");
+      expect(await leftPods()).toEqual([]);
+      const result = await resultOf(said);
+      expect(result.facts.interrupted).toBe(true);
+      expect(result.passed).toBe(false);
+      expect(result.ledger.acknowledged).toBeGreaterThan(100);
+      expect(result.ledger.lost).toBe(0);
+      // The generator's own last word: no event was offered five seconds after the signal.
+      const { offered } = result.ledger;
+      const longest = ((interruptedAtMs + 5000 - result.recording.startedAtMs) / 1000) * 500;
+      expect(offered).toBeLessThan(longest);
+      expect(await Bun.file(join(folders.at(-1)!, "report.html")).exists()).toBe(true);
+    },
+    RUN_LIMIT_MS,
+  );
+});
