@@ -34,6 +34,8 @@ const METRIC_DIRECTIONS: Readonly<Record<MetricName, Better>> = {
   e2e_p50_ms: "lower",
   e2e_p99_ms: "lower",
   ack_p99_ms: "lower",
+  generator_behind_ms: "lower",
+  generator_cpu_cores: "lower",
   time_to_scale_seconds: "lower",
   time_to_scale_producer_seconds: "lower",
   rebalance_gap_seconds: "lower",
