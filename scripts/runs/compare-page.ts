@@ -39,6 +39,7 @@ const METRIC_DIRECTIONS: Readonly<Record<MetricName, Better>> = {
   time_to_scale_seconds: "lower",
   time_to_scale_producer_seconds: "lower",
   rebalance_gap_seconds: "lower",
+  rebalance_e2e_p99_ms: "lower",
   producer_replicas_max: "neither",
   processor_replicas_max: "neither",
   producer_replicas_end: "neither",

@@ -10,7 +10,7 @@ export interface ReadyEvent {
 
 /** Around a change of the number of processors: the group is complete again long before, or something is wrong. */
 const REBALANCE_WINDOW_MS = 20_000;
-/** Nearly nothing: less than this share of what was stored before the change. */
+/** Nearly nothing: less than this share of what was stored before the change, or of what came in meanwhile if that is less. */
 const NEARLY_NOTHING = 0.1;
 /** What was stored before, from so many rows. */
 const ROWS_BEFORE = 5;
@@ -78,6 +78,7 @@ export function rebalanceGap(recording: Recording, scaling: readonly ScalingEven
 export function gapAfter(recording: Recording, timeMs: number): number | null {
   const { timesMs } = recording;
   const stored = recording.series.stored_events_per_second ?? [];
+  const acknowledged = recording.series.acknowledged_events_per_second ?? [];
   const first = timesMs.findIndex((time) => time > timeMs);
   if (first < 1) return null;
   const before = stored.slice(Math.max(0, first - ROWS_BEFORE), first).filter((value) => value !== null);
@@ -89,10 +90,19 @@ export function gapAfter(recording: Recording, timeMs: number): number | null {
     const value = stored[row];
     // A row that could not be read says nothing about what was stored: it neither adds to a gap nor ends it.
     if (value === null || value === undefined) continue;
-    gapMs = value < usual * NEARLY_NOTHING ? gapMs + timesMs[row]! - timesMs[row - 1]! : 0;
+    const due = Math.min(usual, acknowledged[row] ?? usual);
+    gapMs = value < due * NEARLY_NOTHING ? gapMs + timesMs[row]! - timesMs[row - 1]! : 0;
     longestMs = Math.max(longestMs, gapMs);
   }
   return round(longestMs / 1000);
+}
+
+/** Highest p99 (ms) from an event's time to its storage around changes of the number of processors; null without one. */
+export function rebalanceLatency(recording: Recording, scaling: readonly ScalingEvent[]): number | null {
+  const peaks = scaling
+    .filter(({ workload }) => workload === "processor")
+    .flatMap(({ timeMs }) => largest(recording, "e2e_p99_ms", timeMs, timeMs + REBALANCE_WINDOW_MS) ?? []);
+  return peaks.length === 0 ? null : Math.max(...peaks);
 }
 
 /** Mean of the best `rows` rows in a row. */

@@ -11,7 +11,15 @@ import { TelemetryStore } from "../toolkit/telemetry-store.ts";
 import { pause } from "../toolkit/wait.ts";
 import { type Autoscalers, readAutoscalers } from "./autoscalers.ts";
 import { FoundSequences, loadLedger, missingOf } from "./load-ledger.ts";
-import { bestMean, largest, type ReadyEvent, rebalanceGap, replicasEnd, timeToScale } from "./load-measures.ts";
+import {
+  bestMean,
+  largest,
+  type ReadyEvent,
+  rebalanceGap,
+  rebalanceLatency,
+  replicasEnd,
+  timeToScale,
+} from "./load-measures.ts";
 import { type LoadAccount, LoadPod } from "./load-pod.ts";
 import { type Observer, type Row, startObserver } from "./observer.ts";
 import { type Ledger, type LoadTestResult, type RunFacts, SCALED_WORKLOADS, type ScaledWorkload } from "./result.ts";
@@ -355,6 +363,7 @@ function measure(
         time_to_scale_producer_seconds:
           producerReadyMs === undefined ? null : Math.round((producerReadyMs - loadStartMs) / 100) / 10,
         rebalance_gap_seconds: rebalanceGap(recording, scaling),
+        rebalance_e2e_p99_ms: rebalanceLatency(recording, scaling),
         producer_replicas_max: max("producer"),
         processor_replicas_max: max("processor"),
         producer_replicas_end: replicasEnd(recording, "producer"),

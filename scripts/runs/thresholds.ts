@@ -14,6 +14,7 @@ export const METRICS = {
   time_to_scale_seconds: "from the lag at its threshold to the first extra processor Ready",
   time_to_scale_producer_seconds: "from the first event of the load to the first extra producer Ready",
   rebalance_gap_seconds: "longest time around a change of the processors' number in which (nearly) nothing was stored",
+  rebalance_e2e_p99_ms: "highest p99 of any second within 20 s after a change of the processors' number",
   producer_replicas_max: "most producers that were Ready",
   processor_replicas_max: "most processors that were Ready",
   producer_replicas_end: "producers wanted at the end",

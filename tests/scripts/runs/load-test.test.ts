@@ -4,7 +4,13 @@ import { quantity } from "../../../scripts/runs/autoscalers.ts";
 import { compareRows, compareText } from "../../../scripts/runs/compare.ts";
 import { progressLine, progressLines } from "../../../scripts/runs/load-display.ts";
 import { FoundSequences, loadLedger } from "../../../scripts/runs/load-ledger.ts";
-import { bestMean, gapAfter, rebalanceGap, timeToScale } from "../../../scripts/runs/load-measures.ts";
+import {
+  bestMean,
+  gapAfter,
+  rebalanceGap,
+  rebalanceLatency,
+  timeToScale,
+} from "../../../scripts/runs/load-measures.ts";
 import { parseGeneratorLine } from "../../../scripts/runs/load-pod.ts";
 import { PROFILES } from "../../../scripts/runs/load-profiles.ts";
 import type { Recording } from "../../../scripts/runs/recording.ts";
@@ -90,6 +96,21 @@ describe("measures", () => {
         { timeMs: 2500, workload: "processor", from: 1, to: 2 },
       ]),
     ).toBe(0);
+  });
+
+  test("the end of a load is no gap: little is stored because little comes in", () => {
+    const seen = recording({
+      stored_events_per_second: [9000, 9000, 9000, 200, 190, 0, 210],
+      acknowledged_events_per_second: [9000, 9000, 9000, 200, 200, 200, 200],
+    });
+    expect(gapAfter(seen, 2500)).toBe(1);
+  });
+
+  test("latency around a change of the processors' number", () => {
+    const seen = recording({ e2e_p99_ms: [50, 60, 900, null, 70] });
+    expect(rebalanceLatency(seen, [{ timeMs: 2500, workload: "processor", from: 1, to: 2 }])).toBe(900);
+    expect(rebalanceLatency(seen, [{ timeMs: 3500, workload: "processor", from: 1, to: 2 }])).toBe(70);
+    expect(rebalanceLatency(seen, [])).toBeNull();
   });
 
   test("a rate that was held", () => {
