@@ -24,6 +24,7 @@ import { restoreBrokers } from "./drills/two-brokers-down.ts";
 import { LiveFeed, sourceOf } from "./runs/live-feed.ts";
 import { startLivePage } from "./runs/live-page.ts";
 import { LIVE_FILE } from "./runs/live-state.ts";
+import { watchTroubles } from "./runs/live-troubles.ts";
 import { startObserver } from "./runs/observer.ts";
 import { renderReport } from "./runs/page.ts";
 import type { DrillResult, DrillsResult } from "./runs/result.ts";
@@ -248,6 +249,7 @@ async function runAll({
   });
   report.info(`live page: ${page.url}`);
   const feed = new LiveFeed(page, sourceOf(observer));
+  const troubles = watchTroubles(cluster, feed, checksEnd.signal);
   let reportHtml: string | undefined;
   const outcomes: DrillOutcome[] = [];
   let judged: DrillResult[] = [];
@@ -341,6 +343,7 @@ async function runAll({
     feed.close();
     await Promise.allSettled([page.close(reportHtml), observer.close(), removeNamespace(cluster)]);
     checksEnd.abort();
+    await troubles;
     await checks.close().catch(() => {});
   }
 }

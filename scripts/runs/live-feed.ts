@@ -1,7 +1,7 @@
 /** What the live page of drills is told, from the observer and from the runner of the drills. */
 import { type PodState, WATCHED } from "./cluster-watch.ts";
 import type { LivePage } from "./live-page.ts";
-import { type LiveDrill, type LivePatch, type LivePod, nextBeat } from "./live-state.ts";
+import { type LiveAlert, type LiveDrill, type LivePod, nextBeat } from "./live-state.ts";
 import type { Observer } from "./observer.ts";
 import type { BeatName, DrillResult, Ledger, LogLine, OperatorCommand } from "./result.ts";
 
@@ -28,10 +28,16 @@ const livePod = ({ name, workload, ready, ending, restarts }: PodState): LivePod
 
 const order = (pod: LivePod) => `${String(WATCHED.indexOf(pod.workload as never)).padStart(2, "0")} ${pod.name}`;
 
+/** Lines of some minutes, also in a flood; older ones are not asked for again. */
+const MAX_KEYS = 5000;
+const keyOf = ({ timeMs, pod, line }: LogLine) => `${timeMs} ${pod} ${line}`;
+
 /** Leads what the observer and the runner say to the page. */
 export class LiveFeed {
   readonly #ends: (() => void)[];
+  readonly #lines = new Set<string>();
   #pods = "";
+  #alerts = "";
 
   constructor(
     private readonly page: Pick<LivePage, "update">,
@@ -80,11 +86,21 @@ export class LiveFeed {
     this.page.update({ timeMs: this.now(), commandsAdded: [command] });
   }
 
+  /** Lines that the page has already are left out: they are asked for with an overlap, and again after a drill. */
   lines(lines: readonly LogLine[]): void {
-    if (lines.length > 0) this.page.update({ timeMs: this.now(), linesAdded: lines });
+    const fresh = lines.filter((line) => !this.#lines.has(keyOf(line)));
+    for (const line of fresh) this.#lines.add(keyOf(line));
+    for (const key of this.#lines) {
+      if (this.#lines.size <= MAX_KEYS) break;
+      this.#lines.delete(key);
+    }
+    if (fresh.length > 0) this.page.update({ timeMs: this.now(), linesAdded: fresh });
   }
 
-  alerts(alerts: LivePatch["alerts"]): void {
+  alerts(alerts: readonly LiveAlert[]): void {
+    const text = JSON.stringify(alerts);
+    if (text === this.#alerts) return;
+    this.#alerts = text;
     this.page.update({ timeMs: this.now(), alerts });
   }
 

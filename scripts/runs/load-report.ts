@@ -99,7 +99,8 @@ function verdictOf(result: LoadTestResult): { mood: Mood; verdict: string; becau
   }
   return {
     mood: "good",
-    verdict: "Passed: the pipeline followed the load",
+    verdict:
+      result.scaling.length > 0 ? "Passed: the pipeline followed the load" : "Passed: the pipeline carried the load",
     because:
       thresholds.length > 0
         ? `All ${plural(kept, "threshold")} kept.`

@@ -90,7 +90,7 @@ ol.beats .beat-none { opacity: 1; border-style: dashed; background: transparent;
 .tone-blue { stroke: var(--blue); } .tone-green { stroke: var(--green); } .tone-orange { stroke: var(--orange); } .tone-purple { stroke: var(--purple); } .tone-red { stroke: var(--red); } .tone-teal { stroke: var(--teal); } .tone-grey { stroke: var(--grey); }
 .mark { stroke: var(--soft); stroke-width: 1; } .mark-pod, .mark-note { stroke-dasharray: 1 4; }
 .mark-fault { stroke: var(--red); stroke-width: 2; } .mark-effect { stroke: var(--orange); stroke-width: 2; stroke-dasharray: 6 3; } .mark-healed { stroke: var(--blue); stroke-width: 2; stroke-dasharray: 2 3; } .mark-recovered { stroke: var(--green); stroke-width: 2; } .mark-alert { stroke: var(--purple); stroke-dasharray: 4 3; } .mark-scale { stroke: var(--teal); stroke-dasharray: 3 3; }
-.limit { stroke: var(--red); stroke-width: 1.5; stroke-dasharray: 8 4; } .plot text.limit-word { fill: var(--bad); font-weight: 600; }
+.limit { stroke: var(--red); stroke-width: 1.5; stroke-dasharray: 8 4; } .plot text.limit-word { fill: var(--bad); font-weight: 600; paint-order: stroke; stroke: var(--surface); stroke-width: 4px; stroke-linejoin: round; }
 .plot text.nothing { font-size: 14px; } .cursor { stroke: var(--ink); stroke-width: 1; }
 .axis-note { font-size: 13px; color: var(--soft); margin: 0 0 0 46px; max-width: none; }
 .readout { position: fixed; z-index: 5; pointer-events: none; background: var(--surface); color: var(--ink); border: 1px solid var(--soft); border-radius: 8px; padding: 6px 10px; font-size: 13px; box-shadow: 0 4px 16px rgb(0 0 0 / 0.22); font-variant-numeric: tabular-nums; max-width: 270px; }

@@ -7,6 +7,7 @@ import type { PodState } from "../../scripts/runs/cluster-watch.ts";
 import { type FeedSource, LiveFeed } from "../../scripts/runs/live-feed.ts";
 import { startLivePage } from "../../scripts/runs/live-page.ts";
 import { applyPatch, emptyState, type LivePatch, readPatches } from "../../scripts/runs/live-state.ts";
+import { askOn } from "../../scripts/runs/live-troubles.ts";
 import { liveSections } from "../../scripts/runs/live-view.ts";
 import { patchesOfResult, Replay } from "../../scripts/runs/replay.ts";
 import { START_MS, syntheticDrill, syntheticDrills } from "./synthetic.ts";
@@ -106,6 +107,67 @@ test("the feed: rows, marks and changed pods of the observer, beats of the runne
   ).toEqual(["pods", "row", "row", "pods", "row", "beat", "finished"]);
   expect(patches[3]!.pods).toEqual([{ name: "processor-a", workload: "processor", state: "ending", restarts: 0 }]);
   expect(patches[5]).toEqual({ timeMs: at(5), beat: "fault" });
+});
+
+test("the feed tells a line once and alerts when they change", () => {
+  const patches: LivePatch[] = [];
+  const source: FeedSource = { onRow: () => () => {}, onMark: () => () => {}, pods: () => [] };
+  const feed = new LiveFeed({ update: (patch) => void patches.push(patch) }, source, () => at(5));
+  const line = { timeMs: at(1), pod: "p", line: "x" };
+  feed.lines([line]);
+  feed.lines([line, { ...line, timeMs: at(2) }]);
+  feed.lines([line]);
+  for (const alerts of [
+    [],
+    [{ name: "A", state: "firing", severity: "s" }],
+    [{ name: "A", state: "firing", severity: "s" }],
+    [],
+  ] as const)
+    feed.alerts(alerts);
+  expect(patches.map(({ linesAdded, alerts }) => linesAdded?.length ?? alerts?.length)).toEqual([1, 1, 0, 1, 0]);
+});
+
+describe("troubles", () => {
+  const FAST = { askMs: 1, againMs: 1, limitMs: 20 };
+  test("a source that fails, or does not answer, is opened anew; each one is closed", async () => {
+    const abort = new AbortController();
+    const told: number[] = [];
+    let [opened, closed] = [0, 0];
+    await askOn<number>(
+      async () => {
+        opened += 1;
+        const mine = opened;
+        if (mine === 1) throw new Error("not there yet");
+        return {
+          ask: (signal) => {
+            if (mine === 2) return Promise.reject(new Error("gone"));
+            if (mine === 3)
+              return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+            return Promise.resolve(mine);
+          },
+          close: async () => {
+            closed += 1;
+          },
+        };
+      },
+      (answer) => {
+        told.push(answer);
+        if (told.length === 2) abort.abort();
+      },
+      abort.signal,
+      FAST,
+    );
+    expect(told).toEqual([4, 4]);
+    expect([opened, closed]).toEqual([4, 3]);
+  });
+  test("where there is nothing to ask it ends", async () => {
+    await askOn(
+      async () => undefined,
+      () => {},
+      new AbortController().signal,
+      FAST,
+    );
+  });
 });
 
 describe("server", () => {

@@ -1,0 +1,114 @@
+/**
+ * Alerts and log lines while a run goes on, for its live page: Prometheus and Loki are asked every few seconds. Both may
+ * be what a drill breaks, so that an answer that does not come is asked for again, and never ends a run.
+ */
+import type { Cluster } from "../toolkit/cluster.ts";
+import { logQl } from "../toolkit/log-search.ts";
+import { LogStore, nsOfMs } from "../toolkit/log-store.ts";
+import { PrometheusReader } from "../toolkit/prometheus.ts";
+import { pause } from "../toolkit/wait.ts";
+import type { LiveFeed } from "./live-feed.ts";
+import type { LiveAlert } from "./live-state.ts";
+import type { LogLine } from "./result.ts";
+
+/** Rules are evaluated every few seconds; the machine has other work than to answer this. */
+const ASK_INTERVAL_MS = 3000;
+/** A part that is being broken is back within that time, or a little later. */
+const AGAIN_MS = 5000;
+/** An answer takes milliseconds; a connection that died gives none. */
+const ANSWER_LIMIT_MS = 4000;
+/** A line is in Loki about a second after it was said; so far back is asked again, and what is known is left out. */
+const OVERLAP_MS = 10_000;
+/** More lines in three seconds are a flood, of which the newest tell enough. */
+const MAX_LINES = 40;
+
+/** Somewhere to ask, opened anew after a failure. */
+export interface Source<T> {
+  ask(signal: AbortSignal): Promise<T>;
+  close(): Promise<void>;
+}
+
+/**
+ * Asks again and again until the signal, one question at a time.
+ * @param open gives nothing where there is nothing to ask: then it ends.
+ */
+export async function askOn<T>(
+  open: () => Promise<Source<T> | undefined>,
+  tell: (answer: T) => void,
+  signal: AbortSignal,
+  intervals = { askMs: ASK_INTERVAL_MS, againMs: AGAIN_MS, limitMs: ANSWER_LIMIT_MS },
+): Promise<void> {
+  let source: Source<T> | undefined;
+  try {
+    while (!signal.aborted) {
+      let nextMs = intervals.askMs;
+      try {
+        source ??= await open();
+        if (!source) return;
+        const answer = await source.ask(AbortSignal.any([signal, AbortSignal.timeout(intervals.limitMs)]));
+        if (!signal.aborted) tell(answer);
+      } catch {
+        // Away, as things are while drills run: a new connection, a little later.
+        await source?.close().catch(() => {});
+        source = undefined;
+        nextMs = intervals.againMs;
+      }
+      await pause(nextMs, signal).catch(() => {});
+    }
+  } finally {
+    await source?.close().catch(() => {});
+  }
+}
+
+/** Alerts as a page shows them; the one that always fires, to show that alerting works, is none. */
+async function alertSource(cluster: Cluster): Promise<Source<LiveAlert[]> | undefined> {
+  if (!(await PrometheusReader.isThere(cluster))) return undefined;
+  const reader = await PrometheusReader.open(cluster);
+  return {
+    async ask(signal) {
+      const alerts = await reader.alerts(signal);
+      return alerts
+        .map(({ labels, state }) => ({ name: labels.alertname ?? "", severity: labels.severity ?? "", state }))
+        .filter(({ name }) => name !== "Watchdog")
+        .filter(
+          (alert, index, all) =>
+            all.findIndex(({ name, state }) => name === alert.name && state === alert.state) === index,
+        );
+    },
+    close: () => reader.close(),
+  };
+}
+
+async function lineSource(cluster: Cluster, sinceMs: number): Promise<Source<LogLine[]> | undefined> {
+  if (!(await LogStore.isThere(cluster))) return undefined;
+  const store = await LogStore.open(cluster);
+  const query = logQl({ services: [], levels: ["error", "warn"] });
+  let fromMs = sinceMs;
+  return {
+    async ask(signal) {
+      const nowMs = Date.now();
+      const range = { startNs: nsOfMs(fromMs), endNs: nsOfMs(nowMs) };
+      const entries = await store.newest(query, range, MAX_LINES, signal);
+      fromMs = Math.max(sinceMs, nowMs - OVERLAP_MS);
+      return entries.map(({ timeNs, pod, line }) => ({ timeMs: Number(timeNs.slice(0, -6)), pod, line }));
+    },
+    close: () => store.close(),
+  };
+}
+
+/** Tells the feed until the signal. Never throws. */
+export async function watchTroubles(cluster: Cluster, feed: LiveFeed, signal: AbortSignal): Promise<void> {
+  const sinceMs = Date.now();
+  await Promise.allSettled([
+    askOn(
+      () => alertSource(cluster),
+      (alerts) => feed.alerts(alerts),
+      signal,
+    ),
+    askOn(
+      () => lineSource(cluster, sinceMs),
+      (lines) => feed.lines(lines),
+      signal,
+    ),
+  ]);
+}
