@@ -1,0 +1,200 @@
+/**
+ * Goal: the processors are scaled by what is known, and held by what is not. A metric that went missing never takes a
+ * processor away, and a database that is the limit never adds one.
+ * Method: the deployed autoscaler with a low threshold, so that the fleet's ordinary lag asks for several processors, and
+ * without its patience, so that a wrong step down would be seen within seconds; then Prometheus, the lag exporter and
+ * InfluxDB are taken away, one after the other. At the end the lag is let ask for one: the step down that was not seen
+ * before must be seen now, within the time that was watched before.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Autoscaler } from "../../scripts/toolkit/autoscalers.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE } from "../../scripts/toolkit/cluster.ts";
+import { loadManifests } from "../../scripts/toolkit/manifests.ts";
+import { PrometheusReader } from "../../scripts/toolkit/prometheus.ts";
+import { pause, waitFor } from "../../scripts/toolkit/wait.ts";
+import { atRest, cluster, describeOnCluster } from "./harness.ts";
+
+/** The autoscaler looks every 5 s here: four looks. */
+const WATCH_MS = 20_000;
+/** Up or down when it is right: a scrape, a look, and KEDA's own reading of its ScaledObject; twice that on a busy machine. */
+const SCALE_LIMIT_MS = 60_000;
+const READY_LIMIT_MS = 120_000;
+const LIMIT_MS = 420_000;
+/** Processors that the lag is made to ask for. */
+const WANTED = 3;
+/** While the database is the limit the lag must have asked for so many more processors, by the real threshold. */
+const LAG_OF_SEVERAL = 4000;
+
+type Deployment = KubernetesObject & { spec: { replicas: number }; status?: { readyReplicas?: number } };
+type ScaledObject = KubernetesObject & {
+  spec: {
+    advanced: { horizontalPodAutoscalerConfig: { behavior: { scaleDown: unknown } } };
+    triggers: { name: string; metadata: Record<string, string> }[];
+  };
+};
+
+let target: Cluster;
+let prometheus: PrometheusReader | undefined;
+let original: ScaledObject;
+
+const processors = async () => (await target.get<Deployment>("deployment", "processor"))!.spec.replicas;
+const hpa = async () => (await target.get<Autoscaler>("hpa", "keda-hpa-processor"))!;
+const scale = async (workload: string, replicas: number) =>
+  await target.kubectl(["scale", workload, "-n", NAMESPACE, `--replicas=${replicas}`]);
+
+async function awaitReady(kind: string, name: string, replicas: number): Promise<void> {
+  await waitFor(
+    async () => {
+      const ready = (await target.get<Deployment>(kind, name))?.status?.readyReplicas ?? 0;
+      const pods = (await target.pods(name)).length;
+      return ready === replicas && pods === replicas
+        ? { done: true, value: true }
+        : { done: false, state: `${ready} of ${pods} pods ready` };
+    },
+    { what: `${name} to have ${replicas} ready pods`, limitMs: READY_LIMIT_MS, intervalMs: 500 },
+  );
+}
+
+/** Whether the autoscaler knows all of its metrics. */
+async function awaitSight(sees: boolean): Promise<void> {
+  await waitFor(
+    async () => {
+      const { spec, status } = await hpa();
+      const known = (status?.currentMetrics ?? []).filter(({ type }) => type).length;
+      const asked = spec.metrics!.length;
+      const active = status?.conditions?.some((one) => one.type === "ScalingActive" && one.status === "True");
+      return (known === asked && active === true) === sees
+        ? { done: true, value: true }
+        : { done: false, state: `${known} of ${asked} metrics known` };
+    },
+    { what: `the autoscaler to ${sees ? "know" : "lack"} a metric`, limitMs: SCALE_LIMIT_MS, intervalMs: 500 },
+  );
+}
+
+/** The numbers of processors seen, each once, in order, over a time. */
+async function watch(ms: number, until: () => Promise<boolean> = async () => false): Promise<number[]> {
+  const seen: number[] = [];
+  const end = performance.now() + ms;
+  while (performance.now() < end) {
+    const now = await processors();
+    if (seen.at(-1) !== now) seen.push(now);
+    if (await until()) break;
+    await pause(500);
+  }
+  return seen;
+}
+
+/** The ScaledObject as deployed, with another lag per processor and a step down that waits for nothing. */
+function impatient(lagPerProcessor: number): ScaledObject {
+  const copy = structuredClone(original);
+  const lag = copy.spec.triggers.find(({ name }) => name === "lag")!.metadata;
+  const before = lag.threshold!;
+  lag.query = lag.query!.replace(`\n${before} * max(`, `\n${lagPerProcessor} * max(`);
+  lag.threshold = String(lagPerProcessor);
+  copy.spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown = {
+    stabilizationWindowSeconds: 0,
+    policies: [{ type: "Percent", value: 100, periodSeconds: 15 }],
+  };
+  return copy;
+}
+
+const lagNow = async () => (await prometheus!.query('max(kafka_consumergroup_lag_sum{group="processor"})'))[0]?.value;
+
+/** An ordinary lag, over some looks. */
+async function ordinaryLag(): Promise<number> {
+  const [sample] = await prometheus!.query(
+    'max(quantile_over_time(0.5, kafka_consumergroup_lag_sum{group="processor"}[1m]))',
+  );
+  if (!sample || !(sample.value > 0)) throw new Error("the fleet's lag is not known: is the producer running?");
+  return sample.value;
+}
+
+async function reopen(): Promise<void> {
+  await prometheus?.close();
+  prometheus = await PrometheusReader.open(target);
+}
+
+describeOnCluster("autoscaling", () => {
+  beforeAll(async () => {
+    target = await cluster();
+    original = (await loadManifests()).find(({ kind }) => kind === "ScaledObject") as ScaledObject;
+    await atRest(target);
+    await reopen();
+  }, LIMIT_MS);
+
+  afterAll(async () => {
+    await prometheus?.close();
+    if (!target) return;
+    await target.apply([original]);
+    for (const workload of ["deployment/prometheus", "deployment/lag-exporter", "statefulset/influxdb"]) {
+      await scale(workload, 1);
+    }
+    await awaitReady("statefulset", "influxdb", 1);
+    await awaitReady("deployment", "prometheus", 1);
+    await awaitReady("deployment", "lag-exporter", 1);
+  }, LIMIT_MS);
+
+  test(
+    "InfluxDB the limit: no processor is added, however much is behind",
+    async () => {
+      const before = await processors();
+      await scale("statefulset/influxdb", 0);
+      let lag = 0;
+      const seen = await watch(SCALE_LIMIT_MS, async () => {
+        lag = (await lagNow()) ?? 0;
+        return lag > LAG_OF_SEVERAL;
+      });
+      expect(lag).toBeGreaterThan(LAG_OF_SEVERAL);
+      // Two more looks with all that lag known.
+      seen.push(...(await watch(WATCH_MS / 2)));
+      expect([...new Set(seen)]).toEqual([before]);
+      const [asked] = (await hpa()).status?.currentMetrics ?? [];
+      console.info(`lag ${lag}, processors ${seen.join(" ")}, told to the autoscaler: ${JSON.stringify(asked)}`);
+      await scale("statefulset/influxdb", 1);
+      await awaitReady("statefulset", "influxdb", 1);
+      await waitFor(
+        async () => {
+          const now = (await lagNow()) ?? lag;
+          return now < 1000 ? { done: true, value: now } : { done: false, state: `lag ${now}` };
+        },
+        { what: "the processors to catch up", limitMs: READY_LIMIT_MS, intervalMs: 1000 },
+      );
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "Prometheus gone, then the lag's metric gone: the processors stay; with both back they follow the lag again",
+    async () => {
+      const perProcessor = Math.max(1, Math.round((await ordinaryLag()) / (WANTED - 0.5)));
+      await target.apply([impatient(perProcessor)]);
+      await waitFor(
+        async () => {
+          const now = await processors();
+          return now > 1 ? { done: true, value: now } : { done: false, state: `${now} processors` };
+        },
+        { what: `more than one processor, at ${perProcessor} events behind for each`, limitMs: SCALE_LIMIT_MS },
+      );
+
+      for (const workload of ["prometheus", "lag-exporter"]) {
+        await scale(`deployment/${workload}`, 0);
+        await awaitSight(false);
+        const before = await processors();
+        expect(before).toBeGreaterThan(1);
+        const seen = await watch(WATCH_MS);
+        console.info(`without ${workload}: processors ${seen.join(" ")}`);
+        expect(seen).toEqual([before]);
+        await scale(`deployment/${workload}`, 1);
+        await awaitReady("deployment", workload, 1);
+        await awaitSight(true);
+      }
+
+      // The lag asks for one: what was not seen in the same time above is seen now.
+      await target.apply([impatient(1_000_000)]);
+      const down = await watch(WATCH_MS * 2, async () => (await processors()) === 1);
+      console.info(`with both: processors ${down.join(" ")}`);
+      expect(down.at(-1)).toBe(1);
+    },
+    LIMIT_MS,
+  );
+});
