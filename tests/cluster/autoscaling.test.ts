@@ -34,8 +34,10 @@ type ScaledObject = KubernetesObject & {
 };
 
 let target: Cluster;
-let prometheus: PrometheusReader | undefined;
+let prometheus: PrometheusReader;
 let original: ScaledObject;
+/** The fleet's lag while all is well. */
+let ordinaryLag: number;
 
 const processors = async () => (await target.get<Deployment>("deployment", "processor"))!.spec.replicas;
 const hpa = async () => (await target.get<Autoscaler>("hpa", "keda-hpa-processor"))!;
@@ -98,28 +100,20 @@ function impatient(lagPerProcessor: number): ScaledObject {
   return copy;
 }
 
-const lagNow = async () => (await prometheus!.query('max(kafka_consumergroup_lag_sum{group="processor"})'))[0]?.value;
-
-/** An ordinary lag, over some looks. */
-async function ordinaryLag(): Promise<number> {
-  const [sample] = await prometheus!.query(
-    'max(quantile_over_time(0.5, kafka_consumergroup_lag_sum{group="processor"}[1m]))',
-  );
-  if (!sample || !(sample.value > 0)) throw new Error("the fleet's lag is not known: is the producer running?");
-  return sample.value;
-}
-
-async function reopen(): Promise<void> {
-  await prometheus?.close();
-  prometheus = await PrometheusReader.open(target);
-}
+const lagNow = async () => (await prometheus.query('max(kafka_consumergroup_lag_sum{group="processor"})'))[0]?.value;
 
 describeOnCluster("autoscaling", () => {
   beforeAll(async () => {
     target = await cluster();
     original = (await loadManifests()).find(({ kind }) => kind === "ScaledObject") as ScaledObject;
+    await target.apply([original]);
     await atRest(target);
-    await reopen();
+    prometheus = await PrometheusReader.open(target);
+    const lags = await prometheus.query(
+      'max(quantile_over_time(0.5, kafka_consumergroup_lag_sum{group="processor"}[1m]))',
+    );
+    ordinaryLag = lags[0]?.value ?? 0;
+    if (!(ordinaryLag > 0)) throw new Error("the fleet's lag is not known: does the producer run?");
   }, LIMIT_MS);
 
   afterAll(async () => {
@@ -166,7 +160,7 @@ describeOnCluster("autoscaling", () => {
   test(
     "Prometheus gone, then the lag's metric gone: the processors stay; with both back they follow the lag again",
     async () => {
-      const perProcessor = Math.max(1, Math.round((await ordinaryLag()) / (WANTED - 0.5)));
+      const perProcessor = Math.max(1, Math.round(ordinaryLag / (WANTED - 0.5)));
       await target.apply([impatient(perProcessor)]);
       await waitFor(
         async () => {
