@@ -2,9 +2,13 @@
 import { type Cluster, type KubernetesObject, NAMESPACE } from "./cluster.ts";
 import { LEFT_OUT, loadStages, type Stage } from "./stages.ts";
 
+/** @returns leftOut: names of the stages that a person may miss; a stand-in that was not needed is none of them */
 export async function deployedStages(cluster: Cluster): Promise<{ stages: Stage[]; leftOut: string[] }> {
   const namespace = await cluster.get<KubernetesObject>("namespace", NAMESPACE);
-  const leftOut = (namespace?.metadata.annotations?.[LEFT_OUT] ?? "").split(",").filter(Boolean);
-  const stages = (await loadStages()).filter(({ name }) => !leftOut.includes(name));
-  return { stages, leftOut };
+  const names = (namespace?.metadata.annotations?.[LEFT_OUT] ?? "").split(",").filter(Boolean);
+  const all = await loadStages();
+  return {
+    stages: all.filter(({ name }) => !names.includes(name)),
+    leftOut: names.filter((name) => !all.find((stage) => stage.name === name)?.standsInFor),
+  };
 }
