@@ -113,19 +113,15 @@ export const kubernetes: DashboardSpec = {
         timeSeries({
           title: "What drives the scaling",
           description:
-            "Processor time of the producers as a share of what they request (the autoscaler aims at 0.7), and the processor's lag per partition.",
+            "What each autoscaler was told, as a share of what it aims at: above 100 % it adds pods. Of the processor s0 is the lag and s1 the CPU. Empty where it was told nothing: then it holds.",
           unit: "percentunit",
           min: 0,
           queries: [
             {
+              // With the kind of the value on both sides: of CPU there are a share and a number of cores.
               promql:
-                'sum(rate(container_cpu_usage_seconds_total{namespace="conveyor", container="producer"}[2m])) / sum(kube_pod_container_resource_requests{namespace="conveyor", container="producer", resource="cpu"})',
-              legend: "producer, share of its request",
-            },
-            {
-              promql:
-                'sum(rate(container_cpu_usage_seconds_total{namespace="conveyor", container="processor"}[2m])) / sum(kube_pod_container_resource_requests{namespace="conveyor", container="processor", resource="cpu"})',
-              legend: "processor, share of its request",
+                'sum by (horizontalpodautoscaler, metric_name) (kube_horizontalpodautoscaler_status_target_metric{namespace="conveyor"} / on (horizontalpodautoscaler, metric_name, metric_target_type) kube_horizontalpodautoscaler_spec_target_metric{namespace="conveyor"}) or label_replace(label_replace(vector(0), "horizontalpodautoscaler", "none", "", ""), "metric_name", "none", "", "")',
+              legend: "{{horizontalpodautoscaler}} {{metric_name}}",
             },
           ],
         }),

@@ -43,7 +43,6 @@ const PANEL_METRICS: Record<string, string> = {
       "kube_deployment_status_replicas_ready",
       "kube_horizontalpodautoscaler_status_desired_replicas",
       "kube_pod_container_resource_limits",
-      "kube_pod_container_resource_requests",
       "kube_pod_container_status_restarts_total",
       "kube_pod_status_phase",
       "kube_pod_status_ready",
