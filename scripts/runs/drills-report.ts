@@ -101,8 +101,10 @@ export function recoveryBar(recovery: DrillResult["recovery"]): Html {
   const percent = (ms: number) => Number(((ms / scale) * 100).toFixed(2));
   const words = isOver
     ? `${formatMs(measured_ms)}, over the budget of ${formatMs(budget_ms)} by ${formatMs(measured_ms - budget_ms)}`
-    : `${formatMs(measured_ms)} of ${formatMs(budget_ms)}`;
-  return html`<div class="bar${isOver && " over"}" role="img" aria-label="recovery ${words}"><i style="width:${percent(measured_ms)}%"></i><b style="left:${percent(budget_ms)}%"></b></div><div class="bar-words${isOver && " bad-text"}">${isOver && "✖ "}${words}</div>`;
+    : measured_ms === 0
+      ? `as before all the time (0 s of ${formatMs(budget_ms)})`
+      : `${formatMs(measured_ms)} of ${formatMs(budget_ms)}`;
+  return html`<div class="bar${isOver && " over"}" role="img" aria-label="recovery ${words}"><i style="width:${percent(measured_ms)}%"></i><b style="left:${percent(budget_ms)}%"></b></div><div class="bar-words${isOver && " bad-text"}">${isOver && "✖ "}${words.replaceAll(/(\d) (ms|s|min)\b/g, "$1\u00a0$2")}</div>`;
 }
 
 function verdictOf(result: DrillsResult): { mood: Mood; verdict: string; because: string } {
@@ -110,7 +112,8 @@ function verdictOf(result: DrillsResult): { mood: Mood; verdict: string; because
   const titlesOf = (verdict: DrillVerdict) => [
     ...new Set(drills.filter((drill) => drill.verdict === verdict).map(({ title }) => title)),
   ];
-  const failed = titlesOf("failed");
+  const losing = drills.filter(({ ledger }) => (ledger?.lost ?? 0) > 0).map(({ title }) => title);
+  const failed = [...new Set([...titlesOf("failed"), ...losing])];
   const undecided = [...titlesOf("inconclusive"), ...titlesOf("interrupted")];
   const count = plural(drills.length, "drill");
   if (drills.length === 0) return { mood: "doubt", verdict: "No drill was run", because: "There is nothing to judge." };
@@ -133,11 +136,15 @@ function verdictOf(result: DrillsResult): { mood: Mood; verdict: string; because
       because: "Each drill passed, yet the run as a whole says that it did not.",
     };
   }
-  return {
-    mood: "good",
-    verdict: "Passed: it broke, it healed, nothing was lost",
-    because: `${count} of ${plural(byName(drills).length, "kind")}: each fault had an effect that was seen, and each recovery kept its budget.`,
-  };
+  const kept = `${count} of ${plural(byName(drills).length, "kind")}: each fault had an effect that was seen, and each recovery kept its budget.`;
+  // Nobody may read "nothing was lost" where nobody counted.
+  return drills.every(({ ledger }) => ledger !== undefined && ledger.acknowledged > 0)
+    ? { mood: "good", verdict: "Passed: it broke, it healed, nothing was lost", because: kept }
+    : {
+        mood: "good",
+        verdict: "Passed: it broke and it healed",
+        because: `${kept} Whether anything was lost was not accounted for in all of them.`,
+      };
 }
 
 function passedAnswer(drills: readonly DrillResult[], mood: Mood): Answer {
@@ -178,13 +185,13 @@ function recoveryAnswer(drills: readonly DrillResult[]): Answer {
 const anchorOf = (name: string) => `drill-${name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-")}`;
 
 function overview(groups: readonly DrillResult[][]): Html {
-  return html`<div class="wide"><table><caption>All drills; of repeats the slowest recovery, against its budget</caption>
-<thead><tr><th scope="col">drill</th><th scope="col">verdict of each repeat</th><th scope="col">recovery</th><th scope="col" class="number">acknowledged</th><th scope="col" class="number">lost</th></tr></thead>
+  return html`<div class="wide"><table><caption>A verdict for each repeat, and the slowest recovery against its budget</caption>
+<thead><tr><th scope="col">drill</th><th scope="col">verdicts</th><th scope="col">recovery</th><th scope="col" class="number if-wide">acknowledged</th><th scope="col" class="number">lost</th></tr></thead>
 <tbody>${groups.map((repeats) => {
     const slowest = repeats.toSorted((a, b) => shareOf(b) - shareOf(a))[0]!;
     const ledgers = repeats.flatMap(({ ledger }) => ledger ?? []);
     const sum = (key: "lost" | "acknowledged") => ledgers.reduce((total, ledger) => total + ledger[key], 0);
-    return html`<tr><th scope="row"><a href="#${anchorOf(repeats[0]!.name)}">${repeats[0]!.title}</a></th><td><div class="chips">${repeats.map(({ verdict }) => verdictBadge(verdict))}</div></td><td>${recoveryBar(slowest.recovery)}</td><td class="number">${ledgers.length > 0 ? formatCount(sum("acknowledged")) : "–"}</td><td class="number${sum("lost") > 0 && " bad-text"}">${ledgers.length > 0 ? formatCount(sum("lost")) : "not known"}</td></tr>`;
+    return html`<tr><th scope="row"><a href="#${anchorOf(repeats[0]!.name)}">${repeats[0]!.title}</a></th><td><div class="chips">${repeats.map(({ verdict }) => verdictBadge(verdict))}</div></td><td>${recoveryBar(slowest.recovery)}</td><td class="number if-wide">${ledgers.length > 0 ? formatCount(sum("acknowledged")) : "–"}</td><td class="number${sum("lost") > 0 && " bad-text"}">${ledgers.length > 0 ? formatCount(sum("lost")) : "not known"}</td></tr>`;
   })}</tbody></table></div>`;
 }
 

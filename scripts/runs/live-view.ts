@@ -46,7 +46,7 @@ export function liveOriginMs(state: LiveState): { originMs: number; origin: stri
   const fault = state.marks.findLast(({ kind, timeMs }) => kind === "fault" && timeMs >= state.drillStartedAtMs);
   return fault
     ? { originMs: fault.timeMs, origin: "the fault" }
-    : { originMs: state.drillStartedAtMs, origin: "the drill's begin" };
+    : { originMs: state.drillStartedAtMs, origin: "the drill's start" };
 }
 
 function headline(state: LiveState): Html {

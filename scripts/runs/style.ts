@@ -110,7 +110,7 @@ footer { margin-top: 48px; padding-top: 14px; border-top: 1px solid var(--edge);
   .panel { padding: 14px; } ol.beats { grid-template-columns: 1fr 1fr; }
   .legend { margin-left: 0; width: 100%; } .if-wide { display: none; }
   dl.facts { grid-template-columns: minmax(0, 1fr); gap: 0; } dl.facts dd { margin-bottom: 8px; }
-  table { font-size: 14px; } th, td { padding-right: 10px; } nav.contents { columns: 1; }
+  table { font-size: 14px; } th, td { padding-right: 10px; } td .bar { min-width: 74px; } nav.contents { columns: 1; }
 }
 @media print { body { background: #fff; } .terminal { max-height: none; } details > * { display: block; } .panel { break-inside: avoid; } }
 `;

@@ -196,6 +196,13 @@ describe("report of drills", () => {
     );
     expect(answers(page)[1]).toEqual(["Was anything lost?", "Nothing seen"]);
     expect(page).toContain("1 not accounted for");
+    expect(headline(page)).toBe("Passed: it broke and it healed");
+    expect(page).not.toContain("nothing was lost");
+  });
+  test("a loss is a failure, whatever the drill's own verdict says", () => {
+    const page = renderReport(syntheticDrills({ drills: [syntheticDrill({ ledger: ledger({ lost: 1 }) })] }));
+    expect(headline(page)).toBe("Failed: 1 of 1 drill");
+    expect(answers(page)[1]).toEqual(["Was anything lost?", "1 lost"]);
   });
   test("of repeats the worst one speaks", () => {
     const [, repeats] = byName(syntheticDrills().drills);
