@@ -242,12 +242,15 @@ export class RealServers {
     });
   }
 
-  /** Onboards InfluxDB and gives a token that may write and read the bucket. */
-  async onboardInflux(): Promise<string> {
+  /** Onboards InfluxDB and gives a token that may write and read the bucket, which keeps points so long (0: for ever). */
+  async onboardInflux(retentionPeriodSeconds = 0): Promise<string> {
     const { username, password, token } = this.influxAdmin;
     const answer = await this.influx("/api/v2/setup", {
       method: "POST",
-      body: JSON.stringify({ username, password, token, org: "conveyor", bucket: "telemetry" }),
+      body: JSON.stringify({
+        ...{ username, password, token, org: "conveyor", bucket: "telemetry" },
+        retentionPeriodSeconds,
+      }),
     });
     if (!answer.ok) throw new Error(`InfluxDB's setup: ${answer.status} ${await answer.text()}`);
     return token;

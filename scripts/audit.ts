@@ -64,6 +64,7 @@ if (import.meta.main) {
       const cluster = await selectCluster(flags);
       report.info(`target: ${cluster.describe()}`);
       await requireReachable(cluster, signal);
+      const startedAt = performance.now();
       const sinceMs = windowStart(Date.now(), flags);
       const { verdict, ledger, status, line, exitCode, recording, history } = await auditRuns(cluster, {
         sinceMs,
@@ -95,7 +96,13 @@ if (import.meta.main) {
         );
       }
       report.print(`record: ${relative(process.cwd(), history)}`);
-      report.print(line);
+      const cost = {
+        seconds: Math.round(performance.now() - startedAt) / 1000,
+        peak_memory_bytes: process.resourceUsage().maxRSS * 1024,
+      };
+      report.print(
+        `${line} (${cost.seconds.toFixed(1)} s, ${Math.round(cost.peak_memory_bytes / 1e6)} MB at the most)`,
+      );
       report.result({
         ok: status === "passed",
         cluster: { context: cluster.context, local: cluster.isLocal },
@@ -108,6 +115,7 @@ if (import.meta.main) {
         gaps,
         ledger,
         history,
+        cost,
         ...verdict,
         status,
       });

@@ -13,6 +13,7 @@ import type { Range } from "../../services/domain/sequence.ts";
 import type { LogEnd } from "../../services/log-reader.ts";
 import { EXIT, OperatorError } from "../toolkit/errors.ts";
 import type { FaultRecord, HistoryMeta, HistoryWriter, OutcomeRecord } from "../toolkit/history.ts";
+import { type Column, IdentityTable } from "../toolkit/identity-table.ts";
 import type { Report } from "../toolkit/report.ts";
 import { pause } from "../toolkit/wait.ts";
 import {
@@ -29,6 +30,8 @@ import type { AuditSources, ProducerLedger } from "./sources.ts";
 /** The group commits several times a second; a backlog beyond this is reported as unread, not waited for. */
 const COMMIT_LIMIT_MS = 60_000;
 const COMMIT_LOOK_MS = 500;
+/** Places in the database at which it is looked who holds the point of a missing event: a pattern shows in fewer. */
+const MAX_HOLDER_LOOKS = 200;
 /** The database is read in slices, so that it never sorts more than this much at once… */
 const SINK_SLICE_MS = 10 * 60_000;
 /** …and in no more than so many, however old some events are. */
@@ -271,6 +274,7 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
   const window = new Window(sinceMs);
   const unknowns = new Unknowns();
   const newer = new Unknowns();
+  const table = new IdentityTable();
   let oldestMs = sinceMs;
   let newestMs = Date.now();
   let firstEnd: LogEnd | undefined;
@@ -301,6 +305,7 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
             wordless.push(run);
           }
           window.see(run, conveyor, seq);
+          table.add("log", identity);
           if (tsMs < oldestMs) oldestMs = tsMs;
           if (tsMs > newestMs) newestMs = tsMs;
           if (known?.open.has(run) && !isIn(known.acknowledged.get(run)?.get(conveyor), seq)) {
@@ -344,11 +349,14 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
           }
         }
         points++;
+        table.add("sink", { run, conveyor, seq });
         await writer.append("sink", { run, conveyor, seq, t_ns: timestampNs });
       });
       step.update(`${points} points`);
     }
   });
+
+  if (firstEnd) await recordHolders(sources, writer, table);
 
   const others = Object.values(firstEnd?.other_runs ?? {});
   const recording: Recording = {
@@ -365,6 +373,27 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
 }
 
 const isRunningIn = (known: Known, run: string) => known.running.some((ledger) => ledger.run === run);
+
+/**
+ * Events that stand in Kafka and not in the database may have been overwritten by a run that is not judged, and whose
+ * points were not read: it is looked who stands in their places.
+ */
+async function recordHolders(sources: AuditSources, writer: HistoryWriter, table: IdentityTable): Promise<void> {
+  const isMissing = (word: (column: Column) => number) => word("log") & ~word("sink");
+  if (table.select(isMissing).count === 0) return;
+  const looks = new Map<string, { conveyor: string; ms: number }>();
+  await writer.each("log", ({ reader, run, conveyor, seq, ts_ms }) => {
+    if (reader !== 1 || ts_ms === undefined || looks.size >= MAX_HOLDER_LOOKS) return;
+    if (!table.has("sink", { run, conveyor, seq })) looks.set(`${conveyor} ${ts_ms}`, { conveyor, ms: ts_ms });
+  });
+  await writer.begin("holders");
+  for (const { conveyor, ms } of looks.values()) {
+    await sources.points({ conveyor }, ms, ms + 1, async ({ run, conveyor, seq, timestampNs }) => {
+      const holder = { run, conveyor, seq };
+      if (!table.has("sink", holder)) await writer.append("holders", { ...holder, t_ns: timestampNs });
+    });
+  }
+}
 
 interface Seen {
   runs: readonly string[] | undefined;

@@ -55,6 +55,11 @@ export interface SinkRecord extends Identities {
   t_ns?: string;
 }
 
+/** A point of an event that is not judged, at a time at which a judged event of its conveyor should stand. */
+export interface HolderRecord extends Identity {
+  t_ns: string;
+}
+
 /** One write of an event by the processor; a redelivered event has several. */
 export interface WriteRecord extends Identities {
   t_ms?: number;
@@ -93,6 +98,7 @@ export interface Records {
   outcomes: OutcomeRecord;
   log: LogRecord;
   sink: SinkRecord;
+  holders: HolderRecord;
   writes: WriteRecord;
   dlq: LetterRecord;
   refusals: RefusalRecord;
@@ -107,6 +113,7 @@ export const KINDS: readonly Kind[] = [
   "outcomes",
   "log",
   "sink",
+  "holders",
   "writes",
   "dlq",
   "refusals",
@@ -192,6 +199,13 @@ export class HistoryWriter {
   async sync(kind: Kind): Promise<void> {
     await this.#write(kind);
     await this.#files.get(kind)?.handle.datasync();
+  }
+
+  /** Reads back what was appended to a kind. */
+  async each<K extends Kind>(kind: K, visit: (record: Records[K]) => void): Promise<void> {
+    if (!this.#files.has(kind)) return;
+    await this.#write(kind);
+    await eachLine(fileOf(this.folder, kind), visit as (record: unknown) => void);
   }
 
   async #write(kind: Kind): Promise<void> {

@@ -43,18 +43,21 @@ export function nanosecondsOf(time: string): string {
 /** Which points are wanted: all of them when it is empty. */
 export interface PointFilter {
   runs?: readonly string[];
+  /** This conveyor only. */
+  conveyor?: string;
   conveyorsPrefix?: string;
 }
 
 /** The points of a time range that have both an identity and, where asked for, the right one. */
-function pointsQuery({ runs, conveyorsPrefix }: PointFilter, startMs: number, endMs: number): string {
+function pointsQuery({ runs, conveyor, conveyorsPrefix }: PointFilter, startMs: number, endMs: number): string {
   const fields = `(r._field == "run" or r._field == "seq")`;
   // A tag: the database goes only through the series that fit.
+  const ofConveyor = conveyor === undefined ? "" : ` and r.conveyor == ${JSON.stringify(conveyor)}`;
   const ofConveyors = conveyorsPrefix ? ` and r.conveyor =~ /^${conveyorsPrefix.replaceAll(".", "\\.")}/` : "";
   return [
     `from(bucket: ${JSON.stringify(BUCKET)})`,
     `|> range(start: time(v: ${startMs}000000), stop: time(v: ${endMs}000000))`,
-    `|> filter(fn: (r) => r._measurement == ${JSON.stringify(MEASUREMENT)} and ${fields}${ofConveyors})`,
+    `|> filter(fn: (r) => r._measurement == ${JSON.stringify(MEASUREMENT)} and ${fields}${ofConveyor}${ofConveyors})`,
     `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
     ...(runs ? [`|> filter(fn: (r) => ${runs.map((run) => `r.run == ${JSON.stringify(run)}`).join(" or ")})`] : []),
     `|> keep(columns: ["_time", "conveyor", "run", "seq"])`,

@@ -220,10 +220,11 @@ export class Pipeline {
     environment: Record<string, string>,
     opsPort?: number,
     input?: Blob,
+    folder = this.bundled,
   ): ServiceProcess {
     const { servers } = this;
     const child = new ServiceProcess(
-      this.#bundled,
+      folder,
       entry,
       {
         ...servers.environment(principal),
@@ -240,12 +241,13 @@ export class Pipeline {
 
   #ca = "";
 
-  get #bundled(): string {
+  /** Where `prepare` puts the services. */
+  get bundled(): string {
     return join(this.servers.folder, "services");
   }
 
   async prepare(): Promise<void> {
-    await bundle(this.#bundled);
+    await bundle(this.bundled);
     this.#ca = await readFile(this.servers.tlsPaths("admin").ca, "utf8");
   }
 

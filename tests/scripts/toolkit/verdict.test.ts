@@ -56,6 +56,7 @@ function healthy(): { meta: HistoryMeta; parts: Parts } {
       outcomes: seqs().map((seq) => ok(seq)),
       log: twoReaders(seqs().map((seq) => inLog(seq))),
       sink: seqs().map(stored),
+      holders: [],
       writes: seqs().map(id),
       dlq: [],
       refusals: [],
@@ -129,6 +130,16 @@ describe("seeded defects", () => {
     expect(verdict.causes).toEqual(["D2"]);
     expect(failedLaws(verdict)).toEqual(["L3", "D2"]);
     expect(placesOf(verdict)).toEqual({ overwritten: 5 });
+  });
+
+  test("another run of the same conveyor took its points, and is not judged itself → D2, no phantom", async () => {
+    const verdict = await judged((parts) => {
+      parts.sink = parts.sink.filter(({ seq }) => seq > 2);
+      parts.holders = seqs(3).map((seq) => ({ ...id(seq), run: "another-run", t_ns: stored(seq).t_ns! }));
+    });
+    expect(verdict.causes).toEqual(["D2"]);
+    expect(placesOf(verdict)).toEqual({ overwritten: 3 });
+    expect(law(verdict, "P1").status).toBe("passed");
   });
 
   test("swallowed 422: the database refused two points, the processor committed and told nobody → L2", async () => {
