@@ -3,6 +3,7 @@ import { type Band, type BandTone, chartStack } from "./charts.ts";
 import { chartsOf, DRILL_CHARTS, LOOKS, largest, median, smallest, valuesWithin } from "./curves.ts";
 import { documentOf } from "./document.ts";
 import { type Html, html } from "./html.ts";
+import { inShort } from "./log-words.ts";
 import {
   type Answer,
   factsSection,
@@ -264,11 +265,11 @@ function operatorView(drill: DrillResult, projectPath: string): Html {
     )
   }${
     logLines.length > 0 &&
-    html`<p class="soft small">Log lines that matter:</p>${terminal(
+    html`<p class="soft small">Log lines that matter, in short (whole in result.json):</p>${terminal(
       `Log lines, ${drill.title}`,
       html`<pre>${logLines.map(
         ({ timeMs, pod, line }, index) =>
-          html`${index > 0 && "\n"}<span class="when">${formatOffset(timeMs - originMs)}</span> <span class="who">${pod}</span> ${line}`,
+          html`${index > 0 && "\n"}<span class="when">${formatOffset(timeMs - originMs)}</span> <span class="who">${pod}</span> ${inShort(line)}`,
       )}</pre>`,
     )}`
   }${commands.length === 0 && logLines.length === 0 && html`<p class="soft">No command and no log line was recorded.</p>`}`;

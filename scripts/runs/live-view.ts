@@ -1,11 +1,11 @@
 /** How a live state looks: sections of HTML, each with an id, for the live page and for the frames of the video. */
 
-import { briefly } from "../toolkit/log-search.ts";
 import { chartStack, MARK_SIGNS, MARK_WORDS } from "./charts.ts";
 import { chartsOf, LIVE_CHARTS } from "./curves.ts";
 import { BEAT_WORDS, recoveryBar, verdictBadge } from "./drills-report.ts";
 import { type Html, html } from "./html.ts";
 import { type LiveState, recentRecording } from "./live-state.ts";
+import { inShort } from "./log-words.ts";
 import type { SeriesName } from "./recording.ts";
 import { BEATS } from "./result.ts";
 import { formatClock, formatCount, formatMs, formatNumber, formatOffset } from "./words.ts";
@@ -205,7 +205,7 @@ function logLines(state: LiveState, count: number): Html {
       ? "no warning and no error so far"
       : lines.map(
           ({ timeMs, pod, line }, index) =>
-            html`${index > 0 && "\n"}<span class="when">${formatOffset(timeMs - originMs)}</span> <span class="who">${pod}</span> ${briefly({ line })}`,
+            html`${index > 0 && "\n"}<span class="when">${formatOffset(timeMs - originMs)}</span> <span class="who">${pod}</span> ${inShort(line)}`,
         )
   }</pre></div>`;
 }

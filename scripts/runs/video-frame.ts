@@ -36,7 +36,7 @@ body { width: ${FRAME_WIDTH}px; height: ${FRAME_HEIGHT}px; overflow: hidden; bac
 .frame dl.numbers { margin: 0; gap: 8px; } .frame dl.numbers > div { padding: 3px 10px 4px; } .frame dl.numbers dd { font-size: 19px; line-height: 1.25; }
 .frame .panel:empty { display: none; } .frame #charts { flex: none; } .frame .chart { margin: 0 0 1px; } .frame .chart figcaption { margin: 0; font-size: 13px; } .frame .axis .utc { display: none; } .frame .axis svg { height: 16px; } .frame .axis-note { display: none; } .frame .plot text { font-size: 11.5px; }
 .frame #terminal { flex: 1; } .frame #lines { flex: 0 1 auto; } .frame .terminal { margin: 0; padding: 8px 12px; font-size: 12.5px; line-height: 1.4; max-height: none; overflow: hidden; } .frame .terminal pre { white-space: pre; }
-.frame #terminal { display: flex; flex-direction: column; } .frame #terminal .terminal { flex: 1; display: flex; flex-direction: column; justify-content: flex-end; min-height: 0; } .frame .terminal .command { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; flex: none; } .frame #lines .terminal { font-size: 11px; padding: 6px 10px; }
+.frame #terminal { display: flex; flex-direction: column; } .frame #terminal .terminal { flex: 1; display: flex; flex-direction: column; justify-content: flex-end; min-height: 0; } .frame .terminal .command { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; flex: none; } .frame #lines .terminal { font-size: 11px; padding: 6px 10px; } .frame #lines pre { white-space: pre-wrap; }
 .frame ol.marks { font-size: 13px; } .frame ol.marks li { grid-template-columns: 54px 88px minmax(0, 1fr); padding: 1px 0; } .frame ol.marks li > :last-child { display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; line-height: 1.3; }
 .frame ul.pods li { grid-template-columns: 96px minmax(0, 1fr); padding: 2px 0; font-size: 13px; } .frame .pod { font-size: 12px; padding: 0 6px; } .frame #timeline { flex: 1 0 auto; } .frame dl.counts { font-size: 13px; }
 .frame > footer { margin: 0; padding: 0 22px; border: 0; background: #05080b; color: #fff; display: flex; align-items: center; justify-content: center; text-align: center; font-size: 18px; line-height: 1.3; font-weight: 600; } .frame > footer span { display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; }
@@ -130,7 +130,7 @@ const rangeOf = (drill: DrillResult | undefined) =>
 export function frameParts(frame: FramePlan, state: LiveState, result: DrillsResult, plan: VideoPlan): FrameParts {
   const { segment } = frame;
   const sections = liveSections(state, {
-    lines: 5,
+    lines: 4,
     marks: 8,
     commands: 2,
     chartHeightPx: 60,

@@ -75,7 +75,10 @@ export function drillsToShow(result: DrillsResult, limit = MAX_DRILLS): DrillRes
         drill.effect && drill.recovery && drill.verdict === "passed" && !failed.some(({ name }) => name === drill.name),
     );
   const subjectOf = ({ name }: DrillResult) => SUBJECTS.find((subject) => name.includes(subject)) ?? name;
-  const first = [...Map.groupBy(telling, subjectOf).values()].map(([drill]) => drill!);
+  // Of one part the first whose recovery took time: one that nobody noticed has little to show.
+  const first = [...Map.groupBy(telling, subjectOf).values()].map(
+    (drills) => drills.find(({ recovery }) => recovery!.measured_ms > 0) ?? drills[0]!,
+  );
   const rank = (drill: DrillResult) => {
     const at = (SUBJECTS as readonly string[]).indexOf(subjectOf(drill));
     return at < 0 ? SUBJECTS.length : at;
@@ -169,7 +172,10 @@ function drillSegments(drill: DrillResult, number: number): Segment[] {
     stops.push({
       atMs: Math.max(recoveredMs, effectMs),
       chapter: "healing",
-      caption: `Recovered after ${formatMs(recovery.measured_ms)}, ${words} ${formatMs(recovery.budget_ms)}`,
+      caption:
+        recovery.measured_ms === 0
+          ? `As before all the time: 0 s of its budget of ${formatMs(recovery.budget_ms)}`
+          : `Recovered after ${formatMs(recovery.measured_ms)}, ${words} ${formatMs(recovery.budget_ms)}`,
       more: {},
     });
   }
@@ -184,7 +190,7 @@ function drillSegments(drill: DrillResult, number: number): Segment[] {
     const share = healedByMs > effectMs ? Math.max(0.2, (toMs - calmMs) / (healedByMs - effectMs)) : 1;
     live(
       "healing",
-      isRecovered ? "Recovered; the last pods get Ready" : healing,
+      isRecovered ? "Events flow as before; the last pods get Ready" : healing,
       Math.max(calmMs, atMs),
       Math.min(toMs, healedByMs),
       LONGEST_SECONDS.healing * share,

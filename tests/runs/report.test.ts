@@ -9,6 +9,7 @@ import { alignedTo, changeOf, renderComparison } from "../../scripts/runs/compar
 import { byName, worstOf } from "../../scripts/runs/drills-report.ts";
 import { html, plainText } from "../../scripts/runs/html.ts";
 import { stageBands, turnsOf } from "../../scripts/runs/load-report.ts";
+import { inShort } from "../../scripts/runs/log-words.ts";
 import { renderReport } from "../../scripts/runs/page.ts";
 import { createRun, openRun } from "../../scripts/runs/run-folder.ts";
 import { placeInRows, timeTicks, valueTicks } from "../../scripts/runs/scales.ts";
@@ -78,6 +79,16 @@ describe("words", () => {
     expect([0.0421, 3.172, 27.53, 1234.4, 5].map(formatNumber)).toEqual(["0.042", "3.17", "27.5", "1,234", "5"]);
     expect([950, 1500, 20_000, 3_000_000].map(formatShort)).toEqual(["950", "1.5k", "20k", "3M"]);
   });
+});
+
+test.each([
+  ['{"level":"warn","event":"kafka_send_failed","pod":"p","error":"NOT_LEADER"}', "warn kafka_send_failed: NOT_LEADER"],
+  ['{"level":"warn","event":"log","logger":"x","message":"marked as failed","error":""}', "warn: marked as failed"],
+  ['{"level":"info","event":"started","port":1}', "info started port=1"],
+  ["[2026-01-05] WARN as it is", "[2026-01-05] WARN as it is"],
+  ['{"level":"error","message":"two\\nlines"}', "error: two lines"],
+])("a log line in short: %s", (line, short) => {
+  expect(inShort(line)).toBe(short);
 });
 
 describe("chart", () => {
