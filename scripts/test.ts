@@ -3,6 +3,7 @@
  *
  *   types and lint        seconds
  *   tests without a cluster  under a minute
+ *   tests of pictures     pages in a real browser, the video; under a minute
  *   tests on a cluster    the local cluster, made if it is not there and taken down again if this run made it
  *
  * A machine that cannot have a local cluster shows those tests as skipped, with the reason. Ends with the line
@@ -84,8 +85,8 @@ async function runTests(
   }
 }
 
-/** Test files below tests/, those on a cluster apart from the others; paths start with "./" so bun takes them as paths. */
-async function testFiles(): Promise<{ fast: string[]; cluster: string[] }> {
+/** Test files below tests/ by what they need; paths start with "./" so bun takes them as paths. */
+async function testFiles(): Promise<{ fast: string[]; pictures: string[]; cluster: string[] }> {
   const all = (await readdir("tests", { recursive: true }))
     .filter((path) => path.endsWith(".test.ts"))
     .sort()
@@ -93,9 +94,11 @@ async function testFiles(): Promise<{ fast: string[]; cluster: string[] }> {
   const onCluster = (path: string) => path.startsWith("./tests/cluster/") || path.startsWith("./tests/integration/");
   // Tests that take the pipeline or the cluster away come last: the others need it.
   const takesAway = (path: string) => path.startsWith("./tests/cluster/own/");
+  const ofPictures = (path: string) => path.startsWith("./tests/pictures/");
   const cluster = all.filter(onCluster);
   return {
-    fast: all.filter((path) => !onCluster(path)),
+    fast: all.filter((path) => !onCluster(path) && !ofPictures(path)),
+    pictures: all.filter(ofPictures),
     cluster: [...cluster.filter((path) => !takesAway(path)), ...cluster.filter(takesAway)],
   };
 }
@@ -150,14 +153,14 @@ if (import.meta.main) {
   await runCommand(
     {
       name: "scripts/test.ts",
-      summary: "types, lint, tests without a cluster, tests on the local cluster",
+      summary: "types, lint, tests without a cluster, tests of pictures, tests on the local cluster",
       usage: ["[--fast] [--keep]"],
       examples: [
         ["npm test", "everything; makes the local cluster if it is not there and takes it down again"],
         ["npm run check", "types, lint and the tests that need no cluster"],
       ],
       flags: {
-        fast: { type: "boolean", description: "leave out the tests on a cluster" },
+        fast: { type: "boolean", description: "leave out the tests of pictures and those on a cluster" },
         keep: { type: "boolean", description: "leave the cluster of this run up, to look at" },
       },
     },
@@ -177,14 +180,15 @@ if (import.meta.main) {
         if (exitCode !== 0) report.warn(`${title} failed`);
         add({ passed: exitCode === 0 ? 1 : 0, failed: exitCode === 0 ? 0 : 1, skipped: 0 });
       }
+      const files = await testFiles();
+      add(await runTests(files.fast, { CONVEYOR_CLUSTER_TESTS: "" }, PART_LIMIT_MS.fast, signal));
       if (!flags.fast) {
         const missing = await preparePictureTools(report, signal);
         if (missing.length > 0) report.warn(`tests of pictures are skipped: ${missing.join(" and ")} missing`);
         // CI is there to run them: a run without them must not look like a run with them.
         if (missing.length > 0 && process.env.CI) add({ passed: 0, failed: 1, skipped: 0 });
+        add(await runTests(files.pictures, { CONVEYOR_CLUSTER_TESTS: "" }, PART_LIMIT_MS.fast, signal));
       }
-      const files = await testFiles();
-      add(await runTests(files.fast, { CONVEYOR_CLUSTER_TESTS: "" }, PART_LIMIT_MS.fast, signal));
       if (!flags.fast && files.cluster.length > 0) add(await clusterCounts(files.cluster, report, signal, flags.keep));
       report.info(`all tests took ${formatDuration(performance.now() - startedAt)}`);
       report.result(total);

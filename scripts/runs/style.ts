@@ -1,6 +1,6 @@
 /** The look that report, live page and video share: light and dark, desk and phone, and paper. */
 
-/** Text stands on its ground with a contrast of 4.5 at least, curves and marks with 3 (measured by tests/runs/look.test.ts). */
+/** Text stands on its ground with a contrast of 4.5 at least, curves and marks with 3 (measured by tests/pictures/look.test.ts). */
 const LIGHT = `
   --ground: #f4f6f8; --surface: #ffffff; --sunken: #eef1f4; --ink: #18202a; --soft: #55616e; --edge: #d8dfe6;
   --link: #1b5fb4; --good: #0b6b3a; --good-ground: #e3f4ea; --bad: #a8201a; --bad-ground: #fdeae8;

@@ -13,7 +13,7 @@ import { startLivePage } from "../../scripts/runs/live-page.ts";
 import { renderReport } from "../../scripts/runs/page.ts";
 import { htmlToPng } from "../../scripts/runs/picture.ts";
 import { patchesOfResult } from "../../scripts/runs/replay.ts";
-import { START_MS, syntheticDrill, syntheticDrills, syntheticLoadTest } from "./synthetic.ts";
+import { START_MS, syntheticDrill, syntheticDrills, syntheticLoadTest } from "../runs/synthetic.ts";
 
 const browser = findBrowser();
 const EVIL = `"'><img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`;

@@ -22,7 +22,7 @@ import {
   planVideo,
   secondsOf,
 } from "../../scripts/runs/video-plan.ts";
-import { START_MS, syntheticDrill, syntheticDrills } from "./synthetic.ts";
+import { START_MS, syntheticDrill, syntheticDrills } from "../runs/synthetic.ts";
 
 const at = (second: number) => START_MS + second * 1000;
 const textOf = (html: string) =>
