@@ -17,6 +17,7 @@ import {
   type Admin,
   ConfigResourceTypes,
   type Kafka,
+  type KafkaMessage,
   ResourcePatternTypes,
 } from "kafkajs";
 import { NAME_PATTERN } from "./domain/event.ts";
@@ -32,6 +33,11 @@ const MAX_TIMEOUT_MS = 60_000;
 /** TLS 1.3: the server's refusal of a client certificate comes after the client thinks the handshake is done. */
 const ALERT_WAIT_MS = 1500;
 const MAX_BODY_CHARS = 2000;
+/** Letters of one page of letter_read, and the bytes of their bodies: with base64 some ten megabytes of answer at the most. */
+const MAX_PAGE_LETTERS = 10_000;
+const MAX_PAGE_LETTER_BYTES = 4 * 1024 * 1024;
+/** A fetch at the end of a partition waits this long, and a client that is done waits for its fetches. */
+const PAGE_FETCH_WAIT_MS = 200;
 /** Records that dlq_read returns at most. */
 const MAX_DLQ_RECORDS = 100_000;
 
@@ -53,6 +59,17 @@ type Probe = { id: string; timeout_ms?: number } & (
   /** With `group`, what that group has committed too. */
   | { kind: "kafka_offsets"; brokers: string[]; tls: TlsSource; topic: string; group?: string }
   | {
+      /** A page of the dead-letter topic, letters with their bodies. */
+      kind: "letter_read";
+      brokers: string[];
+      tls: TlsSource;
+      topic?: string;
+      /** Where to begin and end, per partition; without `from` the first page since from_timestamp_ms. */
+      from?: PartitionOffset[];
+      to?: PartitionOffset[];
+      from_timestamp_ms?: number;
+    }
+  | {
       kind: "dlq_read";
       brokers: string[];
       tls: TlsSource;
@@ -64,6 +81,30 @@ type Probe = { id: string; timeout_ms?: number } & (
       max?: number;
     }
 );
+
+interface PartitionOffset {
+  partition: number;
+  offset: number;
+}
+
+/** A dead letter as it stands in the topic. */
+export interface ReadLetter {
+  partition: number;
+  offset: number;
+  /** When it was written, milliseconds since the epoch. */
+  timestampMs: number;
+  headers: Record<string, string>;
+  /** Base64: a body need not be text. */
+  body: string;
+}
+
+/** What letter_read answers. */
+export interface LetterPage {
+  letters: ReadLetter[];
+  /** Where the next page begins; the reading is done when it is `to`. */
+  next: PartitionOffset[];
+  to: PartitionOffset[];
+}
 
 type KafkaOperation =
   | "metadata"
@@ -403,6 +444,84 @@ async function offsets(probe: Extract<Probe, { kind: "kafka_offsets" }>): Promis
   });
 }
 
+const headersOf = ({ headers }: KafkaMessage): Record<string, string> =>
+  Object.fromEntries(Object.entries(headers ?? {}).map(([name, value]) => [name, String(value)]));
+
+/** One page of the dead-letter topic, bodies and all, read by a client of its own that commits nothing. */
+async function readLetters(probe: Extract<Probe, { kind: "letter_read" }>, timeoutMs: number): Promise<Finding> {
+  const kafka = await kafkaClient(probe);
+  const topic = probe.topic ?? DLQ_TOPIC;
+  const [from, to] = await withAdmin(kafka, async (admin) => {
+    const ends =
+      probe.to ??
+      (await admin.fetchTopicOffsets(topic)).map(({ partition, high }) => ({ partition, offset: Number(high) }));
+    if (probe.from) return [probe.from, ends];
+    const young = await admin.fetchTopicOffsetsByTimestamp(topic, probe.from_timestamp_ms ?? 0);
+    return [young.map(({ partition, offset }) => ({ partition, offset: Number(offset) })), ends];
+  });
+  const ends = new Map(to.map(({ partition, offset }) => [partition, offset]));
+  const next = new Map(ends);
+  // -1: nothing that young in this partition, so there is nothing to read before its end.
+  for (const { partition, offset } of from) {
+    if (offset >= 0) next.set(partition, Math.min(offset, ends.get(partition) ?? 0));
+  }
+  const letters: ReadLetter[] = [];
+  let bytes = 0;
+  const isFull = () => letters.length >= MAX_PAGE_LETTERS || bytes >= MAX_PAGE_LETTER_BYTES;
+  const isDone = () => isFull() || [...ends].every(([partition, end]) => next.get(partition)! >= end);
+  const page = (): Finding => ({
+    ok: true,
+    outcome: "ok",
+    detail: `${letters.length} letters`,
+    data: {
+      letters,
+      next: [...next].map(([partition, offset]) => ({ partition, offset })),
+      to,
+    } satisfies LetterPage,
+  });
+  if (isDone()) return page();
+  const consumer = kafka.consumer({
+    groupId: `probe-${crypto.randomUUID()}`,
+    allowAutoTopicCreation: false,
+    maxWaitTimeInMs: PAGE_FETCH_WAIT_MS,
+  });
+  const { promise: read, resolve, reject } = Promise.withResolvers<void>();
+  const timer = setTimeout(() => reject(new Error(`read ${letters.length} letters in ${timeoutMs} ms`)), timeoutMs);
+  try {
+    await consumer.connect();
+    await consumer.subscribe({ topics: [topic], fromBeginning: true });
+    await consumer.run({
+      autoCommit: false,
+      eachBatch: async ({ batch, resolveOffset }) => {
+        const { partition } = batch;
+        const end = ends.get(partition) ?? 0;
+        for (const message of batch.messages) {
+          resolveOffset(message.offset);
+          const offset = Number(message.offset);
+          // Before the seek took hold, or behind what this page reads.
+          if (offset < next.get(partition)! || offset >= end || isFull()) continue;
+          next.set(partition, offset + 1);
+          letters.push({
+            partition,
+            offset,
+            timestampMs: Number(message.timestamp),
+            headers: headersOf(message),
+            body: message.value?.toString("base64") ?? "",
+          });
+          bytes += message.value?.length ?? 0;
+        }
+        if (isDone()) resolve();
+      },
+    });
+    for (const [partition, offset] of next) consumer.seek({ topic, partition, offset: String(offset) });
+    await read;
+    return page();
+  } finally {
+    clearTimeout(timer);
+    await consumer.disconnect().catch(() => {});
+  }
+}
+
 /** The dead letters that are in the topic now, from a moment on: their headers, and which run their body names. */
 async function readDeadLetters(probe: Extract<Probe, { kind: "dlq_read" }>, timeoutMs: number): Promise<Finding> {
   const kafka = await kafkaClient(probe);
@@ -446,9 +565,7 @@ async function readDeadLetters(probe: Extract<Probe, { kind: "dlq_read" }>, time
             partition: batch.partition,
             offset: message.offset,
             timestamp: Number(message.timestamp),
-            headers: Object.fromEntries(
-              Object.entries(message.headers ?? {}).map(([name, value]) => [name, String(value)]),
-            ),
+            headers: headersOf(message),
           });
         }
         if (Number(batch.lastOffset()) + 1 >= (ends.get(batch.partition) ?? 0)) open.delete(batch.partition);
@@ -481,7 +598,7 @@ const refused = (error: unknown): Finding => ({ ok: false, outcome: kafkaOutcome
 
 // ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const isKafkaKind = (kind: string) => kind === "kafka" || kind === "kafka_offsets" || kind === "dlq_read";
+const isKafkaKind = (kind: string) => ["kafka", "kafka_offsets", "letter_read", "dlq_read"].includes(kind);
 
 async function runProbe(probe: Probe): Promise<Finding> {
   const timeoutMs = Math.min(
@@ -518,6 +635,8 @@ async function dispatch(probe: Probe, timeoutMs: number): Promise<Finding> {
       return await kafkaProbe(probe);
     case "kafka_offsets":
       return await offsets(probe);
+    case "letter_read":
+      return await readLetters(probe, timeoutMs);
     case "dlq_read":
       return await readDeadLetters(probe, timeoutMs);
     default:

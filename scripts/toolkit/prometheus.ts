@@ -12,6 +12,12 @@ export interface VectorSample {
   value: number;
 }
 
+/** A series at the times that were asked for. */
+export interface RangeSeries {
+  labels: Record<string, string>;
+  values: (number | null)[];
+}
+
 export interface Target {
   labels: Record<string, string>;
   health: "up" | "down" | "unknown";
@@ -21,8 +27,16 @@ export interface Target {
 
 export interface Alert {
   labels: Record<string, string>;
+  annotations: Record<string, string>;
   state: "pending" | "firing";
+  /** RFC 3339. */
+  activeAt: string;
 }
+
+type QueryResult =
+  | { resultType: "vector"; result: { metric: Record<string, string>; value: [number, string] }[] }
+  | { resultType: "scalar"; result: [number, string] }
+  | { resultType: "matrix" | "string"; result: unknown };
 
 interface Answer<T> {
   status: string;
@@ -62,11 +76,37 @@ export class PrometheusReader {
 
   /** An instant query. @throws OperatorError with Prometheus' own words. */
   async query(promql: string, signal?: AbortSignal): Promise<VectorSample[]> {
-    const { result } = await this.#get<{ result: { metric: Record<string, string>; value: [number, string] }[] }>(
+    const { resultType, result } = await this.#get<QueryResult>(
       `/api/v1/query?${new URLSearchParams({ query: promql })}`,
       signal,
     );
+    if (resultType === "scalar") return [{ labels: {}, value: Number(result[1]) }];
+    if (resultType !== "vector")
+      throw new OperatorError(`Prometheus: an instant vector is needed; got a ${resultType}`);
     return result.map(({ metric, value }) => ({ labels: metric, value: Number(value[1]) }));
+  }
+
+  /**
+   * A query at each of some times, evenly apart; a time without a value is null.
+   * @throws OperatorError with Prometheus' own words.
+   */
+  async range(promql: string, timesMs: readonly number[], signal?: AbortSignal): Promise<RangeSeries[]> {
+    const [first, last] = [timesMs[0]!, timesMs.at(-1)!];
+    const stepMs = timesMs.length > 1 ? timesMs[1]! - first : 1000;
+    const asked = new URLSearchParams({
+      query: promql,
+      start: String(first / 1000),
+      end: String(last / 1000),
+      step: String(stepMs / 1000),
+    });
+    const { result } = await this.#get<{ result: { metric: Record<string, string>; values: [number, string][] }[] }>(
+      `/api/v1/query_range?${asked}`,
+      signal,
+    );
+    return result.map(({ metric, values }) => {
+      const known = new Map(values.map(([seconds, value]) => [Math.round(seconds * 1000), Number(value)]));
+      return { labels: metric, values: timesMs.map((timeMs) => known.get(timeMs) ?? null) };
+    });
   }
 
   /** What is scraped now, and how it went. */

@@ -1,0 +1,19 @@
+/** Everything that outputs/ holds, in the order in which it is made: what changes the pipeline most comes last. */
+import { hpaScaling } from "./long-runs.ts";
+import { autoscalers, networkPolicies } from "./manifests.ts";
+import { dashboard, keyMetrics, logSearch } from "./pictures.ts";
+import type { Subject } from "./subject.ts";
+import { tls } from "./tls.ts";
+import { audit, validation } from "./transcripts.ts";
+
+export const SUBJECTS: readonly Subject[] = [
+  networkPolicies,
+  autoscalers,
+  tls,
+  validation,
+  logSearch,
+  keyMetrics,
+  dashboard,
+  audit,
+  hpaScaling,
+];

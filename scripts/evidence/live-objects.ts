@@ -1,0 +1,56 @@
+/** Objects of the cluster as a person would have written them: without what the server adds, in an order that stays. */
+import { stringify } from "yaml";
+import type { Cluster, KubernetesObject } from "../toolkit/cluster.ts";
+
+/** Annotations that tools leave behind. */
+const TOOL_ANNOTATIONS = /^(kubectl\.kubernetes\.io|deployment\.kubernetes\.io|autoscaling\.alpha\.kubernetes\.io)\//;
+
+/** The object without status and without the server's own metadata. */
+export function asWritten(object: KubernetesObject): KubernetesObject {
+  const { apiVersion, kind, metadata, status: _status, ...rest } = object;
+  const { name, namespace, labels } = metadata;
+  const annotations = Object.entries(metadata.annotations ?? {}).filter(([key]) => !TOOL_ANNOTATIONS.test(key));
+  return {
+    apiVersion,
+    kind,
+    metadata: {
+      name,
+      ...(namespace ? { namespace } : {}),
+      ...(labels ? { labels: sorted(labels) } : {}),
+      ...(annotations.length > 0 ? { annotations: sorted(Object.fromEntries(annotations)) } : {}),
+    },
+    ...rest,
+  };
+}
+
+const sorted = <T>(record: Record<string, T>): Record<string, T> =>
+  Object.fromEntries(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));
+
+const placeOf = ({ kind, metadata }: KubernetesObject) => `${metadata.namespace ?? ""}/${kind}/${metadata.name}`;
+
+/** YAML documents in the order of namespace, kind and name: the same cluster gives the same text. */
+export function yamlOf(objects: readonly KubernetesObject[], head: readonly string[]): string {
+  const documents = [...objects]
+    .sort((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1))
+    .map((object) => stringify(asWritten(object), { lineWidth: 0 }));
+  return [...head.map((line) => `# ${line}`), "---", documents.join("---\n")].join("\n");
+}
+
+/** Objects of a kind in some namespaces; none where the API server does not know the kind. */
+export async function liveObjects(
+  cluster: Cluster,
+  kind: string,
+  namespaces: readonly string[],
+  signal: AbortSignal,
+): Promise<KubernetesObject[]> {
+  const found: KubernetesObject[] = [];
+  for (const namespace of namespaces) {
+    const { stdout, stderr, exitCode } = await cluster.kubectl(["get", kind, "-n", namespace, "-o", "json"], {
+      allowFailure: true,
+      signal,
+    });
+    if (exitCode === 0) found.push(...(JSON.parse(stdout) as { items: KubernetesObject[] }).items);
+    else if (!/the server doesn't have a resource type/.test(stderr)) throw new Error(stderr.trim());
+  }
+  return found;
+}

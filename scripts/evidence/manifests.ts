@@ -1,0 +1,53 @@
+/** Subjects that are objects of the cluster: its network policies and its autoscalers, as they are deployed. */
+import { join } from "node:path";
+import { NAMESPACE } from "../toolkit/cluster.ts";
+import { deployedStages } from "../toolkit/deployed-stages.ts";
+import { liveObjects, yamlOf } from "./live-objects.ts";
+import type { EvidenceContext, Making, Subject } from "./subject.ts";
+import { writeWhole } from "./write-whole.ts";
+
+/** Head of network-policies.yaml that names what is not deployed; a test reads it. */
+export const LEFT_OUT_LINE = "stages that this cluster does not have: ";
+
+async function make(context: EvidenceContext, file: string, kinds: readonly string[], what: string): Promise<Making> {
+  const cluster = await context.cluster();
+  const { stages, leftOut } = await deployedStages(cluster);
+  // The namespaces that deploy makes things in; a policy that somebody put there by hand is shown as well.
+  const namespaces = [
+    ...new Set([
+      NAMESPACE,
+      ...stages.flatMap(({ objects }) => objects.map(({ metadata }) => metadata.namespace ?? "")),
+    ]),
+  ].filter((namespace) => namespace !== "");
+  const objects = [];
+  for (const kind of kinds) objects.push(...(await liveObjects(cluster, kind, namespaces.sort(), context.signal)));
+  if (objects.length === 0) return { made: false, reason: `no ${what} is deployed`, hint: "bun scripts/deploy.ts" };
+  await writeWhole(
+    join(context.out, file),
+    yamlOf(objects, [
+      `The ${what} that are deployed, read from the cluster by: bun scripts/evidence.ts`,
+      `${LEFT_OUT_LINE}${leftOut.join(", ") || "none"}`,
+    ]),
+  );
+  return { made: true, detail: `${objects.length} objects`, files: [file] };
+}
+
+export const networkPolicies: Subject = {
+  name: "network-policies",
+  title: "every NetworkPolicy that is deployed, without the server's own fields",
+  files: ["network-policies.yaml"],
+  make: (context) => make(context, "network-policies.yaml", ["networkpolicies.networking.k8s.io"], "network policies"),
+};
+
+export const autoscalers: Subject = {
+  name: "autoscalers",
+  title: "the autoscalers that are deployed: HorizontalPodAutoscalers and KEDA's ScaledObjects",
+  files: ["autoscalers.yaml"],
+  make: (context) =>
+    make(
+      context,
+      "autoscalers.yaml",
+      ["horizontalpodautoscalers.autoscaling", "scaledobjects.keda.sh", "triggerauthentications.keda.sh"],
+      "autoscalers",
+    ),
+};

@@ -1,0 +1,32 @@
+/** What a subject of the evidence is: some files of outputs/, and how they are made from what is deployed. */
+import type { Cluster } from "../toolkit/cluster.ts";
+import type { StepHandle } from "../toolkit/report.ts";
+
+export interface EvidenceContext {
+  /** @throws OperatorError (exit 3) when the cluster does not answer. */
+  cluster(): Promise<Cluster>;
+  /** Flags that name the same cluster to another command. */
+  clusterFlags: readonly string[];
+  /** Folder of the evidence. */
+  out: string;
+  browser: string | undefined;
+  signal: AbortSignal;
+  step: StepHandle;
+}
+
+/** Made, with what is to be seen in a few words; or not, and why. */
+export type Making =
+  | { made: true; detail: string; files: readonly string[] }
+  | { made: false; reason: string; hint: string };
+
+export interface Subject {
+  /** For --only. */
+  name: string;
+  /** What its files show. */
+  title: string;
+  /** Names below outputs/, the most that it makes. */
+  files: readonly string[];
+  /** Minutes that it takes, where it is more than one. */
+  minutes?: number;
+  make(context: EvidenceContext): Promise<Making>;
+}

@@ -1,0 +1,101 @@
+/**
+ * Goal: whoever follows docs/operations.md at night types commands that work and sees what it shows.
+ * Method: its blocks are run as they stand, in a shell with the functions of its first block, in their order: first those
+ * that only read, two at a time, then those that change something, with what is broken before and put back after.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { randomBytes } from "node:crypto";
+import { dirname, join } from "node:path";
+import { type Block, isFound, readOperations } from "../docs/operations-blocks.ts";
+import { describeOnCluster, redeploy } from "./harness.ts";
+
+/** The longest block waits for a rollout; none takes longer than this when the pipeline is healthy. */
+const BLOCK_LIMIT_MS = 120_000;
+const LIMIT_MS = 420_000;
+/** Two cores. */
+const AT_A_TIME = 2;
+
+const blocks = await readOperations();
+const [terminal] = blocks;
+const RUN = randomBytes(4).toString("hex");
+
+interface Ran {
+  exitCode: number;
+  output: string;
+}
+
+/** Runs commands as a person's shell would, but stops at the first that fails. */
+async function shell(commands: string): Promise<Ran> {
+  const child = Bun.spawn(["bash", "-c", `set -euo pipefail\n${terminal!.commands}\n${commands}`], {
+    cwd: join(import.meta.dir, "..", ".."),
+    env: {
+      ...process.env,
+      PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
+      NO_COLOR: "1",
+      CONVEYOR_TEST_RUN: RUN,
+    },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout: BLOCK_LIMIT_MS,
+  });
+  const [stdout, stderr, exitCode] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { exitCode, output: `${stdout}\n${stderr}` };
+}
+
+/** What is wrong with a block's run, in words; empty when it did what the page says. */
+function faults({ line, heading, expected }: Block, { exitCode, output }: Ran): string[] {
+  const where = `docs/operations.md:${line} (${heading})`;
+  if (exitCode !== 0) return [`${where}: exit ${exitCode}\n${output.slice(-1500)}`];
+  const actual = output.split("\n");
+  return expected
+    .filter((wanted) => wanted.trim() !== "" && !isFound(wanted, actual))
+    .map((wanted) => `${where}: no line like "${wanted}" in\n${output.slice(-1500)}`);
+}
+
+describeOnCluster("docs/operations.md", () => {
+  let isHealed = false;
+  beforeAll(() => expect(terminal?.kind).toBe("read"));
+  // A change that failed half way must not break the tests behind this one.
+  afterAll(async () => {
+    if (!isHealed) await redeploy();
+  }, LIMIT_MS);
+
+  test(
+    "every command that only reads works, and shows what the page says",
+    async () => {
+      const waiting = blocks.filter(({ kind }) => kind === "read");
+      expect(waiting.length).toBeGreaterThan(15);
+      const found: string[] = [];
+      const work = async () => {
+        for (let block = waiting.shift(); block; block = waiting.shift()) {
+          found.push(...faults(block, await shell(block.commands)));
+        }
+      };
+      await Promise.all(Array.from({ length: AT_A_TIME }, work));
+      expect(found).toEqual([]);
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "every command that changes something works on what it is for, and leaves the pipeline healthy",
+    async () => {
+      for (const block of blocks.filter(({ kind }) => kind === "change")) {
+        if (block.given) expect(faults({ ...block, expected: [] }, await shell(block.given))).toEqual([]);
+        const ran = await shell(block.commands);
+        const after = block.after ? await shell(block.after) : undefined;
+        expect(faults(block, ran)).toEqual([]);
+        if (after) expect(faults({ ...block, expected: [] }, after)).toEqual([]);
+      }
+      const healthy = await shell("bun scripts/validate.ts --only end-to-end --only topics");
+      expect(healthy.exitCode === 0 ? "" : healthy.output).toBe("");
+      isHealed = true;
+    },
+    LIMIT_MS,
+  );
+});

@@ -1,0 +1,106 @@
+/**
+ * docs/operations.md as data: its blocks of commands, what each says it is run by, and the output it promises. Above a
+ * block stands an HTML comment that a reader does not see:
+ *
+ *   <!-- read -->            changes nothing; run by tests/cluster/operations.test.ts
+ *   <!-- change              changes something, and leaves a healthy pipeline; run by the same test
+ *   given: COMMANDS          … run before: what is wrong
+ *   after: COMMANDS -->      … run afterwards: what is put back
+ *   <!-- drill NAME -->      run by the drill of that name
+ *   <!-- test FILE -->       run by that test
+ */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+
+export const OPERATIONS = join(import.meta.dir, "..", "..", "docs", "operations.md");
+
+export interface Block {
+  /** Line of the opening fence in the document. */
+  line: number;
+  /** The heading above it. */
+  heading: string;
+  kind: "read" | "change" | "drill" | "test";
+  /** Name of the drill, or path of the test. */
+  by: string;
+  given: string;
+  after: string;
+  commands: string;
+  /** Lines of the output block that follows, if one does. */
+  expected: string[];
+}
+
+const KINDS = ["read", "change", "drill", "test"] as const;
+
+/** @throws Error that names the line of a block without a comment, or with one that is not understood. */
+export function blocksOf(text: string): Block[] {
+  const lines = text.split("\n");
+  const blocks: Block[] = [];
+  let heading = "";
+  for (let index = 0; index < lines.length; index++) {
+    const line = lines[index]!;
+    if (/^#+ /.test(line)) heading = line.replace(/^#+ /, "");
+    if (!line.startsWith("```")) continue;
+    const end = lines.indexOf("```", index + 1);
+    if (end < 0) throw new Error(`line ${index + 1}: the block has no end`);
+    const body = lines.slice(index + 1, end);
+    if (line === "```sh") {
+      const { kind, by, given, after } = commentAbove(lines, index);
+      blocks.push({ line: index + 1, heading, kind, by, given, after, commands: body.join("\n"), expected: [] });
+    } else if (line === "```text") {
+      const last = blocks.at(-1);
+      if (!last || last.expected.length > 0) throw new Error(`line ${index + 1}: output that belongs to no command`);
+      last.expected = body;
+    } else throw new Error(`line ${index + 1}: must be a block of sh or text; got "${line}"`);
+    index = end;
+  }
+  return blocks;
+}
+
+function commentAbove(lines: readonly string[], fence: number): Pick<Block, "kind" | "by" | "given" | "after"> {
+  let start = fence - 1;
+  while (start >= 0 && lines[start]!.trim() !== "" && !lines[start]!.startsWith("<!--")) start--;
+  const comment = lines.slice(start, fence).join("\n");
+  const match = /^<!-- (\w+)(?: +([^\n]*?))?(?:\n([\s\S]*?))?\s*-->$/.exec(comment);
+  const kind = KINDS.find((known) => known === match?.[1]);
+  if (!match || !kind) {
+    throw new Error(`line ${fence + 1}: needs a comment of ${KINDS.join(", ")} above it; got "${comment}"`);
+  }
+  const read = (name: string) => new RegExp(`^${name}: (.*)$`, "m").exec(match[3] ?? "")?.[1] ?? "";
+  const by = match[2]?.trim() ?? "";
+  if ((kind === "drill" || kind === "test") !== (by !== "")) {
+    throw new Error(`line ${fence + 1}: ${kind} ${by === "" ? "names nothing" : `takes no name; got "${by}"`}`);
+  }
+  return { kind, by, given: read("given"), after: read("after") };
+}
+
+export const readOperations = async (): Promise<Block[]> => blocksOf(await readFile(OPERATIONS, "utf8"));
+
+/**
+ * A line of output without what differs from cluster to cluster and from run to run: numbers, ages, times, addresses,
+ * the random part of names. Shares ("1/1") and the numbers in names ("kafka-1", "p99") stay.
+ */
+export function shapeOf(line: string): string {
+  return line
+    .replaceAll(/\(\d[^()]* ago\)/g, "")
+    .replaceAll(/\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?/g, "TIME")
+    .replaceAll(/\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b/g, "UUID")
+    .replaceAll(/\b\d{1,3}(?:\.\d{1,3}){3}\b/g, "ADDRESS")
+    .replaceAll(/\b([a-z][a-z-]*?)-(?:[0-9a-z]{8,10}-[0-9a-z]{5})\b/g, "$1-POD")
+    .replaceAll(/\b(setup|probe-\w+|ingest)-[0-9a-z]{5,6}\b/g, "$1-POD")
+    .replaceAll(/(?<![\w./-])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\d/])/g, "N")
+    .replaceAll(/\bN(?:[dhms]\d*)+\b/g, "AGE")
+    .replaceAll(/\bN (?:ms|s|min AGE|min N s|min|h)\b/g, "AGE")
+    .replaceAll(/\s+/g, " ")
+    .trim();
+}
+
+/** True when one of the lines has the shape of the expected one, in which "…" stands for anything. */
+export function isFound(expected: string, actual: readonly string[]): boolean {
+  const pattern = new RegExp(
+    `^${expected
+      .split("…")
+      .map((part) => shapeOf(part).replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&"))
+      .join(".*")}$`,
+  );
+  return actual.some((line) => pattern.test(shapeOf(line)));
+}

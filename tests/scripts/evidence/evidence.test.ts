@@ -1,0 +1,131 @@
+/** Goal: what evidence writes is only what is deployed, the same for the same cluster, and its index names what is not there. */
+import { describe, expect, test } from "bun:test";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseAllDocuments } from "yaml";
+import { SUBJECTS } from "../../../scripts/evidence/catalog.ts";
+import { entryOf, indexText, readRecord, writeIndex } from "../../../scripts/evidence/index-page.ts";
+import { asWritten, yamlOf } from "../../../scripts/evidence/live-objects.ts";
+import type { Subject } from "../../../scripts/evidence/subject.ts";
+import { terminalPage } from "../../../scripts/evidence/terminal.ts";
+import { isWeak, stableName } from "../../../scripts/evidence/tls.ts";
+import { chosenSubjects } from "../../../scripts/evidence.ts";
+import type { KubernetesObject } from "../../../scripts/toolkit/cluster.ts";
+import { OperatorError } from "../../../scripts/toolkit/errors.ts";
+
+const live = (name: string): KubernetesObject => ({
+  apiVersion: "networking.k8s.io/v1",
+  kind: "NetworkPolicy",
+  metadata: {
+    name,
+    namespace: "conveyor",
+    uid: crypto.randomUUID(),
+    resourceVersion: String(Math.random()),
+    generation: 3,
+    creationTimestamp: new Date().toISOString(),
+    labels: { b: "2", a: "1" },
+    annotations: { "kubectl.kubernetes.io/last-applied-configuration": "{}", "conveyor.dev/note": "kept" },
+    ...({ managedFields: [{ manager: "conveyor-deploy" }] } as object),
+  },
+  spec: { podSelector: {}, policyTypes: ["Ingress"] },
+  status: { conditions: [] },
+});
+
+describe("objects as written", () => {
+  test("nothing of the server's own is left", () => {
+    expect(asWritten(live("a"))).toEqual({
+      apiVersion: "networking.k8s.io/v1",
+      kind: "NetworkPolicy",
+      metadata: {
+        name: "a",
+        namespace: "conveyor",
+        labels: { a: "1", b: "2" },
+        annotations: { "conveyor.dev/note": "kept" },
+      },
+      spec: { podSelector: {}, policyTypes: ["Ingress"] },
+    });
+  });
+  test("the same objects give the same text, in whatever order they come", () => {
+    const [one, two] = [yamlOf([live("b"), live("a")], ["head"]), yamlOf([live("a"), live("b")], ["head"])];
+    expect(one).toBe(two);
+    expect(one).toStartWith("# head\n---\n");
+    expect(parseAllDocuments(one).map((document) => (document.toJS() as KubernetesObject).metadata.name)).toEqual([
+      "a",
+      "b",
+    ]);
+  });
+});
+
+describe("subjects", () => {
+  test("names and files are unique", () => {
+    const names = SUBJECTS.map(({ name }) => name);
+    expect(new Set(names).size).toBe(names.length);
+    const files = SUBJECTS.flatMap((subject) => subject.files);
+    expect(new Set(files).size).toBe(files.length);
+  });
+  test("an unknown one is bad usage that names the known ones", () => {
+    expect(() => chosenSubjects(["tsl"])).toThrow(OperatorError);
+    expect(() => chosenSubjects(["tsl"])).toThrow(/network-policies.*got "tsl"/);
+    expect(chosenSubjects(["tls"]).map(({ name }) => name)).toEqual(["tls"]);
+  });
+});
+
+describe("the index", () => {
+  const subject = (name: string, files: string[]): Subject => ({
+    name,
+    title: `title of ${name}`,
+    files,
+    make: async () => ({ made: false, reason: "", hint: "" }),
+  });
+  const subjects = [subject("one", ["one.txt"]), subject("two", ["two.png"]), subject("three", ["three.mp4"])];
+  const version = { commit: "0123456789abcdef", changed_files: 2 };
+
+  test("says of each file what, when, by what and from which commit; and of what is not there why, and how to make it", async () => {
+    const out = await mkdtemp(join(tmpdir(), "conveyor-evidence-"));
+    try {
+      await Bun.write(join(out, "one.txt"), "1\n");
+      const now = new Date("2026-11-25T08:00:00.123Z");
+      const record = {
+        two: await entryOf(subjects[1]!, { made: false, reason: "no image", hint: "docker save" }, out, version, now),
+        one: await entryOf(subjects[0]!, { made: true, detail: "1 | line", files: ["one.txt"] }, out, version, now),
+      };
+      await writeIndex(out, subjects, record);
+      const page = await readFile(join(out, "README.md"), "utf8");
+      expect(page).toContain(
+        "| [one.txt](one.txt) | title of one: 1 \\| line | 2026-11-25T08:00:00Z | `bun scripts/evidence.ts --only one` | `0123456789` and 2 changed files |",
+      );
+      expect(page).toContain("- `two.png`: title of two. Not made: no image. Where that is there: `docker save`");
+      expect(page).toContain("- `three.mp4`: title of three. Not tried yet");
+      // SHA-256 of "1\n".
+      expect((await readRecord(out)).one?.files["one.txt"]).toStartWith("4355a46b19d348dc");
+      // What was recorded in an earlier run stays, and the text is a function of it.
+      expect(indexText(subjects, await readRecord(out))).toBe(page);
+    } finally {
+      await rm(out, { recursive: true, force: true });
+    }
+  });
+});
+
+test("a page of a terminal shows what was typed and said, escaped, with the end of a long output", () => {
+  const output = Array.from({ length: 60 }, (_, line) => `line <${line}>`).join("\n");
+  const page = terminalPage("t", [{ command: "bun scripts/logs.ts --grep '<'", output }]);
+  expect(page).toContain("$ bun scripts/logs.ts --grep &#39;&lt;&#39;");
+  expect(page).toContain("… 20 lines before these");
+  expect(page).toContain("line &lt;59&gt;");
+  expect(page).not.toContain("line &lt;19&gt;");
+});
+
+test.each([
+  ["kafka-0", "kafka-0"],
+  ["prometheus-6d49664ddd-2sdzw", "prometheus"],
+  ["promtail-x7k2p", "promtail"],
+  ["alertmanager-0", "alertmanager-0"],
+])("pod %s is shown as %s", (pod, shown) => expect(stableName(pod)).toBe(shown));
+
+test.each([
+  ["ECDHE-ECDSA-AES256-GCM-SHA384", false],
+  ["ECDHE-ECDSA-CHACHA20-POLY1305", false],
+  ["ECDHE-ECDSA-AES128-SHA256", true],
+  ["AES256-GCM-SHA384", true],
+])("suite %s is old: %p", (cipher, old) => expect(isWeak(cipher)).toBe(old));
