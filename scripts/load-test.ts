@@ -11,6 +11,7 @@
 import { copyFile, readdir, readFile, writeFile } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
 import { type LoadStage, parseStages, totalSeconds } from "../services/domain/load-stages.ts";
+import { findBrowser } from "./capture/browser.ts";
 import { readAutoscalers } from "./runs/autoscalers.ts";
 import { compareRows, compareText } from "./runs/compare.ts";
 import { LoadDisplay } from "./runs/load-display.ts";
@@ -84,6 +85,9 @@ async function loadTest(context: CommandContext<typeof FLAGS>): Promise<ExitCode
       hint: "docs/autoscaling.md says what scales on what; bun scripts/deploy.ts applies it",
     });
   }
+  const wantsPictures = !flags["no-pictures"];
+  const pictures = wantsPictures && findBrowser() !== undefined;
+  if (wantsPictures && !pictures) report.warn("Chromium is not installed: there will be no pictures, only the page");
   const folder = await createRun("load-test", Date.now());
   report.info(
     `run ${folder.id}: ${formatDuration(totalSeconds(stages) * 1000)} of load, then until the pipeline is calm`,
@@ -102,7 +106,7 @@ async function loadTest(context: CommandContext<typeof FLAGS>): Promise<ExitCode
     onProgress: (progress) => display.show(progress),
     onPhaseEnd: () => display.clear(),
   });
-  await leave(folder, result, { report, pictures: !flags["no-pictures"] && !signal.aborted, scales: profile.scales });
+  await leave(folder, result, { report, pictures: pictures && !signal.aborted, scales: profile.scales });
   printResult(result, folder, report);
   report.result({ ...result, recording: undefined, hpaTable: undefined, folder: show(folder.folder) });
   if (signal.aborted) return EXIT.interrupted;
