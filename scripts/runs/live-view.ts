@@ -6,11 +6,13 @@ import { BEAT_WORDS, recoveryBar, verdictBadge } from "./drills-report.ts";
 import { type Html, html } from "./html.ts";
 import { type LiveState, recentRecording } from "./live-state.ts";
 import { inShort } from "./log-words.ts";
-import type { SeriesName } from "./recording.ts";
+import type { Mark, SeriesName } from "./recording.ts";
 import { BEATS } from "./result.ts";
 import { formatClock, formatCount, formatMs, formatNumber, formatOffset } from "./words.ts";
 
 /** Long enough to see a drill's normal before, its fault and its recovery in one picture. */
+/** Of a mark's text beside its time, in a column of the video's width. */
+const MARK_LINE_CHARACTERS = 34;
 const WINDOW_MS = 120_000;
 
 /** What is on the page of a live run, by the id of its element. */
@@ -33,6 +35,8 @@ export interface LiveViewOptions {
   /** How many rows the lists have. */
   lines?: number;
   marks?: number;
+  /** The newest marks that fit into so many lines of text, where the room is fixed. */
+  markLines?: number;
   commands?: number;
   chartHeightPx?: number;
   /** Rows for labels above the charts that are kept free, so that nothing moves when they come. */
@@ -168,12 +172,24 @@ function ledgerCounts({ ledger, drill }: LiveState): Html {
   }`;
 }
 
-function timeline(state: LiveState, count: number): Html {
+/** The newest marks whose texts, of which each has two lines at most, have room together. */
+function fitting(marks: readonly Mark[], lines: number): Mark[] {
+  let left = lines;
+  const fit: Mark[] = [];
+  for (const mark of marks.toReversed()) {
+    left -= mark.text.length > MARK_LINE_CHARACTERS ? 2 : 1;
+    if (left < 0) break;
+    fit.unshift(mark);
+  }
+  return fit;
+}
+
+function timeline(state: LiveState, count: number, lines = Number.POSITIVE_INFINITY): Html {
   const { originMs } = liveOriginMs(state);
-  const marks = state.marks
+  const all = state.marks
     .filter(({ timeMs }) => timeMs >= state.drillStartedAtMs)
-    .toSorted((a, b) => a.timeMs - b.timeMs)
-    .slice(-count);
+    .toSorted((a, b) => a.timeMs - b.timeMs);
+  const marks = fitting(all.slice(-count), lines);
   return html`<h2>Timeline</h2>${
     marks.length === 0
       ? html`<p class="soft small">nothing has happened yet</p>`
@@ -228,7 +244,7 @@ export function liveSections(state: LiveState, options: LiveViewOptions = {}): R
     pods: pods(state).text,
     alerts: alerts(state).text,
     ledger: ledgerCounts(state).text,
-    timeline: timeline(state, options.marks ?? 14).text,
+    timeline: timeline(state, options.marks ?? 14, options.markLines).text,
     terminal: terminal(state, options.commands ?? 6).text,
     lines: logLines(state, options.lines ?? 12).text,
     finished: finished(state).text,

@@ -16,6 +16,9 @@ const SHOWN: readonly LiveSection[] = ["numbers", "charts", "terminal", "pods", 
 const TYPING_SECONDS = 0.7;
 /** fault, effect, healed, recovered. */
 const LABEL_ROWS = 4;
+/** Lines of the timeline that have room in the picture, and those that the log lines take of them when there are any. */
+const MARK_LINES = 12;
+const LOG_ROOM_LINES = 5;
 /** Lines of a terminal that fit into the picture when it is read; of a longer output the end is what happened last. */
 const READ_LINES = 19;
 const READ_WIDTH_PX = 784;
@@ -131,7 +134,8 @@ export function frameParts(frame: FramePlan, state: LiveState, result: DrillsRes
   const { segment } = frame;
   const sections = liveSections(state, {
     lines: 4,
-    marks: 8,
+    marks: 12,
+    markLines: isBlank("lines", state) ? MARK_LINES : MARK_LINES - LOG_ROOM_LINES,
     commands: 2,
     chartHeightPx: 60,
     labelRows: LABEL_ROWS,
