@@ -1,5 +1,5 @@
 /** Everything that outputs/ holds, in the order in which it is made: what changes the pipeline most comes last. */
-import { hpaScaling } from "./long-runs.ts";
+import { hpaScaling, resilience } from "./long-runs.ts";
 import { autoscalers, networkPolicies } from "./manifests.ts";
 import { dashboard, keyMetrics, logSearch } from "./pictures.ts";
 import type { Subject } from "./subject.ts";
@@ -16,4 +16,5 @@ export const SUBJECTS: readonly Subject[] = [
   dashboard,
   audit,
   hpaScaling,
+  resilience,
 ];

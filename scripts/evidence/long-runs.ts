@@ -27,6 +27,24 @@ async function leaves(
   return { made: true, detail: verdict, files: made };
 }
 
+/** All drills take some twenty minutes, the audit behind them and the video one each. */
+const DRILLS_LIMIT_MS = 3_600_000;
+
+export const resilience: Subject = {
+  name: "resilience",
+  title:
+    "each part broken on purpose while events flow: what was seen, how long it took, what was lost; a video of three",
+  files: ["resilience-drill.mp4", "resilience-drill.html"],
+  minutes: 25,
+  make: (context) =>
+    leaves(
+      context,
+      ["scripts/resilience-test.ts", "--record"],
+      ["resilience-drill.mp4", "resilience-drill.html"],
+      DRILLS_LIMIT_MS,
+    ),
+};
+
 export const hpaScaling: Subject = {
   name: "hpa-scaling",
   title: "the autoscalers under a load that rises and falls: replicas, lag and rates over time, and kubectl get hpa",

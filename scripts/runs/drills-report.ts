@@ -22,6 +22,8 @@ import { formatClock, formatCount, formatMs, formatNumber, formatOffset, listed,
 export interface DrillsReportOptions {
   /** Way from the page to the project's folder, for links to runbooks; from outputs/runs/<id>/ when absent. */
   projectPath?: string;
+  /** The page stands elsewhere than beside its result.json. */
+  isElsewhere?: boolean;
 }
 
 export const BEAT_WORDS: Readonly<Record<BeatName, string>> = {
@@ -332,6 +334,6 @@ export function drillsReport(result: DrillsResult, options: DrillsReportOptions 
   })}
 <section aria-labelledby="overview"><h2 id="overview">All drills</h2>${overview(groups)}</section>
 <section aria-labelledby="each"><h2 id="each">Drill by drill</h2>${groups.map((repeats) => drillSection(repeats, projectPath))}</section>
-${factsSection(facts)}${footer(facts)}</main>`;
+${factsSection(facts)}${footer(facts, !options.isElsewhere)}</main>`;
   return documentOf({ title: `Resilience drills ${facts.id}`, body });
 }

@@ -142,6 +142,13 @@ export function factsSection(facts: RunFacts): Html {
 <details><summary>Versions and images</summary>${pairs("Versions", facts.versions)}${pairs("Images", facts.images)}</details></section>`;
 }
 
-/** Below every report: where the numbers are from. */
-export const footer = (facts: RunFacts): Html =>
-  html`<footer>Made from the record of run <span class="mono">${facts.id}</span> alone: <a href="result.json">result.json</a> beside this page. What was not measured is a gap, not a zero.</footer>`;
+/**
+ * Below every report: where the numbers are from.
+ * @param isBesideRecord the page stands in the run's folder; elsewhere a link would lead nowhere.
+ */
+export const footer = (facts: RunFacts, isBesideRecord = true): Html =>
+  html`<footer>Made from the record of run <span class="mono">${facts.id}</span> alone: ${
+    isBesideRecord
+      ? html`<a href="result.json">result.json</a> beside this page`
+      : html`<span class="mono">outputs/runs/${facts.id}/result.json</span>`
+  }. What was not measured is a gap, not a zero.</footer>`;

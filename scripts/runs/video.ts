@@ -2,15 +2,16 @@
  * The video of a run of drills, made from the run's record without a hand: each frame is the live page's state at a
  * moment of that run, drawn by a headless Chromium. The same record gives the same frames.
  */
-import { copyFile, rename } from "node:fs/promises";
+import { copyFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { CDPSession, Page } from "playwright-core";
 import { withBrowser } from "../capture/browser.ts";
 import type { LivePatch } from "./live-state.ts";
+import { renderReport } from "./page.ts";
 import { requireBrowser } from "./picture.ts";
 import { patchesOfRun, Replay } from "./replay.ts";
 import type { DrillsResult } from "./result.ts";
-import { RUNS_FOLDER, type RunFolder } from "./run-folder.ts";
+import type { RunFolder } from "./run-folder.ts";
 import { encode, requireEncoder } from "./video-encoder.ts";
 import { FRAME_HEIGHT, FRAME_WIDTH, type FrameParts, frameDocument, frameParts } from "./video-frame.ts";
 import { chaptersOf, type FramePlan, framesOf, planVideo, type VideoPlan } from "./video-plan.ts";
@@ -130,12 +131,13 @@ export async function recordVideo(options: VideoOptions): Promise<Video> {
   };
 }
 
-/** Name of the video, in the run's folder and in outputs/. */
+/** Names of what is kept of a run of drills: in its folder the video, in outputs/ both. */
 export const VIDEO_FILE = "resilience-drill.mp4";
+export const KEPT_REPORT_FILE = "resilience-drill.html";
 
 /**
- * Makes the video of a run in its folder, and puts it into outputs/ too.
- * @returns what it has, and its two paths.
+ * Makes the video of a run in its folder, and puts it with its report into outputs/, where the run is kept.
+ * @returns what it has, and the paths.
  * @throws as recordVideo.
  */
 export async function videoOfRun(
@@ -145,9 +147,11 @@ export async function videoOfRun(
 ): Promise<Video & { paths: string[] }> {
   const own = folder.path(VIDEO_FILE);
   const video = await recordVideo({ ...options, result, patches: await patchesOfRun(folder.folder, result), out: own });
-  const kept = join(RUNS_FOLDER, "..", VIDEO_FILE);
-  const unfinished = `${kept}.unfinished`;
-  await copyFile(own, unfinished);
-  await rename(unfinished, kept);
-  return { ...video, paths: [own, kept] };
+  const outputs = join(folder.folder, "../..");
+  const [kept, report] = [join(outputs, VIDEO_FILE), join(outputs, KEPT_REPORT_FILE)];
+  await copyFile(own, `${kept}.unfinished`);
+  await rename(`${kept}.unfinished`, kept);
+  await writeFile(`${report}.unfinished`, renderReport(result, { projectPath: "..", isElsewhere: true }));
+  await rename(`${report}.unfinished`, report);
+  return { ...video, paths: [own, kept, report] };
 }
