@@ -1,12 +1,14 @@
 /** Fault: a pod is deleted, as an operator, a drain or an eviction would. One drill per tier. */
 import { NAMESPACE, type Pod } from "../toolkit/cluster.ts";
 import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
-import { activeController, anyPod, getEvents, getPods, isStillThere, leadingBroker } from "./targets.ts";
+import { activeController, anyPod, getEvents, getPods, leadingBroker } from "./targets.ts";
 
 interface Target {
   pod: Pod;
   /** What makes this pod the one. */
   why: string;
+  /** When the API server had been told. */
+  deletedAtMs?: number;
 }
 
 type Tier = Pick<Drill, "name" | "title" | "hypothesis" | "budgetMs" | "budgetReason" | "readyAgain" | "runbook"> & {
@@ -27,18 +29,18 @@ const deletion = ({ workload, choose, proven, ...tier }: Tier): Drill =>
     async prepare(context) {
       return (await choose?.(context)) ?? { pod: await anyPod(context.cluster, workload), why: `a pod of ${workload}` };
     },
-    async inject({ cluster }, { pod }) {
-      await cluster.kubectl(["delete", "pod", pod.metadata.name, "-n", NAMESPACE, "--wait=false"]);
+    async inject({ cluster }, target) {
+      await cluster.kubectl(["delete", "pod", target.pod.metadata.name, "-n", NAMESPACE, "--wait=false"]);
+      target.deletedAtMs = Date.now();
     },
-    async effectSeen({ cluster }, { pod, why }) {
-      if (await isStillThere(cluster, pod)) return undefined;
-      return { proof: `pod ${pod.metadata.name} (uid ${pod.metadata.uid}), ${why}, is being ended` };
+    async effectSeen({ cluster }, { pod, why, deletedAtMs }) {
+      const { name, uid } = pod.metadata;
+      const live = await cluster.get<Pod>("pod", name);
+      if (live?.metadata.uid === uid || deletedAtMs === undefined) return undefined;
+      return { proof: `pod ${name} (uid ${uid}), ${why}, has ended and is gone`, timeMs: deletedAtMs };
     },
     async proven(context, target) {
-      const { name, uid } = target.pod.metadata;
-      const live = await context.cluster.get<Pod>("pod", name);
-      const violations = live?.metadata.uid === uid ? [`pod ${name} still has the uid that it had before`] : [];
-      return [...violations, ...((await proven?.(context, target)) ?? [])];
+      return (await proven?.(context, target)) ?? [];
     },
     // The controller has made a new one; the runner waits until it is Ready.
     heal: async () => {},

@@ -53,10 +53,18 @@ export function worseThan(baseline: Baseline, sample: Sample): string | undefine
 }
 
 /**
- * The first moment since `sinceMs` from which on everything was as before for STABLE_MS; undefined when that is not so
- * yet. `sinceMs` itself when nothing ever got worse.
+ * The first moment since `sinceMs` from which on everything was as before for STABLE_MS, also behind `provenMs`;
+ * undefined when that is not so yet. `sinceMs` itself when nothing ever got worse.
+ * @param sinceMs when the fault took hold
+ * @param provenMs when that was known for certain: a pod that is told to end still works for a while, and the calm of
+ *   that time is no recovery
  */
-export function recoveredAt(samples: readonly Sample[], sinceMs: number, baseline: Baseline): number | undefined {
+export function recoveredAt(
+  samples: readonly Sample[],
+  sinceMs: number,
+  baseline: Baseline,
+  provenMs = sinceMs,
+): number | undefined {
   let calmSinceMs: number | undefined;
   let sawTrouble = false;
   for (const sample of samples) {
@@ -67,7 +75,7 @@ export function recoveredAt(samples: readonly Sample[], sinceMs: number, baselin
       continue;
     }
     calmSinceMs ??= sawTrouble ? sample.timeMs : sinceMs;
-    if (sample.timeMs - calmSinceMs >= STABLE_MS) return calmSinceMs;
+    if (sample.timeMs - Math.max(calmSinceMs, provenMs) >= STABLE_MS) return calmSinceMs;
   }
   return undefined;
 }

@@ -27,12 +27,6 @@ export async function anyPod(cluster: Cluster, workload: string): Promise<Pod> {
   return pod;
 }
 
-/** Whether a pod of that name and uid is there, and is not on its way out. */
-export async function isStillThere(cluster: Cluster, pod: Pod): Promise<boolean> {
-  const live = await cluster.get<Pod>("pod", pod.metadata.name);
-  return live?.metadata.uid === pod.metadata.uid && !live?.metadata.deletionTimestamp;
-}
-
 interface TopicDescription {
   topic: string;
   partitions: { partition: number; leader: number; replicas: number[]; isr: number[] }[];

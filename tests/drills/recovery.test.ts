@@ -34,6 +34,12 @@ describe("recoveredAt", () => {
     expect(recoveredAt(seen, 0, baseline)).toBe(8000);
   });
 
+  test("is not the calm while a pod that was told to end still works", () => {
+    const seen = [...rows(0, 5000), ...rows(5000, 7000, { freshnessSeconds: 4 }), ...rows(7000, 12_000)];
+    expect(recoveredAt(seen.slice(0, 10), 0, baseline, 4800)).toBeUndefined();
+    expect(recoveredAt(seen, 0, baseline, 4800)).toBe(7000);
+  });
+
   test("starts again when trouble comes back", () => {
     const seen = [
       ...rows(0, 2000, { lagEvents: 900 }),

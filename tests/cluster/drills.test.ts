@@ -1,0 +1,101 @@
+/**
+ * Goal: a drill passes on a real cluster, one whose fault is left out does not, and an interrupt leaves a healed cluster.
+ * Method: the command as a person runs it; the third time a broker is frozen and the command interrupted meanwhile.
+ */
+import { beforeAll, expect, test } from "bun:test";
+import type { DrillsResult } from "../../scripts/runs/result.ts";
+import { type Cluster, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
+import { pause, waitFor } from "../../scripts/toolkit/wait.ts";
+import { cluster, describeOnCluster, script } from "./harness.ts";
+
+const COMMAND = ["scripts/resilience-test.ts", "--local", "--json"];
+const LIMIT_MS = 120_000;
+/** The drill's first beat has begun by then, its fault is on. */
+const FAULT_LIMIT_MS = 60_000;
+
+let target: Cluster;
+
+async function drill(...args: string[]): Promise<{ exitCode: number; document: DrillsResult }> {
+  const { exitCode, stdout, stderr } = await script([...COMMAND, ...args], { limitMs: LIMIT_MS });
+  try {
+    return { exitCode, document: JSON.parse(stdout) as DrillsResult };
+  } catch (error) {
+    throw new Error(`no document (exit ${exitCode}): ${stderr.slice(-2000)}`, { cause: error });
+  }
+}
+
+describeOnCluster("drills", () => {
+  beforeAll(async () => {
+    target = await cluster();
+  });
+
+  test(
+    "a processor that is deleted under traffic costs no acknowledged event",
+    async () => {
+      const { exitCode, document } = await drill("--only", "delete-processor");
+      const result = document.drills[0]!;
+      expect(result.reasons).toEqual([]);
+      expect(result.verdict).toBe("passed");
+      expect(result.effect!.proof).toContain("has ended and is gone");
+      expect(result.ledger).toMatchObject({ lost: 0, duplicated: 0 });
+      expect(result.ledger!.acknowledged).toBeGreaterThan(500);
+      expect(result.recovery!.measured_ms).toBeLessThanOrEqual(result.recovery!.budget_ms);
+      expect(exitCode).toBe(0);
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "a drill whose fault is left out is inconclusive, not passed",
+    async () => {
+      const { exitCode, document } = await drill("--without-fault", "delete-processor");
+      expect(document.drills.map(({ verdict }) => verdict)).toEqual(["inconclusive"]);
+      expect(document.passed).toBe(false);
+      expect(exitCode).toBe(5);
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "an interrupt in the middle of a fault leaves a healed cluster",
+    async () => {
+      const child = Bun.spawn([process.execPath, ...COMMAND, "--only", "cut-processor-influxdb"], {
+        stdout: "pipe",
+        stderr: "pipe",
+        timeout: LIMIT_MS,
+      });
+      const said = new Response(child.stderr).text();
+      // The processor says so when its writes are not answered: the fault is on.
+      const [pod] = await target.pods("processor");
+      await waitFor(
+        async () => {
+          const { stdout } = await target.kubectl(["logs", pod!.metadata.name, "-n", NAMESPACE, "--since=15s"]);
+          return /influx/i.test(stdout) && /"level":"(warn|error)"/.test(stdout)
+            ? { done: true, value: true }
+            : { done: false, state: "writes are answered" };
+        },
+        { what: "the cut to be noticed", limitMs: FAULT_LIMIT_MS, intervalMs: 500 },
+      );
+      child.kill("SIGINT");
+      expect(await child.exited).toBe(130);
+      expect(await said).toContain("interrupted");
+      // Its own word is not enough: events are stored again, nothing of the drills is left.
+      const { stdout } = await target.kubectl([
+        "get",
+        "pods",
+        "-n",
+        NAMESPACE,
+        "-l",
+        "app.kubernetes.io/name=processor",
+        "-o",
+        "json",
+      ]);
+      const pods = (JSON.parse(stdout) as { items: Pod[] }).items;
+      expect(pods.map(({ status }) => status.phase)).toEqual(pods.map(() => "Running"));
+      await pause(1000);
+      const healed = await script(["scripts/resilience-test.ts", "--local", "--heal", "--json"], { limitMs: LIMIT_MS });
+      expect(JSON.parse(healed.stdout)).toEqual({ ok: true, undone: [] });
+    },
+    LIMIT_MS,
+  );
+});
