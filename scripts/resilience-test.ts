@@ -27,6 +27,7 @@ import { LIVE_FILE } from "./runs/live-state.ts";
 import { watchTroubles } from "./runs/live-troubles.ts";
 import { startObserver } from "./runs/observer.ts";
 import { renderReport } from "./runs/page.ts";
+import type { MarkKind } from "./runs/recording.ts";
 import type { DrillResult, DrillsResult } from "./runs/result.ts";
 import { runFacts } from "./runs/run-facts.ts";
 import { createRun } from "./runs/run-folder.ts";
@@ -40,6 +41,8 @@ import { formatDuration, paint, type Report } from "./toolkit/report.ts";
 /** Twice a second: a recovery is measured to half a second. */
 const TICK_MS = 500;
 const MAX_REPEATS = 100;
+/** Moments of a drill that a person at the terminal is told at once. */
+const TOLD: readonly MarkKind[] = ["fault", "effect", "recovered", "healed"];
 /** Undoing takes seconds; a database that is stopped and started for its volume, twenty or more. */
 const CLEANUP_LIMIT_MS = 120_000;
 
@@ -250,6 +253,9 @@ async function runAll({
   report.info(`live page: ${page.url}`);
   const feed = new LiveFeed(page, sourceOf(observer));
   const troubles = watchTroubles(cluster, feed, checksEnd.signal);
+  observer.onMark(({ kind, text }) => {
+    if (TOLD.includes(kind)) report.info(`  ${kind}: ${text}`);
+  });
   let reportHtml: string | undefined;
   const outcomes: DrillOutcome[] = [];
   let judged: DrillResult[] = [];

@@ -64,21 +64,21 @@ describeOnCluster("drills", () => {
         stderr: "pipe",
         timeout: LIMIT_MS,
       });
-      const said = new Response(child.stderr).text();
-      // The processor says so when its writes are not answered: the fault is on.
-      const [pod] = await target.pods("processor");
+      let said = "";
+      const reading = (async () => {
+        const decoder = new TextDecoder();
+        for await (const chunk of child.stderr) said += decoder.decode(chunk, { stream: true });
+      })();
       await waitFor(
-        async () => {
-          const { stdout } = await target.kubectl(["logs", pod!.metadata.name, "-n", NAMESPACE, "--since=15s"]);
-          return /influx/i.test(stdout) && /"level":"(warn|error)"/.test(stdout)
-            ? { done: true, value: true }
-            : { done: false, state: "writes are answered" };
-        },
-        { what: "the cut to be noticed", limitMs: FAULT_LIMIT_MS, intervalMs: 500 },
+        async () =>
+          said.includes("  effect: ") ? { done: true, value: true } : { done: false, state: said.slice(-200) },
+        { what: "the cut to have its effect", limitMs: FAULT_LIMIT_MS },
       );
       child.kill("SIGINT");
       expect(await child.exited).toBe(130);
-      expect(await said).toContain("interrupted");
+      await reading;
+      expect(said).toContain("interrupted");
+      expect(said).toContain("  healed: the fault is undone");
       // Its own word is not enough: events are stored again, nothing of the drills is left.
       const { stdout } = await target.kubectl([
         "get",

@@ -215,10 +215,11 @@ function perform(request: AgentRequest): AgentAnswer {
       return answer();
     case "cut": {
       const ways = request.ports.flatMap((port) => [
-        ["-I", "INPUT", "-p", "tcp", "--dport", String(port), "-j", CHAIN],
-        ["-I", "INPUT", "-p", "tcp", "--sport", String(port), "-j", CHAIN],
-        ["-I", "OUTPUT", "-p", "tcp", "--dport", String(port), "-j", CHAIN],
-        ["-I", "OUTPUT", "-p", "tcp", "--sport", String(port), "-j", CHAIN],
+        // Not what the container says to itself: its own probes must see a process that is well.
+        ["-I", "INPUT", "!", "-i", "lo", "-p", "tcp", "--dport", String(port), "-j", CHAIN],
+        ["-I", "INPUT", "!", "-i", "lo", "-p", "tcp", "--sport", String(port), "-j", CHAIN],
+        ["-I", "OUTPUT", "!", "-o", "lo", "-p", "tcp", "--dport", String(port), "-j", CHAIN],
+        ["-I", "OUTPUT", "!", "-o", "lo", "-p", "tcp", "--sport", String(port), "-j", CHAIN],
       ]);
       rules(pid, ["-N", CHAIN], ["-A", CHAIN, "-j", "DROP"], ...ways);
       return { ...answer(), dropped: 0 };
