@@ -1,0 +1,302 @@
+/**
+ * The judge of the judge, on the real wire: defects that lose or double events, each made in the real services by
+ * changing one place, each under the fault that brings it to light, with real brokers and a real InfluxDB. Recorded as the
+ * audit records, judged by its judge: every one must turn the verdict red for the right reason; the unchanged services,
+ * put through the same faults, must come out green. And a producer that is killed leaves what nobody can know: unknown.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import { freePorts } from "../../bench/real-servers.ts";
+import type { LawId, Place, Verdict } from "../../scripts/toolkit/verdict.ts";
+import { serializeEvent } from "../../services/domain/event.ts";
+import { Fleet } from "../../services/domain/fleet.ts";
+import { Pipeline, type ServiceProcess, skipReason } from "./harness.ts";
+import { Scene } from "./scene.ts";
+import { buildVariant, type Patch } from "./variants.ts";
+
+const skipped = await skipReason();
+const LIMIT_MS = 60_000;
+const DAY_SECONDS = 86_400;
+/** Long enough that several batches are acknowledged. */
+const FLOW_MS = 1500;
+/** Brokers frozen so long: shorter than any session, long enough for a buffer to fill. */
+const FREEZE_MS = 1500;
+const RATE = { SOURCE: "simulated", RATE_EVENTS_PER_SECOND: "1000" };
+
+/** The first answer of a broker is lost on its way: the producer must send the batch again. */
+const ANSWER_LOST: Patch = {
+  file: "runtime/event-producer.ts",
+  was: "      const answer = await produce(broker, lanes);\n",
+  becomes: `      const answer = await produce(broker, lanes);
+      if (!globalThis.answerLost && lanes.some(({ topic }) => topic.startsWith("events-"))) {
+        globalThis.answerLost = true;
+        throw new Error("the answer was lost");
+      }
+`,
+};
+
+const COMMIT_BEFORE_WRITE: Patch = {
+  file: "runtime/batch-handler.ts",
+  was: `      if (!(await this.#store(payload, slice))) return;
+      payload.resolveOffset(messages[to - 1]!.offset);
+`,
+  becomes: `      payload.resolveOffset(messages[to - 1]!.offset);
+      await payload.commitOffsetsIfNecessary(payload.uncommittedOffsets());
+      if (!(await this.#store(payload, slice))) return;
+`,
+};
+
+const MILLISECONDS: Patch = {
+  file: "domain/point.ts",
+  was: "return seq.length >= SLOT_DIGITS ? ts + seq.slice(-SLOT_DIGITS) : ts + ZEROS[SLOT_DIGITS - seq.length] + seq;",
+  becomes: 'return ts + "000000";',
+};
+
+const SWALLOWED_422: Patch = {
+  file: "runtime/influx.ts",
+  was: "  if (status === 422 || (status === 400 && LINE_FAULT.test(body))) {\n",
+  becomes: `  if (status === 422) return { kind: "written" };
+  if (status === 400 && LINE_FAULT.test(body)) {
+`,
+};
+
+const ACKNOWLEDGED_WHEN_BUFFERED: readonly Patch[] = [
+  {
+    file: "runtime/event-gate.ts",
+    was: "    if (!this.options.producer.offer(outgoing)) return false;\n    this.counts.attempted++;\n",
+    becomes: `    if (!this.options.producer.offer(outgoing)) return false;
+    this.#onAcknowledged(run, conveyor, seq, source);
+    this.counts.attempted++;
+`,
+  },
+  {
+    file: "runtime/event-gate.ts",
+    was: '        if (outcome === "acknowledged") this.#onAcknowledged(run, conveyor, seq, source);\n        else {',
+    becomes: '        if (outcome !== "acknowledged") {',
+  },
+  {
+    file: "producer.ts",
+    was: '  shutdown.step("flush", FLUSH_LIMIT_MS, () => producer.flush());\n',
+    becomes: "",
+  },
+];
+
+const NOT_IDEMPOTENT: Patch = {
+  file: "runtime/event-producer.ts",
+  was: "    producerId: lanes[0]!.producerId,\n    producerEpoch: lanes[0]!.producerEpoch,\n",
+  becomes: "",
+};
+
+const failedLaws = ({ laws }: Verdict): LawId[] =>
+  laws.filter(({ status }) => status === "failed").map(({ law }) => law);
+const law = ({ laws }: Verdict, id: LawId) => laws.find((result) => result.law === id)!;
+/** Where the events are that have no point. */
+const placesOf = ({ missing }: Verdict): Place[] =>
+  (Object.keys(missing) as Place[]).filter((place) => missing[place].count > 0);
+
+/** The laws that this recording can judge, all of them passed. */
+function expectGreen(verdict: Verdict, acknowledgedLeast: number): void {
+  expect(failedLaws(verdict)).toEqual([]);
+  const passed = verdict.laws.filter(({ status }) => status === "passed").map(({ law }) => law);
+  expect(passed).toEqual(["L1", "L2", "L3", "P1", "D1", "D2", "O1"]);
+  expect(verdict.counts.acknowledged).toBeGreaterThanOrEqual(acknowledgedLeast);
+  expect(verdict.counts).toMatchObject({ lost: 0, twice_in_kafka: 0, twice_in_influxdb: 0, uncertain: 0 });
+}
+
+describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${skipped})` : ""}`, () => {
+  let pipeline: Pipeline;
+  let ordinal = 0;
+  let frozen: Promise<void> | undefined;
+  const folder = (name: string) => join(pipeline.servers.folder, `variant-${name}`);
+  const scene = (name: string, options?: Parameters<typeof Scene.open>[3]) =>
+    Scene.open(pipeline, name, ++ordinal, options);
+
+  beforeAll(async () => {
+    pipeline = await Pipeline.start(1);
+    await Promise.all([
+      pipeline.prepare(),
+      // Points older than this are refused with 422.
+      pipeline.servers.onboardInflux(30 * DAY_SECONDS),
+      buildVariant(folder("commit-first"), "processor", [COMMIT_BEFORE_WRITE]),
+      buildVariant(folder("milliseconds"), "processor", [MILLISECONDS]),
+      buildVariant(folder("swallowed"), "processor", [SWALLOWED_422]),
+      buildVariant(folder("dropped-tail"), "producer", ACKNOWLEDGED_WHEN_BUFFERED),
+      buildVariant(folder("answer-lost"), "producer", [ANSWER_LOST]),
+      buildVariant(folder("not-idempotent"), "producer", [ANSWER_LOST, NOT_IDEMPOTENT]),
+    ]);
+  }, 120_000);
+  afterAll(async () => await pipeline?.stop());
+
+  /** All brokers stand still for a moment; whoever asks while they do, waits for the same moment. */
+  const freeze = async (): Promise<void> => {
+    const signal = (name: NodeJS.Signals) => {
+      for (let node = 0; node < 1; node++) process.kill(pipeline.servers.pid(`kafka-${node}`), name);
+    };
+    frozen ??= (async () => {
+      signal("SIGSTOP");
+      try {
+        await Bun.sleep(FREEZE_MS);
+      } finally {
+        signal("SIGCONT");
+        frozen = undefined;
+      }
+    })();
+    await frozen;
+  };
+
+  const runOf = async (producer: ServiceProcess): Promise<string> => {
+    const { run } = await producer.said("running", LIMIT_MS);
+    return String(run);
+  };
+
+  /** A producer that has had some batches acknowledged. */
+  const flowing = async (where: Scene, variant?: string, environment: Record<string, string> = RATE) => {
+    const producer = await where.producer(environment, variant ? { folder: folder(variant) } : {});
+    await producer.ready(LIMIT_MS);
+    await Bun.sleep(FLOW_MS);
+    return producer;
+  };
+
+  /** Events of which one is older than the database keeps. */
+  const withOneTooOld = (run: string, belts: number) => {
+    const fleet = new Fleet({ ordinal: belts, count: 5, run, seed: 1 });
+    const events = Array.from({ length: 200 }, () => fleet.next(Date.now()));
+    events[100] = { ...events[100]!, ts: 1_500_000_000_000 };
+    return new Blob([`${events.map(serializeEvent).join("\n")}\n`]);
+  };
+
+  /** The processor reads while its database does not answer, and is killed; another one goes on. */
+  const killedWithoutDatabase = async (where: Scene, variant?: string): Promise<void> => {
+    const [nowhere] = await freePorts(1);
+    const blind = await where.processor(
+      { INFLUX_URL: `https://localhost:${nowhere}` },
+      variant ? folder(variant) : undefined,
+    );
+    await blind.said("influxdb_retry", LIMIT_MS);
+    await Bun.sleep(FLOW_MS);
+    await blind.stop("SIGKILL");
+  };
+
+  test("a defect that is not there is an error: the changed place must be in the source", async () => {
+    const patch = { file: "runtime/influx.ts", was: "no such place", becomes: "" };
+    await expect(buildVariant(folder("none"), "processor", [patch])).rejects.toThrow(
+      "services/runtime/influx.ts must hold the changed place once; it does 0 times",
+    );
+  });
+
+  test("the unchanged services, put through every fault of the following tests: green", async () => {
+    const where = await scene("unchanged");
+    const producer = await flowing(where, "answer-lost");
+    expect(producer.find("kafka_send_failed")).toMatchObject({ error: expect.stringContaining("the answer was lost") });
+    await killedWithoutDatabase(where);
+    const processor = await where.processor();
+    const file = await where.producer({ SOURCE: "stdin" }, { input: withOneTooOld("unchanged-file", 90) });
+    expect(await file.process.exited).toBe(0);
+    const thawed = freeze();
+    await Bun.sleep(FREEZE_MS / 3);
+    const [exitCode] = await Promise.all([producer.stop(), thawed]);
+    expect(exitCode).toBe(0);
+    const verdict = await where.audit([await runOf(producer), "unchanged-file"]);
+    expectGreen(verdict, 3000);
+    expect(verdict.missing.dead_lettered.count + verdict.missing.refused_by_database.count).toBe(1);
+    expect(await processor.stop()).toBe(0);
+  }, 90_000);
+
+  test("commit before write → L2, lost in the processor", async () => {
+    const where = await scene("commit-first");
+    const producer = await flowing(where);
+    await killedWithoutDatabase(where, "commit-first");
+    const processor = await where.processor();
+    expect(await producer.stop()).toBe(0);
+    const verdict = await where.audit([await runOf(producer)]);
+    expect(verdict.causes).toEqual(["L2"]);
+    expect(failedLaws(verdict)).toEqual(["L2", "L3"]);
+    expect(law(verdict, "L3").follows).toEqual(["L2"]);
+    expect(placesOf(verdict)).toEqual(["lost_in_processor"]);
+    await processor.stop();
+  }, 90_000);
+
+  test("timestamps cut to milliseconds → D2, overwritten by later events of their conveyor", async () => {
+    const where = await scene("milliseconds");
+    const processor = await where.processor({}, folder("milliseconds"));
+    const producer = await flowing(where);
+    expect(await producer.stop()).toBe(0);
+    const verdict = await where.audit([await runOf(producer)]);
+    expect(verdict.causes).toEqual(["D2"]);
+    expect(failedLaws(verdict)).toEqual(["L3", "D2"]);
+    expect(placesOf(verdict)).toEqual(["overwritten"]);
+    await processor.stop();
+  }, 90_000);
+
+  test("a file loaded again under the name of another run → D2, overwritten, also when only the first run is judged", async () => {
+    const where = await scene("loaded-twice");
+    const processor = await where.processor();
+    const fleet = new Fleet({ ordinal: 80, count: 5, run: "first-load", seed: 1 });
+    const events = Array.from({ length: 200 }, () => fleet.next(Date.now()));
+    for (const run of ["first-load", "second-load"]) {
+      const lines = events.map((event) => `${serializeEvent({ ...event, run })}\n`);
+      const producer = await where.producer({ SOURCE: "stdin" }, { input: new Blob(lines) });
+      expect(await producer.process.exited).toBe(0);
+    }
+    const verdict = await where.audit(["first-load"]);
+    expect(verdict.causes).toEqual(["D2"]);
+    expect(verdict.missing.overwritten.count).toBe(200);
+    await processor.stop();
+  }, 90_000);
+
+  test("a swallowed 422 → L2: the database refused it, the offset is committed, and no dead letter tells", async () => {
+    const where = await scene("swallowed");
+    const processor = await where.processor({}, folder("swallowed"));
+    const producer = await where.producer({ SOURCE: "stdin" }, { input: withOneTooOld("swallowed-file", 91) });
+    expect(await producer.process.exited).toBe(0);
+    const verdict = await where.audit(["swallowed-file"]);
+    expect(verdict.causes).toEqual(["L2"]);
+    expect(verdict.missing.lost_in_processor.count).toBe(1);
+    expect(law(verdict, "L2").examples).toEqual([{ run: "swallowed-file", conveyor: expect.any(String), seq: 20 }]);
+    await processor.stop();
+  }, 90_000);
+
+  test("acknowledged when buffered, and no flush on SIGTERM → L1, lost before Kafka", async () => {
+    const where = await scene("dropped-tail");
+    const processor = await where.processor();
+    const producer = await flowing(where, "dropped-tail");
+    const thawed = freeze();
+    await Bun.sleep(FREEZE_MS / 3);
+    await Promise.all([producer.stop(), thawed]);
+    const verdict = await where.audit([await runOf(producer)]);
+    expect(verdict.causes).toEqual(["L1"]);
+    expect(law(verdict, "L3").follows).toEqual(["L1"]);
+    expect(placesOf(verdict)).toEqual(["lost_in_kafka"]);
+    await processor.stop();
+  }, 90_000);
+
+  test("a retry without idempotence → D1 alone: a batch stands in Kafka twice, its events in the database once", async () => {
+    const where = await scene("not-idempotent");
+    const processor = await where.processor();
+    const producer = await flowing(where, "not-idempotent");
+    expect(await producer.stop()).toBe(0);
+    const verdict = await where.audit([await runOf(producer)]);
+    expect(failedLaws(verdict)).toEqual(["D1"]);
+    expect(verdict.counts.twice_in_kafka).toBeGreaterThan(0);
+    expect(verdict.counts).toMatchObject({ lost: 0, twice_in_influxdb: 0 });
+    await processor.stop();
+  }, 90_000);
+
+  test("a producer killed -9: what it said is judged, what it could not say any more is unknown", async () => {
+    const where = await scene("killed");
+    const processor = await where.processor();
+    const producer = await flowing(where);
+    await producer.said("ledger_checkpoint", LIMIT_MS);
+    await Bun.sleep(FLOW_MS);
+    const run = await runOf(producer);
+    await producer.stop("SIGKILL");
+    const verdict = await where.audit([run]);
+    expect(failedLaws(verdict)).toEqual([]);
+    for (const id of ["L1", "L2", "L3"] as const) expect(law(verdict, id).status).toBe("passed");
+    expect(law(verdict, "P1")).toMatchObject({ status: "unknown" });
+    expect(verdict.counts.acknowledged).toBeGreaterThan(1000);
+    expect(verdict.counts.uncertain).toBeGreaterThan(500);
+    expect(verdict.counts.acknowledged + verdict.counts.uncertain).toBe(verdict.counts.in_kafka);
+    await processor.stop();
+  }, 90_000);
+});
