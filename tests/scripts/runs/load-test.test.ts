@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { quantity } from "../../../scripts/runs/autoscalers.ts";
 import { compareRows, compareText } from "../../../scripts/runs/compare.ts";
-import { progressLine, progressLines } from "../../../scripts/runs/load-display.ts";
+import { LoadDisplay, progressLine, progressLines } from "../../../scripts/runs/load-display.ts";
 import { FoundSequences, loadLedger } from "../../../scripts/runs/load-ledger.ts";
 import {
   bestMean,
@@ -165,6 +165,28 @@ test("a value that is not known is shown as such, on a terminal and in a line", 
   };
   expect(progressLines(progress)[0]).toBe("load, stage 2: 5,000 events/s   1:05 of 2:00");
   expect(progressLine(progress)).toContain("stored – events/s, lag 1,234");
+});
+
+test("on a terminal the block is drawn over itself; elsewhere lines come now and then, and at each new stage", () => {
+  const progress = (index: number) => ({
+    phase: "load" as const,
+    elapsedMs: 1000,
+    totalMs: 2000,
+    stage: { index, stage: { seconds: 1, events_per_second: 5 } },
+    row: {},
+  });
+  const written: string[] = [];
+  const terminal = new LoadDisplay(false, { write: (text: string) => written.push(text), columns: 40 }, true);
+  terminal.show(progress(0));
+  terminal.show(progress(0));
+  terminal.clear();
+  expect(written).toHaveLength(4);
+  expect(written[0]!.split("\n").every((line) => line.length < 40)).toBe(true);
+  expect([written[1], written[3]]).toEqual(["\u001b[5A\r\u001b[0J", "\u001b[5A\r\u001b[0J"]);
+  const lines: string[] = [];
+  const log = new LoadDisplay(false, { write: (text: string) => lines.push(text) }, false);
+  for (const index of [0, 0, 0, 1]) log.show(progress(index));
+  expect(lines).toHaveLength(2);
 });
 
 describe("compare", () => {
