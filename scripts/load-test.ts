@@ -46,6 +46,7 @@ const FLAGS = {
     valueName: "LIMIT",
     description: "a limit such as 'e2e_p99_ms<1000'; takes the place of the profile's own of that metric",
   },
+  audit: { type: "boolean", description: "audit the run's events from Kafka to the database too (30 s per million)" },
   "no-pictures": { type: "boolean", description: "no PNG (they need Chromium)" },
 } as const satisfies Flags;
 
@@ -99,7 +100,8 @@ async function loadTest(context: CommandContext<typeof FLAGS>): Promise<ExitCode
     folder,
     profile: own ? "own stages" : flags.profile,
     stages,
-    limits,
+    limits: flags.audit ? mergeLimits([...limits, parseLimit("audit_laws_broken=0")]) : limits,
+    audit: flags.audit,
     awaitMinimum: profile.scales,
     report,
     signal,

@@ -190,11 +190,10 @@ function combine(views: readonly PodView[]): TierView {
   const seen = views.flatMap((view) => (view.kind === "seen" ? [view] : []));
   const gains = seen.flatMap(({ gain }) => (gain ? [gain] : []));
   return {
-    // Pods without a base yet: nothing is known before the second look.
+    // No pod that answered, or none with a base yet: nothing is known. Names of new pods come up to 5 s late, so a tier
+    // that seems empty may be at work.
     rate: (counter) =>
-      seen.length > 0 && gains.length === 0
-        ? null
-        : gains.reduce((sum, gain) => sum + (gain.perSecond.get(counter) ?? 0), 0),
+      gains.length === 0 ? null : gains.reduce((sum, gain) => sum + (gain.perSecond.get(counter) ?? 0), 0),
     gauge: (name) => {
       const values = seen.flatMap(({ samples }) => samples.filter((sample) => sample.name === name));
       return values.length === 0 ? null : values.reduce((sum, { value }) => sum + value, 0);

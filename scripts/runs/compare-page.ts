@@ -30,6 +30,7 @@ const valuesOf = (result: LoadTestResult, name: SeriesName): number[] =>
 const METRIC_DIRECTIONS: Readonly<Record<MetricName, Better>> = {
   lost: "lower",
   duplicated: "lower",
+  audit_laws_broken: "lower",
   error_rate: "lower",
   e2e_p50_ms: "lower",
   e2e_p99_ms: "lower",

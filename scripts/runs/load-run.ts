@@ -3,9 +3,12 @@
  * Whatever happens, what was started is taken away, and what was seen is kept.
  */
 import { type LoadStage, totalSeconds } from "../../services/domain/load-stages.ts";
-import { CheckContext } from "../checks/context.ts";
+import type { ConveyorLedger } from "../../services/runtime/open-load.ts";
+import { auditRuns } from "../audit/audit-runs.ts";
+import { BROKERS, CheckContext, OWN_TLS } from "../checks/context.ts";
 import { type Cluster, NAMESPACE } from "../toolkit/cluster.ts";
 import { isAbort, OperatorError } from "../toolkit/errors.ts";
+import type { OutcomeRecord } from "../toolkit/history.ts";
 import type { Report } from "../toolkit/report.ts";
 import { TelemetryStore } from "../toolkit/telemetry-store.ts";
 import { pause } from "../toolkit/wait.ts";
@@ -58,6 +61,8 @@ export interface LoadRunOptions {
   limits: readonly Limit[];
   /** Wait until the autoscalers are back at their minimum. */
   awaitMinimum: boolean;
+  /** Audit every event from Kafka to the database too: half a minute for a million. */
+  audit: boolean;
   report: Report;
   signal: AbortSignal;
   /** Told of each row, for a live display. */
@@ -126,7 +131,8 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
     step.update(`${counted.acknowledged} acknowledged, ${counted.stored} stored, ${counted.lost} lost`);
     return counted;
   });
-  const measured = measure(observer, autoscalers, seen, ledger);
+  const broken = options.audit && !signal.aborted ? await auditLoad(options, run, seen.account, startedAtMs) : null;
+  const measured = { ...measure(observer, autoscalers, seen, ledger), audit_laws_broken: broken };
   const thresholds = options.limits.map((limit) => judge(limit, measured));
   const interrupted = signal.aborted;
   const result: LoadTestResult = {
@@ -321,9 +327,43 @@ async function countStored(
   return loadLedger(offered, conveyors, found, deadLettered);
 }
 
+/** Every event that the generator was told about, as the audit wants it. */
+export function* outcomesOf(run: string, conveyors: Iterable<ConveyorLedger>): Generator<OutcomeRecord> {
+  for (const { conveyor, acknowledged, failed, unknown } of conveyors) {
+    const kinds = [
+      ["ok", acknowledged],
+      ["fail", failed],
+      ["unknown", unknown],
+    ] as const;
+    for (const [outcome, ranges] of kinds) {
+      for (const [seq, last_seq] of ranges) yield { run, conveyor, seq, last_seq, outcome };
+    }
+  }
+}
+
+/** Laws that the events of the load break; null when the audit could not tell. */
+async function auditLoad(
+  { cluster, folder, report, signal }: LoadRunOptions,
+  run: string,
+  account: LoadAccount,
+  startedAtMs: number,
+): Promise<number | null> {
+  return await report.step("audit, from Kafka to the database", async (step) => {
+    const { verdict, status, line } = await auditRuns(cluster, {
+      sinceMs: startedAtMs,
+      runs: [run],
+      outcomes: outcomesOf(run, account.ledger.values()),
+      resent: account.summary?.resent,
+      folder: folder.path("history"),
+      signal,
+    });
+    step.update(line);
+    return status === "unknown" ? null : verdict.laws.filter((law) => law.status === "failed").length;
+  });
+}
+
 /** Letters in the dead-letter topic whose body names the run. */
 async function countLetters({ cluster, image, signal }: LoadRunOptions, run: string, sinceMs: number): Promise<number> {
-  const { BROKERS, OWN_TLS } = await import("../checks/context.ts");
   const context = new CheckContext(cluster, image, signal);
   try {
     const probe = { id: "letters", kind: "dlq_read", brokers: BROKERS, tls: OWN_TLS, from_timestamp_ms: sinceMs, run };

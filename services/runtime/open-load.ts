@@ -82,6 +82,8 @@ export interface LoadSummary {
   unknown: number;
   requests: number;
   retries: number;
+  /** Events that were sent again after a request that may have been taken: as many may stand in Kafka twice. */
+  resent: number;
   latency_p50_ms: number | null;
   latency_p99_ms: number | null;
   latency_max_ms: number | null;
@@ -108,6 +110,7 @@ export class OpenLoad {
   #shed = 0;
   #requests = 0;
   #retries = 0;
+  #resent = 0;
   #second = emptySecond();
   #interrupted = false;
 
@@ -167,6 +170,7 @@ export class OpenLoad {
       unknown: total("unknown"),
       requests: this.#requests,
       retries: this.#retries,
+      resent: this.#resent,
       latency_p50_ms: quantileOf(this.#latencies, 0.5),
       latency_p99_ms: quantileOf(this.#latencies, 0.99),
       latency_max_ms: quantileOf(this.#latencies, 1),
@@ -240,6 +244,7 @@ export class OpenLoad {
       if (attempt > 0) {
         this.#retries++;
         this.#second.retries++;
+        if (mayBeTaken) this.#resent += batch.events;
       }
       this.#requests++;
       const outcome = await this.options.send(batch.body, stop);

@@ -69,6 +69,7 @@ test.concurrent("a request without an answer is sent again as it was, and counts
   }).run();
   expect(summary).toMatchObject({ offered: 200, acknowledged: 200, failed: 0, unknown: 0 });
   expect(summary.retries).toBe(summary.requests / 2);
+  expect(summary.resent).toBe(200);
   expect(bodies.length).toBe(2 * new Set(bodies).size);
 });
 
