@@ -176,11 +176,11 @@ function recoveryAnswer(drills: readonly DrillResult[]): Answer {
   const budget =
     over > 0
       ? `${plural(over, "budget")} exceeded`
-      : `closest to its budget: ${closest.title} (${Math.round(shareOf(closest) * 100)} %)`;
+      : `closest to its budget: “${closest.title}” (${Math.round(shareOf(closest) * 100)} %)`;
   return {
     question,
     answer: measured.length === 1 ? formatMs(middle) : `${formatMs(middle)} typical`,
-    detail: `slowest ${formatMs(slowest.recovery!.measured_ms)} (${slowest.title}); ${budget}.`,
+    detail: `slowest ${formatMs(slowest.recovery!.measured_ms)} (“${slowest.title}”); ${budget}.`,
     mood: over > 0 ? "bad" : "good",
   };
 }
