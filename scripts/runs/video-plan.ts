@@ -149,7 +149,9 @@ function drillSegments(drill: DrillResult, number: number): Segment[] {
     LONGEST_SECONDS.before,
   );
 
-  const effectMs = effect?.timeMs ?? Math.min(endMs, beatOf("fault")?.endedAtMs ?? fault);
+  // Within the record and behind the fault, whatever clock a time came from: the picture goes forward only.
+  const within = (timeMs: number, fromMs: number) => Math.min(endMs, Math.max(fromMs, timeMs));
+  const effectMs = within(effect?.timeMs ?? beatOf("fault")?.endedAtMs ?? fault, fault);
   live("effect", `Fault: ${drill.fault}`, fault, effectMs, LONGEST_SECONDS.effect);
   const proof = effect
     ? `Effect proven ${formatOffset(effectMs - fault)}: ${effect.proof}`
@@ -162,7 +164,7 @@ function drillSegments(drill: DrillResult, number: number): Segment[] {
   // Stops on the way: commands that were typed, and the moment of the recovery.
   const typed = drill.commands.filter(({ timeMs }) => timeMs >= fault && timeMs <= endMs).slice(0, READ_COMMANDS);
   const stops: { atMs: number; chapter: Chapter; caption: string; more: Partial<Segment> }[] = typed.map((command) => ({
-    atMs: Math.max(command.timeMs, effectMs),
+    atMs: within(command.timeMs, effectMs),
     chapter: "effect",
     caption: "What an operator types to see it, and what the cluster answers",
     more: { kind: "reading", seconds: readSeconds(command), command },
@@ -170,7 +172,7 @@ function drillSegments(drill: DrillResult, number: number): Segment[] {
   if (recoveredMs !== undefined && recovery) {
     const words = recovery.measured_ms <= recovery.budget_ms ? "within its budget of" : "over its budget of";
     stops.push({
-      atMs: Math.max(recoveredMs, effectMs),
+      atMs: within(recoveredMs, effectMs),
       chapter: "healing",
       caption:
         recovery.measured_ms === 0

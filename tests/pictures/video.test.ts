@@ -67,6 +67,20 @@ describe("plan", () => {
       }
     }
   });
+  test("times of several clocks do not turn it back: an effect before its fault, a recovery behind the record's end", () => {
+    const drill = syntheticDrill();
+    const marks = drill.recording.marks.map((mark) =>
+      mark.kind === "recovered" ? { ...mark, timeMs: at(500) } : mark,
+    );
+    const odd = syntheticDrill({
+      effect: { timeMs: at(19), proof: "seen early" },
+      recording: { ...drill.recording, marks },
+    });
+    const { segments } = planVideo(syntheticDrills({ drills: [odd] }));
+    const own = segments.filter((segment) => segment.drill);
+    for (const [index, { fromMs }] of own.slice(1).entries()) expect(fromMs).toBe(own[index]!.toMs);
+    expect(own.at(-1)!.toMs).toBe(at(74));
+  });
   test("the moment of the fault is played in real time", () => {
     const moment = plan.segments.find(({ fromMs, toMs, speed }) => fromMs <= at(20.2) && toMs > at(20.2) && speed > 0);
     expect(moment?.speed).toBe(1);
