@@ -43,11 +43,15 @@ if (import.meta.main) {
     {
       name: "scripts/evidence.ts",
       summary: "makes outputs/ from what is deployed, with an index",
-      usage: ["[--only NAME]… [--quick]", "--list"],
+      usage: ["[--only NAME]… [--quick | --reuse]", "--list"],
       flags: {
         ...CLUSTER_FLAGS,
         only: { type: "string", multiple: true, valueName: "NAME", description: "this subject" },
         quick: { type: "boolean", description: "leave out what takes minutes" },
+        reuse: {
+          type: "boolean",
+          description: "take load test and drills from their newest record in outputs/runs, run nothing long",
+        },
         list: { type: "boolean", description: "name the subjects, make nothing" },
         out: { type: "string", default: join(PROJECT, "outputs"), valueName: "DIR", description: "where the files go" },
         browser: {
@@ -60,6 +64,7 @@ if (import.meta.main) {
       examples: [
         ["bun scripts/evidence.ts", "everything; the load test and the drills take their time"],
         ["bun scripts/evidence.ts --quick", "what takes no more than a minute each"],
+        ["bun scripts/evidence.ts --reuse", "the same, with the load test and the drills that were run last"],
         ["bun scripts/evidence.ts --only tls", "outputs/tls-config-summary.md"],
       ],
       notes: [
@@ -107,6 +112,7 @@ if (import.meta.main) {
             clusterFlags: target.isLocal ? ["--local"] : ["--context", target.context],
             out,
             browser: flags.browser,
+            reuse: flags.reuse,
             signal,
             step,
           });

@@ -21,6 +21,7 @@ import { renderComparison, renderReport, renderScalingPicture } from "./runs/pag
 import { htmlToPng } from "./runs/picture.ts";
 import type { LoadTestResult } from "./runs/result.ts";
 import { createRun, openRun, RUNS_FOLDER, type RunFolder } from "./runs/run-folder.ts";
+import { scalingText } from "./runs/scaling-text.ts";
 import { METRICS, mergeLimits, parseLimit } from "./runs/thresholds.ts";
 import { type CommandContext, type Flags, runCommand } from "./toolkit/cli.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./toolkit/cluster.ts";
@@ -130,14 +131,7 @@ async function leave(
   });
   if (!options.scales) return;
   await copyFile(folder.path("hpa-scaling.png"), join(OUTPUTS, "hpa-scaling.png"));
-  const head = [
-    `# kubectl get hpa -n conveyor -w during load test ${result.facts.id} (UTC), profile ${result.profile}`,
-    ...result.scaling.map(
-      ({ timeMs, workload, from, to, ready_after_ms }) =>
-        `# ${new Date(timeMs).toISOString().slice(11, 19)} ${workload} ${from} → ${to}${ready_after_ms === undefined ? "" : `, Ready after ${(ready_after_ms / 1000).toFixed(1)} s`}`,
-    ),
-  ];
-  await writeFile(join(OUTPUTS, "hpa-scaling.txt"), `${[...head, ...result.hpaTable].join("\n")}\n`);
+  await writeFile(join(OUTPUTS, "hpa-scaling.txt"), scalingText(result));
 }
 
 function printResult(result: LoadTestResult, folder: RunFolder, report: CommandContext<typeof FLAGS>["report"]): void {

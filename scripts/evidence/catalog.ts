@@ -9,11 +9,12 @@ import { audit, validation } from "./transcripts.ts";
 export const SUBJECTS: readonly Subject[] = [
   networkPolicies,
   autoscalers,
-  tls,
-  validation,
+  // Before the handshakes and checks, which leave lines of refused connections in the logs.
   logSearch,
   keyMetrics,
   dashboard,
+  tls,
+  validation,
   audit,
   hpaScaling,
   resilience,

@@ -21,6 +21,8 @@ export interface Entry {
   changed_files: number;
   /** SHA-256 per file. */
   files: Record<string, string>;
+  /** Files that could not be made with the others, and why. */
+  missing?: Readonly<Record<string, string>>;
 }
 
 /** Subject → its newest making. */
@@ -63,6 +65,7 @@ export async function entryOf(
     ...(making.made ? {} : { hint: making.hint }),
     ...version,
     files,
+    ...(making.made && making.missing ? { missing: making.missing } : {}),
   };
 }
 
@@ -80,6 +83,9 @@ export function indexText(subjects: readonly Subject[], record: EvidenceRecord):
         rows.push(
           `| [${file}](${file}) | ${cell(subject.title)}: ${cell(entry.detail)} | ${entry.made_at} | \`${entry.command}\` | ${commit} |`,
         );
+      }
+      for (const [file, reason] of Object.entries(entry.missing ?? {})) {
+        absent.push(`- \`${file}\`: ${subject.title}. Not made: ${reason}`);
       }
     } else {
       const files = subject.files.map((file) => `\`${file}\``).join(", ");

@@ -1,60 +1,146 @@
-/** Subjects that take minutes, since they put load on the pipeline: each is a command of its own, run here as such. */
-import { join } from "node:path";
-import { EXIT } from "../toolkit/errors.ts";
-import { lastWords, runScript } from "./child-command.ts";
+/**
+ * Subjects that take many minutes, since they put load on the pipeline or break it: a load test that scales, and the
+ * drills. Each is run as the command that a person would type; what stands in outputs/ is made from its record.
+ */
+import { copyFile, readdir } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { lineOf } from "../resilience-test.ts";
+import { renderReport, renderScalingPicture } from "../runs/page.ts";
+import { htmlToPng } from "../runs/picture.ts";
+import type { DrillsResult, LoadTestResult, RunResult } from "../runs/result.ts";
+import { openRun, RUNS_FOLDER } from "../runs/run-folder.ts";
+import { scalingText } from "../runs/scaling-text.ts";
+import { KEPT_REPORT_FILE, requireVideoTools, VIDEO_FILE, videoOfRun } from "../runs/video.ts";
+import { EXIT, OperatorError } from "../toolkit/errors.ts";
+import { lastWords, type Ran, runScript } from "./child-command.ts";
 import type { EvidenceContext, Making, Subject } from "./subject.ts";
+import { writeWhole } from "./write-whole.ts";
 
-/** The profile takes some six minutes, the audit behind it less than one. */
+/** The profile takes three minutes, waiting for the smallest number of replicas and the audit as much again. */
 const LOAD_LIMIT_MS = 1_200_000;
+/** Twenty-five drills of half a minute to two. */
+const DRILLS_LIMIT_MS = 5_400_000;
+const PICTURE_WIDTH_PX = 1200;
 
-/** Runs a command that leaves its files in outputs/ by itself, and looks whether they are there and new. */
-async function leaves(
-  context: EvidenceContext,
-  args: readonly string[],
-  files: readonly string[],
-  limitMs: number,
-): Promise<Making> {
-  const startedAt = Date.now();
-  const ran = await runScript([...args, ...context.clusterFlags], limitMs, context.signal);
-  const made: string[] = [];
-  for (const file of files) {
-    const there = Bun.file(join(context.out, file));
-    if ((await there.exists()) && there.lastModified >= startedAt) made.push(file);
+const SCALING_FILES = ["hpa-scaling.png", "hpa-scaling.txt"];
+const TABLE_FILE = "resilience-drills.txt";
+const OUTPUTS = resolve(RUNS_FOLDER, "..");
+
+/** The newest record of a kind that `fits`, that began at `sinceMs` or later. */
+export async function newestRecord<R extends RunResult>(
+  kind: R["facts"]["kind"],
+  fits: (result: R) => boolean,
+  sinceMs = 0,
+  root = RUNS_FOLDER,
+): Promise<R | undefined> {
+  const ids = (await readdir(root).catch(() => [] as string[])).filter((id) => id.includes(`-${kind}`)).sort();
+  for (const id of ids.reverse()) {
+    const result = (await Bun.file(openRun(id, root).path("result.json"))
+      .json()
+      .catch(() => undefined)) as R | undefined;
+    if (result?.facts?.kind !== kind || Date.parse(result.facts.startedAt) < sinceMs) continue;
+    if (!result.facts.interrupted && fits(result)) return result;
   }
-  if (made.length === 0) return { made: false, reason: `exit ${ran.exitCode}: ${lastWords(ran)}`, hint: ran.command };
-  // A run that missed a threshold is evidence too, and says so.
-  const verdict = ran.exitCode === EXIT.ok ? "passed" : `exit ${ran.exitCode}: ${lastWords(ran)}`;
-  return { made: true, detail: verdict, files: made };
+  return undefined;
 }
 
-/** All drills take some twenty minutes, the audit behind them and the video one each. */
-const DRILLS_LIMIT_MS = 3_600_000;
+/** The record of a run that is made now, or of the newest one there is. */
+async function recordOf<R extends RunResult>(
+  context: EvidenceContext,
+  run: { kind: R["facts"]["kind"]; args: readonly string[]; limitMs: number; fits: (result: R) => boolean },
+): Promise<{ result: R } | { reason: string; hint: string }> {
+  const startedAtMs = Date.now();
+  let ran: Ran | undefined;
+  if (!context.reuse) ran = await runScript([...run.args, ...context.clusterFlags], run.limitMs, context.signal);
+  const result = await newestRecord<R>(run.kind, run.fits, context.reuse ? 0 : startedAtMs);
+  if (result) return { result };
+  return {
+    reason: ran ? `exit ${ran.exitCode}: ${lastWords(ran)}` : `no finished ${run.kind} in outputs/runs`,
+    hint: `bun ${run.args.join(" ")}`,
+  };
+}
+
+const browserOf = ({ browser }: EvidenceContext) => (browser ? { browser } : {});
+
+export const hpaScaling: Subject = {
+  name: "hpa-scaling",
+  title: "the autoscalers under a load that rises and falls: replicas, lag and rates over time, and kubectl get hpa",
+  files: SCALING_FILES,
+  minutes: 8,
+  async make(context): Promise<Making> {
+    const found = await recordOf<LoadTestResult>(context, {
+      kind: "load-test",
+      args: ["scripts/load-test.ts", "--profile", "ramp", "--no-pictures"],
+      limitMs: LOAD_LIMIT_MS,
+      fits: ({ scaling }) => scaling.length > 0,
+    });
+    if (!("result" in found)) return { made: false, ...found };
+    const { result } = found;
+    await htmlToPng(renderScalingPicture(result), join(context.out, SCALING_FILES[0]!), {
+      width: PICTURE_WIDTH_PX,
+      ...browserOf(context),
+    });
+    await writeWhole(join(context.out, SCALING_FILES[1]!), scalingText(result));
+    const { lost, acknowledged } = result.ledger;
+    return {
+      made: true,
+      detail: `run ${result.facts.id}, profile ${result.profile}: ${result.passed ? "passed" : "a threshold was missed"}, ${result.scaling.length} changes of replicas, ${lost} of ${acknowledged} acknowledged events lost`,
+      files: SCALING_FILES,
+    };
+  },
+};
+
+/** A run of drills that shows more than one part of the pipeline. */
+const isBroad = ({ drills }: DrillsResult) => new Set(drills.map(({ name }) => name)).size > 1;
 
 export const resilience: Subject = {
   name: "resilience",
   title:
     "each part broken on purpose while events flow: what was seen, how long it took, what was lost; a video of three",
-  files: ["resilience-drill.mp4", "resilience-drill.html"],
+  files: [VIDEO_FILE, KEPT_REPORT_FILE, TABLE_FILE],
   minutes: 25,
-  make: (context) =>
-    leaves(
-      context,
-      ["scripts/resilience-test.ts", "--record"],
-      ["resilience-drill.mp4", "resilience-drill.html"],
-      DRILLS_LIMIT_MS,
-    ),
-};
-
-export const hpaScaling: Subject = {
-  name: "hpa-scaling",
-  title: "the autoscalers under a load that rises and falls: replicas, lag and rates over time, and kubectl get hpa",
-  files: ["hpa-scaling.png", "hpa-scaling.txt"],
-  minutes: 9,
-  make: (context) =>
-    leaves(
-      context,
-      ["scripts/load-test.ts", "--profile", "ramp"],
-      ["hpa-scaling.png", "hpa-scaling.txt"],
-      LOAD_LIMIT_MS,
-    ),
+  async make(context): Promise<Making> {
+    const found = await recordOf<DrillsResult>(context, {
+      kind: "drills",
+      args: ["scripts/resilience-test.ts"],
+      limitMs: DRILLS_LIMIT_MS,
+      fits: isBroad,
+    });
+    if (!("result" in found)) return { made: false, ...found };
+    const { result } = found;
+    const head = `# drills of run ${result.facts.id} (UTC), Kubernetes ${result.facts.cluster.kubernetes}`;
+    await writeWhole(join(context.out, TABLE_FILE), `${[head, ...result.drills.map(lineOf)].join("\n")}\n`);
+    const passed = result.drills.filter(({ verdict }) => verdict === "passed").length;
+    const detail = `run ${result.facts.id}: ${passed} of ${result.drills.length} passed`;
+    try {
+      await requireVideoTools(context.browser);
+    } catch (error) {
+      if (!(error instanceof OperatorError) || error.exitCode !== EXIT.precondition) throw error;
+      await writeWhole(
+        join(context.out, KEPT_REPORT_FILE),
+        renderReport(result, { projectPath: "..", isElsewhere: true }),
+      );
+      return {
+        made: true,
+        detail,
+        files: [KEPT_REPORT_FILE, TABLE_FILE],
+        missing: { [VIDEO_FILE]: `${error.message}; ${error.hint ?? ""}` },
+      };
+    }
+    const video = await videoOfRun(openRun(result.facts.id), result, {
+      signal: context.signal,
+      onState: context.step.update,
+      ...browserOf(context),
+    });
+    // It puts them into the project's outputs/; another folder gets copies.
+    for (const name of [VIDEO_FILE, KEPT_REPORT_FILE]) {
+      const path = video.paths.find((made) => made === join(OUTPUTS, name));
+      if (path && resolve(context.out) !== OUTPUTS) await copyFile(path, join(context.out, name));
+    }
+    return {
+      made: true,
+      detail: `${detail}; video of ${Math.round(video.seconds)} s: ${video.drills.join(", ")}`,
+      files: [VIDEO_FILE, KEPT_REPORT_FILE, TABLE_FILE],
+    };
+  },
 };

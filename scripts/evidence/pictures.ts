@@ -27,8 +27,7 @@ const STEP_MS = 15_000;
 const RATE_INTERVAL = "1m";
 
 const GRAFANA_HINT =
-  "docker save docker.io/grafana/grafana:13.1.1 docker.io/grafana/loki:3.7.6 docker.io/grafana/promtail:3.6.11 -o images/grafana.tar && " +
-  "bun scripts/deploy.ts --images images && bun scripts/capture.ts";
+  "bun scripts/deploy.ts --images DIR && bun scripts/capture.ts   (docs/logging.md says which images DIR holds)";
 
 const hasGrafana = async (context: EvidenceContext) =>
   (await (await context.cluster()).get("deployment", "grafana")) !== undefined;
@@ -114,27 +113,29 @@ interface LogDocument {
   entries: { line: string }[];
 }
 
-/** Identity of an event that both producer and processor have logged, newest first. */
+async function search(context: EvidenceContext, ...args: string[]): Promise<LogDocument["entries"]> {
+  const ran = await runScript(
+    ["scripts/logs.ts", "--json", ...args, ...context.clusterFlags],
+    SEARCH_LIMIT_MS,
+    context.signal,
+  );
+  return ran.exitCode === EXIT.ok ? (JSON.parse(ran.stdout) as LogDocument).entries : [];
+}
+
+/** Identity of the newest event that both producer and processor have logged. */
 async function tracedEvent(context: EvidenceContext): Promise<string | undefined> {
-  const args = [
-    "scripts/logs.ts",
-    "--json",
-    "--since",
-    "15m",
-    "--service",
-    "processor",
-    "--grep",
-    "event_stored",
-    "--limit",
-    "1",
-  ];
-  const ran = await runScript([...args, ...context.clusterFlags], SEARCH_LIMIT_MS, context.signal);
-  if (ran.exitCode !== EXIT.ok) return undefined;
-  const [entry] = (JSON.parse(ran.stdout) as LogDocument).entries;
-  const found = /"run":"([^"]+)"/.exec(entry?.line ?? "")?.[1];
-  const conveyor = /"conveyor":"([^"]+)"/.exec(entry?.line ?? "")?.[1];
-  const seq = /"seq":(\d+)/.exec(entry?.line ?? "")?.[1];
-  return found && conveyor && seq ? `${found}/${conveyor}/${seq}` : undefined;
+  const lines = (await search(context, "--since", "15m", "--grep", "event_(acknowledged|stored)")).map(
+    ({ line }) => line,
+  );
+  const identities = (kind: string) =>
+    lines
+      .filter((line) => line.includes(`"${kind}"`))
+      .map((line) => {
+        const { run, conveyor, seq } = JSON.parse(line) as { run: string; conveyor: string; seq: number };
+        return `${run}/${conveyor}/${seq}`;
+      });
+  const stored = new Set(identities("event_stored"));
+  return identities("event_acknowledged").findLast((identity) => stored.has(identity));
 }
 
 export const logSearch: Subject = {
@@ -147,13 +148,23 @@ export const logSearch: Subject = {
     if (!event) {
       return {
         made: false,
-        reason: "no event was traced through the processor's log in 15 minutes",
-        hint: "bun scripts/logs.ts --grep event_stored",
+        reason: "no event was traced through producer and processor in 15 minutes",
+        hint: "bun scripts/logs.ts --grep event_",
       };
     }
     const searches = [
       ["scripts/logs.ts", "--event", event],
-      ["scripts/logs.ts", "--service", "producer", "--service", "processor", "--since", "15m", "--limit", "12"],
+      [
+        "scripts/logs.ts",
+        "--service",
+        "producer",
+        "--service",
+        "processor",
+        "--grep",
+        "event_(acknowledged|stored|refused)",
+        "--limit",
+        "12",
+      ],
       ["scripts/logs.ts", "--level", "error", "--level", "warn", "--since", "1h", "--limit", "10"],
     ];
     const typed: Typed[] = [];

@@ -10,13 +10,21 @@ export interface EvidenceContext {
   /** Folder of the evidence. */
   out: string;
   browser: string | undefined;
+  /** Long runs are taken from the newest record in outputs/runs instead of being made anew. */
+  reuse: boolean;
   signal: AbortSignal;
   step: StepHandle;
 }
 
 /** Made, with what is to be seen in a few words; or not, and why. */
 export type Making =
-  | { made: true; detail: string; files: readonly string[] }
+  | {
+      made: true;
+      detail: string;
+      files: readonly string[];
+      /** Files of the subject that could not be made with the others, and why. */
+      missing?: Readonly<Record<string, string>>;
+    }
   | { made: false; reason: string; hint: string };
 
 export interface Subject {

@@ -102,10 +102,11 @@ async function examinePorts(
   }
 }
 
+/** Rows that say the same stand there once: replicas of one workload. */
 const table = (head: readonly string[], rows: readonly (readonly string[])[]): string[] => [
   `| ${head.join(" | ")} |`,
   `|${head.map(() => "---").join("|")}|`,
-  ...rows.map((row) => `| ${row.join(" | ")} |`),
+  ...new Set(rows.map((row) => `| ${row.join(" | ")} |`)),
 ];
 
 /** A pod's name without what differs from start to start: the ordinal stays, the random end goes. */
@@ -113,9 +114,12 @@ export const stableName = (pod: string): string =>
   pod.replace(/-[0-9a-z]{8,10}-[0-9a-z]{5}$/, "").replace(/-[0-9a-z]{5}$/, "");
 
 function protocolsText({ protocols }: TlsFindings, accepted: boolean): string {
-  const names = PROTOCOLS.filter((name) => protocols[name] === accepted).map((name) => name.slice("TLSv".length));
+  const names = PROTOCOLS.filter((name) => protocols[name] === accepted).map(versionOf);
   return names.join(", ") || "–";
 }
+
+/** "1.0" for OpenSSL's "TLSv1". */
+const versionOf = (protocol: string) => protocol.slice("TLSv".length).replace(/^1$/, "1.0");
 
 const CLIENT_WORDS = { required: "required", wanted: "asked for", none: "no" } as const;
 
@@ -167,7 +171,7 @@ export function summaryText({ context, kubernetes, ca, ports, leftOut, now }: Tl
     "",
     `Made by \`bun scripts/evidence.ts --only tls\` on ${now.toISOString().slice(0, 10)} from context \`${context}\`, Kubernetes ${kubernetes}. Every line is the result of`,
     "handshakes with the running pods, each port of each; nothing is read from a configuration. Versions from 1.0 to 1.3 were offered, with every",
-    "cipher suite that openssl has, the weak ones on purpose.",
+    "cipher suite that openssl has, the weak ones on purpose. Replicas that answer alike stand there once.",
     ...(leftOut.length > 0 ? ["", `Not deployed on this cluster, so not here: ${leftOut.join(", ")}.`] : []),
     "",
     against.length === 0
@@ -195,7 +199,7 @@ export function summaryText({ context, kubernetes, ca, ports, leftOut, now }: Tl
               `${name} ${port}`,
               protocolsText(findings, true),
               protocolsText(findings, false),
-              `${findings.negotiated.protocol.slice("TLSv".length)} ${findings.negotiated.cipher}`,
+              `${versionOf(findings.negotiated.protocol)} ${findings.negotiated.cipher}`,
               subject(findings.certificate),
               findings.verified ? "yes" : "**no**",
               findings.clientCertificate === "required"
@@ -219,7 +223,7 @@ export function summaryText({ context, kubernetes, ca, ports, leftOut, now }: Tl
               .split(" ")
               .map((cipher) => (isWeak(cipher) ? `${cipher} (old)` : cipher))
               .join(", "),
-        where.join(", "),
+        [...new Set(where)].join(", "),
       ]),
     ),
     "",

@@ -7,12 +7,14 @@ import { parseAllDocuments } from "yaml";
 import { SUBJECTS } from "../../../scripts/evidence/catalog.ts";
 import { entryOf, indexText, readRecord, writeIndex } from "../../../scripts/evidence/index-page.ts";
 import { asWritten, yamlOf } from "../../../scripts/evidence/live-objects.ts";
+import { newestRecord } from "../../../scripts/evidence/long-runs.ts";
 import type { Subject } from "../../../scripts/evidence/subject.ts";
 import { terminalPage } from "../../../scripts/evidence/terminal.ts";
 import { isWeak, stableName } from "../../../scripts/evidence/tls.ts";
 import { chosenSubjects } from "../../../scripts/evidence.ts";
 import type { KubernetesObject } from "../../../scripts/toolkit/cluster.ts";
 import { OperatorError } from "../../../scripts/toolkit/errors.ts";
+import { writtenAndWanted } from "./policies.ts";
 
 const live = (name: string): KubernetesObject => ({
   apiVersion: "networking.k8s.io/v1",
@@ -88,7 +90,13 @@ describe("the index", () => {
       const now = new Date("2026-11-25T08:00:00.123Z");
       const record = {
         two: await entryOf(subjects[1]!, { made: false, reason: "no image", hint: "docker save" }, out, version, now),
-        one: await entryOf(subjects[0]!, { made: true, detail: "1 | line", files: ["one.txt"] }, out, version, now),
+        one: await entryOf(
+          subjects[0]!,
+          { made: true, detail: "1 | line", files: ["one.txt"], missing: { "one.mp4": "no ffmpeg" } },
+          out,
+          version,
+          now,
+        ),
       };
       await writeIndex(out, subjects, record);
       const page = await readFile(join(out, "README.md"), "utf8");
@@ -96,6 +104,7 @@ describe("the index", () => {
         "| [one.txt](one.txt) | title of one: 1 \\| line | 2026-11-25T08:00:00Z | `bun scripts/evidence.ts --only one` | `0123456789` and 2 changed files |",
       );
       expect(page).toContain("- `two.png`: title of two. Not made: no image. Where that is there: `docker save`");
+      expect(page).toContain("- `one.mp4`: title of one. Not made: no ffmpeg");
       expect(page).toContain("- `three.mp4`: title of three. Not tried yet");
       // SHA-256 of "1\n".
       expect((await readRecord(out)).one?.files["one.txt"]).toStartWith("4355a46b19d348dc");
@@ -129,3 +138,33 @@ test.each([
   ["ECDHE-ECDSA-AES128-SHA256", true],
   ["AES256-GCM-SHA384", true],
 ])("suite %s is old: %p", (cipher, old) => expect(isWeak(cipher)).toBe(old));
+
+describe("the newest record of a run", () => {
+  const record = (id: string, more: object = {}) => ({
+    facts: { id, kind: "drills", startedAt: "2026-11-25T07:00:00Z", interrupted: false, ...more },
+    drills: [],
+  });
+
+  test("is finished, of its kind, fits, and is not older than asked for", async () => {
+    const root = await mkdtemp(join(tmpdir(), "conveyor-runs-"));
+    const put = (id: string, content: unknown) => Bun.write(join(root, id, "result.json"), JSON.stringify(content));
+    const newest = async (sinceMs?: number) => (await newestRecord("drills", () => true, sinceMs, root))?.facts.id;
+    try {
+      expect(await newest()).toBeUndefined();
+      await put("20261125T070000Z-drills", record("20261125T070000Z-drills"));
+      await put("20261125T080000Z-load-test", { facts: { kind: "load-test" } });
+      await put("20261125T090000Z-drills", record("20261125T090000Z-drills", { interrupted: true }));
+      await Bun.write(join(root, "20261125T100000Z-drills", "result.json"), '{"facts":');
+      expect(await newest()).toBe("20261125T070000Z-drills");
+      expect(await newest(Date.parse("2026-11-25T07:30:00Z"))).toBeUndefined();
+    } finally {
+      await rm(root, { recursive: true, force: true });
+    }
+  });
+});
+
+test("outputs/network-policies.yaml says what the manifests say (else: bun scripts/evidence.ts --only network-policies)", async () => {
+  const text = await readFile(join(import.meta.dir, "../../../outputs/network-policies.yaml"), "utf8");
+  const { written, wanted } = await writtenAndWanted(text);
+  expect(written).toEqual(wanted);
+});

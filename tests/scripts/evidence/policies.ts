@@ -1,0 +1,53 @@
+/** Network policies by what they say: with the defaults that the API server writes out, in no order. */
+import { parseAllDocuments } from "yaml";
+import { LEFT_OUT_LINE } from "../../../scripts/evidence/manifests.ts";
+import type { KubernetesObject } from "../../../scripts/toolkit/cluster.ts";
+import { loadStages } from "../../../scripts/toolkit/stages.ts";
+
+interface Rule {
+  ports?: { protocol?: string; port?: number | string }[];
+  [peers: string]: unknown;
+}
+
+interface PolicySpec {
+  policyTypes: string[];
+  ingress?: Rule[];
+  egress?: Rule[];
+  [field: string]: unknown;
+}
+
+const withDefaults = (rules: Rule[] | undefined) =>
+  (rules ?? []).map((rule) => ({
+    ...rule,
+    ...(rule.ports ? { ports: rule.ports.map((port) => ({ protocol: "TCP", ...port })) } : {}),
+  }));
+
+/** namespace/name → spec; every NetworkPolicy among some objects. */
+export function meaningOf(objects: readonly KubernetesObject[]): Record<string, unknown> {
+  return Object.fromEntries(
+    objects
+      .filter(({ kind }) => kind === "NetworkPolicy")
+      .map((object) => {
+        const spec = object.spec as PolicySpec;
+        const meaning = {
+          ...spec,
+          policyTypes: [...spec.policyTypes].sort(),
+          ingress: withDefaults(spec.ingress),
+          egress: withDefaults(spec.egress),
+        };
+        return [`${object.metadata.namespace}/${object.metadata.name}`, meaning];
+      }),
+  );
+}
+
+/** What network-policies.yaml says, and what it should say by the manifests, but for the stages that it names as absent. */
+export async function writtenAndWanted(text: string) {
+  const left = text.split("\n").find((line) => line.includes(LEFT_OUT_LINE));
+  const leftOut = left?.slice(left.indexOf(LEFT_OUT_LINE) + LEFT_OUT_LINE.length).split(", ") ?? [];
+  const stages = (await loadStages()).filter(({ name }) => !leftOut.includes(name));
+  return {
+    leftOut,
+    written: meaningOf(parseAllDocuments(text).map((document) => document.toJS() as KubernetesObject)),
+    wanted: meaningOf(stages.flatMap(({ objects }) => objects)),
+  };
+}
