@@ -84,11 +84,11 @@ export const diskFull: Drill = defineDrill<Target>({
   title: "InfluxDB's disk is full",
   hypothesis:
     "Writes are refused and nothing is committed: what was acknowledged waits in Kafka, and is written when there is room again.",
-  fault: "a file fills InfluxDB's volume to the last byte for 15 s",
+  fault: "a file fills InfluxDB's volume to the last byte for 10 s",
   budgetMs: 20_000,
   budgetReason: "goal for InfluxDB, from the moment that there is room again",
   recoversFrom: "healed",
-  holdMs: 15_000,
+  holdMs: 10_000,
   workloads: [NAME, "kafka", "processor"],
   runbook: "InfluxDBRefusingWrites",
   look: [getPods(NAME), getLogs(NAME), getLogs("processor")],

@@ -29,8 +29,21 @@ export async function bundled(name: string): Promise<string> {
   return text;
 }
 
+/** Once per run: every drill would ask for the same again. */
+const prepared = new WeakMap<Cluster, Promise<void>>();
+
 /** The drills' namespace and their programs in it; what is there already is left as it is. */
-export async function prepareNamespace(cluster: Cluster): Promise<void> {
+export function prepareNamespace(cluster: Cluster): Promise<void> {
+  let preparing = prepared.get(cluster);
+  if (!preparing) {
+    preparing = makeNamespace(cluster);
+    prepared.set(cluster, preparing);
+    preparing.catch(() => prepared.delete(cluster));
+  }
+  return preparing;
+}
+
+async function makeNamespace(cluster: Cluster): Promise<void> {
   const objects: KubernetesObject[] = [
     {
       apiVersion: "v1",
@@ -56,6 +69,7 @@ export async function prepareNamespace(cluster: Cluster): Promise<void> {
 
 /** Takes the drills' namespace away with everything in it. */
 export async function removeNamespace(cluster: Cluster, wait = false): Promise<void> {
+  prepared.delete(cluster);
   await cluster.kubectl(["delete", "pods", "--all", "-n", DRILLS_NAMESPACE, "--now", "--wait=false"], {
     allowFailure: true,
   });

@@ -26,6 +26,8 @@ const MAX_LOG_LINES = 60;
 const MAX_TIMES = 2;
 /** Behind it two lines differ in details. */
 const MAX_KEY_CHARS = 300;
+/** The cluster keeps an hour of events; the newest are the fault's. */
+const EVENT_LINES = 12;
 const MAX_OUTPUT_CHARS = 4000;
 const LOOK_LIMIT_MS = 15_000;
 
@@ -171,10 +173,12 @@ export class ClusterScene implements Scene {
       allowFailure: true,
       timeoutMs: LOOK_LIMIT_MS,
     });
-    const output = (stdout || stderr).trimEnd();
+    const isLong = args[1] === "events";
+    const lines = (stdout || stderr).trimEnd().split("\n");
+    const output = (isLong ? lines.slice(-EVENT_LINES) : lines).join("\n");
     const command = {
       timeMs,
-      command: `kubectl ${args.join(" ")}`,
+      command: `kubectl ${args.join(" ")}${isLong ? ` | tail -n ${EVENT_LINES}` : ""}`,
       // The end is what happened last.
       output: output.length > MAX_OUTPUT_CHARS ? `…${output.slice(-MAX_OUTPUT_CHARS)}` : output,
     };

@@ -132,7 +132,8 @@ export const getEvents = () => [
   "--field-selector",
   "involvedObject.kind=Pod",
   "--sort-by=.lastTimestamp",
-  "--output=custom-columns=TIME:.lastTimestamp,REASON:.reason,OBJECT:.involvedObject.name,MESSAGE:.message",
+  "--no-headers",
+  "--output=custom-columns=TIME:.lastTimestamp,OBJECT:.involvedObject.name,REASON:.reason,MESSAGE:.message",
 ];
 
 /** The last lines that a workload's pods said. */

@@ -147,6 +147,29 @@ function senderPod(name: string, run: string, image: string): KubernetesObject {
   };
 }
 
+/** Once per run. */
+const intakes = new WeakMap<Cluster, Promise<void>>();
+
+/** What a sender needs to be let in: the intake's token and its CA, as a Secret of the drills' namespace. */
+function prepareIntake(cluster: Cluster): Promise<void> {
+  let preparing = intakes.get(cluster);
+  if (!preparing) {
+    preparing = (async () => {
+      await prepareNamespace(cluster);
+      const token = (await readSecret(cluster, "producer-intake")).token;
+      const ca = (await readSecret(cluster, "producer-tls"))["ca.crt"];
+      if (!token || !ca) {
+        throw new OperatorError("the intake's token or CA is missing", { hint: "bun scripts/deploy.ts" });
+      }
+      const metadata = { name: SECRET, namespace: DRILLS_NAMESPACE };
+      await cluster.apply([{ apiVersion: "v1", kind: "Secret", metadata, stringData: { token, "ca.crt": ca } }]);
+    })();
+    intakes.set(cluster, preparing);
+    preparing.catch(() => intakes.delete(cluster));
+  }
+  return preparing;
+}
+
 /** Starts the sender of one drill. @throws OperatorError when it does not start. */
 export async function startTraffic(
   cluster: Cluster,
@@ -154,23 +177,12 @@ export async function startTraffic(
   run: string,
   signal: AbortSignal,
 ): Promise<Traffic> {
-  await prepareNamespace(cluster);
-  const token = (await readSecret(cluster, "producer-intake")).token;
-  const ca = (await readSecret(cluster, "producer-tls"))["ca.crt"];
-  if (!token || !ca) throw new OperatorError("the intake's token or CA is missing", { hint: "bun scripts/deploy.ts" });
-  await cluster.apply([
-    {
-      apiVersion: "v1",
-      kind: "Secret",
-      metadata: { name: SECRET, namespace: DRILLS_NAMESPACE },
-      stringData: { token, "ca.crt": ca },
-    },
-  ]);
+  await prepareIntake(cluster);
   const name = `sender-${run}`
     .toLowerCase()
     .slice(0, 62)
     .replace(/[^a-z0-9]+$/, "");
-  await cluster.apply([senderPod(name, run, image)]);
+  await cluster.kubectl(["create", "-f", "-"], { input: JSON.stringify(senderPod(name, run, image)), signal });
   await waitFor(
     async () => {
       const pod = await cluster.get<Pod>("pod", name, DRILLS_NAMESPACE);

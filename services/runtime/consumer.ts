@@ -19,6 +19,9 @@ export const CONSUMER_OPTIONS: Omit<ConsumerConfig, "groupId"> = {
   rebalanceTimeout: REBALANCE_TIMEOUT_MS,
   heartbeatInterval: HEARTBEAT_MS,
   maxWaitTimeInMs: MAX_WAIT_MS,
+  // A leader that was cut off from the others does not know that it leads no more, and answers fetches with nothing: only
+  // the other brokers can tell. One small request a second.
+  metadataMaxAge: 1000,
   minBytes: 1,
   maxBytesPerPartition: MAX_BYTES_PER_PARTITION,
   allowAutoTopicCreation: false,

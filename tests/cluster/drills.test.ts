@@ -1,13 +1,19 @@
 /**
- * Goal: a drill passes on a real cluster, and one whose fault is left out does not.
- * Method: the command as a person runs it.
+ * Goal: a drill passes on a real cluster, one whose fault is left out does not, and an interrupt leaves a healed cluster.
+ * Method: the command as a person runs it; the third time a broker is frozen and the command interrupted meanwhile.
  */
-import { expect, test } from "bun:test";
+import { beforeAll, expect, test } from "bun:test";
 import type { DrillsResult } from "../../scripts/runs/result.ts";
-import { describeOnCluster, script } from "./harness.ts";
+import { type Cluster, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
+import { pause, waitFor } from "../../scripts/toolkit/wait.ts";
+import { cluster, describeOnCluster, script } from "./harness.ts";
 
 const COMMAND = ["scripts/resilience-test.ts", "--local", "--json"];
 const LIMIT_MS = 120_000;
+/** The drill's first beat has begun by then, its fault is on. */
+const FAULT_LIMIT_MS = 60_000;
+
+let target: Cluster;
 
 async function drill(...args: string[]): Promise<{ exitCode: number; document: DrillsResult }> {
   const { exitCode, stdout, stderr } = await script([...COMMAND, ...args], { limitMs: LIMIT_MS });
@@ -19,6 +25,10 @@ async function drill(...args: string[]): Promise<{ exitCode: number; document: D
 }
 
 describeOnCluster("drills", () => {
+  beforeAll(async () => {
+    target = await cluster();
+  });
+
   test(
     "a processor that is deleted under traffic costs no acknowledged event",
     async () => {
@@ -42,6 +52,49 @@ describeOnCluster("drills", () => {
       expect(document.drills.map(({ verdict }) => verdict)).toEqual(["inconclusive"]);
       expect(document.passed).toBe(false);
       expect(exitCode).toBe(5);
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "an interrupt in the middle of a fault leaves a healed cluster",
+    async () => {
+      const child = Bun.spawn([process.execPath, ...COMMAND, "--only", "cut-processor-influxdb"], {
+        stdout: "pipe",
+        stderr: "pipe",
+        timeout: LIMIT_MS,
+      });
+      let said = "";
+      const reading = (async () => {
+        const decoder = new TextDecoder();
+        for await (const chunk of child.stderr) said += decoder.decode(chunk, { stream: true });
+      })();
+      await waitFor(
+        async () =>
+          said.includes("  effect: ") ? { done: true, value: true } : { done: false, state: said.slice(-200) },
+        { what: "the cut to have its effect", limitMs: FAULT_LIMIT_MS },
+      );
+      child.kill("SIGINT");
+      expect(await child.exited).toBe(130);
+      await reading;
+      expect(said).toContain("interrupted");
+      expect(said).toContain("  healed: the fault is undone");
+      // Its own word is not enough: events are stored again, nothing of the drills is left.
+      const { stdout } = await target.kubectl([
+        "get",
+        "pods",
+        "-n",
+        NAMESPACE,
+        "-l",
+        "app.kubernetes.io/name=processor",
+        "-o",
+        "json",
+      ]);
+      const pods = (JSON.parse(stdout) as { items: Pod[] }).items;
+      expect(pods.map(({ status }) => status.phase)).toEqual(pods.map(() => "Running"));
+      await pause(1000);
+      const healed = await script(["scripts/resilience-test.ts", "--local", "--heal", "--json"], { limitMs: LIMIT_MS });
+      expect(JSON.parse(healed.stdout)).toEqual({ ok: true, undone: [] });
     },
     LIMIT_MS,
   );
