@@ -44,6 +44,16 @@ export function prepareNamespace(cluster: Cluster): Promise<void> {
 }
 
 async function makeNamespace(cluster: Cluster): Promise<void> {
+  // That of a run before, on its way out, takes nothing in.
+  await waitFor(
+    async () => {
+      const live = await cluster.get("namespace", DRILLS_NAMESPACE);
+      return live?.metadata.deletionTimestamp
+        ? { done: false, state: "it is being deleted" }
+        : { done: true, value: undefined };
+    },
+    { what: "the drills' namespace of an earlier run to be gone", limitMs: NAMESPACE_GONE_LIMIT_MS },
+  );
   const objects: KubernetesObject[] = [
     {
       apiVersion: "v1",
