@@ -83,10 +83,10 @@ export const diskFull: Drill = defineDrill<Target>({
   name: "disk-full",
   title: "InfluxDB's disk is full",
   hypothesis:
-    "Writes are refused and nothing is committed: what was acknowledged waits in Kafka, and is written when there is room again.",
+    "Writes are refused and nothing is committed: what was acknowledged waits in Kafka, and is written when there is room again and InfluxDB has been restarted, which it needs.",
   fault: "a file fills InfluxDB's volume to the last byte for 10 s",
   budgetMs: 20_000,
-  budgetReason: "goal for InfluxDB, from the moment that there is room again",
+  budgetReason: "goal for InfluxDB, from the moment that there is room again and it is restarted",
   recoversFrom: "healed",
   holdMs: 10_000,
   workloads: [NAME, "kafka", "processor"],
@@ -129,8 +129,19 @@ export const diskFull: Drill = defineDrill<Target>({
     if (!said || freeBytes === undefined || freeBytes >= FULL_BYTES) return undefined;
     return { proof: `${freeBytes} bytes are free; InfluxDB says: ${said.slice(0, 200)}` };
   },
-  async heal(context, { path }) {
+  async heal(context, { path, filledAtMs }) {
     await ask(context, "free", path);
+    if (filledAtMs === 0) return;
+    // Room alone does not help: InfluxDB 2.9 goes on refusing every write until it is started again (its runbook says so).
+    await context.cluster.kubectl([
+      "delete",
+      "pod",
+      "influxdb-0",
+      "-n",
+      NAMESPACE,
+      "--ignore-not-found",
+      "--wait=false",
+    ]);
   },
   async restore({ cluster, agents, signal }) {
     await restoreVolume(cluster, agents, signal);
