@@ -59,6 +59,7 @@ export const SIGNALS: readonly SignalRow[] = [
       "conveyor_processor_write_batch_points_count",
       "conveyor_processor_assigned_partitions",
       "conveyor_processor_write_blocked",
+      "conveyor_processor_write_pending_seconds",
     ],
     moving: [
       "conveyor_processor_events_consumed_total",
@@ -98,7 +99,12 @@ export const SIGNALS: readonly SignalRow[] = [
   {
     service: "kube-state-metrics",
     stage: "metrics",
-    metrics: ["kube_pod_info", "kube_pod_container_status_restarts_total", "kube_statefulset_status_replicas_ready"],
+    metrics: [
+      "kube_pod_info",
+      "kube_pod_container_status_restarts_total",
+      "kube_statefulset_status_replicas_ready",
+      "kube_deployment_spec_replicas",
+    ],
   },
   {
     service: "kubelet",
