@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { cp, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { BuildContext } from "./cache.ts";
-import { capture, must, runLogged } from "./exec.ts";
+import { capture, must, type RunOptions, runLogged } from "./exec.ts";
 import { type Tool, toolPath } from "./tools.ts";
 
 /** One compiler or linker may use this much before it collects its garbage harder; two run at a time. */
@@ -88,16 +88,31 @@ const goEnvironment = (cgo: boolean): Record<string, string> => ({
   GOFLAGS: "",
 });
 
+/** Every package that a build takes; fetches their modules where they are missing. */
+async function packagesOf(
+  build: Pick<GoBuild, "module" | "packages" | "tags">,
+  options: RunOptions,
+): Promise<ReadonlySet<string>> {
+  const tags = build.tags ? ["-tags", build.tags.join(",")] : [];
+  const { stdout } = await capture(["go", "list", "-mod=readonly", "-deps", ...tags, ...build.packages], options);
+  return new Set(stdout.trim().split("\n"));
+}
+
+/**
+ * Fetches what a build will take, while the machine compiles something else; a failure is left to the build, which asks
+ * for the same again and has a log to tell of it.
+ */
+export async function fetchAhead(build: Omit<GoBuild, "out">, signal?: AbortSignal): Promise<void> {
+  const run = { cwd: build.module, env: goEnvironment(build.cgo), timeoutMs: GO_LIMIT_MS };
+  await packagesOf(build, { ...run, ...(signal ? { signal } : {}) }).catch(() => {});
+}
+
 /** Runs `go build` with progress by packages compiled. Go's own caches make it carry on after an interrupt. */
 export async function goBuild(build: GoBuild, context: BuildContext): Promise<void> {
   const env = { ...goEnvironment(build.cgo), ...build.env };
   const run = { cwd: build.module, env, log: context.log, signal: context.signal, timeoutMs: GO_LIMIT_MS };
   context.update("fetching modules");
-  const listed = await capture(
-    ["go", "list", "-mod=readonly", "-deps", ...(build.tags ? ["-tags", build.tags.join(",")] : []), ...build.packages],
-    run,
-  );
-  const total = new Set(listed.stdout.trim().split("\n")).size;
+  const total = (await packagesOf(build, run)).size;
   let compiled = 0;
   await runLogged(["go", "build", "-v", ...goBuildArguments(build)], {
     ...run,

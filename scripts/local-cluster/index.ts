@@ -9,7 +9,7 @@ import { EXIT, OperatorError } from "../toolkit/errors.ts";
 import type { Report } from "../toolkit/report.ts";
 import { waitFor } from "../toolkit/wait.ts";
 import { applyAddons, ensureSystemImages, importArchive, listImages, SYSTEM_IMAGES } from "./addons.ts";
-import { ensurePart, partDir, removeOlderBuilds } from "./cache.ts";
+import { ensurePart, isBuilt, partDir, removeOlderBuilds } from "./cache.ts";
 import { processesInCgroup, removeCgroups } from "./cgroups.ts";
 import { apiGet, awaitApi, CONTROL_PLANE, certificateRequests, startApi, startControllers } from "./control-plane.ts";
 import { capture } from "./exec.ts";
@@ -38,7 +38,7 @@ import {
   startPodNetwork,
   startRuntime,
 } from "./node.ts";
-import { nodeRuntimeVersions, PARTS, VERSIONS } from "./parts.ts";
+import { fetchKedaAhead, nodeRuntimeVersions, PARTS, VERSIONS } from "./parts.ts";
 import { cacheFolder, stateFolder } from "./paths.ts";
 import { ensurePki, kubeconfigText } from "./pki.ts";
 import { machineProblems, missingForCluster, preflightError } from "./preflight.ts";
@@ -175,7 +175,16 @@ async function preflight(report: Report, options: UpOptions): Promise<void> {
 export async function up(report: Report, options: UpOptions = {}): Promise<{ kubeconfig: string }> {
   const { signal } = options;
   await preflight(report, options);
-  for (const part of [PARTS["node-runtime"], PARTS.kubernetes, PARTS.keda]) await ensurePart(part, report, signal);
+  const ended = new AbortController();
+  const fetching = (await isBuilt(PARTS.keda))
+    ? undefined
+    : fetchKedaAhead(signal ? AbortSignal.any([signal, ended.signal]) : ended.signal);
+  try {
+    for (const part of [PARTS["node-runtime"], PARTS.kubernetes, PARTS.keda]) await ensurePart(part, report, signal);
+  } finally {
+    ended.abort();
+    await fetching;
+  }
   const lock = await takeLock(join(cacheFolder(), "locks", "local-cluster.lock"), {
     what: "the local cluster",
     limitMs: LOCK_LIMIT_MS,

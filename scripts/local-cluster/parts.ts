@@ -11,7 +11,7 @@ import { OperatorError } from "../toolkit/errors.ts";
 import type { BuildContext, Part } from "./cache.ts";
 import { DEBIAN_TOOLS, unpackDebian } from "./debian.ts";
 import { capture, must, runLogged } from "./exec.ts";
-import { GO_TOOL, type GoBuild, goBuild, goModuleFolder, goRecipe, writableCopy } from "./go.ts";
+import { fetchAhead, GO_TOOL, type GoBuild, goBuild, goModuleFolder, goRecipe, writableCopy } from "./go.ts";
 import { toolPath } from "./tools.ts";
 
 export const VERSIONS = {
@@ -242,6 +242,9 @@ const keda: Part = {
     await mustRun([join(out, "keda"), "--help"]);
   },
 };
+
+/** Fetches KEDA's hundreds of modules, half a minute of waiting, while Kubernetes is compiled. */
+export const fetchKedaAhead = (signal?: AbortSignal): Promise<void> => fetchAhead(kedaBuild, signal);
 
 /** Parts by name. `up` needs kubernetes, node-runtime and keda; images take the others. */
 export const PARTS = { kubernetes, "node-runtime": nodeRuntime, influxd, keda } satisfies Record<string, Part>;
