@@ -71,7 +71,7 @@ export async function entryOf(
 
 const cell = (text: string) => text.replaceAll("|", "\\|").replaceAll("\n", " ");
 
-/** The page: one row a file, the subjects in the catalog's order. */
+/** The page: one row a subject, the subjects in the catalog's order. */
 export function indexText(subjects: readonly Subject[], record: EvidenceRecord): string {
   const rows: string[] = [];
   const absent: string[] = [];
@@ -79,11 +79,10 @@ export function indexText(subjects: readonly Subject[], record: EvidenceRecord):
     const entry = record[subject.name];
     if (entry?.made) {
       const commit = `\`${entry.commit.slice(0, 10)}\`${entry.changed_files > 0 ? ` and ${entry.changed_files} changed files` : ""}`;
-      for (const file of Object.keys(entry.files)) {
-        rows.push(
-          `| [${file}](${file}) | ${cell(subject.title)}: ${cell(entry.detail)} | ${entry.made_at} | \`${entry.command}\` | ${commit} |`,
-        );
-      }
+      const files = Object.keys(entry.files).map((file) => `[${file}](${file})`);
+      rows.push(
+        `| ${files.join(", ")} | ${cell(subject.title)}. ${cell(entry.detail)} | ${entry.made_at} | \`${entry.command}\` | ${commit} |`,
+      );
       for (const [file, reason] of Object.entries(entry.missing ?? {})) {
         absent.push(`- \`${file}\`: ${subject.title}. Not made: ${reason}`);
       }
@@ -102,7 +101,7 @@ export function indexText(subjects: readonly Subject[], record: EvidenceRecord):
     "What the running pipeline showed. Each file is made by a command from what is deployed; nothing here is written or drawn by hand.",
     "`bun scripts/evidence.ts` makes everything again that a machine can make, `--only NAME` one subject, `--list` names them.",
     "",
-    "| file | what it shows | made (UTC) | by | from commit |",
+    "| files | what they show, and what was seen | made (UTC) | by | from commit |",
     "|---|---|---|---|---|",
     ...rows,
     "",

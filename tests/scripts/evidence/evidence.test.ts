@@ -101,7 +101,7 @@ describe("the index", () => {
       await writeIndex(out, subjects, record);
       const page = await readFile(join(out, "README.md"), "utf8");
       expect(page).toContain(
-        "| [one.txt](one.txt) | title of one: 1 \\| line | 2026-11-25T08:00:00Z | `bun scripts/evidence.ts --only one` | `0123456789` and 2 changed files |",
+        "| [one.txt](one.txt) | title of one. 1 \\| line | 2026-11-25T08:00:00Z | `bun scripts/evidence.ts --only one` | `0123456789` and 2 changed files |",
       );
       expect(page).toContain("- `two.png`: title of two. Not made: no image. Where that is there: `docker save`");
       expect(page).toContain("- `one.mp4`: title of one. Not made: no ffmpeg");
