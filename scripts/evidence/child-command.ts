@@ -13,6 +13,9 @@ export interface Ran {
   stderr: string;
 }
 
+/** An argument as a person types it into a shell. */
+const quoted = (arg: string) => (/^[\w./:=,@+-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`);
+
 /** Runs `bun scripts/NAME …` to its end; a signal is handed on, so that it cleans up. */
 export async function runScript(args: readonly string[], limitMs: number, signal: AbortSignal): Promise<Ran> {
   const child = Bun.spawn([process.execPath, ...args], {
@@ -33,7 +36,7 @@ export async function runScript(args: readonly string[], limitMs: number, signal
     ]);
     signal.throwIfAborted();
     const shown = args.filter((arg) => !["--local", "--json"].includes(arg));
-    return { exitCode, command: `bun ${shown.join(" ")}`, stdout, stderr };
+    return { exitCode, command: ["bun", ...shown.map(quoted)].join(" "), stdout, stderr };
   } finally {
     end.removeEventListener("abort", stop);
   }
