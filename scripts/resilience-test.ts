@@ -252,7 +252,7 @@ async function runAll({
   });
   report.info(`live page: ${page.url}`);
   const feed = new LiveFeed(page, sourceOf(observer));
-  const troubles = watchTroubles(cluster, feed, checksEnd.signal);
+  const troubles = watchTroubles(cluster, feed, sourceOf(observer), checksEnd.signal);
   observer.onMark(({ kind, text }) => {
     if (TOLD.includes(kind)) report.info(`  ${kind}: ${text}`);
   });

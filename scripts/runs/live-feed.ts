@@ -2,6 +2,7 @@
 import { type PodState, WATCHED } from "./cluster-watch.ts";
 import type { LivePage } from "./live-page.ts";
 import { type LiveAlert, type LiveDrill, type LivePod, nextBeat } from "./live-state.ts";
+import { inShort } from "./log-words.ts";
 import type { Observer } from "./observer.ts";
 import type { BeatName, DrillResult, Ledger, LogLine, OperatorCommand } from "./result.ts";
 
@@ -30,12 +31,16 @@ const order = (pod: LivePod) => `${String(WATCHED.indexOf(pod.workload as never)
 
 /** Lines of some minutes, also in a flood; older ones are not asked for again. */
 const MAX_KEYS = 5000;
+/** Lines of one pod that are alike but for their numbers, told per drill; what tells them apart stands in front. */
+const MAX_ALIKE = 2;
+const MAX_KIND_CHARACTERS = 160;
 const keyOf = ({ timeMs, pod, line }: LogLine) => `${timeMs} ${pod} ${line}`;
 
 /** Leads what the observer and the runner say to the page. */
 export class LiveFeed {
   readonly #ends: (() => void)[];
   readonly #lines = new Set<string>();
+  readonly #kinds = new Map<string, number>();
   #pods = "";
   #alerts = "";
 
@@ -68,6 +73,7 @@ export class LiveFeed {
   }
 
   drillStarted(drill: LiveDrill): void {
+    this.#kinds.clear();
     this.page.update({ timeMs: this.now(), drill });
   }
 
@@ -88,13 +94,21 @@ export class LiveFeed {
 
   /** Lines that the page has already are left out: they are asked for with an overlap, and again after a drill. */
   lines(lines: readonly LogLine[]): void {
-    const fresh = lines.filter((line) => !this.#lines.has(keyOf(line)));
+    const fresh = lines.filter((line) => !this.#lines.has(keyOf(line)) && this.#isTelling(line));
     for (const line of fresh) this.#lines.add(keyOf(line));
     for (const key of this.#lines) {
       if (this.#lines.size <= MAX_KEYS) break;
       this.#lines.delete(key);
     }
     if (fresh.length > 0) this.page.update({ timeMs: this.now(), linesAdded: fresh });
+  }
+
+  /** A broker that is away is complained about hundreds of times; a person reads it twice. */
+  #isTelling({ pod, line }: LogLine): boolean {
+    const kind = `${pod} ${inShort(line).replaceAll(/\d+/g, "")}`.slice(0, MAX_KIND_CHARACTERS);
+    const times = (this.#kinds.get(kind) ?? 0) + 1;
+    this.#kinds.set(kind, times);
+    return times <= MAX_ALIKE;
   }
 
   alerts(alerts: readonly LiveAlert[]): void {

@@ -5,9 +5,10 @@
 import type { Cluster } from "../toolkit/cluster.ts";
 import { logQl } from "../toolkit/log-search.ts";
 import { LogStore, nsOfMs } from "../toolkit/log-store.ts";
+import { followPodLogs } from "../toolkit/pod-logs.ts";
 import { PrometheusReader } from "../toolkit/prometheus.ts";
 import { pause } from "../toolkit/wait.ts";
-import type { LiveFeed } from "./live-feed.ts";
+import type { FeedSource, LiveFeed } from "./live-feed.ts";
 import type { LiveAlert } from "./live-state.ts";
 import type { LogLine } from "./result.ts";
 
@@ -21,6 +22,14 @@ const ANSWER_LIMIT_MS = 4000;
 const OVERLAP_MS = 10_000;
 /** More lines in three seconds are a flood, of which the newest tell enough. */
 const MAX_LINES = 40;
+
+const POD_LOOK_MS = 500;
+/**
+ * A follower is started anew when the pods have been the same for this long: it costs a second of a core, which a
+ * pipeline that recovers needs itself. What was said meanwhile is read behind it.
+ */
+const SETTLED_MS = 4000;
+const FOLLOW_BACK_MS = 20_000;
 
 /** Somewhere to ask, opened anew after a failure. */
 export interface Source<T> {
@@ -96,10 +105,67 @@ async function lineSource(cluster: Cluster, sinceMs: number): Promise<Source<Log
   };
 }
 
+/**
+ * Calls `follow` again and again, since what it follows is the pods that were there when it began: anew whenever those
+ * are others, and when it ended by itself.
+ * @param pods names of the pods that are there, as one text.
+ */
+export async function followAnew(
+  follow: (signal: AbortSignal) => Promise<void>,
+  pods: () => string,
+  signal: AbortSignal,
+  intervals = { lookMs: POD_LOOK_MS, settledMs: SETTLED_MS },
+): Promise<void> {
+  while (!signal.aborted) {
+    const changed = new AbortController();
+    const known = pods();
+    const end = AbortSignal.any([signal, changed.signal]);
+    const following = follow(end)
+      .catch(() => {})
+      .finally(() => changed.abort());
+    while (!end.aborted && pods() === known) await pause(intervals.lookMs, end).catch(() => {});
+    for (let last = "", sinceMs = performance.now(); !signal.aborted; ) {
+      const now = pods();
+      if (now !== last) sinceMs = performance.now();
+      last = now;
+      if (performance.now() - sinceMs >= intervals.settledMs) break;
+      await pause(intervals.lookMs, signal).catch(() => {});
+    }
+    changed.abort();
+    await following;
+  }
+}
+
+/** Where there is no Loki: the pods themselves, followed. */
+async function followPods(cluster: Cluster, feed: LiveFeed, source: FeedSource, signal: AbortSignal): Promise<void> {
+  if (await LogStore.isThere(cluster)) return;
+  const pods = () =>
+    source
+      .pods()
+      .map(({ name, restarts }) => `${name} ${restarts}`)
+      .sort()
+      .join();
+  await followAnew(
+    async (until) => {
+      for await (const { level, timeNs, pod, line } of followPodLogs(cluster, FOLLOW_BACK_MS, until)) {
+        if (level === "error" || level === "warn") feed.lines([{ timeMs: Number(timeNs.slice(0, -6)), pod, line }]);
+      }
+    },
+    pods,
+    signal,
+  );
+}
+
 /** Tells the feed until the signal. Never throws. */
-export async function watchTroubles(cluster: Cluster, feed: LiveFeed, signal: AbortSignal): Promise<void> {
+export async function watchTroubles(
+  cluster: Cluster,
+  feed: LiveFeed,
+  source: FeedSource,
+  signal: AbortSignal,
+): Promise<void> {
   const sinceMs = Date.now();
   await Promise.allSettled([
+    followPods(cluster, feed, source, signal),
     askOn(
       () => alertSource(cluster),
       (alerts) => feed.alerts(alerts),

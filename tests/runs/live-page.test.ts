@@ -7,7 +7,7 @@ import type { PodState } from "../../scripts/runs/cluster-watch.ts";
 import { type FeedSource, LiveFeed } from "../../scripts/runs/live-feed.ts";
 import { startLivePage } from "../../scripts/runs/live-page.ts";
 import { applyPatch, emptyState, type LivePatch, readPatches } from "../../scripts/runs/live-state.ts";
-import { askOn } from "../../scripts/runs/live-troubles.ts";
+import { askOn, followAnew } from "../../scripts/runs/live-troubles.ts";
 import { liveSections } from "../../scripts/runs/live-view.ts";
 import { patchesOfResult, Replay } from "../../scripts/runs/replay.ts";
 import { START_MS, syntheticDrill, syntheticDrills } from "./synthetic.ts";
@@ -125,6 +125,17 @@ test("the feed tells a line once and alerts when they change", () => {
   ] as const)
     feed.alerts(alerts);
   expect(patches.map(({ linesAdded, alerts }) => linesAdded?.length ?? alerts?.length)).toEqual([1, 1, 0, 1, 0]);
+  // Twice the same thing is enough, until the next drill.
+  const complaint = (second: number) => ({ timeMs: at(second), pod: "p", line: `broker ${second} is away` });
+  feed.lines([10, 11, 12, 13].map(complaint));
+  feed.drillStarted(drill);
+  feed.lines([complaint(14)]);
+  expect(
+    patches
+      .flatMap(({ linesAdded }) => linesAdded ?? [])
+      .map(({ line }) => line)
+      .slice(2),
+  ).toEqual(["broker 10 is away", "broker 11 is away", "broker 14 is away"]);
 });
 
 describe("troubles", () => {
@@ -159,6 +170,36 @@ describe("troubles", () => {
     );
     expect(told).toEqual([4, 4]);
     expect([opened, closed]).toEqual([4, 3]);
+  });
+  test("followers begin anew when the pods are others or when they ended, one at a time, and end with the run", async () => {
+    const abort = new AbortController();
+    let pods = "a";
+    let [begun, running, most] = [0, 0, 0];
+    const following = followAnew(
+      async (signal) => {
+        begun += 1;
+        running += 1;
+        most = Math.max(most, running);
+        // The second one ends by itself, as a connection does that breaks.
+        if (begun !== 2) await new Promise((resolve) => signal.addEventListener("abort", resolve));
+        running -= 1;
+        if (begun === 2) throw new Error("broken");
+      },
+      () => pods,
+      abort.signal,
+      { lookMs: 2, settledMs: 4 },
+    );
+    const until = async (count: number) => {
+      for (let look = 0; look < 500 && begun < count; look++) await Bun.sleep(2);
+    };
+    await until(1);
+    pods = "a,b";
+    await until(3);
+    await Bun.sleep(20);
+    expect([begun, most]).toEqual([3, 1]);
+    abort.abort();
+    await following;
+    expect(running).toBe(0);
   });
   test("where there is nothing to ask it ends", async () => {
     await askOn(
