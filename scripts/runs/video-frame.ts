@@ -28,10 +28,10 @@ const [MIN_READ_PX, MAX_READ_PX] = [11, 14];
 
 const STYLE = `${LIVE_STYLE}
 body { width: ${FRAME_WIDTH}px; height: ${FRAME_HEIGHT}px; overflow: hidden; background: var(--ground); font-size: 15px; }
-.frame { position: relative; width: ${FRAME_WIDTH}px; height: ${FRAME_HEIGHT}px; display: grid; grid-template-rows: 50px minmax(0, 1fr) 66px; }
+.frame { position: relative; width: ${FRAME_WIDTH}px; height: ${FRAME_HEIGHT}px; display: grid; grid-template: 50px minmax(0, 1fr) 66px / minmax(0, 1fr); }
 .frame h2 { font-size: 13px; margin: 0 0 5px; color: var(--soft); text-transform: uppercase; letter-spacing: 0.05em; }
 .frame > header { display: flex; align-items: center; gap: 14px; padding: 0 18px; border-bottom: 1px solid var(--edge); background: var(--surface); white-space: nowrap; }
-#chapter { font-weight: 700; font-size: 17px; overflow: hidden; text-overflow: ellipsis; } #run { color: var(--soft); font-size: 13px; margin-left: auto; } #clock { font-variant-numeric: tabular-nums; font-size: 15px; }
+#chapter { flex: 1; min-width: 0; font-weight: 700; font-size: 16px; overflow: hidden; text-overflow: ellipsis; } .stage-word { color: var(--link); border-right: 1px solid var(--edge); padding-right: 12px; margin-right: 8px; } #run, #clock, #speed { flex: none; } #run { color: var(--soft); font-size: 13px; } #clock { font-variant-numeric: tabular-nums; font-size: 15px; }
 #speed { font-weight: 700; font-size: 14px; border: 1px solid currentColor; border-radius: 999px; padding: 1px 12px; min-width: 128px; text-align: center; } #speed.fast { color: var(--doubt); background: var(--doubt-ground); } #speed.stands { color: var(--link); } #speed.real { color: var(--good); background: var(--good-ground); }
 .stage { display: grid; grid-template-columns: minmax(0, 1fr) 420px; gap: 10px; padding: 10px 14px; min-height: 0; }
 .column { display: flex; flex-direction: column; gap: 8px; min-height: 0; min-width: 0; }
@@ -70,6 +70,13 @@ function speedWords({ segment }: FramePlan): { text: string; className: string }
   return segment.speed === 1
     ? { text: "real time", className: "real" }
     : { text: `${segment.speed}× faster`, className: "fast" };
+}
+
+/** What is happening in front: of a long title the end is cut off. */
+function chapterWords({ chapter, drill }: FramePlan["segment"]): Html {
+  const at = drill ? chapter.lastIndexOf(": ") : -1;
+  if (at < 0) return html`${chapter}`;
+  return html`<span class="stage-word">${chapter.slice(at + 2)}</span> ${chapter.slice(0, at)}`;
 }
 
 function titleCard(result: DrillsResult, plan: VideoPlan): Html {
@@ -160,7 +167,7 @@ export function frameParts(frame: FramePlan, state: LiveState, result: DrillsRes
   return {
     html: {
       ...Object.fromEntries(SHOWN.map((id) => [id, isBlank(id, state) ? "" : sections[id]])),
-      chapter: html`${segment.chapter}`.text,
+      chapter: chapterWords(segment).text,
       clock: html`${formatClock(frame.stateMs)} UTC${offset}`.text,
       speed: html`${speed.text}`.text,
       caption: html`${segment.caption}`.text,

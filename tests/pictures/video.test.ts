@@ -261,6 +261,49 @@ describe.skipIf(missing.length > 0)(
       expect(all).toContain(result.facts.id);
     });
 
+    test("long titles, names, outputs and captions stay inside the picture", async () => {
+      const long =
+        "A very long title of a drill about a broker and its network and everything else that one can say of it ".repeat(
+          3,
+        );
+      const drill = syntheticDrill({
+        title: long,
+        fault: long,
+        hypothesis: long,
+        reasons: [long],
+        effect: { timeMs: at(20.4), proof: long },
+        commands: [{ timeMs: at(21), command: long, output: Array.from({ length: 90 }, () => long).join("\n") }],
+        logLines: Array.from({ length: 30 }, (_, index) => ({ timeMs: at(20 + index / 10), pod: long, line: long })),
+      });
+      const wide = syntheticDrills({ drills: [drill] });
+      const widePlan = planVideo(wide);
+      const pods = Array.from({ length: 12 }, (_, index) => ({
+        name: `processor-synthetic-${index}-abcde`,
+        workload: "processor",
+        state: "ready" as const,
+        restarts: 3,
+      }));
+      const replay = new Replay(widePlan.runId, mergedPatches(wide, [{ timeMs: at(0), pods }]));
+      const frames = framesOf(widePlan, FRAMES_PER_SECOND);
+      await withBrowser({ path: browser! }, async (context) => {
+        const page = await context.newPage();
+        const painter = await FramePainter.open(page, widePlan.runId);
+        for (const kind of ["title", "breaks", "live", "reading", "verdict", "end"] as const) {
+          const frame = frames.findLast(({ segment }) => segment.kind === kind)!;
+          await painter.paint(frameParts(frame, replay.at(frame.stateMs), wide, widePlan));
+          const outside = await page.evaluate(() =>
+            [...document.querySelectorAll(".frame > *, .frame > header > *, .stage > *, .stage section:not(:empty)")]
+              .filter((element) => {
+                const { top, left, right, bottom, width } = element.getBoundingClientRect();
+                return width > 0 && (top < -1 || left < -1 || right > 1281 || bottom > 721);
+              })
+              .map(({ id, className, tagName }) => `${tagName}#${id}.${className}`),
+          );
+          expect(outside, kind).toEqual([]);
+        }
+      });
+    }, 60_000);
+
     test("the file's frames are those of the plan, drawn anew, and they differ from each other", async () => {
       const frames = framesOf(plan, FRAMES_PER_SECOND);
       const kinds = ["breaks", "live", "reading", "verdict"] as const;
