@@ -63,6 +63,8 @@ export interface Drill<Target = unknown> {
   readonly runbook?: string;
   /** kubectl arguments that an operator would type while it lasts. */
   readonly look: readonly (readonly string[])[];
+  /** For a fault that takes its time: how old the newest stored point may ever be from its beginning to its end. */
+  readonly freshnessLimitSeconds?: number;
   /** Parts whose absence the drill must see mended too before it counts as recovered, for what is not on the events' way. */
   readonly readyAgain?: readonly string[];
   /** Why it cannot be done on this cluster, if so. */

@@ -79,3 +79,19 @@ export function recoveredAt(
   }
   return undefined;
 }
+
+/**
+ * How old the newest stored point ever was between two moments, in seconds. While it could not be read it ages on from
+ * what was seen last.
+ */
+export function oldestFreshness(samples: readonly Sample[], fromMs: number, toMs: number): number {
+  let oldest = 0;
+  let last: Sample | undefined;
+  for (const sample of samples) {
+    if (sample.timeMs > toMs) break;
+    if (sample.freshnessSeconds !== null) last = sample;
+    if (sample.timeMs < fromMs || !last) continue;
+    oldest = Math.max(oldest, last.freshnessSeconds! + (sample.timeMs - last.timeMs) / 1000);
+  }
+  return oldest;
+}

@@ -38,6 +38,8 @@ export const rollingRestart: Drill = defineDrill<Target>({
   fault: "kubectl rollout restart of every workload, each awaited before the next",
   budgetMs: 10_000,
   budgetReason: "behind the last pod nothing may be left to recover; the goal for one broker",
+  // Each part is away for no longer than its own goal; InfluxDB's is the longest.
+  freshnessLimitSeconds: 20,
   recoversFrom: "effect",
   holdMs: 0,
   workloads: ["kafka", "influxdb", "processor", "producer"],

@@ -13,7 +13,7 @@ import type { Beat, BeatName, DrillResult, DrillVerdict, LogLine, OperatorComman
 import { causeChain } from "../toolkit/errors.ts";
 import { formatDuration } from "../toolkit/report.ts";
 import type { Drill, DrillContext } from "./drill.ts";
-import { type Baseline, baselineOf, recoveredAt, type Sample, worseThan } from "./recovery.ts";
+import { type Baseline, baselineOf, oldestFreshness, recoveredAt, type Sample, worseThan } from "./recovery.ts";
 import type { Traffic, TrafficAccount } from "./traffic.ts";
 
 /** Rows of this long say what is normal. */
@@ -130,6 +130,7 @@ export async function runDrill(
     );
 
     // ── fault
+    const faultFromMs = scene.now();
     scene.mark("fault", drill.name, options.withoutFault ? "left out, to see that the drill notices" : drill.fault);
     if (!options.withoutFault) await drill.inject(scene.context(signal), target);
     effect = await awaitEffect(
@@ -154,6 +155,11 @@ export async function runDrill(
         endBeat("fault", effect.proof);
       }
       await looking;
+      const { freshnessLimitSeconds } = drill;
+      const oldest = oldestFreshness(scene.samples(), faultFromMs, scene.now());
+      if (freshnessLimitSeconds !== undefined && oldest > freshnessLimitSeconds) {
+        fail(`the newest point was ${oldest.toFixed(1)} s old, the limit is ${freshnessLimitSeconds} s`);
+      }
     }
 
     // ── healed

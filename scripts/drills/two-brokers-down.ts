@@ -11,7 +11,6 @@ interface Target {
   /** Acknowledged events when it was last looked, and when that number last changed. */
   acknowledged: number;
   changedAtMs: number;
-  isProven: boolean;
 }
 
 type StatefulSet = KubernetesObject & { spec: { replicas: number } };
@@ -56,7 +55,6 @@ export const twoBrokersDown: Drill = defineDrill<Target>({
       replicas: live?.spec.replicas ?? 3,
       acknowledged: acknowledged(),
       changedAtMs: Date.now(),
-      isProven: false,
     };
   },
   async inject({ cluster, acknowledged }, target) {
@@ -82,7 +80,6 @@ export const twoBrokersDown: Drill = defineDrill<Target>({
     const pods = await cluster.list<Pod>("pods", `app.kubernetes.io/name=${NAME}`);
     const silentMs = Date.now() - target.changedAtMs;
     if (pods.length > 1 || silentMs < SILENCE_MS) return undefined;
-    target.isProven = true;
     return {
       proof: `one broker is left (${pods[0]?.metadata.name}); no acknowledgement for ${(silentMs / 1000).toFixed(1)} s`,
     };

@@ -1,6 +1,13 @@
 /** Goal: a recovery is neither seen too early nor too late. Method: rows written by hand. */
 import { describe, expect, test } from "bun:test";
-import { baselineOf, recoveredAt, type Sample, STABLE_MS, worseThan } from "../../scripts/drills/recovery.ts";
+import {
+  baselineOf,
+  oldestFreshness,
+  recoveredAt,
+  type Sample,
+  STABLE_MS,
+  worseThan,
+} from "../../scripts/drills/recovery.ts";
 
 const row = (timeMs: number, change: Partial<Sample> = {}): Sample => ({
   timeMs,
@@ -82,4 +89,11 @@ describe("baselineOf", () => {
     expect(() => baselineOf([row(0, { lagEvents: null })])).toThrow("lag could not be read");
     expect(() => baselineOf([row(0, { freshnessSeconds: null })])).toThrow("freshness could not be read");
   });
+});
+
+test("the newest point ages on while it cannot be read", () => {
+  const seen = [...rows(0, 2000), ...rows(2000, 9000, { freshnessSeconds: null }), ...rows(9000, 12_000)];
+  expect(oldestFreshness(seen, 0, 12_000)).toBeCloseTo(0.4 + 7);
+  expect(oldestFreshness(seen, 0, 4000)).toBeCloseTo(0.4 + 2.5);
+  expect(oldestFreshness(seen, 9000, 12_000)).toBeCloseTo(0.4);
 });

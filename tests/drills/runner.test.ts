@@ -204,6 +204,13 @@ describe("runDrill", () => {
     expect(result.reasons).toEqual(["events were acknowledged with one broker left"]);
   });
 
+  test("fails when the newest point was older than the drill allows, though it recovered in time", async () => {
+    const world = new World(3000);
+    const { result } = await run(world, drillOf(world, { freshnessLimitSeconds: 5 }));
+    expect(result.verdict).toBe("failed");
+    expect(result.reasons.join()).toContain("was 9.0 s old, the limit is 5 s");
+  });
+
   test("fails when an acknowledged event does not stand in the database", async () => {
     const world = new World(1000);
     world.missingEvents = 2;
