@@ -33,7 +33,7 @@ import { runFacts } from "./runs/run-facts.ts";
 import { createRun } from "./runs/run-folder.ts";
 import { requireVideoTools, videoOfRun } from "./runs/video.ts";
 import { runCommand } from "./toolkit/cli.ts";
-import { CLUSTER_FLAGS, type Cluster, requireReachable, selectCluster } from "./toolkit/cluster.ts";
+import { CLUSTER_FLAGS, type Cluster, NAMESPACE, requireReachable, selectCluster } from "./toolkit/cluster.ts";
 import { EXIT, type ExitCode, OperatorError } from "./toolkit/errors.ts";
 import { deployedServicesImage } from "./toolkit/live-image.ts";
 import { formatDuration, paint, type Report } from "./toolkit/report.ts";
@@ -82,6 +82,12 @@ async function healAll(cluster: Cluster, image: string): Promise<string[]> {
   const agents = new FaultAgents(cluster, image);
   const undone = [await restoreBrokers(cluster), ...(await healLeftovers(cluster, agents))];
   undone.push(await restoreVolume(cluster, agents));
+  for (const pod of await cluster.list("pods", "app.kubernetes.io/name=observer")) {
+    // A load test's observer is not ours to end.
+    if (!pod.metadata.labels?.["conveyor.dev/run"]?.includes("-drills")) continue;
+    await cluster.kubectl(["delete", "pod", pod.metadata.name, "-n", NAMESPACE, "--now", "--wait=false"]);
+    undone.push(`${pod.metadata.name}: watched for a run that is no more, is taken away`);
+  }
   await removeNamespace(cluster, true);
   return undone.filter((line) => line !== undefined);
 }
@@ -241,7 +247,7 @@ async function runAll({
   const checksEnd = new AbortController();
   const checks = new CheckContext(cluster, image, checksEnd.signal);
   const observer = await report.step("observer", () =>
-    startObserver(cluster, { tickMs: TICK_MS, image }, checksEnd.signal),
+    startObserver(cluster, { tickMs: TICK_MS, image, run: folder.id }, checksEnd.signal),
   );
   const page = await startLivePage({
     runId: folder.id,
