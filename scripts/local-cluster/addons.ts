@@ -153,7 +153,8 @@ async function definitionsAreThere(layout: Layout, wanted: number, signal?: Abor
   const path = `/apis/apiextensions.k8s.io/v1/customresourcedefinitions?labelSelector=${DEFINITIONS_OF}%3D${partKey(PARTS.keda)}`;
   // Not before the API server answers; then all of them are sent.
   const text = await apiGet(layout, path, signal, METADATA_ONLY).catch(() => '{"items":[]}');
-  return (JSON.parse(text) as { items: unknown[] }).items.length === wanted;
+  // A list with nothing in it has `items: null` in this form.
+  return ((JSON.parse(text) as { items: unknown[] | null }).items ?? []).length === wanted;
 }
 
 /** Applies the add-ons. @returns names of what changed */
