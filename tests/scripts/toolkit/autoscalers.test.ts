@@ -1,7 +1,10 @@
 /** One autoscaler per workload: whom a switch between KEDA and the plain autoscaler has to take away. */
 import { describe, expect, test } from "bun:test";
-import { autoscalerOf, rivalsOf } from "../../../scripts/toolkit/autoscalers.ts";
-import type { KubernetesObject } from "../../../scripts/toolkit/cluster.ts";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { autoscalerOf, KEDA_API, removeRivals, rivalsOf } from "../../../scripts/toolkit/autoscalers.ts";
+import { Cluster, type KubernetesObject } from "../../../scripts/toolkit/cluster.ts";
 import { loadStages } from "../../../scripts/toolkit/stages.ts";
 
 const hpa = (name: string, target: string, kind = "Deployment"): KubernetesObject => ({
@@ -37,6 +40,45 @@ describe("rivalsOf", () => {
   test("objects that scale nothing take nobody away", () => {
     const service = { apiVersion: "v1", kind: "Service", metadata: { name: "processor" } };
     expect(rivalsOf([service], [hpa("processor", "processor")])).toEqual([]);
+  });
+});
+
+/** What removeRivals asks of kubectl; a stand-in writes it down. */
+async function commandsFor(rivals: KubernetesObject[], apis: string[]): Promise<string[]> {
+  const folder = await mkdtemp(join(tmpdir(), "conveyor-rivals-"));
+  try {
+    const [program, log] = [join(folder, "kubectl"), join(folder, "log")];
+    await writeFile(program, `#!/bin/sh\necho "$*" >> ${log}\n`, { mode: 0o755 });
+    const cluster = new Cluster({ context: "test", isLocal: false }, program);
+    await removeRivals(cluster, rivals, new Set(apis), new AbortController().signal);
+    const text = await readFile(log, "utf8");
+    return text
+      .trim()
+      .split("\n")
+      .map((line) => /delete .*/.exec(line)?.[0] ?? line);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+describe("removeRivals", () => {
+  test("with KEDA's API its ScaledObject goes before the autoscaler, or KEDA would make that again", async () => {
+    expect(await commandsFor([hpa("keda-hpa-processor", "processor")], [KEDA_API])).toEqual([
+      "delete scaledobject processor -n conveyor --ignore-not-found",
+      "delete hpa keda-hpa-processor -n conveyor --ignore-not-found",
+    ]);
+  });
+
+  test("without it kubectl is not asked about what the server does not know", async () => {
+    expect(await commandsFor([hpa("keda-hpa-processor", "processor")], [])).toEqual([
+      "delete hpa keda-hpa-processor -n conveyor --ignore-not-found",
+    ]);
+  });
+
+  test("a plain one goes by itself", async () => {
+    expect(await commandsFor([hpa("processor", "processor")], [KEDA_API])).toEqual([
+      "delete hpa processor -n conveyor --ignore-not-found",
+    ]);
   });
 });
 
