@@ -20,11 +20,12 @@ import { eachPoint } from "../../scripts/toolkit/telemetry-store.ts";
 import { judge, type Verdict } from "../../scripts/toolkit/verdict.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/runtime/kafka.ts";
 import { Logger } from "../../services/runtime/log.ts";
-import type { Pipeline, ServiceProcess } from "./harness.ts";
+import { type Pipeline, type ServiceProcess, until } from "./harness.ts";
 
 const PARTITIONS = 3;
 /** A scene's few thousand events are read within seconds, once a dead member of the group is given up (6 s). */
 const COMMIT_LIMIT_MS = 30_000;
+const TOPICS_LIMIT_MS = 20_000;
 
 export interface TopicOptions {
   /** Brokers of every partition; by default all of them, chosen by Kafka. */
@@ -62,7 +63,7 @@ export class Scene {
     try {
       const { replicas, partitions = PARTITIONS, config = {} } = options;
       await admin.createTopics({
-        waitForLeaders: true,
+        waitForLeaders: false,
         topics: [
           {
             topic: scene.topic,
@@ -78,6 +79,12 @@ export class Scene {
           },
           { topic: scene.dlqTopic, numPartitions: 1, replicationFactor: servers.brokers.length },
         ],
+      });
+      // One broker after the other learns of a new topic.
+      await until(`the topics of ${name}`, TOPICS_LIMIT_MS, async () => {
+        const found = await admin.fetchTopicMetadata({ topics: [scene.topic, scene.dlqTopic] }).catch(() => undefined);
+        const leaders = found?.topics.flatMap((topic) => topic.partitions.map(({ leader }) => leader)) ?? [];
+        return leaders.length > 0 && leaders.every((leader) => leader >= 0) ? true : undefined;
       });
     } finally {
       await admin.disconnect();

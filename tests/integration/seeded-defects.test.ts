@@ -1,8 +1,9 @@
 /**
- * The judge of the judge, on the real wire: defects that lose or double events, each made in the real services by
+ * The judge of the judge, on the real wire: six defects that lose or double events, each made in the real services by
  * changing one place, each under the fault that brings it to light, with real brokers and a real InfluxDB. Recorded as the
  * audit records, judged by its judge: every one must turn the verdict red for the right reason; the unchanged services,
  * put through the same faults, must come out green. And a producer that is killed leaves what nobody can know: unknown.
+ * The scenes share servers and nothing else, so they run side by side; only the last one takes brokers away.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
@@ -10,7 +11,9 @@ import { freePorts } from "../../bench/real-servers.ts";
 import type { LawId, Place, Verdict } from "../../scripts/toolkit/verdict.ts";
 import { serializeEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
-import { Pipeline, type ServiceProcess, skipReason } from "./harness.ts";
+import { createKafka, RETRY_BRIEFLY } from "../../services/runtime/kafka.ts";
+import { Logger } from "../../services/runtime/log.ts";
+import { Pipeline, type ServiceProcess, skipReason, until } from "./harness.ts";
 import { Scene } from "./scene.ts";
 import { buildVariant, type Patch } from "./variants.ts";
 
@@ -81,6 +84,8 @@ const ACKNOWLEDGED_WHEN_BUFFERED: readonly Patch[] = [
   },
 ];
 
+const ONE_ACK: Patch = { file: "runtime/event-producer.ts", was: "    acks: -1,\n", becomes: "    acks: 1,\n" };
+
 const NOT_IDEMPOTENT: Patch = {
   file: "runtime/event-producer.ts",
   was: "    producerId: lanes[0]!.producerId,\n    producerEpoch: lanes[0]!.producerEpoch,\n",
@@ -112,7 +117,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
     Scene.open(pipeline, name, ++ordinal, options);
 
   beforeAll(async () => {
-    pipeline = await Pipeline.start(1);
+    pipeline = await Pipeline.start(3);
     await Promise.all([
       pipeline.prepare(),
       // Points older than this are refused with 422.
@@ -121,6 +126,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
       buildVariant(folder("milliseconds"), "processor", [MILLISECONDS]),
       buildVariant(folder("swallowed"), "processor", [SWALLOWED_422]),
       buildVariant(folder("dropped-tail"), "producer", ACKNOWLEDGED_WHEN_BUFFERED),
+      buildVariant(folder("one-ack"), "producer", [ONE_ACK]),
       buildVariant(folder("answer-lost"), "producer", [ANSWER_LOST]),
       buildVariant(folder("not-idempotent"), "producer", [ANSWER_LOST, NOT_IDEMPOTENT]),
     ]);
@@ -130,7 +136,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
   /** All brokers stand still for a moment; whoever asks while they do, waits for the same moment. */
   const freeze = async (): Promise<void> => {
     const signal = (name: NodeJS.Signals) => {
-      for (let node = 0; node < 1; node++) process.kill(pipeline.servers.pid(`kafka-${node}`), name);
+      for (let node = 0; node < 3; node++) process.kill(pipeline.servers.pid(`kafka-${node}`), name);
     };
     frozen ??= (async () => {
       signal("SIGSTOP");
@@ -184,7 +190,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
     );
   });
 
-  test("the unchanged services, put through every fault of the following tests: green", async () => {
+  test.concurrent("the unchanged services, put through every fault of the following tests: green", async () => {
     const where = await scene("unchanged");
     const producer = await flowing(where, "answer-lost");
     expect(producer.find("kafka_send_failed")).toMatchObject({ error: expect.stringContaining("the answer was lost") });
@@ -202,7 +208,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
     expect(await processor.stop()).toBe(0);
   }, 90_000);
 
-  test("commit before write → L2, lost in the processor", async () => {
+  test.concurrent("commit before write → L2, lost in the processor", async () => {
     const where = await scene("commit-first");
     const producer = await flowing(where);
     await killedWithoutDatabase(where, "commit-first");
@@ -216,7 +222,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
     await processor.stop();
   }, 90_000);
 
-  test("timestamps cut to milliseconds → D2, overwritten by later events of their conveyor", async () => {
+  test.concurrent("timestamps cut to milliseconds → D2, overwritten by later events of their conveyor", async () => {
     const where = await scene("milliseconds");
     const processor = await where.processor({}, folder("milliseconds"));
     const producer = await flowing(where);
@@ -228,7 +234,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
     await processor.stop();
   }, 90_000);
 
-  test("a file loaded again under the name of another run → D2, overwritten, also when only the first run is judged", async () => {
+  test.concurrent("a file loaded again under the name of another run → D2, overwritten, also when only the first run is judged", async () => {
     const where = await scene("loaded-twice");
     const processor = await where.processor();
     const fleet = new Fleet({ ordinal: 80, count: 5, run: "first-load", seed: 1 });
@@ -244,7 +250,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
     await processor.stop();
   }, 90_000);
 
-  test("a swallowed 422 → L2: the database refused it, the offset is committed, and no dead letter tells", async () => {
+  test.concurrent("a swallowed 422 → L2: the database refused it, the offset is committed, and no dead letter tells", async () => {
     const where = await scene("swallowed");
     const processor = await where.processor({}, folder("swallowed"));
     const producer = await where.producer({ SOURCE: "stdin" }, { input: withOneTooOld("swallowed-file", 91) });
@@ -256,7 +262,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
     await processor.stop();
   }, 90_000);
 
-  test("acknowledged when buffered, and no flush on SIGTERM → L1, lost before Kafka", async () => {
+  test.concurrent("acknowledged when buffered, and no flush on SIGTERM → L1, lost before Kafka", async () => {
     const where = await scene("dropped-tail");
     const processor = await where.processor();
     const producer = await flowing(where, "dropped-tail");
@@ -270,7 +276,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
     await processor.stop();
   }, 90_000);
 
-  test("a retry without idempotence → D1 alone: a batch stands in Kafka twice, its events in the database once", async () => {
+  test.concurrent("a retry without idempotence → D1 alone: a batch stands in Kafka twice, its events in the database once", async () => {
     const where = await scene("not-idempotent");
     const processor = await where.processor();
     const producer = await flowing(where, "not-idempotent");
@@ -282,7 +288,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
     await processor.stop();
   }, 90_000);
 
-  test("a producer killed -9: what it said is judged, what it could not say any more is unknown", async () => {
+  test.concurrent("a producer killed -9: what it said is judged, what it could not say any more is unknown", async () => {
     const where = await scene("killed");
     const processor = await where.processor();
     const producer = await flowing(where);
@@ -299,4 +305,60 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
     expect(verdict.counts.acknowledged + verdict.counts.uncertain).toBe(verdict.counts.in_kafka);
     await processor.stop();
   }, 90_000);
+
+  test("acks=1 and an unclean election → L1; acks=all on enough replicas, through the same outage: green", async () => {
+    const { servers } = pipeline;
+    // The third broker holds no replica: with it the controllers stay a majority while one of the two is away.
+    const on = { replicas: [0, 1], partitions: 1 };
+    const [unsafe, safe] = await Promise.all([
+      scene("one-ack", { ...on, config: { "min.insync.replicas": "1", "unclean.leader.election.enable": "true" } }),
+      scene("all-acks", { ...on, config: { "min.insync.replicas": "2", "unclean.leader.election.enable": "false" } }),
+    ]);
+    const rate = { ...RATE, RATE_EVENTS_PER_SECOND: "200" };
+    const [bad, good] = await Promise.all([flowing(unsafe, "one-ack", rate), flowing(safe, undefined, rate)]);
+    const kafka = { brokers: servers.brokers, tls: await servers.tlsFiles("admin") };
+    const silent = new Logger("test", "error", {}, () => {});
+    /** Undefined while the broker that is asked cannot say. */
+    const partition = async (topic: string) => {
+      const admin = createKafka(kafka, "test", silent, { retry: RETRY_BRIEFLY }).admin();
+      try {
+        await admin.connect();
+        return (await admin.fetchTopicMetadata({ topics: [topic] })).topics[0]?.partitions[0];
+      } catch {
+        return undefined;
+      } finally {
+        await admin.disconnect().catch(() => {});
+      }
+    };
+    const acknowledged = async (producer: ServiceProcess) =>
+      (JSON.parse((await producer.get("/ledger")).text) as { acknowledged: number }).acknowledged;
+
+    // The follower is lost; the leader alone takes what only one producer is content with.
+    await servers.kill("kafka-1");
+    await until("the follower to be out", LIMIT_MS, async () =>
+      Bun.deepEquals((await partition(unsafe.topic))?.isr, [0]) ? true : undefined,
+    );
+    const before = await acknowledged(bad);
+    await until("acknowledgements of the leader alone", LIMIT_MS, async () =>
+      (await acknowledged(bad)) > before + 300 ? true : undefined,
+    );
+    // The leader is lost too, and the stale follower comes back.
+    await servers.kill("kafka-0");
+    await servers.startBroker(1);
+    await until("the stale follower to lead", LIMIT_MS, async () =>
+      (await partition(unsafe.topic))?.leader === 1 ? true : undefined,
+    );
+    await servers.startBroker(0);
+    await until("both replicas to be in sync", LIMIT_MS, async () =>
+      (await partition(safe.topic))?.isr.length === 2 ? true : undefined,
+    );
+    expect(await Promise.all([bad.stop(), good.stop()])).toEqual([0, 0]);
+    await Promise.all([unsafe.processor(), safe.processor()]);
+    const [red, green] = await Promise.all([unsafe.audit([await runOf(bad)]), safe.audit([await runOf(good)])]);
+    expect(red.causes).toEqual(["L1"]);
+    expect(failedLaws(red)).toEqual(["L1", "L3", "O1"]);
+    expect(red.missing.lost_in_kafka.count).toBeGreaterThan(300);
+    expect(placesOf(red)).toEqual(["lost_in_kafka"]);
+    expectGreen(green, 500);
+  }, 120_000);
 });
