@@ -132,13 +132,18 @@ export async function addonObjects(layout: Layout): Promise<KubernetesObject[]> 
 /** Over each of KEDA's definitions: the build that they are of. */
 const DEFINITIONS_OF = "conveyor.dev/part";
 
+/** Files of KEDA's CustomResourceDefinitions, one in each. */
+async function definitionFiles(): Promise<string[]> {
+  const folder = join(partDir(PARTS.keda), "crds");
+  const names = (await readdir(folder)).filter((name) => name.endsWith(".yaml")).sort();
+  return names.map((name) => join(folder, name));
+}
+
 /** KEDA's CustomResourceDefinitions, as its module holds them. */
 export async function kedaDefinitions(): Promise<KubernetesObject[]> {
-  const folder = join(partDir(PARTS.keda), "crds");
-  const files = (await readdir(folder)).filter((name) => name.endsWith(".yaml")).sort();
   return await Promise.all(
-    files.map(async (name) => {
-      const object = parseDocument(await readFile(join(folder, name), "utf8")).toJS() as KubernetesObject;
+    (await definitionFiles()).map(async (path) => {
+      const object = parseDocument(await readFile(path, "utf8")).toJS() as KubernetesObject;
       object.metadata.labels = { ...object.metadata.labels, [DEFINITIONS_OF]: partKey(PARTS.keda) };
       return object;
     }),
@@ -160,8 +165,8 @@ async function definitionsAreThere(layout: Layout, wanted: number, signal?: Abor
 /** Applies the add-ons. @returns names of what changed */
 export async function applyAddons(cluster: Cluster, layout: Layout, signal?: AbortSignal): Promise<string[]> {
   const options = signal ? { signal } : {};
-  const definitions = await kedaDefinitions();
-  const missing = (await definitionsAreThere(layout, definitions.length, signal)) ? [] : definitions;
+  const wanted = (await definitionFiles()).length;
+  const missing = (await definitionsAreThere(layout, wanted, signal)) ? [] : await kedaDefinitions();
   const applied = [
     ...(await cluster.apply(missing, options)),
     ...(await cluster.apply(await addonObjects(layout), options)),
