@@ -314,6 +314,11 @@ async function runAll({
         outcomes.push(outcome);
         feed.drillEnded(outcome.result);
         await folder.writeJson("result.json", document(outcomes.map(({ result }) => result)));
+        // What the senders were told, event by event: the laws can be judged again from it.
+        await folder.writeJson(
+          "accounts.json",
+          outcomes.flatMap(({ account }) => account ?? []),
+        );
       }
     }
     judged = signal.aborted
