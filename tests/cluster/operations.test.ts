@@ -18,7 +18,8 @@ const REST_LIMIT_MS = 120_000;
 /** Fails, with what is not yet as it should be, until use is known of every workload and every copy is in sync. */
 const HEALTHY = `
 for name in kafka influxdb processor producer; do kubectl -n conveyor top pod -l app.kubernetes.io/name=$name > /dev/null; done
-! ask --targets | grep -v '^up'
+down=$(ask --targets | grep -v '^up' || true)
+test -z "$down" || { echo "$down"; false; }
 lacking=$(kafka TopicCommand --describe --under-replicated-partitions)
 test -z "$lacking" || { echo "$lacking"; false; }`;
 /** Two cores. */
