@@ -18,6 +18,7 @@ import {
   ResourcePatternTypes,
 } from "kafkajs";
 import { ACL_TABLE, type Acl, aclKey, DLQ_TOPIC, EVENTS_TOPIC, TOPIC_TABLE } from "./domain/kafka-layout.ts";
+import { BUCKET_RETENTION_MS } from "./domain/point.ts";
 import { type ConfigReader, readCommon, readInflux, readKafka, readTopic } from "./runtime/config.ts";
 import { createKafka, nameOf, RETRY_BRIEFLY } from "./runtime/kafka.ts";
 import { errorText, type Logger } from "./runtime/log.ts";
@@ -26,8 +27,7 @@ import { runService, type ServiceFrame } from "./runtime/service.ts";
 /** Kafka and InfluxDB may still be starting when the Job begins. */
 const SETUP_LIMIT_MS = 240_000;
 const RETRY_MS = 2000;
-/** InfluxDB keeps telemetry this long. */
-const RETENTION_SECONDS = 30 * 24 * 60 * 60;
+const RETENTION_SECONDS = BUCKET_RETENTION_MS / 1000;
 const HTTP_TIMEOUT_MS = 15_000;
 
 const read = (reader: ConfigReader) => ({

@@ -4,6 +4,7 @@
  * one that is sent twice rewrites its own point.
  */
 import { MAX_EVENT_BYTES, parseEvent, type TelemetryEvent } from "../../services/domain/event.ts";
+import { BUCKET_RETENTION_MS } from "../../services/domain/point.ts";
 import type { LetterPage, ReadLetter } from "../../services/probe.ts";
 import { BROKERS, type CheckContext, OWN_TLS } from "../checks/context.ts";
 import { OperatorError } from "./errors.ts";
@@ -69,8 +70,11 @@ export function letterOf({ partition, offset, timestampMs, headers, body }: Read
   };
 }
 
-/** Judged by the rules of this version of the project, which are those of the services once they are deployed. */
-export function outlookOf({ body, originalBytes }: Letter): Outlook {
+/**
+ * Judged by the rules of this version of the project, which are those of the services once they are deployed, and by how
+ * old a point the database takes.
+ */
+export function outlookOf({ body, originalBytes }: Letter, nowMs = Date.now()): Outlook {
   if (originalBytes > body.length) {
     return originalBytes > MAX_EVENT_BYTES
       ? {
@@ -81,7 +85,13 @@ export function outlookOf({ body, originalBytes }: Letter): Outlook {
       : { kind: "cut" };
   }
   const { event, refusal } = parseEvent(body);
-  return event ? { kind: "valid", event } : { kind: "refused", reason: refusal.reason, detail: refusal.detail };
+  if (refusal) return { kind: "refused", reason: refusal.reason, detail: refusal.detail };
+  if (event.ts <= nowMs - BUCKET_RETENTION_MS) {
+    const days = BUCKET_RETENTION_MS / 86_400_000;
+    const detail = `ts: must lie within the ${days} days that InfluxDB keeps; got ${event.ts}`;
+    return { kind: "refused", reason: "refused_by_database", detail };
+  }
+  return { kind: "valid", event };
 }
 
 /** True for a letter that a filter asks for. */

@@ -18,7 +18,7 @@ const EVENTS = 3;
 const PRODUCE = `
 printf 'security.protocol=SSL\\nssl.keystore.type=PEM\\nssl.keystore.location=/certs/kafka.pem\\nssl.truststore.type=PEM\\nssl.truststore.location=/certs/ca.crt\\n' > /tmp/letters.properties
 exec java -Xmx64m -XX:+UseSerialGC -cp '/opt/kafka/libs/*' org.apache.kafka.tools.ConsoleProducer --bootstrap-server localhost:9091 \
-  --command-config /tmp/letters.properties --topic ${DLQ_TOPIC} --reader-property parse.headers=true --reader-property headers.separator='|'`;
+  --command-config /tmp/letters.properties --topic ${DLQ_TOPIC} --reader-property parse.headers=true --reader-property headers.separator='##'`;
 
 let target: Cluster;
 const run = newRun("letters");
@@ -59,7 +59,7 @@ describeOnCluster("dead letters", () => {
       );
       return `${Object.entries(headers)
         .map(([name, value]) => `${name}:${value}`)
-        .join("|")}\t${body}`;
+        .join("##")}\t${body}`;
     });
     const { exitCode, stdout, stderr } = await target.exec("kafka-0", ["bash", "-ec", PRODUCE], {
       container: "kafka",

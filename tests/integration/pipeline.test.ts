@@ -1,8 +1,10 @@
 /** The whole flow between a real broker and a real InfluxDB: counts by identity, reasons, rights, an orderly end. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readLogLines } from "../../scripts/audit/sources.ts";
+import { isWanted, type Letter, letterOf, outlookOf } from "../../scripts/toolkit/dead-letters.ts";
 import { type Reason, serializeEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
+import type { LetterPage } from "../../services/probe.ts";
 import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
 
 const skipped = await skipReason();
@@ -230,6 +232,34 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
     });
     expect(processor.find("event_refused")).toMatchObject({ reason: "refused_by_database" });
     expect(await processor.stop()).toBe(0);
+
+    // The letters as dead-letters.ts reads them, page by page: none is missing, and this one would be refused again.
+    const letters: Letter[] = [];
+    let page: LetterPage | undefined;
+    do {
+      const probe = Bun.spawn([process.execPath, new URL("../../services/probe.ts", import.meta.url).pathname], {
+        stdin: new Blob([
+          JSON.stringify([
+            {
+              id: "letters",
+              kind: "letter_read",
+              brokers: pipeline.servers.brokers,
+              tls: pipeline.servers.tlsPaths("admin"),
+              ...(page ? { from: page.next, to: page.to } : {}),
+            },
+          ]),
+        ]),
+        stdout: "pipe",
+      });
+      const [{ data }] = JSON.parse(await new Response(probe.stdout).text()) as [{ data: LetterPage }];
+      page = data;
+      letters.push(...data.letters.map(letterOf));
+    } while (!Bun.deepEquals(page.next, page.to));
+    expect(letters.filter(({ reason }) => reason === "refused_by_database")).toHaveLength(1);
+    const [refused] = letters.filter((letter) => isWanted(letter, { sinceMs: 0, reasons: [], run }));
+    expect(refused).toMatchObject({ reason: "refused_by_database", service: "processor" });
+    expect(Buffer.from(refused!.body).toString()).toBe(serializeEvent(old));
+    expect(outlookOf(refused!)).toMatchObject({ kind: "refused", reason: "refused_by_database" });
   }, 120_000);
 
   test("the producer ends in order under load: what it acknowledged is in the database, and it exits 0", async () => {

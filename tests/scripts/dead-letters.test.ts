@@ -4,13 +4,14 @@ import { Tally } from "../../scripts/dead-letters.ts";
 import { isWanted, type Letter, letterOf, lineOf, outlookOf, slicesOf } from "../../scripts/toolkit/dead-letters.ts";
 import { deadLetter } from "../../services/domain/dead-letter.ts";
 import { checkEvent, MAX_EVENT_BYTES } from "../../services/domain/event.ts";
+import { BUCKET_RETENTION_MS } from "../../services/domain/point.ts";
 
 const event = {
   v: 1,
   conveyor: "belt-1",
   run: "r1",
   seq: 7,
-  ts: 1764038400000,
+  ts: Date.now(),
   speed_mps: 1,
   load_kg: 1,
   motor_temp_c: 1,
@@ -43,6 +44,11 @@ describe("outlook of a letter", () => {
   test("an event that breaks a rule is still refused, with the rule", () => {
     const outlook = outlookOf(letter({ ...event, speed_mps: 99 }));
     expect(outlook).toMatchObject({ kind: "refused", reason: "out_of_range" });
+  });
+  test("an event that is older than what InfluxDB keeps is refused by it again, so it is not sent", () => {
+    const old = letter({ ...event, ts: event.ts - BUCKET_RETENTION_MS });
+    expect(outlookOf(old)).toMatchObject({ kind: "refused", reason: "refused_by_database" });
+    expect(outlookOf(old, event.ts - 1).kind).toBe("valid");
   });
   test("what was cut at the largest size is refused as too large, never sent again by halves", () => {
     const cut = letter({ ...event, note: "x".repeat(2 * MAX_EVENT_BYTES) });
