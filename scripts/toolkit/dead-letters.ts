@@ -165,7 +165,10 @@ export function slicesOf(timesMs: readonly number[]): [startMs: number, endMs: n
  * Which of some events stand in InfluxDB, as identities.
  * @throws OperatorError when their times are spread over more than the database can be asked for at once.
  */
-export async function storedAmong(store: TelemetryStore, events: readonly TelemetryEvent[]): Promise<Set<string>> {
+export async function storedAmong(
+  store: Pick<TelemetryStore, "eachPoint">,
+  events: readonly TelemetryEvent[],
+): Promise<Set<string>> {
   const wanted = new Set(events.map(identityText));
   const found = new Set<string>();
   const slices = slicesOf(events.map(({ ts }) => ts));

@@ -1,11 +1,25 @@
 /** The whole flow between a real broker and a real InfluxDB: counts by identity, reasons, rights, an orderly end. */
+
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { InfluxDB } from "@influxdata/influxdb-client";
 import { readLogLines } from "../../scripts/audit/sources.ts";
-import { isWanted, type Letter, letterOf, outlookOf } from "../../scripts/toolkit/dead-letters.ts";
+import {
+  identityText,
+  isWanted,
+  type Letter,
+  letterOf,
+  outlookOf,
+  storedAmong,
+} from "../../scripts/toolkit/dead-letters.ts";
+import { eachPoint, type TelemetryStore } from "../../scripts/toolkit/telemetry-store.ts";
 import { type Reason, serializeEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
 import type { LetterPage } from "../../services/probe.ts";
 import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
+
+type StoreArguments = Parameters<TelemetryStore["eachPoint"]>;
 
 const skipped = await skipReason();
 const GOOD = 100_000;
@@ -260,6 +274,14 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
     expect(refused).toMatchObject({ reason: "refused_by_database", service: "processor" });
     expect(Buffer.from(refused!.body).toString()).toBe(serializeEvent(old));
     expect(outlookOf(refused!)).toMatchObject({ kind: "refused", reason: "refused_by_database" });
+    // Who asks what stands in the database already is told of the fifty, and not of this one.
+    const influx = new InfluxDB({
+      url: pipeline.servers.influxUrl,
+      token: pipeline.servers.influxAdmin.token,
+      transportOptions: { ca: await readFile(join(pipeline.servers.folder, "ca.crt"), "utf8") },
+    });
+    const store = { eachPoint: (...args: StoreArguments) => eachPoint(influx, ...args) };
+    expect(await storedAmong(store, [...events, old])).toEqual(new Set(events.map(identityText)));
   }, 120_000);
 
   test("the producer ends in order under load: what it acknowledged is in the database, and it exits 0", async () => {
