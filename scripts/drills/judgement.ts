@@ -35,7 +35,8 @@ export async function judgeDrills(
   options: { folder: string; sinceMs: number; report: Report; signal: AbortSignal; checks: CheckContext },
 ): Promise<DrillResult[]> {
   const accounts = outcomes.flatMap(({ account }) => account ?? []);
-  if (accounts.length === 0) return outcomes.map(({ result }) => result);
+  const results = await Promise.all(outcomes.map(({ whole }) => whole));
+  if (accounts.length === 0) return results;
   const audit = await auditRuns(cluster, {
     sinceMs: options.sinceMs - SINCE_SLACK_MS,
     runs: accounts.map(({ run }) => run),
@@ -48,7 +49,8 @@ export async function judgeDrills(
   });
   const history = await openHistory(audit.history);
   const judged: DrillResult[] = [];
-  for (const { result, account } of outcomes) {
+  for (const [index, { account }] of outcomes.entries()) {
+    const result = results[index]!;
     if (!account) {
       judged.push(result);
       continue;

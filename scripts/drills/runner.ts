@@ -17,7 +17,7 @@ import { type Baseline, baselineOf, oldestFreshness, recoveredAt, type Sample, w
 import type { Traffic, TrafficAccount } from "./traffic.ts";
 
 /** Rows of this long say what is normal. */
-const BEFORE_MS = 4000;
+const BEFORE_MS = 3000;
 /** For the pipeline to be calm before a fault, for example behind an earlier drill. */
 const CALM_LIMIT_MS = 90_000;
 /** An effect shows within seconds; a broker that is the active controller takes half a minute to end in order. */
@@ -33,7 +33,7 @@ const HEAL_LIMIT_MS = 120_000;
 /** After an interrupt a person waits: the fault is undone, the pods are given this long to be Ready. */
 const INTERRUPTED_HEAL_LIMIT_MS = 20_000;
 /** Traffic behind the recovery, so that "after" is seen too. */
-const AFTER_MS = 2000;
+const AFTER_MS = 1000;
 
 /** The world as a runner needs it. */
 export interface Scene {
@@ -50,8 +50,8 @@ export interface Scene {
   look(args: readonly string[]): Promise<OperatorCommand>;
   /** The part of the recording between two moments. */
   recording(fromMs: number, toMs: number): Recording;
-  /** Alerts (as marks) and log lines since a moment. */
-  aftermath(sinceMs: number): Promise<LogLine[]>;
+  /** Alerts (as marks) and log lines between two moments. */
+  aftermath(fromMs: number, toMs: number): Promise<LogLine[]>;
   /** Acknowledged events that the database does not hold after a fair wait. */
   missing(account: TrafficAccount): Promise<number>;
 }
@@ -68,6 +68,8 @@ export interface RunOptions {
 /** What a drill came to, and the account of its own events for the final judgement. */
 export interface DrillOutcome {
   result: DrillResult;
+  /** The same with its log lines and alerts, which are gathered while the next drill prepares. */
+  whole: Promise<DrillResult>;
   account?: TrafficAccount;
 }
 
@@ -211,7 +213,7 @@ export async function runDrill(
       reasons.push(`putting back: ${causeChain(error).join(": ")}`);
     }
   }
-  const logLines = signal.aborted ? [] : await scene.aftermath(startedAtMs).catch(() => []);
+  const endedAtMs = scene.now();
   const result: DrillResult = {
     name: drill.name,
     title: drill.title,
@@ -222,13 +224,18 @@ export async function runDrill(
     ...(effect ? { effect: { timeMs: effect.timeMs, proof: effect.proof } } : {}),
     beats,
     ...(recovery ? { recovery } : {}),
-    recording: scene.recording(startedAtMs, scene.now()),
+    recording: scene.recording(startedAtMs, endedAtMs),
     commands: commands.toSorted((a, b) => a.timeMs - b.timeMs),
-    logLines,
+    logLines: [],
     ...(drill.runbook ? { runbook: `docs/runbooks/${drill.runbook}.md` } : {}),
     repeat: options.repeat,
   };
-  return account ? { result, account } : { result };
+  const whole = (async () => {
+    if (signal.aborted) return result;
+    const logLines = await scene.aftermath(startedAtMs, endedAtMs).catch(() => []);
+    return { ...result, recording: scene.recording(startedAtMs, endedAtMs), logLines };
+  })();
+  return account ? { result, whole, account } : { result, whole };
 }
 
 function lastMark(scene: Scene, sinceMs: number, kind: MarkKind): number | undefined {

@@ -190,22 +190,17 @@ export class ClusterScene implements Scene {
     return slice(this.#options.observer.recording, fromMs, toMs);
   }
 
-  async aftermath(sinceMs: number): Promise<LogLine[]> {
+  async aftermath(sinceMs: number, untilMs: number): Promise<LogLine[]> {
     const { cluster } = this.#options;
     const [lines] = await Promise.all([
       readPodLogs(cluster, Date.now() - sinceMs).catch(() => []),
       this.#markAlerts(sinceMs).catch(() => undefined),
     ]);
     const telling = lines.filter(({ level }) => level === "error" || level === "warn");
-    const shown = distinct(telling)
-      .slice(0, MAX_LOG_LINES)
-      .map(({ timeNs, pod, line }) => ({
-        timeMs: Number(timeNs.slice(0, -6)),
-        pod,
-        line,
-      }));
-    this.#options.feed.lines(shown);
-    return shown;
+    return distinct(telling)
+      .map(({ timeNs, pod, line }) => ({ timeMs: Number(timeNs.slice(0, -6)), pod, line }))
+      .filter(({ timeMs }) => timeMs <= untilMs)
+      .slice(0, MAX_LOG_LINES);
   }
 
   /** Alerts that were pending or firing meanwhile, as marks. */
