@@ -22,7 +22,7 @@ export const PROFILES = {
   },
   ramp: {
     title: "up in steps and down again: the autoscalers follow by themselves",
-    stages: parseStages("20s@500,50s@12000,50s@16000,15s@4000,10s@500"),
+    stages: parseStages("10s@500,40s@12000,40s@16000,5s@500"),
     thresholds: [
       ...COMMON_THRESHOLDS,
       "time_to_scale_seconds<=30",
