@@ -10,7 +10,7 @@ import { asWritten, yamlOf } from "../../../scripts/evidence/live-objects.ts";
 import { newestRecord } from "../../../scripts/evidence/long-runs.ts";
 import type { Subject } from "../../../scripts/evidence/subject.ts";
 import { terminalPage } from "../../../scripts/evidence/terminal.ts";
-import { isWeak, stableName } from "../../../scripts/evidence/tls.ts";
+import { type ExaminedPort, findingsAgainst, isWeak, stableName } from "../../../scripts/evidence/tls.ts";
 import { chosenSubjects } from "../../../scripts/evidence.ts";
 import type { KubernetesObject } from "../../../scripts/toolkit/cluster.ts";
 import { OperatorError } from "../../../scripts/toolkit/errors.ts";
@@ -167,4 +167,40 @@ test("outputs/network-policies.yaml says what the manifests say (else: bun scrip
   const text = await readFile(join(import.meta.dir, "../../../outputs/network-policies.yaml"), "utf8");
   const { written, wanted } = await writtenAndWanted(text);
   expect(written).toEqual(wanted);
+});
+
+describe("what is not as promised", () => {
+  const good: NonNullable<ExaminedPort["findings"]> = {
+    protocols: { TLSv1: false, "TLSv1.1": false, "TLSv1.2": true, "TLSv1.3": true },
+    negotiated: { protocol: "TLSv1.3", cipher: "TLS_AES_128_GCM_SHA256" },
+    tls12Ciphers: [],
+    certificate: {} as never,
+    verified: true,
+    clientCertificate: "required",
+    refusal: "alert handshake failure",
+  };
+  const port = (findings: ExaminedPort["findings"], more: Partial<ExaminedPort> = {}): ExaminedPort => ({
+    namespace: "conveyor",
+    pod: "kafka-0",
+    workload: "kafka",
+    name: "client",
+    port: 9092,
+    findings,
+    ...more,
+  });
+
+  test("nothing, of a listener that refuses old versions and strangers", () => {
+    expect(findingsAgainst([port(good)])).toEqual([]);
+  });
+  test.each<[string, ExaminedPort]>([
+    ["kafka-0 client (9092) does not speak TLS", port(undefined)],
+    ["kafka-0 client (9092) accepts TLSv1.1", port({ ...good, protocols: { ...good.protocols, "TLSv1.1": true } })],
+    ["kafka-0 client (9092) shows a certificate that does not verify", port({ ...good, verified: false })],
+    ["kafka-0 client (9092) lets clients in without a certificate", port({ ...good, clientCertificate: "wanted" })],
+  ])("%s", (sentence, examined) => expect(findingsAgainst([examined])).toEqual([sentence]));
+  test("metrics want no certificate of the client: a network policy guards them", () => {
+    expect(findingsAgainst([port({ ...good, clientCertificate: "none" }, { name: "metrics", port: 9404 })])).toEqual(
+      [],
+    );
+  });
 });
