@@ -1,8 +1,10 @@
 /**
- * bun bench/verdict.ts [--events=1000000]
+ * bun bench/verdict.ts [--events=1000000] [--shape=events|ranges]
  *
- * What it costs to judge a recorded history: a healthy one of the given size is generated (attempt, acknowledgement with
- * offset, two readers' log, point), judged from its files in a process of its own, and its time and memory are printed.
+ * What it costs to judge a recorded history: a healthy one of the given size is generated, but for one point that is
+ * missing, judged from its files in a process of its own, and its time and memory are printed. Two readers' log and the
+ * points stand event by event; attempts and acknowledgements too ("events", acknowledgements with their offset, as a load
+ * generator could write them) or in ranges ("ranges", as an audit of the running pipeline records them).
  */
 import { mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -22,8 +24,14 @@ const argument = (name: string) =>
   process.argv.find((given) => given.startsWith(`--${name}=`))?.slice(`--${name}=`.length);
 
 /** A healthy history of some events, in which one is missing from the database. */
-async function generate(folder: string, events: number): Promise<void> {
+async function generate(folder: string, events: number, shape: string): Promise<void> {
   const writer = await HistoryWriter.open(folder);
+  for (let belt = 0; shape === "ranges" && belt < Math.min(CONVEYORS, events); belt++) {
+    const last_seq = Math.floor((events - 1 - belt) / CONVEYORS);
+    const all = { run: RUN, conveyor: `belt-0-${belt}`, seq: 0, last_seq };
+    await writer.append("attempts", all);
+    await writer.append("outcomes", { ...all, outcome: "ok" });
+  }
   const ends = new Array<number>(PARTITIONS).fill(0);
   for (let index = 0; index < events; index++) {
     const belt = index % CONVEYORS;
@@ -32,8 +40,10 @@ async function generate(folder: string, events: number): Promise<void> {
     const partition = belt % PARTITIONS;
     const offset = ends[partition]!++;
     const ts = T0_MS + index;
-    await writer.append("attempts", { ...identity, t_ms: ts });
-    await writer.append("outcomes", { ...identity, outcome: "ok", partition, offset, t_ms: ts + 5 });
+    if (shape === "events") {
+      await writer.append("attempts", { ...identity, t_ms: ts });
+      await writer.append("outcomes", { ...identity, outcome: "ok", partition, offset, t_ms: ts + 5 });
+    }
     const hash = Bun.hash(`${belt} ${seq}`).toString(16);
     for (const reader of [1, 2])
       await writer.append("log", { reader, partition, offset, ...identity, hash, ts_ms: ts });
@@ -51,9 +61,10 @@ if (judged !== undefined) {
   const startedAt = performance.now();
   const verdict = await judge(await openHistory(judged));
   const seconds = (performance.now() - startedAt) / 1000;
+  const { user, system } = process.cpuUsage();
   const peakMb = process.resourceUsage().maxRSS / (process.platform === "darwin" ? MB : 1024);
   console.log(
-    `  ${seconds.toFixed(1)} s, peak memory ${Math.round(peakMb)} MB; ` +
+    `  ${seconds.toFixed(1)} s (${((user + system) / 1e6).toFixed(1)} s of processor time), peak memory ${Math.round(peakMb)} MB; ` +
       `lost in processor: ${verdict.missing.lost_in_processor.count}, cause: ${verdict.causes.join(", ")}`,
   );
 } else {
@@ -62,9 +73,14 @@ if (judged !== undefined) {
     console.error(`--events: must be a whole number of at least 1; got ${argument("events")}`);
     process.exit(2);
   }
+  const shape = argument("shape") ?? "events";
+  if (shape !== "events" && shape !== "ranges") {
+    console.error(`--shape: must be events or ranges; got ${shape}`);
+    process.exit(2);
+  }
   const folder = await mkdtemp(join(tmpdir(), "conveyor-verdict-"));
   try {
-    await generate(folder, events);
+    await generate(folder, events, shape);
     let bytes = 0;
     for (const kind of KINDS) bytes += (await stat(join(folder, `${kind}.jsonl`)).catch(() => ({ size: 0 }))).size;
     console.log(`${events} events, one of them lost; ${Math.round(bytes / MB)} MB of history:`);

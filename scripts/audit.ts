@@ -5,13 +5,16 @@
  *   bun scripts/audit.ts                     the last ten minutes of the producers' fleets
  *   bun scripts/audit.ts --since 1h --json
  *   bun scripts/audit.ts --run RUN           one run, wherever its events came from
+ *   bun scripts/audit.ts --account FILE      what scripts/ingest.ts --json gave an account of
  *
  * It reads and changes nothing. The record is kept in outputs/runs/, so that the verdict can be given again. What could
  * not be recorded is "unknown" and said so; a law that is broken is exit 5.
  */
+import { readFile } from "node:fs/promises";
 import { relative } from "node:path";
 import { NAME_PATTERN } from "../services/domain/event.ts";
 import { runStart } from "../services/domain/run-id.ts";
+import { readAccount } from "./audit/account.ts";
 import { auditRuns } from "./audit/audit-runs.ts";
 import { runCommand } from "./toolkit/cli.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./toolkit/cluster.ts";
@@ -26,6 +29,14 @@ const RUN_LOOK_BACK_MS = 60 * 60_000;
 
 const MARKS = { passed: ["✓", "green"], failed: ["✗", "red"], unknown: ["?", "yellow"] } as const;
 
+async function readText(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    throw new OperatorError(`--account ${path}: cannot be read`, { exitCode: EXIT.usage, cause: error });
+  }
+}
+
 /** Since when Kafka's records are judged: as told, or since the run began where its name says so. */
 export function windowStart(nowMs: number, flags: { since?: number | undefined; run?: string | undefined }): number {
   if (flags.since !== undefined) return nowMs - flags.since;
@@ -38,7 +49,7 @@ if (import.meta.main) {
     {
       name: "scripts/audit.ts",
       summary: "accounts for every acknowledged event by identity, law by law",
-      usage: ["[--since DURATION] [--json]", "--run RUN [--json]"],
+      usage: ["[--since DURATION] [--json]", "--run RUN [--json]", "--account FILE [--json]"],
       flags: {
         ...CLUSTER_FLAGS,
         since: {
@@ -49,6 +60,11 @@ if (import.meta.main) {
           type: "string",
           valueName: "RUN",
           description: "one run, also of events that came from a file or over HTTPS",
+        },
+        account: {
+          type: "string",
+          valueName: "FILE",
+          description: "the events that scripts/ingest.ts --json gave this account of",
         },
       },
       examples: [
@@ -65,10 +81,25 @@ if (import.meta.main) {
       report.info(`target: ${cluster.describe()}`);
       await requireReachable(cluster, signal);
       const startedAt = performance.now();
-      const sinceMs = windowStart(Date.now(), flags);
+      if (flags.run !== undefined && flags.account !== undefined) {
+        throw new OperatorError("--run and --account exclude each other", { exitCode: EXIT.usage });
+      }
+      const account =
+        flags.account === undefined
+          ? undefined
+          : readAccount(await readText(flags.account), `--account ${flags.account}`);
+      if (account && account.startedAtMs === undefined && flags.since === undefined) {
+        throw new OperatorError("--since: is needed, since the account's run does not tell when it was sent", {
+          exitCode: EXIT.usage,
+        });
+      }
+      const sinceMs = account && flags.since === undefined ? account.startedAtMs! : windowStart(Date.now(), flags);
       const { verdict, ledger, status, line, exitCode, recording, history } = await auditRuns(cluster, {
         sinceMs,
         runs: flags.run === undefined ? undefined : [flags.run],
+        outcomes: account?.outcomes,
+        outcomesComplete: account?.isComplete,
+        resent: account?.resent,
         report,
         signal,
       });

@@ -34,6 +34,8 @@ export interface AuditOptions {
    * stored) or unknown (no answer, 503). When given, the producers are not asked what they acknowledged.
    */
   outcomes?: Iterable<OutcomeRecord> | AsyncIterable<OutcomeRecord> | undefined;
+  /** False: `outcomes` does not list every event that was attempted. */
+  outcomesComplete?: boolean | undefined;
   /** Events that the generator sent more than once: as many may stand in Kafka twice. */
   resent?: number | undefined;
   faults?: readonly FaultRecord[] | undefined;
@@ -106,7 +108,7 @@ export function auditFolder(nowMs: number): string {
  * @throws OperatorError when a part cannot be asked at all: no verdict is not a good one.
  */
 export async function auditRuns(cluster: Cluster, options: AuditOptions): Promise<RunsAudit> {
-  const { runs, conveyorsPrefix, outcomes, resent, faults, checkpoints, commitLimitMs } = options;
+  const { runs, conveyorsPrefix, outcomes, outcomesComplete, resent, faults, checkpoints, commitLimitMs } = options;
   const signal = options.signal ?? new AbortController().signal;
   const report = options.report ?? silent;
   const history = options.folder ?? auditFolder(Date.now());
@@ -123,6 +125,7 @@ export async function auditRuns(cluster: Cluster, options: AuditOptions): Promis
         runs,
         conveyorsPrefix,
         outcomes,
+        outcomesComplete,
         resent,
         faults,
         checkpoints,

@@ -50,6 +50,8 @@ export interface RecordOptions {
   conveyorsPrefix?: string | undefined;
   /** What the senders were told, of every event that they attempted; then nobody else is asked what was acknowledged. */
   outcomes?: Iterable<OutcomeRecord> | AsyncIterable<OutcomeRecord> | undefined;
+  /** False: the senders cannot say of every event what they were told, so `outcomes` does not list all of them. */
+  outcomesComplete?: boolean | undefined;
   /** Events that the senders sent again because they were not sure: as many may stand in Kafka twice. */
   resent?: number | undefined;
   faults?: readonly FaultRecord[] | undefined;
@@ -172,7 +174,7 @@ export function knowledgeOf(ledgers: readonly ProducerLedger[], lives: ProducerL
 export async function recordHistory(options: RecordOptions): Promise<Recording> {
   const { sources, writer, report, signal, sinceMs, conveyorsPrefix } = options;
   const meta: HistoryMeta = {
-    attempts_complete: options.outcomes !== undefined,
+    attempts_complete: options.outcomes !== undefined && options.outcomesComplete !== false,
     quiescent: false,
     not_recorded: {
       writes: "the processor counts its writes, it does not list them",

@@ -1,5 +1,6 @@
 /** Goal: an audit judges the window that it was asked for, and its exit code says what was found. */
 import { describe, expect, test } from "bun:test";
+import { readAccount } from "../../scripts/audit/account.ts";
 import { closing } from "../../scripts/audit/audit-runs.ts";
 import { Window, without } from "../../scripts/audit/record.ts";
 import { windowStart } from "../../scripts/audit.ts";
@@ -55,6 +56,45 @@ test("without cuts ranges out of ranges", () => {
     [30, 31],
   ]);
   expect(without([[0, 4]], [])).toEqual([[0, 4]]);
+});
+
+const T0_MS = Date.UTC(2026, 10, 25, 8);
+
+describe("readAccount", () => {
+  const account = {
+    run: newRunId(T0_MS, 0, 1),
+    read: 6,
+    acknowledged: 5,
+    refused: 1,
+    failed: 0,
+    ledger: {
+      "belt-1": [{ run: "r", ranges: [[0, 2]] }],
+      "belt-2": [{ run: "s", ranges: [[7, 7]] }],
+    },
+  };
+
+  test("an account of ingest is what its sender was told; an identity in it twice explains a duplicate", () => {
+    expect(readAccount(JSON.stringify(account), "a")).toEqual({
+      outcomes: [
+        { run: "r", conveyor: "belt-1", seq: 0, last_seq: 2, outcome: "ok" },
+        { run: "s", conveyor: "belt-2", seq: 7, last_seq: 7, outcome: "ok" },
+      ],
+      startedAtMs: T0_MS,
+      resent: 1,
+      isComplete: true,
+    });
+    expect(readAccount(JSON.stringify({ ...account, run: "mine" }), "a").startedAtMs).toBeUndefined();
+    expect(readAccount(JSON.stringify({ ...account, failed: 1 }), "a").isComplete).toBe(false);
+  });
+
+  test("anything else is refused, with the field", () => {
+    expect(() => readAccount("nonsense", "--account x")).toThrow("--account x: must be JSON");
+    expect(() => readAccount(JSON.stringify({ ...account, acknowledged: "5" }), "a")).toThrow("acknowledged: must be");
+    expect(() =>
+      readAccount(JSON.stringify({ ...account, ledger: { b: [{ run: "r", ranges: [[3, 1]] }] } }), "a"),
+    ).toThrow("ledger.b: a range must be [first, last]; got [3,1]");
+    expect(() => readAccount(JSON.stringify({ ...account, ledger: {} }), "a")).toThrow("lists no acknowledged event");
+  });
 });
 
 describe("windowStart", () => {
