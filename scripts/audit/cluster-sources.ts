@@ -67,6 +67,10 @@ export function clusterSources(cluster: Cluster, context: CheckContext, signal: 
         await child.exited;
       }
     },
+    async pointCounts(filter, range) {
+      const store = await context.store();
+      return await store.countPoints(filter, range);
+    },
     async points(filter, startMs, endMs, visit) {
       const store = await context.store();
       await store.eachPoint(filter, startMs, endMs, visit);

@@ -25,6 +25,7 @@ import {
   type RangesByRun,
   Unknowns,
 } from "./checkpoints.ts";
+import { planSlices } from "./point-slices.ts";
 import type { AuditSources, ProducerLedger } from "./sources.ts";
 
 /** The group commits several times a second; a backlog beyond this is reported as unread, not waited for. */
@@ -32,10 +33,6 @@ const COMMIT_LIMIT_MS = 60_000;
 const COMMIT_LOOK_MS = 500;
 /** Places in the database at which it is looked who holds the point of a missing event: a pattern shows in fewer. */
 const MAX_HOLDER_LOOKS = 200;
-/** The database is read in slices, so that it never sorts more than this much at once… */
-const SINK_SLICE_MS = 10 * 60_000;
-/** …and in no more than so many, however old some events are. */
-const MAX_SINK_SLICES = 200;
 
 export interface RecordOptions {
   sources: AuditSources;
@@ -334,12 +331,13 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
   await report.step("InfluxDB's points", async (step) => {
     await writer.begin("sink");
     const endMs = Math.max(Date.now(), newestMs) + 1;
-    const sliceMs = Math.max(SINK_SLICE_MS, Math.ceil((endMs - oldestMs) / MAX_SINK_SLICES));
+    const prefix = conveyorsPrefix === undefined ? {} : { conveyorsPrefix };
+    const filter = { ...(runs ? { runs } : {}), ...prefix };
     let points = 0;
-    for (let startMs = oldestMs; startMs < endMs; startMs += sliceMs) {
+    const slices = await planSlices((range) => sources.pointCounts(prefix, range), oldestMs, endMs);
+    for (const [startMs, stopMs] of slices) {
       signal.throwIfAborted();
-      const filter = { ...(runs ? { runs } : {}), ...(conveyorsPrefix === undefined ? {} : { conveyorsPrefix }) };
-      await sources.points(filter, startMs, Math.min(endMs, startMs + sliceMs), async (point) => {
+      await sources.points(filter, startMs, stopMs, async (point) => {
         const { run, conveyor, seq, timestampNs } = point;
         if (known) {
           if (!firstEnd) window.see(run, conveyor, seq);

@@ -7,6 +7,7 @@ import type { LogEnd, LogLine, LogRequest, PartitionOffset } from "../../service
 import { OperatorError } from "../toolkit/errors.ts";
 import type { PointFilter, StoredPoint } from "../toolkit/telemetry-store.ts";
 import type { CheckpointLine } from "./checkpoints.ts";
+import type { PointCount } from "./point-slices.ts";
 
 /** What a producer says of itself at /ledger. */
 export interface ProducerLedger {
@@ -56,6 +57,11 @@ export interface AuditSources {
   letters(sinceMs: number): Promise<Letter[]>;
   /** A fresh reader's way through the log; undefined when the deployed image cannot do it. */
   log(range: LogRange, visit: (event: LogEvent) => Promise<void> | void): Promise<LogEnd | undefined>;
+  /** How many points, of whatever run, stand in each window of a time range. */
+  pointCounts(
+    filter: Omit<PointFilter, "runs">,
+    range: { startMs: number; endMs: number; windowMs: number },
+  ): Promise<PointCount[]>;
   points(
     filter: PointFilter,
     startMs: number,

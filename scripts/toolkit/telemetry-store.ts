@@ -48,20 +48,41 @@ export interface PointFilter {
   conveyorsPrefix?: string;
 }
 
-/** The points of a time range that have both an identity and, where asked for, the right one. */
-function pointsQuery({ runs, conveyor, conveyorsPrefix }: PointFilter, startMs: number, endMs: number): string {
-  const fields = `(r._field == "run" or r._field == "seq")`;
-  // A tag: the database goes only through the series that fit.
+/** The beginning of a query: what is stored of a time range, of some fields. */
+function rowsOf({ conveyor, conveyorsPrefix }: PointFilter, fields: string, startMs: number, endMs: number): string[] {
   const ofConveyor = conveyor === undefined ? "" : ` and r.conveyor == ${JSON.stringify(conveyor)}`;
+  // A tag: the database goes only through the series that fit.
   const ofConveyors = conveyorsPrefix ? ` and r.conveyor =~ /^${conveyorsPrefix.replaceAll(".", "\\.")}/` : "";
   return [
     `from(bucket: ${JSON.stringify(BUCKET)})`,
     `|> range(start: time(v: ${startMs}000000), stop: time(v: ${endMs}000000))`,
     `|> filter(fn: (r) => r._measurement == ${JSON.stringify(MEASUREMENT)} and ${fields}${ofConveyor}${ofConveyors})`,
-    `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
-    ...(runs ? [`|> filter(fn: (r) => ${runs.map((run) => `r.run == ${JSON.stringify(run)}`).join(" or ")})`] : []),
-    `|> keep(columns: ["_time", "conveyor", "run", "seq"])`,
+  ];
+}
+
+/**
+ * How many points stand in each window of a time range, of whatever run: counted by the database without reading them out.
+ * @returns the windows that hold any, by their first millisecond.
+ */
+export async function countPoints(
+  influx: InfluxDB,
+  filter: Omit<PointFilter, "runs">,
+  range: { startMs: number; endMs: number; windowMs: number },
+): Promise<{ startMs: number; points: number }[]> {
+  const flux = [
+    ...rowsOf(filter, `r._field == "seq"`, range.startMs, range.endMs),
+    `|> aggregateWindow(every: ${range.windowMs}ms, fn: count, createEmpty: false, timeSrc: "_start")`,
+    `|> group(columns: ["_time"])`,
+    "|> sum()",
   ].join("\n");
+  const counts: { startMs: number; points: number }[] = [];
+  for await (const { values, tableMeta } of influx.getQueryApi(ORGANIZATION).iterateRows(flux)) {
+    const row = tableMeta.toObject(values) as { _time: string; _value: number };
+    // The first window begins with the range, which need not be a window's beginning.
+    const startMs = Math.floor(Date.parse(row._time) / range.windowMs) * range.windowMs;
+    counts.push({ startMs, points: row._value });
+  }
+  return counts;
 }
 
 /**
@@ -76,7 +97,13 @@ export async function eachPoint(
   endMs: number,
   visit: (point: StoredPoint) => Promise<void> | void,
 ): Promise<void> {
-  const flux = pointsQuery(filter, startMs, endMs);
+  const { runs } = filter;
+  const flux = [
+    ...rowsOf(filter, `(r._field == "run" or r._field == "seq")`, startMs, endMs),
+    `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
+    ...(runs ? [`|> filter(fn: (r) => ${runs.map((run) => `r.run == ${JSON.stringify(run)}`).join(" or ")})`] : []),
+    `|> keep(columns: ["_time", "conveyor", "run", "seq"])`,
+  ].join("\n");
   for await (const { values, tableMeta } of influx.getQueryApi(ORGANIZATION).iterateRows(flux)) {
     const row = tableMeta.toObject(values) as { _time: string; conveyor: string; run: string; seq: number };
     const { conveyor, run, seq } = row;
@@ -150,6 +177,11 @@ export class TelemetryStore {
       const { conveyor, _value } = tableMeta.toObject(values) as { conveyor: string; _value: number };
       visit(conveyor, _value);
     }
+  }
+
+  /** As {@link countPoints}. */
+  async countPoints(filter: Omit<PointFilter, "runs">, range: Parameters<typeof countPoints>[2]) {
+    return await countPoints(this.#influx, filter, range);
   }
 
   /**

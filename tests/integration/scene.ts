@@ -16,7 +16,7 @@ import {
   readLogLines,
 } from "../../scripts/audit/sources.ts";
 import { HistoryWriter, openHistory } from "../../scripts/toolkit/history.ts";
-import { eachPoint } from "../../scripts/toolkit/telemetry-store.ts";
+import { countPoints, eachPoint } from "../../scripts/toolkit/telemetry-store.ts";
 import { judge, type Verdict } from "../../scripts/toolkit/verdict.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/runtime/kafka.ts";
 import { Logger } from "../../services/runtime/log.ts";
@@ -174,6 +174,7 @@ export class Scene {
         }),
       log: async (range, visit) =>
         await readLogLines(await this.#ask("log-reader", { ...kafka, topic: this.topic, ...range }), visit),
+      pointCounts: (filter, range) => countPoints(influx, filter, range),
       points: (filter, startMs, endMs, visit) => eachPoint(influx, filter, startMs, endMs, visit),
     };
   }

@@ -1,0 +1,76 @@
+/**
+ * In which portions the database is read: by the number of points, so that it never sorts more at once than it has memory
+ * for, however dense or sparse a time is. Pure.
+ */
+
+/** Points per query: the database holds a portion in memory while it puts their fields together. */
+export const MAX_POINTS_PER_SLICE = 200_000;
+/** Points are counted per window of so many milliseconds… */
+const WINDOW_MS = 60_000;
+/** …or of longer ones, where the times of the events lie far apart. */
+const MAX_WINDOWS = 10_000;
+
+/** Points of one window, which begins at `startMs`; windows are aligned to their length. */
+export interface PointCount {
+  startMs: number;
+  points: number;
+}
+
+/** Length of the windows in which the points of a time range are counted, in milliseconds. */
+export const windowMsOf = (startMs: number, endMs: number): number =>
+  Math.max(WINDOW_MS, Math.ceil((endMs - startMs) / MAX_WINDOWS));
+
+/** Time ranges [start, end) that hold all counted points, each about `most` of them at the most. */
+export function slicesOf(
+  counts: readonly PointCount[],
+  range: { startMs: number; endMs: number; windowMs: number },
+  most = MAX_POINTS_PER_SLICE,
+): [startMs: number, endMs: number][] {
+  const slices: [number, number][] = [];
+  let points = 0;
+  for (const count of [...counts].sort((a, b) => a.startMs - b.startMs)) {
+    const startMs = Math.max(range.startMs, count.startMs);
+    const endMs = Math.min(range.endMs, count.startMs + range.windowMs);
+    if (count.points === 0 || endMs <= startMs) continue;
+    const last = slices.at(-1);
+    if (last && last[1] === startMs && points + count.points <= most) {
+      last[1] = endMs;
+      points += count.points;
+      continue;
+    }
+    points = count.points;
+    const parts = Math.min(Math.ceil(count.points / most), endMs - startMs);
+    for (let part = 0; part < parts; part++) {
+      const at = (index: number) => startMs + Math.floor(((endMs - startMs) * index) / parts);
+      slices.push([at(part), at(part + 1)]);
+    }
+  }
+  return slices;
+}
+
+export type CountInWindows = (range: { startMs: number; endMs: number; windowMs: number }) => Promise<PointCount[]>;
+
+/**
+ * Time ranges that hold every point of a longer one. Where the times lie far apart and the windows are long, a dense
+ * window is counted again in shorter ones.
+ */
+export async function planSlices(
+  count: CountInWindows,
+  startMs: number,
+  endMs: number,
+  most = MAX_POINTS_PER_SLICE,
+): Promise<[startMs: number, endMs: number][]> {
+  const range = { startMs, endMs, windowMs: windowMsOf(startMs, endMs) };
+  const counts = await count(range);
+  if (range.windowMs === WINDOW_MS) return slicesOf(counts, range, most);
+  const slices = slicesOf(
+    counts.filter(({ points }) => points <= most),
+    range,
+    most,
+  );
+  for (const dense of counts.filter(({ points }) => points > most)) {
+    const from = Math.max(startMs, dense.startMs);
+    slices.push(...(await planSlices(count, from, Math.min(endMs, dense.startMs + range.windowMs), most)));
+  }
+  return slices.sort((a, b) => a[0] - b[0]);
+}
