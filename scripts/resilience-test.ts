@@ -151,6 +151,10 @@ if (import.meta.main) {
           description: "these drills; names may be joined by commas",
         },
         repeat: { type: "number", default: 1, min: 1, max: MAX_REPEATS, description: "how often each drill is run" },
+        "time-limit": {
+          type: "duration",
+          description: "begin no further drill after this long, and judge what was run",
+        },
         "without-fault": {
           type: "string",
           valueName: "NAME",
@@ -212,7 +216,8 @@ if (import.meta.main) {
       // Before the first fault: an hour of drills must not end without its video.
       if (flags.record) await requireVideoTools();
       const { repeat, open, record } = flags;
-      return await runAll({ cluster, image, drills, repeat, without, open, record, report, signal });
+      const timeLimitMs = flags["time-limit"] ?? Number.POSITIVE_INFINITY;
+      return await runAll({ cluster, image, drills, repeat, timeLimitMs, without, open, record, report, signal });
     },
   );
 }
@@ -222,6 +227,7 @@ interface RunAll {
   image: string;
   drills: readonly Drill[];
   repeat: number;
+  timeLimitMs: number;
   without: string | undefined;
   open: boolean;
   record: boolean;
@@ -234,6 +240,7 @@ async function runAll({
   image,
   drills,
   repeat,
+  timeLimitMs,
   without,
   open,
   record,
@@ -276,9 +283,10 @@ async function runAll({
     const impossible = await report.step("what is possible here", () => obstacles(scene, cluster, drills, signal));
     for (const [name, reason] of impossible) report.warn(`not possible here: ${name}: ${reason}`);
     const possible = drills.filter(({ name }) => !impossible.has(name));
-    for (let round = 1; round <= repeat && !signal.aborted; round++) {
+    const isOver = () => signal.aborted || Date.now() - startedAtMs > timeLimitMs;
+    for (let round = 1; round <= repeat && !isOver(); round++) {
       for (const drill of possible) {
-        if (signal.aborted) break;
+        if (isOver()) break;
         const run = `drill-${drill.name}-${round}-${randomBytes(3).toString("hex")}`;
         const title = repeat > 1 ? `${drill.name} (${round} of ${repeat})` : drill.name;
         const { hypothesis, fault } = drill;
@@ -349,12 +357,14 @@ async function runAll({
       for (const reason of drill.reasons) report.print(`  ${reason}`);
     }
     for (const [name, reason] of impossible) report.print(`${name.padEnd(24)} NOT POSSIBLE ${reason}`);
+    const leftOut = possible.length * repeat - outcomes.length;
+    if (leftOut > 0) report.print(`left out when the time was over: ${leftOut} of ${possible.length * repeat}`);
     report.print(`record: ${relative(process.cwd(), path)}, report.html beside it`);
     const count = (verdict: DrillResult["verdict"]) => judged.filter((drill) => drill.verdict === verdict).length;
     report.print(
       `${result.passed ? "PASSED" : "NOT PASSED"}: ${count("passed")} passed, ${count("failed")} failed, ${count("inconclusive")} inconclusive`,
     );
-    report.result({ ...result, not_possible: Object.fromEntries(impossible) });
+    report.result({ ...result, not_possible: Object.fromEntries(impossible), left_out: leftOut });
     return exitCodeOf(judged, signal.aborted);
   } finally {
     feed.close();
