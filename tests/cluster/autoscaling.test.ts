@@ -109,6 +109,16 @@ describeOnCluster("autoscaling", () => {
     await target.apply([original]);
     await atRest(target);
     prometheus = await PrometheusReader.open(target);
+    // The number that is held is the one that Prometheus knows: a step of a moment ago must have come through.
+    await waitFor(
+      async () => {
+        const [known] = await prometheus.query('max(kube_deployment_spec_replicas{deployment="processor"})');
+        return known?.value === 1
+          ? { done: true, value: true }
+          : { done: false, state: `${known?.value ?? "no"} processors known to Prometheus` };
+      },
+      { what: "Prometheus to know of one processor", limitMs: SCALE_LIMIT_MS, intervalMs: 1000 },
+    );
     const lags = await prometheus.query(
       'max(quantile_over_time(0.5, kafka_consumergroup_lag_sum{group="processor"}[1m]))',
     );
@@ -132,20 +142,27 @@ describeOnCluster("autoscaling", () => {
     "InfluxDB the limit: no processor is added, however much is behind",
     async () => {
       const before = await processors();
-      await scale("statefulset/influxdb", 0);
       let lag = 0;
-      const seen = await watch(SCALE_LIMIT_MS, async () => {
-        lag = (await lagNow()) ?? 0;
-        return lag > LAG_OF_SEVERAL;
-      });
+      const seen: number[] = [];
+      try {
+        await scale("statefulset/influxdb", 0);
+        seen.push(
+          ...(await watch(SCALE_LIMIT_MS, async () => {
+            lag = (await lagNow()) ?? 0;
+            return lag > LAG_OF_SEVERAL;
+          })),
+        );
+        // Two more looks with all that lag known.
+        seen.push(...(await watch(WATCH_MS / 2)));
+        const [asked] = (await hpa()).status?.currentMetrics ?? [];
+        console.info(`lag ${lag}, processors ${seen.join(" ")}, told to the autoscaler: ${JSON.stringify(asked)}`);
+      } finally {
+        // Whatever was seen: what comes next needs the database.
+        await scale("statefulset/influxdb", 1);
+        await awaitReady("statefulset", "influxdb", 1);
+      }
       expect(lag).toBeGreaterThan(LAG_OF_SEVERAL);
-      // Two more looks with all that lag known.
-      seen.push(...(await watch(WATCH_MS / 2)));
       expect([...new Set(seen)]).toEqual([before]);
-      const [asked] = (await hpa()).status?.currentMetrics ?? [];
-      console.info(`lag ${lag}, processors ${seen.join(" ")}, told to the autoscaler: ${JSON.stringify(asked)}`);
-      await scale("statefulset/influxdb", 1);
-      await awaitReady("statefulset", "influxdb", 1);
       await waitFor(
         async () => {
           const now = (await lagNow()) ?? lag;

@@ -4,7 +4,7 @@
  */
 import { describe } from "bun:test";
 import { randomBytes } from "node:crypto";
-import { type Cluster, localCluster } from "../../scripts/toolkit/cluster.ts";
+import { type Cluster, localCluster, type Pod } from "../../scripts/toolkit/cluster.ts";
 import { waitFor } from "../../scripts/toolkit/wait.ts";
 import type { TelemetryEvent } from "../../services/domain/event.ts";
 
@@ -73,7 +73,8 @@ const REST_LIMIT_MS = 240_000;
 export async function atRest(target: Cluster): Promise<void> {
   await waitFor(
     async () => {
-      const pods = [...(await target.pods("producer")), ...(await target.pods("processor"))];
+      // Those that are ending too: they are among the pods for half a minute yet.
+      const pods = await target.list<Pod>("pods", "app.kubernetes.io/name in (producer,processor)");
       const state = pods.map(({ metadata }) => metadata.name).join(", ");
       return pods.length === 2 ? { done: true, value: undefined } : { done: false, state };
     },
