@@ -31,6 +31,8 @@ import type { AuditSources, ProducerLedger } from "./sources.ts";
 /** The group commits several times a second; a backlog beyond this is reported as unread, not waited for. */
 const COMMIT_LIMIT_MS = 60_000;
 const COMMIT_LOOK_MS = 500;
+/** After a broker was lost or came back, a group's coordinator moves within seconds; meanwhile nobody can say. */
+const ASK_LIMIT_MS = 20_000;
 /** Places in the database at which it is looked who holds the point of a missing event: a pattern shows in fewer. */
 const MAX_HOLDER_LOOKS = 200;
 
@@ -167,6 +169,19 @@ export function knowledgeOf(ledgers: readonly ProducerLedger[], lives: ProducerL
   return { running: [...ledgers], lives, acknowledged, open, silent };
 }
 
+/** Asks again while Kafka cannot say. @throws the last error, after ASK_LIMIT_MS. */
+async function patiently<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  const until = performance.now() + ASK_LIMIT_MS;
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (signal.aborted || performance.now() > until) throw error;
+      await pause(COMMIT_LOOK_MS, signal);
+    }
+  }
+}
+
 /** Writes the history of the running pipeline; the writer stays open. */
 export async function recordHistory(options: RecordOptions): Promise<Recording> {
   const { sources, writer, report, signal, sinceMs, conveyorsPrefix } = options;
@@ -231,10 +246,11 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
   const offsets = await report.step(
     "the processor's offsets",
     async (step) => {
-      const first = await sources.offsets();
+      const ask = () => patiently(() => sources.offsets(), signal);
+      const first = await ask();
       const ends = new Map(first.map(({ partition, end }) => [partition, end]));
       const startedAt = performance.now();
-      for (let now = first; ; now = await sources.offsets()) {
+      for (let now = first; ; now = await ask()) {
         const behind = now.reduce(
           (sum, { partition, committed }) => sum + Math.max(0, (ends.get(partition) ?? 0) - (committed ?? 0)),
           0,
@@ -258,7 +274,7 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
   // 3. The dead letters. One of the processor's names the record that it refused: the log gives the identity.
   const refusedAt = new Map<string, string>();
   await report.step("dead letters", async (step) => {
-    const letters = await sources.letters(sinceMs);
+    const letters = await patiently(() => sources.letters(sinceMs), signal);
     await writer.begin("dlq");
     for (const { headers } of letters) {
       const reason = headers.reason ?? "none";
