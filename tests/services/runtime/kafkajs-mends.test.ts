@@ -182,21 +182,22 @@ describe("dead-broker-stops-all", () => {
   });
 });
 
+/** A group of no topics, whose coordinator is found to be this one. */
+const groupOf = (coordinator: unknown) =>
+  new (ConsumerGroup as unknown as new (options: Record<string, unknown>) => ConsumerGroup)({
+    logger: silent,
+    cluster: { findGroupCoordinator: async () => coordinator },
+    groupId: "g",
+    topics: [],
+    topicConfigurations: {},
+    instrumentationEmitter: { emit() {} },
+    assigners: [],
+    retry: {},
+  });
+
 describe("lost-coordinator", () => {
   const group = (coordinator: unknown, next: unknown = undefined) =>
-    Object.assign(
-      new (ConsumerGroup as unknown as new (options: Record<string, unknown>) => ConsumerGroup)({
-        logger: silent,
-        cluster: { findGroupCoordinator: async () => next },
-        groupId: "g",
-        topics: [],
-        topicConfigurations: {},
-        instrumentationEmitter: { emit() {} },
-        assigners: [],
-        retry: {},
-      }),
-      { coordinator, memberId: "m", generationId: 1, lastRequest: 0 },
-    );
+    Object.assign(groupOf(next), { coordinator, memberId: "m", generationId: 1, lastRequest: 0 });
   const gone = () => {
     throw new errors.KafkaJSConnectionClosedError("gone", { host: "h", port: 1 });
   };
@@ -299,16 +300,7 @@ describe("forgotten-member-id", () => {
     });
     // What would be encoded, as it is.
     broker.lookupRequest = () => (options) => options;
-    const group = new (ConsumerGroup as unknown as new (options: Record<string, unknown>) => ConsumerGroup)({
-      logger: silent,
-      cluster: { findGroupCoordinator: async () => broker },
-      groupId: "g",
-      topics: [],
-      topicConfigurations: {},
-      instrumentationEmitter: { emit() {} },
-      assigners: [],
-      retry: {},
-    });
+    const group = groupOf(broker);
     for (let attempt = 0; attempt < 2; attempt++) await group.joinAndSync().catch(() => {});
     expect(joined).toEqual(["", "given", "given"]);
   });
