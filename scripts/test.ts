@@ -18,30 +18,12 @@ import { installTools, missingTools } from "./local-cluster/tools.ts";
 import { FFMPEG } from "./runs/video-encoder.ts";
 import { runCommand } from "./toolkit/cli.ts";
 import { EXIT } from "./toolkit/errors.ts";
+import { type Counts, countsOf, type Failure, failureLines, failuresOf, summaryLine } from "./toolkit/junit.ts";
 import { localClusterObstacle, prepareLocalCluster } from "./toolkit/local-target.ts";
 import { formatDuration, type Report } from "./toolkit/report.ts";
 
-interface Counts {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
-
 /** The longest a part of the tests may take before it is ended: CI has 90 minutes for everything. */
 const PART_LIMIT_MS = { checks: 300_000, fast: 600_000, cluster: 2_700_000 } as const;
-
-/** Counts of a JUnit file as `bun test` writes it: the attributes of its outermost element. */
-export function countsOf(junit: string): Counts {
-  const root = /<testsuites\b([^>]*)>/.exec(junit)?.[1] ?? "";
-  const read = (name: string) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(root)?.[1] ?? "0");
-  const [tests, failures, skipped] = [read("tests"), read("failures") + read("errors"), read("skipped")];
-  return { passed: tests - failures - skipped, failed: failures, skipped };
-}
-
-/** The closing line: passed and failed always, skipped only when there are any. */
-export function summaryLine({ passed, failed, skipped }: Counts): string {
-  return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`;
-}
 
 async function runTool(command: string[], limitMs: number, signal: AbortSignal): Promise<number> {
   const child = Bun.spawn(command, { stdin: "ignore", stdout: "inherit", stderr: "inherit" });
@@ -54,13 +36,19 @@ async function runTool(command: string[], limitMs: number, signal: AbortSignal):
   return exitCode;
 }
 
-/** Runs `bun test` over files and gives its counts; a run that ended without counts is one failure. */
+const ONE_FAILED: Counts = { passed: 0, failed: 1, skipped: 0 };
+
+interface Outcome extends Counts {
+  failures: Failure[];
+}
+
+/** Runs `bun test` over files and gives how it ended; a run that ended without counts is one failure. */
 async function runTests(
   files: string[],
   environment: Record<string, string>,
   limitMs: number,
   signal: AbortSignal,
-): Promise<Counts> {
+): Promise<Outcome> {
   const folder = await mkdtemp(join(tmpdir(), "conveyor-test-"));
   const outfile = join(folder, "junit.xml");
   try {
@@ -76,10 +64,11 @@ async function runTests(
     const exitCode = await child.exited;
     end.removeEventListener("abort", stop);
     signal.throwIfAborted();
-    const counts = countsOf(await readFile(outfile, "utf8").catch(() => ""));
+    const junit = await readFile(outfile, "utf8").catch(() => "");
+    const counts = countsOf(junit);
     if (exitCode !== 0 && counts.failed === 0) counts.failed = 1;
     if (counts.passed + counts.failed + counts.skipped === 0) counts.failed = 1;
-    return counts;
+    return { ...counts, failures: failuresOf(junit) };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -116,7 +105,7 @@ async function preparePictureTools(report: Report, signal: AbortSignal): Promise
   return (await missing()).map(({ command }) => command);
 }
 
-async function clusterCounts(files: string[], report: Report, signal: AbortSignal, keep: boolean): Promise<Counts> {
+async function testOnCluster(files: string[], report: Report, signal: AbortSignal, keep: boolean): Promise<Outcome> {
   const reason = await localClusterObstacle(report, { installTools: true, signal });
   if (reason) {
     report.warn(`tests on a cluster are skipped: ${reason}`);
@@ -136,7 +125,8 @@ async function clusterCounts(files: string[], report: Report, signal: AbortSigna
     );
     if (deployed !== 0) {
       report.warn(`deploy failed with exit ${deployed}: the tests on the cluster cannot run`);
-      return { passed: 0, failed: 1, skipped: 0 };
+      const message = `scripts/deploy.ts ended with exit ${deployed}; what it said stands above`;
+      return { ...ONE_FAILED, failures: [{ file: "scripts/deploy.ts", test: "deploy", message }] };
     }
     const environment = {
       CONVEYOR_CLUSTER_TESTS: "1",
@@ -167,10 +157,12 @@ if (import.meta.main) {
     async ({ flags, report, signal }) => {
       const startedAt = performance.now();
       const total: Counts = { passed: 0, failed: 0, skipped: 0 };
-      const add = (counts: Counts) => {
-        total.passed += counts.passed;
-        total.failed += counts.failed;
-        total.skipped += counts.skipped;
+      const failures: Failure[] = [];
+      const add = (outcome: Counts & Partial<Outcome>) => {
+        total.passed += outcome.passed;
+        total.failed += outcome.failed;
+        total.skipped += outcome.skipped;
+        failures.push(...(outcome.failures ?? []));
       };
       for (const [title, command] of [
         ["types (tsc --noEmit)", ["tsc", "--noEmit"]],
@@ -186,10 +178,11 @@ if (import.meta.main) {
         const missing = await preparePictureTools(report, signal);
         if (missing.length > 0) report.warn(`tests of pictures are skipped: ${missing.join(" and ")} missing`);
         // CI is there to run them: a run without them must not look like a run with them.
-        if (missing.length > 0 && process.env.CI) add({ passed: 0, failed: 1, skipped: 0 });
+        if (missing.length > 0 && process.env.CI) add(ONE_FAILED);
         add(await runTests(files.pictures, { CONVEYOR_CLUSTER_TESTS: "" }, PART_LIMIT_MS.fast, signal));
       }
-      if (!flags.fast && files.cluster.length > 0) add(await clusterCounts(files.cluster, report, signal, flags.keep));
+      if (!flags.fast && files.cluster.length > 0) add(await testOnCluster(files.cluster, report, signal, flags.keep));
+      for (const line of failureLines(failures)) report.print(line);
       report.info(`all tests took ${formatDuration(performance.now() - startedAt)}`);
       report.result(total);
       report.print(summaryLine(total));
