@@ -20,6 +20,8 @@ import { FaultAgents, healLeftovers, removeNamespace } from "./drills/fault-agen
 import { judgeDrills } from "./drills/judgement.ts";
 import { type DrillOutcome, runDrill } from "./drills/runner.ts";
 import { ClusterScene } from "./drills/scene.ts";
+import { startStoredWatch } from "./drills/stored-watch.ts";
+import { CONVEYORS } from "./drills/traffic.ts";
 import { restoreBrokers } from "./drills/two-brokers-down.ts";
 import { LiveFeed, sourceOf } from "./runs/live-feed.ts";
 import { startLivePage } from "./runs/live-page.ts";
@@ -32,13 +34,14 @@ import type { DrillResult, DrillsResult } from "./runs/result.ts";
 import { runFacts } from "./runs/run-facts.ts";
 import { createRun } from "./runs/run-folder.ts";
 import { requireVideoTools, videoOfRun } from "./runs/video.ts";
+import { recoveryTime } from "./runs/words.ts";
 import { runCommand } from "./toolkit/cli.ts";
 import { CLUSTER_FLAGS, type Cluster, NAMESPACE, requireReachable, selectCluster } from "./toolkit/cluster.ts";
 import { EXIT, type ExitCode, OperatorError } from "./toolkit/errors.ts";
 import { deployedServicesImage } from "./toolkit/live-image.ts";
 import { formatDuration, paint, type Report } from "./toolkit/report.ts";
 
-/** Twice a second: a recovery is measured to half a second. */
+/** Rows of the charts. Recoveries are measured by finer looks (scripts/drills/stored-watch.ts). */
 const TICK_MS = 500;
 const MAX_REPEATS = 100;
 /** Moments of a drill that a person at the terminal is told at once. */
@@ -68,9 +71,7 @@ export function exitCodeOf(drills: readonly DrillResult[], interrupted: boolean)
 /** One line of the table for a person. */
 export function lineOf(result: DrillResult): string {
   const { recovery, ledger } = result;
-  const took = recovery
-    ? `${formatDuration(recovery.measured_ms)} of ${formatDuration(recovery.budget_ms)}`
-    : "no recovery measured";
+  const took = recovery ? `${recoveryTime(recovery)} of ${formatDuration(recovery.budget_ms)}` : "no recovery measured";
   const events = ledger
     ? `${ledger.acknowledged} acknowledged, ${ledger.lost} lost, ${ledger.duplicated} twice unexplained`
     : "not audited";
@@ -235,6 +236,20 @@ interface RunAll {
   signal: AbortSignal;
 }
 
+/** Two that are started at the same time; when one of them fails, the other is closed. @throws what the one threw. */
+async function bothOrNone<A extends Closable, B extends Closable>(a: Promise<A>, b: Promise<B>): Promise<[A, B]> {
+  try {
+    return await Promise.all([a, b]);
+  } catch (error) {
+    for (const done of await Promise.allSettled([a, b])) if (done.status === "fulfilled") await done.value.close();
+    throw error;
+  }
+}
+
+interface Closable {
+  close(): Promise<unknown>;
+}
+
 async function runAll({
   cluster,
   image,
@@ -253,8 +268,14 @@ async function runAll({
   // Of its own: an interrupt must not close what the healing needs.
   const checksEnd = new AbortController();
   const checks = new CheckContext(cluster, image, checksEnd.signal);
-  const observer = await report.step("observer", () =>
-    startObserver(cluster, { tickMs: TICK_MS, image, run: folder.id }, checksEnd.signal),
+  let world: ClusterScene | undefined;
+  const extra = () => ({ slowest_freshness_seconds: world?.ageSeconds ?? null });
+  const watching = { image, run: folder.id };
+  const [observer, stored] = await report.step("observer", () =>
+    bothOrNone(
+      startObserver(cluster, { ...watching, tickMs: TICK_MS, extra }, checksEnd.signal),
+      startStoredWatch(cluster, { ...watching, conveyors: CONVEYORS }, checksEnd.signal),
+    ),
   );
   const page = await startLivePage({
     runId: folder.id,
@@ -279,7 +300,8 @@ async function runAll({
     passed: exitCodeOf(results, signal.aborted) === EXIT.ok,
   });
   try {
-    const scene = new ClusterScene({ cluster, image, observer, agents, checks, feed });
+    const scene = new ClusterScene({ cluster, image, observer, agents, checks, stored, feed });
+    world = scene;
     const impossible = await report.step("what is possible here", () => obstacles(scene, cluster, drills, signal));
     for (const [name, reason] of impossible) report.warn(`not possible here: ${name}: ${reason}`);
     const possible = drills.filter(({ name }) => !impossible.has(name));
@@ -315,13 +337,15 @@ async function runAll({
             signal,
           );
           const { verdict, recovery, reasons } = done.result;
-          const took = recovery ? `, recovered in ${formatDuration(recovery.measured_ms)}` : "";
+          const took = recovery ? `, recovered in ${recoveryTime(recovery)}` : "";
           step.update(`${verdict}${took}${reasons.length > 0 ? `: ${reasons.join("; ")}` : ""}`);
           return done;
         });
         outcomes.push(outcome);
         feed.drillEnded(outcome.result);
         await folder.writeJson("result.json", document(outcomes.map(({ result }) => result)));
+        // What was looked at, so that each recovery can be measured again from it.
+        await folder.writeJson("looks.json", scene.samples());
         // What the senders were told, event by event: the laws can be judged again from it.
         await folder.writeJson(
           "accounts.json",
@@ -368,7 +392,7 @@ async function runAll({
     return exitCodeOf(judged, signal.aborted);
   } finally {
     feed.close();
-    await Promise.allSettled([page.close(reportHtml), observer.close(), removeNamespace(cluster)]);
+    await Promise.allSettled([page.close(reportHtml), observer.close(), stored.close(), removeNamespace(cluster)]);
     checksEnd.abort();
     await troubles;
     await checks.close().catch(() => {});

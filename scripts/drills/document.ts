@@ -4,7 +4,7 @@
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { DrillResult, DrillsResult } from "../runs/result.ts";
+import type { DrillRecovery, DrillResult, DrillsResult } from "../runs/result.ts";
 import { formatDuration } from "../toolkit/report.ts";
 import type { Drill } from "./drill.ts";
 
@@ -31,11 +31,14 @@ export function drillsTable(drills: readonly Drill[]): string {
   ].join("\n");
 }
 
-const median = (values: readonly number[]) => values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) / 2)]!;
+/** "< 1.2 s" where no outage was seen, and a longer one would have been. */
+const took = ({ measured_ms, below }: DrillRecovery) => `${below ? "< " : ""}${formatDuration(measured_ms)}`;
 
 function figuresRow(name: string, results: readonly DrillResult[], when: string): string {
-  const measured = results.flatMap(({ recovery }) => recovery?.measured_ms ?? []);
-  const budget = results.find(({ recovery }) => recovery)?.recovery?.budget_ms;
+  const measured = results
+    .flatMap(({ recovery }) => recovery ?? [])
+    .toSorted((a, b) => a.measured_ms - b.measured_ms || Number(b.below ?? false) - Number(a.below ?? false));
+  const [median, longest] = [measured[Math.floor((measured.length - 1) / 2)], measured.at(-1)];
   const sum = (field: "acknowledged" | "lost" | "duplicated") =>
     results.every(({ ledger }) => ledger) ? results.reduce((total, { ledger }) => total + ledger![field], 0) : "–";
   const verdicts = new Map<string, number>();
@@ -45,9 +48,9 @@ function figuresRow(name: string, results: readonly DrillResult[], when: string)
     `| \`${name}\``,
     verdict,
     results.length,
-    measured.length > 0 ? formatDuration(median(measured)) : "–",
-    measured.length > 0 ? formatDuration(Math.max(...measured)) : "–",
-    budget === undefined ? "–" : formatDuration(budget),
+    median ? took(median) : "–",
+    longest ? took(longest) : "–",
+    longest ? formatDuration(longest.budget_ms) : "–",
     sum("acknowledged"),
     sum("lost"),
     sum("duplicated"),

@@ -6,16 +6,6 @@ import type { Probe, ProbeResult } from "../checks/context.ts";
 import type { Cluster } from "../toolkit/cluster.ts";
 import type { FaultAgents } from "./fault-agents.ts";
 
-/** What the pipeline did in one look: as the observer records it. Null: could not be read. */
-export interface Observed {
-  timeMs: number;
-  freshnessSeconds: number | null;
-  lagEvents: number | null;
-  acknowledgedPerSecond: number | null;
-  /** Partitions that lack a replica, as the brokers last said. */
-  underReplicated: number | null;
-}
-
 /** What a drill may use. */
 export interface DrillContext {
   readonly cluster: Cluster;
@@ -63,7 +53,7 @@ export interface Drill<Target = unknown> {
   readonly runbook?: string;
   /** kubectl arguments that an operator would type while it lasts. */
   readonly look: readonly (readonly string[])[];
-  /** For a fault that takes its time: how old the newest stored point may ever be from its beginning to its end. */
+  /** For a fault that takes its time: how old the newest stored event of any conveyor may ever be, from its beginning to its end. */
   readonly freshnessLimitSeconds?: number;
   /** Parts whose absence the drill must see mended too before it counts as recovered, for what is not on the events' way. */
   readonly readyAgain?: readonly string[];

@@ -3,32 +3,20 @@
  * only looks alive must be found out by its silence.
  */
 import type { Pod } from "../toolkit/cluster.ts";
-import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
-import { anyPod, freshPod, getEvents, getPods, leadingBroker } from "./targets.ts";
+import { ofProcess, type ProcessTier, podToHit } from "./container-process.ts";
+import { BUDGET, type Drill, defineDrill } from "./drill.ts";
+import { leadingBroker } from "./targets.ts";
 
 interface Target {
   pod: Pod;
 }
 
-type Tier = Pick<Drill, "name" | "title" | "hypothesis" | "budgetMs" | "budgetReason" | "runbook"> & {
-  workload: string;
-  choose?: (context: DrillContext) => Promise<Pod>;
-};
-
-const freeze = ({ workload, choose, ...tier }: Tier): Drill =>
+const freeze = (tier: ProcessTier): Drill =>
   defineDrill<Target>({
-    ...tier,
-    fault: `SIGSTOP to the process in a pod of ${workload}, from its node`,
-    recoversFrom: "effect",
-    holdMs: 0,
-    workloads: [workload],
-    look: [getPods(workload), getEvents()],
-    async possible({ cluster, agents }) {
-      return await agents.obstacle(await anyPod(cluster, workload), false);
-    },
+    ...ofProcess(tier),
+    fault: `SIGSTOP to the process in a pod of ${tier.workload}, from its node`,
     async prepare(context) {
-      const chosen = (await choose?.(context)) ?? (await anyPod(context.cluster, workload));
-      return { pod: await freshPod(context, chosen) };
+      return { pod: await podToHit(context, tier) };
     },
     async inject({ agents }, { pod }) {
       await agents.ask(pod, { op: "signal", signal: "SIGSTOP" });

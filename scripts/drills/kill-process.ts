@@ -1,7 +1,8 @@
 /** Fault: kill -9 of the process inside a pod. Nothing is flushed, nobody is told; the kubelet restarts the container. */
 import type { Pod } from "../toolkit/cluster.ts";
-import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
-import { activeController, anyPod, freshPod, getEvents, getPods, leadingBroker } from "./targets.ts";
+import { ofProcess, type ProcessTier, podToHit } from "./container-process.ts";
+import { BUDGET, type Drill, defineDrill } from "./drill.ts";
+import { activeController, leadingBroker } from "./targets.ts";
 
 interface Target {
   pod: Pod;
@@ -10,25 +11,12 @@ interface Target {
   killedAtMs: number;
 }
 
-type Tier = Pick<Drill, "name" | "title" | "hypothesis" | "budgetMs" | "budgetReason" | "runbook"> & {
-  workload: string;
-  choose?: (context: DrillContext) => Promise<Pod>;
-};
-
-const kill = ({ workload, choose, ...tier }: Tier): Drill =>
+const kill = (tier: ProcessTier): Drill =>
   defineDrill<Target>({
-    ...tier,
-    fault: `kill -9 of the process in a pod of ${workload}, from its node`,
-    recoversFrom: "effect",
-    holdMs: 0,
-    workloads: [workload],
-    look: [getPods(workload), getEvents()],
-    async possible({ cluster, agents }) {
-      return await agents.obstacle(await anyPod(cluster, workload), false);
-    },
+    ...ofProcess(tier),
+    fault: `kill -9 of the process in a pod of ${tier.workload}, from its node`,
     async prepare(context) {
-      const chosen = (await choose?.(context)) ?? (await anyPod(context.cluster, workload));
-      const pod = await freshPod(context, chosen);
+      const pod = await podToHit(context, tier);
       const { pid } = await context.agents.ask(pod, { op: "state" });
       return { pod, pid: pid!, killedAtMs: 0 };
     },

@@ -13,8 +13,9 @@ import type { DrillContext } from "./drill.ts";
 import type { FaultAgents } from "./fault-agents.ts";
 import type { Sample } from "./recovery.ts";
 import type { Scene } from "./runner.ts";
+import { type StoredWatch, slowestAge } from "./stored-watch.ts";
 import { isReady } from "./targets.ts";
-import { startTraffic, type Traffic, type TrafficAccount } from "./traffic.ts";
+import { CONVEYORS, startTraffic, type Traffic, type TrafficAccount } from "./traffic.ts";
 
 /** From the last acknowledgement to the last point: the processor has caught up long before, or the drill has failed. */
 const STORED_LIMIT_MS = 30_000;
@@ -30,6 +31,8 @@ const MAX_KEY_CHARS = 300;
 const EVENT_LINES = 12;
 const MAX_OUTPUT_CHARS = 4000;
 const LOOK_LIMIT_MS = 15_000;
+/** The observer's rows come twice a second, and less often while pods do not answer it; older, and lag is not known. */
+const ROW_AGE_LIMIT_MS = 5000;
 
 type Workload = KubernetesObject & { spec: { replicas?: number; selector: { matchLabels?: Record<string, string> } } };
 
@@ -97,6 +100,7 @@ export interface ClusterSceneOptions {
   observer: Observer;
   agents: FaultAgents;
   checks: CheckContext;
+  stored: StoredWatch;
   /** Told what happens, for the live page. */
   feed: LiveFeed;
 }
@@ -105,27 +109,37 @@ export class ClusterScene implements Scene {
   readonly #options: ClusterSceneOptions;
   readonly #samples: Sample[] = [];
   #traffic: Traffic | undefined;
+  #row: { timeMs: number; lagEvents: number | null } = { timeMs: 0, lagEvents: null };
   #underReplicated: number | null = null;
+  #ageSeconds: number | null = null;
 
   constructor(options: ClusterSceneOptions) {
     this.#options = options;
     options.observer.onRow((timeMs, row) => {
-      const underReplicated = row.under_replicated_partitions ?? null;
-      if (underReplicated !== null) this.#underReplicated = underReplicated;
-      this.#samples.push({
-        timeMs,
-        freshnessSeconds: row.freshness_seconds ?? null,
-        lagEvents: row.lag_events ?? null,
-        acknowledgedPerSecond: row.acknowledged_events_per_second ?? null,
-        underReplicated: this.#underReplicated,
-        unansweredMs: this.#traffic?.unansweredMs(Date.now()) ?? 0,
-      });
+      this.#row = { timeMs, lagEvents: row.lag_events ?? null };
+      this.#underReplicated = row.under_replicated_partitions ?? this.#underReplicated;
       const counts = this.#traffic?.counts();
       if (counts) {
         const { offered, acknowledged, unknown } = counts;
         options.feed.counts({ offered, acknowledged, unknown });
       }
     });
+    options.stored.onLook((look) => {
+      const traffic = this.#traffic;
+      this.#ageSeconds = traffic ? slowestAge(look, CONVEYORS, traffic.startedAtMs) : null;
+      this.#samples.push({
+        timeMs: look.timeMs,
+        ageSeconds: this.#ageSeconds,
+        lagEvents: look.timeMs - this.#row.timeMs > ROW_AGE_LIMIT_MS ? null : this.#row.lagEvents,
+        underReplicated: this.#underReplicated,
+        waitedMs: traffic?.waitedMs(Date.now()) ?? 0,
+      });
+    });
+  }
+
+  /** What the newest look says, for the recording's rows: age of the newest event of the slowest conveyor. */
+  get ageSeconds(): number | null {
+    return this.#ageSeconds;
   }
 
   now = (): number => Date.now();

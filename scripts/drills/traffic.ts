@@ -41,8 +41,11 @@ export interface Traffic {
   readonly run: string;
   readonly startedAtMs: number;
   counts(): TrafficCounts;
-  /** How long the oldest batch that is under way has been waiting for its acknowledgement; 0 when none is. */
-  unansweredMs(nowMs: number): number;
+  /**
+   * The longest that a batch has waited for its acknowledgement since this was asked last: of those under way, and of those
+   * that were answered meanwhile, so that no wait falls between two looks.
+   */
+  waitedMs(nowMs: number): number;
   /** Makes no more events, waits for what is under way (unless `atOnce`), takes the sender away. */
   stop(atOnce?: boolean): Promise<TrafficAccount>;
 }
@@ -95,9 +98,36 @@ export function readLines(run: string, text: string): TrafficAccount & { done: b
   return account;
 }
 
-/** Whether the last thing said of a conveyor is an attempt. */
-function lastIsAttempt(text: string, conveyor: string): boolean {
-  return text.lastIndexOf(`{"attempt":["${conveyor}",`) > text.lastIndexOf(`"batch":["${conveyor}",`);
+/** How long batches wait for their acknowledgement, from the sender's own times. */
+export class Waits {
+  /** Conveyor → when its batch that is under way was first sent. */
+  readonly #open = new Map<string, number>();
+  #longestAnsweredMs = 0;
+
+  /** Takes in what the sender said, in its order. */
+  add({ attempts, outcomes }: Pick<TrafficAccount, "attempts" | "outcomes">): void {
+    const said = [
+      ...attempts.map(({ conveyor, t_ms = 0 }) => ({ conveyor, t_ms, isAttempt: true })),
+      ...outcomes.map(({ conveyor, t_ms = 0 }) => ({ conveyor, t_ms, isAttempt: false })),
+      // An answer in the millisecond of its attempt stands behind it; the next attempt comes a pause later.
+    ].sort((a, b) => a.t_ms - b.t_ms || Number(b.isAttempt) - Number(a.isAttempt));
+    for (const { conveyor, t_ms, isAttempt } of said) {
+      if (isAttempt) {
+        this.#open.set(conveyor, t_ms);
+        continue;
+      }
+      const since = this.#open.get(conveyor);
+      this.#open.delete(conveyor);
+      if (since !== undefined) this.#longestAnsweredMs = Math.max(this.#longestAnsweredMs, t_ms - since);
+    }
+  }
+
+  /** The longest since this was asked last. */
+  take(nowMs: number): number {
+    const longest = Math.max(this.#longestAnsweredMs, ...[...this.#open.values()].map((since) => nowMs - since));
+    this.#longestAnsweredMs = 0;
+    return longest;
+  }
 }
 
 function senderPod(name: string, run: string, image: string): KubernetesObject {
@@ -192,8 +222,7 @@ export async function startTraffic(
   );
   const startedAtMs = Date.now();
   const counts: TrafficCounts = { offered: 0, acknowledged: 0, unknown: 0, again: 0 };
-  /** Conveyor → when its batch that is under way was first sent. */
-  const open = new Map<string, number>();
+  const waits = new Waits();
   const followed = Bun.spawn(cluster.commandLine(["logs", "-f", name, "-n", DRILLS_NAMESPACE]), {
     stdin: "ignore",
     stdout: "pipe",
@@ -211,11 +240,7 @@ export async function startTraffic(
       counts.acknowledged += more.acknowledged;
       counts.unknown += more.unknown;
       counts.again += more.again;
-      for (const { conveyor, t_ms } of more.attempts) open.set(conveyor, t_ms ?? Date.now());
-      for (const { conveyor } of more.outcomes) {
-        // Both may have come in one piece: only a later attempt is still under way.
-        if (!lastIsAttempt(text.slice(0, end), conveyor)) open.delete(conveyor);
-      }
+      waits.add(more);
     }
   })().catch(() => {});
   const log = async () =>
@@ -224,7 +249,7 @@ export async function startTraffic(
     run,
     startedAtMs,
     counts: () => ({ ...counts }),
-    unansweredMs: (nowMs) => Math.max(0, ...[...open.values()].map((since) => nowMs - since)),
+    waitedMs: (nowMs) => waits.take(nowMs),
     async stop(atOnce = false) {
       try {
         if (atOnce) return readLines(run, await log());

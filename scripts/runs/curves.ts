@@ -18,6 +18,7 @@ export const LOOKS: Readonly<Record<SeriesName, Look>> = {
   dead_letters_per_second: { label: "dead-lettered", unit: "events/s", tone: "purple", dash: "dashed" },
   lag_events: { label: "lag", unit: "events", tone: "orange", dash: "solid" },
   freshness_seconds: { label: "age of the newest stored event", unit: "s", tone: "teal", dash: "solid" },
+  slowest_freshness_seconds: { label: "the drill's own, slowest conveyor", unit: "s", tone: "purple", dash: "dashed" },
   e2e_p50_ms: { label: "p50", unit: "ms", tone: "blue", dash: "dashed" },
   e2e_p99_ms: { label: "p99", unit: "ms", tone: "purple", dash: "solid" },
   producer_replicas_ready: { label: "producer ready", unit: "replicas", tone: "blue", dash: "solid", step: true },
@@ -66,7 +67,7 @@ const REPLICAS: ChartPlan = {
 };
 const READY: ChartPlan = { title: "Pods ready", names: ["producer_replicas_ready", "processor_replicas_ready"] };
 const LAG: ChartPlan = { title: "Waiting in Kafka", names: ["lag_events"] };
-const FRESHNESS: ChartPlan = { title: "Freshness", names: ["freshness_seconds"] };
+const FRESHNESS: ChartPlan = { title: "Freshness", names: ["freshness_seconds", "slowest_freshness_seconds"] };
 const LATENCY: ChartPlan = { title: "From an event's time to its storage", names: ["e2e_p50_ms", "e2e_p99_ms"] };
 const CPU: ChartPlan = {
   title: "CPU",

@@ -17,7 +17,16 @@ import {
 } from "./parts.ts";
 import type { Mark, SeriesName } from "./recording.ts";
 import { BEATS, type BeatName, type DrillResult, type DrillsResult, type DrillVerdict } from "./result.ts";
-import { formatClock, formatCount, formatMs, formatNumber, formatOffset, listed, plural } from "./words.ts";
+import {
+  formatClock,
+  formatCount,
+  formatMs,
+  formatNumber,
+  formatOffset,
+  listed,
+  plural,
+  recoveryTime,
+} from "./words.ts";
 
 export interface DrillsReportOptions {
   /** Way from the page to the project's folder, for links to runbooks; from outputs/runs/<id>/ when absent. */
@@ -104,8 +113,8 @@ export function recoveryBar(recovery: DrillResult["recovery"]): Html {
   const percent = (ms: number) => Number(((ms / scale) * 100).toFixed(2));
   const words = isOver
     ? `${formatMs(measured_ms)}, over the budget of ${formatMs(budget_ms)} by ${formatMs(measured_ms - budget_ms)}`
-    : measured_ms === 0
-      ? `as before all the time (0 s of ${formatMs(budget_ms)})`
+    : recovery.below
+      ? `${recoveryTime(recovery)}: below what can be seen (of ${formatMs(budget_ms)})`
       : `${formatMs(measured_ms)} of ${formatMs(budget_ms)}`;
   return html`<div class="bar${isOver && " over"}" role="img" aria-label="recovery ${words}"><i style="width:${percent(measured_ms)}%"></i><b style="left:${percent(budget_ms)}%"></b></div><div class="bar-words${isOver && " bad-text"}">${isOver && "✖ "}${words.replaceAll(/(\d) (ms|s|min)\b/g, "$1\u00a0$2")}</div>`;
 }
@@ -217,6 +226,7 @@ const COMPARED: readonly SeriesName[] = [
   "dead_letters_per_second",
   "lag_events",
   "freshness_seconds",
+  "slowest_freshness_seconds",
   "e2e_p99_ms",
   "producer_replicas_ready",
   "processor_replicas_ready",

@@ -4,7 +4,15 @@
  */
 import { readFile } from "node:fs/promises";
 import type { Mark, Recording, SeriesName, Value } from "./recording.ts";
-import { BEATS, type BeatName, type DrillVerdict, type Ledger, type LogLine, type OperatorCommand } from "./result.ts";
+import {
+  BEATS,
+  type BeatName,
+  type DrillRecovery,
+  type DrillVerdict,
+  type Ledger,
+  type LogLine,
+  type OperatorCommand,
+} from "./result.ts";
 
 /** Name of the patches' file in a run's folder. */
 export const LIVE_FILE = "live.ndjson";
@@ -47,7 +55,7 @@ export interface FinishedDrill {
   title: string;
   repeat: number;
   verdict: DrillVerdict;
-  recovery?: { measured_ms: number; budget_ms: number };
+  recovery?: DrillRecovery;
 }
 
 /** What is new; whole lists replace, `…Added` lists are added. */

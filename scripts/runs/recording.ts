@@ -20,6 +20,8 @@ export const SERIES = [
   "lag_events",
   /** Age of the newest stored point of the live fleet. */
   "freshness_seconds",
+  /** The same of a drill's own events, of that conveyor which is furthest behind: what its recovery is measured by. */
+  "slowest_freshness_seconds",
   /** From an event's time to its point stored; of the events stored in that tick. */
   "e2e_p50_ms",
   "e2e_p99_ms",

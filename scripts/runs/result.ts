@@ -111,6 +111,14 @@ export interface LogLine {
   readonly line: string;
 }
 
+/** How long it took, against its budget. */
+export interface DrillRecovery {
+  readonly measured_ms: number;
+  readonly budget_ms: number;
+  /** No outage was seen: if there was one, it was shorter than `measured_ms`, the shortest that would have been seen. */
+  readonly below?: boolean;
+}
+
 export interface DrillResult {
   readonly name: string;
   readonly title: string;
@@ -122,7 +130,7 @@ export interface DrillResult {
   /** Absent when the fault had no proven effect: such a drill is never passed. */
   readonly effect?: { readonly timeMs: number; readonly proof: string };
   readonly beats: readonly Beat[];
-  readonly recovery?: { readonly measured_ms: number; readonly budget_ms: number };
+  readonly recovery?: DrillRecovery;
   readonly ledger?: Ledger;
   readonly recording: Recording;
   readonly commands: readonly OperatorCommand[];

@@ -77,7 +77,7 @@ export function drillsToShow(result: DrillsResult, limit = MAX_DRILLS): DrillRes
   const subjectOf = ({ name }: DrillResult) => SUBJECTS.find((subject) => name.includes(subject)) ?? name;
   // Of one part the first whose recovery took time: one that nobody noticed has little to show.
   const first = [...Map.groupBy(telling, subjectOf).values()].map(
-    (drills) => drills.find(({ recovery }) => recovery!.measured_ms > 0) ?? drills[0]!,
+    (drills) => drills.find(({ recovery }) => !recovery!.below) ?? drills[0]!,
   );
   const rank = (drill: DrillResult) => {
     const at = (SUBJECTS as readonly string[]).indexOf(subjectOf(drill));
@@ -174,10 +174,9 @@ function drillSegments(drill: DrillResult, number: number): Segment[] {
     stops.push({
       atMs: within(recoveredMs, effectMs),
       chapter: "healing",
-      caption:
-        recovery.measured_ms === 0
-          ? `As before all the time: 0 s of its budget of ${formatMs(recovery.budget_ms)}`
-          : `Recovered after ${formatMs(recovery.measured_ms)}, ${words} ${formatMs(recovery.budget_ms)}`,
+      caption: recovery.below
+        ? `No outage was seen: below ${formatMs(recovery.measured_ms)}, of its budget of ${formatMs(recovery.budget_ms)}`
+        : `Recovered after ${formatMs(recovery.measured_ms)}, ${words} ${formatMs(recovery.budget_ms)}`,
       more: {},
     });
   }

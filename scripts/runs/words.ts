@@ -1,4 +1,5 @@
 /** Numbers and times as a person reads them; the same everywhere on reports, live page and video. */
+import type { DrillRecovery } from "./result.ts";
 
 /** 12,345 */
 export const formatCount = (value: number): string => Math.round(value).toLocaleString("en-US");
@@ -37,6 +38,10 @@ export function formatMs(ms: number): string {
   if (hours > 0) return minutes > 0 ? `${hours} h ${minutes} min` : `${hours} h`;
   return seconds % 60 > 0 ? `${minutes} min ${seconds % 60} s` : `${minutes} min`;
 }
+
+/** "4.2 s"; "< 1.2 s" where no outage was seen, and a longer one would have been. */
+export const recoveryTime = ({ measured_ms, below }: DrillRecovery): string =>
+  `${below ? "< " : ""}${formatMs(measured_ms)}`;
 
 /** Time of day, UTC: 07:12:30. */
 export const formatClock = (timeMs: number): string => new Date(timeMs).toISOString().slice(11, 19);

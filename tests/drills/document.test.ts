@@ -60,6 +60,9 @@ describe("figuresTable", () => {
     expect(after.split("\n")[2]).toBe(
       `| \`${first}\` | passed | 3 | 2.0 s | 3.0 s | 10.0 s | 300 | 0 | 0 | 2026-11-25 |`,
     );
+    const hardly = { ...drill(first, 1200), recovery: { measured_ms: 1200, budget_ms: 10_000, below: true } };
+    const seldom = figuresTable(DRILLS, "", [result([hardly, hardly, drill(first, 4000)])]);
+    expect(seldom.split("\n")[2]).toContain("| passed | 3 | < 1.2 s | 4.0 s | 10.0 s |");
     expect(after.split("\n")[3]).toContain(`\`${second}\` | passed | 1 | 0.9 s`);
   });
 });

@@ -9,9 +9,9 @@ import { runDrill, type Scene } from "../../scripts/drills/runner.ts";
 import type { TrafficAccount } from "../../scripts/drills/traffic.ts";
 import type { Mark } from "../../scripts/runs/recording.ts";
 
-const TICK_MS = 500;
+const TICK_MS = 250;
 
-/** A world in which a fault holds freshness up from its injection until `backMs` behind it, or until it is healed. */
+/** A world in which a fault lets the newest event age from its injection until `backMs` behind it, or until it is healed. */
 class World implements Scene {
   timeMs = 1_000_000;
   injectedAtMs: number | undefined;
@@ -59,11 +59,10 @@ class World implements Scene {
     const broken = this.injectedAtMs !== undefined && timeMs >= this.injectedAtMs && timeMs < endMs;
     this.#samples.push({
       timeMs,
-      freshnessSeconds: broken ? 9 : 0.3,
+      ageSeconds: broken ? 9 : 0.3,
       lagEvents: 5,
-      acknowledgedPerSecond: 300,
       underReplicated: 0,
-      unansweredMs: 0,
+      waitedMs: 30,
     });
   }
 
@@ -83,7 +82,7 @@ class World implements Scene {
       run,
       startedAtMs,
       counts,
-      unansweredMs: () => 0,
+      waitedMs: () => 0,
       stop: async (atOnce = false): Promise<TrafficAccount> => {
         this.stopped.push(atOnce);
         return { run, ...counts(), attempts: [], outcomes: [] };
@@ -128,6 +127,16 @@ describe("runDrill", () => {
     expect(result.commands).toEqual([expect.objectContaining({ command: "kubectl get pods", output: "seen" })]);
     expect(account!.run).toBe("drill-test");
     expect(world.heals).toBe(1);
+  });
+
+  test("says of a fault that nobody noticed below which time that is known, not zero", async () => {
+    const world = new World(0);
+    const { result } = await run(world, drillOf(world));
+    expect(result.verdict).toBe("passed");
+    expect(result.recovery).toEqual({ measured_ms: 750, budget_ms: 5000, below: true });
+    expect(world.marks.find(({ kind }) => kind === "recovered")!.text).toBe(
+      "no outage was seen: below what can be (< 750 ms)",
+    );
   });
 
   test("fails one that exceeds its budget, and says by how much", async () => {

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { Partitioners } from "kafkajs";
 import { missingFrom } from "../../scripts/drills/scene.ts";
-import { CONVEYORS, readLines } from "../../scripts/drills/traffic.ts";
+import { CONVEYORS, readLines, Waits } from "../../scripts/drills/traffic.ts";
 
 const said = [
   '{"started":"drill-x","t":1}',
@@ -31,6 +31,23 @@ describe("readLines", () => {
   test("knows that a record without its end is not the whole one, and skips what is no line of it", () => {
     const account = readLines("drill-x", ["error: something else", ...said.slice(0, 3), '{"attempt":["dri'].join("\n"));
     expect(account).toMatchObject({ acknowledged: 10, done: false });
+  });
+});
+
+describe("Waits", () => {
+  test("no wait falls between two looks, and none is told twice", () => {
+    const waits = new Waits();
+    waits.add(readLines("x", '{"attempt":["drill-0",0,9],"t":1000}\n{"attempt":["drill-1",0,9],"t":1100}'));
+    expect(waits.take(1500)).toBe(500);
+    waits.add(readLines("x", '{"outcome":"ok","batch":["drill-0",0,9],"t":1900}'));
+    // Answered after 900 ms, between the looks; the other one still waits.
+    expect(waits.take(1950)).toBe(900);
+    expect(waits.take(1950)).toBe(850);
+    waits.add(
+      readLines("x", '{"outcome":"ok","batch":["drill-1",0,9],"t":1960}\n{"attempt":["drill-1",10,19],"t":2160}'),
+    );
+    expect(waits.take(2200)).toBe(860);
+    expect(waits.take(2260)).toBe(100);
   });
 });
 

@@ -1,0 +1,112 @@
+/**
+ * What InfluxDB holds of the drills' own events, looked at four times a second from a pod that no drill breaks
+ * (programs/watcher.ts). The observer's rows are rarer, above all while the database does not answer.
+ */
+import { observerPod } from "../runs/observer.ts";
+import { type Cluster, NAMESPACE } from "../toolkit/cluster.ts";
+import { podLog, startPod } from "../toolkit/one-off-pods.ts";
+import { pause, waitFor } from "../toolkit/wait.ts";
+import { bundled } from "./fault-agents.ts";
+
+/** Fine enough for an outage of a second; a look costs InfluxDB some milliseconds. */
+export const LOOK_MS = 250;
+/** The first look comes within a second of the pod's start; a busy machine takes some more. */
+const FIRST_LOOK_LIMIT_MS = 20_000;
+/** Its output is followed again after the connection broke. */
+const FOLLOW_AGAIN_MS = 200;
+
+/** Newest stored event per conveyor, milliseconds since the epoch; null: no answer. */
+export interface StoredLook {
+  timeMs: number;
+  newestMs: Readonly<Record<string, number>> | null;
+}
+
+export interface StoredWatch {
+  onLook(listener: (look: StoredLook) => void): void;
+  /** Stops the pod and takes it away; asking twice is harmless. */
+  close(): Promise<void>;
+}
+
+/** A line of the watcher pod, or undefined when it is something else. */
+export function parseLook(line: string): StoredLook | undefined {
+  if (!line.startsWith('{"t":')) return undefined;
+  try {
+    const { t, newest } = JSON.parse(line) as { t: number; newest?: Record<string, number> };
+    return { timeMs: t, newestMs: newest ?? null };
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Age of the newest event of the conveyor that is furthest behind, in seconds. Null: there was no answer, or one of the
+ * conveyors has no event since `sinceMs` (what an earlier drill stored is not this one's).
+ */
+export function slowestAge(look: StoredLook, conveyors: readonly string[], sinceMs: number): number | null {
+  let age = Number.NEGATIVE_INFINITY;
+  for (const conveyor of conveyors) {
+    const newest = look.newestMs?.[conveyor];
+    if (newest === undefined || newest < sinceMs) return null;
+    age = Math.max(age, (look.timeMs - newest) / 1000);
+  }
+  return age;
+}
+
+/** Starts the pod; looks arrive from then on. The caller closes it. @throws OperatorError when there is none. */
+export async function startStoredWatch(
+  cluster: Cluster,
+  options: { image: string; run: string; conveyors: readonly string[] },
+  signal: AbortSignal,
+): Promise<StoredWatch> {
+  // May reach and read what the observer may.
+  const observer = observerPod({ tickMs: LOOK_MS, image: options.image, run: options.run });
+  const pod = await startPod(
+    cluster,
+    {
+      ...observer,
+      prefix: "drill-watcher",
+      command: ["bun", "-e", await bundled("watcher")],
+      environment: {
+        ...observer.environment,
+        CONVEYORS: options.conveyors.join(","),
+        LOOK_MS: String(LOOK_MS),
+      },
+    },
+    signal,
+  );
+  const stopped = new AbortController();
+  const ended = AbortSignal.any([signal, stopped.signal]);
+  const listeners = new Set<(look: StoredLook) => void>();
+  let lastMs = Number.NEGATIVE_INFINITY;
+  const following = (async () => {
+    let since: string[] = [];
+    while (!ended.aborted) {
+      for await (const line of cluster.lines(["logs", "-f", pod.name, "-n", NAMESPACE, ...since], ended)) {
+        const look = parseLook(line);
+        // What is told twice is left out by its time.
+        if (!look || look.timeMs <= lastMs) continue;
+        lastMs = look.timeMs;
+        for (const listener of listeners) listener(look);
+      }
+      if (Number.isFinite(lastMs)) since = [`--since-time=${new Date(lastMs - 1000).toISOString()}`];
+      await pause(FOLLOW_AGAIN_MS, ended).catch(() => {});
+    }
+  })();
+  const close = async () => {
+    stopped.abort();
+    await Promise.all([pod.remove(), following]);
+  };
+  try {
+    await waitFor(
+      async () =>
+        Number.isFinite(lastMs)
+          ? { done: true, value: true }
+          : { done: false, state: (await podLog(cluster, pod.name, 3)) || "no output yet" },
+      { what: `the first look of pod ${pod.name}`, limitMs: FIRST_LOOK_LIMIT_MS, signal },
+    );
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { onLook: (listener) => void listeners.add(listener), close };
+}
