@@ -10,13 +10,14 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { join } from "node:path";
+import { freePort } from "../scripts/toolkit/free-ports.ts";
 import { serializeEvent } from "../services/domain/event.ts";
 import { Fleet } from "../services/domain/fleet.ts";
 import { EVENTS_TOPIC, TOPIC_TABLE } from "../services/domain/kafka-layout.ts";
 import { EventProducer } from "../services/runtime/event-producer.ts";
 import { createKafka } from "../services/runtime/kafka.ts";
 import { Logger } from "../services/runtime/log.ts";
-import { freePorts, RealServers, unavailable } from "./real-servers.ts";
+import { RealServers, unavailable } from "./real-servers.ts";
 
 export const DEFAULT_EVENTS = 1_000_000;
 const WARM_UP_SHARE = 0.1;
@@ -170,7 +171,7 @@ export async function benchProcessor(events: number, say: (line: string) => void
     const token = await servers.onboardInflux();
     const tokenFile = join(servers.folder, "bench-token");
     await writeFile(tokenFile, token);
-    const [opsPort] = await freePorts(1);
+    const opsPort = await freePort();
     const processorChild = Bun.spawn(onCore(clientCore, ["bun", join(import.meta.dir, "../services/processor.ts")]), {
       env: { ...env, INFLUX_TOKEN_FILE: tokenFile, OPS_PORT: String(opsPort), LOG_LEVEL: "warn", TRACE_EVERY_SEQ: "0" },
       stdout: "inherit",

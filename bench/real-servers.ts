@@ -5,12 +5,12 @@
  */
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KAFKA_JARS } from "../scripts/images/kafka.ts";
 import { isBuilt, partDir } from "../scripts/local-cluster/cache.ts";
 import { PARTS } from "../scripts/local-cluster/parts.ts";
+import { freePorts } from "../scripts/toolkit/free-ports.ts";
 import type { TlsFiles } from "../services/runtime/config.ts";
 
 /** A JVM on a busy two-core machine. */
@@ -45,24 +45,6 @@ async function run(command: string[], cwd?: string): Promise<string> {
   ]);
   if (code !== 0) throw new Error(`${command.slice(0, 3).join(" ")}: exit ${code}: ${err || out}`);
   return out;
-}
-
-/** Ports that were free a moment ago. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise<ReturnType<typeof createServer>>((resolve, reject) => {
-          const server = createServer();
-          server.on("error", reject);
-          server.listen(0, "127.0.0.1", () => resolve(server));
-        }),
-    ),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }
 
 async function makeCertificates(folder: string, names: readonly string[]): Promise<void> {

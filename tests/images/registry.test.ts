@@ -6,8 +6,8 @@ import { chooseBuilder } from "../../scripts/images/builders.ts";
 import { ensureImages } from "../../scripts/images/index.ts";
 import { writeImageArchive } from "../../scripts/local-cluster/archive.ts";
 import { causeChain } from "../../scripts/toolkit/errors.ts";
+import { freePort } from "../../scripts/toolkit/free-ports.ts";
 import { TerminalReport } from "../../scripts/toolkit/report.ts";
-import { freePort } from "./free-port.ts";
 
 // A real registry (Debian's docker-registry) on loopback and a real tool; without either there is nothing to test.
 const registry = Bun.which("docker-registry");
@@ -73,7 +73,8 @@ describe.skipIf(!registry || !builder)("--registry", () => {
   test("a registry that does not answer is an error that names the reference, not a result", async () => {
     const silent = { write: () => {} };
     const report = new TerminalReport({ stdout: silent, stderr: silent });
-    const prefix = `127.0.0.1:${await freePort()}/belts`;
+    // Nobody listens on port 1.
+    const prefix = "127.0.0.1:1/belts";
     const push = ensureImages({ kind: "registry", prefix }, [ref], report, { imagesDir: folder });
     const error = (await push.catch((thrown) => thrown)) as Error;
     expect(error.message).toBe(`${prefix}/conveyor/pushed:1.0.0 could not be pushed`);

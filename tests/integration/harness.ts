@@ -4,7 +4,8 @@
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { freePorts, type Principal, RealServers, unavailable } from "../../bench/real-servers.ts";
+import { type Principal, RealServers, unavailable } from "../../bench/real-servers.ts";
+import { freePort } from "../../scripts/toolkit/free-ports.ts";
 import { bundle } from "../../services/bundle.ts";
 import type { Range } from "../../services/domain/sequence.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/runtime/kafka.ts";
@@ -252,12 +253,12 @@ export class Pipeline {
   }
 
   async producer(environment: Record<string, string>, input?: Blob): Promise<ServiceProcess> {
-    const [port] = await freePorts(1);
+    const port = await freePort();
     return this.spawn("producer", "producer", environment, port, input);
   }
 
   async processor(environment: Record<string, string> = {}): Promise<ServiceProcess> {
-    const [port] = await freePorts(1);
+    const port = await freePort();
     const tokenFile = join(this.servers.folder, `token-${this.#tokens++}`);
     await writeFile(tokenFile, this.secret("influxdb-token-processor"));
     return this.spawn("processor", "processor", { INFLUX_TOKEN_FILE: tokenFile, ...environment }, port);

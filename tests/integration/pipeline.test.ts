@@ -13,6 +13,7 @@ import {
   outlookOf,
   storedAmong,
 } from "../../scripts/toolkit/dead-letters.ts";
+import { freePort } from "../../scripts/toolkit/free-ports.ts";
 import { eachPoint, type TelemetryStore } from "../../scripts/toolkit/telemetry-store.ts";
 import { type Reason, serializeEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
@@ -316,8 +317,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       new Blob([goodEvents(500, "lag-run").map(serializeEvent).join("\n")]),
     );
     expect(await producer.process.exited).toBe(0);
-    const { freePorts } = await import("../../bench/real-servers.ts");
-    const [port] = await freePorts(1);
+    const port = await freePort();
     const exporter = pipeline.spawn("lag-exporter", "lag-exporter", {}, port);
     await exporter.ready(30_000);
     expect(await exporter.metric("kafka_consumergroup_lag_sum")).toBe(500);

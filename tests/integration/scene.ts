@@ -5,7 +5,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { InfluxDB } from "@influxdata/influxdb-client";
-import { freePorts } from "../../bench/real-servers.ts";
 import { readCheckpoint } from "../../scripts/audit/checkpoints.ts";
 import { recordHistory } from "../../scripts/audit/record.ts";
 import {
@@ -15,6 +14,7 @@ import {
   type ProducerLedger,
   readLogLines,
 } from "../../scripts/audit/sources.ts";
+import { freePort } from "../../scripts/toolkit/free-ports.ts";
 import { HistoryWriter, openHistory } from "../../scripts/toolkit/history.ts";
 import { countPoints, eachPoint } from "../../scripts/toolkit/telemetry-store.ts";
 import { judge, type Verdict } from "../../scripts/toolkit/verdict.ts";
@@ -98,7 +98,7 @@ export class Scene {
 
   /** A producer of this scene; `folder` holds a variant of it. */
   async producer(environment: Record<string, string>, options: { folder?: string; input?: Blob } = {}) {
-    const [port] = await freePorts(1);
+    const port = await freePort();
     const all = {
       ...this.#environment,
       // Every scene has a pod number of its own, and a fleet.
@@ -114,7 +114,7 @@ export class Scene {
 
   async processor(environment: Record<string, string> = {}, folder?: string): Promise<ServiceProcess> {
     const { servers } = this.pipeline;
-    const [port] = await freePorts(1);
+    const port = await freePort();
     const tokenFile = join(servers.folder, `token-${this.name}`);
     await writeFile(tokenFile, servers.influxAdmin.token);
     const all = { ...this.#environment, GROUP_ID: this.group, INFLUX_TOKEN_FILE: tokenFile, ...environment };

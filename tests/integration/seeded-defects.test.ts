@@ -7,7 +7,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { freePorts } from "../../bench/real-servers.ts";
+import { freePort } from "../../scripts/toolkit/free-ports.ts";
 import type { LawId, Place, Verdict } from "../../scripts/toolkit/verdict.ts";
 import { serializeEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
@@ -183,7 +183,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
 
   /** The processor reads while its database does not answer, and is killed; another one goes on. */
   const killedWithoutDatabase = async (where: Scene, variant?: string): Promise<void> => {
-    const [nowhere] = await freePorts(1);
+    const nowhere = await freePort();
     const blind = await where.processor(
       { INFLUX_URL: `https://localhost:${nowhere}` },
       variant ? folder(variant) : undefined,

@@ -7,9 +7,9 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ensureCertificates } from "../../scripts/toolkit/certificates.ts";
+import { freePort } from "../../scripts/toolkit/free-ports.ts";
 import { examine, readHandshake } from "../../scripts/toolkit/tls-handshake.ts";
 import { waitFor } from "../../scripts/toolkit/wait.ts";
-import { freePort } from "../images/free-port.ts";
 
 let folder: string;
 const servers: Bun.Subprocess[] = [];
