@@ -15,6 +15,7 @@ import {
   startTicksOf,
   stopDaemons,
 } from "../../scripts/local-cluster/processes.ts";
+import { eventually } from "../eventually.ts";
 
 let folders: DaemonFolders;
 beforeAll(async () => {
@@ -96,9 +97,8 @@ describe("programs of the cluster", () => {
   test("one that ignores SIGTERM is killed after its time", async () => {
     const deaf = sleeper("deaf", { command: ["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.05; done"] });
     const { file } = await ensureDaemon(deaf, folders);
-    for (let i = 0; i < 100 && !(await readFile(join(folders.logs, "deaf.log"), "utf8")).includes("deaf"); i++) {
-      await Bun.sleep(10);
-    }
+    const log = join(folders.logs, "deaf.log");
+    await eventually("it to ignore signals", async () => (await readFile(log, "utf8")).includes("deaf"));
     await endProcesses([file], { termLimitMs: 100 });
     expect(isAlive(file)).toBe(false);
   });
@@ -108,7 +108,7 @@ describe("programs of the cluster", () => {
       sleeper("dying", { command: ["sh", "-c", "sleep 0.05; echo no such disk"] }),
       folders,
     );
-    for (let i = 0; i < 100 && isAlive(file); i++) await Bun.sleep(20);
+    await eventually("its end", () => !isAlive(file));
     const error = (await mustLive(file, folders.logs).catch((caught) => caught)) as Error;
     expect(error.message).toBe("dying has ended");
     expect((error.cause as Error).message).toContain("no such disk");

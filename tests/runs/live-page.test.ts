@@ -10,6 +10,7 @@ import { applyPatch, emptyState, type LivePatch, readPatches } from "../../scrip
 import { askOn, followAnew } from "../../scripts/runs/live-troubles.ts";
 import { liveSections } from "../../scripts/runs/live-view.ts";
 import { patchesOfResult, Replay } from "../../scripts/runs/replay.ts";
+import { eventually } from "../eventually.ts";
 import { START_MS, syntheticDrill, syntheticDrills } from "./synthetic.ts";
 
 const at = (second: number) => START_MS + second * 1000;
@@ -189,9 +190,7 @@ describe("troubles", () => {
       abort.signal,
       { lookMs: 2, settledMs: 4 },
     );
-    const until = async (count: number) => {
-      for (let look = 0; look < 500 && begun < count; look++) await Bun.sleep(2);
-    };
+    const until = (count: number) => eventually(`${count} to have begun`, () => begun >= count);
     await until(1);
     pods = "a,b";
     await until(3);

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { EventProducer, type EventProducerOptions } from "../../../services/runtime/event-producer.ts";
 import { Logger } from "../../../services/runtime/log.ts";
+import { eventually } from "../../eventually.ts";
 import { FakeCluster } from "../fake-cluster.ts";
 
 const TOPIC = "conveyor.events";
@@ -184,7 +185,7 @@ describe("EventProducer", () => {
     const producer = make(cluster);
     producer.start();
     offerMany(producer, 10);
-    await Bun.sleep(50);
+    await eventually("the refusal", () => producer.refusedBy !== undefined);
     expect(producer.refusedBy).toBe("TOPIC_AUTHORIZATION_FAILED");
     expect(producer.ready).toBe(false);
     expect(producer.bufferedEvents).toBe(10);
@@ -198,12 +199,10 @@ describe("EventProducer", () => {
     const cluster = new FakeCluster(1);
     const producer = make(cluster, { keepConnectedMs: 10 });
     producer.start();
-    await Bun.sleep(5);
-    expect(producer.ready).toBe(true);
+    await eventually("a connection", () => producer.ready);
     cluster.connected = false;
     expect(producer.ready).toBe(false);
-    await Bun.sleep(40);
-    expect(producer.ready).toBe(true);
+    await eventually("another connection", () => producer.ready);
   });
 
   test("each partition has one batch under way at a time, however fast events come", async () => {

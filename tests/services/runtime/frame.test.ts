@@ -7,8 +7,11 @@ import { errorText, Logger, LogThrottle } from "../../../services/runtime/log.ts
 import { BulkHistogram, METRIC_TABLE, Metrics } from "../../../services/runtime/metrics.ts";
 import { startOpsServer } from "../../../services/runtime/ops-server.ts";
 import { runSteps, Shutdown } from "../../../services/runtime/shutdown.ts";
+import { eventually } from "../../eventually.ts";
 import { testCertificate } from "../certificate.ts";
 
+/** Much longer than a second signal takes to come and be seen. */
+const FORCED_WORK_MS = 19_000;
 const silent = new Logger("test", "error", {}, () => {});
 
 describe("ConfigReader", () => {
@@ -176,27 +179,33 @@ describe("shutdown", () => {
       import { Shutdown } from ${JSON.stringify(join(import.meta.dir, "../../../services/runtime/shutdown.ts"))};
       const shutdown = new Shutdown(new Logger("test"));
       shutdown.listen();
-      shutdown.step("work", 5000, () => Bun.sleep(Number(process.argv.at(-1))));
+      shutdown.step("work", 20_000, () => Bun.sleep(Number(process.argv.at(-1))));
       setInterval(() => {}, 1000);
       console.log("up");`;
     const run = async (workMs: number, signals: number) => {
       const child = Bun.spawn([process.execPath, "-e", source, String(workMs)], { stdout: "pipe", stderr: "inherit" });
-      const reader = child.stdout.getReader();
-      await reader.read();
+      let said = "";
+      const reading = (async () => {
+        const decoder = new TextDecoder();
+        for await (const chunk of child.stdout as unknown as AsyncIterable<Uint8Array>) said += decoder.decode(chunk);
+      })();
+      await eventually("the process to be up", () => said.includes("up"));
       const startedAt = performance.now();
       for (let signal = 0; signal < signals; signal++) {
         child.kill("SIGTERM");
-        await Bun.sleep(100);
+        // Two that come together are one.
+        if (signal === 0) await eventually("the first signal to be seen", () => said.includes("stopping"));
       }
       const code = await child.exited;
+      await reading;
       return { code, ms: performance.now() - startedAt };
     };
     const orderly = await run(200, 1);
     expect(orderly.code).toBe(0);
     expect(orderly.ms).toBeGreaterThanOrEqual(190);
-    const forced = await run(4000, 2);
+    const forced = await run(FORCED_WORK_MS, 2);
     expect(forced.code).toBe(1);
-    expect(forced.ms).toBeLessThan(3000);
+    expect(forced.ms).toBeLessThan(FORCED_WORK_MS);
   });
 });
 

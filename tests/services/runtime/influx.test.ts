@@ -8,6 +8,7 @@ import {
   type WriteRequestOutcome,
 } from "../../../services/runtime/influx.ts";
 import { Logger } from "../../../services/runtime/log.ts";
+import { eventually } from "../../eventually.ts";
 import { newTestCertificate, testCertificate } from "../certificate.ts";
 
 const log = new Logger("test", "error", {}, () => {});
@@ -51,13 +52,19 @@ function store(lines: string[]): Response {
 const error = (status: number, message: string, extra: Record<string, string> = {}) =>
   Response.json({ code: "invalid", message }, { status, headers: extra });
 
-function make(options: { timeoutMs?: number; operatorRetryMs?: number } = {}) {
+function make(options: { timeoutMs?: number; operatorRetryMs?: number; onRequest?: () => void } = {}) {
   const outcomes: WriteRequestOutcome[] = [];
   const blocked: boolean[] = [];
   const writer = new InfluxWriter(
     { url: `https://localhost:${server.port}`, ca, org: "conveyor", bucket: "telemetry", token: "secret" },
     log,
-    { onRequest: (outcome) => outcomes.push(outcome), onBlocked: (value) => blocked.push(value) },
+    {
+      onRequest: (outcome) => {
+        outcomes.push(outcome);
+        options.onRequest?.();
+      },
+      onBlocked: (value) => blocked.push(value),
+    },
     options.timeoutMs,
     options.operatorRetryMs,
   );
@@ -113,21 +120,28 @@ describe("InfluxWriter", () => {
       return store(lines);
     };
     expect(await writer.write(linesOf(2)).done).toEqual([]);
-    expect(outcomes).toEqual(["unreachable", "written"]);
+    // On a busy machine the second answer may be too late as well.
+    expect(outcomes[0]).toBe("unreachable");
+    expect(new Set(outcomes.slice(0, -1))).toEqual(new Set(["unreachable"]));
+    expect(outcomes.at(-1)).toBe("written");
   });
 
   test("a server that is away is asked again and again, with pauses", async () => {
     const outcomes: WriteRequestOutcome[] = [];
+    const at: number[] = [];
     const writer = new InfluxWriter({ url: "https://localhost:1", ca, org: "o", bucket: "b", token: "t" }, log, {
-      onRequest: (outcome) => outcomes.push(outcome),
+      onRequest: (outcome) => {
+        outcomes.push(outcome);
+        at.push(performance.now());
+      },
     });
     const pending = writer.write(linesOf(1));
-    await Bun.sleep(450);
+    await eventually("three attempts", () => outcomes.length >= 3);
     pending.cancel();
-    // At 0, 100 and 300 ms.
-    expect(outcomes.length).toBeGreaterThanOrEqual(2);
-    expect(outcomes.length).toBeLessThanOrEqual(4);
     expect(new Set(outcomes)).toEqual(new Set(["unreachable"]));
+    // 100 ms after the first, 200 ms after the second; a timer may be a hair early.
+    expect(at[1]! - at[0]!).toBeGreaterThanOrEqual(95);
+    expect(at[2]! - at[1]!).toBeGreaterThanOrEqual(190);
   });
 
   test("says how long the oldest lines have been waiting, whatever keeps them, and 0 when none wait", async () => {
@@ -139,12 +153,13 @@ describe("InfluxWriter", () => {
       return store(lines);
     };
     expect(writer.pendingSeconds).toBe(0);
+    const startedAt = performance.now();
     const first = writer.write(linesOf(1)).done;
     await Bun.sleep(120);
     const second = writer.write(linesOf(1, 1));
     const waited = writer.pendingSeconds;
     expect(waited).toBeGreaterThanOrEqual(0.11);
-    expect(waited).toBeLessThan(5);
+    expect(waited).toBeLessThanOrEqual((performance.now() - startedAt) / 1000 + 0.01);
     // What nobody wants any more does not count; the first ones are still waiting.
     second.cancel();
     expect(writer.pendingSeconds).toBeGreaterThanOrEqual(waited);
@@ -253,21 +268,24 @@ describe("InfluxWriter", () => {
       { onRequest: (outcome) => outcomes.push(outcome) },
     );
     const pending = writer.write(linesOf(1));
-    await Bun.sleep(300);
+    await eventually("an attempt", () => outcomes.length > 0);
     pending.cancel();
     expect(bodies).toEqual([]);
     expect(outcomes[0]).toBe("unreachable");
   });
 
   test("cancelled lines are no longer tried, others go on", async () => {
-    const { writer } = make();
     let open = false;
+    const { writer } = make({
+      // In the pause behind an attempt: none is on its way then that would still have all lines.
+      onRequest: () => {
+        unwanted.cancel();
+        open = true;
+      },
+    });
     answer = (body) => (open ? store(body) : error(503, "away"));
     const unwanted = writer.write(linesOf(5));
     const wanted = writer.write(linesOf(5, 100));
-    await Bun.sleep(150);
-    unwanted.cancel();
-    open = true;
     await wanted.done;
     expect([...stored].sort()).toEqual(linesOf(5, 100).sort());
   });

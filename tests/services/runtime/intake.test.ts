@@ -7,6 +7,7 @@ import { type Intake, MAX_BODY_BYTES, startIntake } from "../../../services/runt
 import { sendEvents } from "../../../services/runtime/intake-client.ts";
 import { Logger } from "../../../services/runtime/log.ts";
 import { Metrics } from "../../../services/runtime/metrics.ts";
+import { eventually } from "../../eventually.ts";
 import { testCertificate } from "../certificate.ts";
 import { FakeCluster } from "../fake-cluster.ts";
 
@@ -217,7 +218,7 @@ describe("POST /events over HTTPS", () => {
   test("stop waits for a request in work", async () => {
     cluster.delayMs = 100;
     const answer = post(JSON.stringify(events(3)));
-    await Bun.sleep(30);
+    await eventually("the request to be in work", () => cluster.calls.length > 0);
     await intake.stop();
     expect((await answer).status).toBe(200);
   });

@@ -9,6 +9,8 @@ import { OpenLoad, type OpenLoadOptions, type SecondReport } from "../../../serv
 
 const CONVEYORS = ["load-t-1", "load-t-2", "load-t-3"];
 const TAKEN: SendOutcome = { kind: "acknowledged", refused: [] };
+/** No wait of the load is as short: it is a busy machine's time to come back to us. */
+const AT_ONCE_MS = 10_000;
 const encoder = new TextEncoder();
 
 function load(stages: string, send: OpenLoadOptions["send"], more: Partial<OpenLoadOptions> = {}) {
@@ -46,18 +48,24 @@ test.concurrent("slow answers do not slow the load: as much is offered as the sc
 });
 
 test.concurrent("what may be outstanding is bounded; what is beyond it counts as failed", async () => {
+  let [outstanding, most] = [0, 0];
   const summary = await load(
-    "1s@1000",
+    "1s@10000",
     async (_, signal) => {
+      outstanding += 1;
+      most = Math.max(most, outstanding);
       await Promise.race([Bun.sleep(1500), new Promise((resolve) => signal.addEventListener("abort", resolve))]);
+      outstanding -= 1;
       return TAKEN;
     },
     { maxOutstandingRequests: 3 },
   ).run();
-  expect(summary.offered).toBe(1000);
-  expect(summary.shed).toBeGreaterThan(500);
+  expect(most).toBe(3);
+  expect(summary.offered).toBe(10_000);
+  // A request holds 500 at most, however late a busy machine looks at the schedule.
+  expect(summary.shed).toBeGreaterThan(5000);
   expect(summary.failed).toBe(summary.shed);
-  expect(summary.acknowledged + summary.failed + summary.unknown).toBe(1000);
+  expect(summary.acknowledged + summary.failed + summary.unknown).toBe(10_000);
 });
 
 test.concurrent("a request without an answer is sent again as it was, and counts once", async () => {
@@ -74,12 +82,15 @@ test.concurrent("a request without an answer is sent again as it was, and counts
 });
 
 test.concurrent("what was certainly not taken has failed; what may have been taken is unknown", async () => {
+  const bodies: string[] = [];
   const generator = load(
     "1s@100",
-    async (body) =>
-      body.includes("load-t-1")
+    async (body) => {
+      if (!bodies.includes(body)) bodies.push(body);
+      return bodies.indexOf(body) % 2 === 0
         ? { kind: "not_taken", afterMs: 10, why: "503 full" }
-        : { kind: "unknown", afterMs: 10, why: "timeout" },
+        : { kind: "unknown", afterMs: 10, why: "timeout" };
+    },
     { giveUpMs: 300 },
   );
   const summary = await generator.run();
@@ -95,7 +106,7 @@ test.concurrent("what was certainly not taken has failed; what may have been tak
 test.concurrent("stop ends it at once; the account is whole", async () => {
   const seconds: SecondReport[] = [];
   const generator = load(
-    "60s@1000",
+    "3600s@1000",
     (_, signal) =>
       new Promise((resolve) =>
         signal.addEventListener("abort", () => resolve({ kind: "unknown", afterMs: 200, why: "AbortError" })),
@@ -107,7 +118,8 @@ test.concurrent("stop ends it at once; the account is whole", async () => {
   const stoppedAt = performance.now();
   generator.stop();
   const summary = await running;
-  expect(performance.now() - stoppedAt).toBeLessThan(200);
+  // An hour of its schedule is left, and half a minute until it gives up a request.
+  expect(performance.now() - stoppedAt).toBeLessThan(AT_ONCE_MS);
   expect(summary.interrupted).toBe(true);
   expect(summary.unknown).toBe(summary.offered);
   expect(seconds.reduce((sum, { offered }) => sum + offered, 0)).toBe(summary.offered);
