@@ -46,6 +46,7 @@ import {
   endProcesses,
   isAlive,
   livingDaemon,
+  MARK,
   markedProcesses,
   pidFileNames,
   readPidFile,
@@ -141,12 +142,21 @@ async function ensurePlan(): Promise<ClusterPlan> {
   return plan;
 }
 
-/** Refuses while a cluster of another state folder runs here: names of link and cgroup are one per machine. */
+/** State folder of another cluster than `own`, by a process's environment (NUL between variables); undefined: none. */
+export function foreignOwner(environment: string, own: string): string | undefined {
+  const mark = environment.split("\0").find((variable) => variable.startsWith(`${MARK}=`));
+  const owner = mark?.slice(MARK.length + 1);
+  return owner && owner !== own ? owner : undefined;
+}
+
+/**
+ * Refuses while a cluster of another state folder runs here: names of link and cgroup are one per machine, so that `up`
+ * would meet them and `down` would end the other cluster's containers.
+ */
 async function refuseForeign(): Promise<void> {
-  for (const marked of await markedProcesses()) {
-    const variables = (await readFile(`/proc/${marked.pid}/environ`, "utf8").catch(() => "")).split("\0");
-    const owner = variables.find((variable) => variable.startsWith("CONVEYOR_LOCAL_CLUSTER="))?.split("=")[1];
-    if (owner && owner !== stateFolder()) {
+  for (const { pid } of await markedProcesses()) {
+    const owner = foreignOwner(await readFile(`/proc/${pid}/environ`, "utf8").catch(() => ""), stateFolder());
+    if (owner) {
       throw new OperatorError(`another local cluster runs on this machine; its state folder is ${owner}`, {
         exitCode: EXIT.precondition,
         hint: `end it first: XDG_STATE_HOME=${join(owner, "../..")} bun scripts/local-cluster.ts down`,
@@ -409,6 +419,7 @@ export async function down(report: Report, options: DownOptions = {}): Promise<D
 }
 
 async function downUnderLock(report: Report, options: DownOptions): Promise<DownResult> {
+  await refuseForeign();
   const keepData = options.keepData ?? false;
   const state = stateFolder();
   const plan = await readPlan().catch(() => undefined);
@@ -596,14 +607,4 @@ export async function imageDigest(ref: string): Promise<string | undefined> {
   const { layout, nodes } = await runningNodes();
   const digests = await Promise.all(nodes.map(async ({ holder }) => (await listImages(layout, holder)).get(ref)));
   return digests.every((digest) => digest !== undefined) ? digests[0] : undefined;
-}
-
-/** True when every node has the image; false also when the cluster does not run. */
-export async function hasImage(ref: string): Promise<boolean> {
-  try {
-    return (await imageDigest(ref)) !== undefined;
-  } catch (error) {
-    if (error instanceof OperatorError && error.exitCode === EXIT.precondition) return false;
-    throw error;
-  }
 }

@@ -1,10 +1,28 @@
 import { describe, expect, test } from "bun:test";
 import { isVersion1, parseHierarchies } from "../../scripts/local-cluster/cgroups.ts";
 import { parseDeb822, parseSourcesList, pickMirror } from "../../scripts/local-cluster/debian.ts";
+import { foreignOwner } from "../../scripts/local-cluster/index.ts";
 import { exemptFromProxies } from "../../scripts/local-cluster/layout.ts";
 import { preflightError } from "../../scripts/local-cluster/preflight.ts";
 import { difference, type Snapshot } from "../../scripts/local-cluster/residue.ts";
 import { aptLine, compareVersions, missingTools } from "../../scripts/local-cluster/tools.ts";
+
+describe("foreignOwner", () => {
+  const marked = (state: string) => `PATH=/bin\0CONVEYOR_LOCAL_CLUSTER=${state}\0HOME=/`;
+
+  test("names the state folder of another cluster: neither up nor down may touch what is its", () => {
+    expect(foreignOwner(marked("/b/conveyor/local-cluster"), "/a/conveyor/local-cluster")).toBe(
+      "/b/conveyor/local-cluster",
+    );
+    expect(foreignOwner(marked("/b=c/local-cluster"), "/b/local-cluster")).toBe("/b=c/local-cluster");
+  });
+
+  test("is silent about its own processes and about those of nobody", () => {
+    expect(foreignOwner(marked("/a/local-cluster"), "/a/local-cluster")).toBeUndefined();
+    expect(foreignOwner("PATH=/bin\0HOME=/", "/a/local-cluster")).toBeUndefined();
+    expect(foreignOwner("", "/a/local-cluster")).toBeUndefined();
+  });
+});
 
 describe("tools", () => {
   test("all that are missing are named, each once, and what is there is not", async () => {
