@@ -8,6 +8,7 @@
  * Run again it changes nothing; interrupted, the next run carries on. What was changed by hand is put back.
  */
 import { FLOW_CHECK_IDS } from "./checks/index.ts";
+import { checkPrefix } from "./images/targets.ts";
 import { runCommand } from "./toolkit/cli.ts";
 import {
   CLUSTER_FLAGS,
@@ -21,6 +22,27 @@ import { checkFlow, deploy, planDeploy } from "./toolkit/deployment.ts";
 import { EXIT, OperatorError } from "./toolkit/errors.ts";
 import { prepareLocalCluster } from "./toolkit/local-target.ts";
 import { formatDuration, type Report } from "./toolkit/report.ts";
+
+/**
+ * Before anything is made: a command line that cannot be meant must not cost a local cluster.
+ * @throws OperatorError (exit 2) that names the flags, or the rule and the value.
+ */
+export function checkDeployFlags(flags: {
+  context?: string | undefined;
+  registry?: string | undefined;
+  kind?: string | undefined;
+  local: boolean;
+  auto: boolean;
+}): void {
+  const exclude = (pair: string, hint?: string) =>
+    new OperatorError(`${pair} exclude each other`, { exitCode: EXIT.usage, ...(hint ? { hint } : {}) });
+  if (flags.context && flags.local) throw exclude("--context and --local");
+  if (flags.registry && flags.kind) throw exclude("--registry and --kind");
+  if (flags.local && flags.auto) {
+    throw exclude("--local and --auto", "--auto takes the local cluster by itself where no --context is given");
+  }
+  if (flags.registry) checkPrefix(flags.registry);
+}
 
 /** The cluster of this deploy; the local one is brought up when it is the one. */
 async function targetCluster(
@@ -37,7 +59,6 @@ async function targetCluster(
 ): Promise<Cluster> {
   const wantsLocal = flags.local || (flags.auto && !flags.context);
   if (!wantsLocal) return await selectCluster(flags);
-  if (flags.context) return await selectCluster(flags);
   if (!flags["dry-run"]) {
     await prepareLocalCluster(report, {
       installTools: flags["install-tools"] || flags.auto,
@@ -82,9 +103,7 @@ if (import.meta.main) {
     },
     async ({ flags, report, signal }) => {
       const startedAt = performance.now();
-      if (flags.registry && flags.kind) {
-        throw new OperatorError("--registry and --kind exclude each other", { exitCode: EXIT.usage });
-      }
+      checkDeployFlags(flags);
       const cluster = await targetCluster(flags, report, signal);
       report.info(`target: ${cluster.describe()}`);
       const version = await requireReachable(cluster, signal);

@@ -1,0 +1,44 @@
+/**
+ * Goal: a command line that cannot be meant is refused before a cluster is made for it. Method: the check alone, on flags;
+ * the command is never started here, since with the check missing it would make a cluster.
+ */
+import { describe, expect, test } from "bun:test";
+import { checkDeployFlags } from "../../scripts/deploy.ts";
+import { EXIT, OperatorError } from "../../scripts/toolkit/errors.ts";
+
+const none = { local: false, auto: false };
+
+describe("checkDeployFlags", () => {
+  test.each([
+    [{ local: true, auto: true }, "--local and --auto exclude each other"],
+    [{ ...none, local: true, context: "staging" }, "--context and --local exclude each other"],
+    [{ ...none, registry: "registry.lan/belts", kind: "dev" }, "--registry and --kind exclude each other"],
+    [
+      { ...none, local: true, registry: "belts" },
+      '--registry: must be HOST[:PORT]/PATH, path in lower case, without scheme and tag; got "belts"',
+    ],
+  ])("%j is refused", (flags, message) => {
+    try {
+      checkDeployFlags(flags);
+    } catch (error) {
+      expect(error).toBeInstanceOf(OperatorError);
+      expect({ message: (error as Error).message, exitCode: (error as OperatorError).exitCode }).toEqual({
+        message,
+        exitCode: EXIT.usage,
+      });
+      return;
+    }
+    throw new Error(`accepted: ${JSON.stringify(flags)}`);
+  });
+
+  test.each([
+    [none],
+    [{ ...none, auto: true }],
+    [{ ...none, auto: true, context: "staging" }],
+    [{ ...none, local: true }],
+    [{ ...none, context: "kind-dev", kind: "dev" }],
+    [{ ...none, context: "staging", registry: "registry.example.org/team" }],
+  ])("%j is accepted", (flags) => {
+    expect(() => checkDeployFlags(flags)).not.toThrow();
+  });
+});
