@@ -20,6 +20,7 @@ interface FlagBase {
 export type Flag =
   | (FlagBase & { type: "boolean"; default?: boolean })
   | (FlagBase & { type: "string"; default?: string; choices?: readonly string[]; multiple?: boolean })
+  /** A count of something: whole numbers only. */
   | (FlagBase & { type: "number"; default?: number; min?: number; max?: number })
   /** "500ms", "30s", "5m", "2h", "30d"; the value is in milliseconds. */
   | (FlagBase & { type: "duration"; default?: number });
@@ -95,19 +96,30 @@ const CLEANUP_LIMIT_MS = 30_000;
 const usageError = (message: string, spec: CommandSpec<Flags>) =>
   new OperatorError(message, { exitCode: EXIT.usage, hint: `bun ${spec.name} --help` });
 
+/** Units of a duration, the largest first. */
+const UNIT_MS: Readonly<Record<string, number>> = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
+
 /**
  * Milliseconds of "500ms", "30s", "5m", "2h" or "30d".
  * @throws OperatorError that names the flag, the rule and the value.
  */
 export function parseDuration(text: string, name = "duration"): number {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
-  const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[match?.[2] ?? ""];
+  const unitMs = UNIT_MS[match?.[2] ?? ""];
   if (!match || unitMs === undefined) {
     throw new OperatorError(`${name}: must be a number with ms, s, m, h or d, for example 30s; got "${text}"`, {
       exitCode: EXIT.usage,
     });
   }
   return Number(match[1]) * unitMs;
+}
+
+/** A duration as parseDuration reads it, in the largest unit that needs no fraction: "30d", "15m", "500ms". */
+function durationText(durationMs: number): string {
+  const [unit, unitMs] = Object.entries(UNIT_MS).find(
+    ([, unitMs]) => durationMs >= unitMs && durationMs % unitMs === 0,
+  ) ?? ["ms", 1];
+  return `${durationMs / unitMs}${unit}`;
 }
 
 /** The help text of a command. */
@@ -130,7 +142,7 @@ export function helpText(spec: CommandSpec<Flags>): string {
     if (flag.type === "string" && flag.multiple) facts.push("may be repeated");
     if (flag.env) facts.push(`env ${flag.env}`);
     if (flag.default !== undefined && flag.default !== false) {
-      facts.push(`default ${flag.type === "duration" ? `${Number(flag.default) / 1000}s` : flag.default}`);
+      facts.push(`default ${flag.type === "duration" ? durationText(Number(flag.default)) : flag.default}`);
     }
     return [
       `${flag.short ? `-${flag.short}, ` : "    "}--${name}${value}`,
@@ -174,6 +186,7 @@ function readValue(name: string, flag: Flag, text: string, origin: string, spec:
       if (text.trim() === "" || !Number.isFinite(value)) {
         throw usageError(`${origin}: must be a number; got "${text}"`, spec);
       }
+      if (!Number.isInteger(value)) throw usageError(`${origin}: must be a whole number; got ${text}`, spec);
       if (flag.min !== undefined && value < flag.min) {
         throw usageError(`${origin}: must be at least ${flag.min}; got ${text}`, spec);
       }

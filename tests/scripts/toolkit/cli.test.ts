@@ -66,6 +66,7 @@ describe("parseArguments", () => {
     [["--count", "many"], '--count: must be a number; got "many"'],
     [["--count", "11"], "--count: must be at most 10; got 11"],
     [["--count=-1"], "--count: must be at least 0; got -1"],
+    [["--count", "1.5"], "--count: must be a whole number; got 1.5"],
     [["--mode", "odd"], '--mode: must be one of fast, slow; got "odd"'],
     [["--wait", "30"], '--wait: must be a number with ms, s, m, h or d, for example 30s; got "30"'],
     [["--count"], "--count: needs a value"],
@@ -87,6 +88,19 @@ test("parseDuration knows every unit", () => {
   expect(["500ms", "1.5s", "2m", "1h", "30d"].map((text) => parseDuration(text))).toEqual([
     500, 1500, 120_000, 3_600_000, 2_592_000_000,
   ]);
+});
+
+test.each([
+  [2_592_000_000, "30d"],
+  [86_400_000, "1d"],
+  [900_000, "15m"],
+  [90_000, "90s"],
+  [1500, "1500ms"],
+])("helpText shows a default of %d ms as it is typed: %s", (defaultMs, shown) => {
+  const flags: Flags = { wait: { type: "duration", default: defaultMs, description: "how long" } };
+  const text = helpText({ ...spec, flags } as unknown as CommandSpec<Flags>);
+  expect(text).toContain(`(default ${shown})`);
+  expect(parseDuration(shown)).toBe(defaultMs);
 });
 
 test("helpText shows forms, flags with defaults, examples and exit codes", () => {
