@@ -12,7 +12,6 @@
  */
 import { readFile } from "node:fs/promises";
 import { relative } from "node:path";
-import { NAME_PATTERN } from "../services/domain/event.ts";
 import { runStart } from "../services/domain/run-id.ts";
 import { readAccount } from "./audit/account.ts";
 import { auditRuns } from "./audit/audit-runs.ts";
@@ -20,6 +19,7 @@ import { runCommand } from "./toolkit/cli.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./toolkit/cluster.ts";
 import { EXIT, OperatorError } from "./toolkit/errors.ts";
 import { paint } from "./toolkit/report.ts";
+import { checkRunFlag } from "./toolkit/run-flag.ts";
 import { LAW_TITLES } from "./toolkit/verdict.ts";
 
 /** 120,000 events at the fleet's default rate: audited in well under a minute. */
@@ -74,13 +74,7 @@ if (import.meta.main) {
       notes: ["docs/audit.md says what each law means and what an audit of a running pipeline can record."],
     },
     async ({ flags, report, signal }) => {
-      if (flags.run !== undefined && !NAME_PATTERN.test(flags.run)) {
-        throw new OperatorError(`--run: must be a run's name; got "${flags.run}"`, { exitCode: EXIT.usage });
-      }
-      const cluster = await selectCluster(flags);
-      report.info(`target: ${cluster.describe()}`);
-      await requireReachable(cluster, signal);
-      const startedAt = performance.now();
+      checkRunFlag(flags.run);
       if (flags.run !== undefined && flags.account !== undefined) {
         throw new OperatorError("--run and --account exclude each other", { exitCode: EXIT.usage });
       }
@@ -93,6 +87,10 @@ if (import.meta.main) {
           exitCode: EXIT.usage,
         });
       }
+      const cluster = await selectCluster(flags);
+      report.info(`target: ${cluster.describe()}`);
+      await requireReachable(cluster, signal);
+      const startedAt = performance.now();
       const sinceMs = account && flags.since === undefined ? account.startedAtMs! : windowStart(Date.now(), flags);
       const { verdict, ledger, status, line, exitCode, recording, history } = await auditRuns(cluster, {
         sinceMs,

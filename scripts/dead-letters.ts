@@ -10,7 +10,7 @@
  * Letters stay where they are (30 days). Replaying is safe to repeat: what stands in InfluxDB is not sent again, and an
  * event that is sent twice rewrites its own point.
  */
-import { NAME_PATTERN, REASONS, serializeEvent, type TelemetryEvent } from "../services/domain/event.ts";
+import { REASONS, serializeEvent, type TelemetryEvent } from "../services/domain/event.ts";
 import { CheckContext } from "./checks/context.ts";
 import { runCommand } from "./toolkit/cli.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./toolkit/cluster.ts";
@@ -27,6 +27,7 @@ import {
 import { EXIT, OperatorError } from "./toolkit/errors.ts";
 import { deployedServicesImage } from "./toolkit/live-image.ts";
 import { ingest } from "./toolkit/one-off-pods.ts";
+import { checkRunFlag } from "./toolkit/run-flag.ts";
 import { waitFor } from "./toolkit/wait.ts";
 
 /** The default of --since: a day's letters are a day's work. */
@@ -158,10 +159,11 @@ if (import.meta.main) {
       ],
     },
     async ({ flags, positionals, report, signal }) => {
-      if (flags.run !== undefined && !NAME_PATTERN.test(flags.run)) {
-        throw new OperatorError(`--run: must be a run's name; got "${flags.run}"`, { exitCode: EXIT.usage });
-      }
+      checkRunFlag(flags.run);
       const action = positionals[0] as "list" | "show" | "export" | "replay";
+      if (flags["dry-run"] && action !== "replay") {
+        throw new OperatorError(`--dry-run: belongs to replay; ${action} changes nothing`, { exitCode: EXIT.usage });
+      }
       const cluster = await selectCluster(flags);
       await requireReachable(cluster, signal);
       report.info(`target: ${cluster.describe()}`);

@@ -14,6 +14,7 @@ import { EXIT, OperatorError } from "./toolkit/errors.ts";
 import { deployedServicesImage } from "./toolkit/live-image.ts";
 import { ingest } from "./toolkit/one-off-pods.ts";
 import { formatDuration } from "./toolkit/report.ts";
+import { checkRunFlag } from "./toolkit/run-flag.ts";
 
 async function openInput(path: string): Promise<{ stream: AsyncIterable<Uint8Array>; bytes?: number }> {
   if (path === "-") return { stream: Bun.stdin.stream() as unknown as AsyncIterable<Uint8Array> };
@@ -49,8 +50,9 @@ if (import.meta.main) {
       ],
     },
     async ({ flags, positionals, report, signal }) => {
-      const cluster = await selectCluster(flags);
+      checkRunFlag(flags.run);
       const { stream, bytes } = await openInput(positionals[0]!);
+      const cluster = await selectCluster(flags);
       await requireReachable(cluster, signal);
       report.info(`target: ${cluster.describe()}`);
       const image = await deployedServicesImage(cluster);

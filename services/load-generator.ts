@@ -7,7 +7,7 @@
  * SIGTERM ends the load within a second, and the ledger and the summary are printed all the same.
  */
 import { resolve4 } from "node:dns/promises";
-import { NAME_PATTERN } from "./domain/event.ts";
+import { NAME_PATTERN, NAME_RULE } from "./domain/event.ts";
 import { formatStages, type LoadStage, parseStages } from "./domain/load-stages.ts";
 import { type ConfigReader, readCommon } from "./runtime/config.ts";
 import { ACK_LIMIT_MS } from "./runtime/intake.ts";
@@ -23,7 +23,9 @@ const AVOID_MS = 1000;
 const FIRST_RESOLVE_LIMIT_MS = 10_000;
 /** Above the intake's own limit, so that its answer is heard. */
 const REQUEST_LIMIT_MS = ACK_LIMIT_MS + 5000;
-const NAME_RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ -, first a letter or digit";
+/** Shorter than a conveyor's name: a hyphen and a number of up to seven digits follow. */
+const PREFIX_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,55}$/;
+const PREFIX_RULE = "must be 1 to 56 of A-Z a-z 0-9 . _ -, first a letter or digit";
 
 const read = (reader: ConfigReader) => {
   let stages: LoadStage[] = [];
@@ -37,7 +39,7 @@ const read = (reader: ConfigReader) => {
     stages,
     run: reader.pattern("RUN_ID", NAME_PATTERN, NAME_RULE, ""),
     /** Conveyors are called PREFIX-1, PREFIX-2, … */
-    prefix: reader.pattern("CONVEYOR_PREFIX", /^[A-Za-z0-9][A-Za-z0-9._-]{0,55}$/, NAME_RULE, ""),
+    prefix: reader.pattern("CONVEYOR_PREFIX", PREFIX_PATTERN, PREFIX_RULE, ""),
     conveyors: reader.integer("CONVEYORS", { least: 1, most: 1000, fallback: 60 }),
     seed: reader.integer("SEED", { least: 0, most: 4_294_967_295, fallback: 1 }),
     host: reader.text("TARGET_HOST"),

@@ -20,7 +20,7 @@ import {
   type KafkaMessage,
   ResourcePatternTypes,
 } from "kafkajs";
-import { NAME_PATTERN } from "./domain/event.ts";
+import { NAME_PATTERN, NAME_RULE } from "./domain/event.ts";
 import { DLQ_TOPIC, EVENTS_TOPIC } from "./domain/kafka-layout.ts";
 import { createCluster, createKafka, nameOf, RETRY_BRIEFLY } from "./runtime/kafka.ts";
 import { errorText, Logger } from "./runtime/log.ts";
@@ -75,7 +75,6 @@ type Probe = { id: string; timeout_ms?: number } & (
       tls: TlsSource;
       topic?: string;
       from_timestamp_ms?: number;
-      fromTimestampMs?: number;
       /** Only letters whose body names this run. */
       run?: string;
       max?: number;
@@ -526,10 +525,10 @@ async function readLetters(probe: Extract<Probe, { kind: "letter_read" }>, timeo
 async function readDeadLetters(probe: Extract<Probe, { kind: "dlq_read" }>, timeoutMs: number): Promise<Finding> {
   const kafka = await kafkaClient(probe);
   const topic = probe.topic ?? DLQ_TOPIC;
-  const fromMs = probe.from_timestamp_ms ?? probe.fromTimestampMs ?? 0;
+  const fromMs = probe.from_timestamp_ms ?? 0;
   const max = Math.min(probe.max ?? 1000, MAX_DLQ_RECORDS);
   if (probe.run !== undefined && !NAME_PATTERN.test(probe.run))
-    throw new Error(`run: must be a run's name; got ${probe.run}`);
+    throw new Error(`run: ${NAME_RULE}; got "${probe.run}"`);
   const ends = new Map<number, number>();
   const starts: { partition: number; offset: string }[] = await withAdmin(kafka, async (admin) => {
     for (const { partition, high } of await admin.fetchTopicOffsets(topic)) ends.set(partition, Number(high));

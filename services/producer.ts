@@ -9,7 +9,7 @@
  * While Kafka is away the sources wait; the buffer is bounded and nothing in it is dropped.
  */
 
-import { NAME_PATTERN } from "./domain/event.ts";
+import { NAME_PATTERN, NAME_RULE } from "./domain/event.ts";
 import { Fleet } from "./domain/fleet.ts";
 import { DLQ_TOPIC, EVENTS_TOPIC } from "./domain/kafka-layout.ts";
 import { RATE_PROFILES } from "./domain/rate.ts";
@@ -66,7 +66,7 @@ const read = (reader: ConfigReader) => {
     run: reader.pattern(
       "RUN_ID",
       NAME_PATTERN,
-      "must be 1 to 64 of A-Z a-z 0-9 . _ -, first a letter or digit",
+      NAME_RULE,
       newRunId(Date.now(), ordinal, crypto.getRandomValues(new Uint16Array(1))[0]!),
     ),
     traceEverySeq: reader.integer("TRACE_EVERY_SEQ", { least: 0, most: 1_000_000_000, fallback: 1000 }),

@@ -65,6 +65,8 @@ export type Reason = (typeof REASONS)[number];
 export const MAX_EVENT_BYTES = 16 * 1024;
 /** Names are tags and keys: a bounded alphabet keeps them readable in queries and free of escaping. */
 export const NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+/** The same for a person, in a message about a value that breaks it. */
+export const NAME_RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ -, first a letter or digit";
 /** 15 digits: exact in a double, and in InfluxDB's 64-bit integer. */
 export const MAX_SEQ = 999_999_999_999_999;
 /** 2001-09-09: an earlier value is seconds mistaken for milliseconds. */
@@ -129,15 +131,10 @@ export function checkEvent(value: unknown): Refusal | undefined {
   }
   const { conveyor, run, seq, ts, state } = event as unknown as TelemetryEvent;
   if (!NAME_PATTERN.test(conveyor)) {
-    return refuse(
-      "bad_conveyor",
-      "conveyor",
-      "must be 1 to 64 of A-Z a-z 0-9 . _ -, first a letter or digit",
-      conveyor,
-    );
+    return refuse("bad_conveyor", "conveyor", NAME_RULE, conveyor);
   }
   if (!NAME_PATTERN.test(run)) {
-    return refuse("bad_run", "run", "must be 1 to 64 of A-Z a-z 0-9 . _ -, first a letter or digit", run);
+    return refuse("bad_run", "run", NAME_RULE, run);
   }
   if (!Number.isInteger(seq) || seq < 0 || seq > MAX_SEQ) {
     return refuse("bad_seq", "seq", `must be a whole number from 0 to ${MAX_SEQ}`, seq);
