@@ -53,7 +53,11 @@ if (import.meta.main) {
           description: "take load test and drills from their newest record in outputs/runs, run nothing long",
         },
         list: { type: "boolean", description: "name the subjects, make nothing" },
-        out: { type: "string", default: join(PROJECT, "outputs"), valueName: "DIR", description: "where the files go" },
+        out: {
+          type: "string",
+          valueName: "DIR",
+          description: "where the files go (the project's outputs/ when absent)",
+        },
         browser: {
           type: "string",
           valueName: "COMMAND",
@@ -80,10 +84,16 @@ if (import.meta.main) {
         for (const { name, title, files } of subjects) report.print(`${name.padEnd(18)} ${files.join(", ")}: ${title}`);
         return EXIT.ok;
       }
+      if (flags.quick && flags.reuse) {
+        throw new OperatorError("--quick and --reuse exclude each other", {
+          exitCode: EXIT.usage,
+          hint: "--quick leaves out the load test and the drills, --reuse takes their newest record",
+        });
+      }
       const cluster = await selectCluster(flags);
       report.info(`target: ${cluster.describe()}`);
       await requireReachable(cluster, signal);
-      const out = resolve(flags.out);
+      const out = flags.out === undefined ? join(PROJECT, "outputs") : resolve(flags.out);
       const version = await versionOf(PROJECT);
       const record = await readRecord(out);
       const failures: string[] = [];
