@@ -25,7 +25,12 @@ const FLAGS = {
     description: "assemble third-party images from packages also for --kind and --registry",
   },
   "allow-pull": { type: "boolean", description: "let the tool pull the base image of services/Dockerfile" },
-  tool: { type: "string", choices: BUILDERS, description: "build and push with this; else the first that works" },
+  tool: {
+    type: "string",
+    choices: BUILDERS,
+    valueName: "NAME",
+    description: "build and push with this; else the first that works",
+  },
   "dry-run": { type: "boolean", description: "say what would be done for each image" },
 } as const satisfies Flags;
 
@@ -42,7 +47,7 @@ const SPEC: CommandSpec<typeof FLAGS> = {
     ["bun scripts/build-images.ts --registry registry.lan:5000/belts", "push; deploy takes the same flag"],
     [
       "bun scripts/build-images.ts --local --images ~/images",
-      "archives first, for example of docker save grafana/grafana:12.1.0 -o ~/images/grafana.tar",
+      "archives first, for example of docker save grafana/grafana:13.1.1 -o ~/images/grafana.tar",
     ],
     ["bun scripts/build-images.ts --export images --json", "archives for a machine that reaches no registry"],
   ],

@@ -133,6 +133,7 @@ if (import.meta.main) {
           type: "string",
           default: "auto",
           choices: ["auto", "loki", "pods"],
+          valueName: "NAME",
           description: "Loki, or the pods' own logs; auto: Loki where it is deployed",
         },
       },
