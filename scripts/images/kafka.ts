@@ -4,7 +4,7 @@
  * in about half the time; the JVM uses it only where the class path begins with the same jars in the same order
  * (sorted by name), and starts without it where it does not fit or is not there.
  */
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ensurePart, isBuilt, type Part, partDir, partKey } from "../local-cluster/cache.ts";
 import { must, runLogged } from "../local-cluster/exec.ts";
@@ -195,9 +195,3 @@ const classes: LayerSource = {
 };
 /** Bottom first. */
 export const KAFKA_LAYERS: readonly LayerSource[] = [BASE, JAVA, jars, classes];
-
-/** Names of Kafka's jars, for programs that start Kafka without an image. @throws when they are not built. */
-export const kafkaJars = async (): Promise<string[]> => {
-  const folder = join(partDir(KAFKA_JARS), "libs");
-  return (await readdir(folder)).sort().map((name) => join(folder, name));
-};

@@ -13,8 +13,6 @@ const VERSION = "0.93.1";
 const MODULE = "github.com/prometheus-operator/prometheus-operator";
 export const OPERATOR_IMAGE = `quay.io/prometheus-operator/prometheus-operator:v${VERSION}`;
 export const RELOADER_IMAGE = `quay.io/prometheus-operator/prometheus-config-reloader:v${VERSION}`;
-/** The image that the operator asks for when it is told release 3.5.3. */
-export const OPERATED_PROMETHEUS_IMAGE = "quay.io/prometheus/prometheus:v3.5.3";
 
 /** Kinds that the operator watches in any case; without one of the first five it never starts to work. */
 const CRDS = [
