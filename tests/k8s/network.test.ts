@@ -278,3 +278,15 @@ test("no policy writes an empty list: the server drops it, and each deploy would
   const empty = policies.filter(({ spec }) => spec.ingress?.length === 0 || spec.egress?.length === 0);
   expect(empty.map(({ metadata }) => metadata.name)).toEqual([]);
 });
+
+test("no policy says a rule twice: the second one is a copy that somebody forgot to change", () => {
+  const twice = policies.flatMap(({ metadata, spec }) =>
+    [spec.ingress ?? [], spec.egress ?? []].flatMap((rules) => {
+      const texts = rules.map((rule) => JSON.stringify(rule));
+      return texts
+        .filter((text, index) => texts.indexOf(text) !== index)
+        .map((text) => `${metadata.namespace}/${metadata.name}: ${text}`);
+    }),
+  );
+  expect(twice).toEqual([]);
+});
