@@ -11,6 +11,7 @@ import { KAFKA_JARS } from "../scripts/images/kafka.ts";
 import { isBuilt, partDir } from "../scripts/local-cluster/cache.ts";
 import { PARTS } from "../scripts/local-cluster/parts.ts";
 import { freePorts } from "../scripts/toolkit/free-ports.ts";
+import { loadManifests } from "../scripts/toolkit/manifests.ts";
 import type { TlsFiles } from "../services/runtime/config.ts";
 
 /** A JVM on a busy two-core machine. */
@@ -45,6 +46,16 @@ async function run(command: string[], cwd?: string): Promise<string> {
   ]);
   if (code !== 0) throw new Error(`${command.slice(0, 3).join(" ")}: exit ${code}: ${err || out}`);
   return out;
+}
+
+/** What InfluxDB's pod runs. */
+export async function influxStartScript(): Promise<string> {
+  const map = (await loadManifests()).find(
+    ({ kind, metadata }) => kind === "ConfigMap" && metadata.name === "influxdb",
+  );
+  const script = (map?.data as Record<string, string> | undefined)?.["start.sh"];
+  if (!script) throw new Error("k8s/influxdb has no ConfigMap influxdb with start.sh");
+  return script;
 }
 
 async function makeCertificates(folder: string, names: readonly string[]): Promise<void> {
@@ -196,11 +207,23 @@ export class RealServers {
     await this.#untilLogSays(name, "Kafka Server started");
   }
 
-  async startInflux(): Promise<void> {
+  /** Where InfluxDB's files are. */
+  get influxData(): string {
+    return join(this.folder, "influxdb-data");
+  }
+
+  /**
+   * Starts InfluxDB as its pod does, by k8s/influxdb's start script.
+   * @param options.bare without that script: for a test of what the script is there for.
+   */
+  async startInflux(options: { bare?: boolean } = {}): Promise<void> {
     const { cert, key } = this.tlsPaths("influxdb");
-    const data = join(this.folder, "influxdb-data");
+    const data = this.influxData;
     await mkdir(data, { recursive: true });
-    this.#spawn("influxdb", [join(partDir(PARTS.influxd!), "influxd")], {
+    const program = partDir(PARTS.influxd!);
+    const command = options.bare ? [join(program, "influxd")] : ["bash", "-c", await influxStartScript()];
+    this.#spawn("influxdb", command, {
+      PATH: `${program}:${process.env.PATH}`,
       INFLUXD_BOLT_PATH: join(data, "influxd.bolt"),
       INFLUXD_SQLITE_PATH: join(data, "influxd.sqlite"),
       INFLUXD_ENGINE_PATH: join(data, "engine"),

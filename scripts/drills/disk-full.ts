@@ -83,7 +83,7 @@ export const diskFull: Drill = defineDrill<Target>({
   name: "disk-full",
   title: "InfluxDB's disk is full",
   hypothesis:
-    "Writes are refused and nothing is committed: what was acknowledged waits in Kafka, and is written when there is room again and InfluxDB has been restarted, which it needs.",
+    "Writes are refused and nothing is committed: what was acknowledged waits in Kafka, and is written when there is room again and InfluxDB has been restarted, which it needs. No later restart takes any of it away.",
   fault: "a file fills InfluxDB's volume to the last byte for 10 s",
   budgetMs: 20_000,
   budgetReason: "goal for InfluxDB, from the moment that there is room again and it is restarted",
@@ -132,7 +132,8 @@ export const diskFull: Drill = defineDrill<Target>({
   async heal(context, { path, filledAtMs }) {
     await ask(context, "free", path);
     if (filledAtMs === 0) return;
-    // Room alone does not help: InfluxDB 2.9 goes on refusing every write until it is started again (its runbook says so).
+    // As the runbook VolumeFilling says: room alone does not help, InfluxDB 2.9 goes on refusing every write until it is
+    // started again. One restart is enough; `restore` is the next one, and what that would lose, the audit finds.
     await context.cluster.kubectl([
       "delete",
       "pod",

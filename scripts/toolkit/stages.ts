@@ -121,6 +121,7 @@ export const STAGES: readonly StageSpec[] = [
       "kafka/kafka-service.yaml",
       "kafka/kafka-pdb.yaml",
       "kafka/kafka-statefulset.yaml",
+      "influxdb/influxdb-configmap.yaml",
       "influxdb/influxdb-headless-service.yaml",
       "influxdb/influxdb-service.yaml",
       "influxdb/influxdb-pdb.yaml",
