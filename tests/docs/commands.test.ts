@@ -55,6 +55,24 @@ describe("commands shown in README and docs", () => {
     expect(unknown).toEqual([]);
   });
 
+  test("every command and every folder of scripts/ is named where a newcomer looks for it", async () => {
+    const entries = await readdir(join(ROOT, "scripts"), { withFileTypes: true });
+    const readme = await readFile(join(ROOT, "README.md"), "utf8");
+    // `npm test` and `npm run check` are how a person starts scripts/test.ts.
+    const commands = entries.filter((entry) => entry.isFile() && entry.name !== "test.ts").map(({ name }) => name);
+    expect(commands.length).toBeGreaterThan(10);
+    expect(commands.filter((name) => !readme.includes(`bun scripts/${name}`))).toEqual([]);
+    const walk = await readFile(join(ROOT, "docs", "architecture.md"), "utf8");
+    const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+    expect(folders.filter((name) => !walk.includes(`| \`scripts/${name}/\` |`))).toEqual([]);
+    const services = (await readdir(join(ROOT, "services"))).filter(
+      (name) => name.endsWith(".ts") && name !== "bundle.ts",
+    );
+    expect(services.filter((name) => !walk.includes(`\`${name}\``) && !walk.includes(`\`services/${name}\``))).toEqual(
+      [],
+    );
+  });
+
   test("npm scripts that are shown exist", async () => {
     const { scripts: known } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8")) as {
       scripts: Record<string, string>;

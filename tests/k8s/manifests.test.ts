@@ -61,8 +61,18 @@ const INSTANCE = "app.kubernetes.io/instance";
 describe("files", () => {
   test("the plan's names are there", () => {
     const paths = files.map(({ path }) => path);
-    for (const path of ["namespace.yaml", "rbac.yaml", "tls/kafka-tls-secret.yaml", "tls/influxdb-tls-secret.yaml"]) {
-      expect(paths).toContain(path);
+    const planned = [
+      ...["namespace.yaml", "rbac.yaml", "tls/kafka-tls-secret.yaml", "tls/influxdb-tls-secret.yaml"],
+      ...["deployment", "service", "configmap"].map((part) => `prometheus/prometheus-${part}.yaml`),
+      "prometheus/servicemonitor.yaml",
+      ...["loki-deployment", "loki-service", "promtail-daemonset", "promtail-configmap"].map(
+        (name) => `logging/${name}.yaml`,
+      ),
+    ];
+    expect(planned.filter((path) => !paths.includes(path))).toEqual([]);
+    const folders = new Set(paths.map((path) => path.split("/")[0]));
+    for (const folder of ["kafka", "influxdb", "processor", "producer", "grafana", "network"]) {
+      expect(folders).toContain(folder);
     }
   });
 
