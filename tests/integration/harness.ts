@@ -4,6 +4,7 @@
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { PartitionMetadata } from "kafkajs";
 import { type Principal, RealServers, unavailable } from "../../bench/real-servers.ts";
 import { freePort } from "../../scripts/toolkit/free-ports.ts";
 import { bundle } from "../../services/bundle.ts";
@@ -12,7 +13,13 @@ import { createKafka, RETRY_BRIEFLY } from "../../services/runtime/kafka.ts";
 import { Logger } from "../../services/runtime/log.ts";
 
 const POLL_MS = 100;
-const STOP_LIMIT_MS = 30_000;
+/** An orderly end has 25 s; a busy machine takes some more to say so. */
+const STOP_LIMIT_MS = 60_000;
+/** An answer takes milliseconds; so long does a machine with three brokers starting on it let one wait. */
+const ANSWER_LIMIT_MS = 30_000;
+
+/** A process is gone that would have had to do what is waited for: no use in waiting on. */
+class Ended extends Error {}
 
 /** The reason to skip, or undefined. The servers take cores and minutes, so a run must ask for them, as npm test does. */
 export async function skipReason(): Promise<string | undefined> {
@@ -77,7 +84,7 @@ export class ServiceProcess {
   async said(event: string, limitMs: number): Promise<LogLine> {
     return await until(`${this.entry} to say ${event}`, limitMs, () => {
       if (this.process.exitCode !== null && !this.find(event)) {
-        throw new Error(`${this.entry} ended (exit ${this.process.exitCode}) without ${event}:\n${this.tail()}`);
+        throw new Ended(`${this.entry} ended (exit ${this.process.exitCode}) without ${event}:\n${this.tail()}`);
       }
       return this.find(event);
     });
@@ -91,7 +98,7 @@ export class ServiceProcess {
   async get(path: string): Promise<{ status: number; text: string }> {
     const answer = await fetch(`https://localhost:${this.opsPort}${path}`, {
       tls: { ca: this.ca },
-      signal: AbortSignal.timeout(5000),
+      signal: AbortSignal.timeout(ANSWER_LIMIT_MS),
     });
     return { status: answer.status, text: await answer.text() };
   }
@@ -108,7 +115,7 @@ export class ServiceProcess {
 
   async ready(limitMs: number): Promise<void> {
     await until(`${this.entry} to be ready`, limitMs, async () => {
-      if (this.process.exitCode !== null) throw new Error(`${this.entry} ended:\n${this.tail()}`);
+      if (this.process.exitCode !== null) throw new Ended(`${this.entry} ended:\n${this.tail()}`);
       return (await this.get("/readyz").catch(() => ({ status: 0 }))).status === 200 ? true : undefined;
     });
   }
@@ -124,17 +131,27 @@ export class ServiceProcess {
   }
 }
 
-/** Polls until there is a value; the error names what was waited for. */
+/**
+ * Polls until there is a value. A look that fails is one that saw nothing: servers are killed and started meanwhile.
+ * @throws Error that names what was waited for and the last failure; at once when a process has ended that was to do it.
+ */
 export async function until<T>(
   what: string,
   limitMs: number,
   look: () => Promise<T | undefined> | T | undefined,
 ): Promise<T> {
   const limit = performance.now() + limitMs;
+  let failure: unknown;
   for (;;) {
-    const value = await look();
-    if (value !== undefined) return value;
-    if (performance.now() > limit) throw new Error(`waited ${limitMs} ms for ${what}`);
+    try {
+      const value = await look();
+      if (value !== undefined) return value;
+      failure = undefined;
+    } catch (error) {
+      if (error instanceof Ended) throw error;
+      failure = error;
+    }
+    if (performance.now() > limit) throw new Error(`waited ${limitMs} ms for ${what}`, { cause: failure });
     await Bun.sleep(POLL_MS);
   }
 }
@@ -266,17 +283,36 @@ export class Pipeline {
 
   /** Waits until every replica of every partition is in sync: only then may the next broker go. */
   async inSync(limitMs: number): Promise<void> {
+    await this.#partitions(
+      "all replicas to be in sync",
+      limitMs,
+      ({ isr, replicas }) => isr.length === replicas.length,
+    );
+  }
+
+  /** Waits until nobody counts on a broker any more: it leads no partition and is in sync with none. */
+  async givenUp(node: number, limitMs: number): Promise<void> {
+    await this.#partitions(
+      `kafka-${node} to be given up`,
+      limitMs,
+      ({ leader, isr }) => leader !== node && !isr.includes(node),
+    );
+  }
+
+  /** Waits until all partitions of all topics are as they should be. */
+  async #partitions(what: string, limitMs: number, isAsWanted: (partition: PartitionMetadata) => boolean) {
     const { servers } = this;
     const tls = await servers.tlsFiles("admin");
     const log = new Logger("harness", "error", {}, () => {});
     const admin = createKafka({ brokers: servers.brokers, tls }, "harness", log, { retry: RETRY_BRIEFLY }).admin();
-    await admin.connect();
+    let isConnected = false;
     try {
-      await until("all replicas to be in sync", limitMs, async () => {
-        const metadata = await admin.fetchTopicMetadata().catch(() => undefined);
-        const partitions = metadata?.topics.flatMap((topic) => topic.partitions) ?? [];
-        const behind = partitions.filter(({ isr, replicas }) => isr.length < replicas.length);
-        return partitions.length > 0 && behind.length === 0 ? true : undefined;
+      await until(what, limitMs, async () => {
+        if (!isConnected) await admin.connect();
+        isConnected = true;
+        const { topics } = await admin.fetchTopicMetadata();
+        const partitions = topics.flatMap((topic) => topic.partitions);
+        return partitions.length > 0 && partitions.every(isAsWanted) ? true : undefined;
       });
     } finally {
       await admin.disconnect();

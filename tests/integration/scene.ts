@@ -23,9 +23,12 @@ import { Logger } from "../../services/runtime/log.ts";
 import { type Pipeline, type ServiceProcess, until } from "./harness.ts";
 
 const PARTITIONS = 3;
-/** A scene's few thousand events are read within seconds, once a dead member of the group is given up (6 s). */
-const COMMIT_LIMIT_MS = 30_000;
-const TOPICS_LIMIT_MS = 20_000;
+/** A scene's few thousand events are read within seconds, once a dead member of the group is given up (6 s); a busy machine… */
+const COMMIT_LIMIT_MS = 120_000;
+/** One broker after the other learns of a topic within a second. */
+const TOPICS_LIMIT_MS = 90_000;
+/** Reading some dozen letters takes a second. */
+const LETTERS_LIMIT_MS = 60_000;
 
 export interface TopicOptions {
   /** Brokers of every partition; by default all of them, chosen by Kafka. */
@@ -170,7 +173,7 @@ export class Scene {
           topic: this.dlqTopic,
           from_timestamp_ms: sinceMs,
           max: 100_000,
-          timeout_ms: 15_000,
+          timeout_ms: LETTERS_LIMIT_MS,
         }),
       log: async (range, visit) =>
         await readLogLines(await this.#ask("log-reader", { ...kafka, topic: this.topic, ...range }), visit),
