@@ -1,14 +1,19 @@
 /** Running other programs: their output to a log or a string, killed as a whole when the signal is aborted. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, createReadStream, openSync } from "node:fs";
+import { closeSync, createReadStream, createWriteStream, openSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { createInterface } from "node:readline";
-import { OperatorError } from "../toolkit/errors.ts";
+import { finished } from "node:stream/promises";
+import { EXIT, OperatorError } from "../toolkit/errors.ts";
 
 /** How much of a failed program's log goes into the error: the reason is nearly always in the last lines. */
 const LOG_TAIL_LINES = 15;
 /** A program that was told to end gets this long before it is killed: compilers and apt clean up in less. */
 const TERM_GRACE_MS = 5_000;
+/** A program whose output is read, where its caller sets no limit: copying the largest image's tree takes a minute on a slow disk. */
+const CAPTURE_LIMIT_MS = 5 * 60_000;
+/** A program with a log, where its caller sets no limit: a download of hundreds of modules over a slow line. */
+const LOGGED_LIMIT_MS = 30 * 60_000;
 
 export interface RunOptions {
   cwd?: string;
@@ -16,7 +21,7 @@ export interface RunOptions {
   env?: Record<string, string | undefined>;
   signal?: AbortSignal;
   input?: string | Uint8Array;
-  /** Killed after this long. */
+  /** Killed after this long; no program runs without a limit. */
   timeoutMs?: number;
 }
 
@@ -48,18 +53,18 @@ function endGroup(child: ChildProcess): void {
   setTimeout(() => child.exitCode === null && child.signalCode === null && kill("SIGKILL"), TERM_GRACE_MS).unref();
 }
 
-function settle(child: ChildProcess, what: string, options: RunOptions): Promise<number> {
-  const { signal, timeoutMs } = options;
+function settle(
+  child: ChildProcess,
+  what: string,
+  { signal, timeoutMs }: { signal?: AbortSignal | undefined; timeoutMs: number },
+): Promise<number> {
   return new Promise((resolve, reject) => {
     let timedOut = false;
     const stop = () => endGroup(child);
-    const timer =
-      timeoutMs === undefined
-        ? undefined
-        : setTimeout(() => {
-            timedOut = true;
-            stop();
-          }, timeoutMs);
+    const timer = setTimeout(() => {
+      timedOut = true;
+      stop();
+    }, timeoutMs);
     signal?.addEventListener("abort", stop, { once: true });
     const done = (act: () => void) => {
       clearTimeout(timer);
@@ -73,7 +78,7 @@ function settle(child: ChildProcess, what: string, options: RunOptions): Promise
       done(() => {
         if (signal?.aborted) reject(signal.reason);
         else if (timedOut) {
-          reject(new OperatorError(`${what} did not end within ${timeoutMs! / 1000} s`, { exitCode: 4 }));
+          reject(new OperatorError(`${what} did not end within ${timeoutMs / 1000} s`, { exitCode: EXIT.timeout }));
         } else resolve(code ?? (killedBy ? 128 : 1));
       }),
     );
@@ -98,7 +103,7 @@ export async function capture(command: readonly string[], options: RunOptions = 
     child.stdin?.on("error", () => {});
     child.stdin?.end(options.input);
   }
-  const exitCode = await settle(child, program, options);
+  const exitCode = await settle(child, program, { ...options, timeoutMs: options.timeoutMs ?? CAPTURE_LIMIT_MS });
   return {
     stdout: Buffer.concat(chunks.stdout).toString(),
     stderr: Buffer.concat(chunks.stderr).toString(),
@@ -149,6 +154,7 @@ export async function runLogged(
   let exitCode: number;
   try {
     const watch = options.onLine;
+    let written: Promise<void> | undefined;
     const child = spawn(program, args, {
       cwd: options.cwd,
       env: environment(options.env),
@@ -156,14 +162,21 @@ export async function runLogged(
       stdio: ["ignore", log, watch ? "pipe" : log],
     });
     if (watch && child.stderr) {
-      const writer = (await open(options.log, "a")).createWriteStream();
-      createInterface({ input: child.stderr }).on("line", (line) => {
-        writer.write(`${line}\n`);
-        watch(line);
-      });
-      child.on("close", () => writer.end());
+      // Nothing is awaited before settle listens: a program that ends at once would never be seen to end.
+      const writer = createWriteStream(options.log, { flags: "a" });
+      written = finished(writer);
+      // Looked at below; a program that fails before that must not bring a second error.
+      written.catch(() => {});
+      createInterface({ input: child.stderr })
+        .on("line", (line) => {
+          writer.write(`${line}\n`);
+          watch(line);
+        })
+        .on("close", () => writer.end());
     }
-    exitCode = await settle(child, program, options);
+    exitCode = await settle(child, program, { ...options, timeoutMs: options.timeoutMs ?? LOGGED_LIMIT_MS });
+    // The end of the log is what an error shows.
+    await written;
   } finally {
     closeSync(log);
   }

@@ -5,7 +5,7 @@
 import { spawn } from "node:child_process";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import { OperatorError } from "../toolkit/errors.ts";
+import { EXIT, OperatorError } from "../toolkit/errors.ts";
 import { pause } from "../toolkit/wait.ts";
 
 /** How often a lock that another run holds is tried again. */
@@ -26,7 +26,7 @@ async function tryLock(path: string): Promise<Lock | undefined> {
   );
   const ended = new Promise<number>((resolve, reject) => {
     child.on("error", (error) =>
-      reject(new OperatorError("flock could not be started", { exitCode: 3, cause: error })),
+      reject(new OperatorError("flock could not be started", { exitCode: EXIT.precondition, cause: error })),
     );
     child.on("close", (code) => resolve(code ?? 1));
   });
@@ -65,7 +65,7 @@ export async function takeLock(
       throw new OperatorError(
         `${options.what}: ${holder} has held the lock for more than ${options.limitMs / 1000} s`,
         {
-          exitCode: 4,
+          exitCode: EXIT.timeout,
           hint: `wait for it to end, or end it; the lock is ${path}`,
         },
       );

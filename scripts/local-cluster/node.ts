@@ -10,7 +10,7 @@
  */
 import { mkdir, readFile, rm, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
-import { OperatorError } from "../toolkit/errors.ts";
+import { EXIT, OperatorError } from "../toolkit/errors.ts";
 import { waitFor } from "../toolkit/wait.ts";
 import { CGROUP, ensureCgroup, hierarchies, isVersion1, processesInCgroup } from "./cgroups.ts";
 import { capture, must, tail } from "./exec.ts";
@@ -306,7 +306,8 @@ export async function startRuntime(
   await mkdir(join(node.etc, "cni"), { recursive: true });
   const snapshotter = (await isOverlay(node.containerd)) ? "native" : "overlayfs";
   const runc = findTool("runc");
-  if (!runc) throw new OperatorError("runc is not installed", { exitCode: 3, hint: "apt-get install runc" });
+  if (!runc)
+    throw new OperatorError("runc is not installed", { exitCode: EXIT.precondition, hint: "apt-get install runc" });
   const text = containerdConfig(layout.runtime, join(node.etc, "cni"), pauseImage, snapshotter, runc);
   const config = join(node.etc, "containerd.toml");
   await writeIfChanged(config, text);
