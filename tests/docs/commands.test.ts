@@ -55,6 +55,29 @@ describe("commands shown in README and docs", () => {
     expect(unknown).toEqual([]);
   });
 
+  // With --help, so that a command which overlooked the flag would print its help instead of doing its work.
+  test.each(scripts)(
+    "%s refuses an unknown flag: exit 2, one JSON document on stdout, no colour, the reason on stderr",
+    async (script) => {
+      const child = Bun.spawn([process.execPath, script, "--help", "--no-such-flag", "--json"], {
+        cwd: ROOT,
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      const [out, error, exitCode] = await Promise.all([
+        new Response(child.stdout).text(),
+        new Response(child.stderr).text(),
+        child.exited,
+      ]);
+      expect(exitCode).toBe(2);
+      const document = JSON.parse(out) as { error: string; hint: string; exit_code: number };
+      expect(document.error).toStartWith("unknown flag --no-such-flag");
+      expect(document).toMatchObject({ hint: `bun ${script} --help`, exit_code: 2 });
+      expect(error).toContain("error: unknown flag --no-such-flag");
+      expect(`${out}${error}`).not.toContain("\u001b[");
+    },
+  );
+
   test("every command and every folder of scripts/ is named where a newcomer looks for it", async () => {
     const entries = await readdir(join(ROOT, "scripts"), { withFileTypes: true });
     const readme = await readFile(join(ROOT, "README.md"), "utf8");
