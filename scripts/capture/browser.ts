@@ -13,7 +13,7 @@ export const CHROMIUM: Tool = { command: COMMANDS[0]!, why: "draws pages as pict
 /** Wide enough for three panels side by side, tall enough that a dashboard's panels are all in view and load. */
 const VIEWPORT = { width: 1680, height: 1900 };
 /** A start takes a second, on a busy machine some more. */
-const LAUNCH_LIMIT_MS = 30_000;
+const LAUNCH_LIMIT_MS = 90_000;
 
 /** Path of the browser: the one that was named, or the first that the system has. */
 export function findBrowser(named?: string): string | undefined {
@@ -72,8 +72,8 @@ export async function withBrowser<T>(
   }
 }
 
-/** Signing in is one small request. */
-const SIGN_IN_LIMIT_MS = 30_000;
+/** Signing in is one small request; a busy machine takes its time to start the page. */
+const SIGN_IN_LIMIT_MS = 90_000;
 
 /**
  * Signs in as Grafana's own form does, so that the browser has a session and the password goes nowhere else.

@@ -6,6 +6,8 @@ import { EXIT, OperatorError } from "../toolkit/errors.ts";
 import { pause } from "../toolkit/wait.ts";
 import { judgePanels, lookAtPanels, type Verdict } from "./panels.ts";
 
+/** The page itself is there within a second, its picture too; a machine with ten programs in front of the browser takes longer. */
+const PAGE_LIMIT_MS = 90_000;
 /** Grafana's first page after a start compiles and fetches for many seconds on two busy cores. */
 export const DRAW_LIMIT_MS = 90_000;
 /** A fault may be that of a query before the data was there; one that stays this long is one. */
@@ -35,7 +37,7 @@ export async function takePicture(page: Page, options: PictureOptions): Promise<
   const drawLimitMs = options.drawLimitMs ?? DRAW_LIMIT_MS;
   const patienceMs = options.faultPatienceMs ?? FAULT_PATIENCE_MS;
   const name = options.url.replace(/\?.*$/, "");
-  const response = await page.goto(options.url, { waitUntil: "domcontentloaded", timeout: drawLimitMs });
+  const response = await page.goto(options.url, { waitUntil: "domcontentloaded", timeout: PAGE_LIMIT_MS });
   if (!response?.ok()) {
     throw new OperatorError(`${name} answered ${response?.status() ?? "nothing"}`, { exitCode: EXIT.failed });
   }
@@ -68,7 +70,7 @@ export async function takePicture(page: Page, options: PictureOptions): Promise<
   // Not ".new": the extension tells the browser which format to write.
   const unfinished = `${options.path}.unfinished.png`;
   try {
-    await page.screenshot({ path: unfinished, fullPage: true, animations: "disabled" });
+    await page.screenshot({ path: unfinished, fullPage: true, animations: "disabled", timeout: PAGE_LIMIT_MS });
     await rename(unfinished, options.path);
   } finally {
     await rm(unfinished, { force: true });

@@ -20,7 +20,7 @@ import { plural } from "./words.ts";
 /** Curves move by the second; ten pictures of it are smooth enough, and half the work of twenty. */
 export const FRAMES_PER_SECOND = 10;
 /** The empty frame is laid out at once; a busy machine takes some seconds. */
-const LAYOUT_LIMIT_MS = 30_000;
+const LAYOUT_LIMIT_MS = 90_000;
 
 export interface VideoOptions {
   result: DrillsResult;
