@@ -147,8 +147,11 @@ function droppedBy(pid: number): number | undefined {
   return counts.reduce((sum, count) => sum + Number(count ?? 0), 0);
 }
 
-/** Room that a small volume has beyond what it held: enough to go on for minutes, filled within a second. */
-const SPARE_MEBIBYTES = 96;
+/**
+ * Room that a small volume has beyond what it held: the 64 MiB without which InfluxDB is not started (its start script),
+ * and enough to go on for minutes; filled within a second.
+ */
+const SPARE_MEBIBYTES = 160;
 const VOLUME_LIMIT_MS = 60_000;
 /** Where the small volume stands on the node while it is in place of the real one. */
 const SMALL = "/run/conveyor-drill/volume";
