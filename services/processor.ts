@@ -130,6 +130,8 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
 
   letterProducer.start();
   await connectConsumer(consumer, config.topic, { log, shutdown });
+  // Told to end meanwhile: a member that joins now would leave no more.
+  if (shutdown.begun) return;
   await consumer.run({
     autoCommit: false,
     // Read by commitOffsetsIfNecessary(), which the handler calls after each stored batch.

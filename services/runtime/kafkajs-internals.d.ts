@@ -60,6 +60,18 @@ declare module "kafkajs/src/consumer/consumerGroup.js" {
     offsetManager: { coordinator: unknown } | null;
     memberId: string | null;
     joinAndSync(): Promise<void>;
+    leave(): Promise<void>;
+  }
+}
+
+declare module "kafkajs/src/consumer/runner.js" {
+  import type ConsumerGroup from "kafkajs/src/consumer/consumerGroup.js";
+  export default class Runner {
+    consumerGroup: ConsumerGroup;
+    onCrash: (error: Error) => unknown;
+    constructor(options: Record<string, unknown>);
+    start(): Promise<void>;
+    stop(): Promise<void>;
   }
 }
 
@@ -81,6 +93,7 @@ declare module "kafkajs/src/errors.js" {
   const errors: {
     KafkaJSConnectionClosedError: new (message: string, options: { host: string; port: number }) => KafkaError;
     KafkaJSConnectionError: new (message: string, options: { broker: string; code?: string }) => KafkaError;
+    KafkaJSNonRetriableError: new (message: string) => KafkaError;
     KafkaJSProtocolError: new (error: {
       message: string;
       type: string;

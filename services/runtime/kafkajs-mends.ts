@@ -12,6 +12,7 @@
  * | lost-coordinator | – | with retries that never end, heartbeats and commits go to a dead coordinator until it comes back, or make the whole member stop and join anew | the member goes on reading and looks for the new coordinator meanwhile, as the Java client does |
  * | leader-moved-rejoins | – | a partition whose leader moved makes the member join its group anew: everybody stops, and once more for each fetch that learns of it | look at the metadata and fetch from the new leader, as the Java client does |
  * | forgotten-member-id | – | the id that the coordinator gives before a join is forgotten when that join fails; the next one asks for another, and the group waits a session for a member that nobody is | keep the id, as the Java client does |
+ * | stays-when-joining | – | a member that is told to stop while it joins goes without leaving: the group waits a session, or the end of its join, for a member that nobody is | it leaves, and joins no more |
  * | stranded-request | – | a request that is queued while its connection closes stays there: its time-out check is gone, and the next disconnect() waits for it for ever | the connection takes it along when it has closed |
  * | retry defaults | – | a consumer crashes after 5 retries; connecting times out after 1 s | CLIENT_TIMEOUTS and RETRY_FOREVER in kafka.ts |
  * | grouping | tulios/kafkajs 1576 | sorting messages by partition is O(n²) | the event producer sorts on its own |
@@ -19,6 +20,7 @@
  */
 import Broker from "kafkajs/src/broker/index.js";
 import ConsumerGroup from "kafkajs/src/consumer/consumerGroup.js";
+import Runner from "kafkajs/src/consumer/runner.js";
 import errors from "kafkajs/src/errors.js";
 import Connection from "kafkajs/src/network/connection.js";
 import connectionStatus from "kafkajs/src/network/connectionStatus.js";
@@ -65,6 +67,8 @@ const LEADER_MOVED = new Set([
   "UNKNOWN_LEADER_EPOCH",
 ]);
 const JOIN_GROUP_API_KEY = 11;
+/** The coordinator answers within milliseconds when it is there; when it is not, an end in order must not wait for it. */
+const LEAVE_LIMIT_MS = 2000;
 
 let mended = false;
 
@@ -79,7 +83,8 @@ export function mendKafkajs(): void {
   mendDeadBrokerStopsAll();
   mendLostCoordinator();
   mendLeaderMovedRejoins();
-  mendForgottenMemberId();
+  mendJoin();
+  mendStaysWhenJoining();
   mendStrandedRequest();
   installFetchDecoder();
 }
@@ -244,7 +249,14 @@ function mendLeaderMovedRejoins(): void {
   };
 }
 
-function mendForgottenMemberId(): void {
+/** Groups that join at this moment, and those that shall not join any more. */
+const joining = new WeakSet<ConsumerGroup>();
+const stopping = new WeakSet<ConsumerGroup>();
+/** Settled, never rejected, when the coordinator has named the member or has failed to. */
+const named = new WeakMap<ConsumerGroup, Promise<unknown>>();
+
+/** forgotten-member-id, and the join's half of stays-when-joining. */
+function mendJoin(): void {
   // kafkajs' own asks again within joinGroup(), where the group cannot see the id.
   Broker.prototype.joinGroup = async function (this: Broker, options) {
     const joinGroup = this.lookupRequest(JOIN_GROUP_API_KEY, protocol.requests.JoinGroup);
@@ -258,15 +270,55 @@ function mendForgottenMemberId(): void {
   const prototype = ConsumerGroup.prototype as unknown as Record<symbol, (this: ConsumerGroup) => Promise<void>>;
   const join = Object.getOwnPropertySymbols(prototype).find(({ description }) => description?.endsWith(":join"))!;
   const original = prototype[join]!;
-  prototype[join] = async function (this: ConsumerGroup) {
+  /** Gives whether it is in; false when the coordinator has only named it so far (KIP-394). */
+  const ask = async (group: ConsumerGroup): Promise<boolean> => {
+    if (stopping.has(group)) throw new errors.KafkaJSNonRetriableError("The consumer stops: it joins no more");
     try {
-      await original.call(this);
+      await original.call(group);
+      return true;
     } catch (error) {
       if (!(error instanceof Error) || error.name !== "KafkaJSMemberIdRequired") throw error;
-      this.memberId = (error as Error & { memberId: string }).memberId;
-      await original.call(this);
+      group.memberId = (error as Error & { memberId: string }).memberId;
+      return false;
     }
   };
+  prototype[join] = async function (this: ConsumerGroup) {
+    const first = ask(this);
+    // Who has a name may wait in this very request for all other members; who has none is answered at once.
+    if (this.memberId === null) named.set(this, Promise.allSettled([first]));
+    if (!(await first)) await ask(this);
+  };
+  const { joinAndSync } = ConsumerGroup.prototype;
+  ConsumerGroup.prototype.joinAndSync = async function (this: ConsumerGroup) {
+    joining.add(this);
+    try {
+      await joinAndSync.call(this);
+    } finally {
+      joining.delete(this);
+    }
+  };
+}
+
+function mendStaysWhenJoining(): void {
+  const { stop } = Runner.prototype;
+  Runner.prototype.stop = async function (this: Runner) {
+    const group = this.consumerGroup;
+    stopping.add(group);
+    // A join that ends because of this is no crash.
+    this.onCrash = () => {};
+    if (joining.has(group)) {
+      await Promise.race([
+        leaveWhileJoining(group).catch(() => {}),
+        new Promise((resolve) => setTimeout(resolve, LEAVE_LIMIT_MS)),
+      ]);
+    }
+    await stop.call(this);
+  };
+}
+
+async function leaveWhileJoining(group: ConsumerGroup): Promise<void> {
+  await named.get(group);
+  await group.leave();
 }
 
 function mendStrandedRequest(): void {

@@ -4,7 +4,7 @@
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { PartitionMetadata } from "kafkajs";
+import type { Admin, PartitionMetadata } from "kafkajs";
 import { type Principal, RealServers, unavailable } from "../../bench/real-servers.ts";
 import { freePort } from "../../scripts/toolkit/free-ports.ts";
 import { bundle } from "../../services/bundle.ts";
@@ -281,6 +281,20 @@ export class Pipeline {
     return this.spawn("processor", "processor", { INFLUX_TOKEN_FILE: tokenFile, ...environment }, port);
   }
 
+  async #adminClient(): Promise<Admin> {
+    const { servers } = this;
+    const tls = await servers.tlsFiles("admin");
+    const log = new Logger("harness", "error", {}, () => {});
+    return createKafka({ brokers: servers.brokers, tls }, "harness", log, { retry: RETRY_BRIEFLY }).admin();
+  }
+
+  /** A connected admin client, which the caller disconnects. */
+  async admin(): Promise<Admin> {
+    const admin = await this.#adminClient();
+    await admin.connect();
+    return admin;
+  }
+
   /** Waits until every replica of every partition is in sync: only then may the next broker go. */
   async inSync(limitMs: number): Promise<void> {
     await this.#partitions(
@@ -301,10 +315,7 @@ export class Pipeline {
 
   /** Waits until all partitions of all topics are as they should be. */
   async #partitions(what: string, limitMs: number, isAsWanted: (partition: PartitionMetadata) => boolean) {
-    const { servers } = this;
-    const tls = await servers.tlsFiles("admin");
-    const log = new Logger("harness", "error", {}, () => {});
-    const admin = createKafka({ brokers: servers.brokers, tls }, "harness", log, { retry: RETRY_BRIEFLY }).admin();
+    const admin = await this.#adminClient();
     let isConnected = false;
     try {
       await until(what, limitMs, async () => {

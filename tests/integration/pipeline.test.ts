@@ -17,6 +17,7 @@ import { freePort } from "../../scripts/toolkit/free-ports.ts";
 import { eachPoint, type TelemetryStore } from "../../scripts/toolkit/telemetry-store.ts";
 import { type Reason, serializeEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
+import { PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
 import type { LetterPage } from "../../services/probe.ts";
 import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
 
@@ -107,17 +108,8 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
     "setup replaces a token that no longer works and removes ACLs that nobody agreed to",
     async () => {
       pipeline.setSecret("influxdb-token-reader", "token", "stale");
-      const { createKafka } = await import("../../services/runtime/kafka.ts");
-      const { Logger } = await import("../../services/runtime/log.ts");
       const { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes } = await import("kafkajs");
-      const { servers } = pipeline;
-      const tls = await servers.tlsFiles("admin");
-      const admin = createKafka(
-        { brokers: servers.brokers, tls },
-        "test",
-        new Logger("t", "error", {}, () => {}),
-      ).admin();
-      await admin.connect();
+      const admin = await pipeline.admin();
       await admin.createAcls({
         acl: [
           {
@@ -341,6 +333,33 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       // A PEM file is not one word: the configuration is refused.
       expect(await wrong.process.exited).toBe(1);
       expect(wrong.find("configuration_invalid")).toBeDefined();
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "a processor that is told to end at any moment of its start leaves nobody behind in the group",
+    async () => {
+      const admin = await pipeline.admin();
+      try {
+        // From its first line, before it is connected, to well after it has asked to join (an empty group waits for others).
+        for (const afterMs of [0, 40, 80, 120, 160, 240, 320, 480, 640, 1000]) {
+          const processor = await pipeline.processor();
+          await processor.said("starting", STEP_LIMIT_MS);
+          await Bun.sleep(afterMs);
+          expect(await processor.stop()).toBe(0);
+          const { groups } = await admin.describeGroups([PROCESSOR_GROUP]);
+          // Who asks for a name and is given none yet is no member, but the group waits for it: "PreparingRebalance".
+          const { state, members } = groups[0]!;
+          expect({ afterMs, members: members.length, waits: !["Empty", "Dead"].includes(state) }).toEqual({
+            afterMs,
+            members: 0,
+            waits: false,
+          });
+        }
+      } finally {
+        await admin.disconnect();
+      }
     },
     LIMIT_MS,
   );

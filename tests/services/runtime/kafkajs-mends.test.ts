@@ -313,6 +313,94 @@ describe("forgotten-member-id", () => {
   });
 });
 
+describe("stays-when-joining", () => {
+  /** A coordinator that lets a member wait in its join until it leaves; `said` is what it was told, in order. */
+  function waitingCoordinator(): { broker: Broker; said: string[]; joins: Promise<void> } {
+    const said: string[] = [];
+    const { promise: joins, resolve: joinWaits } = Promise.withResolvers<void>();
+    const { promise: left, resolve: leave } = Promise.withResolvers<void>();
+    const broker = new Broker({
+      logger: silent,
+      connectionPool: {
+        send: async ({ memberId, protocolType }: { memberId: string; protocolType?: string }) => {
+          said.push(`${protocolType ? "join" : "leave"} ${memberId}`);
+          if (!protocolType) return leave();
+          if (memberId === "") {
+            throw Object.assign(new Error("id required"), { name: "KafkaJSMemberIdRequired", memberId: "given" });
+          }
+          joinWaits();
+          await left;
+          throw Object.assign(new Error("unknown"), { name: "KafkaJSProtocolError", type: "UNKNOWN_MEMBER_ID" });
+        },
+      },
+    });
+    broker.lookupRequest = () => (options) => options;
+    return { broker, said, joins };
+  }
+
+  const runnerOf = async (broker: Broker, crashes: Error[], connect: () => Promise<void> = async () => {}) => {
+    const { default: Runner } = await import("kafkajs/src/consumer/runner.js");
+    return new Runner({
+      logger: silent,
+      consumerGroup: Object.assign(groupOf(broker), { connect, getNodeIds: () => [] }),
+      instrumentationEmitter: { emit() {} },
+      onCrash: (error: Error) => void crashes.push(error),
+      concurrency: 1,
+    });
+  };
+
+  test(
+    "a member that is told to stop while its join waits for the others leaves, and does not ask again",
+    async () => {
+      const { broker, said, joins } = waitingCoordinator();
+      const crashes: Error[] = [];
+      const runner = await runnerOf(broker, crashes);
+      const started = runner.start();
+      await joins;
+      await runner.stop();
+      expect(said).toEqual(["join ", "join given", "leave given"]);
+      await started;
+      expect(said).toHaveLength(3);
+      expect(crashes).toEqual([]);
+    },
+    HANGS_MS,
+  );
+
+  test(
+    "told while the coordinator names it, it leaves under that name and does not join",
+    async () => {
+      const { broker, said } = waitingCoordinator();
+      const crashes: Error[] = [];
+      const runner = await runnerOf(broker, crashes);
+      const started = runner.start();
+      await eventually("the first join", async () => said.length > 0);
+      await runner.stop();
+      await started;
+      expect(said.filter((what) => what.startsWith("leave"))).toEqual(["leave given"]);
+      expect(said.at(-1)).toBe("leave given");
+      expect(crashes).toEqual([]);
+    },
+    HANGS_MS,
+  );
+
+  test(
+    "told before it has begun to join, it never does",
+    async () => {
+      const { broker, said } = waitingCoordinator();
+      const crashes: Error[] = [];
+      const { promise: connected, resolve: connect } = Promise.withResolvers<void>();
+      const runner = await runnerOf(broker, crashes, async () => await connected);
+      const started = runner.start();
+      await runner.stop();
+      connect();
+      await started;
+      expect(said).toEqual([]);
+      expect(crashes).toEqual([]);
+    },
+    HANGS_MS,
+  );
+});
+
 describe("stranded-request", () => {
   test("a request that is queued in the very moment in which its connection closes ends with an error", async () => {
     const { default: protocol } = await import("kafkajs/src/protocol/requests/index.js");
@@ -465,6 +553,7 @@ describe("this file", () => {
       "leader-moved-rejoins",
       "lost-coordinator",
       "silent-leader",
+      "stays-when-joining",
       "stranded-request",
       "timeout-check",
     ]);
