@@ -4,8 +4,9 @@
  */
 import { randomBytes } from "node:crypto";
 import { type Check, failed, passed } from "../toolkit/checklist.ts";
+import type { Cluster } from "../toolkit/cluster.ts";
 import { ingest } from "../toolkit/one-off-pods.ts";
-import { quantile, readHistogram, readSum, scrape } from "../toolkit/scrape.ts";
+import { quantile, readHistogram, readSum, type Sample, scrape } from "../toolkit/scrape.ts";
 import { pause, waitFor } from "../toolkit/wait.ts";
 import { BROKERS, type CheckContext, OWN_TLS } from "./context.ts";
 
@@ -24,6 +25,9 @@ const CHECK_BAD_EVENTS = [
 ] as const;
 /** Everything acknowledged must be stored within this time after the acknowledgement. */
 const STORE_LIMIT_MS = 30_000;
+/** InfluxDB's answer reaches the processor at once; a busy machine may need some looks. */
+const MEASURE_LIMIT_MS = 10_000;
+const MEASURE_LOOK_MS = 500;
 /** End-to-end p99 above this is a violation; a healthy pipeline stays well below a second. */
 export const E2E_P99_LIMIT_SECONDS = 5;
 
@@ -62,6 +66,20 @@ async function* pacedEvents(run: string, count: number, signal: AbortSignal): As
   yield encoder.encode(CHECK_BAD_EVENTS.map(({ line }) => `${line}\n`).join(""));
 }
 
+/**
+ * What the processors have measured since then, as soon as it is all events of the check; what there is when it does not
+ * become so many. A point can be read a moment before its processor hears that it was stored.
+ */
+async function measuredSince(before: readonly Sample[], cluster: Cluster, signal: AbortSignal) {
+  const limit = performance.now() + MEASURE_LIMIT_MS;
+  for (;;) {
+    const after = await scrape(cluster, "processor", signal);
+    const latency = readHistogram(after, E2E_HISTOGRAM).minus(readHistogram(before, E2E_HISTOGRAM));
+    if (latency.count >= CHECK_EVENTS || performance.now() > limit) return latency;
+    await pause(MEASURE_LOOK_MS, signal);
+  }
+}
+
 /** What the end-to-end check found; the checks behind it read it. */
 interface FlowFigures {
   run: string;
@@ -94,8 +112,7 @@ const endToEnd: Check<CheckContext> = {
       },
       { what: "every acknowledged event in InfluxDB", limitMs: STORE_LIMIT_MS, intervalMs: 500, signal },
     );
-    const after = await scrape(cluster, "processor", signal);
-    const latency = readHistogram(after, E2E_HISTOGRAM).minus(readHistogram(before, E2E_HISTOGRAM));
+    const latency = await measuredSince(before, cluster, signal);
     figures.set(context, {
       run,
       startMs,

@@ -23,8 +23,8 @@ const WATCH_RETRY_MS = 1000;
 const MAX_WATCH_FAILURES = 60;
 /** The server ends a watch after this time, so that none hangs on a dead connection for ever. */
 const WATCH_SECONDS = 1800;
-/** kubectl port-forward prints its local port within this time, or something is wrong. */
-const PORT_FORWARD_LIMIT_MS = 15_000;
+/** kubectl port-forward prints its local port within a second, on a busy machine within some ten, or something is wrong. */
+const PORT_FORWARD_LIMIT_MS = 45_000;
 
 export interface KubernetesObject {
   apiVersion: string;
