@@ -1,6 +1,6 @@
 /**
  * Goal: with the processor stopped for 90 s under load the lag rises, the alerts on lag and freshness fire, and clear again.
- * Method: the deployed Prometheus with every window and delay divided by twenty and a look every two seconds, everything
+ * Method: the deployed Prometheus with every window and delay divided by thirty and a look every two seconds, everything
  * else as it is; afterwards its configuration is put back.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
@@ -8,19 +8,24 @@ import { holdProcessors, releaseProcessors } from "../../scripts/toolkit/autosca
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
 import { loadManifests } from "../../scripts/toolkit/manifests.ts";
 import { type Alert, PrometheusReader } from "../../scripts/toolkit/prometheus.ts";
-import { pause, waitFor } from "../../scripts/toolkit/wait.ts";
+import { waitFor } from "../../scripts/toolkit/wait.ts";
 import { cluster, describeOnCluster } from "./harness.ts";
 import { shortenedConfiguration, shortenedRules } from "./shortened.ts";
 
 /** The plan's outage. */
 const OUTAGE_MS = 90_000;
-/** Healthy time first, so that the long windows know what healthy is: the half of the longest that must fire (3 min). */
-const CALM_MS = 60_000;
-const FIRE_LIMIT_MS = 120_000;
-/** Catching up takes seconds; the half-hour window of the second burn rate is 90 s here. */
+/** Healthy time first: twice the longest delay of an alert that must fire (5 min, here 10 s). */
+const CALM_MS = 20_000;
+/** What happened before, be it the start of the whole cluster, has left the half-hour window (60 s) by then. */
+const CALM_LIMIT_MS = 240_000;
+/** The six-hour window is 12 min here: 6 % of it late take 43 s, the delay 10 s; a busy machine some more. */
+const FIRE_LIMIT_MS = 180_000;
+/** Catching up takes seconds; the half-hour window of the second burn rate is 60 s here. */
 const CLEAR_LIMIT_MS = 300_000;
-const READY_LIMIT_MS = 120_000;
-const LIMIT_MS = 900_000;
+/** Prometheus reads its log again when it starts: seconds, on a busy machine a minute. */
+const READY_LIMIT_MS = 240_000;
+/** All of these limits, one after the other. */
+const LIMIT_MS = 1_200_000;
 
 type ConfigMap = KubernetesObject & { data: Record<string, string> };
 
@@ -40,6 +45,7 @@ async function restartPrometheus(): Promise<void> {
   await target.kubectl(["delete", "pod", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=prometheus", "--wait=true"], {
     timeoutMs: READY_LIMIT_MS,
   });
+  // A pod that is there again is not yet one that answers.
   await waitFor(
     async () => {
       const [pod] = (await target.pods("prometheus")) as Pod[];
@@ -51,22 +57,46 @@ async function restartPrometheus(): Promise<void> {
   prometheus = await PrometheusReader.open(target);
 }
 
-const lagNow = async () =>
-  (await prometheus.query('sum(kafka_consumergroup_lag_sum{group="processor"})'))[0]?.value ?? 0;
+/** @throws Error where the lag is not known: that is not none. */
+async function lagNow(): Promise<number> {
+  const [lag] = await prometheus.query('sum(kafka_consumergroup_lag_sum{group="processor"})');
+  if (!lag) throw new Error("the lag is not known");
+  return lag.value;
+}
 
+const named = (alerts: readonly Alert[], name: string, window?: string) =>
+  alerts.filter(({ labels }) => labels.alertname === name && (window === undefined || labels.window === window));
 const firing = (alerts: readonly Alert[], name: string, window?: string) =>
-  alerts.some(
-    ({ labels, state }) =>
-      state === "firing" && labels.alertname === name && (window === undefined || labels.window === window),
-  );
+  named(alerts, name, window).some(({ state }) => state === "firing");
 
-/** Alerts that this outage must raise; each again silent afterwards. */
+/** Alerts that this outage must raise; none is there before, and each is silent again afterwards. */
 const EXPECTED: readonly (readonly [name: string, window?: string])[] = [
   ["ConsumerGroupDead"],
   ["ConsumerLagHigh"],
   ["FreshnessBudgetBurn", "1h"],
   ["FreshnessBudgetBurn", "6h"],
 ];
+
+/**
+ * Waits until none of the alerts has been firing, nor waiting to fire, for CALM_MS with rules that are being judged.
+ * @returns the lag then, in events
+ */
+async function awaitCalm(): Promise<number> {
+  let calmSince = performance.now();
+  return await waitFor(
+    async () => {
+      const alerts = await prometheus.alerts();
+      const restless = EXPECTED.filter(([name, window]) => named(alerts, name, window).length > 0);
+      // The one that always fires: without it nothing is judged yet.
+      const isJudging = firing(alerts, "Watchdog");
+      if (restless.length > 0 || !isJudging) calmSince = performance.now();
+      if (performance.now() - calmSince >= CALM_MS) return { done: true, value: await lagNow() };
+      const said = restless.map((one) => one.join(" ")).join(", ") || "calm";
+      return { done: false, state: isJudging ? said : "no rule is judged yet" };
+    },
+    { what: `${CALM_MS / 1000} s without an alert`, limitMs: CALM_LIMIT_MS, intervalMs: 1000 },
+  );
+}
 
 describeOnCluster("alerts", () => {
   beforeAll(async () => {
@@ -99,10 +129,7 @@ describeOnCluster("alerts", () => {
   test(
     "a processor stopped for 90 s raises the alerts on lag and freshness, and they clear when it is back",
     async () => {
-      await pause(CALM_MS);
-      const calm = await prometheus.alerts();
-      expect(EXPECTED.filter(([name, window]) => firing(calm, name, window))).toEqual([]);
-      const lagBefore = await lagNow();
+      const lagBefore = await awaitCalm();
 
       await holdProcessors(target, 0);
       const stoppedAt = performance.now();
@@ -116,15 +143,12 @@ describeOnCluster("alerts", () => {
             for (const [name, window] of EXPECTED)
               if (firing(alerts, name, window)) raised.add(`${name} ${window ?? ""}`);
             const open = EXPECTED.filter(([name, window]) => !raised.has(`${name} ${window ?? ""}`));
-            return open.length === 0
+            return open.length === 0 && performance.now() - stoppedAt >= OUTAGE_MS
               ? { done: true, value: true }
               : { done: false, state: `lag ${lagPeak}; still silent: ${open.map((one) => one.join(" ")).join(", ")}` };
           },
           { what: "the alerts of a dead processor", limitMs: FIRE_LIMIT_MS, intervalMs: 1000 },
         );
-        const left = OUTAGE_MS - (performance.now() - stoppedAt);
-        if (left > 0) await pause(left);
-        lagPeak = Math.max(lagPeak, await lagNow());
       } finally {
         await releaseProcessors(target);
       }
@@ -144,7 +168,13 @@ describeOnCluster("alerts", () => {
       console.info(
         `lag ${lagBefore} → ${lagPeak}; all alerts clear ${Math.round((performance.now() - startedAt) / 1000)} s after the restart`,
       );
-      expect(await lagNow()).toBeLessThan(1000);
+      await waitFor(
+        async () => {
+          const lag = await lagNow();
+          return lag < 1000 ? { done: true, value: true } : { done: false, state: `lag ${lag}` };
+        },
+        { what: "the lag to be gone", limitMs: CLEAR_LIMIT_MS, intervalMs: 1000 },
+      );
     },
     LIMIT_MS,
   );

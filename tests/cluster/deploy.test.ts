@@ -6,7 +6,10 @@ import { beforeAll, expect, test } from "bun:test";
 import { type Cluster, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
 import { atRest, cluster, describeOnCluster, script } from "./harness.ts";
 
-const LIMIT_MS = 300_000;
+/** A deploy that changes nothing takes 15 s; a busy machine takes some minutes. */
+const DEPLOY_LIMIT_MS = 300_000;
+/** A rest to be waited for, two deploys, some dry runs. */
+const LIMIT_MS = 1_200_000;
 let target: Cluster;
 
 interface DeployDocument {
@@ -15,13 +18,13 @@ interface DeployDocument {
 }
 
 async function deploy(): Promise<DeployDocument> {
-  const run = await script(["scripts/deploy.ts", "--local", "--no-check", "--json"], { limitMs: LIMIT_MS });
+  const run = await script(["scripts/deploy.ts", "--local", "--no-check", "--json"], { limitMs: DEPLOY_LIMIT_MS });
   expect(`${run.exitCode} ${run.exitCode === 0 ? "" : run.stderr}`).toBe("0 ");
   return JSON.parse(run.stdout) as DeployDocument;
 }
 
 async function wouldChange(): Promise<string[]> {
-  const run = await script(["scripts/deploy.ts", "--local", "--dry-run", "--json"], { limitMs: LIMIT_MS });
+  const run = await script(["scripts/deploy.ts", "--local", "--dry-run", "--json"], { limitMs: DEPLOY_LIMIT_MS });
   expect(`${run.exitCode} ${run.exitCode === 0 ? "" : run.stderr}`).toBe("0 ");
   const { objects } = JSON.parse(run.stdout) as { objects: { ref: string; change: string }[] };
   return objects.filter(({ change }) => change !== "unchanged").map(({ ref, change }) => `${ref} ${change}`);
@@ -31,7 +34,10 @@ const podIds = async () =>
   (await target.list<Pod>("pods"))
     // The setup job runs again at each deploy; one-off pods of other tests come and go.
     .filter(({ metadata }) => !/^(setup|probe|ingest)-/.test(metadata.name))
-    .map(({ metadata }) => `${metadata.name} ${metadata.uid}`)
+    .map(({ metadata, status }) => {
+      const restarts = (status.containerStatuses ?? []).reduce((sum, { restartCount }) => sum + restartCount, 0);
+      return `${metadata.name} ${metadata.uid}, ${restarts} restarts`;
+    })
     .sort();
 
 describeOnCluster("deploy", () => {
@@ -48,7 +54,8 @@ describeOnCluster("deploy", () => {
       expect(changes).toEqual([]);
       expect(counts).toMatchObject({ created: 0, changed: 0 });
       expect(counts.unchanged).toBeGreaterThan(40);
-      expect(await podIds()).toEqual(before);
+      // None is gone, none was started again. One more may have come: autoscalers go on with their work.
+      expect((await podIds()).filter((pod) => before.includes(pod))).toEqual(before);
     },
     LIMIT_MS,
   );

@@ -132,7 +132,7 @@ describeOnCluster("ingest", () => {
           kind: "dlq_read",
           brokers: ["kafka.conveyor.svc.cluster.local:9092"],
           tls: { ca: "/certs/ca.crt", cert: "/certs/tls.crt", key: "/certs/tls.key" },
-          fromTimestampMs: startMs,
+          from_timestamp_ms: startMs,
           max: 20_000,
         },
       ])

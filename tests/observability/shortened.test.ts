@@ -5,11 +5,11 @@ import { shortenedRules, shorter } from "../cluster/shortened.ts";
 import { ruleFiles } from "./rules.ts";
 
 test.each([
-  ["5m", "15s"],
-  ["1h", "180s"],
-  ["30s", "2s"],
+  ["5m", "10s"],
+  ["1h", "120s"],
+  ["30s", "1s"],
   ["10s", "1s"],
-  ["1d", "4320s"],
+  ["1d", "2880s"],
 ])("%s becomes %s", (long, short) => {
   expect(shorter(long)).toBe(short);
 });
