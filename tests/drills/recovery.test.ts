@@ -4,6 +4,7 @@
  * cluster.
  */
 import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import {
   type Normal,
   normalOf,
@@ -168,4 +169,47 @@ test("the newest event ages on while it cannot be read", () => {
   expect(oldestAge(looks, 0, 12_000)).toBeCloseTo(0.4 + 7);
   expect(oldestAge(looks, 0, 4000)).toBeCloseTo(0.4 + 2.25);
   expect(oldestAge(looks, 9000, 12_000)).toBeCloseTo(0.4);
+});
+
+describe("looks recorded on a cluster", async () => {
+  interface Recorded {
+    drill: string;
+    effect_ms: number;
+    looks: [timeMs: number, ageSeconds: number | null, lagEvents: number | null, waitedMs: number][];
+  }
+  /** Times count from the fault. */
+  const all = (await Bun.file(join(import.meta.dir, "recorded-looks.json")).json()) as Recorded[];
+  const recoveryFrom = (drill: string, keep = (_: number) => true) => {
+    const { effect_ms, looks } = all.find((recorded) => recorded.drill === drill)!;
+    const samples = looks.map(([timeMs, ageSeconds, lagEvents, waitedMs]) =>
+      row(timeMs, { ageSeconds, lagEvents, waitedMs }),
+    );
+    const healthy = normalOf(samples.filter(({ timeMs }) => timeMs < 0));
+    const kept = samples.filter(({ timeMs }, index) => timeMs < 0 || keep(index));
+    return recoveryOf(kept, effect_ms, healthy);
+  };
+
+  test("a frozen producer's outage lasts from the freeze to the first fresh event, to a look", () => {
+    expect(recoveryFrom("freeze-producer")).toEqual({ ms: expect.closeTo(7000, -2), below: false });
+  });
+
+  test("a killed controller's outage has no end while nobody leads, though lag says that nothing waits", () => {
+    expect(recoveryFrom("kill-kafka-controller")).toEqual({ ms: expect.closeTo(7830, -2), below: false });
+  });
+
+  test("lag that nobody knows is no calm, though every event is stored at once", () => {
+    expect(recoveryFrom("delete-lag-exporter")).toEqual({ ms: expect.closeTo(2690, -2), below: false });
+  });
+
+  test("a controller that hands over in order: nothing was seen, and nothing longer than a second can have been", () => {
+    expect(recoveryFrom("delete-kafka-controller")).toEqual({ ms: expect.closeTo(1000, -2), below: true });
+  });
+
+  test("fewer looks at the same outage never make it shorter", () => {
+    const often = recoveryFrom("freeze-producer")!.ms;
+    for (const every of [2, 3, 4]) {
+      const recovery = recoveryFrom("freeze-producer", (index) => index % every === 0)!;
+      expect(recovery.ms).toBeWithin(often, often + every * LOOK_MS + 50);
+    }
+  });
 });
