@@ -9,7 +9,7 @@ import { type Check, failed, passed } from "../toolkit/checklist.ts";
 import type { Cluster } from "../toolkit/cluster.ts";
 import { deployedStages } from "../toolkit/deployed-stages.ts";
 import { PrometheusReader } from "../toolkit/prometheus.ts";
-import { scrape } from "../toolkit/scrape.ts";
+import { allSamples, scrape } from "../toolkit/scrape.ts";
 import { waitFor } from "../toolkit/wait.ts";
 import type { CheckContext } from "./context.ts";
 
@@ -235,7 +235,7 @@ async function metricsWithoutPrometheus(cluster: Cluster, rows: readonly SignalR
   const own = rows.filter(({ events }) => events !== undefined);
   const problems: string[] = [];
   for (const { service, metrics, moving = [] } of own) {
-    const names = new Set((await scrape(cluster, service, signal)).map(({ name }) => name));
+    const names = new Set(allSamples(await scrape(cluster, service, signal)).map(({ name }) => name));
     const absent = [...metrics, ...moving].filter((name) => !names.has(name));
     if (absent.length > 0) problems.push(`${service}: no ${absent.join(", ")}`);
   }

@@ -12,6 +12,7 @@ import {
   readSum,
   type Sample,
 } from "../../services/domain/exposition.ts";
+import { mergeHistograms } from "../../services/runtime/pod-watch.ts";
 import { type Cluster, NAMESPACE } from "./cluster.ts";
 import { OperatorError } from "./errors.ts";
 import { readSecret } from "./live-secrets.ts";
@@ -42,28 +43,74 @@ export function getVerified(port: number, path: string, ca: string, servername: 
   });
 }
 
-/** Metrics of every running pod of a workload, together. @throws OperatorError when a pod cannot be read. */
-export async function scrape(cluster: Cluster, workload: string, signal?: AbortSignal): Promise<Sample[]> {
+/** What each pod of a workload said, by its name. */
+export type PodSamples = ReadonlyMap<string, readonly Sample[]>;
+
+/** Metrics of every running pod of a workload. @throws OperatorError when a pod cannot be read. */
+export async function scrape(cluster: Cluster, workload: string, signal?: AbortSignal): Promise<PodSamples> {
   const ca = (await readSecret(cluster, `${workload}-tls`))["ca.crt"] ?? "";
-  const pods = (await cluster.pods(workload)).filter(({ status }) => status.phase === "Running");
+  const running = async () => (await cluster.pods(workload)).filter(({ status }) => status.phase === "Running");
+  const pods = await running();
   if (pods.length === 0) throw new OperatorError(`no running pod of ${workload} to read metrics from`);
-  const answers = await Promise.all(
-    pods.map(async ({ metadata }) => {
-      const forward = await cluster.portForward(`pod/${metadata.name}`, OPS_PORT, NAMESPACE);
-      try {
-        const { status, body } = await getVerified(
-          forward.port,
-          "/metrics",
-          ca,
-          `${workload}.${NAMESPACE}.svc`,
-          signal,
-        );
-        if (status !== 200) throw new OperatorError(`/metrics of ${metadata.name} answered ${status}`);
-        return parseMetrics(body);
-      } finally {
-        await forward.close();
-      }
-    }),
-  );
-  return answers.flat();
+  const read = async (name: string): Promise<Sample[]> => {
+    const forward = await cluster.portForward(`pod/${name}`, OPS_PORT, NAMESPACE);
+    try {
+      const { status, body } = await getVerified(forward.port, "/metrics", ca, `${workload}.${NAMESPACE}.svc`, signal);
+      if (status !== 200) throw new OperatorError(`/metrics of ${name} answered ${status}`);
+      return parseMetrics(body);
+    } finally {
+      await forward.close();
+    }
+  };
+  const names = pods.map(({ metadata }) => metadata.name);
+  const answers = await Promise.allSettled(names.map(read));
+  const found = new Map<string, readonly Sample[]>();
+  let failure: unknown;
+  for (const [index, answer] of answers.entries()) {
+    if (answer.status === "fulfilled") found.set(names[index]!, answer.value);
+    else failure ??= answer.reason;
+  }
+  if (failure === undefined) return found;
+  // An autoscaler may have ended it since the list was made: then it is none of the running pods, and its silence no fault.
+  const still = new Set((await running()).map(({ metadata }) => metadata.name));
+  if (found.size === 0 || names.some((name) => !found.has(name) && still.has(name))) throw failure;
+  return found;
 }
+
+/** Of all pods together. */
+export const allSamples = (pods: PodSamples): Sample[] => [...pods.values()].flat();
+
+const START_TIME = "process_start_time_seconds";
+const NOTHING: readonly Sample[] = [];
+
+/**
+ * Pairs of what was read of each pod: a pod that is new, and one whose process is another, began at zero. A pod that is
+ * gone has no pair: it took along what it counted since the first look.
+ */
+function* sinceStart(before: PodSamples, after: PodSamples): Generator<[readonly Sample[], readonly Sample[]]> {
+  for (const [pod, samples] of after) {
+    const earlier = before.get(pod) ?? NOTHING;
+    const isSame = readSum(earlier, START_TIME) === readSum(samples, START_TIME);
+    yield [isSame ? earlier : NOTHING, samples];
+  }
+}
+
+/** What a counter gained between two looks, over all pods that are there at the second. */
+export function counterGain(before: PodSamples, after: PodSamples, name: string): number {
+  let gain = 0;
+  for (const [earlier, samples] of sinceStart(before, after)) gain += readSum(samples, name) - readSum(earlier, name);
+  return gain;
+}
+
+/** What a histogram observed between two looks, over all pods that are there at the second. */
+export function histogramGain(before: PodSamples, after: PodSamples, name: string): Histogram {
+  return mergeHistograms(
+    [...sinceStart(before, after)].map(([earlier, samples]) =>
+      readHistogram(samples, name).minus(readHistogram(earlier, name)),
+    ),
+  );
+}
+
+/** Names of the pods that were there at the first look and are not at the second. */
+export const goneSince = (before: PodSamples, after: PodSamples): string[] =>
+  [...before.keys()].filter((pod) => !after.has(pod));

@@ -1,5 +1,13 @@
 import { describe, expect, test } from "bun:test";
-import { parseMetrics, quantile, readHistogram, readSum } from "../../../scripts/toolkit/scrape.ts";
+import {
+  counterGain,
+  goneSince,
+  histogramGain,
+  parseMetrics,
+  quantile,
+  readHistogram,
+  readSum,
+} from "../../../scripts/toolkit/scrape.ts";
 
 const text = `# HELP events_total Events
 # TYPE events_total counter
@@ -48,5 +56,39 @@ describe("quantile", () => {
     const between = later.minus(histogram);
     expect(between.count).toBe(10);
     expect(between.buckets.get(0.1)).toBe(10);
+  });
+});
+
+describe("gains between two looks at pods that come and go", () => {
+  const pod = (startedSeconds: number, events: number) =>
+    parseMetrics(`process_start_time_seconds ${startedSeconds}
+events_total{reason="a"} ${events}
+latency_seconds_bucket{le="1"} ${events}
+latency_seconds_bucket{le="+Inf"} ${events}
+latency_seconds_count ${events}
+`);
+  const looks = {
+    before: new Map([
+      ["stays", pod(1, 100)],
+      ["restarts", pod(1, 500)],
+      ["goes", pod(1, 4000)],
+    ]),
+    after: new Map([
+      ["stays", pod(1, 130)],
+      ["restarts", pod(9, 7)],
+      ["comes", pod(9, 20)],
+    ]),
+  };
+
+  test("a pod that is gone takes nothing away, one that is new or restarted began at zero", () => {
+    expect(counterGain(looks.before, looks.after, "events_total")).toBe(30 + 7 + 20);
+    const observed = histogramGain(looks.before, looks.after, "latency_seconds");
+    expect(observed.count).toBe(57);
+    expect(observed.buckets.get(1)).toBe(57);
+  });
+
+  test("who went is named", () => {
+    expect(goneSince(looks.before, looks.after)).toEqual(["goes"]);
+    expect(goneSince(looks.after, looks.after)).toEqual([]);
   });
 });
