@@ -92,6 +92,8 @@ type Answer = { kind: "samples"; samples: Sample[] } | { kind: "gone" } | { kind
 
 /** What one tier looked like at a tick. */
 interface TierView {
+  /** Addresses of the pods that answered. */
+  seen: readonly string[];
   /** Per second, summed over its pods; null: not known. */
   rate(counter: string): Value;
   /** Summed over its pods. */
@@ -155,7 +157,7 @@ class TierWatch {
     const nowMs = Date.now();
     if (answer.kind === "gone") return { kind: "gone" };
     if (answer.kind === "silent") return { kind: nowMs - watch.lastAtMs > SILENT_MS ? "gone" : "silent" };
-    return { kind: "seen", gain: watch.look(answer.samples, nowMs), samples: answer.samples };
+    return { kind: "seen", address, gain: watch.look(answer.samples, nowMs), samples: answer.samples };
   }
 
   async #scrape(address: string): Promise<Answer> {
@@ -180,9 +182,9 @@ class TierWatch {
 type PodView =
   | { kind: "gone" }
   | { kind: "silent" }
-  | { kind: "seen"; gain: ReturnType<PodWatch["look"]>; samples: Sample[] };
+  | { kind: "seen"; address: string; gain: ReturnType<PodWatch["look"]>; samples: Sample[] };
 
-const UNKNOWN: TierView = { rate: () => null, gauge: () => null, histogram: () => undefined };
+const UNKNOWN: TierView = { seen: [], rate: () => null, gauge: () => null, histogram: () => undefined };
 
 function combine(views: readonly PodView[]): TierView {
   // One pod that may be there and does not answer makes every sum a guess.
@@ -190,6 +192,7 @@ function combine(views: readonly PodView[]): TierView {
   const seen = views.flatMap((view) => (view.kind === "seen" ? [view] : []));
   const gains = seen.flatMap(({ gain }) => (gain ? [gain] : []));
   return {
+    seen: seen.map(({ address }) => address),
     // No pod that answered, or none with a base yet: nothing is known. Names of new pods come up to 5 s late, so a tier
     // that seems empty may be at work.
     rate: (counter) =>
@@ -284,7 +287,8 @@ async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<v
     };
     endToEnd = mergeHistograms([endToEnd, processor.histogram(END_TO_END) ?? mergeHistograms([])]);
     const since_start = { e2e_p50_ms: milliseconds(endToEnd, 0.5), e2e_p99_ms: milliseconds(endToEnd, 0.99) };
-    process.stdout.write(`${JSON.stringify({ t: nowMs, row, since_start })}\n`);
+    const seen = { producer: producer.seen, processor: processor.seen };
+    process.stdout.write(`${JSON.stringify({ t: nowMs, row, since_start, seen })}\n`);
     // A fixed beat; ticks that were missed are left out, not made up for.
     const nextMs = startedAtMs + Math.ceil((Date.now() - startedAtMs + 1) / config.tickMs) * config.tickMs;
     await Bun.sleep(Math.max(1, nextMs - Date.now()));

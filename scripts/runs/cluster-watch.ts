@@ -24,6 +24,8 @@ export interface PodState {
   name: string;
   uid: string;
   workload: Watched;
+  /** Empty until it has one. */
+  address: string;
   ready: boolean;
   /** Being deleted. */
   ending: boolean;
@@ -100,6 +102,10 @@ export class PodLedger {
   ready(workload: Watched): number {
     return this.of(workload).filter(({ ready }) => ready).length;
   }
+
+  readyAddresses(workload: Watched): string[] {
+    return this.of(workload).flatMap(({ ready, address }) => (ready ? [address] : []));
+  }
 }
 
 function stateOf(pod: Pod): PodState | undefined {
@@ -110,6 +116,7 @@ function stateOf(pod: Pod): PodState | undefined {
     name: pod.metadata.name,
     uid: pod.metadata.uid,
     workload,
+    address: pod.status.podIP ?? "",
     // A pod that is being deleted takes no more work, whatever its last probe said.
     ready: !ending && (pod.status.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false),
     ending,

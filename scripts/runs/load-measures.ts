@@ -74,11 +74,14 @@ export function rebalanceGap(recording: Recording, scaling: readonly ScalingEven
   return gaps.length === 0 ? null : Math.max(...gaps);
 }
 
-/** The same for one change at `timeMs`. */
+/**
+ * The same for one change at `timeMs`. While a new pod is not found yet, what all of them stored is not known: such a row
+ * adds to a gap when the newest stored event of the live fleet is older than the row is long, and never ends one.
+ */
 export function gapAfter(recording: Recording, timeMs: number): number | null {
-  const { timesMs } = recording;
-  const stored = recording.series.stored_events_per_second ?? [];
-  const acknowledged = recording.series.acknowledged_events_per_second ?? [];
+  const { timesMs, series } = recording;
+  const stored = series.stored_events_per_second ?? [];
+  const acknowledged = series.acknowledged_events_per_second ?? [];
   const first = timesMs.findIndex((time) => time > timeMs);
   if (first < 1) return null;
   const before = stored.slice(Math.max(0, first - ROWS_BEFORE), first).filter((value) => value !== null);
@@ -86,15 +89,21 @@ export function gapAfter(recording: Recording, timeMs: number): number | null {
   if (usual <= 0) return null;
   let gapMs = 0;
   let longestMs = 0;
+  let told = 0;
   for (let row = first; row < timesMs.length && timesMs[row]! <= timeMs + REBALANCE_WINDOW_MS; row++) {
+    const lengthMs = timesMs[row]! - timesMs[row - 1]!;
     const value = stored[row];
-    // A row that could not be read says nothing about what was stored: it neither adds to a gap nor ends it.
-    if (value === null || value === undefined) continue;
-    const due = Math.min(usual, acknowledged[row] ?? usual);
-    gapMs = value < due * NEARLY_NOTHING ? gapMs + timesMs[row]! - timesMs[row - 1]! : 0;
+    const age = series.freshness_seconds?.[row];
+    if (value != null) {
+      const due = Math.min(usual, acknowledged[row] ?? usual);
+      gapMs = value < due * NEARLY_NOTHING ? gapMs + lengthMs : 0;
+    } else if (age != null) {
+      if (age * 1000 >= lengthMs) gapMs += lengthMs;
+    } else continue;
+    told++;
     longestMs = Math.max(longestMs, gapMs);
   }
-  return round(longestMs / 1000);
+  return told === 0 ? null : round(longestMs / 1000);
 }
 
 /** Highest p99 (ms) from an event's time to its storage around changes of the number of processors; null without one. */

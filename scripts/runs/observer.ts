@@ -8,6 +8,7 @@ import { pause, waitFor } from "../toolkit/wait.ts";
 import { ClusterWatch, type ScaleChange, type Watched } from "./cluster-watch.ts";
 import { PodUsage } from "./pod-usage.ts";
 import { type Mark, type MarkKind, type Recording, SERIES, type SeriesName, type Value } from "./recording.ts";
+import { SCALED_WORKLOADS, type ScaledWorkload } from "./result.ts";
 
 /** The first row comes within two ticks; a busy machine and a slow first answer take some seconds more. */
 const FIRST_ROW_LIMIT_MS = 20_000;
@@ -83,15 +84,45 @@ export function observerPod(options: Pick<ObserverOptions, "tickMs" | "image" | 
   };
 }
 
+/** Addresses of the pods that a row is about. */
+type SeenPods = Readonly<Record<ScaledWorkload, readonly string[]>>;
+
 /** A line of the observer pod, or undefined when it is something else (a log line, a cut one). */
-export function parseRow(line: string): { timeMs: number; row: Row; sinceStart: SinceStart } | undefined {
+export function parseRow(
+  line: string,
+): { timeMs: number; row: Row; sinceStart: SinceStart; seen: SeenPods } | undefined {
   if (!line.startsWith('{"t":')) return undefined;
   try {
-    const { t, row, since_start } = JSON.parse(line) as { t: number; row: Row; since_start: SinceStart };
-    return { timeMs: t, row, sinceStart: since_start };
+    const { t, row, since_start, seen } = JSON.parse(line) as {
+      t: number;
+      row: Row;
+      since_start: SinceStart;
+      seen: SeenPods;
+    };
+    return { timeMs: t, row, sinceStart: since_start, seen };
   } catch {
     return undefined;
   }
+}
+
+/** Series that are sums over all pods of a workload; a quantile of what some of them saw is a sample, and stays. */
+const SUMS: Readonly<Record<ScaledWorkload, readonly SeriesName[]>> = {
+  producer: ["acknowledged_events_per_second", "producer_cpu_cores"],
+  processor: ["stored_events_per_second", "processor_cpu_cores"],
+};
+
+/**
+ * The row without what it cannot know: the observer pod learns of new pods from the name server, up to 5 s late, and a sum
+ * over some of the pods is no sum.
+ * @param ready addresses of the pods that the API server says are Ready
+ */
+export function withoutGuesses(row: Row, seen: SeenPods, ready: (workload: ScaledWorkload) => readonly string[]): Row {
+  const known: Row = { ...row };
+  for (const workload of SCALED_WORKLOADS) {
+    const isWhole = ready(workload).every((address) => seen[workload].includes(address));
+    if (!isWhole) for (const name of SUMS[workload]) known[name] = null;
+  }
+  return known;
 }
 
 /** A recording that rows are added to, column by column. */
@@ -177,7 +208,7 @@ export async function startObserver(
         const parsed = parseRow(line);
         if (!parsed) continue;
         const row: Row = {
-          ...parsed.row,
+          ...withoutGuesses(parsed.row, parsed.seen, (workload) => watch.pods.readyAddresses(workload)),
           producer_replicas_ready: watch.pods.ready("producer"),
           processor_replicas_ready: watch.pods.ready("processor"),
           producer_replicas_desired: watch.desired("producer"),

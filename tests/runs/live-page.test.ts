@@ -81,7 +81,7 @@ test("the feed: rows, marks and changed pods of the observer, beats of the runne
   const patches: LivePatch[] = [];
   let rows: Parameters<FeedSource["onRow"]>[0] = () => {};
   let pods: PodState[] = [
-    { name: "processor-a", uid: "1", workload: "processor", ready: true, ending: false, restarts: 0 },
+    { name: "processor-a", uid: "1", workload: "processor", address: "a", ready: true, ending: false, restarts: 0 },
   ];
   const source: FeedSource = {
     onRow: (listener) => {

@@ -98,6 +98,16 @@ describe("measures", () => {
     ).toBe(0);
   });
 
+  test("while a new pod is not found the age of the newest stored event tells a gap; nothing known is no gap of 0", () => {
+    const stored = [200, 200, 200, null, null, null, 200, 200];
+    const withAges = (...ages: (number | null)[]) =>
+      recording({ stored_events_per_second: stored, freshness_seconds: [0.1, 0.1, 0.1, ...ages, 0.1, 0.1] });
+    expect(gapAfter(withAges(0.1, 0.2, 0.1), 3500)).toBe(0);
+    expect(gapAfter(withAges(1.1, 2.1, 3.1), 3500)).toBe(3);
+    expect(gapAfter(withAges(1.1, null, 2.1), 3500)).toBe(2);
+    expect(gapAfter(recording({ stored_events_per_second: [200, 200, 200, null, null] }), 3500)).toBeNull();
+  });
+
   test("the end of a load is no gap: little is stored because little comes in", () => {
     const seen = recording({
       stored_events_per_second: [9000, 9000, 9000, 200, 190, 0, 210],

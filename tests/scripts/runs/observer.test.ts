@@ -4,7 +4,7 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PodLedger } from "../../../scripts/runs/cluster-watch.ts";
-import { parseRow, Recorder } from "../../../scripts/runs/observer.ts";
+import { parseRow, Recorder, withoutGuesses } from "../../../scripts/runs/observer.ts";
 import { coresOf } from "../../../scripts/runs/pod-usage.ts";
 import { createRun } from "../../../scripts/runs/run-folder.ts";
 import type { Pod } from "../../../scripts/toolkit/cluster.ts";
@@ -33,13 +33,30 @@ describe("Recorder", () => {
 });
 
 test("a row is told from a log line and from half a line", () => {
-  expect(parseRow('{"t":5,"row":{"lag_events":1},"since_start":{"e2e_p50_ms":2,"e2e_p99_ms":3}}')).toEqual({
+  expect(
+    parseRow(
+      '{"t":5,"row":{"lag_events":1},"since_start":{"e2e_p50_ms":2,"e2e_p99_ms":3},"seen":{"producer":["a"],"processor":[]}}',
+    ),
+  ).toEqual({
     timeMs: 5,
     row: { lag_events: 1 },
     sinceStart: { e2e_p50_ms: 2, e2e_p99_ms: 3 },
+    seen: { producer: ["a"], processor: [] },
   });
   expect(parseRow('{"timestamp":"2026-11-25T00:00:00Z","event":"observing"}')).toBeUndefined();
   expect(parseRow('{"t":5,"row":{"lag_ev')).toBeUndefined();
+});
+
+test("a sum over some of the pods is not known; the other tier's is, and so are quantiles of what those few saw", () => {
+  const row = { acknowledged_events_per_second: 9, stored_events_per_second: 5, e2e_p99_ms: 70, lag_events: 3 };
+  const ready = { producer: ["p"], processor: ["a", "b"] };
+  const of = (...processor: string[]) =>
+    withoutGuesses(row, { producer: ["p"], processor }, (workload) => ready[workload]);
+  expect(of("a")).toEqual({ ...row, stored_events_per_second: null, processor_cpu_cores: null });
+  expect(of("a", "b")).toEqual(row);
+  // One that is on its way out still works; it takes the place of none that is missing.
+  expect(of("a", "b", "old")).toEqual(row);
+  expect(of("a", "old")).toMatchObject({ stored_events_per_second: null });
 });
 
 const pod = (name: string, ready: boolean, more: { ending?: boolean; restarts?: number } = {}): Pod => ({
@@ -54,6 +71,7 @@ const pod = (name: string, ready: boolean, more: { ending?: boolean; restarts?: 
   spec: { containers: [] },
   status: {
     phase: "Running",
+    podIP: `address of ${name}`,
     conditions: [{ type: "Ready", status: ready ? "True" : "False" }],
     containerStatuses: [{ name: "processor", ready, restartCount: more.restarts ?? 0, imageID: "", state: {} }],
   },
@@ -80,6 +98,7 @@ describe("PodLedger", () => {
     expect(marks).toEqual(["b was created", "b is Ready"]);
     expect(ready).toEqual(["b"]);
     expect(ledger.ready("processor")).toBe(2);
+    expect(ledger.readyAddresses("processor")).toEqual(["address of a", "address of b"]);
   });
 
   test("a pod that is being deleted is not Ready, whatever its condition says", () => {
