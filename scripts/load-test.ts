@@ -135,7 +135,7 @@ async function leave(
 }
 
 function printResult(result: LoadTestResult, folder: RunFolder, report: CommandContext<typeof FLAGS>["report"]): void {
-  const { ledger, scaling, thresholds } = result;
+  const { ledger, scaling, thresholds, audit } = result;
   const number = (value: number) => value.toLocaleString("en");
   report.print(`offered       ${number(ledger.offered)} events`);
   report.print(
@@ -144,6 +144,7 @@ function printResult(result: LoadTestResult, folder: RunFolder, report: CommandC
   report.print(
     `stored        ${number(ledger.stored)}   lost ${number(ledger.lost)}   duplicated ${number(ledger.duplicated)}   dead-lettered ${number(ledger.dead_lettered)}`,
   );
+  if (audit) report.print(`audit         ${audit.line}`);
   for (const { timeMs, workload, from, to, ready_after_ms } of scaling) {
     const ready = ready_after_ms === undefined ? "" : `, Ready after ${formatDuration(ready_after_ms)}`;
     report.print(`scaled        ${new Date(timeMs).toISOString().slice(11, 19)} ${workload} ${from} → ${to}${ready}`);

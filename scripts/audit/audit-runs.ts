@@ -8,13 +8,12 @@ import { CheckContext } from "../checks/context.ts";
 import type { Ledger } from "../runs/result.ts";
 import type { Cluster } from "../toolkit/cluster.ts";
 import { EXIT, type ExitCode } from "../toolkit/errors.ts";
-import { type FaultRecord, HistoryWriter, type OutcomeRecord, openHistory } from "../toolkit/history.ts";
+import { HistoryWriter, openHistory } from "../toolkit/history.ts";
 import { deployedServicesImage } from "../toolkit/live-image.ts";
 import type { Report } from "../toolkit/report.ts";
 import { judge, type LawId, type Status, type Verdict } from "../toolkit/verdict.ts";
-import type { CheckpointLine } from "./checkpoints.ts";
 import { clusterSources } from "./cluster-sources.ts";
-import { type Recording, recordHistory } from "./record.ts";
+import { type AuditScope, type Recording, recordHistory } from "./record.ts";
 
 export const RUNS_FOLDER = join(import.meta.dir, "..", "..", "outputs", "runs");
 /** Without these an audit has told nothing. */
@@ -22,27 +21,9 @@ const NEEDED: readonly LawId[] = ["L2", "L3"];
 /** The clocks of the senders and of Kafka may differ by so much. */
 const CLOCK_MARGIN_MS = 10_000;
 
-export interface AuditOptions {
-  /** Kafka's records since this moment (ms since 1970): when the first of the runs began to send. */
-  sinceMs: number;
-  /** Only these runs; otherwise those of `outcomes`, or the producers' own fleets. */
-  runs?: readonly string[] | undefined;
-  /** Only conveyors whose name begins so ("load-7-"). */
-  conveyorsPrefix?: string | undefined;
-  /**
-   * What a load generator was told, of every event that it attempted, in ranges: ok, fail (refused, certainly not
-   * stored) or unknown (no answer, 503). When given, the producers are not asked what they acknowledged.
-   */
-  outcomes?: Iterable<OutcomeRecord> | AsyncIterable<OutcomeRecord> | undefined;
-  /** False: `outcomes` does not list every event that was attempted. */
-  outcomesComplete?: boolean | undefined;
-  /** Events that the generator sent more than once: as many may stand in Kafka twice. */
-  resent?: number | undefined;
-  faults?: readonly FaultRecord[] | undefined;
-  /** What was heard of producers that are gone (checkpoint-watch.ts), beside what their logs still say. */
-  checkpoints?: readonly CheckpointLine[] | undefined;
-  /** How long the processor may take to read what is there; a minute when absent. */
-  commitLimitMs?: number | undefined;
+export interface AuditOptions extends AuditScope {
+  /** Laws that these senders never promised to keep: judged and told like the others, and left out of the status. */
+  notPromised?: readonly LawId[] | undefined;
   /** Where the record goes; outputs/runs/audit-… when absent. */
   folder?: string | undefined;
   /** A context whose probe pod is used, and which stays open; one is made, and closed, when absent. */
@@ -66,18 +47,29 @@ export interface RunsAudit {
 
 const silent: Pick<Report, "step"> = { step: (_title, work) => work({ update: () => {} }) };
 
-/** The closing line of an audit and its exit code: a broken law is 5, an audit that could not tell is 1. */
-export function closing(verdict: Verdict): { status: Status; line: string; exitCode: ExitCode } {
-  const count = (status: Status) => verdict.laws.filter((result) => result.status === status).length;
-  const counts = `${count("passed")} laws hold, ${count("failed")} broken, ${count("unknown")} unknown`;
+/**
+ * The closing line of an audit and its exit code: a broken law is 5, an audit that could not tell is 1.
+ * @param notPromised laws that count neither way; a broken one of them is named in the line
+ */
+export function closing(
+  { laws, causes }: Verdict,
+  notPromised: readonly LawId[] = [],
+): { status: Status; line: string; exitCode: ExitCode } {
+  const isCounted = (law: LawId) => !notPromised.includes(law);
+  const counted = laws.filter(({ law }) => isCounted(law));
+  const count = (status: Status) => counted.filter((result) => result.status === status).length;
+  const aside = laws.filter(({ law, status }) => status === "failed" && !isCounted(law)).map(({ law }) => law);
+  const counts =
+    `${count("passed")} laws hold, ${count("failed")} broken, ${count("unknown")} unknown` +
+    (aside.length > 0 ? `; not promised by the sender, and broken: ${aside.join(", ")}` : "");
   if (count("failed") > 0) {
     return {
       status: "failed",
-      line: `FAILED: ${counts}; cause: ${verdict.causes.join(", ")}`,
+      line: `FAILED: ${counts}; cause: ${causes.filter(isCounted).join(", ")}`,
       exitCode: EXIT.violations,
     };
   }
-  const open = verdict.laws.filter(({ law, status }) => NEEDED.includes(law) && status === "unknown");
+  const open = counted.filter(({ law, status }) => NEEDED.includes(law) && status === "unknown");
   return open.length > 0
     ? { status: "unknown", line: `UNKNOWN: ${counts}`, exitCode: EXIT.failed }
     : { status: "passed", line: `PASSED: ${counts}`, exitCode: EXIT.ok };
@@ -108,7 +100,6 @@ export function auditFolder(nowMs: number): string {
  * @throws OperatorError when a part cannot be asked at all: no verdict is not a good one.
  */
 export async function auditRuns(cluster: Cluster, options: AuditOptions): Promise<RunsAudit> {
-  const { runs, conveyorsPrefix, outcomes, outcomesComplete, resent, faults, checkpoints, commitLimitMs } = options;
   const signal = options.signal ?? new AbortController().signal;
   const report = options.report ?? silent;
   const history = options.folder ?? auditFolder(Date.now());
@@ -117,19 +108,12 @@ export async function auditRuns(cluster: Cluster, options: AuditOptions): Promis
   const recording = await (async () => {
     try {
       return await recordHistory({
+        ...options,
+        sinceMs: options.sinceMs - (options.outcomes ? CLOCK_MARGIN_MS : 0),
         sources: clusterSources(cluster, context, signal),
         writer,
         report,
         signal,
-        sinceMs: options.sinceMs - (outcomes ? CLOCK_MARGIN_MS : 0),
-        runs,
-        conveyorsPrefix,
-        outcomes,
-        outcomesComplete,
-        resent,
-        faults,
-        checkpoints,
-        commitLimitMs,
       });
     } finally {
       if (!options.context) await context.close();
@@ -137,5 +121,5 @@ export async function auditRuns(cluster: Cluster, options: AuditOptions): Promis
   })();
   await writer.close(recording.meta);
   const verdict = await report.step("verdict", async () => await judge(await openHistory(history)));
-  return { verdict, ledger: ledgerOf(verdict), ...closing(verdict), recording, history };
+  return { verdict, ledger: ledgerOf(verdict), ...closing(verdict, options.notPromised), recording, history };
 }

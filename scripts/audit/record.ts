@@ -36,28 +36,35 @@ const ASK_LIMIT_MS = 20_000;
 /** Places in the database at which it is looked who holds the point of a missing event: a pattern shows in fewer. */
 const MAX_HOLDER_LOOKS = 200;
 
-export interface RecordOptions {
-  sources: AuditSources;
-  writer: HistoryWriter;
-  report: Pick<Report, "step">;
-  signal: AbortSignal;
-  /** Records of Kafka since this moment are judged. */
+/** Which events an audit is about, and what is known of them beforehand. */
+export interface AuditScope {
+  /** Kafka's records since this moment (ms since 1970): when the first of the runs began to send. */
   sinceMs: number;
   /** Only these runs; with neither runs, prefix nor outcomes, the runs of the producers' own fleets. */
   runs?: readonly string[] | undefined;
-  /** Only conveyors whose name begins so. */
+  /** Only conveyors whose name begins so ("load-7-"). */
   conveyorsPrefix?: string | undefined;
-  /** What the senders were told, of every event that they attempted; then nobody else is asked what was acknowledged. */
+  /**
+   * What the senders were told, of every event that they attempted, in ranges: ok, fail (refused, certainly not stored) or
+   * unknown (no answer, 503). When given, nobody else is asked what was acknowledged.
+   */
   outcomes?: Iterable<OutcomeRecord> | AsyncIterable<OutcomeRecord> | undefined;
   /** False: the senders cannot say of every event what they were told, so `outcomes` does not list all of them. */
   outcomesComplete?: boolean | undefined;
   /** Events that the senders sent again because they were not sure: as many may stand in Kafka twice. */
   resent?: number | undefined;
   faults?: readonly FaultRecord[] | undefined;
-  /** What was heard of producers, beside what the sources still know. */
+  /** What was heard of producers that are gone (checkpoint-watch.ts), beside what the sources still know. */
   checkpoints?: readonly CheckpointLine[] | undefined;
-  /** How long the group may take to read what is there; a minute when absent. */
+  /** How long the processor may take to read what is there; a minute when absent. */
   commitLimitMs?: number | undefined;
+}
+
+export interface RecordOptions extends AuditScope {
+  sources: AuditSources;
+  writer: HistoryWriter;
+  report: Pick<Report, "step">;
+  signal: AbortSignal;
 }
 
 export interface Recording {

@@ -178,6 +178,28 @@ function measuredTable({ measured }: LoadTestResult): Html | null {
   )}</tbody></table></div></details>`;
 }
 
+const LAW_BADGES = {
+  passed: ["good", "✔ holds"],
+  failed: ["bad", "✖ broken"],
+  unknown: ["doubt", "? not known"],
+} as const;
+
+/** The laws, those that this load does not promise included: what it breaks is told, and why it does not count. */
+function auditSection({ audit }: LoadTestResult): Html | null {
+  if (!audit) return null;
+  return html`<section aria-labelledby="audit"><h2 id="audit">Audit</h2><p>${audit.line}.</p>
+<div class="wide"><table><caption>Each law over the load's own events, from Kafka to the database</caption>
+<thead><tr><th scope="col">law</th><th scope="col">must hold</th><th scope="col">verdict</th><th scope="col">found</th></tr></thead>
+<tbody>${audit.laws.map(({ law, title, status, detail, promised }) => {
+    const [mood, words] = LAW_BADGES[status];
+    const [shown, aside] = promised ? [mood, ""] : ["doubt", " (not promised)"];
+    return html`<tr><th scope="row">${law}</th><td>${title}</td><td class="nowrap"><span class="badge ${shown}">${words}${aside}</span></td><td>${detail}</td></tr>`;
+  })}</tbody></table></div>${
+    audit.laws.some(({ promised }) => !promised) &&
+    html`<p class="soft small">Not promised: an open load sends a conveyor's events through several producers at once and waits for no answer, so they may reach Kafka in another order than they were made. Such a law is judged and shown, and does not count.</p>`
+  }</section>`;
+}
+
 /** The charts of a load test, one above the other. */
 export function loadStack(result: LoadTestResult, bands = stageBands(result)): Html {
   const { recording, thresholds } = result;
@@ -228,6 +250,7 @@ export function loadReport(result: LoadTestResult): string {
 <section aria-labelledby="stages"><h2 id="stages">Stages</h2>${stageTable(result, bands)}</section>
 <section aria-labelledby="scaling"><h2 id="scaling">Scaling</h2>${scalingTable(result)}</section>
 <section aria-labelledby="ledger"><h2 id="ledger">Ledger</h2>${ledgerTable(result.ledger)}</section>
+${auditSection(result)}
 <section aria-labelledby="hpa"><h2 id="hpa">What kubectl get hpa said</h2>${
     result.hpaTable.length > 0
       ? html`<div class="terminal" tabindex="0" role="region" aria-label="kubectl get hpa over time"><pre>${result.hpaTable.join("\n")}</pre></div>`

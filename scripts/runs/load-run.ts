@@ -11,6 +11,7 @@ import { isAbort, OperatorError } from "../toolkit/errors.ts";
 import type { OutcomeRecord } from "../toolkit/history.ts";
 import type { Report } from "../toolkit/report.ts";
 import { TelemetryStore } from "../toolkit/telemetry-store.ts";
+import { LAW_TITLES, type LawId } from "../toolkit/verdict.ts";
 import { pause } from "../toolkit/wait.ts";
 import { type Autoscalers, readAutoscalers } from "./autoscalers.ts";
 import { FoundSequences, loadLedger, missingOf } from "./load-ledger.ts";
@@ -25,7 +26,14 @@ import {
 } from "./load-measures.ts";
 import { type LoadAccount, LoadPod } from "./load-pod.ts";
 import { type Observer, type Row, startObserver } from "./observer.ts";
-import { type Ledger, type LoadTestResult, type RunFacts, SCALED_WORKLOADS, type ScaledWorkload } from "./result.ts";
+import {
+  type Ledger,
+  type LoadAudit,
+  type LoadTestResult,
+  type RunFacts,
+  SCALED_WORKLOADS,
+  type ScaledWorkload,
+} from "./result.ts";
 import { runFacts } from "./run-facts.ts";
 import type { RunFolder } from "./run-folder.ts";
 import { judge, type Limit, METRICS, type Measured, type MetricName } from "./thresholds.ts";
@@ -131,8 +139,11 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
     step.update(`${counted.acknowledged} acknowledged, ${counted.stored} stored, ${counted.lost} lost`);
     return counted;
   });
-  const broken = options.audit && !signal.aborted ? await auditLoad(options, run, seen.account, startedAtMs) : null;
-  const measured = { ...measure(observer, autoscalers, seen, ledger), audit_laws_broken: broken };
+  const audit = options.audit && !signal.aborted ? await auditLoad(options, run, seen.account, startedAtMs) : undefined;
+  const measured = {
+    ...measure(observer, autoscalers, seen, ledger),
+    audit_laws_broken: audit ? lawsBroken(audit) : null,
+  };
   const thresholds = options.limits.map((limit) => judge(limit, measured));
   const interrupted = signal.aborted;
   const result: LoadTestResult = {
@@ -144,6 +155,7 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
     thresholds,
     ledger,
     measured,
+    ...(audit ? { audit } : {}),
     hpaTable: table.lines,
     passed: !interrupted && failure === undefined && thresholds.every(({ ok }) => ok),
   };
@@ -341,25 +353,41 @@ export function* outcomesOf(run: string, conveyors: Iterable<ConveyorLedger>): G
   }
 }
 
-/** Laws that the events of the load break; null when the audit could not tell. */
+/** An open load sends a conveyor's events through several producers at once, and waits for none: it promises no order. */
+const NOT_PROMISED: readonly LawId[] = ["O1"];
+
+/** The laws over the load's own events. */
 async function auditLoad(
   { cluster, folder, report, signal }: LoadRunOptions,
   run: string,
   account: LoadAccount,
   startedAtMs: number,
-): Promise<number | null> {
+): Promise<LoadAudit> {
   return await report.step("audit, from Kafka to the database", async (step) => {
     const { verdict, status, line } = await auditRuns(cluster, {
       sinceMs: startedAtMs,
       runs: [run],
       outcomes: outcomesOf(run, account.ledger.values()),
       resent: account.summary?.resent,
+      notPromised: NOT_PROMISED,
       folder: folder.path("history"),
       signal,
     });
     step.update(line);
-    return status === "unknown" ? null : verdict.laws.filter((law) => law.status === "failed").length;
+    const laws = verdict.laws.map(({ law, status: found, detail }) => ({
+      law,
+      title: LAW_TITLES[law],
+      status: found,
+      detail,
+      promised: !NOT_PROMISED.includes(law),
+    }));
+    return { status, line, laws };
   });
+}
+
+/** Laws that the load's events break, of those that its sender promises; null when the audit could not tell. */
+export function lawsBroken({ status, laws }: LoadAudit): number | null {
+  return status === "unknown" ? null : laws.filter((law) => law.status === "failed" && law.promised).length;
 }
 
 /** Letters in the dead-letter topic whose body names the run. */

@@ -70,6 +70,22 @@ export interface ScalingEvent {
   readonly ready_after_ms?: number;
 }
 
+/** What the audit of a load's events found, law by law. */
+export interface LoadAudit {
+  /** unknown: what was acknowledged could not be followed to where it must stand. */
+  readonly status: "passed" | "failed" | "unknown";
+  /** The verdict in one line. */
+  readonly line: string;
+  readonly laws: readonly {
+    readonly law: string;
+    readonly title: string;
+    readonly status: "passed" | "failed" | "unknown";
+    readonly detail: string;
+    /** False: this way of sending does not promise it, so that it is told and does not count. */
+    readonly promised: boolean;
+  }[];
+}
+
 export interface LoadTestResult {
   readonly facts: RunFacts;
   readonly profile: string;
@@ -80,6 +96,8 @@ export interface LoadTestResult {
   readonly ledger: Ledger;
   /** Everything that a threshold could have named, limited or not; null: not measured. */
   readonly measured?: Readonly<Record<string, number | null>>;
+  /** Absent where none was asked for. */
+  readonly audit?: LoadAudit;
   /** Lines of `kubectl get hpa` over time. */
   readonly hpaTable: readonly string[];
   readonly passed: boolean;

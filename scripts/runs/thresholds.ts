@@ -5,7 +5,8 @@ import type { Threshold } from "./result.ts";
 export const METRICS = {
   lost: "acknowledged events that are neither stored nor dead-lettered, by identity",
   duplicated: "points beyond the first of one identity",
-  audit_laws_broken: "laws of the audit that the run's events break (with --audit)",
+  audit_laws_broken:
+    "laws that the run's events break, but for O1, order, which an open load does not promise (with --audit)",
   error_rate: "events that were not acknowledged, of those offered, 0 to 1",
   e2e_p50_ms: "half of all events were stored within this time after they were due, during the load",
   e2e_p99_ms: "99 of 100 events were stored within this time after they were due, during the load",

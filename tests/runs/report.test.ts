@@ -9,6 +9,7 @@ import { alignedTo, changeOf, renderComparison } from "../../scripts/runs/compar
 import { byName, worstOf } from "../../scripts/runs/drills-report.ts";
 import { html, plainText } from "../../scripts/runs/html.ts";
 import { stageBands, turnsOf } from "../../scripts/runs/load-report.ts";
+import { lawsBroken } from "../../scripts/runs/load-run.ts";
 import { inShort } from "../../scripts/runs/log-words.ts";
 import { renderReport } from "../../scripts/runs/page.ts";
 import { createRun, openRun } from "../../scripts/runs/run-folder.ts";
@@ -156,6 +157,30 @@ describe("report of a load test", () => {
   test("nothing acknowledged is not 'nothing lost'", () => {
     const page = renderReport(syntheticLoadTest({ ledger: ledger({ acknowledged: 0, stored: 0 }) }));
     expect(answers(page)[1]).toEqual(["Was anything lost?", "Not known"]);
+  });
+  test("the audit of a load: every law, also the one that does not count, and why", () => {
+    expect(renderReport(syntheticLoadTest())).not.toContain('id="audit"');
+    const law = (name: string, status: "passed" | "failed", promised: boolean) => ({
+      law: name,
+      title: `synthetic law ${name}`,
+      status,
+      detail: `${name} in numbers`,
+      promised,
+    });
+    const laws = [law("L1", "passed", true), law("L2", "failed", true), law("O1", "failed", false)];
+    const audit = { status: "failed" as const, line: "FAILED: synthetic", laws };
+    const page = renderReport(syntheticLoadTest({ audit }));
+    const badges = [...page.matchAll(/<th scope="row">(\w\d)<\/th>.*?class="badge (\w+)">(.*?)</g)].map((found) =>
+      found.slice(1),
+    );
+    expect(badges).toEqual([
+      ["L1", "good", "✔ holds"],
+      ["L2", "bad", "✖ broken"],
+      ["O1", "doubt", "✖ broken (not promised)"],
+    ]);
+    expect(page).toContain("several producers at once");
+    expect(lawsBroken(audit)).toBe(1);
+    expect(lawsBroken({ ...audit, status: "unknown" })).toBeNull();
   });
   test("stages follow their marks; those that never came are left out", () => {
     const result = syntheticLoadTest();

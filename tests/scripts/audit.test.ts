@@ -138,6 +138,31 @@ describe("closing", () => {
     });
   });
 
+  test("a law that the sender never promised counts neither way, and is named when it is broken", async () => {
+    const twoOutOfOrder = [1, 0].map((seq, offset) => ({ ...log[0]!, seq, offset }));
+    const both = [0, 1].map((seq) => ({ ...id, seq }));
+    const told = both.map((each) => ({ ...each, outcome: "ok" as const }));
+    const parts = { log: twoOutOfOrder, commits: [{ partition: 0, offset: 2 }], sink: both, dlq: [] };
+    const verdict = await judge(memoryHistory({}, { outcomes: told, ...parts }));
+    expect(closing(verdict)).toMatchObject({
+      status: "failed",
+      exitCode: 5,
+      line: expect.stringContaining("cause: O1"),
+    });
+    expect(closing(verdict, ["O1"])).toMatchObject({
+      status: "passed",
+      exitCode: 0,
+      line: expect.stringContaining("not promised by the sender, and broken: O1"),
+    });
+    // The other laws decide as ever: an event is lost; and what cannot be told is not passed over for the broken one.
+    const lossy = await judge(memoryHistory({}, { outcomes: told, ...parts, sink: [both[0]!] }));
+    expect(closing(lossy, ["O1"])).toMatchObject({ status: "failed", line: expect.stringMatching(/cause: L2$/) });
+    const { commits: _, ...untold } = parts;
+    const open = await judge(memoryHistory({}, { outcomes: told, ...untold }));
+    expect(open.laws.filter(({ status }) => status === "failed").map(({ law }) => law)).toEqual(["O1"]);
+    expect(closing(open, ["O1"])).toMatchObject({ status: "unknown", exitCode: 1 });
+  });
+
   test("nothing could be told of what was acknowledged: 1, never passed", async () => {
     const verdict = await judge(memoryHistory({}, { log, commits, sink: [id], dlq: [] }));
     expect(closing(verdict)).toMatchObject({ status: "unknown", exitCode: 1 });
