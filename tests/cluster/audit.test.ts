@@ -6,9 +6,13 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { rm } from "node:fs/promises";
 import { dirname } from "node:path";
+import { auditRuns } from "../../scripts/audit/audit-runs.ts";
+import { watchCheckpoints } from "../../scripts/audit/checkpoint-watch.ts";
+import { NAMESPACE } from "../../scripts/toolkit/cluster.ts";
 import { type History, openHistory, type SinkRecord } from "../../scripts/toolkit/history.ts";
 import { judge, type Verdict } from "../../scripts/toolkit/verdict.ts";
-import { describeOnCluster, script } from "./harness.ts";
+import { waitFor } from "../../scripts/toolkit/wait.ts";
+import { cluster, describeOnCluster, script } from "./harness.ts";
 
 /** Two minutes of the fleet at 200 events/s would be 24,000; a cluster that has just started has less. */
 const SINCE = "2m";
@@ -83,4 +87,33 @@ describeOnCluster("audit of the running pipeline", () => {
     expect(verdict.missing.lost_in_processor.count).toBe(1);
     expect(verdict.missing.lost_in_processor.examples[0]).toMatchObject({ run: taken!.run, seq: taken!.seq });
   });
+
+  test("a producer that is deleted has said its last word: all that it acknowledged is judged, nothing is unknown", async () => {
+    const target = await cluster();
+    const sinceMs = Date.now();
+    const watch = watchCheckpoints(target);
+    try {
+      await waitFor(
+        async () => (watch.lines.length > 1 ? { done: true, value: true } : { done: false, state: "nothing heard" }),
+        { what: "a producer to speak of its ledger", limitMs: 30_000 },
+      );
+      const heard = new Set(watch.lines.map(({ run }) => run));
+      await target.kubectl(["delete", "pod", "producer-0", "-n", NAMESPACE, "--wait=true"]);
+      await waitFor(
+        async () =>
+          watch.lines.some(({ run }) => !heard.has(run))
+            ? { done: true, value: true }
+            : { done: false, state: "no new producer has spoken" },
+        { what: "the new producer", limitMs: 60_000 },
+      );
+      const audit = await auditRuns(target, { sinceMs, checkpoints: watch.lines });
+      expect(audit.recording.producers).toMatchObject({ ended: 1, cut_off: [] });
+      expect(audit.ledger).toMatchObject({ unknown: 0, lost: 0, duplicated: 0 });
+      expect(audit.ledger.acknowledged).toBeGreaterThan(EVENTS_LEAST);
+      expect(audit.status).toBe("passed");
+      await rm(dirname(audit.history), { recursive: true, force: true });
+    } finally {
+      await watch.close();
+    }
+  }, 180_000);
 });

@@ -1,0 +1,94 @@
+/**
+ * Goal: a dead letter whose event is valid by now comes back into the pipeline once. Method: a letter as the processor
+ * writes it when InfluxDB refuses an event, put into the real topic with Kafka's own tool; then the command as a person
+ * runs it, twice; and the point itself, read from InfluxDB.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { type Cluster, NAMESPACE } from "../../scripts/toolkit/cluster.ts";
+import { TelemetryStore } from "../../scripts/toolkit/telemetry-store.ts";
+import { deadLetter } from "../../services/domain/dead-letter.ts";
+import { serializeEvent } from "../../services/domain/event.ts";
+import { DLQ_TOPIC, EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
+import { cluster, describeOnCluster, newRun, script, testEvent } from "./harness.ts";
+
+const LIMIT_MS = 180_000;
+const EVENTS = 3;
+/** No partition of a test cluster has so many records: an audit takes no other event for one that was refused. */
+const OFFSET_OF_NOTHING = 1_000_000_000_000;
+
+/** Kafka's console producer in a broker, which is a super user; a line is its headers, a tab, and the body. */
+const PRODUCE = `
+printf 'security.protocol=SSL\\nssl.keystore.type=PEM\\nssl.keystore.location=/certs/kafka.pem\\nssl.truststore.type=PEM\\nssl.truststore.location=/certs/ca.crt\\n' > /tmp/letters.properties
+exec java -Xmx64m -XX:+UseSerialGC -cp '/opt/kafka/libs/*' org.apache.kafka.tools.ConsoleProducer --bootstrap-server localhost:9091 \
+  --command-config /tmp/letters.properties --topic ${DLQ_TOPIC} --reader-property parse.headers=true --reader-property headers.separator='##'`;
+
+let target: Cluster;
+const run = newRun("letters");
+const startMs = Date.now();
+
+interface Replay {
+  valid: number;
+  already_stored: number;
+  still_refused: number;
+  sent: number;
+  stored: number;
+  would_send?: number;
+}
+
+async function replay(...flags: string[]): Promise<Replay> {
+  const args = ["scripts/dead-letters.ts", "replay", "--local", "--json", "--since", "10m", "--run", run, ...flags];
+  const ran = await script(args, { limitMs: LIMIT_MS });
+  expect(`${ran.exitCode} ${ran.exitCode === 0 ? "" : ran.stderr}`).toBe("0 ");
+  return JSON.parse(ran.stdout) as Replay;
+}
+
+describeOnCluster("dead letters", () => {
+  let store: TelemetryStore;
+  beforeAll(async () => {
+    target = await cluster();
+    store = await TelemetryStore.open(target);
+    const bodies = Array.from({ length: EVENTS }, (_, seq) =>
+      serializeEvent(testEvent(run, "test-letters", seq, startMs + seq)),
+    );
+    // One that is wrong for ever: it is counted, and never sent.
+    bodies.push(bodies[0]!.replace('"state":"running"', '"state":"dancing"'));
+    const lines = bodies.map((body, index) => {
+      const { headers } = deadLetter(
+        { reason: "refused_by_database", detail: "load_kg is of another type in this shard" },
+        { source: "kafka", topic: EVENTS_TOPIC, partition: 0, offset: String(OFFSET_OF_NOTHING + index) },
+        { key: "test-letters", value: new TextEncoder().encode(body) },
+        "processor",
+      );
+      return `${Object.entries(headers)
+        .map(([name, value]) => `${name}:${value}`)
+        .join("##")}\t${body}`;
+    });
+    const { exitCode, stdout, stderr } = await target.exec("kafka-0", ["bash", "-ec", PRODUCE], {
+      container: "kafka",
+      namespace: NAMESPACE,
+      input: `${lines.join("\n")}\n`,
+      timeoutMs: 60_000,
+    });
+    expect(`${exitCode} ${exitCode === 0 ? "" : stdout + stderr}`).toBe("0 ");
+  }, LIMIT_MS);
+  afterAll(() => store?.close());
+
+  const points = async () => await store.run(run, startMs, startMs + EVENTS);
+
+  test(
+    "a replay that is only tried sends nothing; a real one stores each valid event; a second one has nothing to do",
+    async () => {
+      expect(await replay("--dry-run")).toMatchObject({
+        valid: EVENTS,
+        already_stored: 0,
+        still_refused: 1,
+        would_send: EVENTS,
+      });
+      expect((await points()).points).toBe(0);
+      expect(await replay()).toMatchObject({ valid: EVENTS, sent: EVENTS, stored: EVENTS, still_refused: 1 });
+      expect(await points()).toMatchObject({ points: EVENTS, duplicates: 0 });
+      expect(await replay()).toMatchObject({ valid: EVENTS, already_stored: EVENTS, sent: 0 });
+    },
+    LIMIT_MS,
+  );
+});
