@@ -35,6 +35,8 @@ const WRITE_LATENCY = "conveyor_processor_write_latency_seconds";
 const LAG = "kafka_consumergroup_lag_sum";
 const UNDER_REPLICATED = "kafka_server_replicamanager_underreplicatedpartitions";
 const CPU = "process_cpu_seconds_total";
+const MEMORY = "process_resident_memory_bytes";
+const BYTES_PER_MEBIBYTE = 1_048_576;
 
 /** The metrics of a broker are large, and reading them costs the machine that is being measured. */
 const LARGE_EVERY_MS = 3000;
@@ -45,7 +47,7 @@ const TIERS: readonly Tier[] = [
     host: "producer-headless",
     port: 9464,
     counters: [ACKNOWLEDGED, REFUSED, CPU],
-    gauges: [],
+    gauges: [MEMORY],
     histograms: [],
     everyMs: 0,
   },
@@ -54,7 +56,7 @@ const TIERS: readonly Tier[] = [
     host: "processor-headless",
     port: 9464,
     counters: [STORED, DEAD_LETTERS, CPU],
-    gauges: [],
+    gauges: [MEMORY],
     histograms: [END_TO_END, WRITE_LATENCY],
     everyMs: 0,
   },
@@ -210,6 +212,7 @@ const milliseconds = (histogram: Histogram | undefined, q: number): Value => {
   return round(quantile(histogram, q) * 1000, 1);
 };
 const round = (value: number, digits: number) => Math.round(value * 10 ** digits) / 10 ** digits;
+const mebibytes = (bytes: Value): Value => (bytes === null ? null : round(bytes / BYTES_PER_MEBIBYTE, 1));
 const rounded = (value: Value, digits: number): Value => (value === null ? null : round(value, digits));
 
 /** Age of the newest stored point of the live fleet, in seconds. */
@@ -282,6 +285,8 @@ async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<v
       producer_cpu_cores: rounded(producer.rate(CPU), 3),
       processor_cpu_cores: rounded(processor.rate(CPU), 3),
       kafka_cpu_cores: rounded(kafka.rate(CPU), 3),
+      producer_memory_mebibytes: mebibytes(producer.gauge(MEMORY)),
+      processor_memory_mebibytes: mebibytes(processor.gauge(MEMORY)),
       influxdb_write_latency_p99_ms: milliseconds(processor.histogram(WRITE_LATENCY), 0.99),
       under_replicated_partitions: kafka.gauge(UNDER_REPLICATED),
     };

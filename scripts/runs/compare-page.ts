@@ -48,6 +48,8 @@ const METRIC_DIRECTIONS: Readonly<Record<MetricName, Better>> = {
   lag_max_events: "lower",
   lag_settle_seconds: "lower",
   back_to_minimum_seconds: "lower",
+  producer_memory_growth_percent: "lower",
+  processor_memory_growth_percent: "lower",
   stored_events_per_second: "higher",
 };
 

@@ -35,6 +35,8 @@ export const LOOKS: Readonly<Record<SeriesName, Look>> = {
   processor_cpu_cores: { label: "processor", unit: "cores", tone: "green", dash: "solid" },
   kafka_cpu_cores: { label: "Kafka", unit: "cores", tone: "orange", dash: "dashed" },
   influxdb_cpu_cores: { label: "InfluxDB", unit: "cores", tone: "purple", dash: "dashed" },
+  producer_memory_mebibytes: { label: "producer", unit: "MiB", tone: "blue", dash: "solid" },
+  processor_memory_mebibytes: { label: "processor", unit: "MiB", tone: "green", dash: "solid" },
   influxdb_write_latency_p99_ms: { label: "p99 of a write", unit: "ms", tone: "purple", dash: "solid" },
   under_replicated_partitions: {
     label: "under-replicated",
@@ -73,6 +75,7 @@ const CPU: ChartPlan = {
   title: "CPU",
   names: ["producer_cpu_cores", "processor_cpu_cores", "kafka_cpu_cores", "influxdb_cpu_cores"],
 };
+const MEMORY: ChartPlan = { title: "Memory", names: ["producer_memory_mebibytes", "processor_memory_mebibytes"] };
 const WRITES: ChartPlan = { title: "InfluxDB's writes", names: ["influxdb_write_latency_p99_ms"] };
 const TROUBLE: ChartPlan = {
   title: "Not taken",
@@ -81,7 +84,18 @@ const TROUBLE: ChartPlan = {
 };
 const REPLICATION: ChartPlan = { title: "Replication", names: ["under_replicated_partitions"], onlyIfNotZero: true };
 
-export const LOAD_CHARTS = [RATES, REPLICAS, LAG, LATENCY, FRESHNESS, CPU, WRITES, TROUBLE, REPLICATION] as const;
+export const LOAD_CHARTS = [
+  RATES,
+  REPLICAS,
+  LAG,
+  LATENCY,
+  FRESHNESS,
+  CPU,
+  MEMORY,
+  WRITES,
+  TROUBLE,
+  REPLICATION,
+] as const;
 export const DRILL_CHARTS = [RATES, LAG, FRESHNESS, READY, TROUBLE, REPLICATION] as const;
 /** What fits beside a terminal and a list of pods. */
 export const LIVE_CHARTS = [RATES, LAG, FRESHNESS] as const;

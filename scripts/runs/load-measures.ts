@@ -15,6 +15,9 @@ const NEARLY_NOTHING = 0.1;
 /** What was stored before, from so many rows. */
 const ROWS_BEFORE = 5;
 
+/** In each of the two quarters that are compared: fewer rows are a moment, not a level. */
+const GROWTH_ROWS = 10;
+
 const round = (value: number, digits = 1) => Math.round(value * 10 ** digits) / 10 ** digits;
 
 /** First moment from `fromMs` at which a series is at or over a limit. */
@@ -125,6 +128,32 @@ export function bestMean(recording: Recording, name: SeriesName, rows: number): 
     best = best === null ? mean : Math.max(best, mean);
   }
   return best === null ? null : round(best, 0);
+}
+
+/**
+ * How much more memory a pod of a workload uses in the last quarter of a load than in its second, in percent of that; the
+ * first quarter is for code and buffers that every process grows into. Medians, so that a collector's rhythm does not
+ * count. Null when a quarter holds too little.
+ */
+export function memoryGrowth(
+  recording: Recording,
+  workload: ScaledWorkload,
+  startMs: number,
+  endMs: number,
+): number | null {
+  const { timesMs, series } = recording;
+  const quarterMs = (endMs - startMs) / 4;
+  const middleOf = (fromMs: number): number | null => {
+    const values = timesMs.flatMap((timeMs, row) => {
+      const memory = series[`${workload}_memory_mebibytes`]?.[row];
+      const pods = series[`${workload}_replicas_ready`]?.[row];
+      return timeMs >= fromMs && timeMs < fromMs + quarterMs && memory != null && pods ? [memory / pods] : [];
+    });
+    return values.length < GROWTH_ROWS ? null : values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
+  };
+  const before = middleOf(startMs + quarterMs);
+  const after = middleOf(startMs + 3 * quarterMs);
+  return before === null || after === null ? null : round((after / before - 1) * 100);
 }
 
 export const replicasEnd = (recording: Recording, workload: ScaledWorkload): number | null =>

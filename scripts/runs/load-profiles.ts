@@ -43,7 +43,13 @@ export const PROFILES = {
   soak: {
     title: "a steady load for half an hour: does anything creep",
     stages: parseStages("30m@1000"),
-    thresholds: [...COMMON_THRESHOLDS, "e2e_p99_ms<2000"],
+    thresholds: [
+      ...COMMON_THRESHOLDS,
+      "e2e_p99_ms<2000",
+      "lag_max_events<=5000",
+      "producer_memory_growth_percent<=20",
+      "processor_memory_growth_percent<=20",
+    ],
     scales: false,
   },
 } as const satisfies Record<string, Profile>;

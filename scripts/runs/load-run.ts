@@ -18,6 +18,7 @@ import { FoundSequences, loadLedger, missingOf } from "./load-ledger.ts";
 import {
   bestMean,
   largest,
+  memoryGrowth,
   type ReadyEvent,
   rebalanceGap,
   rebalanceLatency,
@@ -439,6 +440,8 @@ function measure(
         lag_max_events: largest(recording, "lag_events", loadStartMs),
         lag_settle_seconds: seen.lagSettleSeconds,
         back_to_minimum_seconds: seen.backToMinimumSeconds,
+        producer_memory_growth_percent: memoryGrowth(recording, "producer", loadStartMs, seen.loadEndMs),
+        processor_memory_growth_percent: memoryGrowth(recording, "processor", loadStartMs, seen.loadEndMs),
         stored_events_per_second: bestMean(recording, "stored_events_per_second", HELD_ROWS),
       }
     : { lost: ledger.lost, duplicated: ledger.duplicated };

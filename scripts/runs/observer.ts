@@ -107,8 +107,8 @@ export function parseRow(
 
 /** Series that are sums over all pods of a workload; a quantile of what some of them saw is a sample, and stays. */
 const SUMS: Readonly<Record<ScaledWorkload, readonly SeriesName[]>> = {
-  producer: ["acknowledged_events_per_second", "producer_cpu_cores"],
-  processor: ["stored_events_per_second", "processor_cpu_cores"],
+  producer: ["acknowledged_events_per_second", "producer_cpu_cores", "producer_memory_mebibytes"],
+  processor: ["stored_events_per_second", "processor_cpu_cores", "processor_memory_mebibytes"],
 };
 
 /**

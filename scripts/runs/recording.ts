@@ -34,6 +34,9 @@ export const SERIES = [
   "processor_cpu_cores",
   "kafka_cpu_cores",
   "influxdb_cpu_cores",
+  /** Resident memory, over all pods of a tier. */
+  "producer_memory_mebibytes",
+  "processor_memory_mebibytes",
   "influxdb_write_latency_p99_ms",
   "under_replicated_partitions",
 ] as const;

@@ -24,6 +24,8 @@ export const METRICS = {
   lag_max_events: "largest lag",
   lag_settle_seconds: "from the end of the load to the lag back at its baseline",
   back_to_minimum_seconds: "from the end of the load to the smallest number of replicas",
+  producer_memory_growth_percent: "memory of a producer in the last quarter of the load, more than in its second",
+  processor_memory_growth_percent: "memory of a processor in the last quarter of the load, more than in its second",
   stored_events_per_second: "events stored per second, the best 10 seconds",
 } as const;
 export type MetricName = keyof typeof METRICS;
@@ -71,6 +73,7 @@ const holds: Record<Operator, (value: number, limit: number) => boolean> = {
 
 /** Words behind a number, from the end of a metric's name. */
 function unitOf(metric: string): string {
+  if (metric.endsWith("_percent")) return " %";
   if (metric.endsWith("_ms")) return " ms";
   if (metric.endsWith("_seconds")) return " s";
   if (metric.endsWith("_events_per_second")) return " events/s";

@@ -7,6 +7,7 @@ import { FoundSequences, loadLedger } from "../../../scripts/runs/load-ledger.ts
 import {
   bestMean,
   gapAfter,
+  memoryGrowth,
   rebalanceGap,
   rebalanceLatency,
   timeToScale,
@@ -127,6 +128,22 @@ describe("measures", () => {
     const seen = recording({ stored_events_per_second: [0, 100, 300, null, 500, 500, 0] });
     expect(bestMean(seen, "stored_events_per_second", 2)).toBe(500);
     expect(bestMean(seen, "stored_events_per_second", 5)).toBeNull();
+  });
+
+  test("memory that creeps: a pod's, in the last quarter against the second; more pods are no growth", () => {
+    const quarters = (...values: number[]) => values.flatMap((value) => new Array<number>(10).fill(value));
+    const grown = (memory: number[], pods: number[]) =>
+      memoryGrowth(
+        recording({ processor_memory_mebibytes: memory, processor_replicas_ready: pods }),
+        "processor",
+        1000,
+        1000 * (memory.length + 1),
+      );
+    expect(grown(quarters(20, 100, 110, 130), quarters(1, 1, 1, 1))).toBe(30);
+    expect(grown(quarters(20, 100, 200, 200), quarters(1, 1, 2, 2))).toBe(0);
+    expect(grown(quarters(20, 100, 90, 80), quarters(1, 1, 1, 1))).toBe(-20);
+    expect(grown([1, 2, 3, 4], [1, 1, 1, 1])).toBeNull();
+    expect(memoryGrowth(recording({ lag_events: quarters(1, 1, 1, 1) }), "processor", 1000, 41_000)).toBeNull();
   });
 
   test("a quantity of events as an autoscaler writes it", () => {

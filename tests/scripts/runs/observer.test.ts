@@ -52,7 +52,12 @@ test("a sum over some of the pods is not known; the other tier's is, and so are 
   const ready = { producer: ["p"], processor: ["a", "b"] };
   const of = (...processor: string[]) =>
     withoutGuesses(row, { producer: ["p"], processor }, (workload) => ready[workload]);
-  expect(of("a")).toEqual({ ...row, stored_events_per_second: null, processor_cpu_cores: null });
+  expect(of("a")).toEqual({
+    ...row,
+    stored_events_per_second: null,
+    processor_cpu_cores: null,
+    processor_memory_mebibytes: null,
+  });
   expect(of("a", "b")).toEqual(row);
   // One that is on its way out still works; it takes the place of none that is missing.
   expect(of("a", "b", "old")).toEqual(row);
