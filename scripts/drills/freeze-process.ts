@@ -41,13 +41,6 @@ const freeze = (tier: ProcessTier): Drill =>
     },
   });
 
-/** Liveness: three probes that fail, five seconds apart, each after up to four seconds; then two seconds of grace and a start. */
-const LIVENESS = {
-  budgetMs: 35_000,
-  budgetReason:
-    "only its own liveness probe can tell it from a process that waits for a core; probes that judge faster restarted healthy pods on a busy machine",
-};
-
 export const freezeDrills: readonly Drill[] = [
   freeze({
     name: "freeze-producer",
@@ -55,7 +48,7 @@ export const freezeDrills: readonly Drill[] = [
     hypothesis: "Its liveness probe goes unanswered and it is restarted; senders send again what it never answered.",
     workload: "producer",
     runbook: "ProducerSilent",
-    ...LIVENESS,
+    ...BUDGET.producer,
   }),
   freeze({
     name: "freeze-kafka",
@@ -73,7 +66,7 @@ export const freezeDrills: readonly Drill[] = [
     hypothesis: "It loses its place in the group, is restarted, and its successor reads its batch again.",
     workload: "processor",
     runbook: "ConsumerGroupDead",
-    ...LIVENESS,
+    ...BUDGET.processor,
   }),
   freeze({
     name: "freeze-influxdb",
@@ -81,6 +74,6 @@ export const freezeDrills: readonly Drill[] = [
     hypothesis: "Writes go unanswered, the processor holds its place, the liveness probe restarts it.",
     workload: "influxdb",
     runbook: "InfluxDBWritesBlocked",
-    ...LIVENESS,
+    ...BUDGET.influxdb,
   }),
 ];
