@@ -26,6 +26,22 @@ const SCALING_FILES = ["hpa-scaling.png", "hpa-scaling.txt"];
 const TABLE_FILE = "resilience-drills.txt";
 const OUTPUTS = resolve(RUNS_FOLDER, "..");
 
+/** Finished records of a kind that began at `sinceMs` or later, the newest first. */
+async function* records<R extends RunResult>(
+  kind: R["facts"]["kind"],
+  sinceMs: number,
+  root: string,
+): AsyncGenerator<R> {
+  const ids = (await readdir(root).catch(() => [] as string[])).filter((id) => id.includes(`-${kind}`)).sort();
+  for (const id of ids.reverse()) {
+    const result = (await Bun.file(openRun(id, root).path("result.json"))
+      .json()
+      .catch(() => undefined)) as R | undefined;
+    if (result?.facts?.kind !== kind || Date.parse(result.facts.startedAt) < sinceMs) continue;
+    if (!result.facts.interrupted) yield result;
+  }
+}
+
 /** The newest record of a kind that `fits`, that began at `sinceMs` or later. */
 export async function newestRecord<R extends RunResult>(
   kind: R["facts"]["kind"],
@@ -33,15 +49,19 @@ export async function newestRecord<R extends RunResult>(
   sinceMs = 0,
   root = RUNS_FOLDER,
 ): Promise<R | undefined> {
-  const ids = (await readdir(root).catch(() => [] as string[])).filter((id) => id.includes(`-${kind}`)).sort();
-  for (const id of ids.reverse()) {
-    const result = (await Bun.file(openRun(id, root).path("result.json"))
-      .json()
-      .catch(() => undefined)) as R | undefined;
-    if (result?.facts?.kind !== kind || Date.parse(result.facts.startedAt) < sinceMs) continue;
-    if (!result.facts.interrupted && fits(result)) return result;
-  }
+  for await (const result of records<R>(kind, sinceMs, root)) if (fits(result)) return result;
   return undefined;
+}
+
+/** The drills that did not pass in a run, and were run again since: whoever reads of the one wants to read of the other. */
+export async function repeatedSince(result: DrillsResult, root = RUNS_FOLDER): Promise<string[]> {
+  const failed = new Set(result.drills.filter(({ verdict }) => verdict !== "passed").map(({ name }) => name));
+  const lines: string[] = [];
+  for await (const later of records<DrillsResult>("drills", Date.parse(result.facts.endedAt), root)) {
+    const again = later.drills.filter(({ name }) => failed.has(name));
+    if (again.length > 0) lines.unshift(`# run again since, in run ${later.facts.id}`, ...again.map(lineOf));
+  }
+  return lines;
 }
 
 /** The record of a run that is made now, or of the newest one there is. */
@@ -109,7 +129,8 @@ export const resilience: Subject = {
     if (!("result" in found)) return { made: false, ...found };
     const { result } = found;
     const head = `# drills of run ${result.facts.id} (UTC), Kubernetes ${result.facts.cluster.kubernetes}`;
-    await writeWhole(join(context.out, TABLE_FILE), `${[head, ...result.drills.map(lineOf)].join("\n")}\n`);
+    const table = [head, ...result.drills.map(lineOf), ...(await repeatedSince(result))];
+    await writeWhole(join(context.out, TABLE_FILE), `${table.join("\n")}\n`);
     const passed = result.drills.filter(({ verdict }) => verdict === "passed").length;
     const detail = `run ${result.facts.id}: ${passed} of ${result.drills.length} passed`;
     try {

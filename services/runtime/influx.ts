@@ -17,7 +17,13 @@ export const MAX_CONCURRENT_WRITES = 2;
 /** A write of 5,000 lines takes tens of milliseconds; minutes-long compactions have been seen to hold one for seconds. */
 export const WRITE_TIMEOUT_MS = 20_000;
 const FIRST_RETRY_MS = 100;
+/** A database that answers that it cannot is given time. */
 const MAX_RETRY_MS = 5000;
+/**
+ * One that cannot be reached has nothing to recover from our questions, and each pause is added to its outage: asked for
+ * the last time just before it was there again, it would stand idle for all of a longer one.
+ */
+const MAX_UNREACHABLE_RETRY_MS = 1000;
 /** A wrong token or a missing bucket is repaired by a person: ask again, but not eagerly. */
 export const OPERATOR_RETRY_MS = 5000;
 /** A database that asks for more patience than this is asked again sooner. */
@@ -79,6 +85,12 @@ type Verdict =
   | { kind: "too_large" }
   | { kind: "retry"; outcome: WriteRequestOutcome; afterMs?: number; detail: string }
   | { kind: "operator"; detail: string };
+
+/** How long to wait before a write is sent again, in milliseconds; `attempt` counts from 0. */
+export function retryPauseMs(outcome: WriteRequestOutcome, attempt: number): number {
+  const most = outcome === "unreachable" ? MAX_UNREACHABLE_RETRY_MS : MAX_RETRY_MS;
+  return Math.min(FIRST_RETRY_MS * 2 ** Math.min(attempt, 10), most);
+}
 
 export class InfluxWriter {
   readonly #endpoint: string;
@@ -202,7 +214,7 @@ export class InfluxWriter {
         }
         case "retry":
           this.#note("influxdb_retry", "warn", verdict.detail, count);
-          await this.#pause(verdict.afterMs ?? Math.min(FIRST_RETRY_MS * 2 ** Math.min(attempt, 10), MAX_RETRY_MS));
+          await this.#pause(verdict.afterMs ?? retryPauseMs(verdict.outcome, attempt));
           break;
         case "operator":
           this.#note("influxdb_refuses", "error", verdict.detail, count);

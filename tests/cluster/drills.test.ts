@@ -98,4 +98,19 @@ describeOnCluster("drills", () => {
     },
     LIMIT_MS,
   );
+
+  test("a pod that is replaced never waits for the node authorizer to learn of it", async () => {
+    // A node that is none: the node authorizer has no opinion, so that the rule alone answers.
+    const asNode = ["--as", "system:node:none", "--as-group", "system:nodes"];
+    const { stdout } = await target.kubectl([
+      "auth",
+      "can-i",
+      "get",
+      "persistentvolumeclaims",
+      "-n",
+      NAMESPACE,
+      ...asNode,
+    ]);
+    expect(stdout.trim()).toBe("yes");
+  });
 });

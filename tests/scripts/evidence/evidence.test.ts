@@ -7,11 +7,12 @@ import { parseAllDocuments } from "yaml";
 import { SUBJECTS } from "../../../scripts/evidence/catalog.ts";
 import { entryOf, indexText, readRecord, writeIndex } from "../../../scripts/evidence/index-page.ts";
 import { asWritten, yamlOf } from "../../../scripts/evidence/live-objects.ts";
-import { newestRecord } from "../../../scripts/evidence/long-runs.ts";
+import { newestRecord, repeatedSince } from "../../../scripts/evidence/long-runs.ts";
 import type { Subject } from "../../../scripts/evidence/subject.ts";
 import { terminalPage } from "../../../scripts/evidence/terminal.ts";
 import { type ExaminedPort, findingsAgainst, isWeak, stableName } from "../../../scripts/evidence/tls.ts";
 import { chosenSubjects } from "../../../scripts/evidence.ts";
+import type { DrillsResult } from "../../../scripts/runs/result.ts";
 import type { KubernetesObject } from "../../../scripts/toolkit/cluster.ts";
 import { OperatorError } from "../../../scripts/toolkit/errors.ts";
 import { writtenAndWanted } from "./policies.ts";
@@ -161,6 +162,33 @@ describe("the newest record of a run", () => {
       await rm(root, { recursive: true, force: true });
     }
   });
+});
+
+test("a drill that did not pass is shown with what became of it since, and no other one", async () => {
+  const root = await mkdtemp(join(tmpdir(), "conveyor-runs-"));
+  const run = (id: string, time: string, drills: object[]) => ({
+    facts: { id, kind: "drills", startedAt: time, endedAt: time, interrupted: false },
+    drills,
+    passed: false,
+  });
+  const [failed, passed, other] = [
+    { name: "cut-broker", verdict: "failed" },
+    { name: "cut-broker", verdict: "passed" },
+    { name: "delete-producer", verdict: "passed" },
+  ];
+  const whole = run("20261125T070000Z-drills", "2026-11-25T07:00:00Z", [failed!, other!]) as unknown as DrillsResult;
+  const later = run("20261125T080000Z-drills", "2026-11-25T08:00:00Z", [passed!, other!, passed!]);
+  try {
+    expect(await repeatedSince(whole, root)).toEqual([]);
+    await Bun.write(join(root, later.facts.id, "result.json"), JSON.stringify(later));
+    const lines = await repeatedSince(whole, root);
+    expect(lines[0]).toBe("# run again since, in run 20261125T080000Z-drills");
+    expect(lines.slice(1).map((line) => line.slice(0, 36).trim())).toEqual(
+      Array(2).fill(`${"cut-broker".padEnd(24)} PASSED`),
+    );
+  } finally {
+    await rm(root, { recursive: true, force: true });
+  }
 });
 
 test("outputs/network-policies.yaml says what the manifests say (else: bun scripts/evidence.ts --only network-policies)", async () => {

@@ -5,6 +5,7 @@ import {
   judge,
   MAX_BODY_LINES,
   retryAfterMs,
+  retryPauseMs,
   type WriteRequestOutcome,
 } from "../../../services/runtime/influx.ts";
 import { Logger } from "../../../services/runtime/log.ts";
@@ -313,4 +314,10 @@ describe("retryAfterMs", () => {
     expect(retryAfterMs("86400", now)).toBe(60_000);
     expect(retryAfterMs("soon", now)).toBeUndefined();
   });
+});
+
+test("the pauses between tries grow, and one that cannot be reached is asked again each second", () => {
+  expect([0, 1, 2, 3].map((attempt) => retryPauseMs("failed", attempt))).toEqual([100, 200, 400, 800]);
+  expect(retryPauseMs("failed", 50)).toBe(5000);
+  expect([0, 1, 3, 4, 50].map((attempt) => retryPauseMs("unreachable", attempt))).toEqual([100, 200, 800, 1000, 1000]);
 });
