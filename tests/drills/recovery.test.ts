@@ -193,6 +193,10 @@ describe("looks recorded on a cluster", async () => {
     expect(recoveryFrom("freeze-producer")).toEqual({ ms: expect.closeTo(7000, -2), below: false });
   });
 
+  test("an outage of two seconds is seen, though lag never came near its limit", () => {
+    expect(recoveryFrom("delete-processor")).toEqual({ ms: expect.closeTo(1920, -2), below: false });
+  });
+
   test("a killed controller's outage has no end while nobody leads, though lag says that nothing waits", () => {
     expect(recoveryFrom("kill-kafka-controller")).toEqual({ ms: expect.closeTo(7830, -2), below: false });
   });
