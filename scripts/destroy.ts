@@ -7,7 +7,6 @@
  * The cluster itself stays; `bun scripts/local-cluster.ts down` takes the local one down.
  */
 import { createInterface } from "node:readline/promises";
-import { KEDA_API } from "./toolkit/autoscalers.ts";
 import { runCommand } from "./toolkit/cli.ts";
 import {
   apiVersionsOf,
@@ -19,18 +18,13 @@ import {
   selectCluster,
 } from "./toolkit/cluster.ts";
 import { EXIT, OperatorError } from "./toolkit/errors.ts";
+import { deleteKedaObjects, KEDA_API } from "./toolkit/keda.ts";
 import type { Report } from "./toolkit/report.ts";
 import { loadStages } from "./toolkit/stages.ts";
 import { waitFor } from "./toolkit/wait.ts";
 
 /** Deleting pods takes their grace period (Kafka: a minute), volumes some seconds more. */
 const DELETE_LIMIT_MS = 180_000;
-
-/**
- * KEDA gives a ScaledObject free within a second. Where KEDA is gone or broken nobody does; then deploy's own end of it is
- * taken off by hand, or the namespace would never go.
- */
-const RELEASE_LIMIT_MS = 20_000;
 
 /** Kinds that make pods. */
 const WORKLOADS = "statefulsets,deployments,daemonsets,jobs";
@@ -69,35 +63,6 @@ async function confirm(cluster: Cluster, what: string, yes: boolean, report: Rep
   } finally {
     prompt.close();
   }
-}
-
-/**
- * Deletes the ScaledObjects, before the pods that they scale and while KEDA is there to let them go.
- * @returns names of those that KEDA did not let go in time, and that were freed by hand
- */
-async function deleteScaledObjects(cluster: Cluster, signal: AbortSignal): Promise<string[]> {
-  const list = async () => await cluster.list<KubernetesObject>("scaledobjects.keda.sh");
-  const before = await list();
-  if (before.length === 0) return [];
-  await cluster.kubectl(["delete", "scaledobjects.keda.sh", "--all", "-n", NAMESPACE, "--wait=false"], { signal });
-  const stuck = await waitFor<KubernetesObject[]>(
-    async () => {
-      const left = await list();
-      return left.length === 0
-        ? { done: true, value: [] }
-        : { done: false, state: `KEDA has not let go of ${left.map(({ metadata }) => metadata.name).join(", ")}` };
-    },
-    { what: "the ScaledObjects to be gone", limitMs: RELEASE_LIMIT_MS, intervalMs: 300, signal },
-  ).catch(async (error: unknown) => {
-    if (signal.aborted) throw error;
-    return await list();
-  });
-  for (const { metadata } of stuck) {
-    const patch = '{"metadata":{"finalizers":null}}';
-    const args = ["patch", "scaledobjects.keda.sh", metadata.name, "-n", NAMESPACE, "--type=merge", "-p", patch];
-    await cluster.kubectl(args, { signal });
-  }
-  return stuck.map(({ metadata }) => metadata.name);
 }
 
 if (import.meta.main) {
@@ -150,9 +115,10 @@ if (import.meta.main) {
       const deleted: string[] = [];
       if (apiVersions.has(KEDA_API)) {
         await report.step("end the autoscaling", async (step) => {
-          const freed = await deleteScaledObjects(cluster, signal);
+          // Before the pods that they scale, and while KEDA is there to let them go.
+          const freed = await deleteKedaObjects(cluster, signal);
           step.update(
-            freed.length === 0 ? "ScaledObjects are gone" : `KEDA did not answer; freed by hand: ${freed.join(", ")}`,
+            freed.length === 0 ? "KEDA's objects are gone" : `KEDA did not answer; freed by hand: ${freed.join(", ")}`,
           );
         });
       }

@@ -4,10 +4,9 @@
  * other left.
  */
 import { apiVersionsOf, type Cluster, type KubernetesObject, NAMESPACE } from "./cluster.ts";
+import { KEDA_API } from "./keda.ts";
 
 export const SCALED_OBJECT = "ScaledObject";
-/** Group and version of ScaledObjects; on a cluster without it there is no KEDA. */
-export const KEDA_API = "keda.sh/v1alpha1";
 /** KEDA's own beginning for the names of the autoscalers that it makes. */
 const KEDA_PREFIX = "keda-hpa-";
 const HPA = "HorizontalPodAutoscaler";

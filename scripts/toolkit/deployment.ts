@@ -18,9 +18,11 @@ import { ensureCertificates } from "./certificates.ts";
 import { type ChecklistResult, reportChecklist, selectChecks } from "./checklist.ts";
 import { type AppliedObject, apiVersionsOf, type Cluster, type KubernetesObject, NAMESPACE, refOf } from "./cluster.ts";
 import { EXIT, OperatorError } from "./errors.ts";
+import { deleteKedaObjects, isKedaLeaving, KEDA_API } from "./keda.ts";
 import { deployedServicesImage } from "./live-image.ts";
 import { readSecret } from "./live-secrets.ts";
 import { imagesOf, podTemplateOf, referencesOf, withHashes, withImages } from "./manifests.ts";
+import { removeReplaced, replacedObjects } from "./replaced-stage.ts";
 import type { Report } from "./report.ts";
 import { awaitRollout, findSetupDone, runJob } from "./rollout.ts";
 import { contentsOf, FILLED_BY, fillSecrets } from "./secrets.ts";
@@ -81,9 +83,11 @@ async function possibleStages(
   stages: readonly Stage[],
   images: readonly { ref: string; missing: boolean }[],
   signal: AbortSignal,
-): Promise<{ stages: Stage[]; leftOut: LeftOut[]; apiVersions: Set<string> }> {
+): Promise<{ stages: Stage[]; leftOut: LeftOut[]; apiVersions: Set<string>; kedaLeaves: boolean }> {
   const missing = new Set(images.filter((image) => image.missing).map(({ ref }) => ref));
   const apiVersions = await apiVersionsOf(cluster, signal);
+  const kedaLeaves = apiVersions.has(KEDA_API) && (await isKedaLeaving(cluster, signal));
+  if (kedaLeaves) apiVersions.delete(KEDA_API);
   const leftOut = leftOutStages(stages, missing, apiVersions);
   const names = leftOut.map(({ stage }) => stage);
   const possible = stages.filter(({ name }) => !names.includes(name));
@@ -95,7 +99,7 @@ async function possibleStages(
       return { ...object, metadata: { ...object.metadata, annotations } };
     }),
   }));
-  return { stages: noted, leftOut, apiVersions };
+  return { stages: noted, leftOut, apiVersions, kedaLeaves };
 }
 
 /** The stages with the references of pushed images in place of those in the manifests. */
@@ -184,6 +188,7 @@ export async function deploy(
     wanted.map(({ ref, action }) => ({ ref, missing: action === "missing" })),
     signal,
   );
+  const every = stages;
   stages = possible.stages;
   const { leftOut } = possible;
   for (const line of leftOut.map(describeLeftOut)) if (line) report.warn(line);
@@ -205,6 +210,14 @@ export async function deploy(
     outcome.changes.push(...applied.filter(({ change }) => change !== "unchanged"));
   };
 
+  if (possible.kedaLeaves) {
+    // Its kinds cannot go before these, and KEDA, were it installed again, would lose the kinds under its hands.
+    await report.step("what KEDA left behind", async (step) => {
+      const freed = await deleteKedaObjects(cluster, signal, 0);
+      step.update(`KEDA is being removed; let go in its place: ${freed.join(", ") || "nothing"}`);
+    });
+  }
+
   for (const stage of stages) {
     const limitMs = Math.max(0, ...stage.awaits.map((awaited) => awaited.limitMs));
     await report.step(
@@ -213,6 +226,9 @@ export async function deploy(
         const jobs = stage.objects.filter(({ kind }) => kind === "Job");
         const objects = await hashed(cluster, stage, all, images);
         requireTokens(stage, await filledInCluster(cluster, all));
+        const replaced = await replacedObjects(cluster, stage, every, possible.apiVersions);
+        await removeReplaced(cluster, replaced, signal);
+        note(replaced.map(removed));
         const rivals = await findRivals(cluster, objects);
         await removeRivals(cluster, rivals, possible.apiVersions, signal);
         note(rivals.map(removed));
@@ -287,6 +303,7 @@ export async function planDeploy(cluster: Cluster, options: DeployOptions, signa
     images.map(({ ref, plan }) => ({ ref, missing: plan.startsWith("missing") })),
     signal,
   );
+  const every = stages;
   stages = possible.stages;
   if (!(await cluster.get("namespace", NAMESPACE))) {
     // A dry run of objects in a namespace that is not there fails; all of them would be created.
@@ -309,6 +326,7 @@ export async function planDeploy(cluster: Cluster, options: DeployOptions, signa
         planned.filter(({ kind }) => kind !== "Job"),
         { dryRun: true, signal },
       )),
+      ...(await replacedObjects(cluster, stage, every, possible.apiVersions)).map(removed),
       ...(await findRivals(cluster, planned)).map(removed),
     );
   }

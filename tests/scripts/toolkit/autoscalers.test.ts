@@ -3,8 +3,9 @@ import { describe, expect, test } from "bun:test";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { autoscalerOf, KEDA_API, removeRivals, rivalsOf } from "../../../scripts/toolkit/autoscalers.ts";
+import { autoscalerOf, removeRivals, rivalsOf } from "../../../scripts/toolkit/autoscalers.ts";
 import { Cluster, type KubernetesObject } from "../../../scripts/toolkit/cluster.ts";
+import { KEDA_API } from "../../../scripts/toolkit/keda.ts";
 import { loadStages } from "../../../scripts/toolkit/stages.ts";
 
 const hpa = (name: string, target: string, kind = "Deployment"): KubernetesObject => ({

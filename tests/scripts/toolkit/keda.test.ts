@@ -1,0 +1,132 @@
+/** A cluster without KEDA, or one that it leaves: its objects go, whether or not KEDA is there to let them go; a stand-in for kubectl keeps them as files. */
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Cluster, type KubernetesObject } from "../../../scripts/toolkit/cluster.ts";
+import { deleteKedaObjects, isKedaLeaving, KEDA_API } from "../../../scripts/toolkit/keda.ts";
+import { removeReplaced, replacedObjects } from "../../../scripts/toolkit/replaced-stage.ts";
+import { loadStages } from "../../../scripts/toolkit/stages.ts";
+
+/**
+ * $STATE holds a file KIND.NAME per object. A delete takes them away when there is a file "keda", as KEDA would; "leaving"
+ * is what a definition says of its deletion, "stubborn" keeps what was patched, "kindless" knows no such kind.
+ */
+const KUBECTL = `#!/bin/bash
+while [[ $1 == --* ]]; do [[ $1 == *=* ]] || shift; shift; done
+echo "$*" >> "$STATE/log"
+case "$1" in
+get)
+  if [ "$2" = crd ]; then cat "$STATE/leaving" 2>/dev/null; exit 0; fi
+  if [ "$3" != -n ]; then
+    [ ! -e "$STATE/$2.$3" ] || echo "{\\"metadata\\":{\\"name\\":\\"$3\\"}}"
+    exit 0
+  fi
+  if [ -e "$STATE/kindless" ]; then echo "error: the server doesn't have a resource type \\"$2\\"" >&2; exit 1; fi
+  items=""
+  for file in "$STATE/$2".*; do
+    [ -e "$file" ] && items="$items,{\\"metadata\\":{\\"name\\":\\"\${file##*.}\\"}}"
+  done
+  echo "{\\"items\\":[\${items#,}]}" ;;
+delete)
+  if [ "$3" != --all ]; then rm -f "$STATE/$2.$3"; exit 0; fi
+  [ -e "$STATE/keda" ] && rm -f "$STATE/$2".* ;;
+patch) [ -e "$STATE/stubborn" ] || rm -f "$STATE/$2.$3" ;;
+esac
+exit 0
+`;
+
+let folder: string;
+let cluster: Cluster;
+const signal = new AbortController().signal;
+const LEFT = ["scaledobjects.keda.sh.processor", "triggerauthentications.keda.sh.processor-scaling"];
+const has = async (...names: string[]) => {
+  for (const name of names) await writeFile(join(folder, "state", name), "");
+};
+const left = async () => (await readdir(join(folder, "state"))).filter((name) => name.includes(".keda.sh."));
+const asked = async () => (await readFile(join(folder, "state", "log"), "utf8")).trim().split("\n");
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "conveyor-keda-"));
+});
+beforeEach(async () => {
+  await rm(join(folder, "state"), { recursive: true, force: true });
+  await Bun.write(join(folder, "state", "log"), "");
+  const program = join(folder, "kubectl");
+  await writeFile(program, KUBECTL.replaceAll("$STATE", join(folder, "state")), { mode: 0o755 });
+  cluster = new Cluster({ context: "test", isLocal: false }, program);
+});
+afterAll(async () => await rm(folder, { recursive: true, force: true }));
+
+describe("deleteKedaObjects", () => {
+  test("KEDA is there: it lets go of everything, and nothing is taken off by hand", async () => {
+    await has("keda", ...LEFT);
+    expect(await deleteKedaObjects(cluster, signal)).toEqual([]);
+    expect(await left()).toEqual([]);
+    expect((await asked()).filter((line) => line.startsWith("patch"))).toEqual([]);
+  });
+
+  test("KEDA is gone: what it held is freed, the TriggerAuthentication too, or its kind and namespace would never go", async () => {
+    await has(...LEFT);
+    expect(await deleteKedaObjects(cluster, signal, 0)).toEqual([
+      "scaledobjects/processor",
+      "triggerauthentications/processor-scaling",
+    ]);
+    expect(await left()).toEqual([]);
+  });
+
+  test("the kind went meanwhile: nothing to do", async () => {
+    await has("kindless", ...LEFT);
+    expect(await deleteKedaObjects(cluster, signal, 0)).toEqual([]);
+  });
+
+  test("what stays all the same is an error that names it", async () => {
+    await has("stubborn", ...LEFT);
+    await expect(deleteKedaObjects(cluster, signal, 0)).rejects.toThrow(
+      "scaledobjects.keda.sh: processor cannot be deleted",
+    );
+  });
+});
+
+test("KEDA is leaving while its definition is being deleted, and only then", async () => {
+  expect(await isKedaLeaving(cluster, signal)).toBe(false);
+  await writeFile(join(folder, "state", "leaving"), "2026-11-25T10:00:00Z");
+  expect(await isKedaLeaving(cluster, signal)).toBe(true);
+});
+
+describe("what the stage with KEDA left, where the other one stands in", () => {
+  const names = (objects: readonly KubernetesObject[]) =>
+    objects.map(({ kind, metadata }) => `${kind}/${metadata.name}`);
+
+  test("is found and goes: its policy and its settings, and KEDA's kinds where the server knows them", async () => {
+    const stages = await loadStages();
+    const standIn = stages.find(({ name }) => name === "autoscaling-cpu")!;
+    await has(
+      "NetworkPolicy.prometheus-from-keda",
+      "ConfigMap.processor-scaling",
+      "NetworkPolicy.default-deny",
+      ...LEFT,
+    );
+    await has("ScaledObject.processor", "TriggerAuthentication.processor-scaling");
+    const plain = new Set(["v1", "apps/v1", "networking.k8s.io/v1"]);
+    const found = await replacedObjects(cluster, standIn, stages, plain);
+    expect(names(found)).toEqual(["NetworkPolicy/prometheus-from-keda", "ConfigMap/processor-scaling"]);
+    expect(names(await replacedObjects(cluster, standIn, stages, new Set([...plain, KEDA_API])))).toEqual([
+      "NetworkPolicy/prometheus-from-keda",
+      "ConfigMap/processor-scaling",
+      "TriggerAuthentication/processor-scaling",
+      "ScaledObject/processor",
+    ]);
+    await removeReplaced(cluster, found, signal);
+    expect(await replacedObjects(cluster, standIn, stages, plain)).toEqual([]);
+    expect((await readdir(join(folder, "state"))).includes("NetworkPolicy.default-deny")).toBe(true);
+  });
+
+  test("a stage that stands in for none takes nothing away", async () => {
+    const stages = await loadStages();
+    await has("NetworkPolicy.prometheus-from-keda");
+    const others = stages.filter(({ standsInFor }) => !standsInFor);
+    for (const stage of others)
+      expect(await replacedObjects(cluster, stage, stages, new Set(["networking.k8s.io/v1"]))).toEqual([]);
+  });
+});
