@@ -10,8 +10,12 @@ import { openRun } from "../../scripts/runs/run-folder.ts";
 import { type Cluster, NAMESPACE } from "../../scripts/toolkit/cluster.ts";
 import { cluster, describeOnCluster, script } from "./harness.ts";
 
-/** Pods start, five calm seconds, the load, its lag, its count: some 25 s on two busy cores. */
-const RUN_LIMIT_MS = 90_000;
+/** Pods start, five calm seconds, the load, its lag, its count: some 15 s on two cores; a busy machine takes minutes. */
+const RUN_LIMIT_MS = 240_000;
+/** What is checked when a run has ended takes some more. */
+const LIMIT_MS = RUN_LIMIT_MS + 60_000;
+/** An interrupt comes when the load has been on for so long. */
+const LOADED_MS = 3000;
 
 let target: Cluster;
 const folders: string[] = [];
@@ -21,6 +25,10 @@ async function leftPods(): Promise<string[]> {
   const pods = await target.list("pods", "app.kubernetes.io/name in (observer, load-generator)", NAMESPACE);
   return pods.filter(({ metadata }) => !metadata.deletionTimestamp).map(({ metadata }) => metadata.name);
 }
+
+/** The median: a busy machine may put a part of one second's load into the next. */
+const middleOf = (values: readonly (number | null)[]) =>
+  values.map(Number).toSorted((one, other) => one - other)[Math.floor(values.length / 2)]!;
 
 async function resultOf(text: string): Promise<LoadTestResult> {
   const id = /\d{8}T\d{6}Z-load-test(?:-\d+)?/.exec(text)![0];
@@ -58,13 +66,13 @@ describeOnCluster("load test", () => {
       expect(result.passed).toBe(true);
       // What was offered was also seen by the observer, second by second.
       const { offered_events_per_second: offered, stored_events_per_second: stored } = result.recording.series;
-      expect(Math.max(...offered!.map((value) => value ?? 0))).toBeWithin(400, 600);
+      expect(middleOf(offered!.filter((value) => value))).toBeWithin(400, 600);
       expect(Math.max(...stored!.map((value) => value ?? 0))).toBeGreaterThan(400);
       expect(result.recording.marks.some(({ kind }) => kind === "stage")).toBe(true);
       expect(await Bun.file(join(folders[0]!, "report.html")).text()).toContain(result.facts.id);
       expect(await leftPods()).toEqual([]);
     },
-    RUN_LIMIT_MS,
+    LIMIT_MS,
   );
 
   test(
@@ -80,7 +88,7 @@ describeOnCluster("load test", () => {
       expect(result.thresholds.filter(({ ok }) => !ok).map(({ text }) => text)).toEqual(["e2e_p50_ms<0.01"]);
       expect(result.passed).toBe(false);
     },
-    RUN_LIMIT_MS,
+    LIMIT_MS,
   );
 
   test(
@@ -97,7 +105,7 @@ describeOnCluster("load test", () => {
       for await (const chunk of child.stderr as unknown as AsyncIterable<Uint8Array>) {
         said += new TextDecoder().decode(chunk);
         if (interruptedAtMs === 0 && said.includes("load stage 1")) {
-          await Bun.sleep(1500);
+          await Bun.sleep(LOADED_MS);
           interruptedAtMs = Date.now();
           child.kill("SIGINT");
         }
@@ -115,6 +123,6 @@ describeOnCluster("load test", () => {
       expect(offered).toBeLessThan(longest);
       expect(await Bun.file(join(folders.at(-1)!, "report.html")).exists()).toBe(true);
     },
-    RUN_LIMIT_MS,
+    LIMIT_MS,
   );
 });
