@@ -185,10 +185,10 @@ const liveFleet: Check<CheckContext> = {
   limitMs: 30_000,
   async run({ cluster }, signal) {
     const look = async () => {
-      const [producers, processors] = [
-        await scrape(cluster, "producer", signal),
-        await scrape(cluster, "processor", signal),
-      ];
+      const [producers, processors] = await Promise.all([
+        scrape(cluster, "producer", signal),
+        scrape(cluster, "processor", signal),
+      ]);
       return { producers, processors, at: performance.now() };
     };
     const first = await look();

@@ -48,6 +48,30 @@ export function distinct<Line extends { pod: string; line: string }>(lines: read
   });
 }
 
+/**
+ * Looks until nothing is missing; what the last look found when that does not come. A look that fails saw nothing, and is
+ * no word on what is stored.
+ * @throws the last failure, when no look ever saw anything
+ */
+export async function leastMissing(look: () => Promise<number>, limitMs: number): Promise<number> {
+  const untilMs = performance.now() + limitMs;
+  let seen: number | undefined;
+  for (;;) {
+    let failure: unknown;
+    try {
+      seen = await look();
+    } catch (error) {
+      failure = error;
+    }
+    if (seen === 0) return seen;
+    if (performance.now() > untilMs) {
+      if (seen === undefined) throw failure;
+      return seen;
+    }
+    await pause(STORED_LOOK_MS);
+  }
+}
+
 /** Events that the database does not hold, of those that were acknowledged. */
 export function missingFrom(account: TrafficAccount, stored: ReadonlyMap<string, ReadonlySet<number>>): number {
   let missing = 0;
@@ -238,18 +262,17 @@ export class ClusterScene implements Scene {
 
   async missing(account: TrafficAccount): Promise<number> {
     this.#traffic = undefined;
-    const store = await TelemetryStore.open(this.#options.cluster);
-    try {
-      const untilMs = Date.now() + STORED_LIMIT_MS;
-      for (;;) {
+    const { cluster } = this.#options;
+    return await leastMissing(async () => {
+      // A connection of its own each time: one that was made while InfluxDB came back may break, and stays broken.
+      const store = await TelemetryStore.open(cluster);
+      try {
         const nowMs = Date.now();
         const { sequences } = await store.run(account.run, nowMs - RUN_WINDOW_MS, nowMs + 1000);
-        const missing = missingFrom(account, sequences);
-        if (missing === 0 || nowMs > untilMs) return missing;
-        await pause(STORED_LOOK_MS);
+        return missingFrom(account, sequences);
+      } finally {
+        await store.close();
       }
-    } finally {
-      await store.close();
-    }
+    }, STORED_LIMIT_MS);
   }
 }

@@ -1,7 +1,7 @@
 /** Goal: the sender's own words become an account by identity. Method: lines as it prints them, also cut ones. */
 import { describe, expect, test } from "bun:test";
 import { Partitioners } from "kafkajs";
-import { missingFrom } from "../../scripts/drills/scene.ts";
+import { leastMissing, missingFrom } from "../../scripts/drills/scene.ts";
 import { CONVEYORS, readLines, Waits } from "../../scripts/drills/traffic.ts";
 
 const said = [
@@ -74,4 +74,29 @@ test("an acknowledged event that is not stored is missing, an uncertain one is n
   all.get("drill-0")!.delete(7);
   all.delete("drill-1");
   expect(missingFrom(account, all)).toBe(6);
+});
+
+describe("leastMissing", () => {
+  /** Looks that give these one after the other, the last again and again. */
+  const looks = (...answers: (number | Error)[]) => {
+    let index = 0;
+    return async () => {
+      const answer = answers[Math.min(index++, answers.length - 1)]!;
+      if (answer instanceof Error) throw answer;
+      return answer;
+    };
+  };
+  const broken = new Error("socket hang up");
+
+  test("a connection that breaks is no verdict: it is looked again", async () => {
+    expect(await leastMissing(looks(broken, 3, 0), 60_000)).toBe(0);
+  });
+
+  test("what stays missing is told", async () => {
+    expect(await leastMissing(looks(3), 0)).toBe(3);
+  });
+
+  test("when nothing was ever seen, nothing is claimed", async () => {
+    expect(await leastMissing(looks(broken), 0).catch((error: unknown) => error)).toBe(broken);
+  });
 });
