@@ -14,6 +14,19 @@ import { readFile } from "node:fs/promises";
 import type Cluster from "kafkajs/src/cluster/index.js";
 import type { TelemetryEvent } from "./domain/event.ts";
 import { EVENTS_TOPIC } from "./domain/kafka-layout.ts";
+import {
+  anyText,
+  fields,
+  flag,
+  listOf,
+  moment,
+  oneOf,
+  optional,
+  parseRequest,
+  type RulesOf,
+  text,
+  whole,
+} from "./domain/request.ts";
 import { runStart } from "./domain/run-id.ts";
 import { removeFetchDecoder } from "./runtime/fetch-decoder.ts";
 import { createCluster, createKafka, RETRY_BRIEFLY } from "./runtime/kafka.ts";
@@ -54,6 +67,23 @@ export interface LogRequest {
   /** Who takes the brokers' answers apart: the services' own code, or kafkajs'. Two readers should not share a mistake. */
   decoder?: "own" | "kafkajs";
 }
+
+const count = whole(0, Number.MAX_SAFE_INTEGER);
+const RULES: RulesOf<LogRequest> = {
+  brokers: listOf(text),
+  tls: fields<LogRequest["tls"]>({ ca: text, cert: text, key: text }),
+  topic: optional(text),
+  from_timestamp_ms: optional(moment),
+  to: optional(listOf(fields<PartitionOffset>({ partition: count, offset: count }))),
+  runs: optional(listOf(text)),
+  fleets: optional(flag),
+  conveyors_prefix: optional(anyText),
+  decoder: optional(oneOf(["own", "kafkajs"])),
+};
+
+/** @throws Error that names the field, the rule and the value. */
+export const parseLogRequest = (request: string): LogRequest =>
+  parseRequest(request, "request", fields(RULES), "") as LogRequest;
 
 /** Closing line of a complete reading. */
 export interface LogEnd {
@@ -302,7 +332,7 @@ if (import.meta.main) {
   };
   let exitCode = 0;
   try {
-    const request = JSON.parse(process.argv[2] ?? (await Bun.stdin.text())) as LogRequest;
+    const request = parseLogRequest(process.argv[2] ?? (await Bun.stdin.text()));
     await write(JSON.stringify(["end", await readLog(request, write)]));
   } catch (error) {
     exitCode = 1;

@@ -4,7 +4,8 @@
  *   bun probe.js '[{"id":"a","kind":"tcp","host":"10.0.0.1","port":9092}]'      (or the array on stdin)
  *
  * Prints one JSON array of { id, ok, outcome, detail, duration_ms, data? }. Each probe has a limit of its own, so a
- * dropped packet costs seconds and not the whole run. Exit 0 whenever the array was printed; what failed is in it.
+ * dropped packet costs seconds and not the whole run. Exit 0 whenever the array was printed; what failed is in it. A
+ * request that is not understood (domain/probe-request.ts) is exit 2, and nothing was tried.
  */
 import { accessSync, constants } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -20,8 +21,8 @@ import {
   type KafkaMessage,
   ResourcePatternTypes,
 } from "kafkajs";
-import { NAME_PATTERN, NAME_RULE } from "./domain/event.ts";
 import { DLQ_TOPIC, EVENTS_TOPIC } from "./domain/kafka-layout.ts";
+import { type PartitionOffset, type Probe, parseProbes } from "./domain/probe-request.ts";
 import { createCluster, createKafka, nameOf, RETRY_BRIEFLY } from "./runtime/kafka.ts";
 import { errorText, Logger } from "./runtime/log.ts";
 
@@ -41,50 +42,8 @@ const PAGE_FETCH_WAIT_MS = 200;
 /** Records that dlq_read returns at most. */
 const MAX_DLQ_RECORDS = 100_000;
 
-interface TlsSource {
-  /** PEM text or a path. */
-  ca?: string;
-  cert?: string;
-  key?: string;
-  servername?: string;
-}
-
-type Probe = { id: string; timeout_ms?: number } & (
-  | { kind: "tcp"; host: string; port: number }
-  | ({ kind: "tls"; host: string; port: number } & TlsSource)
-  | { kind: "plaintext_kafka"; host: string; port: number }
-  | { kind: "http"; url: string; method?: string; headers?: Record<string, string>; body?: string; ca?: string }
-  | { kind: "self" }
-  | { kind: "kafka"; brokers: string[]; tls: TlsSource; op: KafkaOperation; topic?: string; topics?: string[] }
-  /** With `group`, what that group has committed too. */
-  | { kind: "kafka_offsets"; brokers: string[]; tls: TlsSource; topic: string; group?: string }
-  | {
-      /** A page of the dead-letter topic, letters with their bodies. */
-      kind: "letter_read";
-      brokers: string[];
-      tls: TlsSource;
-      topic?: string;
-      /** Where to begin and end, per partition; without `from` the first page since from_timestamp_ms. */
-      from?: PartitionOffset[];
-      to?: PartitionOffset[];
-      from_timestamp_ms?: number;
-    }
-  | {
-      kind: "dlq_read";
-      brokers: string[];
-      tls: TlsSource;
-      topic?: string;
-      from_timestamp_ms?: number;
-      /** Only letters whose body names this run. */
-      run?: string;
-      max?: number;
-    }
-);
-
-interface PartitionOffset {
-  partition: number;
-  offset: number;
-}
+type ProbeOf<Kind extends Probe["kind"]> = Extract<Probe, { kind: Kind }>;
+type TlsFiles = ProbeOf<"kafka">["tls"];
 
 /** A dead letter as it stands in the topic. */
 export interface ReadLetter {
@@ -105,16 +64,6 @@ export interface LetterPage {
   to: PartitionOffset[];
 }
 
-type KafkaOperation =
-  | "metadata"
-  | "produce"
-  | "fetch"
-  | "list_offsets"
-  | "describe_topics"
-  | "describe_acls"
-  | "describe_groups"
-  | "create_topic";
-
 interface Finding {
   ok: boolean;
   outcome: string;
@@ -125,7 +74,7 @@ interface Finding {
 const pem = async (value: string | undefined): Promise<string | undefined> =>
   value === undefined || value.includes("-----BEGIN") ? value : await readFile(value, "utf8");
 
-async function pems(source: TlsSource) {
+async function pems(source: TlsFiles) {
   const [ca, cert, key] = await Promise.all([pem(source.ca), pem(source.cert), pem(source.key)]);
   return { ca, cert, key };
 }
@@ -166,7 +115,7 @@ const tcp = (host: string, port: number, timeoutMs: number) =>
     (socket, finish) => socket.on("connect", () => finish({ ok: true, outcome: "connected" })),
   );
 
-async function tlsProbe(probe: Extract<Probe, { kind: "tls" }>, timeoutMs: number): Promise<Finding> {
+async function tlsProbe(probe: ProbeOf<"tls">, timeoutMs: number): Promise<Finding> {
   const { host, port, servername } = probe;
   const { ca, cert, key } = await pems(probe);
   const name = servername ?? (net.isIP(host) ? undefined : host);
@@ -224,7 +173,7 @@ function plaintextKafka(host: string, port: number, timeoutMs: number): Promise<
   );
 }
 
-async function http(probe: Extract<Probe, { kind: "http" }>, timeoutMs: number): Promise<Finding> {
+async function http(probe: ProbeOf<"http">, timeoutMs: number): Promise<Finding> {
   const ca = await pem(probe.ca);
   const response = await fetch(probe.url, {
     method: probe.method ?? "GET",
@@ -256,7 +205,7 @@ function self(): Finding {
 
 const silent = new Logger("probe", "error", {}, () => {});
 
-async function kafkaClient(probe: { brokers: string[]; tls: TlsSource }): Promise<Kafka> {
+async function kafkaClient(probe: { brokers: string[]; tls: TlsFiles }): Promise<Kafka> {
   const { ca, cert, key } = await pems(probe.tls);
   const tlsFiles = { ca: ca ?? "", cert: cert ?? "", key: key ?? "" };
   return createKafka({ brokers: probe.brokers, tls: tlsFiles }, "probe", silent, { retry: RETRY_BRIEFLY });
@@ -272,7 +221,7 @@ async function withAdmin<T>(kafka: Kafka, work: (admin: Admin) => Promise<T>): P
   }
 }
 
-async function kafkaProbe(probe: Extract<Probe, { kind: "kafka" }>): Promise<Finding> {
+async function kafkaProbe(probe: ProbeOf<"kafka">): Promise<Finding> {
   const kafka = await kafkaClient(probe);
   const topic = probe.topic ?? EVENTS_TOPIC;
   switch (probe.op) {
@@ -338,7 +287,7 @@ async function kafkaProbe(probe: Extract<Probe, { kind: "kafka" }>): Promise<Fin
 const OVERSIZE_BYTES = 2 * 1024 * 1024;
 
 /** A plain fetch of partition 0, without a consumer group: only the right to read the topic decides. */
-async function fetchProbe(probe: { brokers: string[]; tls: TlsSource }, topic: string): Promise<Finding> {
+async function fetchProbe(probe: { brokers: string[]; tls: TlsFiles }, topic: string): Promise<Finding> {
   const { ca, cert, key } = await pems(probe.tls);
   const tlsFiles = { ca: ca ?? "", cert: cert ?? "", key: key ?? "" };
   const cluster = createCluster({ brokers: probe.brokers, tls: tlsFiles }, "probe", silent);
@@ -415,7 +364,7 @@ async function describeAcls(admin: Admin) {
   );
 }
 
-async function offsets(probe: Extract<Probe, { kind: "kafka_offsets" }>): Promise<Finding> {
+async function offsets(probe: ProbeOf<"kafka_offsets">): Promise<Finding> {
   const kafka = await kafkaClient(probe);
   return await withAdmin(kafka, async (admin) => {
     // The group first: what it has committed cannot lie beyond an end that is read later.
@@ -447,7 +396,7 @@ const headersOf = ({ headers }: KafkaMessage): Record<string, string> =>
   Object.fromEntries(Object.entries(headers ?? {}).map(([name, value]) => [name, String(value)]));
 
 /** One page of the dead-letter topic, bodies and all, read by a client of its own that commits nothing. */
-async function readLetters(probe: Extract<Probe, { kind: "letter_read" }>, timeoutMs: number): Promise<Finding> {
+async function readLetters(probe: ProbeOf<"letter_read">, timeoutMs: number): Promise<Finding> {
   const kafka = await kafkaClient(probe);
   const topic = probe.topic ?? DLQ_TOPIC;
   const [from, to] = await withAdmin(kafka, async (admin) => {
@@ -522,13 +471,11 @@ async function readLetters(probe: Extract<Probe, { kind: "letter_read" }>, timeo
 }
 
 /** The dead letters that are in the topic now, from a moment on: their headers, and which run their body names. */
-async function readDeadLetters(probe: Extract<Probe, { kind: "dlq_read" }>, timeoutMs: number): Promise<Finding> {
+async function readDeadLetters(probe: ProbeOf<"dlq_read">, timeoutMs: number): Promise<Finding> {
   const kafka = await kafkaClient(probe);
   const topic = probe.topic ?? DLQ_TOPIC;
   const fromMs = probe.from_timestamp_ms ?? 0;
   const max = Math.min(probe.max ?? 1000, MAX_DLQ_RECORDS);
-  if (probe.run !== undefined && !NAME_PATTERN.test(probe.run))
-    throw new Error(`run: ${NAME_RULE}; got "${probe.run}"`);
   const ends = new Map<number, number>();
   const starts: { partition: number; offset: string }[] = await withAdmin(kafka, async (admin) => {
     for (const { partition, high } of await admin.fetchTopicOffsets(topic)) ends.set(partition, Number(high));
@@ -638,8 +585,6 @@ async function dispatch(probe: Probe, timeoutMs: number): Promise<Finding> {
       return await readLetters(probe, timeoutMs);
     case "dlq_read":
       return await readDeadLetters(probe, timeoutMs);
-    default:
-      throw new Error(`kind: is not a probe; got "${(probe as { kind: string }).kind}"`);
   }
 }
 
@@ -665,10 +610,9 @@ if (import.meta.main) {
   const text = process.argv[2] ?? (await Bun.stdin.text());
   let probes: Probe[];
   try {
-    probes = JSON.parse(text) as Probe[];
-    if (!Array.isArray(probes)) throw new Error("not an array");
+    probes = parseProbes(text);
   } catch (error) {
-    console.error(`probe: needs a JSON array of probes; got ${text.slice(0, 100)} (${errorText(error)})`);
+    console.error(`probe: ${errorText(error)}`);
     process.exit(2);
   }
   const results = await runProbes(probes);

@@ -115,7 +115,8 @@ function refusal(
 }
 
 const refusedHandshake = (outcome: string) => outcome.startsWith("refused");
-const host = { host: HOSTS.kafka, port: KAFKA_CLIENT_PORT, servername: HOSTS.kafka };
+const host = { host: HOSTS.kafka, port: KAFKA_CLIENT_PORT };
+const tlsHost = { ...host, servername: HOSTS.kafka };
 
 export const KAFKA_CHECKS: Check<CheckContext>[] = [
   topicsCheck,
@@ -129,13 +130,13 @@ export const KAFKA_CHECKS: Check<CheckContext>[] = [
   refusal(
     "kafka-no-certificate",
     "Kafka refuses a client without a certificate",
-    () => ({ id: "probe", kind: "tls", ...host, ca: "/certs/ca.crt" }),
+    () => ({ id: "probe", kind: "tls", ...tlsHost, ca: "/certs/ca.crt" }),
     refusedHandshake,
   ),
   refusal(
     "kafka-foreign-ca",
     "Kafka refuses a foreign CA's certificate",
-    async () => ({ id: "probe", kind: "tls", ...host, ca: "/certs/ca.crt", ...(await foreignCertificate()) }),
+    async () => ({ id: "probe", kind: "tls", ...tlsHost, ca: "/certs/ca.crt", ...(await foreignCertificate()) }),
     refusedHandshake,
   ),
   {

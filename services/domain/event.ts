@@ -93,7 +93,8 @@ export interface Refusal {
 /** Longest piece of a refused value that is repeated in a message. */
 const SHOWN_VALUE_CHARS = 60;
 
-function shown(value: unknown): string {
+/** A value for a message about it: as JSON, cut where it is long. */
+export function shown(value: unknown): string {
   const text = typeof value === "string" ? JSON.stringify(value) : String(JSON.stringify(value));
   return text.length > SHOWN_VALUE_CHARS ? `${text.slice(0, SHOWN_VALUE_CHARS)}…` : text;
 }
