@@ -6,10 +6,14 @@
 import { type Html, html, jsonScript, raw } from "./html.ts";
 import type { Mark, MarkKind, Value } from "./recording.ts";
 import { placeInRows, timeTicks, valueTicks } from "./scales.ts";
-import { formatClock, formatMoment, formatNumber, formatOffset, formatShort } from "./words.ts";
+import { formatClock, formatMoment, formatNumber, formatOffset, formatShort, threeDigits } from "./words.ts";
 
+/** Curves are written in whole numbers of half a pixel: finer is not seen, and costs a report of many drills megabytes. */
+const UNITS_PER_PX = 2;
 /** Width of a curve's own coordinates: about the pixels of a wide screen, so that a step there is not seen. */
-const PLOT_UNITS = 1000;
+const PLOT_UNITS = 1000 * UNITS_PER_PX;
+/** Width of what stands behind curves, to a tenth of a pixel; its height is 1, stretched to that of each chart. */
+const BACKDROP_UNITS = 1000;
 const PLOT_HEIGHT_PX = 150;
 /** Labels of an axis do not touch below that. */
 const TICK_ROOM_PX = 20;
@@ -81,7 +85,6 @@ export interface ChartOptions {
 
 const TONES: readonly Tone[] = ["blue", "orange", "green", "purple", "teal", "red", "grey"];
 const DASHES: readonly Dash[] = ["solid", "dashed", "dotted"];
-const DASH_ARRAY: Readonly<Record<Dash, string>> = { solid: "none", dashed: "7 4", dotted: "2 4" };
 
 /** Words of a mark on a chart; those without one have a line only, and their sentence in the table below. */
 export const MARK_WORDS: Readonly<Record<MarkKind, string>> = {
@@ -121,7 +124,7 @@ function frameOf({ timesMs, stages = [], rangeMs }: Pick<ChartOptions, "timesMs"
   const first = timesMs[0] ?? stages[0]?.fromMs ?? 0;
   const fromMs = rangeMs?.fromMs ?? Math.min(first, stages[0]?.fromMs ?? first);
   const toMs = Math.max(rangeMs?.toMs ?? Math.max(timesMs.at(-1) ?? 0, stages.at(-1)?.toMs ?? 0), fromMs + 1000);
-  const percent = (timeMs: number) => round(Math.min(100, Math.max(0, ((timeMs - fromMs) / (toMs - fromMs)) * 100)), 3);
+  const percent = (timeMs: number) => round(Math.min(100, Math.max(0, ((timeMs - fromMs) / (toMs - fromMs)) * 100)), 2);
   return { fromMs, toMs, percent };
 }
 
@@ -150,30 +153,80 @@ function thinned(timesMs: readonly number[], values: readonly Value[]): { timeMs
   return kept;
 }
 
-/** Path of a curve; a point between two gaps is a dot. */
+/** Steps of a path, as short as SVG lets one write them: relative, one letter for many steps, no blank before a minus. */
+class PathWriter {
+  #text = "";
+  #letter = "";
+  /** Of level steps only the end of the last is written: most curves are level most of the time. */
+  #levelUnits = 0;
+  /** Nothing is drawn since the last move. */
+  #isBare = false;
+
+  moveTo(x: number, y: number): void {
+    this.#endRun();
+    this.#isBare = true;
+    this.#put("M", x, y);
+    // What follows a move without a letter would be a line.
+    this.#letter = "";
+  }
+
+  step(dx: number, dy: number): void {
+    if (dx !== 0 || dy !== 0) this.#isBare = false;
+    if (dy === 0) this.#levelUnits += dx;
+    else {
+      this.#endLevel();
+      if (dx === 0) this.#put("v", dy);
+      else this.#put("l", dx, dy);
+    }
+  }
+
+  text(): string {
+    this.#endRun();
+    return this.#text;
+  }
+
+  #endRun(): void {
+    this.#endLevel();
+    // A point between two gaps is a dot: the ends of strokes are round.
+    if (this.#isBare) this.#put("h", 0.01);
+    this.#isBare = false;
+  }
+
+  #endLevel(): void {
+    if (this.#levelUnits !== 0) this.#put("h", this.#levelUnits);
+    this.#levelUnits = 0;
+  }
+
+  #put(letter: string, ...numbers: readonly number[]): void {
+    const isNew = letter !== this.#letter;
+    const words = numbers.map((number, index) => (number < 0 || (isNew && index === 0) ? `${number}` : ` ${number}`));
+    this.#text += (isNew ? letter : "") + words.join("");
+    this.#letter = letter;
+  }
+}
+
+/** Path of a curve; where a value is not known, it is broken. */
 function pathOf(series: ChartSeries, timesMs: readonly number[], frame: Frame, y: (value: number) => number): string {
-  const parts: string[] = [];
+  const path = new PathWriter();
   let previous: { x: number; y: number } | undefined;
-  let isAlone = false;
   for (const { timeMs, value } of thinned(timesMs, series.values)) {
     if (value === null) {
-      if (isAlone && previous) parts.push("h0.01");
       previous = undefined;
       continue;
     }
-    const point = { x: round((frame.percent(timeMs) / 100) * PLOT_UNITS, 1), y: round(y(value), 1) };
-    if (!previous) {
-      parts.push(`M${point.x} ${point.y}`);
-      isAlone = true;
-    } else {
+    const point = {
+      x: Math.round((frame.percent(timeMs) / 100) * PLOT_UNITS),
+      y: Math.round(y(value) * UNITS_PER_PX),
+    };
+    if (!previous) path.moveTo(point.x, point.y);
+    else if (series.step) {
       // A step lasts to the end of its tick, then jumps.
-      parts.push(series.step ? `H${point.x}V${point.y}` : `L${point.x} ${point.y}`);
-      isAlone = false;
-    }
+      path.step(point.x - previous.x, 0);
+      path.step(0, point.y - previous.y);
+    } else path.step(point.x - previous.x, point.y - previous.y);
     previous = point;
   }
-  if (isAlone && previous) parts.push("h0.01");
-  return parts.join("");
+  return path.text();
 }
 
 /** One sentence per curve, for those who do not see it. */
@@ -190,13 +243,15 @@ function inWords(options: ChartOptions, originMs: number): string {
   return `${options.title}. ${sentences.join("; ")}.`;
 }
 
-const swatch = (tone: Tone, dash: Dash) =>
-  html`<svg class="swatch" width="26" height="10" aria-hidden="true"><line x1="1" x2="25" y1="5" y2="5" class="tone-${tone}" stroke-dasharray="${DASH_ARRAY[dash]}"/></svg>`;
-
 const lookOf = (series: ChartSeries, index: number): { tone: Tone; dash: Dash } => ({
   tone: series.tone ?? TONES[index % TONES.length]!,
   dash: series.dash ?? DASHES[index % DASHES.length]!,
 });
+
+const lookClasses = (series: ChartSeries, index: number): string => {
+  const { tone, dash } = lookOf(series, index);
+  return `tone-${tone}${dash === "solid" ? "" : ` ${dash}`}`;
+};
 
 interface PlacedLabel {
   text: string;
@@ -238,6 +293,51 @@ function scaleLabel(mark: Mark): string {
   return to ? `${mark.subject} ${to}` : mark.subject;
 }
 
+const shadeOf = ({ tone }: Band, index: number): string => (tone === "plain" ? `plain-${index % 2}` : tone);
+
+/** What stands behind curves. */
+interface Backdrop {
+  bands: Html;
+  lines: Html;
+}
+
+/** Whether a chart draws its backdrop, or shows what another one of the page has drawn: charts of a stack share one. */
+type BackdropUse = "draws" | "shows";
+
+/** Shaded stretches, and lines of ticks and marks: one path of each kind, one unit high. */
+function backdropOf(
+  frame: Frame,
+  stages: readonly Band[],
+  ticks: readonly { timeMs: number }[],
+  marks: readonly Mark[],
+): Record<BackdropUse, Backdrop> {
+  const x = (timeMs: number) => round((frame.percent(timeMs) / 100) * BACKDROP_UNITS, 1);
+  const lines = (times: readonly { timeMs: number }[]) => times.map(({ timeMs }) => `M${x(timeMs)} 0v1`).join("");
+  const bands = stages.map((band, index) => {
+    const [from, to] = [x(band.fromMs), x(band.toMs)];
+    return html`<path class="band-${shadeOf(band, index)}" d="M${from} 0H${to}v1H${from}z"/>`;
+  });
+  const kinds = Map.groupBy(
+    marks.filter(({ kind }) => kind !== "stage"),
+    ({ kind }) => kind,
+  );
+  const grid = ticks.length > 0 && html`<path class="grid" d="${lines(ticks)}"/>`;
+  const marked = [...kinds].map(([kind, some]) => html`<path class="mark mark-${kind}" d="${lines(some)}"/>`);
+  const layers = { bands: html`${bands}`, lines: html`${grid}${marked}` };
+  const draw = (layer: Html, id: string) =>
+    layer.text === ""
+      ? layer
+      : html`<svg id="${id}" viewBox="0 0 ${BACKDROP_UNITS} 1" preserveAspectRatio="none">${layer}</svg>`;
+  const show = (layer: Html, id: string) => (layer.text === "" ? layer : html`<use href="#${id}"/>`);
+  // Named by what they are: two of a name on one page are the same.
+  const idOf = (layer: Html) => `behind-${Bun.hash(layer.text).toString(36)}`;
+  const both = (way: (layer: Html, id: string) => Html): Backdrop => ({
+    bands: way(layers.bands, idOf(layers.bands)),
+    lines: way(layers.lines, idOf(layers.lines)),
+  });
+  return { draws: both(draw), shows: both(show) };
+}
+
 /**
  * One chart: a figure with caption, legend, curves, shaded stretches and marks.
  * The text is HTML; it needs the style sheet of style.ts around it.
@@ -247,7 +347,7 @@ export function chart(options: ChartOptions): string {
 }
 
 /** As `chart`, for use within other HTML. */
-export function chartHtml(options: ChartOptions): Html {
+export function chartHtml(options: ChartOptions, backdropUse: BackdropUse = "draws"): Html {
   const { title, unit, series, timesMs, marks = [], stages = [], limit } = options;
   const height = options.heightPx ?? PLOT_HEIGHT_PX;
   const frame = frameOf(options);
@@ -263,84 +363,73 @@ export function chartHtml(options: ChartOptions): Html {
   const labels = options.labels ? labelsOf(inside, frame) : [];
   const labelRows = labels.reduce((most, { row }) => Math.max(most, row + 1), options.labelRows ?? 0);
 
-  const bandsOf = (bandHeight: number, withWords: boolean) =>
-    stages.map((band, index) => {
-      const [from, to] = [frame.percent(band.fromMs), frame.percent(band.toMs)];
-      const shade = band.tone === "plain" ? `plain-${index % 2}` : band.tone;
-      const roomPx = ((to - from) / 100) * NARROW_PLOT_PX;
-      const needed = band.label.length * LABEL_CHARACTER_PX + 4;
-      return html`<rect class="band band-${shade}" x="${from}%" width="${round(to - from, 3)}%" y="0" height="${bandHeight}"/>${
-        withWords &&
-        html`<text class="band-word band-word-${shade}${roomPx < needed ? " if-wide" : ""}" x="${round((from + to) / 2, 3)}%" y="14" text-anchor="middle"${raw(
-          // Where even a wide screen has no room, the word would lie over its neighbours.
-          roomPx * 3.4 < needed ? ' display="none"' : "",
-        )}>${band.label}</text>`
-      }`;
-    });
-  const markLines = (lineHeight: number) =>
-    inside
-      .filter(({ kind }) => kind !== "stage")
-      .map(
-        ({ timeMs, kind }) =>
-          html`<line class="mark mark-${kind}" x1="${frame.percent(timeMs)}%" x2="${frame.percent(timeMs)}%" y1="0" y2="${lineHeight}"/>`,
-      );
+  const backdrop = backdropOf(frame, stages, times, inside);
+  const { bands, lines } = backdrop[backdropUse];
 
+  const bandWords = stages.map((band, index) => {
+    const [from, to] = [frame.percent(band.fromMs), frame.percent(band.toMs)];
+    const roomPx = ((to - from) / 100) * NARROW_PLOT_PX;
+    const needed = band.label.length * LABEL_CHARACTER_PX + 4;
+    return html`<text class="band-word band-word-${shadeOf(band, index)}${roomPx < needed ? " if-wide" : ""}" x="${round((from + to) / 2)}%" y="14"${raw(
+      // Where even a wide screen has no room, the word would lie over its neighbours.
+      roomPx * 3.4 < needed ? ' display="none"' : "",
+    )}>${band.label}</text>`;
+  });
+  const bandsPx = stages.length > 0 ? 20 : 0;
   const strip =
     options.labels && (stages.length > 0 || labelRows > 0)
-      ? html`<div class="plot strip"><span class="y-room"></span><svg class="x" width="100%" height="${(stages.length > 0 ? 20 : 0) + labelRows * LABEL_ROW_PX}" aria-hidden="true">${
-          stages.length > 0 && bandsOf(20, true)
+      ? html`<div class="plot strip"><span class="y-room"></span><svg class="x" height="${bandsPx + labelRows * LABEL_ROW_PX}" aria-hidden="true">${
+          stages.length > 0 && html`<svg height="${bandsPx}">${backdrop.shows.bands}</svg>${bandWords}`
         }${labels.map(({ text, percent, row, isLeft, kind, ifWide }) => {
-          const at = (stages.length > 0 ? 20 : 0) + row * LABEL_ROW_PX;
-          return html`<line class="mark mark-${kind}" x1="${percent}%" x2="${percent}%" y1="${at}" y2="${(stages.length > 0 ? 20 : 0) + labelRows * LABEL_ROW_PX}"/><text class="mark-word mark-word-${kind}" x="${percent}%" dx="${isLeft ? -4 : 4}" y="${at + 13}" text-anchor="${isLeft ? "end" : "start"}">${MARK_SIGNS[kind]}<tspan${ifWide && raw(' class="if-wide"')}> ${text}</tspan></text>`;
+          const at = bandsPx + row * LABEL_ROW_PX;
+          return html`<line class="mark mark-${kind}" x1="${percent}%" x2="${percent}%" y1="${at}" y2="100%"/><text class="mark-word mark-word-${kind}" x="${percent}%" dx="${isLeft ? -4 : 4}" y="${at + 13}"${isLeft && raw(' text-anchor="end"')}>${MARK_SIGNS[kind]}<tspan${ifWide && raw(' class="if-wide"')}> ${text}</tspan></text>`;
         })}</svg></div>`
       : null;
 
-  const yAxis = html`<svg class="y" width="46" height="${height}" aria-hidden="true">${ticks.map(
-    (tick) =>
-      html`<text x="40" y="${Math.min(height - 1, Math.max(9, round(y(tick)) + 4))}" text-anchor="end">${formatShort(tick)}</text>`,
+  // The style sheet places them: words to the left of the plot, rules over its whole width and a pixel high.
+  const yAxis = html`<svg class="y" height="${height}">${ticks.map(
+    (tick) => html`<text y="${Math.min(height - 1, Math.max(9, round(y(tick) + 4, 1)))}">${formatShort(tick)}</text>`,
   )}</svg>`;
-
-  const plot = html`<svg class="x" width="100%" height="${height}" aria-hidden="true">${bandsOf(height, false)}${ticks.map(
-    (tick) =>
-      html`<line class="grid${tick === 0 ? " zero" : ""}" x1="0" x2="100%" y1="${round(y(tick))}" y2="${round(y(tick))}"/>`,
-  )}${times.map(
-    ({ timeMs }) =>
-      html`<line class="grid" x1="${frame.percent(timeMs)}%" x2="${frame.percent(timeMs)}%" y1="0" y2="${height}"/>`,
-  )}${markLines(height)}<svg class="curves" width="100%" height="${height}" viewBox="0 0 ${PLOT_UNITS} ${height}" preserveAspectRatio="none">${series.map(
-    (one, index) => {
-      const { tone, dash } = lookOf(one, index);
-      return html`<path class="curve tone-${tone}" data-series="${one.name}" stroke-dasharray="${DASH_ARRAY[dash]}" d="${pathOf(one, timesMs, frame, y)}"/>`;
-    },
+  const rules = ticks.map((tick) => html`<rect${tick === 0 && raw(' class="zero"')} y="${round(y(tick) - 0.5, 1)}"/>`);
+  const limitPx = limit ? round(y(limit.value), 1) : 0;
+  const plot = html`<svg class="x" height="${height}">${bands}<g class="rules">${rules}</g>${lines}<svg class="curves" viewBox="0 0 ${PLOT_UNITS} ${height * UNITS_PER_PX}" preserveAspectRatio="none">${series.map(
+    (one, index) => html`<path class="curve ${lookClasses(one, index)}" d="${pathOf(one, timesMs, frame, y)}"/>`,
   )}</svg>${
     limit &&
-    html`<line class="limit" x1="0" x2="100%" y1="${round(y(limit.value))}" y2="${round(y(limit.value))}"/><text class="limit-word" x="100%" dx="-4" y="${round(y(limit.value)) - 4 < 10 ? round(y(limit.value)) + 13 : round(y(limit.value)) - 4}" text-anchor="end">${limit.label}</text>`
+    html`<line class="limit" x1="0" x2="100%" y1="${limitPx}" y2="${limitPx}"/><text class="limit-word" x="100%" dx="-4" y="${limitPx < 14 ? limitPx + 13 : limitPx - 4}" text-anchor="end">${limit.label}</text>`
   }${
     measured.length === 0 &&
     html`<text class="nothing" x="50%" y="${height / 2}" text-anchor="middle">not measured</text>`
-  }<line class="cursor" x1="0" x2="0" y1="0" y2="${height}" visibility="hidden"/></svg>`;
+  }</svg>`;
 
   const xAxis = options.axis !== false && timeAxis(frame, times, options.origin);
-  return html`<figure class="chart" data-unit="${unit}">
+  return html`<figure class="chart">
 <figcaption><span class="chart-title">${title}</span> <span class="unit">${unit}</span><span class="legend">${series.map(
-    (one, index) => {
-      const { tone, dash } = lookOf(one, index);
-      return html`<span class="key">${swatch(tone, dash)} ${one.label}</span>`;
-    },
+    (one, index) => html`<span class="key ${lookClasses(one, index)}"> ${one.label}</span>`,
   )}</span></figcaption>
 ${strip}<div class="plot" role="img" aria-label="${inWords(options, originMs)}">${yAxis}${plot}</div>
 ${xAxis}</figure>`;
 }
 
 function timeAxis(frame: Frame, ticks: readonly { timeMs: number; label: string }[], origin?: string): Html {
-  const anchor = (percent: number) => (percent < 4 ? "start" : percent > 96 ? "end" : "middle");
-  return html`<div class="plot axis" aria-hidden="true"><span class="y-room"></span><svg class="x" width="100%" height="34">${ticks.map(
+  // In the middle under their place; at the edges they would stick out.
+  const anchor = (percent: number) => raw(percent < 4 ? ' class="at-start"' : percent > 96 ? ' class="at-end"' : "");
+  return html`<div class="plot axis" aria-hidden="true"><span class="y-room"></span><svg class="x" height="34">${ticks.map(
     ({ timeMs, label }, index) => {
       const percent = frame.percent(timeMs);
       // Side by side on a phone there is room for five.
-      const ifWide = index % 2 === 1 && ticks.length > MAX_NARROW_TICKS ? " if-wide" : "";
-      return html`<text class="tick${ifWide}" x="${percent}%" y="13" text-anchor="${anchor(percent)}">${label}</text><text class="tick utc${index % 2 === 1 ? " if-wide" : ""}" x="${percent}%" y="28" text-anchor="${anchor(percent)}">${formatClock(timeMs)}</text>`;
+      const isWide = index % 2 === 1;
+      const group = (classes: string, body: Html) => (classes ? html`<g class="${classes}">${body}</g>` : body);
+      const at = html`${anchor(percent)} x="${percent}%"`;
+      return html`${group(isWide && ticks.length > MAX_NARROW_TICKS ? "if-wide" : "", html`<text${at} y="13">${label}</text>`)}${group(isWide ? "utc if-wide" : "utc", html`<text${at} y="28">${formatClock(timeMs)}</text>`)}`;
     },
   )}</svg></div><p class="axis-note">time since ${origin ?? "the start"}, below it the time of day in UTC (${formatMoment(frame.fromMs).slice(0, 10)})</p>`;
+}
+
+/** Values as the page's script reads them: a repeat of the value before is empty, and one that was not measured is "-". */
+function columnText(values: readonly Value[]): string {
+  const words = values.map((value) => (value === null ? "-" : String(threeDigits(value))));
+  return words.map((word, index) => (index > 0 && word === words[index - 1] ? "" : word)).join(",");
 }
 
 export interface StackOptions {
@@ -363,9 +452,11 @@ export function chartStack(options: StackOptions): Html {
   const { charts, values = true, label, ...shared } = options;
   const frame = frameOf(options);
   const originMs = options.originMs ?? frame.fromMs;
-  const rounded = (value: Value) => (value === null ? null : Number(value.toPrecision(4)));
   return html`<div class="stack" role="group" aria-label="${label}">${charts.map((one, index) =>
-    chartHtml({ ...shared, ...one, labels: index === 0, axis: index === charts.length - 1 }),
+    chartHtml(
+      { ...shared, ...one, labels: index === 0, axis: index === charts.length - 1 },
+      index === 0 ? "draws" : "shows",
+    ),
   )}${
     values &&
     jsonScript("stack-values", {
@@ -373,10 +464,8 @@ export function chartStack(options: StackOptions): Html {
       to: frame.toMs,
       origin: originMs,
       times: options.timesMs.map((timeMs) => timeMs - frame.fromMs),
-      charts: charts.map(({ unit, series }) => ({
-        unit,
-        series: series.map((one) => ({ label: one.label, values: one.values.map(rounded) })),
-      })),
+      // Labels and units stand in the captions; numbers need no more digits than the page's other numbers have.
+      charts: charts.map(({ series }) => series.map(({ values }) => columnText(values))),
     })
   }</div>`;
 }

@@ -14,20 +14,30 @@ for (const stack of document.querySelectorAll(".stack")) {
   const source = stack.querySelector("script.stack-values");
   if (!source) continue;
   const data = JSON.parse(source.textContent);
+  const columnOf = (text) => { let last; return text.split(",").map((word) => (word === "" ? last : (last = word === "-" ? null : Number(word)))); };
+  const columns = data.charts.map((series) => series.map(columnOf));
   const charts = [...stack.querySelectorAll("figure.chart")];
   const plots = charts.map((chart) => chart.querySelector('.plot[role="img"]'));
+  const labels = charts.map((chart) => [...chart.querySelectorAll(".key")].map((key) => key.textContent.trim()));
+  const units = charts.map((chart) => chart.querySelector(".unit").textContent);
+  const cursors = plots.map((plot) => {
+    const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+    line.setAttribute("class", "cursor"); line.setAttribute("y2", "100%"); line.setAttribute("visibility", "hidden");
+    plot.querySelector("svg.x").append(line);
+    return line;
+  });
   const box = document.createElement("div");
   box.className = "readout"; box.hidden = true; box.setAttribute("role", "status");
   stack.append(box);
   let index = -1;
-  const hide = () => { box.hidden = true; for (const plot of plots) plot.querySelector(".cursor").setAttribute("visibility", "hidden"); };
+  const hide = () => { box.hidden = true; for (const line of cursors) line.setAttribute("visibility", "hidden"); };
   const show = (chart) => {
     const at = data.times[index];
     const percent = (at / (data.to - data.from)) * 100 + "%";
-    for (const plot of plots) { const line = plot.querySelector(".cursor"); line.setAttribute("x1", percent); line.setAttribute("x2", percent); line.setAttribute("visibility", "visible"); }
+    for (const line of cursors) { line.setAttribute("x1", percent); line.setAttribute("x2", percent); line.setAttribute("visibility", "visible"); }
     const since = (data.from + at - data.origin) / 1000;
     const lines = [(since < 0 ? "\\u2212" : "+") + Math.abs(since).toFixed(1) + " s, " + new Date(data.from + at).toISOString().slice(11, 19) + " UTC"];
-    for (const { label, values } of data.charts[chart].series) { const value = values[index]; lines.push(label + ": " + (value === null || value === undefined ? "not measured" : value.toLocaleString("en-US") + " " + data.charts[chart].unit)); }
+    columns[chart].forEach((values, i) => { const value = values[index]; lines.push(labels[chart][i] + ": " + (value === null || value === undefined ? "not measured" : value.toLocaleString("en-US") + " " + units[chart])); });
     box.replaceChildren(...lines.map((line) => { const row = document.createElement("div"); row.textContent = line; return row; }));
     box.hidden = false;
     const plot = plots[chart].querySelector("svg.x").getBoundingClientRect();

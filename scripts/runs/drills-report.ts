@@ -252,11 +252,11 @@ function beforeDuringAfter(drill: DrillResult): Html | null {
     const words = (value: number | null) => (value === null ? "not measured" : formatNumber(value));
     const { label, unit } = LOOKS[name];
     return [
-      html`<tr><th scope="row">${label}, ${unit}</th><td class="number">${words(normal)}</td><td class="number">${range}</td><td class="number">${words(end)}</td></tr>`,
+      html`<tr><th scope="row">${label}, ${unit}</th><td>${words(normal)}</td><td>${range}</td><td>${words(end)}</td></tr>`,
     ];
   });
-  return html`<div class="wide"><table><caption>Median before; lowest and highest from the fault until it was healed; median of the proof's second half</caption>
-<thead><tr><th scope="col">measured</th><th scope="col" class="number">before</th><th scope="col" class="number">during</th><th scope="col" class="number">after</th></tr></thead><tbody>${rows}</tbody></table></div>`;
+  return html`<div class="wide"><table class="numbers"><caption>Median before; lowest and highest from the fault until it was healed; median of the proof's second half</caption>
+<thead><tr><th scope="col">measured</th><th scope="col">before</th><th scope="col">during</th><th scope="col">after</th></tr></thead><tbody>${rows}</tbody></table></div>`;
 }
 
 function operatorView(drill: DrillResult, projectPath: string): Html {

@@ -120,13 +120,13 @@ export function ledgerSentence(ledger: Ledger | undefined): Html {
 /** All marks as a table; the charts show them as lines. */
 export function markTable(marks: readonly Mark[], originMs: number, caption: string): Html {
   if (marks.length === 0) return html`<p class="soft">No event was seen.</p>`;
-  return html`<div class="wide"><table><caption>${caption}</caption>
-<thead><tr><th scope="col" class="number">since</th><th scope="col">UTC</th><th scope="col">what</th><th scope="col">where</th><th scope="col">seen</th></tr></thead>
+  return html`<div class="wide"><table class="marks"><caption>${caption}</caption>
+<thead><tr><th scope="col">since</th><th scope="col">UTC</th><th scope="col">what</th><th scope="col">where</th><th scope="col">seen</th></tr></thead>
 <tbody>${marks
     .toSorted((a, b) => a.timeMs - b.timeMs)
     .map(
       (mark) =>
-        html`<tr><td class="number">${formatOffset(mark.timeMs - originMs)}</td><td class="nowrap">${formatClock(mark.timeMs)}</td><td class="nowrap">${MARK_SIGNS[mark.kind]} ${MARK_WORDS[mark.kind]}</td><td>${mark.subject}</td><td>${mark.text}</td></tr>`,
+        html`<tr><td>${formatOffset(mark.timeMs - originMs)}</td><td>${formatClock(mark.timeMs)}</td><td>${MARK_SIGNS[mark.kind]} ${MARK_WORDS[mark.kind]}</td><td>${mark.subject}</td><td>${mark.text}</td></tr>`,
     )}</tbody></table></div>`;
 }
 

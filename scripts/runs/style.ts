@@ -56,9 +56,9 @@ caption { text-align: left; color: var(--soft); font-size: 14px; padding: 0 0 8p
 th, td { text-align: left; vertical-align: top; padding: 7px 14px 7px 0; border-top: 1px solid var(--edge); }
 thead th { border-top: 0; color: var(--soft); font-size: 13px; font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 600; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.number, th.number, table.numbers tr > :not(:first-child), table.marks tr > :first-child { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th:last-child, td:last-child { padding-right: 0; }
-.nowrap { white-space: nowrap; }
+.nowrap, table.marks tr > :nth-child(2), table.marks tr > :nth-child(3) { white-space: nowrap; }
 dl.facts { display: grid; grid-template-columns: minmax(110px, max-content) minmax(0, 1fr); gap: 6px 20px; margin: 8px 0; }
 dl.facts dt { color: var(--soft); } dl.facts dd { margin: 0; overflow-wrap: anywhere; }
 
@@ -79,16 +79,18 @@ ol.beats .beat-none { opacity: 1; border-style: dashed; background: transparent;
 .chart figcaption { display: flex; flex-wrap: wrap; align-items: baseline; gap: 2px 8px; font-size: 14px; margin: 10px 0 2px; }
 .chart-title { font-weight: 650; } .unit { color: var(--soft); font-size: 13px; }
 .legend { display: flex; flex-wrap: wrap; gap: 0 16px; margin-left: auto; font-size: 13px; }
-.key { white-space: nowrap; } .swatch { vertical-align: 1px; } .swatch line { stroke-width: 2.5; }
+.key { white-space: nowrap; } .key::before { content: ""; display: inline-block; width: 24px; height: 2px; margin: 0 1px; vertical-align: 5px; background: var(--tone); print-color-adjust: exact; -webkit-print-color-adjust: exact; forced-color-adjust: none; }
+.key.dashed::before { background: repeating-linear-gradient(90deg, var(--tone) 0 7px, transparent 7px 11px); } .key.dotted::before { background: repeating-linear-gradient(90deg, var(--tone) 0 2px, transparent 2px 6px); }
 .plot { display: grid; grid-template-columns: 46px minmax(0, 1fr); padding-right: 6px; }
-.plot svg { display: block; overflow: visible; } .plot .curves { overflow: hidden; }
+.plot svg { display: block; overflow: visible; } .plot .curves { overflow: hidden; } .plot .x { width: 100%; } .plot .y { width: 46px; }
+.plot .y text { text-anchor: end; transform: translateX(40px); } .plot.axis text, .plot text.band-word { text-anchor: middle; } .plot.axis .at-start { text-anchor: start; } .plot.axis .at-end { text-anchor: end; }
 .plot text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
 .band-plain-0 { fill: var(--shade-a); } .band-plain-1 { fill: var(--shade-b); } .band-before { fill: var(--shade-before); } .band-fault { fill: var(--shade-fault); } .band-healed { fill: var(--shade-healed); } .band-proven { fill: var(--shade-proven); }
 .plot text.band-word { fill: var(--ink); font-weight: 600; } .plot text.mark-word { fill: var(--ink); paint-order: stroke; stroke: var(--surface); stroke-width: 4px; stroke-linejoin: round; }
-.grid { stroke: var(--grid); stroke-width: 1; } .grid.zero { stroke: var(--soft); }
-.curve { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke; stroke-linejoin: round; stroke-linecap: round; }
-.tone-blue { stroke: var(--blue); } .tone-green { stroke: var(--green); } .tone-orange { stroke: var(--orange); } .tone-purple { stroke: var(--purple); } .tone-red { stroke: var(--red); } .tone-teal { stroke: var(--teal); } .tone-grey { stroke: var(--grey); }
-.mark { stroke: var(--soft); stroke-width: 1; } .mark-pod, .mark-note { stroke-dasharray: 1 4; }
+.grid { stroke: var(--grid); stroke-width: 1; vector-effect: non-scaling-stroke; } .rules rect { width: 100%; height: 1px; fill: var(--grid); } .rules .zero { fill: var(--soft); }
+.curve { fill: none; stroke: var(--tone); stroke-width: 2; vector-effect: non-scaling-stroke; stroke-linejoin: round; stroke-linecap: round; } .curve.dashed { stroke-dasharray: 7 4; } .curve.dotted { stroke-dasharray: 2 4; }
+.tone-blue { --tone: var(--blue); } .tone-green { --tone: var(--green); } .tone-orange { --tone: var(--orange); } .tone-purple { --tone: var(--purple); } .tone-red { --tone: var(--red); } .tone-teal { --tone: var(--teal); } .tone-grey { --tone: var(--grey); }
+.mark { stroke: var(--soft); stroke-width: 1; vector-effect: non-scaling-stroke; } .mark-pod, .mark-note { stroke-dasharray: 1 4; }
 .mark-fault { stroke: var(--red); stroke-width: 2; } .mark-effect { stroke: var(--orange); stroke-width: 2; stroke-dasharray: 6 3; } .mark-healed { stroke: var(--blue); stroke-width: 2; stroke-dasharray: 2 3; } .mark-recovered { stroke: var(--green); stroke-width: 2; } .mark-alert { stroke: var(--purple); stroke-dasharray: 4 3; } .mark-scale { stroke: var(--teal); stroke-dasharray: 3 3; }
 .limit { stroke: var(--red); stroke-width: 1.5; stroke-dasharray: 8 4; } .plot text.limit-word { fill: var(--bad); font-weight: 600; paint-order: stroke; stroke: var(--surface); stroke-width: 4px; stroke-linejoin: round; }
 .plot text.nothing { font-size: 14px; } .cursor { stroke: var(--ink); stroke-width: 1; }

@@ -8,12 +8,17 @@ export const formatCount = (value: number): string => Math.round(value).toLocale
 export const plural = (count: number, one: string, many = `${one}s`): string =>
   `${formatCount(count)} ${count === 1 ? one : many}`;
 
+/** A number without the digits that nobody reads: three of them matter, and all before the point. */
+export function threeDigits(value: number): number {
+  const size = Math.abs(value);
+  const decimals = size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3;
+  return Number(value.toFixed(decimals));
+}
+
 /** Three digits that matter: 0.042, 3.14, 27.5, 1,234. */
 export function formatNumber(value: number): string {
-  const size = Math.abs(value);
-  if (size >= 100 || Number.isInteger(value)) return formatCount(value);
-  const decimals = size >= 10 ? 1 : size >= 1 ? 2 : 3;
-  return String(Number(value.toFixed(decimals)));
+  const short = threeDigits(value);
+  return Math.abs(value) >= 100 || Number.isInteger(value) ? formatCount(short) : String(short);
 }
 
 /** For axes: 950, 1.5k, 20k, 3M. */

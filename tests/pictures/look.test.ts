@@ -192,9 +192,25 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
     "marks are on the charts, at their place; the pointer and the arrow keys read values",
     async () => {
       const { page } = await open(renderReport(syntheticDrills({ drills: [syntheticDrill()] })), 1280, "light");
-      const fault = page.locator(".chart .plot[role=img] line.mark-fault").first();
-      // 20 s of 74 s.
-      expect(Number((await fault.getAttribute("x1"))!.replace("%", ""))).toBeCloseTo((20 / 74) * 100, 1);
+      // 20 s of 74 s, in the first chart, which draws them, and in the others, which show them again.
+      const place = ([line]: Element[]) => {
+        const plot = line!.closest("svg.x")!.getBoundingClientRect();
+        return (line!.getBoundingClientRect().left - plot.left) / plot.width;
+      };
+      const faults = page.locator(".chart .plot[role=img] path.mark-fault");
+      expect(await faults.count()).toBe(1);
+      expect(await faults.evaluateAll(place)).toBeCloseTo(20 / 74, 3);
+      expect(await page.locator(".chart .mark-word-fault").evaluateAll(place)).toBeCloseTo(20 / 74, 1);
+      const plots = await page.locator(".chart .plot[role=img] svg.x").evaluateAll((all) =>
+        all.map((one) => {
+          const { width, height } = one.getBoundingClientRect();
+          // Bands reach from edge to edge, in the plot and in what it shows of another.
+          const behind = (one.querySelector("use, svg[id]") as SVGGraphicsElement).getBoundingClientRect();
+          return [behind.width / width, behind.height / height].map((share) => Math.round(share * 100));
+        }),
+      );
+      expect(plots.length).toBeGreaterThan(2);
+      for (const shares of plots) expect(shares).toEqual([100, 100]);
       for (const word of ["fault", "effect", "healed", "recovered"])
         expect(await page.locator(`.mark-word-${word}`).count()).toBe(1);
       const plot = page.locator(".chart .plot[role=img]").nth(1);

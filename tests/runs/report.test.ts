@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { newestRun, readRun } from "../../scripts/report.ts";
-import { chart } from "../../scripts/runs/charts.ts";
+import { chart, chartStack } from "../../scripts/runs/charts.ts";
 import { alignedTo, changeOf, renderComparison } from "../../scripts/runs/compare-page.ts";
 import { byName, worstOf } from "../../scripts/runs/drills-report.ts";
 import { html, plainText } from "../../scripts/runs/html.ts";
@@ -88,6 +88,11 @@ test.each([
   ['{"level":"info","event":"started","port":1}', "info started port=1"],
   ["[2026-01-05] WARN as it is", "[2026-01-05] WARN as it is"],
   ['{"level":"error","message":"two\\nlines"}', "error: two lines"],
+  [
+    '{"level":"warn","event":"log","message":"lost","error":"java.io.IOException: gone\\n\\tat java.base/a.b.C$D.run(Unknown Source) ~[?:?]\\n\\tat a.B.<init>(B.java:7) [x-1.2.jar:?]\\nCaused by: why\\n\\t... 3 more"}',
+    "warn: lost; java.io.IOException: gone Caused by: why",
+  ],
+  [JSON.stringify({ level: "warn", event: "x", error: "e".repeat(400) }), `warn x: ${"e".repeat(300)}…`],
 ])("a log line in short: %s", (line, short) => {
   expect(inShort(line)).toBe(short);
 });
@@ -95,19 +100,39 @@ test.each([
 describe("chart", () => {
   const timesMs = [0, 1, 2, 3, 4, 5].map((second) => START_MS + second * 1000);
   const pathOf = (values: (number | null)[], step = false) =>
-    /data-series="a"[^>]* d="([^"]*)"/.exec(
+    /<path class="curve[^>]* d="([^"]*)"/.exec(
       chart({ title: "T", unit: "s", timesMs, series: [{ name: "a", label: "A", values, step }] }),
     )![1]!;
   test("a gap stays a gap: nothing is drawn over it, and nothing falls to zero", () => {
     const path = pathOf([10, 10, null, null, 10, 10]);
     expect(path.match(/M/g)).toHaveLength(2);
-    expect(path).toBe("M0 6L200 6M800 6L1000 6");
+    expect(path).toBe("M0 12h400M1600 12h400");
   });
   test("a point between two gaps is a dot", () => {
-    expect(pathOf([null, 10, null, null, 10, 10])).toBe("M200 6h0.01M800 6L1000 6");
+    expect(pathOf([null, 10, null, null, 10, 10])).toBe("M400 12h0.01M1600 12h400");
+    expect(pathOf([10, null, null, null, null, 10])).toBe("M0 12h0.01M2000 12h0.01");
   });
   test("a step stays at its value until the next", () => {
-    expect(pathOf([10, 10, 0, 0, 0, 10], true)).toBe("M0 6H200V6H400V150H600V150H800V150H1000V6");
+    expect(pathOf([10, 10, 0, 0, 0, 10], true)).toBe("M0 12h800v288h1200v-288");
+  });
+  test("from point to point, each as far as the one before it", () => {
+    expect(pathOf([0, 10, 5, 5, 10, 0])).toBe("M0 300l400-288 400 144h400l400-144 400 288");
+  });
+  test("charts of a stack share what stands behind them, and numbers lie beside them once", () => {
+    const series = (name: string) => [{ name, label: name, values: [1, 1, null, 0.123456, 1234.5, 1234.4] }];
+    const { text } = chartStack({
+      label: "S",
+      timesMs,
+      marks: [{ timeMs: START_MS + 1000, kind: "fault", subject: "x", text: "x" }],
+      stages: [{ fromMs: START_MS, toMs: START_MS + 5000, label: "before", tone: "before" }],
+      charts: ["a", "b", "c"].map((title) => ({ title, unit: "s", series: series(title) })),
+    });
+    expect(text.match(/<path class="mark mark-fault"/g)).toHaveLength(1);
+    const [bands, lines] = [...text.matchAll(/<svg id="(behind-\w+)"/g)].map((found) => found[1]);
+    const shown = [...text.matchAll(/<use href="#(behind-\w+)"/g)].map((found) => found[1]);
+    // The bands once more in the strip of labels.
+    expect(shown).toEqual([bands, bands, lines, bands, lines]);
+    expect(text).toContain('"charts":[["1,,-,0.123,1235,1234"],');
   });
   test("thousands of points: highest and lowest stay", () => {
     const many = Array.from({ length: 20_000 }, (_, index) => (index === 12_345 ? 100 : 1));
@@ -117,7 +142,7 @@ describe("chart", () => {
       timesMs: many.map((_, index) => START_MS + index * 1000),
       series: [{ name: "a", label: "A", values: many }],
     });
-    expect(page).toContain(" 6L");
+    expect(page).toContain('d="M0 297h1232l3-285 1 285h760"');
     expect(page.length).toBeLessThan(30_000);
   });
   test("nothing measured: says so, in the picture and in words", () => {
