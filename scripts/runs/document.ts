@@ -6,13 +6,14 @@ import { styleSheet } from "./style.ts";
 const CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 
 /**
- * Values under the pointer, or under the arrow keys, in all charts of a stack at once. Written to run in a page:
- * it uses nothing from here, and the page is whole without it.
+ * Values under the pointer, or under the arrow keys, in all charts of a stack at once; and the parts that are packed
+ * (packed.ts) into their places. Written to run in a page: it uses nothing from here, and what is not folded away is
+ * whole without it.
  */
-const READOUT = `
-for (const stack of document.querySelectorAll(".stack")) {
+const PAGE_SCRIPT = `
+const readOut = (stack) => {
   const source = stack.querySelector("script.stack-values");
-  if (!source) continue;
+  if (!source) return;
   const data = JSON.parse(source.textContent);
   const columnOf = (text) => { let last; return text.split(",").map((word) => (word === "" ? last : (last = word === "-" ? null : Number(word)))); };
   const columns = data.charts.map((series) => series.map(columnOf));
@@ -63,7 +64,19 @@ for (const stack of document.querySelectorAll(".stack")) {
       show(chart);
     });
   });
-}`;
+};
+const unpack = async (packed) => {
+  const bytes = Uint8Array.from(atob(packed.textContent), (letter) => letter.charCodeAt(0));
+  const parts = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+  [...document.querySelectorAll(".packed-part")].forEach((place, i) => {
+    const folded = place.parentElement;
+    place.outerHTML = parts[i];
+    folded.querySelectorAll(".stack").forEach(readOut);
+  });
+  packed.remove();
+};
+document.querySelectorAll(".stack").forEach(readOut);
+document.querySelectorAll("script.packed-parts").forEach(unpack);`;
 
 export interface DocumentOptions {
   title: string;
@@ -78,7 +91,7 @@ export interface DocumentOptions {
 
 /** A whole document. */
 export function documentOf(options: DocumentOptions): string {
-  const { title, body, theme = "auto", style = "", script = READOUT, connect } = options;
+  const { title, body, theme = "auto", style = "", script = PAGE_SCRIPT, connect } = options;
   const policy = connect ? `${CONTENT_POLICY}; connect-src ${connect}` : CONTENT_POLICY;
   return html`<!doctype html>
 <html lang="en">

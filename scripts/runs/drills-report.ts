@@ -4,6 +4,7 @@ import { chartsOf, DRILL_CHARTS, LOOKS, largest, median, smallest, valuesWithin 
 import { documentOf } from "./document.ts";
 import { type Html, html } from "./html.ts";
 import { inShort } from "./log-words.ts";
+import { PackedParts } from "./packed.ts";
 import {
   type Answer,
   factsSection,
@@ -314,7 +315,8 @@ ${operatorView(drill, projectPath)}
 <details><summary>${plural(marks.length, "event")} in the order of time</summary>${markTable(marks, originMs, "Since the fault")}</details>`;
 }
 
-function drillSection(repeats: readonly DrillResult[], projectPath: string): Html {
+/** The repeat that came out worst, and folded away and packed the others. */
+function drillSection(repeats: readonly DrillResult[], projectPath: string, packed: PackedParts): Html {
   const worst = worstOf(repeats);
   const others = repeats.filter((drill) => drill !== worst);
   const which =
@@ -324,7 +326,7 @@ function drillSection(repeats: readonly DrillResult[], projectPath: string): Htm
   const anchor = anchorOf(worst.name);
   return html`<section class="panel" aria-labelledby="${anchor}"><h3 id="${anchor}" style="margin-top:0">${worst.title} ${verdictBadge(worst.verdict)}</h3>${which}${drillBody(worst, projectPath)}${others.map(
     (drill) =>
-      html`<details><summary>Repeat ${drill.repeat} ${verdictBadge(drill.verdict)}</summary>${drillBody(drill, projectPath)}</details>`,
+      html`<details><summary>Repeat ${drill.repeat} ${verdictBadge(drill.verdict)}</summary>${packed.place(drillBody(drill, projectPath))}</details>`,
   )}</section>`;
 }
 
@@ -334,6 +336,7 @@ export function drillsReport(result: DrillsResult, options: DrillsReportOptions 
   const { drills, facts } = result;
   const groups = byName(drills);
   const { mood, verdict, because } = verdictOf(result);
+  const packed = new PackedParts();
   const body = html`<main>${firstScreen({
     kind: "Resilience drills",
     facts,
@@ -343,7 +346,7 @@ export function drillsReport(result: DrillsResult, options: DrillsReportOptions 
     answers: [passedAnswer(drills, mood), lossAnswer(drills.map(({ ledger }) => ledger)), recoveryAnswer(drills)],
   })}
 <section aria-labelledby="overview"><h2 id="overview">All drills</h2>${overview(groups)}</section>
-<section aria-labelledby="each"><h2 id="each">Drill by drill</h2>${groups.map((repeats) => drillSection(repeats, projectPath))}</section>
-${factsSection(facts)}${footer(facts, !options.isElsewhere)}</main>`;
+<section aria-labelledby="each"><h2 id="each">Drill by drill</h2>${groups.map((repeats) => drillSection(repeats, projectPath, packed))}</section>
+${factsSection(facts)}${footer(facts, !options.isElsewhere)}</main>${packed.element()}`;
   return documentOf({ title: `Resilience drills ${facts.id}`, body });
 }

@@ -104,6 +104,7 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
     await page.emulateMedia({ colorScheme });
     await page.setViewportSize({ width, height: 800 });
     await page.setContent(html, { waitUntil: "load" });
+    await page.locator("script.packed-parts").waitFor({ state: "detached", timeout: SEEN_LIMIT_MS });
     return { page, problems };
   }
 
@@ -227,6 +228,31 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
   );
 
   test(
+    "repeats that are folded away are packed, and unpacked they are as the one that is shown",
+    async () => {
+      const drills = [syntheticDrill(), syntheticDrill({ repeat: 2 }), syntheticDrill({ repeat: 3, reasons: [EVIL] })];
+      const { page, problems } = await open(renderReport(syntheticDrills({ drills })), 1280, "light");
+      const bodies = page.locator("section.panel, section.panel > details:has(> .stack)");
+      expect(await bodies.count()).toBe(3);
+      const shapes = await bodies.evaluateAll((all) =>
+        all.map((body) =>
+          [...body.querySelectorAll(":scope > .stack path.curve")].map((path) => path.getAttribute("d")),
+        ),
+      );
+      expect(shapes[0]!.length).toBeGreaterThan(2);
+      for (const shape of shapes.slice(1)) expect(shape).toEqual(shapes[0]!);
+      const folded = bodies.nth(2);
+      await folded.locator("> summary").click();
+      await folded.locator(".plot[role=img]").first().focus();
+      await page.keyboard.press("ArrowRight");
+      expect(await folded.locator(".readout").textContent()).toContain("−20.0 s, 10:00:00 UTC");
+      expect(problems).toEqual([]);
+      await page.close();
+    },
+    LIMIT_MS,
+  );
+
+  test(
     "what came from elsewhere does nothing",
     async () => {
       const drill = syntheticDrill({
@@ -244,7 +270,7 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
       const evilFacts = { ...syntheticDrills().facts, id: EVIL, versions: { [EVIL]: EVIL } };
       const load = syntheticLoadTest({ profile: EVIL, hpaTable: [EVIL], facts: { ...evilFacts, kind: "load-test" } });
       for (const html of [
-        renderReport(syntheticDrills({ drills: [drill], facts: evilFacts })),
+        renderReport(syntheticDrills({ drills: [drill, { ...drill, repeat: 2 }], facts: evilFacts })),
         renderReport(load),
         renderComparison(load, load),
       ]) {

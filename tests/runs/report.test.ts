@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import { newestRun, readRun } from "../../scripts/report.ts";
 import { chart, chartStack } from "../../scripts/runs/charts.ts";
 import { alignedTo, changeOf, renderComparison } from "../../scripts/runs/compare-page.ts";
@@ -269,6 +270,20 @@ describe("report of drills", () => {
     const [, repeats] = byName(syntheticDrills().drills);
     expect(worstOf(repeats!).repeat).toBe(2);
     expect(worstOf([...repeats!, syntheticDrill({ repeat: 3, verdict: "inconclusive" })]).repeat).toBe(3);
+  });
+  test("repeats that are folded away are packed, whole", () => {
+    const [first, second] = [
+      syntheticDrill(),
+      syntheticDrill({ repeat: 2, hypothesis: "Synthetic, once more </script>" }),
+    ];
+    const page = renderReport(syntheticDrills({ drills: [first, second] }));
+    expect(page).not.toContain("once more");
+    expect(page.match(/class="packed-part /g)).toHaveLength(1);
+    const packed = /class="packed-parts">([^<]*)<\/script>/.exec(page)![1]!;
+    const [part] = JSON.parse(gunzipSync(Buffer.from(packed, "base64")).toString()) as string[];
+    expect(part).toContain("once more &lt;/script&gt;");
+    expect(part!.match(/<figure class="chart">/g)!.length).toBe(page.match(/<figure class="chart">/g)!.length);
+    expect(renderReport(syntheticDrills({ drills: [first] }))).not.toContain('class="packed-part');
   });
   test("a run without a drill, a drill without anything: no pass, no crash", () => {
     expect(headline(renderReport(syntheticDrills({ drills: [] })))).toBe("No drill was run");
