@@ -18,7 +18,7 @@ import { ensureCertificates } from "./certificates.ts";
 import { type ChecklistResult, reportChecklist, selectChecks } from "./checklist.ts";
 import { type AppliedObject, apiVersionsOf, type Cluster, type KubernetesObject, NAMESPACE, refOf } from "./cluster.ts";
 import { EXIT, OperatorError } from "./errors.ts";
-import { deleteKedaObjects, isKedaLeaving, KEDA_API } from "./keda.ts";
+import { deleteKedaObjects, isKedaLeaving, KEDA_API, whyKedaIsIdle } from "./keda.ts";
 import { deployedServicesImage } from "./live-image.ts";
 import { readSecret } from "./live-secrets.ts";
 import { imagesOf, podTemplateOf, referencesOf, withHashes, withImages } from "./manifests.ts";
@@ -83,12 +83,14 @@ async function possibleStages(
   stages: readonly Stage[],
   images: readonly { ref: string; missing: boolean }[],
   signal: AbortSignal,
+  whyIdle: () => Promise<string | undefined>,
 ): Promise<{ stages: Stage[]; leftOut: LeftOut[]; apiVersions: Set<string>; kedaLeaves: boolean }> {
   const missing = new Set(images.filter((image) => image.missing).map(({ ref }) => ref));
   const apiVersions = await apiVersionsOf(cluster, signal);
   const kedaLeaves = apiVersions.has(KEDA_API) && (await isKedaLeaving(cluster, signal));
   if (kedaLeaves) apiVersions.delete(KEDA_API);
-  const leftOut = leftOutStages(stages, missing, apiVersions);
+  const idle = apiVersions.has(KEDA_API) ? await whyIdle() : undefined;
+  const leftOut = leftOutStages(stages, missing, apiVersions, new Map(idle ? [[KEDA_API, idle]] : []));
   const names = leftOut.map(({ stage }) => stage);
   const possible = stages.filter(({ name }) => !names.includes(name));
   const noted = possible.map((stage) => ({
@@ -187,6 +189,7 @@ export async function deploy(
     stages,
     wanted.map(({ ref, action }) => ({ ref, missing: action === "missing" })),
     signal,
+    () => whyKedaIsIdle(cluster, signal, undefined, (problem) => report.info(`waiting for KEDA: ${problem}`)),
   );
   const every = stages;
   stages = possible.stages;
@@ -302,6 +305,7 @@ export async function planDeploy(cluster: Cluster, options: DeployOptions, signa
     stages,
     images.map(({ ref, plan }) => ({ ref, missing: plan.startsWith("missing") })),
     signal,
+    () => whyKedaIsIdle(cluster, signal, 0),
   );
   const every = stages;
   stages = possible.stages;

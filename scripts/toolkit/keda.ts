@@ -29,6 +29,96 @@ export async function isKedaLeaving(cluster: Cluster, signal: AbortSignal): Prom
   return exitCode === 0 && stdout.trim() !== "";
 }
 
+/** What the autoscaler asks for the numbers of a ScaledObject; the API server hands the question on to KEDA. */
+const METRICS_API = "v1beta1.external.metrics.k8s.io";
+const OPERATOR = "keda-operator";
+/** KEDA's pods restart within seconds; where they are on their way for the first time, their images are pulled too. */
+const START_LIMIT_MS = 90_000;
+
+type ApiService = KubernetesObject & {
+  spec: { service?: { name: string; namespace: string } | null };
+  status?: { conditions?: { type: string; status: string; reason?: string; message?: string }[] };
+};
+type Operator = KubernetesObject & { spec: { replicas?: number }; status?: { availableReplicas?: number } };
+
+/** What keeps KEDA from working, for a person, and whether it may pass by itself: a pod that is starting. */
+export interface KedaProblem {
+  problem: string;
+  mayPass: boolean;
+}
+
+/**
+ * Whether KEDA works, by what the API server says of it; its kinds alone prove nothing, they stay when KEDA is gone.
+ * @param api the APIService for external metrics; undefined where there is none
+ * @param operator the operator's Deployment in the namespace of that APIService's service
+ */
+export function kedaProblem(api: ApiService | undefined, operator: Operator | undefined): KedaProblem | undefined {
+  const service = api?.spec.service;
+  if (!service) return { problem: `there is no APIService ${METRICS_API}`, mayPass: false };
+  if (!operator) {
+    return { problem: `there is no Deployment ${OPERATOR} in namespace ${service.namespace}`, mayPass: false };
+  }
+  if (operator.spec.replicas === 0) {
+    return { problem: `Deployment ${OPERATOR} (${service.namespace}) is scaled to 0`, mayPass: false };
+  }
+  if ((operator.status?.availableReplicas ?? 0) < 1) {
+    return { problem: `Deployment ${OPERATOR} (${service.namespace}) has no pod that is available`, mayPass: true };
+  }
+  const available = api.status?.conditions?.find(({ type }) => type === "Available");
+  if (available?.status === "True") return undefined;
+  const words = [available?.reason, available?.message].filter(Boolean).join(": ");
+  return { problem: `APIService ${METRICS_API} is not available (${words || "says nothing"})`, mayPass: true };
+}
+
+/** An object, undefined where it is not there, or "unknown" where this account may not look. */
+async function look<T extends KubernetesObject>(
+  cluster: Cluster,
+  args: readonly string[],
+  signal: AbortSignal,
+): Promise<T | undefined | "unknown"> {
+  const asked = ["get", ...args, "--ignore-not-found", "-o", "json"];
+  const { stdout, exitCode } = await cluster.kubectl(asked, { signal, allowFailure: true });
+  if (exitCode !== 0) return "unknown";
+  return stdout.trim() === "" ? undefined : (JSON.parse(stdout) as T);
+}
+
+async function presentProblem(cluster: Cluster, signal: AbortSignal): Promise<KedaProblem | undefined> {
+  const api = await look<ApiService>(cluster, ["apiservice", METRICS_API], signal);
+  // Who may not look is told nothing, as above.
+  if (api === "unknown") return undefined;
+  const namespace = api?.spec.service?.namespace;
+  const operator = namespace
+    ? await look<Operator>(cluster, ["deployment", OPERATOR, "-n", namespace], signal)
+    : undefined;
+  return operator === "unknown" ? undefined : kedaProblem(api, operator);
+}
+
+/**
+ * Why KEDA, whose kinds are there, does not work; undefined when it does. What may pass is waited for: a pod that is
+ * starting must not cost the pipeline its autoscaler.
+ * @param limitMs how long that may take at most; 0 looks once
+ * @param onWait told once what is waited for
+ */
+export async function whyKedaIsIdle(
+  cluster: Cluster,
+  signal: AbortSignal,
+  limitMs = START_LIMIT_MS,
+  onWait: (problem: string) => void = () => {},
+): Promise<string | undefined> {
+  let seen = await presentProblem(cluster, signal);
+  if (seen?.mayPass && limitMs > 0) {
+    onWait(seen.problem);
+    const again = async () => {
+      seen = await presentProblem(cluster, signal);
+      return seen?.mayPass ? { done: false as const, state: seen.problem } : { done: true as const, value: undefined };
+    };
+    await waitFor(again, { what: "KEDA to work", limitMs, intervalMs: 1000, signal }).catch((error: unknown) => {
+      if (signal.aborted) throw error;
+    });
+  }
+  return seen?.problem;
+}
+
 /** kubectl's words for a kind that went meanwhile, and with it all of its objects. */
 const KIND_IS_GONE = /doesn't have a resource type|could not find the requested resource/;
 

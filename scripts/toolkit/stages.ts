@@ -321,18 +321,20 @@ export async function loadStages(folder = MANIFEST_FOLDER): Promise<Stage[]> {
 }
 
 /**
- * Stages that cannot be on this cluster: an optional one without an image, one whose API the server does not know, one
- * that rests on such a stage; and the stand-ins of all stages that can.
+ * Stages that cannot be on this cluster: an optional one without an image, one whose API the server does not know or
+ * nobody works on, one that rests on such a stage; and the stand-ins of all stages that can.
+ * @param idleApis APIs that the server knows and whose operator does not work, with the reason
  */
 export function leftOutStages(
   stages: readonly Stage[],
   missingImages: ReadonlySet<string>,
   apiVersions: ReadonlySet<string>,
+  idleApis: ReadonlyMap<string, string> = new Map(),
 ): LeftOut[] {
   const left = new Map<string, LeftOut>();
   // In the order of the list: what a stage rests on stands before it, and so does what it stands in for.
   for (const stage of stages) {
-    const reason = whyLeftOut(stage, missingImages, apiVersions, left);
+    const reason = whyLeftOut(stage, missingImages, apiVersions, idleApis, left);
     if (reason) left.set(stage.name, { stage: stage.name, ...reason });
     const replaced = stage.standsInFor ? left.get(stage.standsInFor) : undefined;
     if (replaced && !reason) replaced.standIn = stage.name;
@@ -344,14 +346,19 @@ function whyLeftOut(
   stage: Stage,
   missingImages: ReadonlySet<string>,
   apiVersions: ReadonlySet<string>,
+  idleApis: ReadonlyMap<string, string>,
   left: ReadonlyMap<string, LeftOut>,
 ): Omit<LeftOut, "stage"> | undefined {
   if (stage.standsInFor && !left.has(stage.standsInFor)) {
     return { reason: `${stage.standsInFor} is there`, notNeeded: true };
   }
   if (stage.needsStage && left.has(stage.needsStage)) return { reason: `${stage.needsStage} is left out` };
-  if (stage.needsApi && !apiVersions.has(stage.needsApi)) {
-    return { reason: `the cluster has no ${stage.needsApi}`, ...(stage.install ? { install: stage.install } : {}) };
+  if (stage.needsApi) {
+    const idle = idleApis.get(stage.needsApi);
+    const reason = !apiVersions.has(stage.needsApi)
+      ? `the cluster has no ${stage.needsApi}`
+      : idle && `the cluster has ${stage.needsApi}, but nobody works on it: ${idle}`;
+    if (reason) return { reason, ...(stage.install ? { install: stage.install } : {}) };
   }
   const missing = stage.optional ? imagesOf(stage.objects).filter((image) => missingImages.has(image)) : [];
   return missing.length > 0 ? { reason: `no image ${missing.join(", ")}` } : undefined;

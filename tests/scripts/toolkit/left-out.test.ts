@@ -1,4 +1,4 @@
-/** Which stages a cluster cannot have: an optional one without its image, one whose API the server does not know. */
+/** Which stages a cluster cannot have: an optional one without its image, one whose API the server does not know or nobody works on. */
 import { describe, expect, test } from "bun:test";
 import { describeLeftOut, leftOutStages, type Stage } from "../../../scripts/toolkit/stages.ts";
 
@@ -60,6 +60,13 @@ describe("leftOutStages", () => {
     test("without its API: one line says so, how to get it, and what stands in", () => {
       expect(lines([], [])).toEqual([
         ["operated", "left out: operated (the cluster has no scaler/v1; to get it: install it so); plain stands in"],
+      ]);
+    });
+
+    test("with its API and nobody who works on it: one line says why, and the other one stands in", () => {
+      const left = leftOutStages(all, new Set(), new Set(["scaler/v1"]), new Map([["scaler/v1", "its pods are gone"]]));
+      expect(left.map(describeLeftOut)).toEqual([
+        "left out: operated (the cluster has scaler/v1, but nobody works on it: its pods are gone; to get it: install it so); plain stands in",
       ]);
     });
 
