@@ -5,6 +5,7 @@
  *   2. the services' own image: built from services/Dockerfile
  *   3. assembled from packages under the same name (local cluster; elsewhere when asked for)
  *   4. left to the cluster's nodes to pull (kind and other clusters)
+ *   5. what an earlier archive brought to the local cluster under that name, and is still there
  *
  * Nothing is pulled from, or pushed to, a place that the person did not name.
  */
@@ -106,7 +107,8 @@ export async function planImages(
   for (const ref of unique(refs)) {
     const source = sourceOf(ref, target.kind, archives, options);
     const key = await keyOf(source);
-    const present = key === undefined ? undefined : await opened.has(fullReference(ref), key);
+    const held = source.via === "missing" ? opened.holds?.(fullReference(ref)) : undefined;
+    const present = key === undefined ? await held : await opened.has(fullReference(ref), key);
     const plan = present ? "present, nothing to do" : await planned(source, opened);
     const expected = present ?? (key === undefined ? {} : await opened.expect?.(fullReference(ref), key));
     plans.push({ ref, plan, ...expected });
@@ -171,6 +173,12 @@ async function announceArchives(folder: string, refs: readonly string[], report:
   return images;
 }
 
+/** An image that nothing brings: the cluster may have it from an archive that was given once. */
+export async function heldOrMissing(ref: string, hint: string, target: Pick<Target, "holds">): Promise<ImageResult> {
+  const held = await target.holds?.(fullReference(ref));
+  return held ? { ref, action: "present", ...held } : { ref, action: "missing", hint };
+}
+
 async function ensureImage(
   ref: string,
   target: ImageTarget,
@@ -181,7 +189,7 @@ async function ensureImage(
 ): Promise<ImageResult> {
   const full = fullReference(ref);
   const source = sourceOf(ref, target.kind, archives, options);
-  if (source.via === "missing") return { ref, action: "missing", hint: source.hint };
+  if (source.via === "missing") return await heldOrMissing(ref, source.hint, opened);
   if (source.via === "left") return { ref, action: "left", hint: "the cluster's nodes pull it themselves" };
   const key = (await keyOf(source))!;
   const present = await opened.has(full, key);

@@ -35,6 +35,8 @@ export interface Target {
   title: string;
   /** True when the target has exactly this image, as made from `key`. */
   has(ref: string, key: string): Promise<Delivery | undefined>;
+  /** What an earlier delivery brought under this name, whatever it was made from, if it is still there. */
+  holds?(ref: string): Promise<Delivery | undefined>;
   /** What a delivery would give, as far as it is known without one. */
   expect?(ref: string, key: string): Promise<Partial<Delivery>>;
   deliver(image: Deliverable, report: Report, signal?: AbortSignal): Promise<Delivery>;
@@ -65,13 +67,15 @@ async function writeLedger(ledger: Ledger): Promise<void> {
 }
 
 function localTarget(): Target {
+  const holds = async (ref: string, key?: string): Promise<Delivery | undefined> => {
+    const known = (await readLedger())[ref];
+    if (!known || (key !== undefined && known.key !== key)) return undefined;
+    return (await imageDigest(ref)) === known.digest ? { digest: known.id } : undefined;
+  };
   return {
     title: "local cluster",
-    async has(ref, key) {
-      const known = (await readLedger())[ref];
-      if (known?.key !== key) return undefined;
-      return (await imageDigest(ref)) === known.digest ? { digest: known.id } : undefined;
-    },
+    has: holds,
+    holds: (ref) => holds(ref),
     async deliver(image, report, signal) {
       const digest = await report.step(`import ${image.ref}`, async () => {
         await withNamedArchive(image, (path) => importImage(path, report, signal));

@@ -216,7 +216,7 @@ export class Cluster implements ClusterLocation {
   ): Promise<AppliedObject[]> {
     if (objects.length === 0) return [];
     const input = JSON.stringify({ apiVersion: "v1", kind: "List", items: objects });
-    const before = await this.#existing(input, options.signal);
+    const before = new Map((await this.existing(objects, options.signal)).map((object) => [keyOf(object), object]));
     const args = [
       "apply",
       "--server-side",
@@ -238,16 +238,21 @@ export class Cluster implements ClusterLocation {
     });
   }
 
-  async #existing(input: string, signal?: AbortSignal): Promise<Map<string, KubernetesObject>> {
+  /**
+   * Of some objects those that are in the cluster, as they are there; one call, however many they are.
+   * @throws OperatorError when the cluster cannot be read, or does not know one of the kinds.
+   */
+  async existing(objects: readonly KubernetesObject[], signal?: AbortSignal): Promise<KubernetesObject[]> {
+    if (objects.length === 0) return [];
     const { stdout, exitCode, stderr } = await this.kubectl(["get", "-f", "-", "--ignore-not-found", "-o", "json"], {
-      input,
+      input: JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }),
       allowFailure: true,
       ...(signal ? { signal } : {}),
     });
     if (exitCode !== 0 && !/not found|NotFound/.test(stderr)) {
       throw new OperatorError(`the cluster could not be read: ${stderr.trim()}`);
     }
-    return new Map(parseList(stdout).map((object) => [keyOf(object), object]));
+    return parseList(stdout);
   }
 
   /**

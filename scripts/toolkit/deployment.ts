@@ -19,6 +19,7 @@ import { type ChecklistResult, reportChecklist, selectChecks } from "./checklist
 import { type AppliedObject, apiVersionsOf, type Cluster, type KubernetesObject, NAMESPACE, refOf } from "./cluster.ts";
 import { EXIT, OperatorError } from "./errors.ts";
 import { deleteKedaObjects, isKedaLeaving, KEDA_API, whyKedaIsIdle } from "./keda.ts";
+import { leftBehind, removeLeftBehind } from "./left-behind.ts";
 import { deployedServicesImage } from "./live-image.ts";
 import { readSecret } from "./live-secrets.ts";
 import { imagesOf, podTemplateOf, referencesOf, withHashes, withImages } from "./manifests.ts";
@@ -221,6 +222,16 @@ export async function deploy(
     });
   }
 
+  const behind = await leftBehind(cluster, leftOut, every, possible.apiVersions, signal);
+  if (behind.length > 0) {
+    // First: Prometheus reads the rules and jobs of other stages when it starts.
+    await report.step("what is left out now", async (step) => {
+      await removeLeftBehind(cluster, behind, signal);
+      note(behind.map(removed));
+      step.update(`${behind.length} objects of an earlier deploy removed; volumes and Secrets stay`);
+    });
+  }
+
   for (const stage of stages) {
     const limitMs = Math.max(0, ...stage.awaits.map((awaited) => awaited.limitMs));
     await report.step(
@@ -315,7 +326,7 @@ export async function planDeploy(cluster: Cluster, options: DeployOptions, signa
     return { images, leftOut, objects };
   }
   stages = await filledStages(cluster, renamed(stages, images), options.certificates);
-  const objects: AppliedObject[] = [];
+  const objects = (await leftBehind(cluster, leftOut, every, possible.apiVersions, signal)).map(removed);
   for (const stage of stages) {
     const planned = await hashed(cluster, stage, objectsOf(stages), images);
     // As above: a stage whose own namespace is not there yet cannot be asked about.
