@@ -30,7 +30,7 @@ import { watchTroubles } from "./runs/live-troubles.ts";
 import { startObserver } from "./runs/observer.ts";
 import { renderReport } from "./runs/page.ts";
 import type { MarkKind } from "./runs/recording.ts";
-import type { DrillResult, DrillsResult } from "./runs/result.ts";
+import type { BeatName, DrillResult, DrillsResult, DrillVerdict } from "./runs/result.ts";
 import { runFacts } from "./runs/run-facts.ts";
 import { createRun } from "./runs/run-folder.ts";
 import { requireVideoTools, videoOfRun } from "./runs/video.ts";
@@ -250,6 +250,76 @@ interface Closable {
   close(): Promise<unknown>;
 }
 
+/** Where in the run a drill stands. */
+interface Place {
+  round: number;
+  repeat: number;
+  /** From 1. */
+  number: number;
+  count: number;
+}
+
+interface Stage {
+  scene: ClusterScene;
+  feed: LiveFeed;
+  report: Report;
+  signal: AbortSignal;
+}
+
+/** One drill of a run, as a step that terminal and live page follow. */
+async function leadDrill(
+  drill: Drill,
+  { round, repeat, number, count }: Place,
+  withoutFault: boolean,
+  { scene, feed, report, signal }: Stage,
+): Promise<DrillOutcome> {
+  const { name, title, hypothesis, fault } = drill;
+  feed.drillStarted({ name, title, hypothesis, fault, repeat: round, number, count });
+  const outcome = await report.step(repeat > 1 ? `${name} (${round} of ${repeat})` : name, async (step) => {
+    const onBeat = (beat: BeatName, detail: string) => {
+      feed.beatEnded(beat);
+      step.update(`${beat}: ${detail}`);
+    };
+    const run = `drill-${name}-${round}-${randomBytes(3).toString("hex")}`;
+    const done = await runDrill(drill, scene, { repeat: round, run, withoutFault, onBeat }, signal);
+    const { verdict, recovery, reasons } = done.result;
+    const took = recovery ? `, recovered in ${recoveryTime(recovery)}` : "";
+    step.update(`${verdict}${took}${reasons.length > 0 ? `: ${reasons.join("; ")}` : ""}`);
+    return done;
+  });
+  feed.drillEnded(outcome.result);
+  return outcome;
+}
+
+interface Told {
+  /** The record's file. */
+  path: string;
+  /** Why drills that cannot be done here cannot, by their names. */
+  impossible: ReadonlyMap<string, string>;
+  /** Drills, repeats counted. */
+  wanted: number;
+}
+
+/** The table at the end of a run, and what was left out of it. */
+function printOutcome(report: Report, result: DrillsResult, { path, impossible, wanted }: Told): void {
+  const { drills } = result;
+  const color = Boolean(process.stdout.isTTY) && !process.env.NO_COLOR && !report.json;
+  const shades = { passed: "green", failed: "red", inconclusive: "yellow", interrupted: "yellow" } as const;
+  for (const drill of drills) {
+    report.print(paint(color, shades[drill.verdict], lineOf(drill)));
+    for (const reason of drill.reasons) report.print(`  ${reason}`);
+  }
+  for (const [name, reason] of impossible) report.print(`${name.padEnd(24)} NOT POSSIBLE ${reason}`);
+  const leftOut = wanted - drills.length;
+  if (leftOut > 0) report.print(`left out when the time was over: ${leftOut} of ${wanted}`);
+  report.print(`record: ${relative(process.cwd(), path)}, report.html beside it`);
+  const count = (verdict: DrillVerdict) => drills.filter((drill) => drill.verdict === verdict).length;
+  report.print(
+    `${result.passed ? "PASSED" : "NOT PASSED"}: ${count("passed")} passed, ${count("failed")} failed, ${count("inconclusive")} inconclusive`,
+  );
+  report.result({ ...result, not_possible: Object.fromEntries(impossible), left_out: leftOut });
+}
+
 async function runAll({
   cluster,
   image,
@@ -292,7 +362,6 @@ async function runAll({
   });
   let reportHtml: string | undefined;
   const outcomes: DrillOutcome[] = [];
-  let judged: DrillResult[] = [];
   const facts = await runFacts(cluster, { id: folder.id, kind: "drills", startedAtMs });
   const document = (results: readonly DrillResult[]): DrillsResult => ({
     facts: { ...facts, endedAt: new Date().toISOString(), interrupted: signal.aborted },
@@ -309,40 +378,8 @@ async function runAll({
     for (let round = 1; round <= repeat && !isOver(); round++) {
       for (const drill of possible) {
         if (isOver()) break;
-        const run = `drill-${drill.name}-${round}-${randomBytes(3).toString("hex")}`;
-        const title = repeat > 1 ? `${drill.name} (${round} of ${repeat})` : drill.name;
-        const { hypothesis, fault } = drill;
-        feed.drillStarted({
-          name: drill.name,
-          title: drill.title,
-          hypothesis,
-          fault,
-          repeat: round,
-          number: outcomes.length + 1,
-          count: possible.length * repeat,
-        });
-        const outcome = await report.step(title, async (step) => {
-          const done = await runDrill(
-            drill,
-            scene,
-            {
-              repeat: round,
-              run,
-              withoutFault: without === drill.name,
-              onBeat: (beat, detail) => {
-                feed.beatEnded(beat);
-                step.update(`${beat}: ${detail}`);
-              },
-            },
-            signal,
-          );
-          const { verdict, recovery, reasons } = done.result;
-          const took = recovery ? `, recovered in ${recoveryTime(recovery)}` : "";
-          step.update(`${verdict}${took}${reasons.length > 0 ? `: ${reasons.join("; ")}` : ""}`);
-          return done;
-        });
-        outcomes.push(outcome);
-        feed.drillEnded(outcome.result);
+        const place: Place = { round, repeat, number: outcomes.length + 1, count: possible.length * repeat };
+        outcomes.push(await leadDrill(drill, place, without === drill.name, { scene, feed, report, signal }));
         await folder.writeJson("result.json", document(outcomes.map(({ result }) => result)));
         // What was looked at, so that each recovery can be measured again from it.
         await folder.writeJson("looks.json", scene.samples());
@@ -353,7 +390,7 @@ async function runAll({
         );
       }
     }
-    judged = signal.aborted
+    const judged = signal.aborted
       ? outcomes.map(({ result }) => result)
       : await judgeDrills(cluster, outcomes, {
           folder: folder.path("history"),
@@ -374,21 +411,7 @@ async function runAll({
       });
       report.print(`video: ${paths.map((video) => relative(process.cwd(), video)).join(", ")}`);
     }
-    const color = Boolean(process.stdout.isTTY) && !process.env.NO_COLOR && !report.json;
-    const shades = { passed: "green", failed: "red", inconclusive: "yellow", interrupted: "yellow" } as const;
-    for (const drill of judged) {
-      report.print(paint(color, shades[drill.verdict], lineOf(drill)));
-      for (const reason of drill.reasons) report.print(`  ${reason}`);
-    }
-    for (const [name, reason] of impossible) report.print(`${name.padEnd(24)} NOT POSSIBLE ${reason}`);
-    const leftOut = possible.length * repeat - outcomes.length;
-    if (leftOut > 0) report.print(`left out when the time was over: ${leftOut} of ${possible.length * repeat}`);
-    report.print(`record: ${relative(process.cwd(), path)}, report.html beside it`);
-    const count = (verdict: DrillResult["verdict"]) => judged.filter((drill) => drill.verdict === verdict).length;
-    report.print(
-      `${result.passed ? "PASSED" : "NOT PASSED"}: ${count("passed")} passed, ${count("failed")} failed, ${count("inconclusive")} inconclusive`,
-    );
-    report.result({ ...result, not_possible: Object.fromEntries(impossible), left_out: leftOut });
+    printOutcome(report, result, { path, impossible, wanted: possible.length * repeat });
     return exitCodeOf(judged, signal.aborted);
   } finally {
     feed.close();

@@ -89,162 +89,309 @@ export async function runDrill(
   options: RunOptions,
   signal: AbortSignal,
 ): Promise<DrillOutcome> {
-  const startedAtMs = scene.now();
-  const beats: Beat[] = [];
-  const commands: OperatorCommand[] = [];
-  const reasons: string[] = [];
-  let verdict: DrillVerdict = "passed";
-  let effect: { proof: string; timeMs: number; provenMs: number } | undefined;
-  let recovery: DrillRecovery | undefined;
-  let traffic: Traffic | undefined;
-  let account: TrafficAccount | undefined;
-  let target: unknown;
-  let isPrepared = false;
-  let isHealed = false;
-  let beatStartedAtMs = startedAtMs;
-  const fail = (reason: string) => {
-    reasons.push(reason);
-    if (verdict === "passed") verdict = "failed";
-  };
-  const endBeat = (name: BeatName, detail: string) => {
-    const endedAtMs = scene.now();
-    beats.push({ name, startedAtMs: beatStartedAtMs, endedAtMs, detail });
-    beatStartedAtMs = endedAtMs;
-    options.onBeat?.(name, detail);
-  };
-  const lookAround = () =>
-    Promise.all(
-      drill.look.map(async (args) => {
-        commands.push(await scene.look(args));
-      }),
-    ).catch(() => undefined);
+  const run = new DrillRun(drill, scene, options, signal);
+  await run.lead();
+  return run.outcome();
+}
 
-  const heal = async (limitMs: number) => {
-    if (isHealed || !isPrepared) return;
-    isHealed = true;
-    const healing = AbortSignal.timeout(limitMs);
-    await drill.heal(scene.context(healing), target);
-    scene.mark("healed", drill.name, options.withoutFault ? "nothing to undo" : "the fault is undone");
-    await until(scene, limitMs, healing, async () => await scene.unready(healing), "everything to be Ready again");
-  };
+/** An effect that was proven. */
+interface ProvenEffect {
+  proof: string;
+  /** When it took hold. */
+  timeMs: number;
+  /** When it was seen. */
+  provenMs: number;
+}
 
-  try {
-    // ── before
-    traffic = await scene.startTraffic(options.run, signal);
-    target = await drill.prepare(scene.context(signal));
-    isPrepared = true;
-    const normal = await before(scene, traffic, signal);
-    const acknowledgedBefore = traffic.counts().acknowledged;
-    endBeat(
-      "before",
-      `whole; newest event of each conveyor ${rangeWords(normal.ageSeconds, 1)} s old, ${rangeWords(normal.lagEvents, 0)} events behind, ${acknowledgedBefore} of the drill's own acknowledged`,
-    );
+/** One drill on its way through the beats, and what is known of it so far. */
+class DrillRun {
+  readonly #startedAtMs: number;
+  readonly #beats: Beat[] = [];
+  readonly #commands: OperatorCommand[] = [];
+  readonly #reasons: string[] = [];
+  #beatStartedAtMs: number;
+  #verdict: DrillVerdict = "passed";
+  #effect: ProvenEffect | undefined;
+  #recovery: DrillRecovery | undefined;
+  /** While it runs. */
+  #traffic: Traffic | undefined;
+  #account: TrafficAccount | undefined;
+  #target: unknown;
+  #isPrepared = false;
+  #isHealed = false;
 
-    // ── fault
-    const faultFromMs = scene.now();
-    scene.mark("fault", drill.name, options.withoutFault ? "left out, to see that the drill notices" : drill.fault);
-    if (!options.withoutFault) await drill.inject(scene.context(signal), target);
-    effect = await awaitEffect(
-      drill,
-      scene,
-      target,
-      options.withoutFault ? NO_FAULT_LIMIT_MS : EFFECT_LIMIT_MS,
-      signal,
-    );
-    if (!effect) {
-      verdict = "inconclusive";
-      reasons.push("the fault had no effect that could be proven");
-      endBeat("fault", "no effect seen");
-    } else {
-      scene.mark("effect", drill.name, effect.proof, effect.timeMs);
-      const looking = lookAround();
-      if (drill.recoversFrom === "effect") {
-        recovery = await recover(drill, scene, effect, normal, signal, fail);
-        endBeat("fault", effect.proof);
-      } else {
-        await hold(drill, scene, target, signal, fail);
-        endBeat("fault", effect.proof);
-      }
-      await looking;
-      const { freshnessLimitSeconds } = drill;
-      const oldest = oldestAge(scene.samples(), faultFromMs, scene.now());
-      if (freshnessLimitSeconds !== undefined && oldest > freshnessLimitSeconds) {
-        fail(`the newest event of a conveyor was ${oldest.toFixed(1)} s old, the limit is ${freshnessLimitSeconds} s`);
-      }
+  constructor(
+    private readonly drill: Drill,
+    private readonly scene: Scene,
+    private readonly options: RunOptions,
+    private readonly signal: AbortSignal,
+  ) {
+    this.#startedAtMs = scene.now();
+    this.#beatStartedAtMs = this.#startedAtMs;
+  }
+
+  /** Through all beats. Never throws. */
+  async lead(): Promise<void> {
+    try {
+      const { traffic, normal } = await this.#before();
+      await this.#fault(normal);
+      const healedFromMs = await this.#healed();
+      await this.#proven(traffic, normal, healedFromMs);
+    } catch (error) {
+      this.#wentWrong(error);
+    } finally {
+      await this.#leaveWhole();
     }
+  }
 
-    // ── healed
-    const healedFromMs = scene.now();
-    await heal(HEAL_LIMIT_MS);
-    endBeat("healed", `every pod Ready ${formatDuration(scene.now() - healedFromMs)} after`);
+  /** What it came to; once it was led through. */
+  outcome(): DrillOutcome {
+    const { drill, scene, signal } = this;
+    const [startedAtMs, endedAtMs] = [this.#startedAtMs, scene.now()];
+    const result: DrillResult = {
+      name: drill.name,
+      title: drill.title,
+      hypothesis: drill.hypothesis,
+      fault: drill.fault,
+      verdict: this.#verdict,
+      reasons: this.#reasons,
+      ...(this.#effect ? { effect: { timeMs: this.#effect.timeMs, proof: this.#effect.proof } } : {}),
+      beats: this.#beats,
+      ...(this.#recovery ? { recovery: this.#recovery } : {}),
+      recording: scene.recording(startedAtMs, endedAtMs),
+      commands: this.#commands.toSorted((a, b) => a.timeMs - b.timeMs),
+      logLines: [],
+      ...(drill.runbook ? { runbook: `docs/runbooks/${drill.runbook}.md` } : {}),
+      repeat: this.options.repeat,
+    };
+    const whole = (async () => {
+      if (signal.aborted) return result;
+      const logLines = await scene.aftermath(startedAtMs, endedAtMs).catch(() => []);
+      return { ...result, recording: scene.recording(startedAtMs, endedAtMs), logLines };
+    })();
+    return this.#account ? { result, whole, account: this.#account } : { result, whole };
+  }
 
-    // ── proven
-    if (effect) {
+  // ── the beats
+
+  /** The drill's own events flow, its target is chosen, and what is normal is known. */
+  async #before(): Promise<{ traffic: Traffic; normal: Normal }> {
+    const { drill, scene, signal } = this;
+    const traffic = await scene.startTraffic(this.options.run, signal);
+    this.#traffic = traffic;
+    this.#target = await drill.prepare(scene.context(signal));
+    this.#isPrepared = true;
+    const normal = await before(scene, traffic, signal);
+    const { acknowledged } = traffic.counts();
+    this.#endBeat(
+      "before",
+      `whole; newest event of each conveyor ${rangeWords(normal.ageSeconds, 1)} s old, ${rangeWords(normal.lagEvents, 0)} events behind, ${acknowledged} of the drill's own acknowledged`,
+    );
+    return { traffic, normal };
+  }
+
+  /** Injects the fault, waits for the proof of its effect, and stays with it for as long as it is to be seen. */
+  async #fault(normal: Normal): Promise<void> {
+    const { drill, scene, signal } = this;
+    const { withoutFault } = this.options;
+    const fromMs = scene.now();
+    scene.mark("fault", drill.name, withoutFault ? "left out, to see that the drill notices" : drill.fault);
+    if (!withoutFault) await drill.inject(scene.context(signal), this.#target);
+    const limitMs = withoutFault ? NO_FAULT_LIMIT_MS : EFFECT_LIMIT_MS;
+    const effect = await awaitEffect(drill, scene, this.#target, limitMs, signal);
+    this.#effect = effect;
+    if (!effect) {
+      this.#verdict = "inconclusive";
+      this.#reasons.push("the fault had no effect that could be proven");
+      this.#endBeat("fault", "no effect seen");
+      return;
+    }
+    scene.mark("effect", drill.name, effect.proof, effect.timeMs);
+    const looking = this.#lookAround();
+    if (drill.recoversFrom === "effect") await this.#recover(effect, normal);
+    else await this.#hold();
+    this.#endBeat("fault", effect.proof);
+    await looking;
+    this.#judgeFreshness(fromMs);
+  }
+
+  /** @returns when the healing began */
+  async #healed(): Promise<number> {
+    const fromMs = this.scene.now();
+    await this.#heal(HEAL_LIMIT_MS);
+    this.#endBeat("healed", `every pod Ready ${formatDuration(this.scene.now() - fromMs)} after`);
+    return fromMs;
+  }
+
+  /** It recovers from the healing where it could not before, events flow again, and every acknowledged one is stored. */
+  async #proven(traffic: Traffic, normal: Normal, healedFromMs: number): Promise<void> {
+    const { drill, scene, signal } = this;
+    if (this.#effect) {
       if (drill.recoversFrom === "healed") {
-        const undoneAtMs = lastMark(scene, startedAtMs, "healed") ?? healedFromMs;
-        recovery = await recover(drill, scene, { timeMs: undoneAtMs, provenMs: undoneAtMs }, normal, signal, fail);
+        const undoneAtMs = lastMark(scene, this.#startedAtMs, "healed") ?? healedFromMs;
+        await this.#recover({ timeMs: undoneAtMs, provenMs: undoneAtMs }, normal);
       }
-      for (const reason of (await drill.proven?.(scene.context(signal), target)) ?? []) fail(reason);
+      for (const reason of (await drill.proven?.(scene.context(signal), this.#target)) ?? []) this.#fail(reason);
     }
     const acknowledgedThen = traffic.counts().acknowledged;
     await scene.pause(AFTER_MS, signal);
     if (traffic.counts().acknowledged <= acknowledgedThen)
-      fail("no event of the drill's own was acknowledged behind it");
-    account = await traffic.stop();
-    traffic = undefined;
-    if (account.acknowledged === 0) fail("none of the drill's own events was acknowledged: nothing was proven");
+      this.#fail("no event of the drill's own was acknowledged behind it");
+    const account = await traffic.stop();
+    this.#account = account;
+    this.#traffic = undefined;
+    if (account.acknowledged === 0) this.#fail("none of the drill's own events was acknowledged: nothing was proven");
     const missing = await scene.missing(account);
-    if (missing > 0) fail(`${missing} acknowledged events do not stand in the database`);
-    endBeat(
+    if (missing > 0) this.#fail(`${missing} acknowledged events do not stand in the database`);
+    this.#endBeat(
       "proven",
       `${account.acknowledged} of ${account.offered} acknowledged, ${missing} of them missing in the database`,
     );
-  } catch (error) {
-    if (signal.aborted) {
-      verdict = "interrupted";
-      reasons.push("interrupted");
-    } else {
-      fail(causeChain(error).join(": "));
-      if (!effect) verdict = "inconclusive";
+  }
+
+  // ── when it does not go its way
+
+  #wentWrong(error: unknown): void {
+    if (this.signal.aborted) {
+      this.#verdict = "interrupted";
+      this.#reasons.push("interrupted");
+      return;
     }
-  } finally {
+    this.#fail(causeChain(error).join(": "));
+    if (!this.#effect) this.#verdict = "inconclusive";
+  }
+
+  /** Whatever happened: the fault is undone, the traffic ends, and what was replaced for the drill is put back. */
+  async #leaveWhole(): Promise<void> {
+    const { drill, scene, signal } = this;
+    await this.#orFail("healing", () => this.#heal(signal.aborted ? INTERRUPTED_HEAL_LIMIT_MS : HEAL_LIMIT_MS));
+    if (this.#traffic) this.#account = await this.#traffic.stop(signal.aborted).catch(() => undefined);
+    await this.#orFail("putting back", async () => {
+      if (!this.#isPrepared) return;
+      await drill.restore?.(scene.context(AbortSignal.timeout(HEAL_LIMIT_MS)), this.#target);
+    });
+  }
+
+  /** A pipeline that is not left as it was fails its drill, whatever else was seen; an interrupted one stays so. */
+  async #orFail(what: string, work: () => Promise<void>): Promise<void> {
     try {
-      await heal(signal.aborted ? INTERRUPTED_HEAL_LIMIT_MS : HEAL_LIMIT_MS);
+      await work();
     } catch (error) {
-      verdict = verdict === "interrupted" ? "interrupted" : "failed";
-      reasons.push(`healing: ${causeChain(error).join(": ")}`);
-    }
-    if (traffic) account = await traffic.stop(signal.aborted).catch(() => undefined);
-    try {
-      if (isPrepared && drill.restore) await drill.restore(scene.context(AbortSignal.timeout(HEAL_LIMIT_MS)), target);
-    } catch (error) {
-      verdict = verdict === "interrupted" ? "interrupted" : "failed";
-      reasons.push(`putting back: ${causeChain(error).join(": ")}`);
+      if (this.#verdict !== "interrupted") this.#verdict = "failed";
+      this.#reasons.push(`${what}: ${causeChain(error).join(": ")}`);
     }
   }
-  const endedAtMs = scene.now();
-  const result: DrillResult = {
-    name: drill.name,
-    title: drill.title,
-    hypothesis: drill.hypothesis,
-    fault: drill.fault,
-    verdict,
-    reasons,
-    ...(effect ? { effect: { timeMs: effect.timeMs, proof: effect.proof } } : {}),
-    beats,
-    ...(recovery ? { recovery } : {}),
-    recording: scene.recording(startedAtMs, endedAtMs),
-    commands: commands.toSorted((a, b) => a.timeMs - b.timeMs),
-    logLines: [],
-    ...(drill.runbook ? { runbook: `docs/runbooks/${drill.runbook}.md` } : {}),
-    repeat: options.repeat,
-  };
-  const whole = (async () => {
-    if (signal.aborted) return result;
-    const logLines = await scene.aftermath(startedAtMs, endedAtMs).catch(() => []);
-    return { ...result, recording: scene.recording(startedAtMs, endedAtMs), logLines };
-  })();
-  return account ? { result, whole, account } : { result, whole };
+
+  // ── their parts
+
+  /** The first failure decides; what was inconclusive or interrupted stays so. */
+  #fail(reason: string): void {
+    this.#reasons.push(reason);
+    if (this.#verdict === "passed") this.#verdict = "failed";
+  }
+
+  #endBeat(name: BeatName, detail: string): void {
+    const endedAtMs = this.scene.now();
+    this.#beats.push({ name, startedAtMs: this.#beatStartedAtMs, endedAtMs, detail });
+    this.#beatStartedAtMs = endedAtMs;
+    this.options.onBeat?.(name, detail);
+  }
+
+  /** What an operator would see now; a command that fails in the middle of a fault shows nothing. */
+  async #lookAround(): Promise<void> {
+    await Promise.all(
+      this.drill.look.map(async (args) => {
+        this.#commands.push(await this.scene.look(args));
+      }),
+    ).catch(() => undefined);
+  }
+
+  /** Undoes the fault, once. @throws when it cannot be undone, or the pods are not Ready within the limit */
+  async #heal(limitMs: number): Promise<void> {
+    const { drill, scene } = this;
+    if (this.#isHealed || !this.#isPrepared) return;
+    this.#isHealed = true;
+    const healing = AbortSignal.timeout(limitMs);
+    await drill.heal(scene.context(healing), this.#target);
+    scene.mark("healed", drill.name, this.options.withoutFault ? "nothing to undo" : "the fault is undone");
+    await until(scene, limitMs, healing, async () => await scene.unready(healing), "everything to be Ready again");
+  }
+
+  #judgeFreshness(sinceMs: number): void {
+    const { freshnessLimitSeconds } = this.drill;
+    const oldest = oldestAge(this.scene.samples(), sinceMs, this.scene.now());
+    if (freshnessLimitSeconds === undefined || oldest <= freshnessLimitSeconds) return;
+    this.#fail(
+      `the newest event of a conveyor was ${oldest.toFixed(1)} s old, the limit is ${freshnessLimitSeconds} s`,
+    );
+  }
+
+  /** Waits until it is as before, and measures how long that took from a moment on. */
+  async #recover({ timeMs: sinceMs, provenMs }: Omit<ProvenEffect, "proof">, normal: Normal): Promise<void> {
+    const { drill, scene } = this;
+    const found = await this.#awaitRecovery(sinceMs, provenMs, normal);
+    if (!found) return;
+    const { recovery, readyMs } = found;
+    const readyAfterMs = readyMs - sinceMs;
+    const below = recovery.below && recovery.ms >= readyAfterMs;
+    const measured_ms = Math.round(Math.max(recovery.ms, readyAfterMs));
+    this.#recovery = { measured_ms, budget_ms: drill.budgetMs, ...(below ? { below } : {}) };
+    const took = recoveryTime(this.#recovery);
+    scene.mark(
+      "recovered",
+      drill.name,
+      below ? `no outage was seen: below what can be (${took})` : `as before ${took} after`,
+      below ? sinceMs : sinceMs + measured_ms,
+    );
+    if (measured_ms > drill.budgetMs) {
+      this.#fail(`recovery took ${formatDuration(measured_ms)}, the budget is ${formatDuration(drill.budgetMs)}`);
+    }
+  }
+
+  /** Until events flow as before and all parts that the drill names are Ready; undefined: not within the limit. */
+  async #awaitRecovery(
+    sinceMs: number,
+    provenMs: number,
+    normal: Normal,
+  ): Promise<{ recovery: Recovery; readyMs: number } | undefined> {
+    const { drill, scene, signal } = this;
+    let recovery: Recovery | undefined;
+    let readyMs: number | undefined = drill.readyAgain ? undefined : sinceMs;
+    let state = "nothing";
+    const untilMs = sinceMs + RECOVERY_LIMIT_MS;
+    for (;;) {
+      signal.throwIfAborted();
+      recovery ??= recoveryOf(scene.samples(), sinceMs, normal, provenMs);
+      if (readyMs === undefined) {
+        const unready = await scene.unready(signal, drill.readyAgain).catch((error) => String(error));
+        if (unready === undefined) readyMs = scene.now();
+        else state = unready;
+      }
+      const newest = scene.samples().at(-1);
+      if (recovery === undefined && newest) state = worseThan(normal, newest) ?? "calm, not yet for long";
+      if (scene.now() > untilMs) {
+        this.#fail(`not recovered within ${formatDuration(RECOVERY_LIMIT_MS)}: ${state}`);
+        return undefined;
+      }
+      if (recovery !== undefined && readyMs !== undefined) return { recovery, readyMs };
+      await scene.pause(LOOK_MS, signal);
+    }
+  }
+
+  /** Leaves the fault where it is for its time, and listens for what must not be. */
+  async #hold(): Promise<void> {
+    const { drill, scene, signal } = this;
+    const untilMs = scene.now() + drill.holdMs;
+    const seen = new Set<string>();
+    while (scene.now() < untilMs) {
+      for (const violation of (await drill.watch?.(scene.context(signal), this.#target)) ?? []) {
+        if (seen.has(violation)) continue;
+        seen.add(violation);
+        this.#fail(violation);
+      }
+      await scene.pause(Math.max(1, Math.min(LOOK_MS, untilMs - scene.now())), signal);
+    }
+  }
 }
 
 function lastMark(scene: Scene, sinceMs: number, kind: MarkKind): number | undefined {
@@ -287,7 +434,13 @@ const USUAL: Normal = {
 const rangeWords = ({ least, worst }: { least: number; worst: number }, digits: number) =>
   `${least.toFixed(digits)} to ${worst.toFixed(digits)}`;
 
-async function awaitEffect(drill: Drill, scene: Scene, target: unknown, limitMs: number, signal: AbortSignal) {
+async function awaitEffect(
+  drill: Drill,
+  scene: Scene,
+  target: unknown,
+  limitMs: number,
+  signal: AbortSignal,
+): Promise<ProvenEffect | undefined> {
   const untilMs = scene.now() + limitMs;
   while (scene.now() < untilMs) {
     signal.throwIfAborted();
@@ -301,72 +454,6 @@ async function awaitEffect(drill: Drill, scene: Scene, target: unknown, limitMs:
     await scene.pause(EFFECT_LOOK_MS, signal);
   }
   return undefined;
-}
-
-async function recover(
-  drill: Drill,
-  scene: Scene,
-  { timeMs: sinceMs, provenMs }: { timeMs: number; provenMs: number },
-  normal: Normal,
-  signal: AbortSignal,
-  fail: (reason: string) => void,
-): Promise<DrillRecovery | undefined> {
-  let found: Recovery | undefined;
-  let readyMs: number | undefined = drill.readyAgain ? undefined : sinceMs;
-  let state = "nothing";
-  const untilMs = sinceMs + RECOVERY_LIMIT_MS;
-  while (found === undefined || readyMs === undefined) {
-    signal.throwIfAborted();
-    found ??= recoveryOf(scene.samples(), sinceMs, normal, provenMs);
-    if (readyMs === undefined) {
-      const unready = await scene.unready(signal, drill.readyAgain).catch((error) => String(error));
-      if (unready === undefined) readyMs = scene.now();
-      else state = unready;
-    }
-    const newest = scene.samples().at(-1);
-    if (found === undefined && newest) state = worseThan(normal, newest) ?? "calm, not yet for long";
-    if (scene.now() > untilMs) {
-      fail(`not recovered within ${formatDuration(RECOVERY_LIMIT_MS)}: ${state}`);
-      return undefined;
-    }
-    if (found === undefined || readyMs === undefined) await scene.pause(LOOK_MS, signal);
-  }
-  const readyAfterMs = readyMs - sinceMs;
-  const below = found.below && found.ms >= readyAfterMs;
-  const measured_ms = Math.round(Math.max(found.ms, readyAfterMs));
-  const recovery = { measured_ms, budget_ms: drill.budgetMs, ...(below ? { below } : {}) };
-  scene.mark(
-    "recovered",
-    drill.name,
-    below
-      ? `no outage was seen: below what can be (${recoveryTime(recovery)})`
-      : `as before ${recoveryTime(recovery)} after`,
-    below ? sinceMs : sinceMs + measured_ms,
-  );
-  if (measured_ms > drill.budgetMs) {
-    fail(`recovery took ${formatDuration(measured_ms)}, the budget is ${formatDuration(drill.budgetMs)}`);
-  }
-  return recovery;
-}
-
-/** Leaves the fault where it is for its time, and listens for what must not be. */
-async function hold(
-  drill: Drill,
-  scene: Scene,
-  target: unknown,
-  signal: AbortSignal,
-  fail: (reason: string) => void,
-): Promise<void> {
-  const untilMs = scene.now() + drill.holdMs;
-  const seen = new Set<string>();
-  while (scene.now() < untilMs) {
-    for (const violation of (await drill.watch?.(scene.context(signal), target)) ?? []) {
-      if (seen.has(violation)) continue;
-      seen.add(violation);
-      fail(violation);
-    }
-    await scene.pause(Math.max(1, Math.min(LOOK_MS, untilMs - scene.now())), signal);
-  }
 }
 
 /** Looks until nothing is wrong. @throws Error with what was wrong last. */
