@@ -191,7 +191,7 @@ async function patiently<T>(ask: () => Promise<T>, signal: AbortSignal): Promise
 
 /** Writes the history of the running pipeline; the writer stays open. */
 export async function recordHistory(options: RecordOptions): Promise<Recording> {
-  const { sources, writer, report, signal, sinceMs, conveyorsPrefix } = options;
+  const { sources, writer, sinceMs } = options;
   const meta: HistoryMeta = {
     attempts_complete: options.outcomes !== undefined && options.outcomesComplete !== false,
     quiescent: false,
@@ -203,54 +203,112 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
   const gaps: string[] = [];
   for (const fault of options.faults ?? []) await writer.append("faults", fault);
 
-  // 1. What was acknowledged, before anything else is looked at.
-  let known: Known | undefined;
-  let runs = options.runs === undefined ? undefined : [...options.runs];
-  /** Every fleet that wrote in the window is judged, also one whose producer left no word. */
-  const fleets = runs === undefined && conveyorsPrefix === undefined && options.outcomes === undefined;
-  if (options.outcomes) {
-    const named = new Set<string>();
-    await writer.begin("attempts");
-    await writer.begin("outcomes");
-    for await (const outcome of options.outcomes) {
-      const { run, conveyor, seq, last_seq } = outcome;
-      named.add(run);
-      await writer.append("attempts", { run, conveyor, seq, ...(last_seq === undefined ? {} : { last_seq }) });
-      await writer.append("outcomes", outcome);
-    }
-    if (runs === undefined && conveyorsPrefix === undefined) runs = [...named];
-    if (options.resent) Object.assign(meta, { idempotent_producer: false, retries: options.resent });
-  } else {
-    known = await report.step("producers' ledgers", async (step) => {
-      const [{ ledgers, silent }, { lines, gap }] = await Promise.all([
-        sources.ledgers(),
-        sources.checkpoints(sinceMs),
-      ]);
-      if (gap) gaps.push(gap);
-      const found = knowledgeOf(ledgers, livesOf([...lines, ...(options.checkpoints ?? [])]), silent);
-      const gone = found.lives.filter(({ run }) => !ledgers.some((ledger) => ledger.run === run)).length;
-      step.update(`${ledgers.length} producers${gone > 0 ? `, ${gone} that are gone` : ""}`);
-      return found;
-    });
-    if (fleets) {
-      runs = [...new Set([...known.running, ...known.lives].map(({ run }) => run))];
-    }
-    const repeated = [...known.running, ...known.lives.filter(({ run }) => !isRunningIn(known!, run))].reduce(
-      (sum, { repeated }) => sum + repeated,
-      0,
-    );
-    if (repeated > 0) Object.assign(meta, { idempotent_producer: false, retries: repeated });
-  }
-  if (runs?.length === 0 && !fleets) {
-    throw new OperatorError("no producer is running: nobody can say what was acknowledged", {
-      exitCode: EXIT.precondition,
-      hint: "bun scripts/audit.ts --run RUN judges what Kafka holds of one run",
-    });
-  }
+  const told = options.outcomes
+    ? await recordTold(options, options.outcomes, meta)
+    : await askProducers(options, meta, gaps);
+  const ends = await recordCommits(options, meta);
+  const refusedAt = await recordLetters(options);
+  const reading: Reading = {
+    ...told,
+    window: new Window(sinceMs),
+    unknowns: new Unknowns(),
+    newer: new Unknowns(),
+    table: new IdentityTable(),
+    wordless: [],
+    oldestMs: sinceMs,
+    newestMs: Date.now(),
+    logEnd: undefined,
+  };
+  await recordLog(options, reading, ends, refusedAt);
+  if (!reading.logEnd) meta.not_recorded!.log = "the deployed image is older than this command";
+  await recordPoints(options, reading);
+  if (reading.logEnd) await recordHolders(sources, writer, reading.table);
 
-  // 2. An end of the log behind all of that, and the group's way to it.
-  const commitLimitMs = options.commitLimitMs ?? COMMIT_LIMIT_MS;
-  const offsets = await report.step(
+  const others = Object.values(reading.logEnd?.other_runs ?? {});
+  const recording: Recording = {
+    meta,
+    runs: reading.runs ?? [],
+    acknowledged_before: 0,
+    acknowledged_elsewhere: 0,
+    others_in_kafka: { runs: others.length, events: others.reduce((sum, events) => sum + events, 0) },
+    producers: { running: 0, ended: 0, cut_off: [] },
+    gaps,
+  };
+  if (reading.known) await recordKnown(options, reading.known, reading, recording);
+  return recording;
+}
+
+/** Of whom it is read, once it is known what was acknowledged. */
+interface Told {
+  /** Undefined: of all. Fleets that turn up in the log are added. */
+  runs: string[] | undefined;
+  /** Every fleet that wrote in the window is judged, also one whose producer left no word. */
+  fleets: boolean;
+  /** The producers' word; undefined: the senders' own is there. */
+  known: Known | undefined;
+}
+
+/** 1. What was acknowledged, before anything else is looked at: as the senders were told. */
+async function recordTold(
+  { writer, runs, conveyorsPrefix, resent }: RecordOptions,
+  outcomes: NonNullable<RecordOptions["outcomes"]>,
+  meta: HistoryMeta,
+): Promise<Told> {
+  const named = new Set<string>();
+  await writer.begin("attempts");
+  await writer.begin("outcomes");
+  for await (const outcome of outcomes) {
+    const { run, conveyor, seq, last_seq } = outcome;
+    named.add(run);
+    await writer.append("attempts", { run, conveyor, seq, ...(last_seq === undefined ? {} : { last_seq }) });
+    await writer.append("outcomes", outcome);
+  }
+  if (resent) Object.assign(meta, { idempotent_producer: false, retries: resent });
+  const isOfAll = runs === undefined && conveyorsPrefix === undefined;
+  const wanted = isOfAll ? [...named] : runs && [...runs];
+  if (wanted?.length === 0) throw nobodyKnows();
+  return { runs: wanted, fleets: false, known: undefined };
+}
+
+/** 1. What was acknowledged, before anything else is looked at: as the producers say, those that are gone included. */
+async function askProducers(options: RecordOptions, meta: HistoryMeta, gaps: string[]): Promise<Told> {
+  const { sources, report, sinceMs } = options;
+  const known = await report.step("producers' ledgers", async (step) => {
+    const [{ ledgers, silent }, { lines, gap }] = await Promise.all([sources.ledgers(), sources.checkpoints(sinceMs)]);
+    if (gap) gaps.push(gap);
+    const found = knowledgeOf(ledgers, livesOf([...lines, ...(options.checkpoints ?? [])]), silent);
+    const gone = found.lives.filter(({ run }) => !isRunningIn(found, run)).length;
+    step.update(`${ledgers.length} producers${gone > 0 ? `, ${gone} that are gone` : ""}`);
+    return found;
+  });
+  const repeated = [...known.running, ...known.lives.filter(({ run }) => !isRunningIn(known, run))].reduce(
+    (sum, { repeated }) => sum + repeated,
+    0,
+  );
+  if (repeated > 0) Object.assign(meta, { idempotent_producer: false, retries: repeated });
+  const fleets = options.runs === undefined && options.conveyorsPrefix === undefined;
+  if (fleets) {
+    return { runs: [...new Set([...known.running, ...known.lives].map(({ run }) => run))], fleets, known };
+  }
+  if (options.runs?.length === 0) throw nobodyKnows();
+  return { runs: options.runs && [...options.runs], fleets, known };
+}
+
+const nobodyKnows = () =>
+  new OperatorError("no producer is running: nobody can say what was acknowledged", {
+    exitCode: EXIT.precondition,
+    hint: "bun scripts/audit.ts --run RUN judges what Kafka holds of one run",
+  });
+
+/**
+ * 2. An end of the log behind all of that, and the group's way to it.
+ * @returns the end of each partition
+ */
+async function recordCommits(
+  { sources, writer, report, signal, commitLimitMs = COMMIT_LIMIT_MS }: RecordOptions,
+  meta: HistoryMeta,
+): Promise<Map<number, number>> {
+  const { ends, committed } = await report.step(
     "the processor's offsets",
     async (step) => {
       const ask = () => patiently(() => sources.offsets(), signal);
@@ -276,9 +334,21 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
     },
     { limitMs: commitLimitMs },
   );
-  for (const commit of offsets.committed ?? []) await writer.append("commits", commit);
+  for (const commit of committed ?? []) await writer.append("commits", commit);
+  return ends;
+}
 
-  // 3. The dead letters. One of the processor's names the record that it refused: the log gives the identity.
+/**
+ * 3. The dead letters. One of the processor's names the record that it refused: the log gives the identity.
+ * @returns the reason by "partition offset" of the record
+ */
+async function recordLetters({
+  sources,
+  writer,
+  report,
+  signal,
+  sinceMs,
+}: RecordOptions): Promise<Map<string, string>> {
   const refusedAt = new Map<string, string>();
   await report.step("dead letters", async (step) => {
     const letters = await patiently(() => sources.letters(sinceMs), signal);
@@ -291,19 +361,32 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
     }
     step.update(`${letters.length}`);
   });
+  return refusedAt;
+}
 
-  // 4. The log, by two readers that know nothing of each other and take the brokers' answers apart in different ways.
-  const window = new Window(sinceMs);
-  const unknowns = new Unknowns();
-  const newer = new Unknowns();
-  const table = new IdentityTable();
-  let oldestMs = sinceMs;
-  let newestMs = Date.now();
-  let firstEnd: LogEnd | undefined;
-  const named = new Set(runs);
+/** What the readings of the log and of the database find. */
+interface Reading extends Told, Seen {
+  runs: string[] | undefined;
   /** Fleets of which nothing but their events is left. */
-  const wordless: string[] = [];
-  const to = [...offsets.ends].map(([partition, offset]) => ({ partition, offset }));
+  wordless: string[];
+  table: IdentityTable;
+  /** Times of the log's events (ms since 1970): over them the database is read. */
+  oldestMs: number;
+  newestMs: number;
+  /** Undefined: the log was not read. */
+  logEnd: LogEnd | undefined;
+}
+
+/** 4. The log, by two readers that know nothing of each other and take the brokers' answers apart in different ways. */
+async function recordLog(
+  { sources, writer, report, sinceMs, conveyorsPrefix }: RecordOptions,
+  reading: Reading,
+  ends: ReadonlyMap<number, number>,
+  refusedAt: ReadonlyMap<string, string>,
+): Promise<void> {
+  const { runs, fleets, known } = reading;
+  const named = new Set(runs);
+  const to = [...ends].map(([partition, offset]) => ({ partition, offset }));
   for (const reader of [1, 2]) {
     const isRead = await report.step(`Kafka's log, reader ${reader} of 2`, async (step) => {
       let listed = 0;
@@ -324,14 +407,14 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
             named.add(run);
             runs!.push(run);
             known!.open.add(run);
-            wordless.push(run);
+            reading.wordless.push(run);
           }
-          window.see(run, conveyor, seq);
-          table.add("log", identity);
-          if (tsMs < oldestMs) oldestMs = tsMs;
-          if (tsMs > newestMs) newestMs = tsMs;
+          reading.window.see(run, conveyor, seq);
+          reading.table.add("log", identity);
+          if (tsMs < reading.oldestMs) reading.oldestMs = tsMs;
+          if (tsMs > reading.newestMs) reading.newestMs = tsMs;
           if (known?.open.has(run) && !isIn(known.acknowledged.get(run)?.get(conveyor), seq)) {
-            unknowns.add(run, conveyor, seq);
+            reading.unknowns.add(run, conveyor, seq);
           }
           const reason = refusedAt.size > 0 ? refusedAt.get(`${partition} ${offset}`) : undefined;
           if (reason !== undefined) await writer.append("dlq", { ...identity, reason });
@@ -342,31 +425,36 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
         return false;
       }
       await writer.begin("log");
-      if (reader === 1) firstEnd = end;
+      if (reader === 1) reading.logEnd = end;
       step.update(`${listed} events of ${end.records}`);
       return true;
     });
     if (!isRead) break;
   }
-  if (!firstEnd) meta.not_recorded!.log = "the deployed image is older than this command";
+}
 
-  // 5. The database, over the times that the log's events have.
+/** 5. The database, over the times that the log's events have. */
+async function recordPoints(
+  { sources, writer, report, signal, conveyorsPrefix }: RecordOptions,
+  reading: Reading,
+): Promise<void> {
+  const { runs, known, window, newer, table, logEnd } = reading;
   await report.step("InfluxDB's points", async (step) => {
     await writer.begin("sink");
-    const endMs = Math.max(Date.now(), newestMs) + 1;
+    const endMs = Math.max(Date.now(), reading.newestMs) + 1;
     const prefix = conveyorsPrefix === undefined ? {} : { conveyorsPrefix };
     const filter = { ...(runs ? { runs } : {}), ...prefix };
     let points = 0;
-    const slices = await planSlices((range) => sources.pointCounts(prefix, range), oldestMs, endMs);
+    const slices = await planSlices((range) => sources.pointCounts(prefix, range), reading.oldestMs, endMs);
     for (const [startMs, stopMs] of slices) {
       signal.throwIfAborted();
       await sources.points(filter, startMs, stopMs, async (point) => {
         const { run, conveyor, seq, timestampNs } = point;
         if (known) {
-          if (!firstEnd) window.see(run, conveyor, seq);
+          if (!logEnd) window.see(run, conveyor, seq);
           const first = window.first(run, conveyor);
           if (first === undefined || seq < first) return;
-          if (firstEnd && seq > window.last(run, conveyor)) {
+          if (logEnd && seq > window.last(run, conveyor)) {
             newer.add(run, conveyor, seq);
             return;
           }
@@ -378,21 +466,6 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
       step.update(`${points} points`);
     }
   });
-
-  if (firstEnd) await recordHolders(sources, writer, table);
-
-  const others = Object.values(firstEnd?.other_runs ?? {});
-  const recording: Recording = {
-    meta,
-    runs: runs ?? [],
-    acknowledged_before: 0,
-    acknowledged_elsewhere: 0,
-    others_in_kafka: { runs: others.length, events: others.reduce((sum, events) => sum + events, 0) },
-    producers: { running: 0, ended: 0, cut_off: [] },
-    gaps,
-  };
-  if (known) await recordKnown(options, known, { runs, wordless, window, unknowns, newer }, recording);
-  return recording;
 }
 
 const isRunningIn = (known: Known, run: string) => known.running.some((ledger) => ledger.run === run);
