@@ -4,23 +4,24 @@
  * runs it, twice; and the point itself, read from InfluxDB.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { type Cluster, NAMESPACE } from "../../scripts/toolkit/cluster.ts";
+import type { Cluster } from "../../scripts/toolkit/cluster.ts";
 import { TelemetryStore } from "../../scripts/toolkit/telemetry-store.ts";
 import { deadLetter } from "../../services/domain/dead-letter.ts";
 import { serializeEvent } from "../../services/domain/event.ts";
 import { DLQ_TOPIC, EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
 import { cluster, describeOnCluster, newRun, script, testEvent } from "./harness.ts";
+import { kafkaTool, LIST_LEFT } from "./kafka-tool.ts";
 
 const LIMIT_MS = 180_000;
 const EVENTS = 3;
 /** No partition of a test cluster has so many records: an audit takes no other event for one that was refused. */
 const OFFSET_OF_NOTHING = 1_000_000_000_000;
 
-/** Kafka's console producer in a broker, which is a super user; a line is its headers, a tab, and the body. */
-const PRODUCE = `
-printf 'security.protocol=SSL\\nssl.keystore.type=PEM\\nssl.keystore.location=/certs/kafka.pem\\nssl.truststore.type=PEM\\nssl.truststore.location=/certs/ca.crt\\n' > /tmp/letters.properties
-exec java -Xmx64m -XX:+UseSerialGC -cp '/opt/kafka/libs/*' org.apache.kafka.tools.ConsoleProducer --bootstrap-server localhost:9091 \
-  --command-config /tmp/letters.properties --topic ${DLQ_TOPIC} --reader-property parse.headers=true --reader-property headers.separator='##'`;
+/** A line is its headers, a tab, and the body. */
+const PRODUCE = kafkaTool("ConsoleProducer", 9091, [
+  ...["--topic", DLQ_TOPIC],
+  ...["--reader-property", "parse.headers=true", "--reader-property", "headers.separator='##'"],
+]);
 
 let target: Cluster;
 const run = newRun("letters");
@@ -63,13 +64,15 @@ describeOnCluster("dead letters", () => {
         .map(([name, value]) => `${name}:${value}`)
         .join("##")}\t${body}`;
     });
+    const left = async () => (await target.exec("kafka-0", ["bash", "-c", LIST_LEFT], { container: "kafka" })).stdout;
+    const before = await left();
     const { exitCode, stdout, stderr } = await target.exec("kafka-0", ["bash", "-ec", PRODUCE], {
       container: "kafka",
-      namespace: NAMESPACE,
       input: `${lines.join("\n")}\n`,
       timeoutMs: 60_000,
     });
     expect(`${exitCode} ${exitCode === 0 ? "" : stdout + stderr}`).toBe("0 ");
+    expect(await left()).toBe(before);
   }, LIMIT_MS);
   afterAll(() => store?.close());
 

@@ -9,7 +9,9 @@ import { join } from "node:path";
 import { $ } from "zx";
 import { type Cluster, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
 import { waitFor } from "../../scripts/toolkit/wait.ts";
+import { EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
 import { atRest, cluster, describeOnCluster, redeploy, validate } from "./harness.ts";
+import { kafkaTool } from "./kafka-tool.ts";
 
 const LIMIT_MS = 600_000;
 
@@ -78,11 +80,10 @@ describeOnCluster("validate", () => {
     "a revoked ACL fails acls alone, exit 5",
     async () => {
       broken = true;
-      // The broker's own certificate is a super user's; the tool is Kafka's, from the broker's own jars.
-      const revoke = [
-        "printf 'security.protocol=SSL\\nssl.keystore.type=PEM\\nssl.keystore.location=/certs/kafka.pem\\nssl.truststore.type=PEM\\nssl.truststore.location=/certs/ca.crt\\n' > /tmp/revoke.properties",
-        "exec java -Xmx64m -XX:+UseSerialGC -cp '/opt/kafka/libs/*' org.apache.kafka.tools.AclCommand --bootstrap-server localhost:9092 --command-config /tmp/revoke.properties --remove --force --allow-principal User:lag-exporter --operation Describe --topic conveyor.events",
-      ].join("; ");
+      const revoke = kafkaTool("AclCommand", 9092, [
+        ...["--remove", "--force", "--allow-principal", "User:lag-exporter"],
+        ...["--operation", "Describe", "--topic", EVENTS_TOPIC],
+      ]);
       const { exitCode, stderr, stdout } = await target.exec("kafka-0", ["bash", "-ec", revoke], {
         container: "kafka",
         timeoutMs: 60_000,
