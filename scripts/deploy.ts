@@ -18,9 +18,10 @@ import {
   requireReachable,
   selectCluster,
 } from "./toolkit/cluster.ts";
-import { checkFlow, deploy, planDeploy } from "./toolkit/deployment.ts";
+import { checkFlow, type DeployPlan, deploy, planDeploy } from "./toolkit/deployment.ts";
 import { EXIT, OperatorError } from "./toolkit/errors.ts";
 import { prepareLocalCluster } from "./toolkit/local-target.ts";
+import { describeNotApplied } from "./toolkit/possible-stages.ts";
 import { formatDuration, type Report } from "./toolkit/report.ts";
 
 /**
@@ -69,6 +70,16 @@ async function targetCluster(
   return await localCluster();
 }
 
+/** Says what a dry run found; of stages that would not be applied the same as a deploy says. */
+export function reportPlan(plan: DeployPlan, report: Report): void {
+  report.result(plan);
+  for (const line of describeNotApplied(plan)) report.warn(line);
+  for (const { ref, plan: what } of plan.images) report.print(`image ${ref}: ${what}`);
+  for (const { ref, change } of plan.objects) if (change !== "unchanged") report.print(`${ref}: ${change}`);
+  const changes = plan.objects.filter(({ change }) => change !== "unchanged").length;
+  report.print(`${changes} of ${plan.objects.length} objects would change`);
+}
+
 if (import.meta.main) {
   await runCommand(
     {
@@ -114,12 +125,7 @@ if (import.meta.main) {
         ...(flags.images ? { imagesDir: flags.images } : {}),
       };
       if (flags["dry-run"]) {
-        const plan = await planDeploy(cluster, options, signal);
-        report.result(plan);
-        for (const { ref, plan: what } of plan.images) report.print(`image ${ref}: ${what}`);
-        for (const { ref, change } of plan.objects) if (change !== "unchanged") report.print(`${ref}: ${change}`);
-        const changes = plan.objects.filter(({ change }) => change !== "unchanged").length;
-        report.print(`${changes} of ${plan.objects.length} objects would change`);
+        reportPlan(await planDeploy(cluster, options, signal), report);
         return EXIT.ok;
       }
       const outcome = await deploy(cluster, options, report, signal);

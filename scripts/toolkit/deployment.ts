@@ -16,18 +16,19 @@ import {
 import { findRivals, removeRivals } from "./autoscalers.ts";
 import { ensureCertificates } from "./certificates.ts";
 import { type ChecklistResult, reportChecklist, selectChecks } from "./checklist.ts";
-import { type AppliedObject, apiVersionsOf, type Cluster, type KubernetesObject, NAMESPACE, refOf } from "./cluster.ts";
+import { type AppliedObject, type Cluster, type KubernetesObject, NAMESPACE, refOf } from "./cluster.ts";
 import { EXIT, OperatorError } from "./errors.ts";
-import { deleteKedaObjects, isKedaLeaving, KEDA_API, whyKedaIsIdle } from "./keda.ts";
+import { deleteKedaObjects, whyKedaIsIdle } from "./keda.ts";
 import { leftBehind, removeLeftBehind } from "./left-behind.ts";
 import { deployedServicesImage } from "./live-image.ts";
 import { readSecret } from "./live-secrets.ts";
 import { imagesOf, podTemplateOf, referencesOf, withHashes, withImages } from "./manifests.ts";
+import { describeNotApplied, type KeptStage, possibleStages } from "./possible-stages.ts";
 import { removeReplaced, replacedObjects } from "./replaced-stage.ts";
 import type { Report } from "./report.ts";
 import { awaitRollout, findSetupDone, runJob } from "./rollout.ts";
 import { contentsOf, FILLED_BY, fillSecrets } from "./secrets.ts";
-import { describeLeftOut, LEFT_OUT, type LeftOut, leftOutStages, loadStages, type Stage } from "./stages.ts";
+import { type LeftOut, loadStages, type Stage } from "./stages.ts";
 
 export interface DeployOptions {
   /** Folder of the certificates. */
@@ -44,6 +45,8 @@ export interface DeployOutcome {
   setup?: Record<string, unknown>;
   /** Stages that this cluster cannot have, with the reason. */
   leftOut: LeftOut[];
+  /** Stages that run on as they were, because an image of theirs cannot be had. */
+  kept: KeptStage[];
 }
 
 /** Kafka's pods all go at once when the CA changes: in a rolling restart old and new would not trust each other. */
@@ -78,33 +81,6 @@ function requireImages(results: readonly ImageResult[], target: ImageTarget): vo
 const removed = (object: KubernetesObject): AppliedObject => ({ ref: refOf(object), change: "removed" });
 const objectsOf = (stages: readonly Stage[]): KubernetesObject[] => stages.flatMap(({ objects }) => objects);
 
-/** Splits the stages into those that this cluster can have and those that are left out. */
-async function possibleStages(
-  cluster: Cluster,
-  stages: readonly Stage[],
-  images: readonly { ref: string; missing: boolean }[],
-  signal: AbortSignal,
-  whyIdle: () => Promise<string | undefined>,
-): Promise<{ stages: Stage[]; leftOut: LeftOut[]; apiVersions: Set<string>; kedaLeaves: boolean }> {
-  const missing = new Set(images.filter((image) => image.missing).map(({ ref }) => ref));
-  const apiVersions = await apiVersionsOf(cluster, signal);
-  const kedaLeaves = apiVersions.has(KEDA_API) && (await isKedaLeaving(cluster, signal));
-  if (kedaLeaves) apiVersions.delete(KEDA_API);
-  const idle = apiVersions.has(KEDA_API) ? await whyIdle() : undefined;
-  const leftOut = leftOutStages(stages, missing, apiVersions, new Map(idle ? [[KEDA_API, idle]] : []));
-  const names = leftOut.map(({ stage }) => stage);
-  const possible = stages.filter(({ name }) => !names.includes(name));
-  const noted = possible.map((stage) => ({
-    ...stage,
-    objects: stage.objects.map((object) => {
-      if (object.kind !== "Namespace" || object.metadata.name !== NAMESPACE || names.length === 0) return object;
-      const annotations = { ...object.metadata.annotations, [LEFT_OUT]: names.join(",") };
-      return { ...object, metadata: { ...object.metadata, annotations } };
-    }),
-  }));
-  return { stages: noted, leftOut, apiVersions, kedaLeaves };
-}
-
 /** The stages with the references of pushed images in place of those in the manifests. */
 function renamed(stages: readonly Stage[], images: readonly { ref: string; pushedRef?: string }[]): Stage[] {
   const pushed = new Map(images.flatMap(({ ref, pushedRef }) => (pushedRef ? [[ref, pushedRef] as const] : [])));
@@ -136,16 +112,20 @@ async function caChanges(cluster: Cluster, stages: readonly Stage[]): Promise<bo
   return live !== undefined && next !== undefined && live.trim() !== next.trim();
 }
 
-/** Objects of one stage with their hashes; Secrets filled in the cluster are read at this moment. */
+/**
+ * Objects of one stage with their hashes; Secrets filled in the cluster are read at this moment.
+ * @param keptConfiguration ConfigMaps that pods may mount besides: without them they would restart for nothing
+ */
 async function hashed(
   cluster: Cluster,
   stage: Stage,
   all: readonly KubernetesObject[],
   images: readonly { ref: string; pushedRef?: string; digest?: string }[],
+  keptConfiguration: readonly KubernetesObject[],
 ): Promise<KubernetesObject[]> {
   const secrets = { ...(await filledInCluster(cluster, all)), ...contentsOf(all) };
   const imageDigests = Object.fromEntries(images.map(({ ref, pushedRef, digest }) => [pushedRef ?? ref, digest]));
-  return withHashes(stage.objects, { configuration: all, secrets, imageDigests });
+  return withHashes(stage.objects, { configuration: [...all, ...keptConfiguration], secrets, imageDigests });
 }
 
 /** @throws OperatorError when a workload would start with a token that the setup job has not made. */
@@ -194,8 +174,8 @@ export async function deploy(
   );
   const every = stages;
   stages = possible.stages;
-  const { leftOut } = possible;
-  for (const line of leftOut.map(describeLeftOut)) if (line) report.warn(line);
+  const { leftOut, kept, keptConfiguration } = possible;
+  for (const line of describeNotApplied(possible)) report.warn(line);
   const used = new Set(imagesOf(objectsOf(stages)));
   const images = wanted.filter(({ ref }) => used.has(ref));
   requireImages(images, target);
@@ -208,6 +188,7 @@ export async function deploy(
     images,
     changes: [],
     leftOut,
+    kept,
   };
   const note = (applied: readonly AppliedObject[]) => {
     for (const object of applied) outcome.counts[object.change]++;
@@ -238,7 +219,7 @@ export async function deploy(
       stage.title,
       async (step) => {
         const jobs = stage.objects.filter(({ kind }) => kind === "Job");
-        const objects = await hashed(cluster, stage, all, images);
+        const objects = await hashed(cluster, stage, all, images, keptConfiguration);
         requireTokens(stage, await filledInCluster(cluster, all));
         const replaced = await replacedObjects(cluster, stage, every, possible.apiVersions);
         await removeReplaced(cluster, replaced, signal);
@@ -298,6 +279,7 @@ function summarize(objects: number, changes: number, setup: Record<string, unkno
 export interface DeployPlan {
   images: ImagePlan[];
   leftOut: LeftOut[];
+  kept: KeptStage[];
   objects: AppliedObject[];
 }
 
@@ -311,7 +293,7 @@ export async function planDeploy(cluster: Cluster, options: DeployOptions, signa
     ...(options.imagesDir ? { imagesDir: options.imagesDir } : {}),
     signal,
   });
-  const { leftOut, ...possible } = await possibleStages(
+  const { leftOut, kept, ...possible } = await possibleStages(
     cluster,
     stages,
     images.map(({ ref, plan }) => ({ ref, missing: plan.startsWith("missing") })),
@@ -323,12 +305,12 @@ export async function planDeploy(cluster: Cluster, options: DeployOptions, signa
   if (!(await cluster.get("namespace", NAMESPACE))) {
     // A dry run of objects in a namespace that is not there fails; all of them would be created.
     const objects = objectsOf(stages).map((object) => ({ ref: refOf(object), change: "created" as const }));
-    return { images, leftOut, objects };
+    return { images, leftOut, kept, objects };
   }
   stages = await filledStages(cluster, renamed(stages, images), options.certificates);
   const objects = (await leftBehind(cluster, leftOut, every, possible.apiVersions, signal)).map(removed);
   for (const stage of stages) {
-    const planned = await hashed(cluster, stage, objectsOf(stages), images);
+    const planned = await hashed(cluster, stage, objectsOf(stages), images, possible.keptConfiguration);
     // As above: a stage whose own namespace is not there yet cannot be asked about.
     const namespaces = planned.filter(({ kind }) => kind === "Namespace").map(({ metadata }) => metadata.name);
     const there = await Promise.all(namespaces.map((name) => cluster.get("namespace", name)));
@@ -345,7 +327,7 @@ export async function planDeploy(cluster: Cluster, options: DeployOptions, signa
       ...(await findRivals(cluster, planned)).map(removed),
     );
   }
-  return { images, leftOut, objects };
+  return { images, leftOut, kept, objects };
 }
 
 /** The closing check of deploy: the checks of these ids and what they stand on. */

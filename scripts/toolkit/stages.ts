@@ -50,7 +50,7 @@ export interface LeftOut {
 
 /**
  * Over the Namespace, names separated by commas: the stages that the last deploy left out, so that validate knows what
- * to look for.
+ * to look for. One that it kept running without applying it (possible-stages.ts) is none of them.
  */
 export const LEFT_OUT = "conveyor.dev/left-out";
 
@@ -360,8 +360,14 @@ function whyLeftOut(
       : idle && `the cluster has ${stage.needsApi}, but nobody works on it: ${idle}`;
     if (reason) return { reason, ...(stage.install ? { install: stage.install } : {}) };
   }
+  const reason = whyNoImage(stage, missingImages);
+  return reason ? { reason } : undefined;
+}
+
+/** Which images an optional stage lacks; undefined where it has them all, and for one that is not optional. */
+export function whyNoImage(stage: Stage, missingImages: ReadonlySet<string>): string | undefined {
   const missing = stage.optional ? imagesOf(stage.objects).filter((image) => missingImages.has(image)) : [];
-  return missing.length > 0 ? { reason: `no image ${missing.join(", ")}` } : undefined;
+  return missing.length > 0 ? `no image ${missing.join(", ")}` : undefined;
 }
 
 /** One line for a person about a stage that was left out; undefined where there is nothing to know. */
