@@ -129,10 +129,41 @@ declare module "kafkajs/src/protocol/requests/index.js" {
     response: { decode(raw: unknown): Promise<unknown>; parse(data: unknown): Promise<unknown> };
   }
   const protocol: {
-    requests: { Produce: unknown; ApiVersions: unknown; JoinGroup: unknown };
+    requests: {
+      Produce: unknown;
+      ApiVersions: unknown;
+      JoinGroup: unknown;
+      Metadata: {
+        versions: string[];
+        protocol(options: { version: number }): (options: Record<string, unknown>) => ProtocolRequest;
+      };
+    };
     lookup: unknown;
   };
   export default protocol;
+}
+
+declare module "kafkajs/src/protocol/decoder.js" {
+  export default class Decoder {
+    constructor(payload: unknown);
+    readInt16(): number;
+    readInt32(): number;
+    readBoolean(): boolean;
+    readString(): string;
+    readArray<T>(read: (decoder: Decoder) => T): T[];
+  }
+}
+
+declare module "kafkajs/src/cluster/brokerPool.js" {
+  import type Connection from "kafkajs/src/network/connection.js";
+  export default class BrokerPool {
+    brokers: Record<string, { connectionPool: { pool: Connection[] } }>;
+    metadata: unknown;
+    constructor(options: Record<string, unknown>);
+    connect(): Promise<void>;
+    disconnect(): Promise<void>;
+    refreshMetadata(topics: string[]): Promise<void>;
+  }
 }
 
 declare module "kafkajs/src/cluster/index.js" {

@@ -14,6 +14,8 @@
  * | forgotten-member-id | – | the id that the coordinator gives before a join is forgotten when that join fails; the next one asks for another, and the group waits a session for a member that nobody is | keep the id, as the Java client does |
  * | stays-when-joining | – | a member that is told to stop while it joins goes without leaving: the group waits a session, or the end of its join, for a member that nobody is | it leaves, and joins no more |
  * | stranded-request | – | a request that is queued while its connection closes stays there: its time-out check is gone, and the next disconnect() waits for it for ever | the connection takes it along when it has closed |
+ * | stale-leader | – | whoever is asked for the leaders is believed: a broker that is cut off from the others names itself, and is sent batches that it can never acknowledge | the newest leader counts, by its epoch, as for the Java client (metadata-mends.ts) |
+ * | gone-broker | – | a refresh of the metadata first waits until a broker that is gone has answered, or not answered, its last requests: all that need the new leaders wait for the dead one | its connections end at once (metadata-mends.ts) |
  * | retry defaults | – | a consumer crashes after 5 retries; connecting times out after 1 s | CLIENT_TIMEOUTS and RETRY_FOREVER in kafka.ts |
  * | grouping | tulios/kafkajs 1576 | sorting messages by partition is O(n²) | the event producer sorts on its own |
  * | partial send | – | send() reports success for messages never sent when leadership moves between its retries | the event producer sends and retries per partition (event-producer.ts) |
@@ -23,10 +25,10 @@ import ConsumerGroup from "kafkajs/src/consumer/consumerGroup.js";
 import Runner from "kafkajs/src/consumer/runner.js";
 import errors from "kafkajs/src/errors.js";
 import Connection from "kafkajs/src/network/connection.js";
-import connectionStatus from "kafkajs/src/network/connectionStatus.js";
 import RequestQueue from "kafkajs/src/network/requestQueue/index.js";
 import protocol from "kafkajs/src/protocol/requests/index.js";
 import { installFetchDecoder } from "./fetch-decoder.ts";
+import { breakOff, mendMetadata } from "./metadata-mends.ts";
 
 /** Requests have limits of seconds; a second of precision is enough and costs a tenth of kafkajs' look-ups. */
 export const TIMEOUT_CHECK_MS = 1000;
@@ -86,6 +88,7 @@ export function mendKafkajs(): void {
   mendJoin();
   mendStaysWhenJoining();
   mendStrandedRequest();
+  mendMetadata(closedError);
   installFetchDecoder();
 }
 
@@ -128,14 +131,9 @@ function mendSilentLeader(): void {
       return await send.call(this, call);
     } catch (error) {
       if (!(error instanceof Error) || error.name !== "KafkaJSRequestTimeoutError") throw error;
-      const closed = new errors.KafkaJSConnectionClosedError(`Closed after a timeout: ${error.message}`, {
-        host: this.host,
-        port: this.port,
-      });
+      const closed = closedError(`Closed after a timeout: ${error.message}`, this);
       // Whatever else waits on this connection would wait for the same silent broker.
-      this.connectionStatus = connectionStatus.CONNECTION_STATUS.DISCONNECTED;
-      this.requestQueue.rejectAll(closed);
-      this.socket?.destroy();
+      breakOff(this, closed);
       throw closed;
     }
   };
@@ -326,13 +324,11 @@ function mendStrandedRequest(): void {
   Connection.prototype.disconnect = async function (this: Connection) {
     const done = await disconnect.call(this);
     if (!this.isConnected()) {
-      this.requestQueue.rejectAll(
-        new errors.KafkaJSConnectionClosedError("Closed while the request waited", {
-          host: this.host,
-          port: this.port,
-        }),
-      );
+      this.requestQueue.rejectAll(closedError("Closed while the request waited", this));
     }
     return done;
   };
 }
+
+const closedError = (message: string, { host, port }: Connection): Error =>
+  new errors.KafkaJSConnectionClosedError(message, { host, port });

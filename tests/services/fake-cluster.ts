@@ -36,13 +36,17 @@ export class FakeCluster {
   readonly calls: ProduceCall[] = [];
   leaders: number[];
   connected = false;
-  /** Answers to give instead, by call number; "lost": appended, but the answer never arrives. */
+  /**
+   * Answers to give instead, by call number; "lost": appended, but the answer never arrives; "cut off": none, until the
+   * metadata are read and name another leader (gone-broker in kafkajs-mends.ts).
+   */
   script:
-    | ((call: ProduceCall, index: number) => Record<string, number> | "lost" | "unreachable" | undefined)
+    | ((call: ProduceCall, index: number) => Record<string, number> | "lost" | "unreachable" | "cut off" | undefined)
     | undefined;
   connectError: Error | undefined;
   delayMs = 0;
   #ids = 0;
+  readonly #cutOff = new Map<number, () => void>();
   readonly #sequences = new Map<string, { first: number; last: number }>();
 
   constructor(partitions: number, brokers = 1) {
@@ -65,6 +69,7 @@ export class FakeCluster {
   }
   async refreshMetadata() {
     if (this.connectError) throw this.connectError;
+    for (const [leader, breakOff] of this.#cutOff) if (!this.leaders.includes(leader)) breakOff();
   }
   async refreshMetadataIfNecessary() {}
   async addMultipleTargetTopics() {}
@@ -111,6 +116,10 @@ export class FakeCluster {
     if (this.delayMs > 0) await Bun.sleep(this.delayMs);
     const scripted = this.script?.(call, index);
     if (scripted === "unreachable") throw connectionClosed();
+    if (scripted === "cut off") {
+      await new Promise<void>((resolve) => this.#cutOff.set(leader, resolve));
+      throw connectionClosed();
+    }
     const topics = topicData.map(({ topic, partitions }) => ({
       topicName: topic,
       partitions: partitions.map(({ partition, firstSequence, messages }) => {

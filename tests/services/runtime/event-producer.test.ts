@@ -100,6 +100,21 @@ describe("EventProducer", () => {
     expectExactlyOnce(cluster, 600);
   });
 
+  test("a broker that is cut off from the others and cannot know that it leads no more is not waited for", async () => {
+    const cluster = new FakeCluster(6, 3);
+    cluster.script = ({ leader }) => {
+      if (leader !== 0) return undefined;
+      cluster.leaders = cluster.leaders.map((current) => (current === 0 ? 1 : current));
+      return "cut off";
+    };
+    const producer = make(cluster);
+    producer.start();
+    const settled = offerMany(producer, 600);
+    await producer.flush();
+    expect(settled).toHaveLength(600);
+    expectExactlyOnce(cluster, 600);
+  });
+
   test("one partition's error leaves the others' success alone", async () => {
     const cluster = new FakeCluster(6, 1);
     const NOT_ENOUGH_REPLICAS = 19;

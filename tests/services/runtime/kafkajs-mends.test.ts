@@ -4,6 +4,7 @@
 import { beforeAll, describe, expect, test } from "bun:test";
 import { createServer, type Socket } from "node:net";
 import Broker from "kafkajs/src/broker/index.js";
+import BrokerPool from "kafkajs/src/cluster/brokerPool.js";
 import ConsumerGroup from "kafkajs/src/consumer/consumerGroup.js";
 import errors from "kafkajs/src/errors.js";
 import Connection from "kafkajs/src/network/connection.js";
@@ -11,6 +12,7 @@ import RequestQueue from "kafkajs/src/network/requestQueue/index.js";
 import groupMessagesPerPartition from "kafkajs/src/producer/groupMessagesPerPartition.js";
 import createSendMessages from "kafkajs/src/producer/sendMessages.js";
 import { mendKafkajs } from "../../../services/runtime/kafkajs-mends.ts";
+import type { Metadata } from "../../../services/runtime/metadata-mends.ts";
 import { eventually } from "../../eventually.ts";
 
 // With it, this file runs against the library as it comes: `CONVEYOR_UNMENDED=1 bun test …` must fail.
@@ -433,6 +435,85 @@ describe("stranded-request", () => {
   });
 });
 
+const partition = (leader: number, leaderEpoch?: number) => ({
+  partitionErrorCode: 0,
+  partitionId: 0,
+  leader,
+  ...(leaderEpoch === undefined ? {} : { leaderEpoch }),
+  replicas: [0, 1, 2],
+  isr: [0, 1, 2],
+  offlineReplicas: [],
+});
+const answer = (brokers: number[], ...partitionMetadata: ReturnType<typeof partition>[]): Metadata => ({
+  brokers: brokers.map((nodeId) => ({ nodeId, host: `kafka-${nodeId}`, port: 9092, rack: null })),
+  topicMetadata: [{ topic: "t", topicErrorCode: 0, partitionMetadata }],
+});
+const leadersIn = (metadata: unknown) =>
+  (metadata as Metadata).topicMetadata.flatMap((topic) => topic.partitionMetadata.map(({ leader }) => leader));
+/** A pool of brokers whose metadata come from `metadata`, whoever is asked. */
+const poolWith = (metadata: () => Metadata) => {
+  const pool = new BrokerPool({ connectionPoolBuilder: {}, logger: silent, retry: {} });
+  return Object.assign(pool, {
+    seedBroker: { connectionPool: { host: "", port: 0 } },
+    findConnectedBroker: async () => ({ metadata: async () => metadata() }),
+    connectionPoolBuilder: { build: async (address: object) => ({ ...address, pool: [] }) },
+    createBroker: (options: object) => ({ ...options, isConnected: () => true, disconnect: async () => {} }),
+  });
+};
+
+describe("stale-leader", () => {
+  test("a broker that names a leader of an earlier epoch is not believed", async () => {
+    let said = answer([0, 1, 2], partition(0, 4));
+    const pool = poolWith(() => said);
+    await pool.refreshMetadata(["t"]);
+    said = answer([1, 2], partition(1, 5));
+    await pool.refreshMetadata(["t"]);
+    // The one that is cut off.
+    said = answer([0, 1, 2], partition(0, 4));
+    await pool.refreshMetadata(["t"]);
+    expect(leadersIn(pool.metadata)).toEqual([1]);
+  });
+
+  test("brokers are asked for the epoch", async () => {
+    const { default: protocol } = await import("kafkajs/src/protocol/requests/index.js");
+    const lookup = protocol.lookup as (
+      versions: object,
+    ) => (apiKey: number, definition: unknown) => (o: object) => unknown;
+    const METADATA_API_KEY = 3;
+    const ask = (maxVersion: number) =>
+      lookup({ [METADATA_API_KEY]: { minVersion: 0, maxVersion } })(METADATA_API_KEY, protocol.requests.Metadata)({
+        topics: ["t"],
+        allowAutoTopicCreation: false,
+      }) as { request: { apiVersion: number }; response: unknown };
+    expect(ask(13).request.apiVersion).toBe(7);
+    expect(ask(6).request.apiVersion).toBe(6);
+  });
+});
+
+describe("gone-broker", () => {
+  test("a broker that is named no more is not waited for: what it was asked ends, and the new leaders are known", async () => {
+    const sockets = new Set<Socket>();
+    // Accepts and never answers.
+    const { connection, server } = await connectionTo((socket) => void sockets.add(socket), { requestTimeout: 60_000 });
+    await connection.connect();
+    const { default: protocol } = await import("kafkajs/src/protocol/requests/index.js");
+    const apiVersions = protocol.requests.ApiVersions as { protocol(options: { version: number }): () => unknown };
+    const asked = connection
+      .send(apiVersions.protocol({ version: 0 })() as Parameters<typeof connection.send>[0])
+      .catch((error: Error) => error.name);
+    const pool = poolWith(() => answer([1, 2], partition(1, 5)));
+    pool.brokers = {
+      0: { connectionPool: { pool: [connection] }, disconnect: () => connection.disconnect() },
+    } as unknown as typeof pool.brokers;
+    const refreshed = pool.refreshMetadata(["t"]).then(() => "refreshed");
+    expect(await Promise.race([refreshed, Bun.sleep(HANGS_MS).then(() => "hangs")])).toBe("refreshed");
+    expect(await asked).toBe("KafkaJSConnectionClosedError");
+    expect(Object.keys(pool.brokers)).toEqual(["1", "2"]);
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+});
+
 /** Defects that are avoided, not mended: what kafkajs does, as the reason for event-producer.ts. */
 describe("why the event producer sends on its own", () => {
   test("kafkajs' send reports success for messages it never sent when leadership moves between its retries", async () => {
@@ -549,10 +630,12 @@ describe("this file", () => {
       "connect-hangs",
       "dead-broker-stops-all",
       "forgotten-member-id",
+      "gone-broker",
       "idle-timer",
       "leader-moved-rejoins",
       "lost-coordinator",
       "silent-leader",
+      "stale-leader",
       "stays-when-joining",
       "stranded-request",
       "timeout-check",

@@ -1,0 +1,157 @@
+/**
+ * What kafkajs believes of a broker's answer about the others (stale-leader, gone-broker in kafkajs-mends.ts).
+ *
+ * A broker that is cut off from the others goes on naming itself the leader of what it led, and clients ask any broker.
+ * Kafka counts a partition's leaders (the leader epoch), and the Java client believes the highest number it has heard
+ * (KIP-320); kafkajs does not ask for it. Version 7 of the metadata protocol has it: this adds that version.
+ */
+import BrokerPool from "kafkajs/src/cluster/brokerPool.js";
+import type Connection from "kafkajs/src/network/connection.js";
+import connectionStatus from "kafkajs/src/network/connectionStatus.js";
+import Decoder from "kafkajs/src/protocol/decoder.js";
+import protocol from "kafkajs/src/protocol/requests/index.js";
+
+/**
+ * A topic that is deleted and made anew begins at epoch 0 again. An older epoch is believed once no broker has said the
+ * newer one for this time: cut-off brokers are asked by chance among those that are not, several times in it.
+ */
+export const NEWER_EPOCH_HOLDS_MS = 10_000;
+const EPOCH_VERSION = 7;
+
+export interface PartitionMetadata {
+  partitionErrorCode: number;
+  partitionId: number;
+  leader: number;
+  /** How many leaders the partition has had; absent where the broker speaks no version that has it. */
+  leaderEpoch?: number;
+  replicas: number[];
+  isr: number[];
+  offlineReplicas: number[];
+}
+
+export interface Metadata {
+  brokers: { nodeId: number; host: string; port: number; rack: string | null }[];
+  topicMetadata: { topic: string; topicErrorCode: number; partitionMetadata: PartitionMetadata[] }[];
+}
+
+/** The newest that was heard of each partition's leader. */
+export class LeaderEpochs {
+  readonly #newest = new Map<string, { partition: PartitionMetadata; epoch: number; heardAtMs: number }>();
+
+  /**
+   * An answer with what is older in it replaced by what is known.
+   * @param nowMs of any clock that does not step back
+   */
+  newest(answer: Metadata, nowMs: number): Metadata {
+    const topicMetadata = answer.topicMetadata.map((topic) => ({
+      ...topic,
+      partitionMetadata: topic.partitionMetadata.map((partition) => this.#newer(topic.topic, partition, nowMs)),
+    }));
+    return { ...answer, topicMetadata };
+  }
+
+  #newer(topic: string, partition: PartitionMetadata, nowMs: number): PartitionMetadata {
+    const { leaderEpoch: epoch } = partition;
+    if (epoch === undefined) return partition;
+    const key = `${topic}/${partition.partitionId}`;
+    const known = this.#newest.get(key);
+    if (known && epoch < known.epoch && nowMs - known.heardAtMs < NEWER_EPOCH_HOLDS_MS) return known.partition;
+    this.#newest.set(key, { partition, epoch, heardAtMs: nowMs });
+    return partition;
+  }
+}
+
+/** Ends a connection at once, and everything that waits on it with `error`: in order it would wait for its broker. */
+export function breakOff(connection: Connection, error: Error): void {
+  connection.connectionStatus = connectionStatus.CONNECTION_STATUS.DISCONNECTED;
+  connection.requestQueue.rejectAll(error);
+  connection.socket?.destroy();
+}
+
+/**
+ * Applies both mends: metadata with leader epochs, of which the newest count, and connections to brokers that are named
+ * no more end at once.
+ * @param closed makes the error for what waits on such a connection
+ */
+export function mendMetadata(closed: (message: string, connection: Connection) => Error): void {
+  askForEpochs();
+  const metadata = new WeakMap<BrokerPool, Metadata | null>();
+  const epochs = new WeakMap<BrokerPool, LeaderEpochs>();
+  // kafkajs puts each answer into this property; between that and the end of its refresh others read it already.
+  Object.defineProperty(BrokerPool.prototype, "metadata", {
+    configurable: true,
+    get(this: BrokerPool) {
+      return metadata.get(this) ?? null;
+    },
+    set(this: BrokerPool, answer: Metadata | null) {
+      if (answer === null) {
+        metadata.set(this, null);
+        return;
+      }
+      let known = epochs.get(this);
+      if (!known) {
+        known = new LeaderEpochs();
+        epochs.set(this, known);
+      }
+      metadata.set(this, known.newest(answer, performance.now()));
+      const named = new Set(answer.brokers.map(({ nodeId }) => String(nodeId)));
+      for (const [nodeId, { connectionPool }] of Object.entries(this.brokers)) {
+        if (named.has(nodeId)) continue;
+        for (const connection of connectionPool.pool) {
+          if (!connection.isConnected()) continue;
+          breakOff(connection, closed(`Closed: broker ${nodeId} is not part of the cluster now`, connection));
+        }
+      }
+    },
+  });
+}
+
+function askForEpochs(): void {
+  const definition = protocol.requests.Metadata;
+  const original = definition.protocol;
+  definition.versions = [...definition.versions, String(EPOCH_VERSION)];
+  definition.protocol = ({ version }) =>
+    version === EPOCH_VERSION
+      ? (options) => {
+          // The request of version 7 is that of version 6 under another number.
+          const { request, response } = original({ version: EPOCH_VERSION - 1 })(options);
+          return {
+            request: { ...(request as object), apiVersion: EPOCH_VERSION },
+            response: { decode: decodeWithEpochs, parse: response.parse },
+          };
+        }
+      : original({ version });
+}
+
+/** Metadata's answer in version 7 (kafka.apache.org/protocol, Metadata API): that of version 6 with each leader's epoch. */
+export async function decodeWithEpochs(payload: unknown): Promise<Metadata & Record<string, unknown>> {
+  const decoder = new Decoder(payload);
+  const int32s = (from: Decoder) => from.readArray((item) => item.readInt32());
+  return {
+    // The client waits by itself (KIP-219), so that the field which kafkajs acts on in older versions is 0.
+    clientSideThrottleTime: decoder.readInt32(),
+    throttleTime: 0,
+    brokers: decoder.readArray((from) => ({
+      nodeId: from.readInt32(),
+      host: from.readString(),
+      port: from.readInt32(),
+      rack: from.readString() as string | null,
+    })),
+    clusterId: decoder.readString(),
+    controllerId: decoder.readInt32(),
+    topicMetadata: decoder.readArray((from) => ({
+      topicErrorCode: from.readInt16(),
+      topic: from.readString(),
+      isInternal: from.readBoolean(),
+      partitionMetadata: from.readArray((partition) => ({
+        partitionErrorCode: partition.readInt16(),
+        partitionId: partition.readInt32(),
+        leader: partition.readInt32(),
+        leaderEpoch: partition.readInt32(),
+        replicas: int32s(partition),
+        isr: int32s(partition),
+        offlineReplicas: int32s(partition),
+      })),
+    })),
+  };
+}
