@@ -22,6 +22,7 @@ import protocol from "kafkajs/src/protocol/requests/index.js";
 import type { KafkaConfig } from "./config.ts";
 import { createCluster, REQUEST_TIMEOUT_MS } from "./kafka.ts";
 import { type Logger, LogThrottle } from "./log.ts";
+import { lookingMeanwhile } from "./metadata-mends.ts";
 
 /** Waits this long for company before a small batch is sent: unnoticeable, and 14 times fewer requests. */
 export const LINGER_MS = 10;
@@ -38,11 +39,6 @@ const RECORD_OVERHEAD_BYTES = 64;
  * whether it is ready may be what keeps events from it.
  */
 const KEEP_CONNECTED_MS = 2000;
-/**
- * A batch that waits longer may wait for a broker that is no leader any more and cannot know it, cut off from the others:
- * they are asked. Far longer than an answer takes, far shorter than the time-out; one small request.
- */
-const LEADER_LOOK_MS = 500;
 /** More than the largest event or dead letter, so that after whenRoom() an offer succeeds. */
 const ROOM_BYTES = 32 * 1024;
 const FIRST_RETRY_MS = 100;
@@ -423,7 +419,7 @@ export class EventProducer {
       this.#options.onAttempt?.();
       await this.#cluster.refreshMetadataIfNecessary();
       broker = await this.#cluster.findBroker({ nodeId: leader });
-      const answer = await this.#lookingMeanwhile(produce(broker, lanes));
+      const answer = await lookingMeanwhile(produce(broker, lanes), () => this.#refresh());
       for (const lane of lanes) {
         const code =
           answer.topics
@@ -448,19 +444,6 @@ export class EventProducer {
     if (full || lanes.some((lane) => lane.frozen)) this.#pump();
     // Lanes of the same leader may have waited for it.
     this.#wake(this.#lingerMs);
-  }
-
-  /**
-   * The answer; while it is not there the metadata are read anew. Where they name the broker no more, its connections end
-   * (gone-broker in kafkajs-mends.ts), the wait with them, and the batch goes to the new leader.
-   */
-  async #lookingMeanwhile(answer: Promise<ProduceAnswer>): Promise<ProduceAnswer> {
-    const looking = setInterval(() => void this.#refresh(), LEADER_LOOK_MS);
-    try {
-      return await answer;
-    } finally {
-      clearInterval(looking);
-    }
   }
 
   /** What a partition's answer means; true when the metadata may be stale. */

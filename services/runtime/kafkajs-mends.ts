@@ -9,7 +9,7 @@
  * | connect-hangs | – | a server that closes during the TLS handshake (a broker that is stopping) leaves connect() pending for ever; two requests that find a connection closed open two sockets and write to the one that is not ready | one attempt at a time per connection, which always ends |
  * | dead-broker-stops-all | – | one broker that cannot be reached ends the fetching from all brokers, over and over until it is back | the fetch from that broker comes back empty after a look at the metadata; the others go on |
  * | slow-decode | tulios/kafkajs 1576 | reading a record costs two decoders and two big integers | fetch-decoder.ts reads an answer in one pass |
- * | lost-coordinator | – | with retries that never end, heartbeats and commits go to a dead coordinator until it comes back, or make the whole member stop and join anew | the member goes on reading and looks for the new coordinator meanwhile, as the Java client does |
+ * | lost-coordinator | – | with retries that never end, heartbeats and commits go to a dead coordinator until it comes back, or make the whole member stop and join anew | the member goes on reading and looks for the new coordinator meanwhile, as the Java client does; a commit that is not answered soon makes it look whether the coordinator is still there |
  * | leader-moved-rejoins | – | a partition whose leader moved makes the member join its group anew: everybody stops, and once more for each fetch that learns of it | look at the metadata and fetch from the new leader, as the Java client does |
  * | forgotten-member-id | – | the id that the coordinator gives before a join is forgotten when that join fails; the next one asks for another, and the group waits a session for a member that nobody is | keep the id, as the Java client does |
  * | stays-when-joining | – | a member that is told to stop while it joins goes without leaving: the group waits a session, or the end of its join, for a member that nobody is | it leaves, and joins no more |
@@ -28,7 +28,7 @@ import Connection from "kafkajs/src/network/connection.js";
 import RequestQueue from "kafkajs/src/network/requestQueue/index.js";
 import protocol from "kafkajs/src/protocol/requests/index.js";
 import { installFetchDecoder } from "./fetch-decoder.ts";
-import { breakOff, mendMetadata } from "./metadata-mends.ts";
+import { breakOff, lookingMeanwhile, mendMetadata } from "./metadata-mends.ts";
 
 /** Requests have limits of seconds; a second of precision is enough and costs a tenth of kafkajs' look-ups. */
 export const TIMEOUT_CHECK_MS = 1000;
@@ -213,7 +213,7 @@ const looking = new WeakSet<ConsumerGroup>();
 async function withCoordinator(group: ConsumerGroup, say: () => Promise<void>): Promise<void> {
   if (looking.has(group)) return;
   try {
-    await say();
+    await lookingMeanwhile(say(), () => group.cluster.refreshMetadata());
   } catch (error) {
     const { name, type } = error as { name?: string; type?: string };
     if (!CONNECTION_ERRORS.has(name ?? "") && !COORDINATOR_MOVED.has(type ?? "")) throw error;

@@ -16,6 +16,11 @@ import protocol from "kafkajs/src/protocol/requests/index.js";
  * newer one for this time: cut-off brokers are asked by chance among those that are not, several times in it.
  */
 export const NEWER_EPOCH_HOLDS_MS = 10_000;
+/**
+ * What is not answered by then may have been asked of a broker that leads no more and cannot know it. Far longer than an
+ * answer takes, far shorter than its time-out; a look is one small request.
+ */
+const LOOK_MS = 500;
 const EPOCH_VERSION = 7;
 
 export interface PartitionMetadata {
@@ -66,6 +71,21 @@ export function breakOff(connection: Connection, error: Error): void {
   connection.connectionStatus = connectionStatus.CONNECTION_STATUS.DISCONNECTED;
   connection.requestQueue.rejectAll(error);
   connection.socket?.destroy();
+}
+
+/**
+ * The answer to a request, for which a broker that is cut off from the others would let wait until the time-out. While it
+ * is not there the metadata are read anew: where they name the broker no more, its connections end (gone-broker), the
+ * request fails, and whoever made it can ask the new leader.
+ * @param refresh reads the metadata; what it throws is not of interest, the next look comes anyway
+ */
+export async function lookingMeanwhile<T>(answer: Promise<T>, refresh: () => Promise<void>): Promise<T> {
+  const looking = setInterval(() => void refresh().catch(() => {}), LOOK_MS);
+  try {
+    return await answer;
+  } finally {
+    clearInterval(looking);
+  }
 }
 
 /**

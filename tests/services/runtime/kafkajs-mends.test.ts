@@ -257,6 +257,20 @@ describe("lost-coordinator", () => {
     ]);
   });
 
+  test("a coordinator that does not answer, cut off from the others, is left once they name it no more", async () => {
+    const { promise: unanswered, reject } = Promise.withResolvers<void>();
+    const found = { heartbeat: async () => {} };
+    const member = group({ heartbeat: () => unanswered }, found);
+    const { cluster } = member as unknown as { cluster: { refreshMetadata(): Promise<void> } };
+    // What gone-broker does when the metadata name the broker no more.
+    cluster.refreshMetadata = async () => {
+      reject(new errors.KafkaJSConnectionClosedError("gone", { host: "h", port: 1 }));
+    };
+    const beaten = member.heartbeat({ interval: 0 }).then(() => "goes on");
+    expect(await Promise.race([beaten, Bun.sleep(HANGS_MS).then(() => "waits")])).toBe("goes on");
+    await eventually("the new coordinator", () => member.coordinator === found);
+  });
+
   test("an answer of the coordinator stays what it is", async () => {
     const answer = Object.assign(new Error("unknown"), { type: "UNKNOWN_MEMBER_ID", name: "KafkaJSProtocolError" });
     const failure = await group({ heartbeat: () => Promise.reject(answer) })
