@@ -35,7 +35,7 @@ declare module "kafkajs/src/network/connection.js" {
     socket: { connecting: boolean; destroy(): void; once(event: "close", listener: () => void): void } | undefined;
     connectionTimeout: number;
     connectionStatus: string;
-    requestQueue: { rejectAll(error: Error): void };
+    requestQueue: { inflight: Map<number, { sentAt: number }>; rejectAll(error: Error): void };
     isConnected(): boolean;
     connect(): Promise<boolean>;
     disconnect(): Promise<boolean>;
@@ -156,13 +156,21 @@ declare module "kafkajs/src/protocol/decoder.js" {
 
 declare module "kafkajs/src/cluster/brokerPool.js" {
   import type Connection from "kafkajs/src/network/connection.js";
+  export interface PooledBroker {
+    connectionPool: { pool: Connection[] };
+    isConnected(): boolean;
+    metadata(topics: string[]): Promise<never>;
+  }
   export default class BrokerPool {
-    brokers: Record<string, { connectionPool: { pool: Connection[] } }>;
+    brokers: Record<string, PooledBroker>;
     metadata: unknown;
     constructor(options: Record<string, unknown>);
     connect(): Promise<void>;
     disconnect(): Promise<void>;
     refreshMetadata(topics: string[]): Promise<void>;
+    findBroker(options: { nodeId: string }): Promise<PooledBroker>;
+    findConnectedBroker(): Promise<PooledBroker>;
+    withBroker<T>(ask: (asked: { nodeId: string; broker: PooledBroker }) => Promise<T>): Promise<T | null>;
   }
 }
 

@@ -1,11 +1,11 @@
 /**
- * What kafkajs believes of a broker's answer about the others (stale-leader, gone-broker in kafkajs-mends.ts).
+ * Whom kafkajs asks about the cluster, and what it believes (silent-adviser, stale-leader, gone-broker in kafkajs-mends.ts).
  *
  * A broker that is cut off from the others goes on naming itself the leader of what it led, and clients ask any broker.
  * Kafka counts a partition's leaders (the leader epoch), and the Java client believes the highest number it has heard
  * (KIP-320); kafkajs does not ask for it. Version 7 of the metadata protocol has it: this adds that version.
  */
-import BrokerPool from "kafkajs/src/cluster/brokerPool.js";
+import BrokerPool, { type PooledBroker } from "kafkajs/src/cluster/brokerPool.js";
 import type Connection from "kafkajs/src/network/connection.js";
 import connectionStatus from "kafkajs/src/network/connectionStatus.js";
 import Decoder from "kafkajs/src/protocol/decoder.js";
@@ -21,6 +21,8 @@ export const NEWER_EPOCH_HOLDS_MS = 10_000;
  * answer takes, far shorter than its time-out; a look is one small request.
  */
 const LOOK_MS = 500;
+/** A second broker is asked when the first has not answered the question for the leaders by then. */
+const NEXT_ADVISER_MS = 1000;
 const EPOCH_VERSION = 7;
 
 export interface PartitionMetadata {
@@ -89,12 +91,13 @@ export async function lookingMeanwhile<T>(answer: Promise<T>, refresh: () => Pro
 }
 
 /**
- * Applies both mends: metadata with leader epochs, of which the newest count, and connections to brokers that are named
- * no more end at once.
+ * Applies the three mends: brokers that let others wait are asked last, and not alone; metadata come with leader epochs, of
+ * which the newest count; connections to brokers that are named no more end at once.
  * @param closed makes the error for what waits on such a connection
  */
 export function mendMetadata(closed: (message: string, connection: Connection) => Error): void {
   askForEpochs();
+  askWhoAnswers();
   const metadata = new WeakMap<BrokerPool, Metadata | null>();
   const epochs = new WeakMap<BrokerPool, LeaderEpochs>();
   // kafkajs puts each answer into this property; between that and the end of its refresh others read it already.
@@ -124,6 +127,77 @@ export function mendMetadata(closed: (message: string, connection: Connection) =
       }
     },
   });
+}
+
+/** How long a broker has let the oldest of its open requests wait, in milliseconds. */
+function silentMs({ connectionPool }: PooledBroker, nowMs: number): number {
+  let oldest = nowMs;
+  for (const { requestQueue } of connectionPool.pool) {
+    for (const { sentAt } of requestQueue.inflight.values()) oldest = Math.min(oldest, sentAt);
+  }
+  return nowMs - oldest;
+}
+
+/** The brokers of a pool, by chance and then those first that let nobody wait: a frozen or cut-off one only gets older. */
+function advisers(pool: BrokerPool): string[] {
+  const nowMs = Date.now();
+  return Object.entries(pool.brokers)
+    .map(([nodeId, broker]) => ({ nodeId, silent: silentMs(broker, nowMs), chance: Math.random() }))
+    .sort((a, b) => a.silent - b.silent || a.chance - b.chance)
+    .map(({ nodeId }) => nodeId);
+}
+
+type AskOf<T> = (asked: { nodeId: string; broker: PooledBroker }) => Promise<T>;
+
+function askWhoAnswers(): void {
+  const { findConnectedBroker, withBroker } = BrokerPool.prototype;
+  BrokerPool.prototype.findConnectedBroker = async function (this: BrokerPool) {
+    const connected = advisers(this).filter((nodeId) => this.brokers[nodeId]!.isConnected());
+    if (connected.length === 0) return await findConnectedBroker.call(this);
+    const [first, ...others] = await Promise.all(connected.map((nodeId) => this.findBroker({ nodeId })));
+    return Object.create(first!, {
+      metadata: { value: (topics: string[]) => firstAnswer([first!, ...others], topics) },
+    }) as PooledBroker;
+  };
+  BrokerPool.prototype.withBroker = async function <T>(this: BrokerPool, ask: AskOf<T>): Promise<T | null> {
+    const nodeIds = advisers(this);
+    // Where nobody is known, the library says so.
+    if (nodeIds.length === 0) return (await withBroker.call(this, ask)) as T | null;
+    for (const nodeId of nodeIds) {
+      try {
+        return await ask({ nodeId, broker: await this.findBroker({ nodeId }) });
+      } catch {
+        // Another one may know; the library gives up where one cannot be reached.
+      }
+    }
+    return null;
+  };
+}
+
+/** The metadata as the first of these brokers answers; the next one is asked when those before fail or are slow. */
+async function firstAnswer(brokers: readonly PooledBroker[], topics: string[]): Promise<Metadata> {
+  const asked: Promise<Metadata>[] = [];
+  let failure: unknown;
+  for (const broker of brokers) {
+    asked.push(broker.metadata(topics));
+    const answered = Promise.any(asked).catch((error: AggregateError) => {
+      failure = error.errors[0];
+      return undefined;
+    });
+    if (asked.length === brokers.length) {
+      const last = await answered;
+      if (last) return last;
+      break;
+    }
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const slow = new Promise<undefined>((resolve) => {
+      timer = setTimeout(() => resolve(undefined), NEXT_ADVISER_MS);
+    });
+    const answer = await Promise.race([answered, slow]);
+    clearTimeout(timer);
+    if (answer) return answer;
+  }
+  throw failure;
 }
 
 function askForEpochs(): void {

@@ -475,6 +475,83 @@ const poolWith = (metadata: () => Metadata) => {
   });
 };
 
+describe("silent-adviser", () => {
+  const never = new Promise<never>(() => {});
+  /** Brokers as a pool has them: `sentAt` of what each has not answered yet, and what it says of the leaders. */
+  const poolOf = (
+    brokers: { sentAt?: number; metadata: () => Promise<Metadata>; coordinator?: () => Promise<string> }[],
+  ) => {
+    const pool = poolWith(() => answer([]));
+    pool.brokers = Object.fromEntries(
+      brokers.map(({ sentAt, ...broker }, nodeId) => [
+        nodeId,
+        {
+          ...broker,
+          host: `kafka-${nodeId}`,
+          isConnected: () => true,
+          disconnect: async () => {},
+          connectionPool: {
+            host: `kafka-${nodeId}`,
+            port: 9092,
+            rack: null,
+            pool: [
+              {
+                isConnected: () => false,
+                requestQueue: { inflight: new Map(sentAt === undefined ? [] : [[1, { sentAt }]]) },
+              },
+            ],
+          },
+        },
+      ]),
+    ) as unknown as typeof pool.brokers;
+    const { findConnectedBroker } = BrokerPool.prototype;
+    return Object.assign(pool, { findConnectedBroker });
+  };
+
+  test("who lets others wait is not asked for the leaders while another answers", async () => {
+    // By chance the frozen one is not chosen either: often enough makes that unlikely.
+    for (let round = 0; round < 20; round++) {
+      const pool = poolOf([
+        { sentAt: Date.now() - 600, metadata: () => Promise.reject(new Error("the frozen one was asked")) },
+        { sentAt: Date.now() - 50, metadata: async () => answer([0, 1], partition(1, 1)) },
+      ]);
+      await pool.refreshMetadata(["t"]);
+      expect(leadersIn(pool.metadata)).toEqual([1]);
+    }
+  });
+
+  test("a broker that freezes while it is asked is not waited for: another one is asked too", async () => {
+    const pool = poolOf([
+      { metadata: () => never },
+      { sentAt: Date.now() - 50, metadata: async () => answer([0, 1], partition(1, 1)) },
+    ]);
+    const refreshed = pool.refreshMetadata(["t"]).then(() => "refreshed");
+    expect(await Promise.race([refreshed, Bun.sleep(HANGS_MS).then(() => "hangs")])).toBe("refreshed");
+    expect(leadersIn(pool.metadata)).toEqual([1]);
+  });
+
+  test("the coordinator is asked of those that answer, and one that cannot be reached hides it from nobody", async () => {
+    const pool = poolOf([
+      { metadata: () => never, coordinator: async () => "unreachable" },
+      { sentAt: Date.now() - 50, metadata: () => never, coordinator: async () => "found" },
+      { sentAt: Date.now() - 600, metadata: () => never, coordinator: () => never },
+    ]);
+    const { findBroker } = BrokerPool.prototype;
+    Object.assign(pool, {
+      findBroker: async (options: { nodeId: string }) => {
+        if (options.nodeId === "0") throw new Error("cannot be reached");
+        return await findBroker.call(pool, options);
+      },
+    });
+    for (let round = 0; round < 20; round++) {
+      const asked = pool.withBroker(async ({ broker }) =>
+        (broker as unknown as { coordinator(): Promise<string> }).coordinator(),
+      );
+      expect(await Promise.race([asked, Bun.sleep(HANGS_MS).then(() => "hangs")])).toBe("found");
+    }
+  });
+});
+
 describe("stale-leader", () => {
   test("a broker that names a leader of an earlier epoch is not believed", async () => {
     let said = answer([0, 1, 2], partition(0, 4));
@@ -648,6 +725,7 @@ describe("this file", () => {
       "idle-timer",
       "leader-moved-rejoins",
       "lost-coordinator",
+      "silent-adviser",
       "silent-leader",
       "stale-leader",
       "stays-when-joining",
