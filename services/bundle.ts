@@ -18,6 +18,7 @@ export const ENTRIES = [
   "log-reader",
   "observer",
   "load-generator",
+  "liveness-worker",
 ] as const;
 export const DIST = join(import.meta.dir, "dist");
 

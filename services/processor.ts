@@ -16,6 +16,7 @@ import { Health } from "./runtime/health.ts";
 import { InfluxWriter } from "./runtime/influx.ts";
 import { createKafka } from "./runtime/kafka.ts";
 import { DeadLetterBox } from "./runtime/letter-box.ts";
+import { startLivenessServer } from "./runtime/liveness.ts";
 import { Metrics } from "./runtime/metrics.ts";
 import { startOpsServer } from "./runtime/ops-server.ts";
 import { certificateExpirySeconds, runService, type ServiceFrame } from "./runtime/service.ts";
@@ -122,11 +123,16 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
   metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(certificateExpirySeconds(config.kafka.tls.cert));
 
   const ops = startOpsServer(config.ops, health, metrics.registry);
+  const liveness =
+    config.ops.livenessPort === undefined
+      ? undefined
+      : startLivenessServer({ port: config.ops.livenessPort, tls: config.ops.tls }, health, log);
   shutdown.step("commit", 2000, () => handler.commitPending());
   // Waits for the batches in work (each drains for 8 s at most), commits, leaves the group.
   shutdown.step("leave_group", 12_000, () => consumer.disconnect());
   shutdown.step("dead_letters", 3000, () => letterProducer.stop());
   shutdown.step("ops_server", 1000, () => ops.stop());
+  if (liveness) shutdown.step("liveness", 1000, () => liveness.stop());
 
   letterProducer.start();
   await connectConsumer(consumer, config.topic, { log, shutdown });

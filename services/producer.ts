@@ -21,6 +21,7 @@ import { EventProducer } from "./runtime/event-producer.ts";
 import { Health } from "./runtime/health.ts";
 import { startIntake } from "./runtime/intake.ts";
 import { LedgerCheckpoints } from "./runtime/ledger-checkpoints.ts";
+import { startLivenessServer } from "./runtime/liveness.ts";
 import { Metrics } from "./runtime/metrics.ts";
 import { startOpsServer } from "./runtime/ops-server.ts";
 import { certificateExpirySeconds, runService, type ServiceFrame } from "./runtime/service.ts";
@@ -129,6 +130,11 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
       "/ledger": () => ({ pod: config.common.podName, run: config.run, started_at: startedAt, ...gate.report() }),
     });
 
+  const liveness =
+    config.ops?.livenessPort === undefined
+      ? undefined
+      : startLivenessServer({ port: config.ops.livenessPort, tls: config.ops.tls }, health, log);
+
   if (config.sources.includes("http")) {
     const intake = startIntake({
       port: config.intakePort,
@@ -148,6 +154,7 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
   });
   shutdown.step("ledger", 1000, () => checkpoints.stop(producer.bufferedEvents));
   if (ops) shutdown.step("ops_server", 1000, () => ops.stop());
+  if (liveness) shutdown.step("liveness", 1000, () => liveness.stop());
 
   const sources = sourcesOf(config);
   if (sources.includes("simulated")) {

@@ -177,15 +177,23 @@ export function readKafka(reader: ConfigReader): KafkaConfig {
 
 export interface OpsConfig {
   port: number;
+  /** Where a thread of its own answers the kubelet (liveness.ts); none where absent. */
+  livenessPort?: number;
   tls: { cert: string; key: string };
 }
 
 export const DEFAULT_OPS_PORT = 9464;
 
-/** Port and certificate of /healthz, /readyz and /metrics; the certificate is the service's own unless named. */
+/**
+ * Ports and certificate of /healthz, /readyz and /metrics, and of the liveness thread where there is one; the certificate
+ * is the service's own unless named.
+ */
 export function readOps(reader: ConfigReader, kafka: KafkaConfig): OpsConfig {
   return {
     port: reader.integer("OPS_PORT", { least: 1, most: 65_535, fallback: DEFAULT_OPS_PORT }),
+    ...(reader.has("LIVENESS_PORT")
+      ? { livenessPort: reader.integer("LIVENESS_PORT", { least: 1, most: 65_535, fallback: 0 }) }
+      : {}),
     tls: {
       cert: reader.has("OPS_TLS_CERT") ? reader.file("OPS_TLS_CERT") : kafka.tls.cert,
       key: reader.has("OPS_TLS_KEY") ? reader.file("OPS_TLS_KEY") : kafka.tls.key,

@@ -1,0 +1,35 @@
+/** The thread of services/runtime/liveness.ts: answers the kubelet, and does nothing else. */
+import { type LivenessStart, SHARED } from "./runtime/liveness.ts";
+
+declare const self: Worker;
+
+self.onmessage = ({ data }: MessageEvent<LivenessStart>) => {
+  const { port, tls, shared, loopLimitMs } = data;
+  const numbers = new Int32Array(shared);
+  let beats = Atomics.load(numbers, SHARED.beats);
+  let changedAt = performance.now();
+  try {
+    const server = Bun.serve({
+      port,
+      hostname: "0.0.0.0",
+      tls,
+      development: false,
+      fetch() {
+        const now = performance.now();
+        const latest = Atomics.load(numbers, SHARED.beats);
+        if (latest !== beats) changedAt = now;
+        beats = latest;
+        const silentMs = Math.round(now - changedAt);
+        const progress = Atomics.load(numbers, SHARED.progress) === 1;
+        const ok = progress && silentMs <= loopLimitMs;
+        return Response.json(
+          { ok, progress, loop_silent_ms: silentMs, loop_limit_ms: loopLimitMs },
+          { status: ok ? 200 : 503 },
+        );
+      },
+    });
+    self.postMessage({ port: server.port });
+  } catch (error) {
+    self.postMessage({ failure: String(error) });
+  }
+};
