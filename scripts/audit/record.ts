@@ -484,7 +484,7 @@ async function recordHolders(sources: AuditSources, writer: HistoryWriter, table
   });
   await writer.begin("holders");
   for (const { conveyor, ms } of looks.values()) {
-    await sources.points({ conveyor }, ms, ms + 1, async ({ run, conveyor, seq, timestampNs }) => {
+    await sources.points({ conveyors: [conveyor] }, ms, ms + 1, async ({ run, conveyor, seq, timestampNs }) => {
       const holder = { run, conveyor, seq };
       if (!table.has("sink", holder)) await writer.append("holders", { ...holder, t_ns: timestampNs });
     });

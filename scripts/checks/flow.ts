@@ -13,7 +13,7 @@ import { BROKERS, type CheckContext, OWN_TLS } from "./context.ts";
 /** Enough events that a loss of one in a thousand shows, few enough that the check takes seconds. */
 export const CHECK_EVENTS = 2000;
 /** Conveyors of the check: always the same, so that checks do not add series to the database for ever. */
-const CHECK_CONVEYORS = 4;
+const CHECK_CONVEYORS = Array.from({ length: 4 }, (_, index) => `check-${index}`);
 /** Paced like live traffic, so that the latency measured is that of a running pipeline and not of a burst. */
 const CHECK_EVENTS_PER_SECOND = 400;
 /** Slices a second in which the paced events are handed over. */
@@ -47,9 +47,9 @@ async function* pacedEvents(run: string, count: number, signal: AbortSignal): As
       lines.push(
         JSON.stringify({
           v: 1,
-          conveyor: `check-${sent % CHECK_CONVEYORS}`,
+          conveyor: CHECK_CONVEYORS[sent % CHECK_CONVEYORS.length]!,
           run,
-          seq: Math.floor(sent / CHECK_CONVEYORS),
+          seq: Math.floor(sent / CHECK_CONVEYORS.length),
           ts,
           speed_mps: 1,
           load_kg: 100,
@@ -107,7 +107,7 @@ const endToEnd: Check<CheckContext> = {
     const store = await context.store();
     const stored = await waitFor(
       async () => {
-        const found = await store.run(run, startMs, Date.now() + 1000);
+        const found = await store.run(run, startMs, Date.now() + 1000, CHECK_CONVEYORS);
         return found.points >= CHECK_EVENTS
           ? { done: true, value: found }
           : { done: false, state: `${found.points} of ${CHECK_EVENTS} stored` };
@@ -122,8 +122,8 @@ const endToEnd: Check<CheckContext> = {
     });
     const missing: string[] = [];
     for (let index = 0; index < CHECK_EVENTS; index++) {
-      const conveyor = `check-${index % CHECK_CONVEYORS}`;
-      const seq = Math.floor(index / CHECK_CONVEYORS);
+      const conveyor = CHECK_CONVEYORS[index % CHECK_CONVEYORS.length]!;
+      const seq = Math.floor(index / CHECK_CONVEYORS.length);
       if (!stored.sequences.get(conveyor)?.has(seq)) missing.push(`${conveyor}/${seq}`);
     }
     const data = { run, acknowledged: account.acknowledged, stored: stored.points, duplicates: stored.duplicates };

@@ -268,7 +268,7 @@ export class ClusterScene implements Scene {
       const store = await TelemetryStore.open(cluster);
       try {
         const nowMs = Date.now();
-        const { sequences } = await store.run(account.run, nowMs - RUN_WINDOW_MS, nowMs + 1000);
+        const { sequences } = await store.run(account.run, nowMs - RUN_WINDOW_MS, nowMs + 1000, CONVEYORS);
         return missingFrom(account, sequences);
       } finally {
         await store.close();

@@ -43,15 +43,21 @@ export function nanosecondsOf(time: string): string {
 /** Which points are wanted: all of them when it is empty. */
 export interface PointFilter {
   runs?: readonly string[];
-  /** This conveyor only. */
-  conveyor?: string;
+  /** These conveyors only; all where it is empty. */
+  conveyors?: readonly string[];
   conveyorsPrefix?: string;
 }
 
 /** The beginning of a query: what is stored of a time range, of some fields. */
-function rowsOf({ conveyor, conveyorsPrefix }: PointFilter, fields: string, startMs: number, endMs: number): string[] {
-  const ofConveyor = conveyor === undefined ? "" : ` and r.conveyor == ${JSON.stringify(conveyor)}`;
+function rowsOf(
+  { conveyors = [], conveyorsPrefix }: PointFilter,
+  fields: string,
+  startMs: number,
+  endMs: number,
+): string[] {
   // A tag: the database goes only through the series that fit.
+  const named = conveyors.map((conveyor) => `r.conveyor == ${JSON.stringify(conveyor)}`).join(" or ");
+  const ofConveyor = named && ` and (${named})`;
   const ofConveyors = conveyorsPrefix ? ` and r.conveyor =~ /^${conveyorsPrefix.replaceAll(".", "\\.")}/` : "";
   return [
     `from(bucket: ${JSON.stringify(BUCKET)})`,
@@ -109,6 +115,38 @@ export async function eachPoint(
     const { conveyor, run, seq } = row;
     await visit({ conveyor, run, seq, timestampNs: nanosecondsOf(row._time) });
   }
+}
+
+/**
+ * The points of one run, by identity.
+ * @param startMs earliest event time (ms since the epoch) that the run can have
+ * @param conveyors those that the run has, where they are known: the database then reads nothing else of the time range,
+ *   where a load test may have left more than a query's memory holds
+ */
+export async function pointsOfRun(
+  influx: InfluxDB,
+  run: string,
+  { startMs, endMs, conveyors }: { startMs: number; endMs: number; conveyors: readonly string[] },
+): Promise<StoredRun> {
+  const flux = [
+    ...rowsOf({ conveyors }, `(r._field == "run" or r._field == "seq")`, startMs, endMs),
+    `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
+    `|> filter(fn: (r) => r.run == ${JSON.stringify(run)})`,
+    `|> keep(columns: ["conveyor", "seq"])`,
+  ].join("\n");
+  const stored: StoredRun = { points: 0, sequences: new Map(), duplicates: 0 };
+  for await (const { values, tableMeta } of influx.getQueryApi(ORGANIZATION).iterateRows(flux)) {
+    const { conveyor, seq } = tableMeta.toObject(values) as { conveyor: string; seq: number };
+    let sequences = stored.sequences.get(conveyor);
+    if (!sequences) {
+      sequences = new Set();
+      stored.sequences.set(conveyor, sequences);
+    }
+    if (sequences.has(seq)) stored.duplicates++;
+    sequences.add(seq);
+    stored.points++;
+  }
+  return stored;
 }
 
 export class TelemetryStore {
@@ -184,32 +222,8 @@ export class TelemetryStore {
     return await countPoints(this.#influx, filter, range);
   }
 
-  /**
-   * The points of one run, by identity.
-   * @param startMs earliest event time (ms since the epoch) that the run can have
-   */
-  async run(run: string, startMs: number, endMs: number): Promise<StoredRun> {
-    const rows = await this.query<{ conveyor: string; seq: number }>(
-      [
-        `from(bucket: ${JSON.stringify(BUCKET)})`,
-        `|> range(start: time(v: ${startMs}000000), stop: time(v: ${endMs}000000))`,
-        `|> filter(fn: (r) => r._measurement == ${JSON.stringify(MEASUREMENT)} and (r._field == "run" or r._field == "seq"))`,
-        `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
-        `|> filter(fn: (r) => r.run == ${JSON.stringify(run)})`,
-        `|> keep(columns: ["conveyor", "seq"])`,
-      ].join("\n"),
-    );
-    const sequences = new Map<string, Set<number>>();
-    let duplicates = 0;
-    for (const { conveyor, seq } of rows) {
-      let set = sequences.get(conveyor);
-      if (!set) {
-        set = new Set();
-        sequences.set(conveyor, set);
-      }
-      if (set.has(seq)) duplicates++;
-      set.add(seq);
-    }
-    return { points: rows.length, sequences, duplicates };
+  /** As {@link pointsOfRun}. */
+  async run(run: string, startMs: number, endMs: number, conveyors: readonly string[] = []): Promise<StoredRun> {
+    return await pointsOfRun(this.#influx, run, { startMs, endMs, conveyors });
   }
 }
