@@ -3,6 +3,13 @@ import type { Registry } from "prom-client";
 import type { OpsConfig } from "./config.ts";
 import type { Health } from "./health.ts";
 
+/**
+ * While it starts, a service lets the question whether it is ready wait until it is, for as long as this: the kubelet asks
+ * once a second, and an answer that came a moment too early would keep traffic from a pod for a whole second more. Shorter
+ * than the probes' time-out of 3 s.
+ */
+const READY_WAIT_MS = 1500;
+const READY_LOOK_MS = 25;
 /** Requests here have no body worth the name. */
 const MAX_OPS_BODY_BYTES = 1024;
 
@@ -17,6 +24,18 @@ export function startOpsServer(
   registry: Registry,
   extra: Record<string, () => unknown> = {},
 ): OpsServer {
+  let wasReady = false;
+  const readinessOf = async (health: Health) => {
+    const limit = performance.now() + READY_WAIT_MS;
+    let report = health.readiness();
+    // Whoever was ready and is not any more says so at once.
+    while (!report.ok && !wasReady && performance.now() < limit) {
+      await Bun.sleep(READY_LOOK_MS);
+      report = health.readiness();
+    }
+    wasReady ||= report.ok;
+    return report;
+  };
   const server = Bun.serve({
     port: config.port,
     hostname: "0.0.0.0",
@@ -32,7 +51,7 @@ export function startOpsServer(
           return Response.json(report, { status: report.ok ? 200 : 503 });
         }
         case "/readyz": {
-          const report = health.readiness();
+          const report = await readinessOf(health);
           return Response.json(report, { status: report.ok ? 200 : 503 });
         }
         case "/metrics":

@@ -292,6 +292,15 @@ describe("ops server", () => {
     const get = (path: string) => fetch(`https://localhost:${ops.port}${path}`, { tls: { ca } });
     expect((await get("/healthz")).status).toBe(200);
     expect((await get("/readyz")).status).toBe(503);
+    // Asked while it starts, and ready a moment later.
+    const asked = get("/readyz");
+    setTimeout(() => (ready = true), 50);
+    expect((await asked).status).toBe(200);
+    // From then on it says at once what is.
+    ready = false;
+    const before = performance.now();
+    expect((await get("/readyz")).status).toBe(503);
+    expect(performance.now() - before).toBeLessThan(1000);
     ready = true;
     expect((await get("/readyz")).status).toBe(200);
     expect(await (await get("/ledger")).json()).toEqual({ acknowledged: 3 });
