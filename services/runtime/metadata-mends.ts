@@ -138,12 +138,21 @@ function silentMs({ connectionPool }: PooledBroker, nowMs: number): number {
   return nowMs - oldest;
 }
 
-/** The brokers of a pool, by chance and then those first that let nobody wait: a frozen or cut-off one only gets older. */
+/**
+ * The brokers of a pool in the order in which they are asked, by chance where nothing speaks for one: first those that are
+ * connected, since a frozen one lets whoever connects wait; then those that let nobody wait: a frozen or cut-off one only
+ * gets older.
+ */
 function advisers(pool: BrokerPool): string[] {
   const nowMs = Date.now();
   return Object.entries(pool.brokers)
-    .map(([nodeId, broker]) => ({ nodeId, silent: silentMs(broker, nowMs), chance: Math.random() }))
-    .sort((a, b) => a.silent - b.silent || a.chance - b.chance)
+    .map(([nodeId, broker]) => ({
+      nodeId,
+      away: broker.isConnected() ? 0 : 1,
+      silent: silentMs(broker, nowMs),
+      chance: Math.random(),
+    }))
+    .sort((a, b) => a.away - b.away || a.silent - b.silent || a.chance - b.chance)
     .map(({ nodeId }) => nodeId);
 }
 

@@ -479,16 +479,21 @@ describe("silent-adviser", () => {
   const never = new Promise<never>(() => {});
   /** Brokers as a pool has them: `sentAt` of what each has not answered yet, and what it says of the leaders. */
   const poolOf = (
-    brokers: { sentAt?: number; metadata: () => Promise<Metadata>; coordinator?: () => Promise<string> }[],
+    brokers: {
+      sentAt?: number;
+      isAway?: true;
+      metadata: () => Promise<Metadata>;
+      coordinator?: () => Promise<string>;
+    }[],
   ) => {
     const pool = poolWith(() => answer([]));
     pool.brokers = Object.fromEntries(
-      brokers.map(({ sentAt, ...broker }, nodeId) => [
+      brokers.map(({ sentAt, isAway, ...broker }, nodeId) => [
         nodeId,
         {
           ...broker,
           host: `kafka-${nodeId}`,
-          isConnected: () => true,
+          isConnected: () => isAway !== true,
           disconnect: async () => {},
           connectionPool: {
             host: `kafka-${nodeId}`,
@@ -542,6 +547,23 @@ describe("silent-adviser", () => {
         if (options.nodeId === "0") throw new Error("cannot be reached");
         return await findBroker.call(pool, options);
       },
+    });
+    for (let round = 0; round < 20; round++) {
+      const asked = pool.withBroker(async ({ broker }) =>
+        (broker as unknown as { coordinator(): Promise<string> }).coordinator(),
+      );
+      expect(await Promise.race([asked, Bun.sleep(HANGS_MS).then(() => "hangs")])).toBe("found");
+    }
+  });
+
+  test("a connection that stands goes before one that would have to be made: a frozen broker lets that wait", async () => {
+    const pool = poolOf([
+      { isAway: true, metadata: () => never },
+      { sentAt: Date.now() - 50, metadata: () => never, coordinator: async () => "found" },
+    ]);
+    const { findBroker } = BrokerPool.prototype;
+    Object.assign(pool, {
+      findBroker: (options: { nodeId: string }) => (options.nodeId === "0" ? never : findBroker.call(pool, options)),
     });
     for (let round = 0; round < 20; round++) {
       const asked = pool.withBroker(async ({ broker }) =>
