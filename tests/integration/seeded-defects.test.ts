@@ -32,8 +32,8 @@ const RATE = { SOURCE: "simulated", RATE_EVENTS_PER_SECOND: "1000" };
 /** The first answer of a broker is lost on its way: the producer must send the batch again. */
 const ANSWER_LOST: Patch = {
   file: "runtime/event-producer.ts",
-  was: "      const answer = await produce(broker, lanes);\n",
-  becomes: `      const answer = await produce(broker, lanes);
+  was: "      const answer = await lookingMeanwhile(produce(broker, lanes), () => this.#refresh());\n",
+  becomes: `      const answer = await lookingMeanwhile(produce(broker, lanes), () => this.#refresh());
       if (!globalThis.answerLost && lanes.some(({ topic }) => topic.startsWith("events-"))) {
         globalThis.answerLost = true;
         throw new Error("the answer was lost");
