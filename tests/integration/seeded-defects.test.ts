@@ -15,7 +15,16 @@ import { createKafka, RETRY_BRIEFLY } from "../../services/runtime/kafka.ts";
 import { Logger } from "../../services/runtime/log.ts";
 import { Pipeline, type ServiceProcess, skipReason, until } from "./harness.ts";
 import { Scene } from "./scene.ts";
-import { buildVariant, type Patch } from "./variants.ts";
+import {
+  ACKNOWLEDGED_WHEN_BUFFERED,
+  ANSWER_LOST,
+  COMMIT_BEFORE_WRITE,
+  MILLISECONDS,
+  NOT_IDEMPOTENT,
+  ONE_ACK,
+  SWALLOWED_422,
+} from "./seeded-patches.ts";
+import { buildVariant } from "./variants.ts";
 
 const skipped = await skipReason();
 /** Each step takes seconds, ten scenes side by side; on a busy machine minutes. */
@@ -28,72 +37,6 @@ const FLOW_EVENTS = 500;
 /** What a producer has in hand when it is told to end: more than the one batch of each partition that may be on its way. */
 const BUFFERED_EVENTS = 300;
 const RATE = { SOURCE: "simulated", RATE_EVENTS_PER_SECOND: "1000" };
-
-/** The first answer of a broker is lost on its way: the producer must send the batch again. */
-const ANSWER_LOST: Patch = {
-  file: "runtime/event-producer.ts",
-  was: "      const answer = await lookingMeanwhile(produce(broker, lanes), () => this.#refresh());\n",
-  becomes: `      const answer = await lookingMeanwhile(produce(broker, lanes), () => this.#refresh());
-      if (!globalThis.answerLost && lanes.some(({ topic }) => topic.startsWith("events-"))) {
-        globalThis.answerLost = true;
-        throw new Error("the answer was lost");
-      }
-`,
-};
-
-const COMMIT_BEFORE_WRITE: Patch = {
-  file: "runtime/batch-handler.ts",
-  was: `      if (!(await this.#store(payload, slice))) return;
-      payload.resolveOffset(messages[to - 1]!.offset);
-`,
-  becomes: `      payload.resolveOffset(messages[to - 1]!.offset);
-      await payload.commitOffsetsIfNecessary(payload.uncommittedOffsets());
-      if (!(await this.#store(payload, slice))) return;
-`,
-};
-
-const MILLISECONDS: Patch = {
-  file: "domain/point.ts",
-  was: "return seq.length >= SLOT_DIGITS ? ts + seq.slice(-SLOT_DIGITS) : ts + ZEROS[SLOT_DIGITS - seq.length] + seq;",
-  becomes: 'return ts + "000000";',
-};
-
-const SWALLOWED_422: Patch = {
-  file: "runtime/influx.ts",
-  was: "  if (status === 422 || (status === 400 && LINE_FAULT.test(body))) {\n",
-  becomes: `  if (status === 422) return { kind: "written" };
-  if (status === 400 && LINE_FAULT.test(body)) {
-`,
-};
-
-const ACKNOWLEDGED_WHEN_BUFFERED: readonly Patch[] = [
-  {
-    file: "runtime/event-gate.ts",
-    was: "    if (!this.options.producer.offer(outgoing)) return false;\n    this.counts.attempted++;\n",
-    becomes: `    if (!this.options.producer.offer(outgoing)) return false;
-    this.#onAcknowledged(run, conveyor, seq, source);
-    this.counts.attempted++;
-`,
-  },
-  {
-    file: "runtime/event-gate.ts",
-    was: '        if (outcome === "acknowledged") this.#onAcknowledged(run, conveyor, seq, source);\n        else {',
-    becomes: '        if (outcome !== "acknowledged") {',
-  },
-  {
-    file: "producer.ts",
-    was: '  shutdown.step("flush", FLUSH_LIMIT_MS, () => producer.flush());\n',
-    becomes: "",
-  },
-];
-
-const ONE_ACK: Patch = { file: "runtime/event-producer.ts", was: "    acks: -1,\n", becomes: "    acks: 1,\n" };
-
-const NOT_IDEMPOTENT: Patch = {
-  file: "runtime/event-producer.ts",
-  was: "    producerId: lanes[0]!.producerId,\n    producerEpoch: lanes[0]!.producerEpoch,\n",
-  becomes: "",
-};
 
 const failedLaws = ({ laws }: Verdict): LawId[] =>
   laws.filter(({ status }) => status === "failed").map(({ law }) => law);

@@ -1,0 +1,82 @@
+/**
+ * The defects of seeded-defects.test.ts, each as the place of a service that is changed. A place that has moved is told by
+ * tests/services/seeded-places.test.ts, long before anything is started for them.
+ */
+import type { Patch } from "./variants.ts";
+
+/** The first answer of a broker is lost on its way: the producer must send the batch again. */
+export const ANSWER_LOST: Patch = {
+  file: "runtime/event-producer.ts",
+  was: "      const answer = await lookingMeanwhile(produce(broker, lanes), () => this.#refresh());\n",
+  becomes: `      const answer = await lookingMeanwhile(produce(broker, lanes), () => this.#refresh());
+      if (!globalThis.answerLost && lanes.some(({ topic }) => topic.startsWith("events-"))) {
+        globalThis.answerLost = true;
+        throw new Error("the answer was lost");
+      }
+`,
+};
+
+export const COMMIT_BEFORE_WRITE: Patch = {
+  file: "runtime/batch-handler.ts",
+  was: `      if (!(await this.#store(payload, slice))) return;
+      payload.resolveOffset(messages[to - 1]!.offset);
+`,
+  becomes: `      payload.resolveOffset(messages[to - 1]!.offset);
+      await payload.commitOffsetsIfNecessary(payload.uncommittedOffsets());
+      if (!(await this.#store(payload, slice))) return;
+`,
+};
+
+export const MILLISECONDS: Patch = {
+  file: "domain/point.ts",
+  was: "return seq.length >= SLOT_DIGITS ? ts + seq.slice(-SLOT_DIGITS) : ts + ZEROS[SLOT_DIGITS - seq.length] + seq;",
+  becomes: 'return ts + "000000";',
+};
+
+export const SWALLOWED_422: Patch = {
+  file: "runtime/influx.ts",
+  was: "  if (status === 422 || (status === 400 && LINE_FAULT.test(body))) {\n",
+  becomes: `  if (status === 422) return { kind: "written" };
+  if (status === 400 && LINE_FAULT.test(body)) {
+`,
+};
+
+export const ACKNOWLEDGED_WHEN_BUFFERED: readonly Patch[] = [
+  {
+    file: "runtime/event-gate.ts",
+    was: "    if (!this.options.producer.offer(outgoing)) return false;\n    this.counts.attempted++;\n",
+    becomes: `    if (!this.options.producer.offer(outgoing)) return false;
+    this.#onAcknowledged(run, conveyor, seq, source);
+    this.counts.attempted++;
+`,
+  },
+  {
+    file: "runtime/event-gate.ts",
+    was: '        if (outcome === "acknowledged") this.#onAcknowledged(run, conveyor, seq, source);\n        else {',
+    becomes: '        if (outcome !== "acknowledged") {',
+  },
+  {
+    file: "producer.ts",
+    was: '  shutdown.step("flush", FLUSH_LIMIT_MS, () => producer.flush());\n',
+    becomes: "",
+  },
+];
+
+export const ONE_ACK: Patch = { file: "runtime/event-producer.ts", was: "    acks: -1,\n", becomes: "    acks: 1,\n" };
+
+export const NOT_IDEMPOTENT: Patch = {
+  file: "runtime/event-producer.ts",
+  was: "    producerId: lanes[0]!.producerId,\n    producerEpoch: lanes[0]!.producerEpoch,\n",
+  becomes: "",
+};
+
+/** All of them, by name. */
+export const SEEDED: Readonly<Record<string, readonly Patch[]>> = {
+  ANSWER_LOST: [ANSWER_LOST],
+  COMMIT_BEFORE_WRITE: [COMMIT_BEFORE_WRITE],
+  MILLISECONDS: [MILLISECONDS],
+  SWALLOWED_422: [SWALLOWED_422],
+  ACKNOWLEDGED_WHEN_BUFFERED: ACKNOWLEDGED_WHEN_BUFFERED,
+  ONE_ACK: [ONE_ACK],
+  NOT_IDEMPOTENT: [NOT_IDEMPOTENT],
+};
