@@ -123,10 +123,7 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
   metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(certificateExpirySeconds(config.kafka.tls.cert));
 
   const ops = startOpsServer(config.ops, health, metrics.registry);
-  const liveness =
-    config.ops.livenessPort === undefined
-      ? undefined
-      : startLivenessServer({ port: config.ops.livenessPort, tls: config.ops.tls }, health, log);
+  const liveness = startLivenessServer(config.ops, health, log);
   shutdown.step("commit", 2000, () => handler.commitPending());
   // Waits for the batches in work (each drains for 8 s at most), commits, leaves the group.
   shutdown.step("leave_group", 12_000, () => consumer.disconnect());

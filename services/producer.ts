@@ -129,11 +129,7 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
     startOpsServer(config.ops, health, metrics.registry, {
       "/ledger": () => ({ pod: config.common.podName, run: config.run, started_at: startedAt, ...gate.report() }),
     });
-
-  const liveness =
-    config.ops?.livenessPort === undefined
-      ? undefined
-      : startLivenessServer({ port: config.ops.livenessPort, tls: config.ops.tls }, health, log);
+  const liveness = config.ops && startLivenessServer(config.ops, health, log);
 
   if (config.sources.includes("http")) {
     const intake = startIntake({

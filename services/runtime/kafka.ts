@@ -9,7 +9,10 @@ import { type Logger, LogThrottle } from "./log.ts";
 
 /** A TLS handshake on a busy two-core machine takes longer than kafkajs' default of 1 s. */
 export const CONNECTION_TIMEOUT_MS = 3000;
-/** Brokers answer within milliseconds; a silent one must be given up before its session ends (about 9 s). */
+/**
+ * Brokers answer within milliseconds. This is for one that is silent and still part of the cluster; one that the others have
+ * given up is left sooner (metadata-mends.ts).
+ */
 export const REQUEST_TIMEOUT_MS = 5000;
 
 /** Quick first retry, capped early: recovery within half a second of the broker, not of a grown back-off. */

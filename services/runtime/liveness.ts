@@ -40,15 +40,17 @@ const WORKER = import.meta.url.endsWith(".ts")
   : new URL("./liveness-worker.js", import.meta.url);
 
 /**
- * Answers HTTPS on `port`, whatever the path: 200 while the main loop turns and every watch of `health` is kept, else 503,
+ * Answers HTTPS on the liveness port, where there is one, whatever the path: 200 while the main loop turns and every watch of `health` is kept, else 503,
  * with a line of JSON that says which. Without it nobody answers, and the kubelet restarts the container: so a thread that
  * fails is only noted.
  */
 export function startLivenessServer(
-  { port, tls, loopLimitMs = LOOP_LIMIT_MS }: Pick<OpsConfig, "tls"> & { port: number; loopLimitMs?: number },
+  { livenessPort: port, tls }: Pick<OpsConfig, "livenessPort" | "tls">,
   health: Health,
   log: Logger,
-): LivenessServer {
+  loopLimitMs = LOOP_LIMIT_MS,
+): LivenessServer | undefined {
+  if (port === undefined) return undefined;
   const shared = new SharedArrayBuffer(SHARED.length * Int32Array.BYTES_PER_ELEMENT);
   const numbers = new Int32Array(shared);
   const beat = () => {

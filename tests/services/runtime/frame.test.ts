@@ -285,7 +285,11 @@ describe("ops server", () => {
     const { ca, cert, key } = await testCertificate();
     const health = new Health();
     let ready = false;
-    health.ready("thing", () => ready);
+    let looks = 0;
+    health.ready("thing", () => {
+      looks++;
+      return ready;
+    });
     const ops = startOpsServer({ port: 0, tls: { cert, key } }, health, new Metrics("producer").registry, {
       "/ledger": () => ({ acknowledged: 3 }),
     });
@@ -298,9 +302,9 @@ describe("ops server", () => {
     expect((await asked).status).toBe(200);
     // From then on it says at once what is.
     ready = false;
-    const before = performance.now();
+    looks = 0;
     expect((await get("/readyz")).status).toBe(503);
-    expect(performance.now() - before).toBeLessThan(1000);
+    expect(looks).toBe(1);
     ready = true;
     expect((await get("/readyz")).status).toBe(200);
     expect(await (await get("/ledger")).json()).toEqual({ acknowledged: 3 });

@@ -16,7 +16,7 @@ afterEach(() => {
 
 async function start(health = new Health(), loopLimitMs = 60_000) {
   const { ca, cert, key } = await testCertificate();
-  const server = startLivenessServer({ port: 0, tls: { cert, key }, loopLimitMs }, health, silent);
+  const server = startLivenessServer({ livenessPort: 0, tls: { cert, key } }, health, silent, loopLimitMs)!;
   open.add(server);
   return { port: await server.listening, ca };
 }
@@ -72,7 +72,12 @@ test("a loop that turns without progress is told of", async () => {
 
 test("a thread that cannot listen says why", async () => {
   const { key } = await testCertificate();
-  const server = startLivenessServer({ port: 0, tls: { cert: "no certificate", key } }, new Health(), silent);
+  const server = startLivenessServer({ livenessPort: 0, tls: { cert: "no certificate", key } }, new Health(), silent)!;
   open.add(server);
   expect(await server.listening.catch((error: Error) => error.message)).toMatch(/certificate|PEM|BoringSSL/i);
+});
+
+test("without a port there is no thread", async () => {
+  const { cert, key } = await testCertificate();
+  expect(startLivenessServer({ tls: { cert, key } }, new Health(), silent)).toBeUndefined();
 });
