@@ -6,7 +6,7 @@
 import { parseEvent, serializeEvent } from "../services/domain/event.ts";
 import { Fleet } from "../services/domain/fleet.ts";
 import { renderCanonical, renderPoint } from "../services/domain/point.ts";
-import { MAX_BODY_LINES } from "../services/runtime/influx.ts";
+import { MAX_BODY_LINES } from "../services/processor/influx-writer.ts";
 
 const EVENTS = 100_000;
 const ROUNDS = 5;

@@ -3,11 +3,12 @@
  * events but counting and committing. Prints its count ten times a second; ends with SIGTERM.
  * DECODER=kafkajs: with kafkajs' own decoder instead of ours.
  */
-import { COMMIT_INTERVAL_MS } from "../services/runtime/batch-handler.ts";
+
+import { createKafka } from "../services/kafka/client.ts";
+import { CONCURRENT_PARTITIONS, CONSUMER_OPTIONS } from "../services/kafka/consumer.ts";
+import { removeFetchDecoder } from "../services/kafka/fetch-decoder.ts";
+import { COMMIT_INTERVAL_MS } from "../services/processor/batch-handler.ts";
 import { ConfigReader, readKafka } from "../services/runtime/config.ts";
-import { CONCURRENT_PARTITIONS, CONSUMER_OPTIONS } from "../services/runtime/consumer.ts";
-import { removeFetchDecoder } from "../services/runtime/fetch-decoder.ts";
-import { createKafka } from "../services/runtime/kafka.ts";
 import { Logger } from "../services/runtime/log.ts";
 
 const REPORT_MS = 100;

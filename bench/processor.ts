@@ -10,14 +10,14 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { join } from "node:path";
-import { freePort } from "../scripts/toolkit/free-ports.ts";
 import { serializeEvent } from "../services/domain/event.ts";
 import { Fleet } from "../services/domain/fleet.ts";
 import { EVENTS_TOPIC, TOPIC_TABLE } from "../services/domain/kafka-layout.ts";
-import { EventProducer } from "../services/runtime/event-producer.ts";
-import { createKafka } from "../services/runtime/kafka.ts";
+import { createKafka } from "../services/kafka/client.ts";
+import { EventProducer } from "../services/kafka/event-producer.ts";
 import { Logger } from "../services/runtime/log.ts";
-import { RealServers, unavailable } from "./real-servers.ts";
+import { freePort } from "../tests/servers/free-ports.ts";
+import { RealServers, unavailable } from "../tests/servers/real-servers.ts";
 
 export const DEFAULT_EVENTS = 1_000_000;
 const WARM_UP_SHARE = 0.1;

@@ -9,8 +9,8 @@
 import { mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { HistoryWriter, KINDS, openHistory } from "../scripts/toolkit/history.ts";
-import { judge } from "../scripts/toolkit/verdict.ts";
+import { HistoryWriter, KINDS, openHistory } from "../scripts/audit/history.ts";
+import { judge } from "../scripts/audit/verdict.ts";
 import { pointTimestampNs } from "../services/domain/point.ts";
 
 const DEFAULT_EVENTS = 1_000_000;

@@ -7,11 +7,11 @@
  *
  * Opens a port-forward of its own, over TLS verified against the deployment's CA; nothing has to be left running.
  */
-import { runCommand } from "./toolkit/cli.ts";
-import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./toolkit/cluster.ts";
-import { EXIT, OperatorError } from "./toolkit/errors.ts";
-import { type Alert, PrometheusReader, type Target, type VectorSample } from "./toolkit/prometheus.ts";
-import { formatDuration } from "./toolkit/report.ts";
+import { runCommand } from "./cli/command.ts";
+import { EXIT, OperatorError } from "./cli/errors.ts";
+import { formatDuration } from "./cli/report.ts";
+import { type Alert, PrometheusReader, type Target, type VectorSample } from "./clients/prometheus.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
 
 /** Digits of a value that a person reads; --json has them all. */
 const SIGNIFICANT_DIGITS = 6;

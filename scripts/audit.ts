@@ -13,14 +13,14 @@
 import { readFile } from "node:fs/promises";
 import { relative } from "node:path";
 import { runStart } from "../services/domain/run-id.ts";
-import { readAccount } from "./audit/account.ts";
 import { auditRuns } from "./audit/audit-runs.ts";
-import { runCommand } from "./toolkit/cli.ts";
-import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./toolkit/cluster.ts";
-import { EXIT, OperatorError } from "./toolkit/errors.ts";
-import { paint } from "./toolkit/report.ts";
-import { checkRunFlag } from "./toolkit/run-flag.ts";
-import { LAW_TITLES } from "./toolkit/verdict.ts";
+import { readAccount } from "./audit/ingest-account.ts";
+import { checkRunFlag } from "./audit/run-flag.ts";
+import { LAW_TITLES } from "./audit/verdict.ts";
+import { runCommand } from "./cli/command.ts";
+import { EXIT, OperatorError } from "./cli/errors.ts";
+import { paint } from "./cli/report.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
 
 /** 120,000 events at the fleet's default rate: audited in well under a minute. */
 const DEFAULT_SINCE_MS = 10 * 60_000;

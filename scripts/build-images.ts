@@ -8,11 +8,12 @@
  *
  * The services' image is built from services/Dockerfile with docker, podman or buildah, whichever works.
  */
+
+import { type CommandSpec, type Flags, runCommand } from "./cli/command.ts";
+import { EXIT, OperatorError } from "./cli/errors.ts";
+import { imagesOf, loadManifests } from "./deploy/manifests.ts";
 import { BUILDERS, type BuilderName } from "./images/builders.ts";
 import { ensureImages, exitCodeFor, type ImageTarget, planImages } from "./images/index.ts";
-import { type CommandSpec, type Flags, runCommand } from "./toolkit/cli.ts";
-import { EXIT, OperatorError } from "./toolkit/errors.ts";
-import { imagesOf, loadManifests } from "./toolkit/manifests.ts";
 
 const FLAGS = {
   local: { type: "boolean", description: "import into the local cluster" },

@@ -8,15 +8,15 @@
  * empty or fails.
  */
 import { join } from "node:path";
-import { findBrowser, signIn, withBrowser } from "./capture/browser.ts";
-import { takePicture } from "./capture/picture.ts";
+import { findBrowser, signIn, withBrowser } from "./browser/browser.ts";
+import { runCommand } from "./cli/command.ts";
+import { EXIT, OperatorError } from "./cli/errors.ts";
+import { CLUSTER_FLAGS, NAMESPACE, requireReachable, selectCluster } from "./cluster/cluster.ts";
+import { readSecret } from "./cluster/secret-values.ts";
 import { logs } from "./dashboards/logs.ts";
 import { overview } from "./dashboards/overview.ts";
 import type { DashboardSpec } from "./dashboards/panels.ts";
-import { runCommand } from "./toolkit/cli.ts";
-import { CLUSTER_FLAGS, NAMESPACE, requireReachable, selectCluster } from "./toolkit/cluster.ts";
-import { EXIT, OperatorError } from "./toolkit/errors.ts";
-import { readSecret } from "./toolkit/live-secrets.ts";
+import { takePicture } from "./evidence/grafana-picture.ts";
 
 const GRAFANA_PORT = 3000;
 

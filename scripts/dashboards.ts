@@ -6,9 +6,9 @@
  */
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { runCommand } from "./cli/command.ts";
+import { EXIT } from "./cli/errors.ts";
 import { dashboardFiles } from "./dashboards/files.ts";
-import { runCommand } from "./toolkit/cli.ts";
-import { EXIT } from "./toolkit/errors.ts";
 
 const PROJECT = join(import.meta.dir, "..");
 

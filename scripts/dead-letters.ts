@@ -11,9 +11,14 @@
  * event that is sent twice rewrites its own point.
  */
 import { REASONS, serializeEvent, type TelemetryEvent } from "../services/domain/event.ts";
-import { CheckContext } from "./checks/context.ts";
-import { runCommand } from "./toolkit/cli.ts";
-import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./toolkit/cluster.ts";
+import { checkRunFlag } from "./audit/run-flag.ts";
+import { runCommand } from "./cli/command.ts";
+import { EXIT, OperatorError } from "./cli/errors.ts";
+import { waitFor } from "./cli/wait.ts";
+import { CheckContext } from "./clients/probe-session.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
+import { ingest } from "./cluster/one-off-pods.ts";
+import { deployedServicesImage } from "./cluster/services-image.ts";
 import {
   eachLetter,
   identityText,
@@ -23,12 +28,7 @@ import {
   type Outlook,
   outlookOf,
   storedAmong,
-} from "./toolkit/dead-letters.ts";
-import { EXIT, OperatorError } from "./toolkit/errors.ts";
-import { deployedServicesImage } from "./toolkit/live-image.ts";
-import { ingest } from "./toolkit/one-off-pods.ts";
-import { checkRunFlag } from "./toolkit/run-flag.ts";
-import { waitFor } from "./toolkit/wait.ts";
+} from "./dead-letters/topic.ts";
 
 /** The default of --since: a day's letters are a day's work. */
 const DEFAULT_SINCE_MS = 86_400_000;

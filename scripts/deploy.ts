@@ -8,8 +8,9 @@
  * Run again it changes nothing; interrupted, the next run carries on. What was changed by hand is put back.
  */
 import { FLOW_CHECK_IDS } from "./checks/index.ts";
-import { checkPrefix } from "./images/targets.ts";
-import { runCommand } from "./toolkit/cli.ts";
+import { runCommand } from "./cli/command.ts";
+import { EXIT, OperatorError } from "./cli/errors.ts";
+import { formatDuration, type Report } from "./cli/report.ts";
 import {
   CLUSTER_FLAGS,
   type Cluster,
@@ -17,12 +18,11 @@ import {
   rememberTarget,
   requireReachable,
   selectCluster,
-} from "./toolkit/cluster.ts";
-import { checkFlow, type DeployPlan, deploy, planDeploy } from "./toolkit/deployment.ts";
-import { EXIT, OperatorError } from "./toolkit/errors.ts";
-import { prepareLocalCluster } from "./toolkit/local-target.ts";
-import { describeNotApplied } from "./toolkit/possible-stages.ts";
-import { formatDuration, type Report } from "./toolkit/report.ts";
+} from "./cluster/cluster.ts";
+import { checkFlow, type DeployPlan, deploy, planDeploy } from "./deploy/deployment.ts";
+import { prepareLocalCluster } from "./deploy/local-target.ts";
+import { describeNotApplied } from "./deploy/stage-selection.ts";
+import { checkPrefix } from "./images/targets.ts";
 
 /**
  * Before anything is made: a command line that cannot be meant must not cost a local cluster.

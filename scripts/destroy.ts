@@ -7,7 +7,10 @@
  * The cluster itself stays; `bun scripts/local-cluster.ts down` takes the local one down.
  */
 import { createInterface } from "node:readline/promises";
-import { runCommand } from "./toolkit/cli.ts";
+import { runCommand } from "./cli/command.ts";
+import { EXIT, OperatorError } from "./cli/errors.ts";
+import type { Report } from "./cli/report.ts";
+import { waitFor } from "./cli/wait.ts";
 import {
   apiVersionsOf,
   CLUSTER_FLAGS,
@@ -16,12 +19,9 @@ import {
   NAMESPACE,
   requireReachable,
   selectCluster,
-} from "./toolkit/cluster.ts";
-import { EXIT, OperatorError } from "./toolkit/errors.ts";
-import { deleteKedaObjects, KEDA_API } from "./toolkit/keda.ts";
-import type { Report } from "./toolkit/report.ts";
-import { loadStages } from "./toolkit/stages.ts";
-import { waitFor } from "./toolkit/wait.ts";
+} from "./cluster/cluster.ts";
+import { deleteKedaObjects, KEDA_API } from "./deploy/keda.ts";
+import { loadStages } from "./deploy/stages.ts";
 
 /** Deleting pods takes their grace period (Kafka: a minute), volumes some seconds more. */
 const DELETE_LIMIT_MS = 180_000;

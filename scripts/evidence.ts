@@ -9,12 +9,12 @@
  */
 import { join, relative, resolve } from "node:path";
 import { $ } from "zx";
+import { runCommand } from "./cli/command.ts";
+import { EXIT, isAbort, OperatorError } from "./cli/errors.ts";
+import { CLUSTER_FLAGS, type Cluster, requireReachable, selectCluster } from "./cluster/cluster.ts";
+import type { Making, Subject } from "./evidence/artifact.ts";
 import { SUBJECTS } from "./evidence/catalog.ts";
 import { entryOf, readRecord, type Version, writeIndex } from "./evidence/index-page.ts";
-import type { Making, Subject } from "./evidence/subject.ts";
-import { runCommand } from "./toolkit/cli.ts";
-import { CLUSTER_FLAGS, type Cluster, requireReachable, selectCluster } from "./toolkit/cluster.ts";
-import { EXIT, isAbort, OperatorError } from "./toolkit/errors.ts";
 
 const PROJECT = join(import.meta.dir, "..");
 

@@ -8,14 +8,14 @@
  * deploy does the same before it applies anything, and the pods of a renewed certificate are rolled by it.
  */
 import { relative, resolve } from "node:path";
+import { type CommandSpec, runCommand } from "./cli/command.ts";
 import {
   type CertificateStatus,
   DEFAULT_LEAF_DAYS,
   DEFAULT_RENEW_BEFORE_MS,
   ensureCertificates,
   MAX_LEAF_DAYS,
-} from "./toolkit/certificates.ts";
-import { type CommandSpec, runCommand } from "./toolkit/cli.ts";
+} from "./deploy/certificates.ts";
 
 const flags = {
   days: {

@@ -8,13 +8,13 @@
  * run and seq may be sent again: it rewrites the same point.
  */
 import { stat } from "node:fs/promises";
-import { runCommand } from "./toolkit/cli.ts";
-import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./toolkit/cluster.ts";
-import { EXIT, OperatorError } from "./toolkit/errors.ts";
-import { deployedServicesImage } from "./toolkit/live-image.ts";
-import { ingest } from "./toolkit/one-off-pods.ts";
-import { formatDuration } from "./toolkit/report.ts";
-import { checkRunFlag } from "./toolkit/run-flag.ts";
+import { checkRunFlag } from "./audit/run-flag.ts";
+import { runCommand } from "./cli/command.ts";
+import { EXIT, OperatorError } from "./cli/errors.ts";
+import { formatDuration } from "./cli/report.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
+import { ingest } from "./cluster/one-off-pods.ts";
+import { deployedServicesImage } from "./cluster/services-image.ts";
 
 async function openInput(path: string): Promise<{ stream: AsyncIterable<Uint8Array>; bytes?: number }> {
   if (path === "-") return { stream: Bun.stdin.stream() as unknown as AsyncIterable<Uint8Array> };

@@ -8,10 +8,10 @@
  * It lives in namespaces of its own; the only thing outside is one link to it. `npm start` makes it when it is needed.
  */
 
-import { type ClusterStatus, down, kubeconfigPath, kubectlPath, status, up } from "./local-cluster/index.ts";
-import { type CommandSpec, runCommand } from "./toolkit/cli.ts";
-import { EXIT } from "./toolkit/errors.ts";
-import type { Report } from "./toolkit/report.ts";
+import { type CommandSpec, runCommand } from "./cli/command.ts";
+import { EXIT } from "./cli/errors.ts";
+import type { Report } from "./cli/report.ts";
+import { type ClusterStatus, down, kubeconfigPath, kubectlPath, status, up } from "./local-cluster/lifecycle.ts";
 
 const FLAGS = {
   "install-tools": { type: "boolean", description: "up: install missing Debian packages with apt-get" },

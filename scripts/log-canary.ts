@@ -4,12 +4,12 @@
  *   bun scripts/log-canary.ts                        10,000 lines at 500 a second
  *   bun scripts/log-canary.ts --lines 1000 --json
  */
-import { runCommand } from "./toolkit/cli.ts";
-import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./toolkit/cluster.ts";
-import { EXIT } from "./toolkit/errors.ts";
-import { deployedServicesImage } from "./toolkit/live-image.ts";
-import { runCanary } from "./toolkit/log-canary.ts";
-import { LogStore } from "./toolkit/log-store.ts";
+import { runCommand } from "./cli/command.ts";
+import { EXIT } from "./cli/errors.ts";
+import { LogStore } from "./clients/loki.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
+import { deployedServicesImage } from "./cluster/services-image.ts";
+import { runCanary } from "./logs/log-canary.ts";
 
 if (import.meta.main) {
   await runCommand(

@@ -7,9 +7,10 @@
  *
  * Asks Loki; on a cluster without Loki it reads the logs of the pods that are there, with the same flags.
  */
-import { runCommand } from "./toolkit/cli.ts";
-import { CLUSTER_FLAGS, type Cluster, requireReachable, selectCluster } from "./toolkit/cluster.ts";
-import { EXIT, OperatorError } from "./toolkit/errors.ts";
+import { runCommand } from "./cli/command.ts";
+import { EXIT, OperatorError } from "./cli/errors.ts";
+import { colorAllowed, paint, type Report } from "./cli/report.ts";
+import { pause } from "./cli/wait.ts";
 import {
   briefly,
   checkedGrep,
@@ -21,11 +22,10 @@ import {
   type LogSearch,
   logQl,
   parseIdentity,
-} from "./toolkit/log-search.ts";
-import { keyOf, LogStore, nsOfMs } from "./toolkit/log-store.ts";
-import { followPodLogs, readPodLogs } from "./toolkit/pod-logs.ts";
-import { colorAllowed, paint, type Report } from "./toolkit/report.ts";
-import { pause } from "./toolkit/wait.ts";
+} from "./clients/log-search.ts";
+import { keyOf, LogStore, nsOfMs } from "./clients/loki.ts";
+import { followPodLogs, readPodLogs } from "./clients/pod-logs.ts";
+import { CLUSTER_FLAGS, type Cluster, requireReachable, selectCluster } from "./cluster/cluster.ts";
 
 /** How often Loki is asked for what is new; a line takes about a second to get there. */
 const FOLLOW_INTERVAL_MS = 1000;

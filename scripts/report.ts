@@ -8,13 +8,13 @@
  */
 import { readdir } from "node:fs/promises";
 import { basename, relative } from "node:path";
-import { renderReport } from "./runs/page.ts";
-import { isDrills, RUN_KINDS, type RunResult } from "./runs/result.ts";
-import { openRun, RUNS_FOLDER, type RunFolder } from "./runs/run-folder.ts";
-import { requireVideoTools, videoOfRun } from "./runs/video.ts";
-import { runCommand } from "./toolkit/cli.ts";
-import { EXIT, OperatorError } from "./toolkit/errors.ts";
-import { formatDuration } from "./toolkit/report.ts";
+import { runCommand } from "./cli/command.ts";
+import { EXIT, OperatorError } from "./cli/errors.ts";
+import { formatDuration } from "./cli/report.ts";
+import { isDrills, RUN_KINDS, type RunResult } from "./recording/result.ts";
+import { openRun, RUNS_FOLDER, type RunFolder } from "./recording/run-folder.ts";
+import { renderReport } from "./report/page.ts";
+import { requireVideoTools, videoOfRun } from "./video/video.ts";
 
 const usage = (message: string) => new OperatorError(message, { exitCode: EXIT.usage, hint: "ls outputs/runs" });
 

@@ -12,15 +12,15 @@
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { CHROMIUM, findBrowser } from "./capture/browser.ts";
-import { down, kubeconfigPath, status } from "./local-cluster/index.ts";
-import { installTools, missingTools } from "./local-cluster/tools.ts";
-import { FFMPEG } from "./runs/video-encoder.ts";
-import { runCommand } from "./toolkit/cli.ts";
-import { EXIT } from "./toolkit/errors.ts";
-import { type Counts, countsOf, type Failure, failureLines, failuresOf, summaryLine } from "./toolkit/junit.ts";
-import { localClusterObstacle, prepareLocalCluster } from "./toolkit/local-target.ts";
-import { formatDuration, type Report } from "./toolkit/report.ts";
+import { CHROMIUM, findBrowser } from "./browser/browser.ts";
+import { runCommand } from "./cli/command.ts";
+import { EXIT } from "./cli/errors.ts";
+import { formatDuration, type Report } from "./cli/report.ts";
+import { installTools, missingTools } from "./cli/tools.ts";
+import { localClusterObstacle, prepareLocalCluster } from "./deploy/local-target.ts";
+import { down, kubeconfigPath, status } from "./local-cluster/lifecycle.ts";
+import { type Counts, countsOf, type Failure, failureLines, failuresOf, summaryLine } from "./test/junit.ts";
+import { FFMPEG } from "./video/video-encoder.ts";
 
 /** The longest a part of the tests may take before it is ended: CI has 90 minutes for everything. */
 const PART_LIMIT_MS = { checks: 300_000, fast: 600_000, cluster: 2_700_000 } as const;

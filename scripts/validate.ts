@@ -7,13 +7,14 @@
  *
  * A check that cannot tell anything because another one failed is "not run", and not run is never passed.
  */
-import { CheckContext } from "./checks/context.ts";
+
+import { reportChecklist, selectChecks, verdict } from "./checks/checklist.ts";
 import { CHECKS } from "./checks/index.ts";
-import { reportChecklist, selectChecks, verdict } from "./toolkit/checklist.ts";
-import { runCommand } from "./toolkit/cli.ts";
-import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./toolkit/cluster.ts";
-import { EXIT, OperatorError } from "./toolkit/errors.ts";
-import { deployedServicesImage } from "./toolkit/live-image.ts";
+import { runCommand } from "./cli/command.ts";
+import { EXIT, OperatorError } from "./cli/errors.ts";
+import { CheckContext } from "./clients/probe-session.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
+import { deployedServicesImage } from "./cluster/services-image.ts";
 
 if (import.meta.main) {
   await runCommand(

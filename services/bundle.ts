@@ -7,17 +7,17 @@
  * needs no packages and no network.
  */
 import { mkdir, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 
 export const ENTRIES = [
   "producer",
   "processor",
   "lag-exporter",
   "setup",
-  "probe",
-  "log-reader",
-  "observer",
-  "load-generator",
+  "tools/probe",
+  "tools/log-reader",
+  "tools/observer",
+  "tools/load-generator",
   "liveness-worker",
 ] as const;
 export const DIST = join(import.meta.dir, "dist");
@@ -44,7 +44,7 @@ export async function bundle(folder = DIST): Promise<string[]> {
     await rm(folder, { recursive: true, force: true });
     await mkdir(join(folder, ".."), { recursive: true });
     await rename(temporary, folder);
-    return ENTRIES.map((entry) => join(folder, `${entry}.js`));
+    return ENTRIES.map((entry) => join(folder, `${basename(entry)}.js`));
   } finally {
     await rm(temporary, { recursive: true, force: true });
   }

@@ -10,9 +10,9 @@
 import type { Admin } from "kafkajs";
 import { EVENTS_TOPIC, PROCESSOR_GROUP } from "./domain/kafka-layout.ts";
 import { lagOf, type PartitionLag } from "./domain/lag.ts";
+import { createKafka, RETRY_BRIEFLY } from "./kafka/client.ts";
 import { type ConfigReader, readCommon, readKafka, readOps, readTopic } from "./runtime/config.ts";
 import { Health } from "./runtime/health.ts";
-import { createKafka, RETRY_BRIEFLY } from "./runtime/kafka.ts";
 import { Metrics } from "./runtime/metrics.ts";
 import { startOpsServer } from "./runtime/ops-server.ts";
 import { certificateExpirySeconds, runService, type ServiceFrame } from "./runtime/service.ts";

@@ -8,14 +8,14 @@
  */
 import type { Consumer } from "kafkajs";
 import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "./domain/kafka-layout.ts";
-import { BatchHandler, COMMIT_INTERVAL_MS } from "./runtime/batch-handler.ts";
+import { createKafka } from "./kafka/client.ts";
+import { CONCURRENT_PARTITIONS, CONSUMER_OPTIONS } from "./kafka/consumer.ts";
+import { DeadLetterBox } from "./kafka/dead-letter-producer.ts";
+import { EventProducer } from "./kafka/event-producer.ts";
+import { BatchHandler, COMMIT_INTERVAL_MS } from "./processor/batch-handler.ts";
+import { InfluxWriter } from "./processor/influx-writer.ts";
 import { type ConfigReader, readCommon, readInflux, readKafka, readOps, readTopic } from "./runtime/config.ts";
-import { CONCURRENT_PARTITIONS, CONSUMER_OPTIONS } from "./runtime/consumer.ts";
-import { EventProducer } from "./runtime/event-producer.ts";
 import { Health } from "./runtime/health.ts";
-import { InfluxWriter } from "./runtime/influx.ts";
-import { createKafka } from "./runtime/kafka.ts";
-import { DeadLetterBox } from "./runtime/letter-box.ts";
 import { startLivenessServer } from "./runtime/liveness.ts";
 import { Metrics } from "./runtime/metrics.ts";
 import { startOpsServer } from "./runtime/ops-server.ts";

@@ -15,17 +15,17 @@ import { DLQ_TOPIC, EVENTS_TOPIC } from "./domain/kafka-layout.ts";
 import { RATE_PROFILES } from "./domain/rate.ts";
 import { newRunId, ordinalOf } from "./domain/run-id.ts";
 import type { Range } from "./domain/sequence.ts";
+import { EventProducer } from "./kafka/event-producer.ts";
+import { EventGate, SOURCES } from "./producer/event-publisher.ts";
+import { startIntake } from "./producer/intake.ts";
+import { LedgerCheckpoints } from "./producer/ledger-checkpoints.ts";
+import { readInput, runSimulation } from "./producer/sources.ts";
 import { type ConfigReader, readCommon, readKafka, readOps, readTopic } from "./runtime/config.ts";
-import { EventGate, SOURCES } from "./runtime/event-gate.ts";
-import { EventProducer } from "./runtime/event-producer.ts";
 import { Health } from "./runtime/health.ts";
-import { startIntake } from "./runtime/intake.ts";
-import { LedgerCheckpoints } from "./runtime/ledger-checkpoints.ts";
 import { startLivenessServer } from "./runtime/liveness.ts";
 import { Metrics } from "./runtime/metrics.ts";
 import { startOpsServer } from "./runtime/ops-server.ts";
 import { certificateExpirySeconds, runService, type ServiceFrame } from "./runtime/service.ts";
-import { readInput, runSimulation } from "./runtime/sources.ts";
 
 /** A minute of the fleet's default rate, and more than one request's worth for the intake. */
 const MAX_BUFFERED_EVENTS = 20_000;

@@ -19,8 +19,8 @@ import {
 } from "kafkajs";
 import { ACL_TABLE, type Acl, aclKey, DLQ_TOPIC, EVENTS_TOPIC, TOPIC_TABLE } from "./domain/kafka-layout.ts";
 import { BUCKET_RETENTION_MS } from "./domain/point.ts";
+import { createKafka, nameOf, RETRY_BRIEFLY } from "./kafka/client.ts";
 import { type ConfigReader, readCommon, readInflux, readKafka, readTopic } from "./runtime/config.ts";
-import { createKafka, nameOf, RETRY_BRIEFLY } from "./runtime/kafka.ts";
 import { errorText, type Logger } from "./runtime/log.ts";
 import { runService, type ServiceFrame } from "./runtime/service.ts";
 

@@ -4,16 +4,16 @@
  */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
-import { CheckContext } from "../checks/context.ts";
-import type { Ledger } from "../runs/result.ts";
-import type { Cluster } from "../toolkit/cluster.ts";
-import { EXIT, type ExitCode } from "../toolkit/errors.ts";
-import { HistoryWriter, openHistory } from "../toolkit/history.ts";
-import { deployedServicesImage } from "../toolkit/live-image.ts";
-import type { Report } from "../toolkit/report.ts";
-import { judge, type LawId, type Status, type Verdict } from "../toolkit/verdict.ts";
+import { EXIT, type ExitCode } from "../cli/errors.ts";
+import type { Report } from "../cli/report.ts";
+import { CheckContext } from "../clients/probe-session.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import { deployedServicesImage } from "../cluster/services-image.ts";
+import type { Ledger } from "../recording/result.ts";
 import { clusterSources } from "./cluster-sources.ts";
+import { HistoryWriter, openHistory } from "./history.ts";
 import { type AuditScope, type Recording, recordHistory } from "./record.ts";
+import { judge, type LawId, type Status, type Verdict } from "./verdict.ts";
 
 export const RUNS_FOLDER = join(import.meta.dir, "..", "..", "outputs", "runs");
 /** Without these an audit has told nothing. */

@@ -1,10 +1,10 @@
 /**
  * The ledgers of producers that are gone, put together from what they said in the log
- * (services/runtime/ledger-checkpoints.ts). Pure.
+ * (services/producer/ledger-checkpoints.ts). Pure.
  */
 import { type Range, SequenceRanges } from "../../services/domain/sequence.ts";
-import type { LedgerCheckpoint } from "../../services/runtime/ledger-checkpoints.ts";
-import { entryOf } from "../toolkit/identity-table.ts";
+import type { LedgerCheckpoint } from "../../services/producer/ledger-checkpoints.ts";
+import { entryOf } from "./identity-table.ts";
 
 export const CHECKPOINT_EVENT = "ledger_checkpoint";
 

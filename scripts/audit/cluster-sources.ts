@@ -1,12 +1,12 @@
 /** The audit's questions, put to a cluster: every answer comes from the part itself, over its own protocol. */
 import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
-import type { LogRequest } from "../../services/log-reader.ts";
-import { BROKERS, type CheckContext, OWN_TLS, type Probe } from "../checks/context.ts";
-import { type Cluster, NAMESPACE, type Pod } from "../toolkit/cluster.ts";
-import { causeChain, isAbort, OperatorError } from "../toolkit/errors.ts";
-import { readSecret } from "../toolkit/live-secrets.ts";
-import { LogStore, nsOfMs } from "../toolkit/log-store.ts";
-import { getVerified } from "../toolkit/scrape.ts";
+import type { LogRequest } from "../../services/tools/log-reader.ts";
+import { causeChain, isAbort, OperatorError } from "../cli/errors.ts";
+import { LogStore, nsOfMs } from "../clients/loki.ts";
+import { getVerified } from "../clients/pod-metrics.ts";
+import { BROKERS, type CheckContext, OWN_TLS, type Probe } from "../clients/probe-session.ts";
+import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
+import { readSecret } from "../cluster/secret-values.ts";
 import { CHECKPOINT_EVENT, type CheckpointLine, readCheckpoint } from "./checkpoints.ts";
 import { type AuditSources, type GroupOffsets, type Letter, type ProducerLedger, readLogLines } from "./sources.ts";
 

@@ -2,7 +2,7 @@
  * Records the history of the running pipeline, as somebody who trusts none of its parts would: what was acknowledged (as
  * the producers say, those that are gone included, or as the senders were told), what two fresh readers find in Kafka,
  * what the group has committed, what stands in InfluxDB and in the dead-letter topic. Nothing is judged here
- * (scripts/toolkit/verdict.ts).
+ * (scripts/audit/verdict.ts).
  *
  * The order makes the sets comparable while events flow: first what was acknowledged; then an end of the log, which is
  * behind all of that; then the wait until the group has committed up to that end; then the dead letters, the log up to
@@ -10,12 +10,10 @@
  */
 import { runStart } from "../../services/domain/run-id.ts";
 import type { Range } from "../../services/domain/sequence.ts";
-import type { LogEnd } from "../../services/log-reader.ts";
-import { EXIT, OperatorError } from "../toolkit/errors.ts";
-import type { FaultRecord, HistoryMeta, HistoryWriter, OutcomeRecord } from "../toolkit/history.ts";
-import { type Column, IdentityTable } from "../toolkit/identity-table.ts";
-import type { Report } from "../toolkit/report.ts";
-import { pause } from "../toolkit/wait.ts";
+import type { LogEnd } from "../../services/tools/log-reader.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import type { Report } from "../cli/report.ts";
+import { pause } from "../cli/wait.ts";
 import {
   type CheckpointLine,
   isIn,
@@ -25,6 +23,8 @@ import {
   type RangesByRun,
   Unknowns,
 } from "./checkpoints.ts";
+import type { FaultRecord, HistoryMeta, HistoryWriter, OutcomeRecord } from "./history.ts";
+import { type Column, IdentityTable } from "./identity-table.ts";
 import { planSlices } from "./point-slices.ts";
 import type { AuditSources, ProducerLedger } from "./sources.ts";
 

@@ -3,9 +3,9 @@
  * this machine (tests/integration). The recording (record.ts) knows only this.
  */
 import type { Range } from "../../services/domain/sequence.ts";
-import type { LogEnd, LogLine, LogRequest, PartitionOffset } from "../../services/log-reader.ts";
-import { OperatorError } from "../toolkit/errors.ts";
-import type { PointFilter, StoredPoint } from "../toolkit/telemetry-store.ts";
+import type { LogEnd, LogLine, LogRequest, PartitionOffset } from "../../services/tools/log-reader.ts";
+import { OperatorError } from "../cli/errors.ts";
+import type { PointFilter, StoredPoint } from "../clients/influxdb.ts";
 import type { CheckpointLine } from "./checkpoints.ts";
 import type { PointCount } from "./point-slices.ts";
 
@@ -71,7 +71,7 @@ export interface AuditSources {
 }
 
 /**
- * Takes the lines of services/log-reader.ts from its output, as they come.
+ * Takes the lines of services/tools/log-reader.ts from its output, as they come.
  * @throws OperatorError when the reading was not complete.
  */
 export async function readLogLines(

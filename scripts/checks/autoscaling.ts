@@ -1,10 +1,11 @@
 /** Check of the autoscalers: each workload that is scaled has exactly one, and it knows how much there is to do. */
-import { type Autoscaler, autoscalerOf, rivalsOf, SCALED_OBJECT } from "../toolkit/autoscalers.ts";
-import { type Check, failed, passed } from "../toolkit/checklist.ts";
-import { type KubernetesObject, refOf } from "../toolkit/cluster.ts";
-import { deployedStages } from "../toolkit/deployed-stages.ts";
-import { waitFor } from "../toolkit/wait.ts";
-import type { CheckContext } from "./context.ts";
+
+import { waitFor } from "../cli/wait.ts";
+import type { CheckContext } from "../clients/probe-session.ts";
+import { type KubernetesObject, refOf } from "../cluster/cluster.ts";
+import { type Autoscaler, autoscalerOf, rivalsOf, SCALED_OBJECT } from "../deploy/autoscalers.ts";
+import { deployedStages } from "../deploy/deployed-stages.ts";
+import { type Check, failed, passed } from "./checklist.ts";
 
 /**
  * After a deploy metrics-server has looked twice at a new pod, and Prometheus often enough for a rate, within half a

@@ -1,11 +1,11 @@
 /** Checks of the certificates that stand in the cluster: whose they are, that the key fits, how long they hold. */
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { type Check, failed, passed } from "../toolkit/checklist.ts";
-import { type Cluster, NAMESPACE } from "../toolkit/cluster.ts";
-import { deployedStages } from "../toolkit/deployed-stages.ts";
-import { readSecret } from "../toolkit/live-secrets.ts";
-import { recipeOf } from "../toolkit/secrets.ts";
-import type { CheckContext } from "./context.ts";
+import type { CheckContext } from "../clients/probe-session.ts";
+import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
+import { readSecret } from "../cluster/secret-values.ts";
+import { deployedStages } from "../deploy/deployed-stages.ts";
+import { recipeOf } from "../deploy/secrets.ts";
+import { type Check, failed, passed } from "./checklist.ts";
 
 /** Fewer days than this are a violation: renewal (generate-certs, deploy) is due at 30. */
 export const MIN_DAYS_LEFT = 7;

@@ -3,12 +3,12 @@
  * events stand in the dead-letter topic with their reason; the live fleet is flowing.
  */
 import { randomBytes } from "node:crypto";
-import { type Check, failed, passed } from "../toolkit/checklist.ts";
-import type { Cluster } from "../toolkit/cluster.ts";
-import { ingest } from "../toolkit/one-off-pods.ts";
-import { counterGain, goneSince, histogramGain, type PodSamples, quantile, scrape } from "../toolkit/scrape.ts";
-import { pause, waitFor } from "../toolkit/wait.ts";
-import { BROKERS, type CheckContext, OWN_TLS } from "./context.ts";
+import { pause, waitFor } from "../cli/wait.ts";
+import { counterGain, goneSince, histogramGain, type PodSamples, quantile, scrape } from "../clients/pod-metrics.ts";
+import { BROKERS, type CheckContext, OWN_TLS } from "../clients/probe-session.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import { ingest } from "../cluster/one-off-pods.ts";
+import { type Check, failed, passed } from "./checklist.ts";
 
 /** Enough events that a loss of one in a thousand shows, few enough that the check takes seconds. */
 export const CHECK_EVENTS = 2000;

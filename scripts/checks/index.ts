@@ -1,10 +1,11 @@
 /** The checklist of validate, in the order of what stands on what. */
-import type { Check } from "../toolkit/checklist.ts";
-import { passed } from "../toolkit/checklist.ts";
-import { requireReachable } from "../toolkit/cluster.ts";
+
+import type { CheckContext } from "../clients/probe-session.ts";
+import { requireReachable } from "../cluster/cluster.ts";
 import { autoscalingCheck } from "./autoscaling.ts";
 import { certificatesCheck } from "./certificates.ts";
-import type { CheckContext } from "./context.ts";
+import type { Check } from "./checklist.ts";
+import { passed } from "./checklist.ts";
 import { FLOW_CHECKS } from "./flow.ts";
 import { INFLUXDB_CHECKS } from "./influxdb.ts";
 import { KAFKA_CHECKS } from "./kafka.ts";

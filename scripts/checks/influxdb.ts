@@ -1,8 +1,9 @@
 /** Checks of InfluxDB: TLS only, tokens that may do one thing each. */
-import { type Check, failed, passed } from "../toolkit/checklist.ts";
-import { readSecret } from "../toolkit/live-secrets.ts";
-import { BUCKET, MEASUREMENT, ORGANIZATION } from "../toolkit/telemetry-store.ts";
-import { type CheckContext, HOSTS, INFLUXDB_PORT, type Probe } from "./context.ts";
+
+import { BUCKET, MEASUREMENT, ORGANIZATION } from "../clients/influxdb.ts";
+import { type CheckContext, HOSTS, INFLUXDB_PORT, type Probe } from "../clients/probe-session.ts";
+import { readSecret } from "../cluster/secret-values.ts";
+import { type Check, failed, passed } from "./checklist.ts";
 
 const base = `${HOSTS.influxdb}:${INFLUXDB_PORT}`;
 const needs = ["influxdb-ready", "network-allowed"];

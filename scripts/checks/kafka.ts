@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "zx";
 import { ACL_TABLE, aclKey, TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
-import { type Check, failed, passed } from "../toolkit/checklist.ts";
-import { BROKERS, type CheckContext, HOSTS, KAFKA_CLIENT_PORT, OWN_TLS, type Probe } from "./context.ts";
+import { BROKERS, type CheckContext, HOSTS, KAFKA_CLIENT_PORT, OWN_TLS, type Probe } from "../clients/probe-session.ts";
+import { type Check, failed, passed } from "./checklist.ts";
 
 const topicsCheck: Check<CheckContext> = {
   id: "topics",

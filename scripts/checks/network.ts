@@ -3,11 +3,11 @@
  * The denied connections mean something because the same probe, from a pod that is allowed, gets through.
  */
 import { isDeepStrictEqual } from "node:util";
-import { type Check, failed, passed } from "../toolkit/checklist.ts";
-import { type KubernetesObject, NAMESPACE } from "../toolkit/cluster.ts";
-import { deployedStages } from "../toolkit/deployed-stages.ts";
-import { OperatorError } from "../toolkit/errors.ts";
-import { type CheckContext, INFLUXDB_PORT, KAFKA_CLIENT_PORT, type Probe } from "./context.ts";
+import { OperatorError } from "../cli/errors.ts";
+import { type CheckContext, INFLUXDB_PORT, KAFKA_CLIENT_PORT, type Probe } from "../clients/probe-session.ts";
+import { type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
+import { deployedStages } from "../deploy/deployed-stages.ts";
+import { type Check, failed, passed } from "./checklist.ts";
 
 /**
  * Targets by address, not by name: a pod without DNS would fail to reach a name whatever the policies say.

@@ -1,10 +1,10 @@
 /** Checks of what runs: every object is there, every workload is ready, every pod is restricted. */
 
-import { type Check, failed, passed } from "../toolkit/checklist.ts";
-import { type KubernetesObject, NAMESPACE, type Pod, refOf } from "../toolkit/cluster.ts";
-import { deployedStages } from "../toolkit/deployed-stages.ts";
-import { podState } from "../toolkit/one-off-pods.ts";
-import type { CheckContext } from "./context.ts";
+import type { CheckContext } from "../clients/probe-session.ts";
+import { type KubernetesObject, NAMESPACE, type Pod, refOf } from "../cluster/cluster.ts";
+import { podState } from "../cluster/one-off-pods.ts";
+import { deployedStages } from "../deploy/deployed-stages.ts";
+import { type Check, failed, passed } from "./checklist.ts";
 
 /** Workloads of the pipeline in the order of the data, and the kind of each. */
 export const WORKLOADS = [

@@ -5,13 +5,14 @@
  *   metrics   names that Prometheus must have from that service; `moving` ones must have risen during the last minutes
  *   logs      kinds of events that the service must have logged, or any line for programs that are not ours
  */
-import { type Check, failed, passed } from "../toolkit/checklist.ts";
-import type { Cluster } from "../toolkit/cluster.ts";
-import { deployedStages } from "../toolkit/deployed-stages.ts";
-import { PrometheusReader } from "../toolkit/prometheus.ts";
-import { allSamples, scrape } from "../toolkit/scrape.ts";
-import { waitFor } from "../toolkit/wait.ts";
-import type { CheckContext } from "./context.ts";
+
+import { waitFor } from "../cli/wait.ts";
+import { allSamples, scrape } from "../clients/pod-metrics.ts";
+import type { CheckContext } from "../clients/probe-session.ts";
+import { PrometheusReader } from "../clients/prometheus.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import { deployedStages } from "../deploy/deployed-stages.ts";
+import { type Check, failed, passed } from "./checklist.ts";
 
 export interface SignalRow {
   /** app.kubernetes.io/name of its pods, and Prometheus' job. */

@@ -1,5 +1,5 @@
 /** Faults that hit the first process of a container from its node: whose it is, which pod is taken, and when it cannot be. */
-import type { Pod } from "../toolkit/cluster.ts";
+import type { Pod } from "../cluster/cluster.ts";
 import type { Drill, DrillContext } from "./drill.ts";
 import { anyPod, freshPod, getEvents, getPods } from "./targets.ts";
 

@@ -2,7 +2,7 @@
  * Fault: packets between two parts are dropped, in both directions, also those of connections that stand. Nobody gets an
  * answer, not even a refusal. The rules count what they drop: the count is the proof.
  */
-import type { Pod } from "../toolkit/cluster.ts";
+import type { Pod } from "../cluster/cluster.ts";
 import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
 import { anyPod, getEvents, getLogs, getPods, leadingBroker } from "./targets.ts";
 

@@ -1,5 +1,5 @@
 /** Fault: a pod is deleted, as an operator, a drain or an eviction would. One drill per tier. */
-import { NAMESPACE, type Pod } from "../toolkit/cluster.ts";
+import { NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
 import { activeController, anyPod, getEvents, getPods, leadingBroker } from "./targets.ts";
 

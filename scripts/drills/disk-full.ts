@@ -3,10 +3,11 @@
  * node, is replaced first by a small file system in memory with the same content, and that one is filled: the error
  * (ENOSPC) comes from the kernel, as it would. At the end the content, with what was written meanwhile, goes back.
  */
-import { type Cluster, type KubernetesObject, NAMESPACE } from "../toolkit/cluster.ts";
-import { OperatorError } from "../toolkit/errors.ts";
-import { awaitRollout } from "../toolkit/rollout.ts";
-import { waitFor } from "../toolkit/wait.ts";
+
+import { OperatorError } from "../cli/errors.ts";
+import { waitFor } from "../cli/wait.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
+import { awaitRollout } from "../cluster/rollout.ts";
 import { type Drill, type DrillContext, defineDrill } from "./drill.ts";
 import type { FaultAgents } from "./fault-agents.ts";
 import { anyPod, getLogs, getPods } from "./targets.ts";

@@ -4,8 +4,8 @@
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { DrillRecovery, DrillResult, DrillsResult } from "../runs/result.ts";
-import { formatDuration } from "../toolkit/report.ts";
+import { formatDuration } from "../cli/report.ts";
+import type { DrillRecovery, DrillResult, DrillsResult } from "../recording/result.ts";
 import type { Drill } from "./drill.ts";
 
 export const DOCUMENT = join(import.meta.dir, "../../docs/resilience.md");

@@ -2,8 +2,8 @@
  * What a drill is: one fault, what is expected of the pipeline while it lasts, and how it is undone. The runner
  * (runner.ts) leads every drill through the same four beats: healthy before, effect proven, healed, proven by traffic.
  */
-import type { Probe, ProbeResult } from "../checks/context.ts";
-import type { Cluster } from "../toolkit/cluster.ts";
+import type { Probe, ProbeResult } from "../clients/probe-session.ts";
+import type { Cluster } from "../cluster/cluster.ts";
 import type { FaultAgents } from "./fault-agents.ts";
 
 /** What a drill may use. */

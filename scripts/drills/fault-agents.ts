@@ -3,11 +3,11 @@
  * own that exists only while drills run. One per node, started when it is first needed.
  */
 import { join } from "node:path";
-import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../toolkit/cluster.ts";
-import { EXIT, OperatorError } from "../toolkit/errors.ts";
-import { podState } from "../toolkit/one-off-pods.ts";
-import { waitFor } from "../toolkit/wait.ts";
-import type { AgentAction, AgentAnswer } from "./programs/agent.ts";
+import type { AgentAction, AgentAnswer } from "../../services/tools/node-agent.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { waitFor } from "../cli/wait.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
+import { podState } from "../cluster/one-off-pods.ts";
 
 export const DRILLS_NAMESPACE = "conveyor-drills";
 const PROGRAMS = "drill-programs";
@@ -21,9 +21,12 @@ const NAMESPACE_GONE_LIMIT_MS = 60_000;
 
 const LABELS = { "app.kubernetes.io/part-of": "conveyor-drills", "app.kubernetes.io/managed-by": "resilience-test" };
 
-/** One of scripts/drills/programs, bundled: it needs nothing but Bun where it runs. */
+/** A program of services/tools, bundled: it needs nothing but Bun where it runs. */
 export async function bundled(name: string): Promise<string> {
-  const built = await Bun.build({ entrypoints: [join(import.meta.dir, "programs", `${name}.ts`)], target: "bun" });
+  const built = await Bun.build({
+    entrypoints: [join(import.meta.dir, "../../services/tools", `${name}.ts`)],
+    target: "bun",
+  });
   const text = await built.outputs[0]?.text();
   if (!built.success || !text) throw new Error(`${name}.ts could not be bundled: ${built.logs.join("; ")}`);
   return text;
@@ -71,7 +74,7 @@ async function makeNamespace(cluster: Cluster): Promise<void> {
       apiVersion: "v1",
       kind: "ConfigMap",
       metadata: { name: PROGRAMS, namespace: DRILLS_NAMESPACE, labels: LABELS },
-      data: { "agent.js": await bundled("agent"), "sender.js": await bundled("sender") },
+      data: { "agent.js": await bundled("node-agent"), "sender.js": await bundled("drill-sender") },
     },
   ];
   await cluster.apply(objects);

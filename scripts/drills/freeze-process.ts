@@ -2,7 +2,7 @@
  * Fault: SIGSTOP. The process answers nothing, yet it runs, its port is open and the kernel takes connections for it: what
  * only looks alive must be found out by its silence.
  */
-import type { Pod } from "../toolkit/cluster.ts";
+import type { Pod } from "../cluster/cluster.ts";
 import { ofProcess, type ProcessTier, podToHit } from "./container-process.ts";
 import { BUDGET, type Drill, defineDrill } from "./drill.ts";
 import { leadingBroker } from "./targets.ts";

@@ -3,13 +3,13 @@
  * events. A drill that passed its beats fails here when a law is broken, or could not be judged.
  */
 import { auditRuns, closing, ledgerOf } from "../audit/audit-runs.ts";
-import type { CheckContext } from "../checks/context.ts";
-import type { DrillResult, Ledger } from "../runs/result.ts";
-import type { Cluster } from "../toolkit/cluster.ts";
-import { EXIT } from "../toolkit/errors.ts";
-import { type History, type HistoryMeta, openHistory } from "../toolkit/history.ts";
-import type { Report } from "../toolkit/report.ts";
-import { judge } from "../toolkit/verdict.ts";
+import { type History, type HistoryMeta, openHistory } from "../audit/history.ts";
+import { judge } from "../audit/verdict.ts";
+import { EXIT } from "../cli/errors.ts";
+import type { Report } from "../cli/report.ts";
+import type { CheckContext } from "../clients/probe-session.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import type { DrillResult, Ledger } from "../recording/result.ts";
 import type { DrillOutcome } from "./runner.ts";
 
 /** Before the first event: clocks, and events that were made before they were sent. */

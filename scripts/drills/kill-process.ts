@@ -1,5 +1,5 @@
 /** Fault: kill -9 of the process inside a pod. Nothing is flushed, nobody is told; the kubelet restarts the container. */
-import type { Pod } from "../toolkit/cluster.ts";
+import type { Pod } from "../cluster/cluster.ts";
 import { ofProcess, type ProcessTier, podToHit } from "./container-process.ts";
 import { BUDGET, type Drill, defineDrill } from "./drill.ts";
 import { activeController, leadingBroker } from "./targets.ts";

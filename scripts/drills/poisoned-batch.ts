@@ -1,9 +1,9 @@
 /** Fault: a batch of records that are no events stands in the topic, put there past the producer that would refuse them. */
 import { randomBytes } from "node:crypto";
 import { DLQ_TOPIC, EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
-import { BROKERS, OWN_TLS } from "../checks/context.ts";
-import { OperatorError } from "../toolkit/errors.ts";
-import { withPod } from "../toolkit/one-off-pods.ts";
+import { OperatorError } from "../cli/errors.ts";
+import { BROKERS, OWN_TLS } from "../clients/probe-session.ts";
+import { withPod } from "../cluster/one-off-pods.ts";
 import { BUDGET, type Drill, defineDrill } from "./drill.ts";
 import { bundled } from "./fault-agents.ts";
 import { getLogs, getPods } from "./targets.ts";

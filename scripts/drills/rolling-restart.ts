@@ -1,7 +1,8 @@
 /** Fault: everything is restarted, one workload after the other, as a change of certificates or of a node would. */
-import { type KubernetesObject, NAMESPACE } from "../toolkit/cluster.ts";
-import { OperatorError } from "../toolkit/errors.ts";
-import { awaitRollout } from "../toolkit/rollout.ts";
+
+import { OperatorError } from "../cli/errors.ts";
+import { type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
+import { awaitRollout } from "../cluster/rollout.ts";
 import { type Drill, type DrillContext, defineDrill } from "./drill.ts";
 import { getPods } from "./targets.ts";
 

@@ -8,7 +8,10 @@
  *
  * Everything that touches a cluster comes in through `Scene`, so that these rules are tested without one.
  */
-import type { Mark, MarkKind, Recording } from "../runs/recording.ts";
+
+import { causeChain } from "../cli/errors.ts";
+import { formatDuration } from "../cli/report.ts";
+import type { Mark, MarkKind, Recording } from "../recording/recording.ts";
 import type {
   Beat,
   BeatName,
@@ -17,10 +20,8 @@ import type {
   DrillVerdict,
   LogLine,
   OperatorCommand,
-} from "../runs/result.ts";
-import { recoveryTime } from "../runs/words.ts";
-import { causeChain } from "../toolkit/errors.ts";
-import { formatDuration } from "../toolkit/report.ts";
+} from "../recording/result.ts";
+import { recoveryTime } from "../report/format.ts";
 import type { Drill, DrillContext } from "./drill.ts";
 import { type Normal, normalOf, oldestAge, type Recovery, recoveryOf, type Sample, worseThan } from "./recovery.ts";
 import type { Traffic, TrafficAccount } from "./traffic.ts";

@@ -2,10 +2,11 @@
  * What InfluxDB holds of the drills' own events, looked at four times a second from a pod that no drill breaks
  * (programs/watcher.ts). The observer's rows are rarer, above all while the database does not answer.
  */
-import { observerPod } from "../runs/observer.ts";
-import { type Cluster, NAMESPACE } from "../toolkit/cluster.ts";
-import { podLog, startPod } from "../toolkit/one-off-pods.ts";
-import { pause, waitFor } from "../toolkit/wait.ts";
+
+import { pause, waitFor } from "../cli/wait.ts";
+import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
+import { podLog, startPod } from "../cluster/one-off-pods.ts";
+import { observerPod } from "../recording/observer.ts";
 import { bundled } from "./fault-agents.ts";
 
 /** Fine enough for an outage of a second; a look costs InfluxDB some milliseconds. */
@@ -65,7 +66,7 @@ export async function startStoredWatch(
     {
       ...observer,
       prefix: "drill-watcher",
-      command: ["bun", "-e", await bundled("watcher")],
+      command: ["bun", "-e", await bundled("stored-watcher")],
       environment: {
         ...observer.environment,
         CONVEYORS: options.conveyors.join(","),

@@ -1,12 +1,12 @@
 /** Choosing what a drill breaks, and looking at it: which pod, which broker leads, who is the active controller. */
 
 import { EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
-import { BROKERS, OWN_TLS } from "../checks/context.ts";
-import { type Cluster, NAMESPACE, type Pod } from "../toolkit/cluster.ts";
-import { OperatorError } from "../toolkit/errors.ts";
-import { readSecret } from "../toolkit/live-secrets.ts";
-import { getVerified, parseMetrics } from "../toolkit/scrape.ts";
-import { waitFor } from "../toolkit/wait.ts";
+import { OperatorError } from "../cli/errors.ts";
+import { waitFor } from "../cli/wait.ts";
+import { getVerified, parseMetrics } from "../clients/pod-metrics.ts";
+import { BROKERS, OWN_TLS } from "../clients/probe-session.ts";
+import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
+import { readSecret } from "../cluster/secret-values.ts";
 import type { DrillContext } from "./drill.ts";
 
 const METRICS_PORT = 9404;

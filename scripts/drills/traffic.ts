@@ -2,12 +2,13 @@
  * The drills' own traffic as the host sees it: starts the sender's pod, follows what it says, and gives its account at
  * the end. The account is read again from the pod's whole log, so that nothing depends on a stream that may break.
  */
-import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../toolkit/cluster.ts";
-import { OperatorError } from "../toolkit/errors.ts";
-import type { AttemptRecord, OutcomeRecord } from "../toolkit/history.ts";
-import { readSecret } from "../toolkit/live-secrets.ts";
-import { podState } from "../toolkit/one-off-pods.ts";
-import { waitFor } from "../toolkit/wait.ts";
+
+import type { AttemptRecord, OutcomeRecord } from "../audit/history.ts";
+import { OperatorError } from "../cli/errors.ts";
+import { waitFor } from "../cli/wait.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
+import { podState } from "../cluster/one-off-pods.ts";
+import { readSecret } from "../cluster/secret-values.ts";
 import { DRILLS_NAMESPACE, prepareNamespace, programsMount, programsVolume } from "./fault-agents.ts";
 
 /** Enough to see a gap of a tenth of a second, little enough to leave two cores to the pipeline. */

@@ -2,7 +2,7 @@
  * Fault: two of three brokers are away. The one that is left has every event, and must acknowledge none: with one copy
  * an acknowledgement would be a lie.
  */
-import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../toolkit/cluster.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { type Drill, defineDrill } from "./drill.ts";
 import { getEvents, getPods } from "./targets.ts";
 

@@ -1,8 +1,9 @@
 /** Everything that outputs/ holds, in the order in which it is made: what changes the pipeline most comes last. */
+
+import type { Subject } from "./artifact.ts";
 import { hpaScaling, resilience } from "./long-runs.ts";
 import { autoscalers, networkPolicies } from "./manifests.ts";
 import { dashboard, keyMetrics, logSearch } from "./pictures.ts";
-import type { Subject } from "./subject.ts";
 import { tls } from "./tls.ts";
 import { audit, validation } from "./transcripts.ts";
 

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Making, Subject } from "./subject.ts";
+import type { Making, Subject } from "./artifact.ts";
 import { writeWhole } from "./write-whole.ts";
 
 export const RECORD = "evidence.json";

@@ -1,6 +1,6 @@
 /** Objects of the cluster as a person would have written them: without what the server adds, in an order that stays. */
 import { stringify } from "yaml";
-import type { Cluster, KubernetesObject } from "../toolkit/cluster.ts";
+import type { Cluster, KubernetesObject } from "../cluster/cluster.ts";
 
 /** Annotations that tools leave behind. */
 const TOOL_ANNOTATIONS = /^(kubectl\.kubernetes\.io|deployment\.kubernetes\.io|autoscaling\.alpha\.kubernetes\.io)\//;

@@ -4,16 +4,16 @@
  */
 import { copyFile, readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { htmlToPng } from "../browser/page-picture.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { scalingText } from "../load/scaling-text.ts";
+import type { DrillsResult, LoadTestResult, RunResult } from "../recording/result.ts";
+import { openRun, RUNS_FOLDER } from "../recording/run-folder.ts";
+import { renderReport, renderScalingPicture } from "../report/page.ts";
 import { lineOf } from "../resilience-test.ts";
-import { renderReport, renderScalingPicture } from "../runs/page.ts";
-import { htmlToPng } from "../runs/picture.ts";
-import type { DrillsResult, LoadTestResult, RunResult } from "../runs/result.ts";
-import { openRun, RUNS_FOLDER } from "../runs/run-folder.ts";
-import { scalingText } from "../runs/scaling-text.ts";
-import { KEPT_REPORT_FILE, requireVideoTools, VIDEO_FILE, videoOfRun } from "../runs/video.ts";
-import { EXIT, OperatorError } from "../toolkit/errors.ts";
+import { KEPT_REPORT_FILE, requireVideoTools, VIDEO_FILE, videoOfRun } from "../video/video.ts";
+import type { EvidenceContext, Making, Subject } from "./artifact.ts";
 import { lastWords, type Ran, runScript } from "./child-command.ts";
-import type { EvidenceContext, Making, Subject } from "./subject.ts";
 import { writeWhole } from "./write-whole.ts";
 
 /** The profile takes three minutes, waiting for the smallest number of replicas and the audit as much again. */

@@ -1,9 +1,9 @@
 /** Subjects that are objects of the cluster: its network policies and its autoscalers, as they are deployed. */
 import { join } from "node:path";
-import { NAMESPACE } from "../toolkit/cluster.ts";
-import { deployedStages } from "../toolkit/deployed-stages.ts";
+import { NAMESPACE } from "../cluster/cluster.ts";
+import { deployedStages } from "../deploy/deployed-stages.ts";
+import type { EvidenceContext, Making, Subject } from "./artifact.ts";
 import { liveObjects, yamlOf } from "./live-objects.ts";
-import type { EvidenceContext, Making, Subject } from "./subject.ts";
 import { writeWhole } from "./write-whole.ts";
 
 /** Head of network-policies.yaml that names what is not deployed; a test reads it. */

@@ -3,15 +3,15 @@
  * the same three questions asked of Prometheus where it is not.
  */
 import { join } from "node:path";
+import { htmlToPng } from "../browser/page-picture.ts";
+import { EXIT } from "../cli/errors.ts";
+import { PrometheusReader } from "../clients/prometheus.ts";
 import { overview } from "../dashboards/overview.ts";
-import { chartHtml } from "../runs/charts.ts";
-import { documentOf } from "../runs/document.ts";
-import { html } from "../runs/html.ts";
-import { htmlToPng } from "../runs/picture.ts";
-import { EXIT } from "../toolkit/errors.ts";
-import { PrometheusReader } from "../toolkit/prometheus.ts";
+import { chartHtml } from "../report/charts.ts";
+import { documentOf } from "../report/document.ts";
+import { html } from "../report/html.ts";
+import type { EvidenceContext, Making, Subject } from "./artifact.ts";
 import { lastWords, runScript } from "./child-command.ts";
-import type { EvidenceContext, Making, Subject } from "./subject.ts";
 import { type Typed, terminalPage } from "./terminal.ts";
 import { writeWhole } from "./write-whole.ts";
 

@@ -1,7 +1,7 @@
 /** What commands printed, as a picture of a terminal. */
 
-import { documentOf } from "../runs/document.ts";
-import { html } from "../runs/html.ts";
+import { documentOf } from "../report/document.ts";
+import { html } from "../report/html.ts";
 
 /** Lines of one command that a picture shows; a person reads no more. */
 const MAX_LINES = 40;

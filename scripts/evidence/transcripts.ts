@@ -1,8 +1,8 @@
 /** Subjects that are what a command said: the checklist of validate, and the audit. */
 import { join } from "node:path";
-import { EXIT } from "../toolkit/errors.ts";
+import { EXIT } from "../cli/errors.ts";
+import type { EvidenceContext, Making, Subject } from "./artifact.ts";
 import { lastWords, runScript } from "./child-command.ts";
-import type { EvidenceContext, Making, Subject } from "./subject.ts";
 import { writeWhole } from "./write-whole.ts";
 
 /** validate takes half a minute; an audit of ten minutes about as long. */

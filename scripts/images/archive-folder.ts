@@ -5,8 +5,8 @@
 import { mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { capture, must } from "../local-cluster/exec.ts";
-import { EXIT, OperatorError } from "../toolkit/errors.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { capture, must } from "../cli/process.ts";
 
 /** A tar header block. */
 const BLOCK_BYTES = 512;

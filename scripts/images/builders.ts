@@ -5,10 +5,10 @@
  */
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { capture, must, type RunOptions, runLogged } from "../local-cluster/exec.ts";
-import { cacheFolder } from "../local-cluster/paths.ts";
-import { findTool, type Tool, toolPath } from "../local-cluster/tools.ts";
-import { EXIT, OperatorError } from "../toolkit/errors.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { cacheFolder } from "../cli/paths.ts";
+import { capture, must, type RunOptions, runLogged } from "../cli/process.ts";
+import { findTool, type Tool, toolPath } from "../cli/tools.ts";
 
 export const BUILDERS = ["docker", "podman", "buildah"] as const;
 export type BuilderName = (typeof BUILDERS)[number];

@@ -1,9 +1,9 @@
 /** The Bun binary of the project's own npm package: the one that runs the commands runs the services. */
 import { copyFile, realpath } from "node:fs/promises";
 import { join } from "node:path";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { capture } from "../cli/process.ts";
 import type { Part } from "../local-cluster/cache.ts";
-import { capture } from "../local-cluster/exec.ts";
-import { EXIT, OperatorError } from "../toolkit/errors.ts";
 
 const BUN_VERSION = "1.4.5";
 /** `bun --version` answers in milliseconds. */

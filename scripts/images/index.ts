@@ -10,9 +10,9 @@
  * Nothing is pulled from, or pushed to, a place that the person did not name.
  */
 
-import { missingTools, type Tool } from "../local-cluster/tools.ts";
-import { causeChain, EXIT, isAbort, OperatorError } from "../toolkit/errors.ts";
-import type { Report } from "../toolkit/report.ts";
+import { causeChain, EXIT, isAbort, OperatorError } from "../cli/errors.ts";
+import type { Report } from "../cli/report.ts";
+import { missingTools, type Tool } from "../cli/tools.ts";
 import { type FoundImage, fullReference, scanArchives } from "./archive-folder.ts";
 import { anyBuilderWorks, type BuilderName, DEFAULT_BUILDER_TOOL } from "./builders.ts";
 import { ARCHIVE_ONLY, type Archive, BUN_IMAGE, type ImageRecipe, recipeFor } from "./catalog.ts";

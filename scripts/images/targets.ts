@@ -1,12 +1,12 @@
 /** Where images go: the local cluster, kind's nodes, a registry, a folder. */
 import { copyFile, mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { capture, must } from "../local-cluster/exec.ts";
-import { imageDigest, importImage } from "../local-cluster/index.ts";
-import { cacheFolder } from "../local-cluster/paths.ts";
-import { missingTools, type Tool, toolsError } from "../local-cluster/tools.ts";
-import { EXIT, OperatorError } from "../toolkit/errors.ts";
-import type { Report } from "../toolkit/report.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { cacheFolder } from "../cli/paths.ts";
+import { capture, must } from "../cli/process.ts";
+import type { Report } from "../cli/report.ts";
+import { missingTools, type Tool, toolsError } from "../cli/tools.ts";
+import { imageDigest, importImage } from "../local-cluster/lifecycle.ts";
 import { type FoundImage, withNamedArchive } from "./archive-folder.ts";
 import { type BuilderName, chooseBuilder } from "./builders.ts";
 

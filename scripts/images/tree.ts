@@ -5,8 +5,8 @@
 import { createReadStream } from "node:fs";
 import { chmod, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { capture, must } from "../local-cluster/exec.ts";
-import { EXIT, OperatorError } from "../toolkit/errors.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { capture, must } from "../cli/process.ts";
 
 /** Documentation and translations that no container reads; licences (usr/share/doc/…/copyright) stay. */
 const LEFT_OUT = [

@@ -2,15 +2,15 @@
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { parseAllDocuments, parseDocument } from "yaml";
-import type { Cluster, KubernetesObject } from "../toolkit/cluster.ts";
+import { cacheFolder } from "../cli/paths.ts";
+import { capture, must } from "../cli/process.ts";
+import type { Cluster, KubernetesObject } from "../cluster/cluster.ts";
 import { type ArchiveFile, writeImageArchive } from "./archive.ts";
 import { type Part, partDir, partKey } from "./cache.ts";
 import { apiGet } from "./control-plane.ts";
-import { capture, must } from "./exec.ts";
 import type { Layout } from "./layout.ts";
 import { ctr } from "./node.ts";
 import { PARTS, VERSIONS } from "./parts.ts";
-import { cacheFolder } from "./paths.ts";
 
 /** Import of an image into containerd: the largest are some 500 MB. */
 const IMPORT_LIMIT_MS = 3 * 60_000;

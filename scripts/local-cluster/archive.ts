@@ -7,7 +7,7 @@ import { createReadStream, createWriteStream } from "node:fs";
 import { mkdir, mkdtemp, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { finished } from "node:stream/promises";
-import { must, sha256OfFile } from "./exec.ts";
+import { must, sha256OfFile } from "../cli/process.ts";
 
 /** Time of every file and of the image: the same bytes on every machine and day. */
 const FIXED_TIME_S = 0;

@@ -6,13 +6,13 @@
  */
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { OperatorError } from "../toolkit/errors.ts";
-import type { Report } from "../toolkit/report.ts";
+import { OperatorError } from "../cli/errors.ts";
+import { cacheFolder } from "../cli/paths.ts";
+import type { Report } from "../cli/report.ts";
+import { missingTools, type Tool, toolsError } from "../cli/tools.ts";
 import { takeLock } from "./lock.ts";
-import { cacheFolder } from "./paths.ts";
-import { missingTools, type Tool, toolsError } from "./tools.ts";
 
-export { missingTools, type Tool } from "./tools.ts";
+export { missingTools, type Tool } from "../cli/tools.ts";
 
 /** Another run may be building the same part: as long as the slowest part takes on a slow machine. */
 const LOCK_LIMIT_MS = 40 * 60_000;

@@ -1,7 +1,7 @@
 /** The cgroup that holds every pod of the local cluster, in each hierarchy of the machine (v1: one per controller). */
 import { mkdir, readdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { pause } from "../toolkit/wait.ts";
+import { pause } from "../cli/wait.ts";
 import { identify, type ProcessIdentity } from "./processes.ts";
 
 /** Name at the top of each hierarchy. */

@@ -4,8 +4,8 @@
  */
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { waitFor } from "../toolkit/wait.ts";
-import { writeFileAtomic } from "./files.ts";
+import { writeFileAtomic } from "../cli/files.ts";
+import { waitFor } from "../cli/wait.ts";
 import { API_PORT, ETCD_METRICS_PORT, IN_NODE, type Layout, LOCAL_CONTEXT, type NodeLayout } from "./layout.ts";
 import { nodeDaemonFolders } from "./node.ts";
 import { type CertificateRequest, kubeconfigText } from "./pki.ts";

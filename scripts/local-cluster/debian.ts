@@ -4,10 +4,10 @@
  */
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { EXIT, OperatorError } from "../toolkit/errors.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { must, runLogged } from "../cli/process.ts";
+import type { Tool } from "../cli/tools.ts";
 import type { BuildContext } from "./cache.ts";
-import { must, runLogged } from "./exec.ts";
-import type { Tool } from "./tools.ts";
 
 /** Index and packages are some 30 MB; a mirror that needs longer is not usable. */
 const APT_LIMIT_MS = 5 * 60_000;

@@ -2,9 +2,9 @@
 import { readFileSync } from "node:fs";
 import { cp, mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { capture, must, type RunOptions, runLogged } from "../cli/process.ts";
+import { type Tool, toolPath } from "../cli/tools.ts";
 import type { BuildContext } from "./cache.ts";
-import { capture, must, type RunOptions, runLogged } from "./exec.ts";
-import { type Tool, toolPath } from "./tools.ts";
 
 /** One compiler or linker may use this much before it collects its garbage harder; two run at a time. */
 const GO_MEMORY_LIMIT = "2GiB";

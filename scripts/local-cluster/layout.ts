@@ -1,6 +1,6 @@
 /** Names, addresses and folders of the local cluster: what every part of it is told. */
 import { join } from "node:path";
-import { cacheFolder, stateFolder } from "./paths.ts";
+import { cacheFolder, stateFolder } from "../cli/paths.ts";
 import { addressAt, type Subnets } from "./subnets.ts";
 
 /** Context name in the kubeconfig; other commands recognize the local cluster by it. */

@@ -5,8 +5,8 @@
 import { spawn } from "node:child_process";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import { EXIT, OperatorError } from "../toolkit/errors.ts";
-import { pause } from "../toolkit/wait.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { pause } from "../cli/wait.ts";
 
 /** How often a lock that another run holds is tried again. */
 const RETRY_MS = 500;

@@ -10,11 +10,12 @@
  */
 import { mkdir, readFile, rm, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
-import { EXIT, OperatorError } from "../toolkit/errors.ts";
-import { waitFor } from "../toolkit/wait.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { writeFileAtomic } from "../cli/files.ts";
+import { capture, must, tail } from "../cli/process.ts";
+import { findTool } from "../cli/tools.ts";
+import { waitFor } from "../cli/wait.ts";
 import { CGROUP, ensureCgroup, hierarchies, isVersion1, processesInCgroup } from "./cgroups.ts";
-import { capture, must, tail } from "./exec.ts";
-import { writeFileAtomic } from "./files.ts";
 import { HOST_LINK, IN_NODE, type Layout, LOCAL_CONTEXT, NODE_LINK, type NodeLayout } from "./layout.ts";
 import { kubeconfigText } from "./pki.ts";
 import {
@@ -26,7 +27,6 @@ import {
   markedProcesses,
   type PidFile,
 } from "./processes.ts";
-import { findTool } from "./tools.ts";
 
 /** The holder's script runs a dozen quick commands. */
 const HOLDER_LIMIT_MS = 10_000;

@@ -7,12 +7,12 @@
 import { readFileSync } from "node:fs";
 import { chmod, copyFile, cp, mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { OperatorError } from "../toolkit/errors.ts";
+import { OperatorError } from "../cli/errors.ts";
+import { capture, must, runLogged } from "../cli/process.ts";
+import { toolPath } from "../cli/tools.ts";
 import type { BuildContext, Part } from "./cache.ts";
 import { DEBIAN_TOOLS, unpackDebian } from "./debian.ts";
-import { capture, must, runLogged } from "./exec.ts";
 import { fetchAhead, GO_TOOL, type GoBuild, goBuild, goModuleFolder, goRecipe, writableCopy } from "./go.ts";
-import { toolPath } from "./tools.ts";
 
 export const VERSIONS = {
   kubernetes: "1.36.3",

@@ -4,7 +4,7 @@
  */
 import { chmod, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { must } from "./exec.ts";
+import { must } from "../cli/process.ts";
 
 /** A throw-away cluster on one machine: its keys live as long as it does. */
 const VALID_DAYS = 3650;

@@ -1,15 +1,15 @@
 /** Whether this machine can carry the local cluster: everything that is missing, found at once. */
 import { mkdir, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
-import { EXIT, OperatorError } from "../toolkit/errors.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { cacheFolder, stateFolder } from "../cli/paths.ts";
+import { capture } from "../cli/process.ts";
+import { aptLine, describeMissing, type MissingTool, missingTools, type Tool, toolPath } from "../cli/tools.ts";
 import { isBuilt, type Part } from "./cache.ts";
 import { hierarchies } from "./cgroups.ts";
 import { debianProblem } from "./debian.ts";
-import { capture } from "./exec.ts";
 import { COVERED } from "./layout.ts";
 import { PARTS } from "./parts.ts";
-import { cacheFolder, stateFolder } from "./paths.ts";
-import { aptLine, describeMissing, type MissingTool, missingTools, type Tool, toolPath } from "./tools.ts";
 
 /** Modules, compiler's cache and programs of a first build take some 9 GB. */
 const BUILD_SPACE_BYTES = 10e9;

@@ -7,10 +7,10 @@ import { spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { OperatorError } from "../toolkit/errors.ts";
-import { pause } from "../toolkit/wait.ts";
-import { tail } from "./exec.ts";
-import { toolPath } from "./tools.ts";
+import { OperatorError } from "../cli/errors.ts";
+import { tail } from "../cli/process.ts";
+import { toolPath } from "../cli/tools.ts";
+import { pause } from "../cli/wait.ts";
 
 /** Environment variable that marks a process as part of a local cluster; its value is the state folder. */
 export const MARK = "CONVEYOR_LOCAL_CLUSTER";

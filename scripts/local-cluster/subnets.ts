@@ -4,8 +4,8 @@
  * would still make an address of the person's network unreachable from a node, so they are chosen in the same way.
  */
 import { readFile } from "node:fs/promises";
-import { EXIT, OperatorError } from "../toolkit/errors.ts";
-import { must } from "./exec.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { must } from "../cli/process.ts";
 
 export interface Range {
   /** First address as a number. */

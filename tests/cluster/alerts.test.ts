@@ -4,11 +4,11 @@
  * else as it is; afterwards its configuration is put back.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { holdProcessors, releaseProcessors } from "../../scripts/toolkit/autoscalers.ts";
-import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
-import { loadManifests } from "../../scripts/toolkit/manifests.ts";
-import { type Alert, PrometheusReader } from "../../scripts/toolkit/prometheus.ts";
-import { waitFor } from "../../scripts/toolkit/wait.ts";
+import { waitFor } from "../../scripts/cli/wait.ts";
+import { type Alert, PrometheusReader } from "../../scripts/clients/prometheus.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../../scripts/cluster/cluster.ts";
+import { holdProcessors, releaseProcessors } from "../../scripts/deploy/autoscalers.ts";
+import { loadManifests } from "../../scripts/deploy/manifests.ts";
 import { cluster, describeOnCluster } from "./harness.ts";
 import { shortenedConfiguration, shortenedRules } from "./shortened.ts";
 

@@ -7,11 +7,11 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { auditRuns } from "../../scripts/audit/audit-runs.ts";
-import { watchCheckpoints } from "../../scripts/audit/checkpoint-watch.ts";
-import { NAMESPACE } from "../../scripts/toolkit/cluster.ts";
-import { type History, openHistory, type SinkRecord } from "../../scripts/toolkit/history.ts";
-import { judge, type Verdict } from "../../scripts/toolkit/verdict.ts";
-import { waitFor } from "../../scripts/toolkit/wait.ts";
+import { type History, openHistory, type SinkRecord } from "../../scripts/audit/history.ts";
+import { judge, type Verdict } from "../../scripts/audit/verdict.ts";
+import { waitFor } from "../../scripts/cli/wait.ts";
+import { NAMESPACE } from "../../scripts/cluster/cluster.ts";
+import { watchCheckpoints } from "./checkpoint-watch.ts";
 import { cluster, describeOnCluster, script } from "./harness.ts";
 
 /** Two minutes of the fleet at 200 events/s would be 24,000; a cluster that has just started has less. */

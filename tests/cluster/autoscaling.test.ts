@@ -7,11 +7,11 @@
  * let ask for one: the step down that was not seen before must be seen now, within the time that was watched before.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import type { Autoscaler } from "../../scripts/toolkit/autoscalers.ts";
-import { type Cluster, type KubernetesObject, NAMESPACE } from "../../scripts/toolkit/cluster.ts";
-import { loadManifests } from "../../scripts/toolkit/manifests.ts";
-import { PrometheusReader } from "../../scripts/toolkit/prometheus.ts";
-import { pause, waitFor } from "../../scripts/toolkit/wait.ts";
+import { pause, waitFor } from "../../scripts/cli/wait.ts";
+import { PrometheusReader } from "../../scripts/clients/prometheus.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE } from "../../scripts/cluster/cluster.ts";
+import type { Autoscaler } from "../../scripts/deploy/autoscalers.ts";
+import { loadManifests } from "../../scripts/deploy/manifests.ts";
 import { atRest, cluster, describeOnCluster } from "./harness.ts";
 
 /** The autoscaler looks every 5 s here: four looks. */

@@ -4,8 +4,8 @@
  * runs it, twice; and the point itself, read from InfluxDB.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import type { Cluster } from "../../scripts/toolkit/cluster.ts";
-import { TelemetryStore } from "../../scripts/toolkit/telemetry-store.ts";
+import { TelemetryStore } from "../../scripts/clients/influxdb.ts";
+import type { Cluster } from "../../scripts/cluster/cluster.ts";
 import { deadLetter } from "../../services/domain/dead-letter.ts";
 import { serializeEvent } from "../../services/domain/event.ts";
 import { DLQ_TOPIC, EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";

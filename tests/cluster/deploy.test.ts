@@ -3,7 +3,7 @@
  * run must find nothing to change; after a change by hand, the dry run names exactly that, and deploy puts it back.
  */
 import { beforeAll, expect, test } from "bun:test";
-import { type Cluster, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
+import { type Cluster, NAMESPACE, type Pod } from "../../scripts/cluster/cluster.ts";
 import { atRest, cluster, describeOnCluster, script } from "./harness.ts";
 
 /** A deploy that changes nothing takes 15 s; a busy machine takes some minutes. */

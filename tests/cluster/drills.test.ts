@@ -3,9 +3,9 @@
  * Method: the command as a person runs it; the third time a broker is frozen and the command interrupted meanwhile.
  */
 import { beforeAll, expect, test } from "bun:test";
-import type { DrillsResult } from "../../scripts/runs/result.ts";
-import { type Cluster, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
-import { pause, waitFor } from "../../scripts/toolkit/wait.ts";
+import { pause, waitFor } from "../../scripts/cli/wait.ts";
+import { type Cluster, NAMESPACE, type Pod } from "../../scripts/cluster/cluster.ts";
+import type { DrillsResult } from "../../scripts/recording/result.ts";
 import { cluster, describeOnCluster, script } from "./harness.ts";
 
 const COMMAND = ["scripts/resilience-test.ts", "--local", "--json"];

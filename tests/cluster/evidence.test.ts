@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { STAGES } from "../../scripts/toolkit/stages.ts";
+import { STAGES } from "../../scripts/deploy/stages.ts";
 import { writtenAndWanted } from "../scripts/evidence/policies.ts";
 import { atRest, cluster, describeOnCluster, script } from "./harness.ts";
 

@@ -4,10 +4,10 @@
  */
 import { describe } from "bun:test";
 import { randomBytes } from "node:crypto";
-import { type Autoscaler, autoscalerOf } from "../../scripts/toolkit/autoscalers.ts";
-import { type Cluster, type KubernetesObject, localCluster, type Pod } from "../../scripts/toolkit/cluster.ts";
-import { loadManifests } from "../../scripts/toolkit/manifests.ts";
-import { waitFor } from "../../scripts/toolkit/wait.ts";
+import { waitFor } from "../../scripts/cli/wait.ts";
+import { type Cluster, type KubernetesObject, localCluster, type Pod } from "../../scripts/cluster/cluster.ts";
+import { type Autoscaler, autoscalerOf } from "../../scripts/deploy/autoscalers.ts";
+import { loadManifests } from "../../scripts/deploy/manifests.ts";
 import type { TelemetryEvent } from "../../services/domain/event.ts";
 
 /** `describe` for tests that need the cluster and the pipeline on it. */

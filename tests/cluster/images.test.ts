@@ -2,8 +2,8 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { must } from "../../scripts/cli/process.ts";
 import { writeImageArchive } from "../../scripts/local-cluster/archive.ts";
-import { must } from "../../scripts/local-cluster/exec.ts";
 import { cluster, describeOnCluster, newRun, script } from "./harness.ts";
 
 const LIMIT_MS = 120_000;

@@ -6,11 +6,11 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { CheckContext } from "../../scripts/checks/context.ts";
-import { deployedServicesImage } from "../../scripts/toolkit/live-image.ts";
-import type { IngestResult } from "../../scripts/toolkit/one-off-pods.ts";
-import type { StoredRun } from "../../scripts/toolkit/telemetry-store.ts";
-import { waitFor } from "../../scripts/toolkit/wait.ts";
+import { waitFor } from "../../scripts/cli/wait.ts";
+import type { StoredRun } from "../../scripts/clients/influxdb.ts";
+import { CheckContext } from "../../scripts/clients/probe-session.ts";
+import type { IngestResult } from "../../scripts/cluster/one-off-pods.ts";
+import { deployedServicesImage } from "../../scripts/cluster/services-image.ts";
 import { cluster, describeOnCluster, newRun, script, testEvent } from "./harness.ts";
 
 const CONVEYORS = 10;

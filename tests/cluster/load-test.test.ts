@@ -5,9 +5,9 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { LoadTestResult } from "../../scripts/runs/result.ts";
-import { openRun } from "../../scripts/runs/run-folder.ts";
-import { type Cluster, NAMESPACE } from "../../scripts/toolkit/cluster.ts";
+import { type Cluster, NAMESPACE } from "../../scripts/cluster/cluster.ts";
+import type { LoadTestResult } from "../../scripts/recording/result.ts";
+import { openRun } from "../../scripts/recording/run-folder.ts";
 import { cluster, describeOnCluster, script } from "./harness.ts";
 
 /** Pods start, five calm seconds, the load, its lag, its count: some 15 s on two cores; a busy machine takes minutes. */

@@ -7,10 +7,10 @@ import { randomBytes } from "node:crypto";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ensureCertificates } from "../../scripts/toolkit/certificates.ts";
-import type { Cluster, KubernetesObject } from "../../scripts/toolkit/cluster.ts";
-import { loadManifests, podTemplateOf } from "../../scripts/toolkit/manifests.ts";
-import { fillSecrets } from "../../scripts/toolkit/secrets.ts";
+import type { Cluster, KubernetesObject } from "../../scripts/cluster/cluster.ts";
+import { ensureCertificates } from "../../scripts/deploy/certificates.ts";
+import { loadManifests, podTemplateOf } from "../../scripts/deploy/manifests.ts";
+import { fillSecrets } from "../../scripts/deploy/secrets.ts";
 import { cluster, describeOnCluster } from "./harness.ts";
 
 const NAMESPACE = `conveyor-test-${randomBytes(3).toString("hex")}`;

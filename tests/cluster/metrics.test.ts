@@ -4,10 +4,10 @@
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { SIGNALS } from "../../scripts/checks/signals.ts";
-import type { Cluster } from "../../scripts/toolkit/cluster.ts";
-import { deployedStages } from "../../scripts/toolkit/deployed-stages.ts";
-import { PrometheusReader } from "../../scripts/toolkit/prometheus.ts";
-import { waitFor } from "../../scripts/toolkit/wait.ts";
+import { waitFor } from "../../scripts/cli/wait.ts";
+import { PrometheusReader } from "../../scripts/clients/prometheus.ts";
+import type { Cluster } from "../../scripts/cluster/cluster.ts";
+import { deployedStages } from "../../scripts/deploy/deployed-stages.ts";
 import { TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
 import { cluster, describeOnCluster } from "./harness.ts";
 

@@ -5,11 +5,11 @@
  * InfluxDB, as sets of identities.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { CheckContext } from "../../scripts/checks/context.ts";
-import { type Cluster, NAMESPACE, type Pod } from "../../scripts/toolkit/cluster.ts";
-import { deployedServicesImage } from "../../scripts/toolkit/live-image.ts";
-import { ingest } from "../../scripts/toolkit/one-off-pods.ts";
-import { pause, waitFor } from "../../scripts/toolkit/wait.ts";
+import { pause, waitFor } from "../../scripts/cli/wait.ts";
+import { CheckContext } from "../../scripts/clients/probe-session.ts";
+import { type Cluster, NAMESPACE, type Pod } from "../../scripts/cluster/cluster.ts";
+import { ingest } from "../../scripts/cluster/one-off-pods.ts";
+import { deployedServicesImage } from "../../scripts/cluster/services-image.ts";
 import { atRest, cluster, describeOnCluster, newRun, testEvent } from "./harness.ts";
 
 const EVENTS_PER_SECOND = 500;

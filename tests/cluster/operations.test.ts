@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { dirname, join } from "node:path";
-import { waitFor } from "../../scripts/toolkit/wait.ts";
+import { waitFor } from "../../scripts/cli/wait.ts";
 import { type Block, isFound, readOperations } from "../docs/operations-blocks.ts";
 import { describeOnCluster, redeploy } from "./harness.ts";
 

@@ -2,12 +2,12 @@
  * prometheus-operator as a part that only one test needs: built from its Go module, put into images under its own names.
  */
 import { join } from "node:path";
+import { must } from "../../scripts/cli/process.ts";
+import type { Report } from "../../scripts/cli/report.ts";
 import { assembled } from "../../scripts/images/catalog.ts";
 import { BASE, program } from "../../scripts/images/layers.ts";
 import { ensurePart, type Part } from "../../scripts/local-cluster/cache.ts";
-import { must } from "../../scripts/local-cluster/exec.ts";
 import { GO_TOOL, type GoBuild, goBuild, goModuleFolder, goRecipe } from "../../scripts/local-cluster/go.ts";
-import type { Report } from "../../scripts/toolkit/report.ts";
 
 const VERSION = "0.93.1";
 const MODULE = "github.com/prometheus-operator/prometheus-operator";

@@ -4,13 +4,13 @@
  * line in its answer fails by the name of its panel. What a cluster without Loki cannot answer shows as skipped.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { waitFor } from "../../scripts/cli/wait.ts";
+import { TelemetryStore } from "../../scripts/clients/influxdb.ts";
+import { LogStore, nsOfMs } from "../../scripts/clients/loki.ts";
+import { NAMESPACE, type PortForward } from "../../scripts/cluster/cluster.ts";
+import { readSecret } from "../../scripts/cluster/secret-values.ts";
 import { DASHBOARDS } from "../../scripts/dashboards/files.ts";
 import { type PanelQuery, queriesOf } from "../../scripts/dashboards/queries.ts";
-import { NAMESPACE, type PortForward } from "../../scripts/toolkit/cluster.ts";
-import { readSecret } from "../../scripts/toolkit/live-secrets.ts";
-import { LogStore, nsOfMs } from "../../scripts/toolkit/log-store.ts";
-import { TelemetryStore } from "../../scripts/toolkit/telemetry-store.ts";
-import { waitFor } from "../../scripts/toolkit/wait.ts";
 import { cluster, describeOnCluster } from "./harness.ts";
 
 const isOn = process.env.CONVEYOR_CLUSTER_TESTS === "1";

@@ -6,12 +6,12 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { importImage } from "../../scripts/local-cluster/index.ts";
-import { type Cluster, type KubernetesObject, NAMESPACE, type PortForward } from "../../scripts/toolkit/cluster.ts";
-import { MANIFEST_FOLDER, parseManifest } from "../../scripts/toolkit/manifests.ts";
-import { PrometheusReader, type Target } from "../../scripts/toolkit/prometheus.ts";
-import { TerminalReport } from "../../scripts/toolkit/report.ts";
-import { waitFor } from "../../scripts/toolkit/wait.ts";
+import { TerminalReport } from "../../scripts/cli/report.ts";
+import { waitFor } from "../../scripts/cli/wait.ts";
+import { PrometheusReader, type Target } from "../../scripts/clients/prometheus.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE, type PortForward } from "../../scripts/cluster/cluster.ts";
+import { MANIFEST_FOLDER, parseManifest } from "../../scripts/deploy/manifests.ts";
+import { importImage } from "../../scripts/local-cluster/lifecycle.ts";
 import { cluster, describeOnCluster } from "./harness.ts";
 import { OPERATOR_IMAGE, OPERATOR_RECIPES, operatorCrds, RELOADER_IMAGE } from "./operator.ts";
 

@@ -9,8 +9,8 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { appendFileSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { RealServers } from "../../bench/real-servers.ts";
 import { MEASUREMENT } from "../../services/domain/point.ts";
+import { RealServers } from "../servers/real-servers.ts";
 import { skipReason, until } from "./harness.ts";
 
 /** The start script wants 64 MiB free; what InfluxDB itself writes here is less than one. */

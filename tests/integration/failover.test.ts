@@ -3,7 +3,7 @@
  * Kafka's log holds each event once and in order.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { createKafka } from "../../services/runtime/kafka.ts";
+import { createKafka } from "../../services/kafka/client.ts";
 import { Logger } from "../../services/runtime/log.ts";
 import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
 

@@ -1,16 +1,16 @@
 /**
- * The pipeline without Kubernetes: real brokers and a real InfluxDB on loopback (bench/real-servers.ts), the real
+ * The pipeline without Kubernetes: real brokers and a real InfluxDB on loopback (tests/servers/real-servers.ts), the real
  * services as processes of their own, bundled as for their image. Only the API server that setup writes its two Secrets to is a stand-in.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Admin, PartitionMetadata } from "kafkajs";
-import { type Principal, RealServers, unavailable } from "../../bench/real-servers.ts";
-import { freePort } from "../../scripts/toolkit/free-ports.ts";
 import { bundle } from "../../services/bundle.ts";
 import type { Range } from "../../services/domain/sequence.ts";
-import { createKafka, RETRY_BRIEFLY } from "../../services/runtime/kafka.ts";
+import { createKafka, RETRY_BRIEFLY } from "../../services/kafka/client.ts";
 import { Logger } from "../../services/runtime/log.ts";
+import { freePort } from "../servers/free-ports.ts";
+import { type Principal, RealServers, unavailable } from "../servers/real-servers.ts";
 
 const POLL_MS = 100;
 /** An orderly end has 25 s; a busy machine takes some more to say so. */

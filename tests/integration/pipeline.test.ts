@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { InfluxDB } from "@influxdata/influxdb-client";
 import { readLogLines } from "../../scripts/audit/sources.ts";
+import { eachPoint, type TelemetryStore } from "../../scripts/clients/influxdb.ts";
 import {
   identityText,
   isWanted,
@@ -12,13 +13,12 @@ import {
   letterOf,
   outlookOf,
   storedAmong,
-} from "../../scripts/toolkit/dead-letters.ts";
-import { freePort } from "../../scripts/toolkit/free-ports.ts";
-import { eachPoint, type TelemetryStore } from "../../scripts/toolkit/telemetry-store.ts";
+} from "../../scripts/dead-letters/topic.ts";
 import { type Reason, serializeEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
 import { PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
-import type { LetterPage } from "../../services/probe.ts";
+import type { LetterPage } from "../../services/tools/probe.ts";
+import { freePort } from "../servers/free-ports.ts";
 import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
 
 type StoreArguments = Parameters<TelemetryStore["eachPoint"]>;
@@ -172,7 +172,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       expect(await processor.metric("conveyor_processor_points_written_total")).toBeGreaterThanOrEqual(GOOD);
       expect(await processor.stop()).toBe(0);
 
-      const probe = Bun.spawn([process.execPath, new URL("../../services/probe.ts", import.meta.url).pathname], {
+      const probe = Bun.spawn([process.execPath, new URL("../../services/tools/probe.ts", import.meta.url).pathname], {
         stdin: new Blob([
           JSON.stringify([
             {
@@ -200,7 +200,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
     "a fresh reader lists the log, each event once; one with another decoder sees the same",
     async () => {
       const kafka = { brokers: pipeline.servers.brokers, tls: pipeline.servers.tlsPaths("admin") };
-      const probe = Bun.spawn([process.execPath, new URL("../../services/probe.ts", import.meta.url).pathname], {
+      const probe = Bun.spawn([process.execPath, new URL("../../services/tools/probe.ts", import.meta.url).pathname], {
         stdin: new Blob([
           JSON.stringify([{ id: "it", kind: "kafka_offsets", ...kafka, topic: "conveyor.events", group: "processor" }]),
         ]),
@@ -213,10 +213,13 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       for (const { end, committed } of offsets) expect(committed).toBe(end);
 
       const readAll = async (fields: Record<string, unknown>) => {
-        const child = Bun.spawn([process.execPath, new URL("../../services/log-reader.ts", import.meta.url).pathname], {
-          stdin: new Blob([JSON.stringify({ ...kafka, ...fields })]),
-          stdout: "pipe",
-        });
+        const child = Bun.spawn(
+          [process.execPath, new URL("../../services/tools/log-reader.ts", import.meta.url).pathname],
+          {
+            stdin: new Blob([JSON.stringify({ ...kafka, ...fields })]),
+            stdout: "pipe",
+          },
+        );
         const found = new Map<string, string>();
         let listed = 0;
         const end = await readLogLines(child.stdout as unknown as AsyncIterable<Uint8Array>, (event) => {
@@ -266,20 +269,23 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       const letters: Letter[] = [];
       let page: LetterPage | undefined;
       do {
-        const probe = Bun.spawn([process.execPath, new URL("../../services/probe.ts", import.meta.url).pathname], {
-          stdin: new Blob([
-            JSON.stringify([
-              {
-                id: "letters",
-                kind: "letter_read",
-                brokers: pipeline.servers.brokers,
-                tls: pipeline.servers.tlsPaths("admin"),
-                ...(page ? { from: page.next, to: page.to } : {}),
-              },
+        const probe = Bun.spawn(
+          [process.execPath, new URL("../../services/tools/probe.ts", import.meta.url).pathname],
+          {
+            stdin: new Blob([
+              JSON.stringify([
+                {
+                  id: "letters",
+                  kind: "letter_read",
+                  brokers: pipeline.servers.brokers,
+                  tls: pipeline.servers.tlsPaths("admin"),
+                  ...(page ? { from: page.next, to: page.to } : {}),
+                },
+              ]),
             ]),
-          ]),
-          stdout: "pipe",
-        });
+            stdout: "pipe",
+          },
+        );
         const [{ data }] = JSON.parse(await new Response(probe.stdout).text()) as [{ data: LetterPage }];
         page = data;
         letters.push(...data.letters.map(letterOf));

@@ -7,14 +7,14 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { freePort } from "../../scripts/toolkit/free-ports.ts";
-import type { LawId, Place, Verdict } from "../../scripts/toolkit/verdict.ts";
+import type { LawId, Place, Verdict } from "../../scripts/audit/verdict.ts";
 import { serializeEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
-import { createKafka, RETRY_BRIEFLY } from "../../services/runtime/kafka.ts";
+import { createKafka, RETRY_BRIEFLY } from "../../services/kafka/client.ts";
 import { Logger } from "../../services/runtime/log.ts";
+import { freePort } from "../servers/free-ports.ts";
+import { Scene } from "./environment.ts";
 import { Pipeline, type ServiceProcess, skipReason, until } from "./harness.ts";
-import { Scene } from "./scene.ts";
 import {
   ACKNOWLEDGED_WHEN_BUFFERED,
   ANSWER_LOST,
@@ -141,7 +141,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
   test("a defect that is not there is an error: the changed place must be in the source", async () => {
     const patch = { file: "runtime/influx.ts", was: "no such place", becomes: "" };
     await expect(buildVariant(folder("none"), "processor", [patch])).rejects.toThrow(
-      "services/runtime/influx.ts must hold the changed place once; it does 0 times",
+      "services/processor/influx-writer.ts must hold the changed place once; it does 0 times",
     );
   });
 

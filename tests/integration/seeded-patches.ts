@@ -1,12 +1,12 @@
 /**
  * The defects of seeded-defects.test.ts, each as the place of a service that is changed. A place that has moved is told by
- * tests/services/seeded-places.test.ts, long before anything is started for them.
+ * tests/services/seeded-defect-locations.test.ts, long before anything is started for them.
  */
 import type { Patch } from "./variants.ts";
 
 /** The first answer of a broker is lost on its way: the producer must send the batch again. */
 export const ANSWER_LOST: Patch = {
-  file: "runtime/event-producer.ts",
+  file: "kafka/event-producer.ts",
   was: "      const answer = await lookingMeanwhile(produce(broker, lanes), () => this.#refresh());\n",
   becomes: `      const answer = await lookingMeanwhile(produce(broker, lanes), () => this.#refresh());
       if (!globalThis.answerLost && lanes.some(({ topic }) => topic.startsWith("events-"))) {
@@ -17,7 +17,7 @@ export const ANSWER_LOST: Patch = {
 };
 
 export const COMMIT_BEFORE_WRITE: Patch = {
-  file: "runtime/batch-handler.ts",
+  file: "processor/batch-handler.ts",
   was: `      if (!(await this.#store(payload, slice))) return;
       payload.resolveOffset(messages[to - 1]!.offset);
 `,
@@ -34,7 +34,7 @@ export const MILLISECONDS: Patch = {
 };
 
 export const SWALLOWED_422: Patch = {
-  file: "runtime/influx.ts",
+  file: "processor/influx-writer.ts",
   was: "  if (status === 422 || (status === 400 && LINE_FAULT.test(body))) {\n",
   becomes: `  if (status === 422) return { kind: "written" };
   if (status === 400 && LINE_FAULT.test(body)) {
@@ -43,7 +43,7 @@ export const SWALLOWED_422: Patch = {
 
 export const ACKNOWLEDGED_WHEN_BUFFERED: readonly Patch[] = [
   {
-    file: "runtime/event-gate.ts",
+    file: "producer/event-publisher.ts",
     was: "    if (!this.options.producer.offer(outgoing)) return false;\n    this.counts.attempted++;\n",
     becomes: `    if (!this.options.producer.offer(outgoing)) return false;
     this.#onAcknowledged(run, conveyor, seq, source);
@@ -51,7 +51,7 @@ export const ACKNOWLEDGED_WHEN_BUFFERED: readonly Patch[] = [
 `,
   },
   {
-    file: "runtime/event-gate.ts",
+    file: "producer/event-publisher.ts",
     was: '        if (outcome === "acknowledged") this.#onAcknowledged(run, conveyor, seq, source);\n        else {',
     becomes: '        if (outcome !== "acknowledged") {',
   },
@@ -62,10 +62,10 @@ export const ACKNOWLEDGED_WHEN_BUFFERED: readonly Patch[] = [
   },
 ];
 
-export const ONE_ACK: Patch = { file: "runtime/event-producer.ts", was: "    acks: -1,\n", becomes: "    acks: 1,\n" };
+export const ONE_ACK: Patch = { file: "kafka/event-producer.ts", was: "    acks: -1,\n", becomes: "    acks: 1,\n" };
 
 export const NOT_IDEMPOTENT: Patch = {
-  file: "runtime/event-producer.ts",
+  file: "kafka/event-producer.ts",
   was: "    producerId: lanes[0]!.producerId,\n    producerEpoch: lanes[0]!.producerEpoch,\n",
   becomes: "",
 };

@@ -1,9 +1,9 @@
 /** What must hold between the autoscalers, the workloads that they scale, and the topic. */
 import { describe, expect, test } from "bun:test";
 import { isDeepStrictEqual } from "node:util";
-import { autoscalerOf } from "../../scripts/toolkit/autoscalers.ts";
-import type { KubernetesObject } from "../../scripts/toolkit/cluster.ts";
-import { loadManifests, podTemplateOf } from "../../scripts/toolkit/manifests.ts";
+import type { KubernetesObject } from "../../scripts/cluster/cluster.ts";
+import { autoscalerOf } from "../../scripts/deploy/autoscalers.ts";
+import { loadManifests, podTemplateOf } from "../../scripts/deploy/manifests.ts";
 import { EVENTS_TOPIC, TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
 import { cpuOf } from "./reading.ts";
 

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { influxStartScript } from "../../bench/real-servers.ts";
+import { influxStartScript } from "../servers/real-servers.ts";
 
 const script = await influxStartScript();
 /** More than any volume has. */

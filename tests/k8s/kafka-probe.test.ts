@@ -8,8 +8,8 @@ import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createServer as createTlsServer } from "node:tls";
-import { ensureCertificates } from "../../scripts/toolkit/certificates.ts";
-import { loadManifests } from "../../scripts/toolkit/manifests.ts";
+import { ensureCertificates } from "../../scripts/deploy/certificates.ts";
+import { loadManifests } from "../../scripts/deploy/manifests.ts";
 
 let folder: string;
 let script: string;

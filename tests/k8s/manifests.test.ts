@@ -6,8 +6,8 @@ import { describe, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
-import { IDENTITIES } from "../../scripts/toolkit/certificates.ts";
-import type { KubernetesObject } from "../../scripts/toolkit/cluster.ts";
+import type { KubernetesObject } from "../../scripts/cluster/cluster.ts";
+import { IDENTITIES } from "../../scripts/deploy/certificates.ts";
 import {
   type Container,
   containersOf,
@@ -18,9 +18,9 @@ import {
   parseManifest,
   podTemplateOf,
   referencesOf,
-} from "../../scripts/toolkit/manifests.ts";
-import { recipeOf } from "../../scripts/toolkit/secrets.ts";
-import { loadStages, STAGES } from "../../scripts/toolkit/stages.ts";
+} from "../../scripts/deploy/manifests.ts";
+import { recipeOf } from "../../scripts/deploy/secrets.ts";
+import { loadStages, STAGES } from "../../scripts/deploy/stages.ts";
 import { ACL_TABLE, TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
 import { violationsOf } from "./pod-security.ts";
 import { cpuOf, matches, memoryOf, type Policy, type Selector } from "./reading.ts";

@@ -3,7 +3,7 @@
  * what is compared, and not the text of one of them.
  */
 import { describe, expect, test } from "bun:test";
-import { containersOf, loadManifests, podTemplateOf } from "../../scripts/toolkit/manifests.ts";
+import { containersOf, loadManifests, podTemplateOf } from "../../scripts/deploy/manifests.ts";
 import { matches, type Peer, type Policy, type Rule } from "./reading.ts";
 
 const objects = await loadManifests();

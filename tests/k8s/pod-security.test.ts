@@ -1,6 +1,6 @@
 /** The checker itself: a good pod passes, and for each rule there is a pod that breaks it and nothing else. */
 import { describe, expect, test } from "bun:test";
-import type { PodTemplate } from "../../scripts/toolkit/manifests.ts";
+import type { PodTemplate } from "../../scripts/deploy/manifests.ts";
 import { RULE_NAMES, violationsOf } from "./pod-security.ts";
 
 const good = (): PodTemplate & { spec: { containers: [Record<string, unknown>] } } => ({

@@ -3,7 +3,7 @@
  * this project wants of every pod: a read-only root file system, a user above 10000, no service-account token of its
  * own accord. Each rule is one entry, so that a test can break them one by one.
  */
-import { type Container, containersOf, type PodSpec, type PodTemplate } from "../../scripts/toolkit/manifests.ts";
+import { type Container, containersOf, type PodSpec, type PodTemplate } from "../../scripts/deploy/manifests.ts";
 
 interface SecurityContext {
   privileged?: boolean;

@@ -1,5 +1,5 @@
 /** How Kubernetes reads selectors and quantities. */
-import type { KubernetesObject } from "../../scripts/toolkit/cluster.ts";
+import type { KubernetesObject } from "../../scripts/cluster/cluster.ts";
 
 export interface Selector {
   matchLabels?: Record<string, string>;

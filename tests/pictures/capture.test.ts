@@ -7,12 +7,12 @@ import { existsSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { findBrowser, pinOf, signIn, withBrowser } from "../../scripts/capture/browser.ts";
-import { judgePanels, type PanelSight } from "../../scripts/capture/panels.ts";
-import { type PictureOptions, takePicture } from "../../scripts/capture/picture.ts";
+import { findBrowser, pinOf, signIn, withBrowser } from "../../scripts/browser/browser.ts";
 import { dashboardUrl } from "../../scripts/capture.ts";
-import { ensureCertificates } from "../../scripts/toolkit/certificates.ts";
-import { EXIT, OperatorError } from "../../scripts/toolkit/errors.ts";
+import { EXIT, OperatorError } from "../../scripts/cli/errors.ts";
+import { ensureCertificates } from "../../scripts/deploy/certificates.ts";
+import { judgePanels, type PanelSight } from "../../scripts/evidence/grafana-panels.ts";
+import { type PictureOptions, takePicture } from "../../scripts/evidence/grafana-picture.ts";
 
 const sight = (more: Partial<PanelSight> = {}): PanelSight => ({
   title: "Lag",

@@ -6,12 +6,12 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { findBrowser, withBrowser } from "../../scripts/capture/browser.ts";
-import type { LivePatch } from "../../scripts/runs/live-state.ts";
-import { mergedPatches, Replay } from "../../scripts/runs/replay.ts";
-import { FramePainter, recordVideo } from "../../scripts/runs/video.ts";
-import { chapterFile, encode } from "../../scripts/runs/video-encoder.ts";
-import { type FrameParts, frameParts } from "../../scripts/runs/video-frame.ts";
+import { findBrowser, withBrowser } from "../../scripts/browser/browser.ts";
+import type { LivePatch } from "../../scripts/live/live-state.ts";
+import { mergedPatches, Replay } from "../../scripts/live/replay.ts";
+import { FramePainter, recordVideo } from "../../scripts/video/video.ts";
+import { chapterFile, encode } from "../../scripts/video/video-encoder.ts";
+import { type FrameParts, frameParts } from "../../scripts/video/video-frame.ts";
 import {
   CHAPTERS,
   chaptersOf,
@@ -21,8 +21,8 @@ import {
   MAX_VIDEO_SECONDS,
   planVideo,
   secondsOf,
-} from "../../scripts/runs/video-plan.ts";
-import { START_MS, syntheticDrill, syntheticDrills } from "../runs/synthetic.ts";
+} from "../../scripts/video/video-plan.ts";
+import { START_MS, syntheticDrill, syntheticDrills } from "../scripts/report/synthetic.ts";
 
 const at = (second: number) => START_MS + second * 1000;
 const textOf = (html: string) =>

@@ -3,8 +3,8 @@
  * the command is never started here, since with the check missing it would make a cluster.
  */
 import { describe, expect, test } from "bun:test";
+import { EXIT, OperatorError } from "../../scripts/cli/errors.ts";
 import { checkDeployFlags } from "../../scripts/deploy.ts";
-import { EXIT, OperatorError } from "../../scripts/toolkit/errors.ts";
 
 const none = { local: false, auto: false };
 

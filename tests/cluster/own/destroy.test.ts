@@ -3,7 +3,7 @@
  * Runs only on a cluster that this test run made, after the tests that need the pipeline.
  */
 import { beforeAll, expect, test } from "bun:test";
-import { type Cluster, type KubernetesObject, NAMESPACE } from "../../../scripts/toolkit/cluster.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE } from "../../../scripts/cluster/cluster.ts";
 import { cluster, describeOnOwnCluster, script } from "../harness.ts";
 
 const LIMIT_MS = 300_000;

@@ -2,12 +2,12 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { stateFolder } from "../../../scripts/cli/paths.ts";
+import { waitFor } from "../../../scripts/cli/wait.ts";
 import { processesInCgroup } from "../../../scripts/local-cluster/cgroups.ts";
-import { kubeconfigPath, status } from "../../../scripts/local-cluster/index.ts";
-import { stateFolder } from "../../../scripts/local-cluster/paths.ts";
+import { difference, residueOf, type Snapshot, snapshot } from "../../../scripts/local-cluster/leftovers.ts";
+import { kubeconfigPath, status } from "../../../scripts/local-cluster/lifecycle.ts";
 import { endProcesses, markedProcesses } from "../../../scripts/local-cluster/processes.ts";
-import { difference, residueOf, type Snapshot, snapshot } from "../../../scripts/local-cluster/residue.ts";
-import { waitFor } from "../../../scripts/toolkit/wait.ts";
 import { cluster, describeOnOwnCluster, script } from "../harness.ts";
 
 /** Built parts are there; up takes half a minute, on a machine that is busy with the rest some minutes. */

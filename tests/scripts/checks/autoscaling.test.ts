@@ -1,8 +1,8 @@
 /** What validate says of autoscalers that are missing, blind, made up, paused or one too many. */
 import { describe, expect, test } from "bun:test";
 import { autoscalingProblems } from "../../../scripts/checks/autoscaling.ts";
-import type { Autoscaler } from "../../../scripts/toolkit/autoscalers.ts";
-import type { KubernetesObject } from "../../../scripts/toolkit/cluster.ts";
+import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
+import type { Autoscaler } from "../../../scripts/deploy/autoscalers.ts";
 
 const target = { kind: "Deployment", name: "processor" };
 const declared: KubernetesObject = {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { restrictionGaps } from "../../../scripts/checks/pods.ts";
-import type { Pod } from "../../../scripts/toolkit/cluster.ts";
-import { podObject } from "../../../scripts/toolkit/one-off-pods.ts";
+import type { Pod } from "../../../scripts/cluster/cluster.ts";
+import { podObject } from "../../../scripts/cluster/one-off-pods.ts";
 
 const good = () =>
   podObject({ prefix: "probe", image: "docker.io/conveyor/services:1.0.0", labels: {}, command: ["sleep"] }) as Pod;

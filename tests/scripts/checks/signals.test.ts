@@ -1,7 +1,7 @@
 /** The judges of the signal matrix, on small findings made by hand; and the matrix against the services' own table. */
 import { describe, expect, test } from "bun:test";
 import { eventKinds, missingMetrics, SIGNALS, type SignalRow } from "../../../scripts/checks/signals.ts";
-import { STAGES } from "../../../scripts/toolkit/stages.ts";
+import { STAGES } from "../../../scripts/deploy/stages.ts";
 import { METRIC_TABLE } from "../../../services/runtime/metrics.ts";
 
 const row: SignalRow = { service: "a", stage: "s", metrics: ["up_down"], moving: ["done_total"] };

@@ -4,17 +4,17 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
+import { OperatorError } from "../../../scripts/cli/errors.ts";
+import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
+import type { Subject } from "../../../scripts/evidence/artifact.ts";
 import { SUBJECTS } from "../../../scripts/evidence/catalog.ts";
 import { entryOf, indexText, readRecord, writeIndex } from "../../../scripts/evidence/index-page.ts";
 import { asWritten, yamlOf } from "../../../scripts/evidence/live-objects.ts";
 import { newestRecord, repeatedSince } from "../../../scripts/evidence/long-runs.ts";
-import type { Subject } from "../../../scripts/evidence/subject.ts";
 import { terminalPage } from "../../../scripts/evidence/terminal.ts";
 import { type ExaminedPort, findingsAgainst, isWeak, stableName } from "../../../scripts/evidence/tls.ts";
 import { chosenSubjects } from "../../../scripts/evidence.ts";
-import type { DrillsResult } from "../../../scripts/runs/result.ts";
-import type { KubernetesObject } from "../../../scripts/toolkit/cluster.ts";
-import { OperatorError } from "../../../scripts/toolkit/errors.ts";
+import type { DrillsResult } from "../../../scripts/recording/result.ts";
 import { writtenAndWanted } from "./policies.ts";
 
 const live = (name: string): KubernetesObject => ({

@@ -1,8 +1,8 @@
 /** Network policies by what they say: with the defaults that the API server writes out, in no order. */
 import { parseAllDocuments } from "yaml";
+import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
+import { loadStages } from "../../../scripts/deploy/stages.ts";
 import { LEFT_OUT_LINE } from "../../../scripts/evidence/manifests.ts";
-import type { KubernetesObject } from "../../../scripts/toolkit/cluster.ts";
-import { loadStages } from "../../../scripts/toolkit/stages.ts";
 
 interface Rule {
   ports?: { protocol?: string; port?: number | string }[];

@@ -1,0 +1,60 @@
+/** A picture of a page that stands in one HTML text. */
+import { mkdir, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { findBrowser, withBrowser } from "./browser.ts";
+
+/** A page without requests is laid out at once; on two busy cores a long one takes some seconds. */
+const LAYOUT_LIMIT_MS = 60_000;
+/** Chromium draws no larger surface than this many pixels in height; a longer page is cut there. */
+const MAX_HEIGHT_PX = 16_000;
+
+export interface PictureSize {
+  /** CSS pixels; 1280 when absent. */
+  width?: number;
+  /** CSS pixels; the whole page when absent. */
+  height?: number;
+  theme?: "light" | "dark";
+  /** Browser's command; the system's Chromium when absent. */
+  browser?: string;
+}
+
+/** Path of the browser. @throws OperatorError (exit 3) when there is none. */
+export function requireBrowser(named?: string): string {
+  const path = findBrowser(named);
+  if (path) return path;
+  throw new OperatorError(named ? `--browser: no command "${named}"` : "Chromium is not installed", {
+    exitCode: EXIT.precondition,
+    hint: "apt-get install chromium, or --browser COMMAND",
+  });
+}
+
+/**
+ * Draws the page and saves it under the name, which is there whole or not at all.
+ * @throws OperatorError (exit 3) without a browser.
+ */
+export async function htmlToPng(html: string, path: string, size: PictureSize = {}): Promise<void> {
+  const { width = 1280, height, theme = "light" } = size;
+  await mkdir(dirname(path), { recursive: true });
+  // Not ".new": the extension tells the browser which format to write.
+  const unfinished = `${path}.unfinished.png`;
+  try {
+    await withBrowser({ path: requireBrowser(size.browser) }, async (context) => {
+      const page = await context.newPage();
+      await page.emulateMedia({ colorScheme: theme });
+      await page.setViewportSize({ width, height: height ?? 900 });
+      await page.setContent(html, { waitUntil: "load", timeout: LAYOUT_LIMIT_MS });
+      const fullHeight = height ?? (await page.evaluate(() => document.documentElement.scrollHeight));
+      await page.screenshot({
+        path: unfinished,
+        fullPage: height === undefined,
+        clip: fullHeight > MAX_HEIGHT_PX ? { x: 0, y: 0, width, height: MAX_HEIGHT_PX } : undefined,
+        animations: "disabled",
+        timeout: LAYOUT_LIMIT_MS,
+      });
+    });
+    await rename(unfinished, path);
+  } finally {
+    await rm(unfinished, { force: true });
+  }
+}

@@ -1,0 +1,179 @@
+/**
+ * A checklist: one line and a duration per check, in order, each naming the checks it stands on.
+ *
+ * A check whose ground is broken is "not run" and says which check broke it, so that one fault reads as one failed
+ * check and not as twenty. Not run is never passed: the verdict is green only when every check passed.
+ */
+import { causeChain, EXIT, type ExitCode, isAbort } from "../cli/errors.ts";
+import { formatDuration, paint, type Report } from "../cli/report.ts";
+
+export interface CheckOutcome {
+  ok: boolean;
+  /** What was seen: numbers where there are any; for a failure what was expected and what was found. */
+  detail: string;
+  /** Figures for --json. */
+  data?: Record<string, unknown>;
+}
+
+export interface Check<Context> {
+  /** Stable name for --only and --json, kebab-case. */
+  id: string;
+  title: string;
+  /** Checks that must have passed, since this one cannot tell anything without them. */
+  needs?: readonly string[];
+  /** The longest this check may take; beyond it the check has failed. */
+  limitMs: number;
+  run(context: Context, signal: AbortSignal): Promise<CheckOutcome>;
+}
+
+export interface CheckResult {
+  id: string;
+  title: string;
+  status: "passed" | "failed" | "not_run";
+  detail: string;
+  duration_ms: number;
+  data?: Record<string, unknown>;
+}
+
+export interface ChecklistResult {
+  ok: boolean;
+  passed: number;
+  failed: number;
+  not_run: number;
+  duration_ms: number;
+  checks: CheckResult[];
+}
+
+export const passed = (detail: string, data?: Record<string, unknown>): CheckOutcome => ({
+  ok: true,
+  detail,
+  ...(data ? { data } : {}),
+});
+export const failed = (detail: string, data?: Record<string, unknown>): CheckOutcome => ({
+  ok: false,
+  detail,
+  ...(data ? { data } : {}),
+});
+
+/**
+ * The checks that a selection asks for, with everything they stand on, in the list's order.
+ * @throws RangeError that names the unknown id and the known ones.
+ */
+export function selectChecks<C>(checks: readonly Check<C>[], only: readonly string[]): Check<C>[] {
+  const byId = new Map(checks.map((check) => [check.id, check]));
+  const wanted = new Set<string>();
+  const add = (id: string) => {
+    const check = byId.get(id);
+    if (!check) throw new RangeError(`no check "${id}"; known: ${[...byId.keys()].join(", ")}`);
+    if (wanted.has(id)) return;
+    wanted.add(id);
+    for (const need of check.needs ?? []) add(need);
+  };
+  for (const id of only.length > 0 ? only : byId.keys()) add(id);
+  return checks.filter((check) => wanted.has(check.id));
+}
+
+/** Runs the checks in order; an exception inside a check is a failed check with the exception's words. */
+export async function runChecklist<C>(
+  checks: readonly Check<C>[],
+  context: C,
+  signal: AbortSignal,
+  onResult: (result: CheckResult) => void = () => {},
+): Promise<ChecklistResult> {
+  const startedAt = performance.now();
+  const results: CheckResult[] = [];
+  const statusOf = new Map<string, CheckResult["status"]>();
+  for (const check of checks) {
+    signal.throwIfAborted();
+    const checkStartedAt = performance.now();
+    const broken = (check.needs ?? []).filter((need) => statusOf.get(need) !== "passed");
+    let result: CheckResult;
+    if (broken.length > 0) {
+      result = {
+        id: check.id,
+        title: check.title,
+        status: "not_run",
+        detail: `needs ${broken.join(", ")}`,
+        duration_ms: 0,
+      };
+    } else {
+      const outcome = await bounded(check, context, signal);
+      result = {
+        id: check.id,
+        title: check.title,
+        status: outcome.ok ? "passed" : "failed",
+        detail: outcome.detail,
+        duration_ms: Math.round(performance.now() - checkStartedAt),
+        ...(outcome.data ? { data: outcome.data } : {}),
+      };
+    }
+    statusOf.set(check.id, result.status);
+    results.push(result);
+    onResult(result);
+  }
+  const count = (status: CheckResult["status"]) => results.filter((result) => result.status === status).length;
+  return {
+    ok: results.length > 0 && count("passed") === results.length,
+    passed: count("passed"),
+    failed: count("failed"),
+    not_run: count("not_run"),
+    duration_ms: Math.round(performance.now() - startedAt),
+    checks: results,
+  };
+}
+
+async function bounded<C>(check: Check<C>, context: C, signal: AbortSignal): Promise<CheckOutcome> {
+  const limit = new AbortController();
+  const timer = setTimeout(
+    () => limit.abort(new Error(`no result within ${formatDuration(check.limitMs)}`)),
+    check.limitMs,
+  );
+  const both = AbortSignal.any([signal, limit.signal]);
+  try {
+    const late = new Promise<never>((_, reject) => {
+      both.addEventListener("abort", () => reject(both.reason), { once: true });
+    });
+    return await Promise.race([check.run(context, both), late]);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (isAbort(error) && limit.signal.aborted) return failed(String(limit.signal.reason));
+    return failed(causeChain(error).join(": "));
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+const MARKS = { passed: ["✓", "green"], failed: ["✗", "red"], not_run: ["-", "yellow"] } as const;
+
+/** The line of one check. */
+export function formatCheck(result: CheckResult, color: boolean): string {
+  const [mark, markColor] = MARKS[result.status];
+  const time = result.status === "not_run" ? "" : `  ${paint(color, "dim", formatDuration(result.duration_ms))}`;
+  const state = result.status === "not_run" ? "not run: " : "";
+  return `${paint(color, markColor, mark)} ${result.title.padEnd(52)} ${state}${result.detail}${time}`;
+}
+
+/** The closing line, and the exit code that goes with it. */
+export function verdict(result: ChecklistResult): { line: string; exitCode: ExitCode } {
+  const counts = [`${result.passed} passed`];
+  if (result.failed > 0) counts.push(`${result.failed} failed`);
+  if (result.not_run > 0) counts.push(`${result.not_run} not run`);
+  return {
+    line: `${result.ok ? "PASSED" : "FAILED"}: ${counts.join(", ")} in ${formatDuration(result.duration_ms)}`,
+    exitCode: result.ok ? EXIT.ok : EXIT.violations,
+  };
+}
+
+/** Runs a checklist with its lines on stderr, live. */
+export async function reportChecklist<C>(
+  checks: readonly Check<C>[],
+  context: C,
+  report: Report & { color?: boolean },
+  signal: AbortSignal,
+): Promise<ChecklistResult> {
+  return await runChecklist(checks, context, signal, (result) => {
+    const line = formatCheck(result, report.color ?? false);
+    if (result.status === "passed") report.info(line);
+    else report.warn(line);
+  });
+}

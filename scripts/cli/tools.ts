@@ -1,0 +1,123 @@
+/** Programs that must be on the machine: found all at once, with the one command that installs them. */
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { EXIT, OperatorError } from "./errors.ts";
+import { capture, must } from "./process.ts";
+import type { Report } from "./report.ts";
+
+/** apt on a slow mirror; more means that it is stuck. */
+const APT_LIMIT_MS = 10 * 60_000;
+
+export interface Tool {
+  /** Name on PATH. */
+  command: string;
+  /** What needs it, as it reads behind the command: "runs containers". */
+  why: string;
+  /** Debian package; absent when the distribution's is not usable. */
+  aptPackage?: string;
+  /** Where it is to be had when not from apt. */
+  source?: string;
+  /** Lowest version that works, as printed by `versionCommand`. */
+  minVersion?: string;
+  /** Prints the version; the first "1.2.3" of its output counts. Needed with minVersion. */
+  versionCommand?: readonly string[];
+}
+
+/** A tool that is not there, or too old. */
+export interface MissingTool extends Tool {
+  /** The version found, when it is too old. */
+  found?: string;
+}
+
+/** Folders that sudo or a bare login leave out of PATH: system programs, and where Go and Rust install themselves. */
+const SYSTEM_FOLDERS = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/go/bin", join(homedir(), ".cargo", "bin")];
+/** A program that prints its version does it at once. */
+const VERSION_LIMIT_MS = 10_000;
+
+/** PATH with the folders of system programs and toolchains. */
+export const toolPath = (): string =>
+  [...(process.env.PATH ?? "").split(":").filter(Boolean), ...SYSTEM_FOLDERS]
+    .filter((folder, index, all) => all.indexOf(folder) === index)
+    .join(":");
+
+/** Where a program is, or undefined. */
+export const findTool = (command: string): string | undefined => Bun.which(command, { PATH: toolPath() }) ?? undefined;
+
+/** Below zero when a is older than b; versions as dotted numbers. */
+export function compareVersions(a: string, b: string): number {
+  const [left, right] = [a, b].map((text) => text.split(".").map(Number));
+  for (let index = 0; index < Math.max(left!.length, right!.length); index++) {
+    const difference = (left![index] ?? 0) - (right![index] ?? 0);
+    if (difference !== 0) return difference;
+  }
+  return 0;
+}
+
+/** The tools that are not there or too old, all of them, each once. */
+export async function missingTools(tools: readonly Tool[]): Promise<MissingTool[]> {
+  const missing: MissingTool[] = [];
+  for (const tool of tools) {
+    if (missing.some((known) => known.command === tool.command)) continue;
+    const path = findTool(tool.command);
+    if (!path) {
+      missing.push(tool);
+      continue;
+    }
+    if (!tool.minVersion || !tool.versionCommand) continue;
+    const { stdout, stderr } = await capture(tool.versionCommand, {
+      env: { PATH: toolPath() },
+      timeoutMs: VERSION_LIMIT_MS,
+    }).catch(() => ({ stdout: "", stderr: "" }));
+    const found = /\d+(\.\d+)+/.exec(stdout || stderr)?.[0] ?? "unknown";
+    if (found === "unknown" || compareVersions(found, tool.minVersion) < 0) missing.push({ ...tool, found });
+  }
+  return missing;
+}
+
+/** The command that installs what apt has; undefined when apt has none of it. */
+export function aptLine(missing: readonly Tool[]): string | undefined {
+  const packages = [...new Set(missing.flatMap((tool) => tool.aptPackage ?? []))].sort();
+  return packages.length > 0 ? `apt-get install -y --no-install-recommends ${packages.join(" ")}` : undefined;
+}
+
+/** One line per missing tool. */
+export function describeMissing(missing: readonly MissingTool[]): string[] {
+  return missing.map((tool) => {
+    const state = tool.found ? `is ${tool.found}, must be at least ${tool.minVersion}` : "is not installed";
+    const source = !tool.aptPackage && tool.source ? ` (${tool.source})` : "";
+    return `${tool.command} ${state}: ${tool.why}${source}`;
+  });
+}
+
+/** The error (exit 3) for missing tools. */
+export function toolsError(what: string, missing: readonly MissingTool[]): OperatorError {
+  const line = aptLine(missing);
+  return new OperatorError(
+    `${what}:\n${describeMissing(missing)
+      .map((text) => `  - ${text}`)
+      .join("\n")}`,
+    {
+      exitCode: EXIT.precondition,
+      hint: line ? `sudo ${line}` : undefined,
+    },
+  );
+}
+
+/** Installs the Debian packages of the missing tools. @throws OperatorError when apt fails. */
+export async function installTools(missing: readonly Tool[], report: Report, signal?: AbortSignal): Promise<void> {
+  const line = aptLine(missing);
+  if (!line) return;
+  const env = { DEBIAN_FRONTEND: "noninteractive" };
+  const names = line.split(" ").slice(4);
+  await report.step(
+    `install ${names.join(", ")}`,
+    async (step) => {
+      step.update("apt-get update");
+      await must(["apt-get", "update", "-q"], { env, signal, timeoutMs: APT_LIMIT_MS });
+      step.update("apt-get install");
+      await must(line.split(" "), { env, signal, timeoutMs: APT_LIMIT_MS });
+      step.update("");
+    },
+    { limitMs: 2 * APT_LIMIT_MS },
+  );
+}

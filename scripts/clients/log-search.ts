@@ -1,0 +1,184 @@
+/**
+ * What is looked for in the logs, and what a line says: the same question asked of Loki (as LogQL) and of the pods'
+ * own logs (as a filter), so that a cluster without Loki is searched with the same flags. No cluster, no clock.
+ */
+import { EXIT, OperatorError } from "../cli/errors.ts";
+
+/** Levels of k8s/logging/promtail-configmap.yaml, worst first; `unknown` is a line that names none. */
+export const LOG_LEVELS = ["error", "warn", "info", "debug", "unknown"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** Identity of an event, or the first parts of it. */
+export interface EventIdentity {
+  run: string;
+  conveyor?: string;
+  seq?: number;
+}
+
+export interface LogSearch {
+  /** Who speaks; none means everybody. */
+  services: readonly string[];
+  levels: readonly LogLevel[];
+  /** Regular expression (RE2 in Loki) that a line contains. */
+  grep?: string;
+  event?: EventIdentity;
+}
+
+export interface LogEntry {
+  /** Nanoseconds since the epoch, as text: a number cannot hold them. */
+  timeNs: string;
+  service: string;
+  level: LogLevel;
+  app: string;
+  pod: string;
+  container: string;
+  run?: string;
+  conveyor?: string;
+  seq?: string;
+  /** Kind of the event, for our own services. */
+  event?: string;
+  line: string;
+}
+
+/** Longest `--grep`: enough for every honest expression, too short to be an accident. */
+const MAX_GREP_CHARS = 500;
+
+/**
+ * "RUN", "RUN/CONVEYOR" or "RUN/CONVEYOR/SEQ".
+ * @throws OperatorError (exit 2) that names the flag, the rule and the value.
+ */
+export function parseIdentity(text: string, flag = "--event"): EventIdentity {
+  const [run, conveyor, seq, ...rest] = text.split("/");
+  const wrong = (rule: string) =>
+    new OperatorError(`${flag}: must be RUN, RUN/CONVEYOR or RUN/CONVEYOR/SEQ${rule}; got "${text}"`, {
+      exitCode: EXIT.usage,
+    });
+  if (!run || conveyor === "" || rest.length > 0) throw wrong("");
+  if (seq !== undefined && !/^\d{1,15}$/.test(seq)) throw wrong(", SEQ a whole number");
+  return { run, ...(conveyor ? { conveyor } : {}), ...(seq === undefined ? {} : { seq: Number(seq) }) };
+}
+
+/** @throws OperatorError (exit 2) for an expression that does not parse or is too long. */
+export function checkedGrep(text: string): string {
+  if (text.length > MAX_GREP_CHARS) {
+    throw new OperatorError(`--grep: must be at most ${MAX_GREP_CHARS} characters; got ${text.length}`, {
+      exitCode: EXIT.usage,
+    });
+  }
+  try {
+    new RegExp(text);
+  } catch (error) {
+    throw new OperatorError(`--grep: must be a regular expression; got "${text}"`, {
+      exitCode: EXIT.usage,
+      cause: error,
+    });
+  }
+  return text;
+}
+
+/** A string of LogQL: Go's quoting, which for printable text is JSON's. */
+const quoted = (text: string) => JSON.stringify(text);
+const escaped = (text: string) => text.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`);
+const oneOf = (values: readonly string[]) => quoted(values.map(escaped).join("|"));
+
+/** The namespaces of the pipeline and its collector; what Promtail reads. */
+const STREAMS = 'namespace=~"conveyor|conveyor-logging"';
+
+/** The search in Loki's language. Identity is structured metadata: no parser, and no stream per value. */
+export function logQl(search: LogSearch): string {
+  const matchers = [STREAMS];
+  if (search.services.length > 0) matchers.push(`service=~${oneOf(search.services)}`);
+  if (search.levels.length > 0) matchers.push(`level=~${oneOf(search.levels)}`);
+  const parts = [`{${matchers.join(", ")}}`];
+  if (search.grep !== undefined) parts.push(`|~ ${quoted(search.grep)}`);
+  if (search.event) {
+    parts.push(`| run=${quoted(search.event.run)}`);
+    if (search.event.conveyor !== undefined) parts.push(`| conveyor=${quoted(search.event.conveyor)}`);
+    if (search.event.seq !== undefined) parts.push(`| seq=${quoted(String(search.event.seq))}`);
+  }
+  return parts.join(" ");
+}
+
+/** True when an entry is what is looked for: what LogQL does, for entries that Loki has not filtered. */
+export function isMatch(search: LogSearch, entry: LogEntry): boolean {
+  const { event } = search;
+  return (
+    (search.services.length === 0 || search.services.includes(entry.service)) &&
+    (search.levels.length === 0 || search.levels.includes(entry.level)) &&
+    (search.grep === undefined || new RegExp(search.grep).test(entry.line)) &&
+    (!event ||
+      (entry.run === event.run &&
+        (event.conveyor === undefined || entry.conveyor === event.conveyor) &&
+        (event.seq === undefined || entry.seq === String(event.seq))))
+  );
+}
+
+const SPELLINGS: Record<string, LogLevel> = {
+  trace: "debug",
+  debug: "debug",
+  dbug: "debug",
+  info: "info",
+  i: "info",
+  notice: "info",
+  warn: "warn",
+  warning: "warn",
+  w: "warn",
+  error: "error",
+  eror: "error",
+  e: "error",
+  fatal: "error",
+  f: "error",
+  critical: "error",
+  panic: "error",
+};
+
+/** The one spelling of a level. */
+export const levelOf = (word: string | undefined): LogLevel => SPELLINGS[word?.toLowerCase() ?? ""] ?? "unknown";
+
+const text = (value: unknown) => (typeof value === "string" || typeof value === "number" ? String(value) : undefined);
+
+/**
+ * What a raw line says of itself, as Promtail's pipeline reads it: JSON of our services, Kafka's log4j, logfmt, and
+ * Kubernetes' own style.
+ */
+export function readLine(line: string): Pick<LogEntry, "level" | "run" | "conveyor" | "seq" | "event"> & {
+  service?: string;
+} {
+  if (line.startsWith("{")) {
+    try {
+      const fields = JSON.parse(line) as Record<string, unknown>;
+      const found = { run: text(fields.run), conveyor: text(fields.conveyor), seq: text(fields.seq) };
+      const said = { ...found, event: text(fields.event), service: text(fields.service) };
+      return {
+        level: levelOf(text(fields.level)),
+        ...(Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined)) as object),
+      };
+    } catch {
+      return { level: "unknown" };
+    }
+  }
+  const word =
+    /^\[[^\]]+\] (TRACE|DEBUG|INFO|WARN|ERROR|FATAL) /.exec(line)?.[1] ??
+    /(?:^| )(?:level|lvl)=([a-zA-Z]+)/.exec(line)?.[1] ??
+    /^([IWEF])\d{4} /.exec(line)?.[1];
+  return { level: levelOf(word) };
+}
+
+/** Local time of an entry as a person reads it, to the millisecond. */
+export function clockOf(timeNs: string): string {
+  return new Date(Number(BigInt(timeNs) / 1_000_000n)).toISOString().slice(11, 23);
+}
+
+/** What of a JSON line is worth a person's look: everything that does not stand in a column of its own. */
+export function briefly(entry: Pick<LogEntry, "line">): string {
+  if (!entry.line.startsWith("{")) return entry.line;
+  try {
+    const { timestamp: _t, level: _l, service: _s, event, ...rest } = JSON.parse(entry.line) as Record<string, unknown>;
+    const fields = Object.entries(rest).map(
+      ([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`,
+    );
+    return [String(event ?? ""), ...fields].filter(Boolean).join(" ");
+  } catch {
+    return entry.line;
+  }
+}

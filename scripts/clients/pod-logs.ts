@@ -1,0 +1,86 @@
+/** The pods' own logs, through the API server: for clusters without Loki. What a deleted pod said is gone there. */
+
+import { OperatorError } from "../cli/errors.ts";
+import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
+import { type LogEntry, readLine } from "./log-search.ts";
+
+/** Everything of the pipeline for some minutes; a busy cluster's logs of a day want Loki. */
+const READ_LIMIT_MS = 120_000;
+/** kubectl opens one connection per container. */
+const MAX_CONTAINERS = 60;
+
+const SELECTOR = "app.kubernetes.io/part-of=conveyor";
+
+/** One line of `kubectl logs --prefix --timestamps`: "[pod/NAME/CONTAINER] 2026-11-25T03:00:00.123456789Z text". */
+export function readPrefixedLine(line: string, appOf: (pod: string) => string): LogEntry | undefined {
+  const match = /^\[pod\/([^/]+)\/([^\]]+)\] (\S+) ?(.*)$/s.exec(line);
+  if (!match) return undefined;
+  const [, pod, container, time, said] = match as unknown as [string, string, string, string, string];
+  const timeMs = Date.parse(time);
+  if (Number.isNaN(timeMs)) return undefined;
+  const fraction = (/\.(\d+)/.exec(time)?.[1] ?? "").padEnd(9, "0").slice(0, 9);
+  const app = appOf(pod);
+  const { service, ...read } = readLine(said);
+  return {
+    timeNs: `${Math.floor(timeMs / 1000)}${fraction}`,
+    service: service ?? app,
+    app,
+    pod,
+    container,
+    ...read,
+    line: said,
+  };
+}
+
+async function argsOf(cluster: Cluster, sinceMs: number): Promise<{ args: string[]; appOf: (pod: string) => string }> {
+  const pods = await cluster.list("pods", SELECTOR);
+  const apps = new Map(
+    pods.map(({ metadata }) => [metadata.name, metadata.labels?.["app.kubernetes.io/name"] ?? metadata.name]),
+  );
+  const seconds = Math.max(1, Math.ceil(sinceMs / 1000));
+  const args = ["logs", "-n", NAMESPACE, "-l", SELECTOR, "--all-containers", "--prefix", "--timestamps"];
+  args.push("--ignore-errors", `--since=${seconds}s`, "--tail=-1", `--max-log-requests=${MAX_CONTAINERS}`);
+  return { args, appOf: (pod) => apps.get(pod) ?? pod };
+}
+
+/** What the pods that are there have said, oldest first. */
+export async function readPodLogs(cluster: Cluster, sinceMs: number, signal?: AbortSignal): Promise<LogEntry[]> {
+  const { args, appOf } = await argsOf(cluster, sinceMs);
+  const { stdout } = await cluster.kubectl(args, { timeoutMs: READ_LIMIT_MS, ...(signal ? { signal } : {}) });
+  return stdout
+    .split("\n")
+    .map((line) => readPrefixedLine(line, appOf))
+    .filter((entry) => entry !== undefined)
+    .sort((a, b) => (BigInt(a.timeNs) < BigInt(b.timeNs) ? -1 : 1));
+}
+
+/** As it is said, until the signal; pods that start later are not heard. */
+export async function* followPodLogs(cluster: Cluster, sinceMs: number, signal: AbortSignal): AsyncGenerator<LogEntry> {
+  const { args, appOf } = await argsOf(cluster, sinceMs);
+  const child = Bun.spawn(cluster.commandLine([...args, "--follow"]), {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const stop = () => child.kill();
+  signal.addEventListener("abort", stop, { once: true });
+  const complaint = new Response(child.stderr).text();
+  const decoder = new TextDecoder();
+  let rest = "";
+  try {
+    for await (const chunk of child.stdout as unknown as AsyncIterable<Uint8Array>) {
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        const entry = readPrefixedLine(line, appOf);
+        if (entry) yield entry;
+      }
+    }
+    if (!signal.aborted && (await child.exited) !== 0) {
+      throw new OperatorError(`kubectl logs --follow ended: ${(await complaint).trim()}`);
+    }
+  } finally {
+    signal.removeEventListener("abort", stop);
+    child.kill();
+  }
+}

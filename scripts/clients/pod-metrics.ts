@@ -1,0 +1,116 @@
+/**
+ * Reads the metrics of a workload's pods through port-forwards, over TLS verified against the project's CA, and does
+ * the little arithmetic that a check needs. Dashboards and alerts use Prometheus; this is for commands that must work
+ * without it.
+ */
+import { request } from "node:https";
+import {
+  Histogram,
+  parseMetrics,
+  quantile,
+  readHistogram,
+  readSum,
+  type Sample,
+} from "../../services/domain/exposition.ts";
+import { mergeHistograms } from "../../services/domain/pod-counters.ts";
+import { OperatorError } from "../cli/errors.ts";
+import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
+import { readSecret } from "../cluster/secret-values.ts";
+
+export { Histogram, parseMetrics, quantile, readHistogram, readSum, type Sample };
+
+const OPS_PORT = 9464;
+/** A scrape is a few kilobytes from a process that is at work; longer means that it is wedged. */
+const SCRAPE_LIMIT_MS = 10_000;
+
+/** A GET over TLS through a forwarded port; the certificate must be `servername`'s, from `ca`. */
+export function getVerified(port: number, path: string, ca: string, servername: string, signal?: AbortSignal) {
+  return new Promise<{ status: number; body: string }>((resolve, reject) => {
+    const call = request(
+      { host: "127.0.0.1", port, path, ca, servername, timeout: SCRAPE_LIMIT_MS, ...(signal ? { signal } : {}) },
+      (response) => {
+        const chunks: Buffer[] = [];
+        response.on("data", (chunk: Buffer) => chunks.push(chunk));
+        response.on("end", () =>
+          resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString("utf8") }),
+        );
+        response.on("error", reject);
+      },
+    );
+    call.on("timeout", () => call.destroy(new Error(`no answer within ${SCRAPE_LIMIT_MS / 1000} s`)));
+    call.on("error", reject);
+    call.end();
+  });
+}
+
+/** What each pod of a workload said, by its name. */
+export type PodSamples = ReadonlyMap<string, readonly Sample[]>;
+
+/** Metrics of every running pod of a workload. @throws OperatorError when a pod cannot be read. */
+export async function scrape(cluster: Cluster, workload: string, signal?: AbortSignal): Promise<PodSamples> {
+  const ca = (await readSecret(cluster, `${workload}-tls`))["ca.crt"] ?? "";
+  const running = async () => (await cluster.pods(workload)).filter(({ status }) => status.phase === "Running");
+  const pods = await running();
+  if (pods.length === 0) throw new OperatorError(`no running pod of ${workload} to read metrics from`);
+  const read = async (name: string): Promise<Sample[]> => {
+    const forward = await cluster.portForward(`pod/${name}`, OPS_PORT, NAMESPACE);
+    try {
+      const { status, body } = await getVerified(forward.port, "/metrics", ca, `${workload}.${NAMESPACE}.svc`, signal);
+      if (status !== 200) throw new OperatorError(`/metrics of ${name} answered ${status}`);
+      return parseMetrics(body);
+    } finally {
+      await forward.close();
+    }
+  };
+  const names = pods.map(({ metadata }) => metadata.name);
+  const answers = await Promise.allSettled(names.map(read));
+  const found = new Map<string, readonly Sample[]>();
+  let failure: unknown;
+  for (const [index, answer] of answers.entries()) {
+    if (answer.status === "fulfilled") found.set(names[index]!, answer.value);
+    else failure ??= answer.reason;
+  }
+  if (failure === undefined) return found;
+  // An autoscaler may have ended it since the list was made: then it is none of the running pods, and its silence no fault.
+  const still = new Set((await running()).map(({ metadata }) => metadata.name));
+  if (found.size === 0 || names.some((name) => !found.has(name) && still.has(name))) throw failure;
+  return found;
+}
+
+/** Of all pods together. */
+export const allSamples = (pods: PodSamples): Sample[] => [...pods.values()].flat();
+
+const START_TIME = "process_start_time_seconds";
+const NOTHING: readonly Sample[] = [];
+
+/**
+ * Pairs of what was read of each pod: a pod that is new, and one whose process is another, began at zero. A pod that is
+ * gone has no pair: it took along what it counted since the first look.
+ */
+function* sinceStart(before: PodSamples, after: PodSamples): Generator<[readonly Sample[], readonly Sample[]]> {
+  for (const [pod, samples] of after) {
+    const earlier = before.get(pod) ?? NOTHING;
+    const isSame = readSum(earlier, START_TIME) === readSum(samples, START_TIME);
+    yield [isSame ? earlier : NOTHING, samples];
+  }
+}
+
+/** What a counter gained between two looks, over all pods that are there at the second. */
+export function counterGain(before: PodSamples, after: PodSamples, name: string): number {
+  let gain = 0;
+  for (const [earlier, samples] of sinceStart(before, after)) gain += readSum(samples, name) - readSum(earlier, name);
+  return gain;
+}
+
+/** What a histogram observed between two looks, over all pods that are there at the second. */
+export function histogramGain(before: PodSamples, after: PodSamples, name: string): Histogram {
+  return mergeHistograms(
+    [...sinceStart(before, after)].map(([earlier, samples]) =>
+      readHistogram(samples, name).minus(readHistogram(earlier, name)),
+    ),
+  );
+}
+
+/** Names of the pods that were there at the first look and are not at the second. */
+export const goneSince = (before: PodSamples, after: PodSamples): string[] =>
+  [...before.keys()].filter((pod) => !after.has(pod));

@@ -1,0 +1,506 @@
+/**
+ * The cluster that a command works on. The only file that calls kubectl: every call names the context (and the
+ * kubeconfig where the project made it), so that a changed current context can never redirect a command.
+ */
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { dirname, join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import { $ } from "zx";
+import { EXIT, isAbort, OperatorError } from "../cli/errors.ts";
+import { pause } from "../cli/wait.ts";
+
+/** The namespace of the pipeline; every manifest names it. */
+export const NAMESPACE = "conveyor";
+/** Owner of the fields that deploy applies (server-side apply). */
+export const FIELD_MANAGER = "conveyor-deploy";
+
+/** One kubectl call: generous for a busy two-core machine, short enough that a dead API server is noticed. */
+const KUBECTL_LIMIT_MS = 60_000;
+/** A watch that ended is begun anew after this time… */
+const WATCH_RETRY_MS = 1000;
+/** …and given up when so many beginnings in a row failed: an API server comes back within a minute, or not at all. */
+const MAX_WATCH_FAILURES = 60;
+/** The server ends a watch after this time, so that none hangs on a dead connection for ever. */
+const WATCH_SECONDS = 1800;
+/** kubectl port-forward prints its local port within a second, on a busy machine within some ten, or something is wrong. */
+const PORT_FORWARD_LIMIT_MS = 45_000;
+
+export interface KubernetesObject {
+  apiVersion: string;
+  kind: string;
+  metadata: {
+    name: string;
+    namespace?: string;
+    uid?: string;
+    generation?: number;
+    resourceVersion?: string;
+    labels?: Record<string, string>;
+    annotations?: Record<string, string>;
+    deletionTimestamp?: string;
+    creationTimestamp?: string;
+  };
+  // Kind-specific parts are read where they are needed.
+  [field: string]: unknown;
+}
+
+export interface Pod extends KubernetesObject {
+  spec: {
+    nodeName?: string;
+    containers: { name: string; image: string; securityContext?: Record<string, unknown> }[];
+    securityContext?: Record<string, unknown>;
+  };
+  status: {
+    phase: string;
+    podIP?: string;
+    reason?: string;
+    conditions?: { type: string; status: string; reason?: string; message?: string }[];
+    containerStatuses?: {
+      name: string;
+      ready: boolean;
+      restartCount: number;
+      imageID: string;
+      containerID?: string;
+      state: {
+        waiting?: { reason?: string; message?: string };
+        running?: object;
+        terminated?: { reason?: string; exitCode: number; message?: string };
+      };
+      lastState?: { terminated?: { reason?: string; exitCode: number } };
+    }[];
+  };
+}
+
+export interface KubectlResult {
+  stdout: string;
+  stderr: string;
+  exitCode: number;
+}
+
+export interface KubectlOptions {
+  input?: string | Uint8Array;
+  timeoutMs?: number;
+  signal?: AbortSignal;
+  /** Give back the result of a call that failed instead of throwing. */
+  allowFailure?: boolean;
+}
+
+/** What a watch sees: first the objects that are there, then each change; all of them again when it had to begin anew. */
+export type WatchEvent<T extends KubernetesObject> =
+  | { type: "SYNC"; objects: T[] }
+  | { type: "ADDED" | "MODIFIED" | "DELETED"; object: T };
+
+export interface PortForward {
+  /** Port on 127.0.0.1. */
+  port: number;
+  close(): Promise<void>;
+}
+
+export interface AppliedObject {
+  ref: string;
+  change: "created" | "changed" | "unchanged" | "removed";
+}
+
+export interface ClusterLocation {
+  context: string;
+  /** Absent: kubectl's own rules (KUBECONFIG, ~/.kube/config). */
+  kubeconfig?: string;
+  /** True for the cluster that scripts/local-cluster.ts makes. */
+  isLocal: boolean;
+}
+
+/** "Kind/name" of an object, with its namespace unless it is the pipeline's. */
+export function refOf(object: KubernetesObject): string {
+  const { name, namespace } = object.metadata;
+  return `${object.kind}/${name}${namespace && namespace !== NAMESPACE ? ` (${namespace})` : ""}`;
+}
+
+export class Cluster implements ClusterLocation {
+  readonly context: string;
+  readonly kubeconfig: string | undefined;
+  readonly isLocal: boolean;
+  readonly #command: string;
+
+  constructor(location: ClusterLocation, command = "kubectl") {
+    this.context = location.context;
+    this.kubeconfig = location.kubeconfig;
+    this.isLocal = location.isLocal;
+    this.#command = command;
+  }
+
+  /** The line that a command prints before it changes anything. */
+  describe(): string {
+    const where = this.isLocal ? "the local cluster" : "an existing cluster";
+    return `context ${this.context} (${where}), namespace ${NAMESPACE}`;
+  }
+
+  /** The whole command line of a call, for spawning it with streams. */
+  commandLine(args: readonly string[]): string[] {
+    const location = ["--context", this.context];
+    if (this.kubeconfig) location.push("--kubeconfig", this.kubeconfig);
+    return [this.#command, ...location, ...args];
+  }
+
+  /**
+   * Runs kubectl.
+   * @throws OperatorError with kubectl's own words when it fails (unless allowFailure), exit 4 when it hangs.
+   */
+  async kubectl(args: readonly string[], options: KubectlOptions = {}): Promise<KubectlResult> {
+    const timeoutMs = options.timeoutMs ?? KUBECTL_LIMIT_MS;
+    options.signal?.throwIfAborted();
+    const limit = AbortSignal.timeout(timeoutMs);
+    const child = Bun.spawn(this.commandLine(args), {
+      stdin: options.input === undefined ? "ignore" : new Blob([options.input as BlobPart]),
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const stop = () => child.kill();
+    limit.addEventListener("abort", stop, { once: true });
+    options.signal?.addEventListener("abort", stop, { once: true });
+    try {
+      const [stdout, stderr, exitCode] = await Promise.all([
+        new Response(child.stdout).text(),
+        new Response(child.stderr).text(),
+        child.exited,
+      ]);
+      options.signal?.throwIfAborted();
+      if (limit.aborted) {
+        throw new OperatorError(`kubectl ${args.slice(0, 4).join(" ")} did not answer within ${timeoutMs / 1000} s`, {
+          exitCode: EXIT.timeout,
+          hint: this.isLocal
+            ? "bun scripts/local-cluster.ts status"
+            : `kubectl --context ${this.context} get --raw /readyz`,
+        });
+      }
+      if (exitCode !== 0 && !options.allowFailure) {
+        throw new OperatorError(`kubectl ${args.slice(0, 6).join(" ")} failed (exit ${exitCode}): ${stderr.trim()}`);
+      }
+      return { stdout, stderr, exitCode };
+    } finally {
+      limit.removeEventListener("abort", stop);
+      options.signal?.removeEventListener("abort", stop);
+    }
+  }
+
+  /** The parsed answer of a call with `-o json`. */
+  async json<T>(args: readonly string[], options: KubectlOptions = {}): Promise<T> {
+    const { stdout } = await this.kubectl([...args, "-o", "json"], options);
+    return JSON.parse(stdout) as T;
+  }
+
+  /** One object, or undefined when it (or its kind) is not there. */
+  async get<T extends KubernetesObject>(kind: string, name: string, namespace = NAMESPACE): Promise<T | undefined> {
+    const { stdout } = await this.kubectl(["get", kind, name, "-n", namespace, "--ignore-not-found", "-o", "json"]);
+    return stdout.trim() === "" ? undefined : (JSON.parse(stdout) as T);
+  }
+
+  /** Objects of a kind in the pipeline's namespace, by label selector. */
+  async list<T extends KubernetesObject>(kind: string, selector?: string, namespace = NAMESPACE): Promise<T[]> {
+    const args = ["get", kind, "-n", namespace, ...(selector ? ["-l", selector] : [])];
+    return (await this.json<{ items: T[] }>(args)).items;
+  }
+
+  /** Pods of one workload by its app.kubernetes.io/name, without those that are being deleted. */
+  async pods(name: string, namespace = NAMESPACE): Promise<Pod[]> {
+    const pods = await this.list<Pod>("pods", `app.kubernetes.io/name=${name}`, namespace);
+    return pods.filter((pod) => !pod.metadata.deletionTimestamp);
+  }
+
+  /**
+   * Server-side apply of objects, with what became of each. `dryRun` asks the server without storing anything.
+   * @throws OperatorError with the server's words; the objects before the refused one may have been applied.
+   */
+  async apply(
+    objects: readonly KubernetesObject[],
+    options: { dryRun?: boolean; signal?: AbortSignal } = {},
+  ): Promise<AppliedObject[]> {
+    if (objects.length === 0) return [];
+    const input = JSON.stringify({ apiVersion: "v1", kind: "List", items: objects });
+    const before = new Map((await this.existing(objects, options.signal)).map((object) => [keyOf(object), object]));
+    const args = [
+      "apply",
+      "--server-side",
+      "--field-manager",
+      FIELD_MANAGER,
+      "--force-conflicts",
+      "-f",
+      "-",
+      "-o",
+      "json",
+    ];
+    if (options.dryRun) args.push("--dry-run=server");
+    const { stdout } = await this.kubectl(args, { input, ...(options.signal ? { signal: options.signal } : {}) });
+    const after = parseList(stdout);
+    return after.map((object) => {
+      const old = before.get(keyOf(object));
+      const change = !old ? "created" : sameContent(old, object) ? "unchanged" : "changed";
+      return { ref: refOf(object), change };
+    });
+  }
+
+  /**
+   * Of some objects those that are in the cluster, as they are there; one call, however many they are.
+   * @throws OperatorError when the cluster cannot be read, or does not know one of the kinds.
+   */
+  async existing(objects: readonly KubernetesObject[], signal?: AbortSignal): Promise<KubernetesObject[]> {
+    if (objects.length === 0) return [];
+    const { stdout, exitCode, stderr } = await this.kubectl(["get", "-f", "-", "--ignore-not-found", "-o", "json"], {
+      input: JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }),
+      allowFailure: true,
+      ...(signal ? { signal } : {}),
+    });
+    if (exitCode !== 0 && !/not found|NotFound/.test(stderr)) {
+      throw new OperatorError(`the cluster could not be read: ${stderr.trim()}`);
+    }
+    return parseList(stdout);
+  }
+
+  /**
+   * Runs a command in a pod's container.
+   * The result of the command itself is given back, whatever its exit code.
+   */
+  async exec(
+    pod: string,
+    command: readonly string[],
+    options: KubectlOptions & { container?: string; namespace?: string } = {},
+  ): Promise<KubectlResult> {
+    const args = ["exec", pod, "-n", options.namespace ?? NAMESPACE];
+    if (options.container) args.push("-c", options.container);
+    if (options.input !== undefined) args.push("-i");
+    return await this.kubectl([...args, "--", ...command], { ...options, allowFailure: true });
+  }
+
+  /**
+   * Lines that a call prints while it runs, as they come: logs, watches. Ends when the call ends; leaving the loop or the
+   * signal ends the call.
+   */
+  async *lines(args: readonly string[], signal: AbortSignal): AsyncGenerator<string, void, void> {
+    if (signal.aborted) return;
+    const child = Bun.spawn(this.commandLine(args), { stdin: "ignore", stdout: "pipe", stderr: "ignore" });
+    const stop = () => child.kill();
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      const decoder = new TextDecoder();
+      let rest = "";
+      for await (const chunk of child.stdout as unknown as AsyncIterable<Uint8Array>) {
+        const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+        rest = parts.pop() ?? "";
+        for (const line of parts) if (line !== "") yield line;
+      }
+      if (rest !== "" && !signal.aborted) yield rest;
+    } finally {
+      signal.removeEventListener("abort", stop);
+      child.kill();
+      await child.exited;
+    }
+  }
+
+  /**
+   * Objects of an API path and what happens to them, for example `/api/v1/namespaces/conveyor/pods`, until the signal.
+   * A connection that ends is made anew and tells the whole again.
+   * @throws OperatorError when the API server does not answer for a minute.
+   */
+  async *watch<T extends KubernetesObject>(
+    path: string,
+    signal: AbortSignal,
+  ): AsyncGenerator<WatchEvent<T>, void, void> {
+    const and = path.includes("?") ? "&" : "?";
+    for (let failures = 0; !signal.aborted; ) {
+      try {
+        const { stdout } = await this.kubectl(["get", "--raw", path], { signal });
+        const list = JSON.parse(stdout) as { metadata: { resourceVersion: string }; items: T[] };
+        yield { type: "SYNC", objects: list.items };
+        const query = `watch=1&resourceVersion=${list.metadata.resourceVersion}&timeoutSeconds=${WATCH_SECONDS}`;
+        for await (const line of this.lines(["get", "--raw", `${path}${and}${query}`], signal)) {
+          const event = JSON.parse(line) as { type: string; object: T };
+          // "ERROR": the version is too old, or the server is going away.
+          if (event.type === "ERROR") break;
+          failures = 0;
+          yield event as WatchEvent<T>;
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        if (++failures >= MAX_WATCH_FAILURES) {
+          throw new OperatorError(`${path} cannot be watched any more`, { exitCode: EXIT.timeout, cause: error });
+        }
+      }
+      await pause(WATCH_RETRY_MS, signal).catch(() => {});
+    }
+  }
+
+  /** Forwards a local port on 127.0.0.1 to a pod, service or workload until it is closed. */
+  async portForward(target: string, port: number, namespace = NAMESPACE): Promise<PortForward> {
+    const child = Bun.spawn(
+      this.commandLine(["port-forward", "-n", namespace, "--address", "127.0.0.1", target, `:${port}`]),
+      { stdin: "ignore", stdout: "pipe", stderr: "pipe" },
+    );
+    const close = async () => {
+      child.kill();
+      await child.exited;
+    };
+    const limit = setTimeout(() => child.kill(), PORT_FORWARD_LIMIT_MS);
+    const reader = child.stdout.getReader();
+    const decoder = new TextDecoder();
+    let text = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      text += decoder.decode(value, { stream: true });
+      const match = /127\.0\.0\.1:(\d+) ->/.exec(text);
+      if (match) {
+        clearTimeout(limit);
+        // Keep reading: port-forward prints a line per connection and would block on a full pipe.
+        void (async () => {
+          while (!(await reader.read()).done) {}
+        })().catch(() => {});
+        void new Response(child.stderr).text().catch(() => {});
+        return { port: Number(match[1]), close };
+      }
+    }
+    clearTimeout(limit);
+    const reason = (await new Response(child.stderr).text()).trim();
+    throw new OperatorError(`port-forward to ${target} port ${port} did not start: ${reason || "no answer"}`);
+  }
+}
+
+const keyOf = (object: KubernetesObject) =>
+  `${object.apiVersion.split("/")[0]}|${object.kind}|${object.metadata.namespace ?? ""}|${object.metadata.name}`;
+
+/** Objects of a kubectl answer: one object, a List, or nothing. */
+function parseList(text: string): KubernetesObject[] {
+  if (text.trim() === "") return [];
+  const parsed = JSON.parse(text) as KubernetesObject & { items?: KubernetesObject[] };
+  return parsed.kind === "List" ? (parsed.items ?? []) : [parsed];
+}
+
+/**
+ * Whether an apply changed what an object says: labels, annotations and everything but the status. The resource version
+ * tells less: it also moves when only the ownership of fields has changed hands, and stands still in a dry run.
+ */
+export function sameContent(before: KubernetesObject, after: KubernetesObject): boolean {
+  return isDeepStrictEqual(contentOf(before), contentOf(after));
+}
+
+function contentOf(object: KubernetesObject): unknown {
+  const { status: _status, ...rest } = object;
+  const { name, namespace, labels, annotations } = object.metadata;
+  return { ...rest, metadata: { name, namespace, labels, annotations } };
+}
+
+/** Every API that the server knows, its own and those of operators, as `group/version`. */
+export async function apiVersionsOf(cluster: Cluster, signal?: AbortSignal): Promise<Set<string>> {
+  const { stdout } = await cluster.kubectl(["api-versions"], signal ? { signal } : {});
+  return new Set(stdout.split("\n").filter(Boolean));
+}
+
+// ── which cluster ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Flags of every command that works on a cluster. */
+export const CLUSTER_FLAGS = {
+  context: {
+    type: "string",
+    valueName: "NAME",
+    env: "CONVEYOR_CONTEXT",
+    description: "kubectl context of an existing cluster",
+  },
+  local: { type: "boolean", description: "the local cluster of scripts/local-cluster.ts" },
+} as const;
+
+const stateFolder = () => join(process.env.XDG_STATE_HOME || join(homedir(), ".local", "state"), "conveyor");
+const targetFile = () => join(stateFolder(), "target.json");
+
+/** Remembers the cluster of the last deploy, so that validate and the others need not be told again. */
+export async function rememberTarget(location: ClusterLocation): Promise<void> {
+  const path = targetFile();
+  await mkdir(dirname(path), { recursive: true });
+  const { context, kubeconfig, isLocal } = location;
+  await writeFile(`${path}.new`, `${JSON.stringify({ context, kubeconfig, isLocal }, null, 2)}\n`);
+  await rename(`${path}.new`, path);
+}
+
+async function rememberedTarget(): Promise<ClusterLocation | undefined> {
+  try {
+    const value = JSON.parse(await readFile(targetFile(), "utf8")) as ClusterLocation;
+    return typeof value.context === "string" ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** kubectl on PATH, or undefined. */
+async function kubectlOnPath(): Promise<string | undefined> {
+  return Bun.which("kubectl") ?? undefined;
+}
+
+/** The local cluster as an object to work with; it need not be running. */
+export async function localCluster(): Promise<Cluster> {
+  // Imported late: only commands on the local cluster load its code.
+  const local = await import("../local-cluster/lifecycle.ts");
+  await local.prepareEnvironment();
+  return new Cluster(
+    { context: local.LOCAL_CONTEXT, kubeconfig: local.kubeconfigPath(), isLocal: true },
+    local.kubectlPath(),
+  );
+}
+
+/** An existing cluster by its context's name. @throws OperatorError when kubectl or the context is missing. */
+export async function namedCluster(context: string): Promise<Cluster> {
+  const local = await import("../local-cluster/lifecycle.ts");
+  if (context === local.LOCAL_CONTEXT) return await localCluster();
+  const kubectl = await kubectlOnPath();
+  if (!kubectl) {
+    throw new OperatorError("kubectl is not installed", {
+      exitCode: EXIT.precondition,
+      hint: "install kubectl (https://kubernetes.io/docs/tasks/tools/), or use --local",
+    });
+  }
+  const known = await $({ nothrow: true, quiet: true })`${kubectl} config get-contexts -o name`;
+  const contexts = known.stdout.split("\n").filter(Boolean);
+  if (!contexts.includes(context)) {
+    throw new OperatorError(`--context: no context named "${context}"`, {
+      exitCode: EXIT.precondition,
+      hint: contexts.length > 0 ? `known contexts: ${contexts.join(", ")}` : "kubectl knows no context; see KUBECONFIG",
+    });
+  }
+  return new Cluster({ context, isLocal: false }, kubectl);
+}
+
+/**
+ * The cluster a command was told to use: --context, --local, or else the one of the last deploy.
+ * The current context of kubectl is never taken: nobody named it to this project.
+ * @throws OperatorError (exit 2) when none was named and nothing was deployed yet.
+ */
+export async function selectCluster(flags: { context?: string | undefined; local: boolean }): Promise<Cluster> {
+  if (flags.context && flags.local) {
+    throw new OperatorError("--context and --local exclude each other", { exitCode: EXIT.usage });
+  }
+  if (flags.local) return await localCluster();
+  if (flags.context) return await namedCluster(flags.context);
+  const remembered = await rememberedTarget();
+  if (remembered) return remembered.isLocal ? await localCluster() : await namedCluster(remembered.context);
+  throw new OperatorError("which cluster? nothing was deployed from here yet", {
+    exitCode: EXIT.usage,
+    hint: "--context NAME for an existing cluster, --local for the local one (npm start makes it)",
+  });
+}
+
+/** @throws OperatorError (exit 3) that says what to do when the API server does not answer. */
+export async function requireReachable(cluster: Cluster, signal?: AbortSignal): Promise<string> {
+  try {
+    const { stdout } = await cluster.kubectl(["version", "-o", "json", "--request-timeout=10s"], {
+      timeoutMs: 15_000,
+      ...(signal ? { signal } : {}),
+    });
+    const version = JSON.parse(stdout) as { serverVersion?: { gitVersion?: string } };
+    return version.serverVersion?.gitVersion ?? "unknown version";
+  } catch (error) {
+    if (isAbort(error)) throw error;
+    throw new OperatorError(`the cluster of context ${cluster.context} does not answer`, {
+      exitCode: EXIT.precondition,
+      hint: cluster.isLocal
+        ? "bun scripts/local-cluster.ts up   (npm start does it too)"
+        : `kubectl --context ${cluster.context} cluster-info`,
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,309 @@
+/**
+ * Pods that a command starts for a moment, on the services' image, under the same restrictions as every other pod:
+ * the ingest pod (events from a file or stdin) and the probe pod (what may somebody without a label reach?).
+ */
+import { randomBytes } from "node:crypto";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { waitFor } from "../cli/wait.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "./cluster.ts";
+
+/** A pod of an image that is there starts within seconds; a busy two-core machine may need some more. */
+const POD_START_LIMIT_MS = 60_000;
+/** A one-off pod ends itself after this time, so that an interrupted command leaves nothing running for long. */
+const POD_LIFETIME_SECONDS = 3600;
+/** After the input ended: time to flush what is buffered through a pipeline that may be behind. */
+const INGEST_FINISH_LIMIT_MS = 300_000;
+
+export interface OneOffPod {
+  /** Becomes the pod's name with a random end. */
+  prefix: string;
+  image: string;
+  /** Labels decide what the pod may reach; none at all is what "unlabelled" means. */
+  labels: Record<string, string>;
+  serviceAccount?: string;
+  command: string[];
+  environment?: Record<string, string>;
+  /** Secret name → folder, where it appears whole or only with the keys named. */
+  secrets?: Record<string, string | { folder: string; keys: readonly string[] }>;
+  stdin?: boolean;
+  /** Ends itself after this time; an hour unless told otherwise. */
+  lifetimeSeconds?: number;
+}
+
+/** The object of a one-off pod: non-root, read-only, restricted, with limits and an end. */
+export function podObject(pod: OneOffPod): KubernetesObject {
+  const secrets = Object.entries(pod.secrets ?? {}).map(([name, place]) =>
+    typeof place === "string" ? { name, folder: place, keys: undefined } : { name, ...place },
+  );
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: {
+      name: `${pod.prefix}-${randomBytes(3).toString("hex")}`,
+      namespace: NAMESPACE,
+      labels: pod.labels,
+    },
+    spec: {
+      restartPolicy: "Never",
+      activeDeadlineSeconds: pod.lifetimeSeconds ?? POD_LIFETIME_SECONDS,
+      terminationGracePeriodSeconds: 1,
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      ...(pod.serviceAccount ? { serviceAccountName: pod.serviceAccount } : {}),
+      securityContext: {
+        runAsNonRoot: true,
+        runAsUser: 10001,
+        runAsGroup: 10001,
+        fsGroup: 10001,
+        seccompProfile: { type: "RuntimeDefault" },
+      },
+      containers: [
+        {
+          name: pod.prefix,
+          image: pod.image,
+          imagePullPolicy: "IfNotPresent",
+          command: pod.command,
+          ...(pod.stdin ? { stdin: true, stdinOnce: true } : {}),
+          env: [
+            { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
+            ...Object.entries(pod.environment ?? {}).map(([name, value]) => ({ name, value })),
+          ],
+          securityContext: {
+            allowPrivilegeEscalation: false,
+            readOnlyRootFilesystem: true,
+            capabilities: { drop: ["ALL"] },
+          },
+          resources: {
+            requests: { cpu: "50m", memory: "96Mi", "ephemeral-storage": "16Mi" },
+            limits: { cpu: "1", memory: "384Mi", "ephemeral-storage": "64Mi" },
+          },
+          volumeMounts: [
+            { name: "tmp", mountPath: "/tmp" },
+            ...secrets.map(({ name, folder }) => ({ name, mountPath: folder, readOnly: true })),
+          ],
+        },
+      ],
+      volumes: [
+        { name: "tmp", emptyDir: { sizeLimit: "32Mi" } },
+        ...secrets.map(({ name, keys }) => ({
+          name,
+          secret: {
+            secretName: name,
+            defaultMode: 0o440,
+            ...(keys ? { items: keys.map((key) => ({ key, path: key })) } : {}),
+          },
+        })),
+      ],
+    },
+  };
+}
+
+/** Why a pod is not running yet, in a few words. */
+export function podState(pod: Pod | undefined): string {
+  if (!pod) return "not there";
+  const waiting = pod.status.containerStatuses?.map((status) => status.state.waiting?.reason).find(Boolean);
+  const unscheduled = pod.status.conditions?.find(({ type, status }) => type === "PodScheduled" && status === "False");
+  return [pod.status.phase, waiting, unscheduled?.message].filter(Boolean).join(": ");
+}
+
+/** A one-off pod that runs until it is removed. */
+export interface StartedPod {
+  name: string;
+  /** Takes it away, also when the command was interrupted; asking twice is harmless. */
+  remove(): Promise<void>;
+}
+
+/**
+ * Starts a one-off pod; the caller removes it.
+ * @throws OperatorError (exit 4) with the pod's state when it does not start; nothing is left behind then.
+ */
+export async function startPod(cluster: Cluster, pod: OneOffPod, signal: AbortSignal): Promise<StartedPod> {
+  const object = podObject(pod);
+  const name = object.metadata.name;
+  const remove = async () => {
+    // Without the signal: an interrupted command must still take its pod away.
+    await cluster.kubectl(["delete", "pod", name, "-n", NAMESPACE, "--ignore-not-found", "--wait=false", "--now"], {
+      allowFailure: true,
+    });
+  };
+  try {
+    await cluster.kubectl(["create", "-f", "-"], { input: JSON.stringify(object), signal });
+    await waitFor(
+      async () => {
+        const live = await cluster.get<Pod>("pod", name);
+        if (live?.status.phase === "Running" || live?.status.phase === "Succeeded") return { done: true, value: live };
+        if (live?.status.phase === "Failed") {
+          throw new OperatorError(`pod ${name} failed before it could work: ${await podLog(cluster, name)}`);
+        }
+        return { done: false, state: podState(live) };
+      },
+      {
+        what: `pod ${name} to start`,
+        limitMs: POD_START_LIMIT_MS,
+        signal,
+        hint: `kubectl --context ${cluster.context} -n ${NAMESPACE} describe pod ${name}`,
+      },
+    );
+    return { name, remove };
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}
+
+/**
+ * Runs `work` while a one-off pod is running, and deletes the pod afterwards, whatever happened.
+ * @throws OperatorError (exit 4) with the pod's state when it does not start.
+ */
+export async function withPod<T>(
+  cluster: Cluster,
+  pod: OneOffPod,
+  signal: AbortSignal,
+  work: (name: string) => Promise<T>,
+): Promise<T> {
+  const { name, remove } = await startPod(cluster, pod, signal);
+  try {
+    return await work(name);
+  } finally {
+    await remove();
+  }
+}
+
+/** What a pod printed, its last lines. */
+export async function podLog(cluster: Cluster, pod: string, lines = 20): Promise<string> {
+  const { stdout, stderr } = await cluster.kubectl(["logs", pod, "-n", NAMESPACE, `--tail=${lines}`], {
+    allowFailure: true,
+  });
+  return (stdout || stderr).trim();
+}
+
+// ── ingest ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What the producer says when its input has ended (services/producer.ts, event kind `input_done`). */
+export interface IngestResult {
+  run: string;
+  /** Lines read; blank ones do not count. */
+  read: number;
+  acknowledged: number;
+  /** Dead-lettered with a reason. */
+  refused: number;
+  refused_by_reason: Record<string, number>;
+  failed: number;
+  duration_ms: number;
+  /** conveyor → acknowledged sequence numbers as inclusive ranges. */
+  ledger: Record<string, { run: string; ranges: [first: number, last: number][] }[]> | Record<string, unknown>;
+}
+
+export interface IngestOptions {
+  image: string;
+  signal: AbortSignal;
+  /** Identity of the events that name no run of their own. */
+  runId?: string;
+  /** Told of the lines and bytes sent so far. */
+  onProgress?: (sent: { bytes: number; lines: number }) => void;
+}
+
+/**
+ * Streams NDJSON through a producer pod into Kafka and gives the producer's own account of it.
+ * @throws OperatorError when the pod fails, or when it read fewer lines than were sent (a cut connection).
+ */
+export async function ingest(
+  cluster: Cluster,
+  input: AsyncIterable<Uint8Array>,
+  options: IngestOptions,
+): Promise<IngestResult> {
+  const pod: OneOffPod = {
+    prefix: "ingest",
+    image: options.image,
+    labels: {
+      "app.kubernetes.io/name": "ingest",
+      "app.kubernetes.io/instance": "ingest",
+      "app.kubernetes.io/component": "producer",
+      "app.kubernetes.io/part-of": "conveyor",
+    },
+    serviceAccount: "ingest",
+    command: ["bun", "/app/producer.js"],
+    environment: {
+      SOURCE: "stdin",
+      KAFKA_BROKERS: [0, 1, 2].map((n) => `kafka-${n}.kafka-headless.${NAMESPACE}.svc.cluster.local:9092`).join(","),
+      KAFKA_TLS_CA: "/certs/ca.crt",
+      KAFKA_TLS_CERT: "/certs/tls.crt",
+      KAFKA_TLS_KEY: "/certs/tls.key",
+      OPS_TLS_CERT: "/certs/tls.crt",
+      OPS_TLS_KEY: "/certs/tls.key",
+      ...(options.runId ? { RUN_ID: options.runId } : {}),
+    },
+    secrets: { "producer-tls": "/certs" },
+    stdin: true,
+  };
+  return await withPod(cluster, pod, options.signal, async (name) => {
+    const child = Bun.spawn(cluster.commandLine(["attach", name, "-n", NAMESPACE, "-i", "--quiet"]), {
+      stdin: "pipe",
+      stdout: "ignore",
+      stderr: "pipe",
+    });
+    const stop = () => child.kill();
+    options.signal.addEventListener("abort", stop, { once: true });
+    const complaint = new Response(child.stderr).text();
+    let bytes = 0;
+    let lines = 0;
+    let endsWithNewline = true;
+    try {
+      for await (const chunk of input) {
+        options.signal.throwIfAborted();
+        child.stdin.write(chunk);
+        // flush() resolves when the pipe took it: the producer's backpressure reaches the reader of the file here.
+        await child.stdin.flush();
+        bytes += chunk.byteLength;
+        for (const byte of chunk) if (byte === 0x0a) lines++;
+        if (chunk.byteLength > 0) endsWithNewline = chunk[chunk.byteLength - 1] === 0x0a;
+        options.onProgress?.({ bytes, lines });
+      }
+      await child.stdin.end();
+      await child.exited;
+    } finally {
+      options.signal.removeEventListener("abort", stop);
+      child.kill();
+    }
+    options.signal.throwIfAborted();
+    const sentLines = lines + (endsWithNewline ? 0 : 1);
+    const finished = await waitFor(
+      async () => {
+        const live = await cluster.get<Pod>("pod", name);
+        const phase = live?.status.phase;
+        return phase === "Succeeded" || phase === "Failed"
+          ? { done: true, value: live! }
+          : { done: false, state: podState(live) };
+      },
+      { what: `pod ${name} to finish its input`, limitMs: INGEST_FINISH_LIMIT_MS, signal: options.signal },
+    );
+    const log = await podLog(cluster, name, 200);
+    const result = findInputDone(log);
+    if (!result) {
+      throw new OperatorError(`the ingest pod ended without its account (${finished.status.phase})`, {
+        cause: new Error([log.split("\n").slice(-5).join("\n"), (await complaint).trim()].filter(Boolean).join("\n")),
+      });
+    }
+    if (result.failed > 0 || result.read > sentLines) {
+      throw new OperatorError(
+        `ingest: ${result.failed} events were not acknowledged (read ${result.read} of ${sentLines} lines)`,
+        { exitCode: EXIT.failed, hint: "send the same file again: events with their own run and seq are idempotent" },
+      );
+    }
+    return result;
+  });
+}
+
+/** The producer's closing line among its log lines. */
+export function findInputDone(log: string): IngestResult | undefined {
+  for (const line of log.split("\n").reverse()) {
+    if (!line.includes("input_done")) continue;
+    try {
+      const parsed = JSON.parse(line) as IngestResult & { event?: string; kind?: string };
+      if (parsed.event === "input_done" || parsed.kind === "input_done") return parsed;
+    } catch {
+      // A cut line is not the account.
+    }
+  }
+  return undefined;
+}

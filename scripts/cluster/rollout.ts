@@ -1,0 +1,185 @@
+/**
+ * Waiting for what deploy applied: each kind of object says in its own way that it is done, and each wait names the
+ * pods that hold it up.
+ */
+
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { type Look, waitFor } from "../cli/wait.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "./cluster.ts";
+import { podLog, podState } from "./one-off-pods.ts";
+
+/** The setup job retries for up to four minutes inside; the rest is for pods that start late. */
+const JOB_LIMIT_MS = 330_000;
+
+/** A pod that is merely starting becomes ready, or is replaced by the controller, within this time. */
+const BLOCKING_LIMIT_MS = 15_000;
+
+type Workload = KubernetesObject & {
+  spec: { replicas?: number };
+  status?: {
+    observedGeneration?: number;
+    replicas?: number;
+    updatedReplicas?: number;
+    readyReplicas?: number;
+    availableReplicas?: number;
+    currentRevision?: string;
+    updateRevision?: string;
+    // A DaemonSet counts nodes.
+    desiredNumberScheduled?: number;
+    updatedNumberScheduled?: number;
+    numberReady?: number;
+  };
+};
+
+type Job = KubernetesObject & {
+  status?: { succeeded?: number; failed?: number; conditions?: { type: string; status: string; message?: string }[] };
+};
+
+/**
+ * Pods of a StatefulSet that block their own replacement: not ready, and of an older template. The controller waits for
+ * them to become ready before it goes on, which a template that never becomes ready does not allow
+ * (kubernetes.io, StatefulSets, "Forced rollback"): somebody has to delete them.
+ */
+export function blockingPods(workload: Workload, pods: readonly Pod[]): string[] {
+  const { updateRevision } = workload.status ?? {};
+  if (workload.kind !== "StatefulSet" || !updateRevision) return [];
+  return pods
+    .filter((pod) => pod.metadata.labels?.["controller-revision-hash"] !== updateRevision)
+    .filter((pod) => !pod.status.conditions?.some(({ type, status }) => type === "Ready" && status === "True"))
+    .map(({ metadata }) => metadata.name);
+}
+
+/** What keeps a workload from being rolled out, or undefined when it is: every replica updated and ready. */
+export function rolloutState(workload: Workload): string | undefined {
+  const { status } = workload;
+  const onNodes = workload.kind === "DaemonSet";
+  const wanted = onNodes ? (status?.desiredNumberScheduled ?? 1) : (workload.spec.replicas ?? 1);
+  if ((status?.observedGeneration ?? 0) < (workload.metadata.generation ?? 0)) return "the change is not seen yet";
+  const updated = onNodes
+    ? (status?.updatedNumberScheduled ?? 0)
+    : workload.kind === "StatefulSet" && status?.currentRevision === status?.updateRevision
+      ? (status?.replicas ?? 0)
+      : (status?.updatedReplicas ?? 0);
+  const ready = (onNodes ? status?.numberReady : status?.readyReplicas) ?? 0;
+  if (updated < wanted) return `${updated} of ${wanted} updated, ${ready} ready`;
+  if (ready < wanted) return `${ready} of ${wanted} ready`;
+  if (workload.kind === "Deployment" && (status?.replicas ?? 0) > wanted) return "old replicas are still leaving";
+  return undefined;
+}
+
+/** States of a workload's pods that are not ready, with the reason of a container that does not start. */
+async function laggingPods(cluster: Cluster, name: string, namespace: string): Promise<string> {
+  const pods = await cluster.pods(name, namespace);
+  return pods
+    .filter((pod) => !(pod.status.containerStatuses ?? []).some((container) => container.ready))
+    .map((pod) => `${pod.metadata.name} ${podState(pod)}`)
+    .join("; ");
+}
+
+/** Waits until a workload is rolled out. @throws OperatorError (exit 4) with the last state seen. */
+export async function awaitRollout(
+  cluster: Cluster,
+  kind: "Deployment" | "StatefulSet" | "DaemonSet",
+  name: string,
+  options: { limitMs: number; signal: AbortSignal; onState?: (state: string) => void; namespace?: string },
+): Promise<void> {
+  const namespace = options.namespace ?? NAMESPACE;
+  const blockingSince = new Map<string, number>();
+  await waitFor<true>(
+    async (): Promise<Look<true>> => {
+      const workload = await cluster.get<Workload>(kind, name, namespace);
+      if (!workload) return { done: false, state: "not there" };
+      const state = rolloutState(workload);
+      if (!state) return { done: true, value: true };
+      for (const pod of blockingPods(workload, await cluster.pods(name, namespace))) {
+        const since = blockingSince.get(pod) ?? performance.now();
+        blockingSince.set(pod, since);
+        if (performance.now() - since < BLOCKING_LIMIT_MS) continue;
+        blockingSince.delete(pod);
+        await cluster.kubectl(["delete", "pod", pod, "-n", namespace, "--ignore-not-found", "--wait=false"]);
+        return { done: false, state: `${pod} was of an older template and not ready: deleted, to be made anew` };
+      }
+      const lagging = await laggingPods(cluster, name, namespace);
+      return { done: false, state: lagging ? `${state} (${lagging})` : state };
+    },
+    {
+      what: `${kind} ${name} to be ready`,
+      limitMs: options.limitMs,
+      signal: options.signal,
+      ...(options.onState ? { onState: options.onState } : {}),
+      hint: `kubectl --context ${cluster.context} -n ${namespace} describe pods -l app.kubernetes.io/name=${name}`,
+    },
+  );
+}
+
+/** What the setup job says it did (services/setup.ts, event kind `setup_done`). */
+export interface SetupSummary {
+  event: string;
+  [field: string]: unknown;
+}
+
+/** The summary among a setup job's log lines. */
+export function findSetupDone(log: string): SetupSummary | undefined {
+  for (const line of log.split("\n").reverse()) {
+    if (!line.includes("setup_done")) continue;
+    try {
+      const parsed = JSON.parse(line) as SetupSummary;
+      if (parsed.event === "setup_done") return parsed;
+    } catch {
+      // A cut line is not the summary.
+    }
+  }
+  return undefined;
+}
+
+/**
+ * Runs a job to its end, in place of an earlier run of it: a Job cannot be changed, and setup is to look again at each
+ * deploy, since somebody may have revoked a right or deleted a topic.
+ * @returns the log of the pod that finished
+ * @throws OperatorError with the job's own last words
+ */
+export async function runJob(
+  cluster: Cluster,
+  job: KubernetesObject,
+  options: { signal: AbortSignal; onState?: (state: string) => void },
+): Promise<string> {
+  const name = job.metadata.name;
+  await cluster.kubectl(
+    ["delete", "job", name, "-n", NAMESPACE, "--ignore-not-found", "--cascade=foreground", "--wait=true"],
+    { signal: options.signal },
+  );
+  await cluster.apply([job], { signal: options.signal });
+  const podsOfJob = () => cluster.list<Pod>("pods", `job-name=${name}`);
+  const newest = async () =>
+    (await podsOfJob()).sort((a, b) =>
+      (b.metadata.creationTimestamp ?? "").localeCompare(a.metadata.creationTimestamp ?? ""),
+    )[0];
+  await waitFor<true>(
+    async (): Promise<Look<true>> => {
+      const live = await cluster.get<Job>("job", name);
+      const condition = live?.status?.conditions?.find(({ status }) => status === "True");
+      if (condition?.type === "Complete" || condition?.type === "SuccessCriteriaMet")
+        return { done: true, value: true };
+      if (condition?.type === "Failed") return { done: true, value: true };
+      return { done: false, state: podState(await newest()) };
+    },
+    {
+      what: `job ${name} to finish`,
+      limitMs: JOB_LIMIT_MS,
+      signal: options.signal,
+      ...(options.onState ? { onState: options.onState } : {}),
+      hint: `kubectl --context ${cluster.context} -n ${NAMESPACE} logs job/${name}`,
+    },
+  );
+  const live = await cluster.get<Job>("job", name);
+  const pod = await newest();
+  const log = pod ? await podLog(cluster, pod.metadata.name, 200) : "";
+  if (!live?.status?.succeeded) {
+    throw new OperatorError(`job ${name} failed`, {
+      exitCode: EXIT.failed,
+      cause: new Error(log.split("\n").slice(-5).join("\n") || "it left no log"),
+      hint: `kubectl --context ${cluster.context} -n ${NAMESPACE} logs job/${name}`,
+    });
+  }
+  return log;
+}

@@ -1,0 +1,193 @@
+/**
+ * The dead-letter topic as a person works with it: what stands there, what would become of a letter if its event came
+ * again, and the way back in. Identity makes the way back safe: an event that is stored already is not sent again, and
+ * one that is sent twice rewrites its own point.
+ */
+import { MAX_EVENT_BYTES, parseEvent, type TelemetryEvent } from "../../services/domain/event.ts";
+import { BUCKET_RETENTION_MS } from "../../services/domain/point.ts";
+import type { LetterPage, ReadLetter } from "../../services/tools/probe.ts";
+import { OperatorError } from "../cli/errors.ts";
+import type { TelemetryStore } from "../clients/influxdb.ts";
+import { BROKERS, type CheckContext, OWN_TLS } from "../clients/probe-session.ts";
+
+/** A page is at most a few megabytes of letters; the probe's own limit is a minute. */
+const PAGE_LIMIT_MS = 50_000;
+/** 4 MiB of bodies each: some 2 GiB of letters. More than that is no case for a person. */
+const MAX_PAGES = 500;
+/** The database is asked for the time that the events span, in slices, so that it never sorts more at once… */
+const STORED_SLICE_MS = 10 * 60_000;
+/** …and in no more than so many: a week. Older events are looked up by their own minute. */
+const MAX_STORED_SLICES = 1008;
+/** Runs named in one query. */
+const RUNS_PER_QUERY = 50;
+
+export interface Letter {
+  partition: number;
+  offset: number;
+  timestampMs: number;
+  reason: string;
+  detail: string;
+  /** The service that refused it. */
+  service: string;
+  /** Where the event came from: "kafka conveyor.events/3/1200", "stdin line 17 of run r1". */
+  origin: string;
+  body: Uint8Array;
+  /** Length of the event as it came; the body is cut where this is larger. */
+  originalBytes: number;
+}
+
+/** What would become of a letter's event now. */
+export type Outlook =
+  | { kind: "valid"; event: TelemetryEvent }
+  /** The same rules still refuse it: it has to be mended first. */
+  | { kind: "refused"; reason: string; detail: string }
+  /** Only its beginning was kept. */
+  | { kind: "cut" };
+
+export interface LetterFilter {
+  sinceMs: number;
+  /** Empty: any. */
+  reasons: readonly string[];
+  /** Run of the event, or of the producer that read it. */
+  run?: string | undefined;
+}
+
+/** A letter as the probe found it, with the headers by their meaning (services/domain/dead-letter.ts). */
+export function letterOf({ partition, offset, timestampMs, headers, body }: ReadLetter): Letter {
+  const bytes = new Uint8Array(Buffer.from(body, "base64"));
+  const { source_topic, source_partition, source_offset, source_line, run } = headers;
+  const place = source_topic ? `${source_topic}/${source_partition}/${source_offset}` : `line ${source_line} of ${run}`;
+  return {
+    partition,
+    offset,
+    timestampMs,
+    reason: headers.reason ?? "unknown",
+    detail: headers.detail ?? "",
+    service: headers.service ?? "unknown",
+    origin: `${headers.source ?? "unknown"} ${place}`,
+    body: bytes,
+    originalBytes: Number(headers.original_bytes ?? bytes.length),
+  };
+}
+
+/**
+ * Judged by the rules of this version of the project, which are those of the services once they are deployed, and by how
+ * old a point the database takes.
+ */
+export function outlookOf({ body, originalBytes }: Letter, nowMs = Date.now()): Outlook {
+  if (originalBytes > body.length) {
+    return originalBytes > MAX_EVENT_BYTES
+      ? {
+          kind: "refused",
+          reason: "too_large",
+          detail: `an event must be at most ${MAX_EVENT_BYTES} bytes; got ${originalBytes}`,
+        }
+      : { kind: "cut" };
+  }
+  const { event, refusal } = parseEvent(body);
+  if (refusal) return { kind: "refused", reason: refusal.reason, detail: refusal.detail };
+  if (event.ts <= nowMs - BUCKET_RETENTION_MS) {
+    const days = BUCKET_RETENTION_MS / 86_400_000;
+    const detail = `ts: must lie within the ${days} days that InfluxDB keeps; got ${event.ts}`;
+    return { kind: "refused", reason: "refused_by_database", detail };
+  }
+  return { kind: "valid", event };
+}
+
+/** True for a letter that a filter asks for. */
+export function isWanted(letter: Letter, filter: LetterFilter): boolean {
+  if (letter.timestampMs < filter.sinceMs) return false;
+  if (filter.reasons.length > 0 && !filter.reasons.includes(letter.reason)) return false;
+  if (filter.run === undefined) return true;
+  return letter.origin.endsWith(` of ${filter.run}`) || runNamed(letter.body) === filter.run;
+}
+
+/** The run that a body names, however wrong the rest of it is. */
+function runNamed(body: Uint8Array): string | undefined {
+  return /"run"\s*:\s*"([^"\\]*)"/.exec(Buffer.from(body).toString("utf8"))?.[1];
+}
+
+/** A body as one line of NDJSON, so that it can be mended with line tools; its meaning is not changed. */
+export function lineOf(body: Uint8Array): string {
+  const text = Buffer.from(body).toString("utf8");
+  if (!/[\r\n]/.test(text)) return text;
+  try {
+    return JSON.stringify(JSON.parse(text));
+  } catch {
+    return text.replaceAll(/[\r\n]+/g, " ");
+  }
+}
+
+export const identityText = ({ run, conveyor, seq }: Pick<TelemetryEvent, "run" | "conveyor" | "seq">) =>
+  `${run}/${conveyor}/${seq}`;
+
+/**
+ * Reads the topic from a moment on, page by page, up to the end that it had at the first page.
+ * @throws OperatorError when Kafka cannot be read, or when there is more than a person can work with.
+ */
+export async function eachLetter(
+  context: CheckContext,
+  filter: LetterFilter,
+  signal: AbortSignal,
+  visit: (letter: Letter) => void,
+): Promise<void> {
+  let page: LetterPage | undefined;
+  for (let pages = 0; pages < MAX_PAGES; pages++) {
+    signal.throwIfAborted();
+    const result = (
+      await context.probeFrom("admin", [
+        {
+          id: "letters",
+          kind: "letter_read",
+          brokers: BROKERS,
+          tls: OWN_TLS,
+          timeout_ms: PAGE_LIMIT_MS,
+          ...(page ? { from: page.next, to: page.to } : { from_timestamp_ms: filter.sinceMs }),
+        },
+      ])
+    ).get("letters")!;
+    if (!result.ok) throw new OperatorError(`the dead letters cannot be read: ${result.outcome} ${result.detail}`);
+    page = result.data as LetterPage;
+    for (const letter of page.letters.map(letterOf)) if (isWanted(letter, filter)) visit(letter);
+    const ends = new Map(page.to.map(({ partition, offset }) => [partition, offset]));
+    if (page.next.every(({ partition, offset }) => offset >= (ends.get(partition) ?? 0))) return;
+  }
+  throw new OperatorError(`there are more dead letters than ${MAX_PAGES} pages`, { hint: "a shorter --since" });
+}
+
+/** Times at which the database has to be asked for some events: slices of their span, or a minute around each. */
+export function slicesOf(timesMs: readonly number[]): [startMs: number, endMs: number][] {
+  const slices = new Set(timesMs.map((ms) => Math.floor(ms / STORED_SLICE_MS)));
+  return [...slices].sort((a, b) => a - b).map((slice) => [slice * STORED_SLICE_MS, (slice + 1) * STORED_SLICE_MS]);
+}
+
+/**
+ * Which of some events stand in InfluxDB, as identities.
+ * @throws OperatorError when their times are spread over more than the database can be asked for at once.
+ */
+export async function storedAmong(
+  store: Pick<TelemetryStore, "eachPoint">,
+  events: readonly TelemetryEvent[],
+): Promise<Set<string>> {
+  const wanted = new Set(events.map(identityText));
+  const found = new Set<string>();
+  const slices = slicesOf(events.map(({ ts }) => ts));
+  if (slices.length > MAX_STORED_SLICES) {
+    throw new OperatorError(
+      `the letters' events lie in ${slices.length} slices of ten minutes, at most ${MAX_STORED_SLICES}`,
+      {
+        hint: "choose fewer with --reason, --run or --since",
+      },
+    );
+  }
+  for (const [startMs, endMs] of slices) {
+    const runs = [...new Set(events.filter(({ ts }) => ts >= startMs && ts < endMs).map(({ run }) => run))];
+    for (let first = 0; first < runs.length; first += RUNS_PER_QUERY) {
+      await store.eachPoint({ runs: runs.slice(first, first + RUNS_PER_QUERY) }, startMs, endMs, (point) => {
+        const identity = identityText(point);
+        if (wanted.has(identity)) found.add(identity);
+      });
+    }
+  }
+  return found;
+}

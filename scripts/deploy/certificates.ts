@@ -1,0 +1,495 @@
+/**
+ * The project's certificates: one CA, one certificate for each broker, server and client, made with openssl.
+ *
+ * A second run keeps every certificate that still fits: same names, issued by the CA that stands there, its key
+ * beside it, and more than `renewBefore` to live. So it can run before every deploy. Each file is written under a
+ * temporary name and renamed; a run that was cut short between a key and its certificate is noticed by the next
+ * one, which finds that the two do not match and makes both anew.
+ *
+ * Files in the folder: `NAME.crt`, `NAME.key` (PKCS#8, 0600), for a broker also `NAME.pem` (key and certificate in
+ * one file, the form in which Kafka reads PEM), and `ca.crt`, `ca.key`. The CA's key is used here and nowhere else:
+ * no Secret holds it, and it may be kept elsewhere until a certificate has to be issued.
+ */
+import { createPrivateKey, randomBytes, X509Certificate } from "node:crypto";
+import { chmod, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { NAMESPACE } from "../cluster/cluster.ts";
+
+export interface Identity {
+  /** File name, and the certificate's common name: for Kafka it is the principal, `User:NAME`. */
+  name: string;
+  /** Names under which others reach it, as in openssl's subjectAltName: `DNS:…`, `IP:…`. */
+  subjectAltNames: string[];
+  /** Kafka's brokers read key and certificate from one file. */
+  combinedPem?: boolean;
+}
+
+/** The names of a Service inside a cluster, shortest first. */
+function serviceNames(name: string, namespace = NAMESPACE): string[] {
+  return [name, `${name}.${namespace}`, `${name}.${namespace}.svc`, `${name}.${namespace}.svc.cluster.local`];
+}
+
+/** For probes and port-forwards, which reach a pod through its loopback. */
+const LOOPBACK = ["DNS:localhost", "IP:127.0.0.1"];
+
+const server = (service: string | { name: string; namespace: string }, ...more: string[]): Identity => {
+  const { name, namespace } = typeof service === "string" ? { name: service, namespace: NAMESPACE } : service;
+  return {
+    name,
+    subjectAltNames: [...[...serviceNames(name, namespace), ...more].map((host) => `DNS:${host}`), ...LOOPBACK],
+  };
+};
+
+const broker = (ordinal: number): Identity => ({
+  name: `kafka-${ordinal}`,
+  subjectAltNames: [
+    // A broker is dialled by its own name, and by the bootstrap Service's.
+    ...[...serviceNames(`kafka-${ordinal}.kafka-headless`), ...serviceNames("kafka")].map((host) => `DNS:${host}`),
+    ...LOOPBACK,
+  ],
+  combinedPem: true,
+});
+
+/** Everybody who has a certificate. A new server or client is one more line here, and its Secret in k8s/tls/. */
+export const IDENTITIES: readonly Identity[] = [
+  broker(0),
+  broker(1),
+  broker(2),
+  server("influxdb"),
+  // Each replica is also reached by its own name, and how many there are changes with the load.
+  server("producer", `*.producer-headless.${NAMESPACE}.svc.cluster.local`),
+  server("processor"),
+  server("lag-exporter"),
+  server("loki"),
+  server("grafana"),
+  server({ name: "promtail", namespace: "conveyor-logging" }),
+  server("prometheus"),
+  server("alertmanager"),
+  server("kube-state-metrics"),
+  // Kafka's administrator: the setup job, and a person's checks. A client, never a server.
+  { name: "admin", subjectAltNames: ["DNS:admin"] },
+];
+
+export const CA_NAME = "ca";
+
+/** A year is long enough to be left alone between two deploys, short enough that renewal stays practised. */
+export const DEFAULT_LEAF_DAYS = 365;
+/** More than this is refused by some TLS clients for server certificates. */
+export const MAX_LEAF_DAYS = 825;
+/** Renewed this long before its end unless told otherwise. */
+export const DEFAULT_RENEW_BEFORE_MS = 30 * 86_400_000;
+/** The CA outlives many generations of certificates; it is renewed with its key, which every client keeps trusting. */
+const CA_DAYS = 3650;
+/** Valid from a little before now: clocks of nodes differ, and a certificate from the future is refused. */
+const CLOCK_SKEW_MS = 5 * 60_000;
+/** 16 random bytes: unique without a register (RFC 5280 allows up to 20). */
+const SERIAL_BYTES = 16;
+/** One openssl call takes about 10 ms; beyond this it hangs. */
+const OPENSSL_LIMIT_MS = 20_000;
+const DAY_MS = 86_400_000;
+
+export interface CertificateOptions {
+  /** Life of a certificate (not of the CA), in days. Default 365, at most 825. */
+  days?: number;
+  /** Renew what ends within this time, in milliseconds. Default 30 days. */
+  renewBeforeMs?: number;
+  /** Issue every certificate anew, under the same CA. */
+  force?: boolean;
+  /** Make a new CA too: everything that trusts the old one has to be deployed anew, all at once. */
+  newCa?: boolean;
+  identities?: readonly Identity[];
+  /** The clock, for tests. */
+  now?: Date;
+}
+
+export interface CertificateStatus {
+  name: string;
+  action: "created" | "renewed" | "kept";
+  /** Why it was not kept. */
+  reason?: string;
+  subjectAltNames: string[];
+  notAfter: string;
+  daysLeft: number;
+  fingerprint: string;
+}
+
+/** The certificate, or why it cannot be used. */
+type Found = { certificate: X509Certificate; key?: string } | { reason: string };
+
+/**
+ * Makes sure that the folder holds a CA and a valid certificate of every identity.
+ * @returns one entry for the CA and each identity, in the order of the table.
+ * @throws OperatorError: exit 2 for days out of range, exit 3 when openssl or the CA's key is missing.
+ */
+export async function ensureCertificates(
+  folder: string,
+  options: CertificateOptions = {},
+): Promise<CertificateStatus[]> {
+  const days = options.days ?? DEFAULT_LEAF_DAYS;
+  if (!Number.isInteger(days) || days < 1 || days > MAX_LEAF_DAYS) {
+    throw new OperatorError(`--days: must be a whole number from 1 to ${MAX_LEAF_DAYS}; got ${days}`, {
+      exitCode: EXIT.usage,
+    });
+  }
+  const renewBeforeMs = options.renewBeforeMs ?? DEFAULT_RENEW_BEFORE_MS;
+  if (!Number.isFinite(renewBeforeMs) || renewBeforeMs < 0 || renewBeforeMs >= days * DAY_MS) {
+    throw new OperatorError(
+      `--renew-before: must be shorter than the life of a certificate (${days} days); got ${renewBeforeMs / DAY_MS} days`,
+      { exitCode: EXIT.usage, hint: "a certificate would be due for renewal as soon as it is made" },
+    );
+  }
+  const now = options.now ?? new Date();
+  const identities = options.identities ?? IDENTITIES;
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const unlock = await lock(folder);
+  try {
+    const work = await mkdtemp(join(folder, WORK_PREFIX));
+    try {
+      const issuer = new Issuer(folder, work, now);
+      const statuses = [await ensureAuthority(issuer, days * DAY_MS + renewBeforeMs, options)];
+      const authority = await readAuthority(folder);
+      for (const identity of identities) {
+        statuses.push(await ensureLeaf(issuer, authority, identity, { days, renewBeforeMs, force: options.force }));
+      }
+      return statuses;
+    } finally {
+      await rm(work, { recursive: true, force: true });
+    }
+  } finally {
+    await unlock();
+  }
+}
+
+/** Days until the certificate ends, rounded down; negative when it has. */
+export function daysLeft(certificate: X509Certificate, now = new Date()): number {
+  return Math.floor((certificate.validToDate.getTime() - now.getTime()) / DAY_MS);
+}
+
+/** Names of a certificate as in openssl's subjectAltName, sorted. */
+export function namesOf(certificate: X509Certificate): string[] {
+  return (certificate.subjectAltName ?? "")
+    .split(", ")
+    .filter(Boolean)
+    .map((name) => name.replace(/^IP Address:/, "IP:"))
+    .sort();
+}
+
+// ── the CA ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function ensureAuthority(
+  issuer: Issuer,
+  lifeNeededMs: number,
+  options: CertificateOptions,
+): Promise<CertificateStatus> {
+  const found = await findPair(issuer.folder, CA_NAME, issuer.now);
+  const usable = "certificate" in found && isAuthority(found.certificate);
+  if (usable && !options.newCa) {
+    // It must outlive every certificate that it issues.
+    const enough = found.certificate.validToDate.getTime() - issuer.now.getTime() >= lifeNeededMs;
+    if (enough || found.key === undefined) return statusOf(CA_NAME, "kept", found.certificate, issuer.now);
+    const renewed = await issuer.selfSign(found.key);
+    return statusOf(CA_NAME, "renewed", renewed, issuer.now, "it must outlive what it issues; same key");
+  }
+  const reason = options.newCa ? "asked for" : "reason" in found ? found.reason : "it is not a CA's certificate";
+  const existed = usable || (await exists(join(issuer.folder, `${CA_NAME}.crt`)));
+  const made = await issuer.selfSign();
+  return statusOf(CA_NAME, existed ? "renewed" : "created", made, issuer.now, existed ? reason : undefined);
+}
+
+function isAuthority(certificate: X509Certificate): boolean {
+  return certificate.ca && certificate.checkIssued(certificate) && certificate.verify(certificate.publicKey);
+}
+
+async function readAuthority(folder: string): Promise<X509Certificate> {
+  return new X509Certificate(await readFile(join(folder, `${CA_NAME}.crt`)));
+}
+
+// ── the others ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function ensureLeaf(
+  issuer: Issuer,
+  authority: X509Certificate,
+  identity: Identity,
+  options: { days: number; renewBeforeMs: number; force?: boolean | undefined },
+): Promise<CertificateStatus> {
+  const found = await findPair(issuer.folder, identity.name, issuer.now);
+  const reason = options.force ? "asked for" : whyRenew(found, authority, identity, issuer.now, options.renewBeforeMs);
+  if (reason === undefined && "certificate" in found && found.key !== undefined) {
+    if (identity.combinedPem) await keepCombined(issuer, identity.name, found.key);
+    return statusOf(identity.name, "kept", found.certificate, issuer.now);
+  }
+  const existed = await exists(join(issuer.folder, `${identity.name}.crt`));
+  const made = await issuer.issue(identity, options.days);
+  return statusOf(
+    identity.name,
+    existed ? "renewed" : "created",
+    made,
+    issuer.now,
+    existed ? (reason ?? "no key beside it") : undefined,
+  );
+}
+
+function whyRenew(
+  found: Found,
+  authority: X509Certificate,
+  identity: Identity,
+  now: Date,
+  renewBeforeMs: number,
+): string | undefined {
+  if ("reason" in found) return found.reason;
+  const { certificate, key } = found;
+  if (key === undefined) return "no key beside it";
+  if (!certificate.checkIssued(authority) || !certificate.verify(authority.publicKey)) return "issued by another CA";
+  if (certificate.subject !== `CN=${identity.name}`) return `made for ${certificate.subject}`;
+  if (namesOf(certificate).join() !== [...identity.subjectAltNames].sort().join()) return "names have changed";
+  const left = certificate.validToDate.getTime() - now.getTime();
+  if (left <= renewBeforeMs) return left <= 0 ? "expired" : `ends in ${daysLeft(certificate, now)} days`;
+  return undefined;
+}
+
+/** Kafka's file again from the pair, if it is missing or says something else. */
+async function keepCombined(issuer: Issuer, name: string, key: string): Promise<void> {
+  const combined = combine(key, await readFile(join(issuer.folder, `${name}.crt`), "utf8"));
+  const standing = await readFile(join(issuer.folder, `${name}.pem`), "utf8").catch(() => undefined);
+  if (standing !== combined) await issuer.publish(`${name}.pem`, combined, 0o600);
+}
+
+const combine = (key: string, certificate: string) => `${key.trim()}\n${certificate.trim()}\n`;
+
+// ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function findPair(folder: string, name: string, now: Date): Promise<Found> {
+  const text = await readFile(join(folder, `${name}.crt`), "utf8").catch(() => undefined);
+  if (text === undefined) return { reason: "not there" };
+  let certificate: X509Certificate;
+  try {
+    certificate = new X509Certificate(text);
+  } catch {
+    return { reason: "unreadable" };
+  }
+  if (certificate.validFromDate.getTime() > now.getTime()) return { reason: "not valid yet" };
+  const key = await readFile(join(folder, `${name}.key`), "utf8").catch(() => undefined);
+  if (key === undefined) return { certificate };
+  try {
+    if (!certificate.checkPrivateKey(createPrivateKey(key))) return { reason: "key and certificate do not match" };
+  } catch {
+    return { reason: "its key is unreadable" };
+  }
+  await chmod(join(folder, `${name}.key`), 0o600);
+  return { certificate, key };
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Bun.file(path).exists();
+}
+
+function statusOf(
+  name: string,
+  action: CertificateStatus["action"],
+  certificate: X509Certificate,
+  now: Date,
+  reason?: string,
+): CertificateStatus {
+  return {
+    name,
+    action,
+    ...(reason ? { reason } : {}),
+    subjectAltNames: namesOf(certificate),
+    notAfter: certificate.validToDate.toISOString(),
+    daysLeft: daysLeft(certificate, now),
+    fingerprint: certificate.fingerprint256,
+  };
+}
+
+// ── making ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const WORK_PREFIX = ".making-";
+
+/** Calls openssl in a temporary folder beside the certificates, and moves what is finished into place. */
+class Issuer {
+  readonly folder: string;
+  readonly #work: string;
+  readonly now: Date;
+
+  constructor(folder: string, work: string, now: Date) {
+    this.folder = folder;
+    this.#work = work;
+    this.now = now;
+  }
+
+  /** A CA's certificate with a new key, or with the one given. */
+  async selfSign(key?: string): Promise<X509Certificate> {
+    const keyFile = join(this.#work, `${CA_NAME}.key`);
+    const request = join(this.#work, `${CA_NAME}.csr`);
+    const made = join(this.#work, `${CA_NAME}.crt`);
+    const config = await this.#configure("CA", [
+      "basicConstraints = critical, CA:TRUE, pathlen:0",
+      "keyUsage = critical, keyCertSign, cRLSign",
+      "subjectKeyIdentifier = hash",
+    ]);
+    const subject = "/CN=Conveyor Pipeline CA";
+    if (key === undefined) await this.#request(config, keyFile, request, subject);
+    else {
+      await writeFile(keyFile, key, { mode: 0o600 });
+      await openssl(["req", "-new", "-config", config, "-key", keyFile, "-subj", subject, "-out", request]);
+    }
+    await this.#sign(config, request, made, CA_DAYS, ["-selfsign", "-keyfile", keyFile]);
+    await this.publish(`${CA_NAME}.key`, await readFile(keyFile, "utf8"), 0o600);
+    return await this.#publishCertificate(CA_NAME, made);
+  }
+
+  /** A certificate for an identity, with a new key. @throws OperatorError (exit 3) when the CA's key is not there. */
+  async issue(identity: Identity, days: number): Promise<X509Certificate> {
+    const { name } = identity;
+    const authorityKey = join(this.folder, `${CA_NAME}.key`);
+    if (!(await exists(authorityKey))) {
+      throw new OperatorError(`the certificate of ${name} has to be issued, but ${authorityKey} is not there`, {
+        exitCode: EXIT.precondition,
+        hint: "bring the CA's key back for this run, or make a new CA: bun scripts/generate-certs.ts --new-ca",
+      });
+    }
+    const keyFile = join(this.#work, `${name}.key`);
+    const request = join(this.#work, `${name}.csr`);
+    const made = join(this.#work, `${name}.crt`);
+    const config = await this.#configure(name, [
+      "basicConstraints = critical, CA:FALSE",
+      "keyUsage = critical, digitalSignature",
+      // Both ends of every connection show a certificate, and a broker is server and client at once.
+      "extendedKeyUsage = serverAuth, clientAuth",
+      "subjectKeyIdentifier = hash",
+      "authorityKeyIdentifier = keyid:always",
+      `subjectAltName = ${identity.subjectAltNames.join(", ")}`,
+    ]);
+    await this.#request(config, keyFile, request, `/CN=${name}`);
+    const authority = ["-cert", join(this.folder, `${CA_NAME}.crt`), "-keyfile", authorityKey];
+    await this.#sign(config, request, made, days, authority);
+    const key = await readFile(keyFile, "utf8");
+    await this.publish(`${name}.key`, key, 0o600);
+    if (identity.combinedPem) await this.publish(`${name}.pem`, combine(key, await readFile(made, "utf8")), 0o600);
+    return await this.#publishCertificate(name, made);
+  }
+
+  /** Writes a file under a temporary name and renames it: nobody ever reads half of it. */
+  async publish(file: string, content: string, mode: number): Promise<void> {
+    const temporary = join(this.#work, `${file}.publish`);
+    await writeFile(temporary, content, { mode });
+    await rename(temporary, join(this.folder, file));
+  }
+
+  async #publishCertificate(name: string, made: string): Promise<X509Certificate> {
+    const text = await readFile(made, "utf8");
+    await this.publish(`${name}.crt`, text, 0o644);
+    return new X509Certificate(text);
+  }
+
+  /** What `openssl ca` wants to know; it is used because `openssl x509` before 3.4 cannot set the start date. */
+  async #configure(name: string, extensions: string[]): Promise<string> {
+    const path = join(this.#work, `${name}.cnf`);
+    const serial = randomBytes(SERIAL_BYTES);
+    // A serial is positive (first bit 0) and fills its bytes (second bit 1).
+    serial[0] = (serial[0]! & 0x3f) | 0x40;
+    await writeFile(join(this.#work, "serial"), `${serial.toString("hex").toUpperCase()}\n`);
+    await writeFile(join(this.#work, "index.txt"), "");
+    const quoted = this.#work.replaceAll("$", "\\$");
+    await writeFile(
+      path,
+      [
+        "[ca]",
+        "default_ca = authority",
+        "[authority]",
+        `database = ${quoted}/index.txt`,
+        `serial = ${quoted}/serial`,
+        `new_certs_dir = ${quoted}`,
+        "default_md = sha256",
+        "policy = policy",
+        "x509_extensions = extensions",
+        "unique_subject = no",
+        "[policy]",
+        "commonName = supplied",
+        "[req]",
+        "distinguished_name = subject",
+        "[subject]",
+        "[extensions]",
+        ...extensions,
+        "",
+      ].join("\n"),
+    );
+    return path;
+  }
+
+  async #request(config: string, keyFile: string, request: string, subject: string): Promise<void> {
+    const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", keyFile];
+    await openssl(["req", "-new", "-config", config, ...key, "-subj", subject, "-out", request]);
+    await chmod(keyFile, 0o600);
+  }
+
+  async #sign(config: string, request: string, out: string, days: number, signer: string[]): Promise<void> {
+    const start = new Date(this.now.getTime() - CLOCK_SKEW_MS);
+    // To the second, upwards: a certificate for 365 days has 365 days left when it is made.
+    const end = new Date(Math.ceil((this.now.getTime() + days * DAY_MS) / 1000) * 1000);
+    const dates = ["-startdate", asn1Time(start), "-enddate", asn1Time(end)];
+    await openssl(["ca", "-batch", "-notext", "-config", config, ...dates, ...signer, "-in", request, "-out", out]);
+  }
+}
+
+/** 2026-11-25T02:42:00Z as 20261125024200Z. */
+const asn1Time = (date: Date) => date.toISOString().replace(/[-:T]/g, "").replace(/\.\d+/, "");
+
+async function openssl(args: string[]): Promise<void> {
+  const command = Bun.which("openssl");
+  if (!command) {
+    throw new OperatorError("openssl is not installed", {
+      exitCode: EXIT.precondition,
+      hint: "install it from your system's packages, for example: apt-get install openssl",
+    });
+  }
+  const child = Bun.spawn([command, ...args], {
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "pipe",
+    timeout: OPENSSL_LIMIT_MS,
+  });
+  const [complaint, exitCode] = await Promise.all([new Response(child.stderr).text(), child.exited]);
+  if (exitCode !== 0) {
+    throw new OperatorError(`openssl ${args[0]} failed (exit ${exitCode})`, { cause: new Error(complaint.trim()) });
+  }
+}
+
+// ── one run at a time ────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Two runs at once could mix the certificates of two CAs. Left by a run that died, the lock counts for nothing. */
+async function lock(folder: string): Promise<() => Promise<void>> {
+  const path = join(folder, ".lock");
+  for (let attempt = 0; attempt < 2; attempt++) {
+    try {
+      const file = await open(path, "wx", 0o600);
+      await file.writeFile(`${process.pid}\n`);
+      await file.close();
+      // What a killed run left behind holds keys.
+      for (const entry of await readdir(folder)) {
+        if (entry.startsWith(WORK_PREFIX)) await rm(join(folder, entry), { recursive: true, force: true });
+      }
+      return async () => await rm(path, { force: true });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+      const holder = Number((await readFile(path, "utf8").catch(() => "")).trim());
+      if (holder > 0 && isRunning(holder)) {
+        throw new OperatorError(`certificates in ${folder} are being made by process ${holder}`, {
+          hint: "run it again when that has ended",
+        });
+      }
+      await rm(path, { force: true });
+    }
+  }
+  throw new OperatorError(`${path} cannot be taken: another run is making certificates`);
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}

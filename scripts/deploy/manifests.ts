@@ -1,0 +1,225 @@
+/**
+ * The objects of k8s/, read as kubectl reads them, and what deploy does to them before they are applied: images from
+ * another registry, and in each pod template a hash of everything it depends on, so that pods roll when a ConfigMap,
+ * a Secret or an image changes, and only then.
+ */
+import { createHash } from "node:crypto";
+import { readdir, readFile } from "node:fs/promises";
+import { join, relative, sep } from "node:path";
+import { parseAllDocuments } from "yaml";
+import type { KubernetesObject } from "../cluster/cluster.ts";
+
+export const MANIFEST_FOLDER = join(import.meta.dir, "../../k8s");
+
+/** Over the pod template: rolls the pods when what they mount, read or run has changed. */
+export const CONFIG_HASH = "conveyor.dev/config-hash";
+
+export interface ManifestFile {
+  /** Path below k8s/, with "/": `kafka/kafka-service.yaml`. */
+  path: string;
+  objects: KubernetesObject[];
+}
+
+export interface Container {
+  name: string;
+  image: string;
+  env?: { name: string; value?: string; valueFrom?: Record<string, { name?: string }> }[];
+  envFrom?: { configMapRef?: { name: string }; secretRef?: { name: string } }[];
+  [field: string]: unknown;
+}
+
+export interface Volume {
+  name: string;
+  configMap?: { name: string; optional?: boolean };
+  secret?: { secretName: string };
+  projected?: { sources: { configMap?: { name: string; optional?: boolean }; secret?: { name: string } }[] };
+  [field: string]: unknown;
+}
+
+export interface PodSpec {
+  containers: Container[];
+  initContainers?: Container[];
+  volumes?: Volume[];
+  serviceAccountName?: string;
+  [field: string]: unknown;
+}
+
+export interface PodTemplate {
+  metadata?: { labels?: Record<string, string>; annotations?: Record<string, string> };
+  spec: PodSpec;
+}
+
+/**
+ * Every file of k8s/ with its objects, sorted by path.
+ * @throws Error with file and reason for YAML that does not parse, or a document that is no Kubernetes object.
+ */
+export async function loadManifestFiles(folder = MANIFEST_FOLDER): Promise<ManifestFile[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const paths = entries
+    .filter((entry) => entry.isFile() && /\.ya?ml$/.test(entry.name))
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)).split(sep).join("/"))
+    .sort();
+  return await Promise.all(
+    paths.map(async (path) => ({ path, objects: parseManifest(await readFile(join(folder, path), "utf8"), path) })),
+  );
+}
+
+/** Every object of k8s/, sorted by file. */
+export async function loadManifests(folder = MANIFEST_FOLDER): Promise<KubernetesObject[]> {
+  return (await loadManifestFiles(folder)).flatMap(({ objects }) => objects);
+}
+
+/** The objects of one file; empty documents do not count. @throws Error with file and reason. */
+export function parseManifest(text: string, path: string): KubernetesObject[] {
+  // YAML 1.1, like kubectl: in 1.2 `defaultMode: 0440` would be the decimal number 440.
+  const documents = parseAllDocuments(text, { version: "1.1", uniqueKeys: true });
+  const objects: KubernetesObject[] = [];
+  for (const document of Array.isArray(documents) ? documents : []) {
+    const problem = document.errors[0];
+    if (problem) throw new Error(`${path}: ${problem.message}`);
+    const value = document.toJS() as KubernetesObject | null;
+    if (value === null) continue;
+    if (typeof value.apiVersion !== "string" || typeof value.kind !== "string" || !value.metadata?.name) {
+      throw new Error(`${path}: a document without apiVersion, kind or metadata.name`);
+    }
+    objects.push(value);
+  }
+  return objects;
+}
+
+/** The pod template of a workload; undefined for everything else. The object itself, not a copy. */
+export function podTemplateOf(object: KubernetesObject): PodTemplate | undefined {
+  const spec = object.spec as { template?: PodTemplate; jobTemplate?: { spec: { template: PodTemplate } } } | undefined;
+  switch (object.kind) {
+    case "Deployment":
+    case "StatefulSet":
+    case "DaemonSet":
+    case "Job":
+      return spec?.template;
+    case "CronJob":
+      return spec?.jobTemplate?.spec.template;
+    default:
+      return undefined;
+  }
+}
+
+/** All containers of a pod, those that run before the others included. */
+export function containersOf(spec: PodSpec): Container[] {
+  return [...(spec.initContainers ?? []), ...spec.containers];
+}
+
+/** References of all images that the objects run, each once, sorted. */
+export function imagesOf(objects: readonly KubernetesObject[]): string[] {
+  const templates = objects.map(podTemplateOf).filter((template) => template !== undefined);
+  return [...new Set(templates.flatMap(({ spec }) => containersOf(spec).map(({ image }) => image)))].sort();
+}
+
+/** Copies of the objects with every image reference replaced, for example by one in the person's own registry. */
+export function withImages(
+  objects: readonly KubernetesObject[],
+  rewrite: (reference: string) => string,
+): KubernetesObject[] {
+  return objects.map((object) => {
+    const copy = structuredClone(object);
+    const template = podTemplateOf(copy);
+    if (template) for (const container of containersOf(template.spec)) container.image = rewrite(container.image);
+    return copy;
+  });
+}
+
+export interface References {
+  configMaps: string[];
+  secrets: string[];
+}
+
+/** Names of the ConfigMaps without which a pod starts all the same: they come with a tier that may be left out. */
+function optionalConfigMaps(spec: PodSpec): Set<string> {
+  const mounted = (spec.volumes ?? []).flatMap(({ configMap, projected }) => [
+    configMap,
+    ...(projected?.sources ?? []).map((source) => source.configMap),
+  ]);
+  return new Set(mounted.flatMap((map) => (map?.optional ? [map.name] : [])));
+}
+
+/** Names of the ConfigMaps and Secrets that a pod mounts or reads, sorted. */
+export function referencesOf(spec: PodSpec): References {
+  const configMaps = new Set<string>();
+  const secrets = new Set<string>();
+  for (const { configMap, secret, projected } of spec.volumes ?? []) {
+    if (configMap) configMaps.add(configMap.name);
+    if (secret) secrets.add(secret.secretName);
+    for (const source of projected?.sources ?? []) {
+      if (source.configMap) configMaps.add(source.configMap.name);
+      if (source.secret) secrets.add(source.secret.name);
+    }
+  }
+  for (const { env, envFrom } of containersOf(spec)) {
+    for (const { valueFrom } of env ?? []) {
+      if (valueFrom?.configMapKeyRef?.name) configMaps.add(valueFrom.configMapKeyRef.name);
+      if (valueFrom?.secretKeyRef?.name) secrets.add(valueFrom.secretKeyRef.name);
+    }
+    for (const { configMapRef, secretRef } of envFrom ?? []) {
+      if (configMapRef) configMaps.add(configMapRef.name);
+      if (secretRef) secrets.add(secretRef.name);
+    }
+  }
+  // Every namespace has it, from Kubernetes itself; pods read it anew when it changes.
+  configMaps.delete("kube-root-ca.crt");
+  return { configMaps: [...configMaps].sort(), secrets: [...secrets].sort() };
+}
+
+export interface HashInputs {
+  /** Objects among which the ConfigMaps are found. */
+  configuration: readonly KubernetesObject[];
+  /**
+   * Contents of the Secrets by name: those that deploy fills, and of those that the setup job fills what stands in
+   * the cluster. A workload whose Secret is not among them must be hashed later.
+   */
+  secrets: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  /** What each image reference stands for on this cluster; one that is not known counts by its reference alone. */
+  imageDigests?: Readonly<Record<string, string | undefined>>;
+}
+
+/**
+ * Copies of the objects, with the hash of what it depends on in every pod template.
+ * @throws Error that names a ConfigMap or Secret whose content is not known: its pods would not roll with it.
+ */
+export function withHashes(objects: readonly KubernetesObject[], inputs: HashInputs): KubernetesObject[] {
+  return objects.map((object) => {
+    const copy = structuredClone(object);
+    const template = podTemplateOf(copy);
+    if (!template) return copy;
+    const { configMaps, secrets } = referencesOf(template.spec);
+    const known: Record<string, unknown> = {};
+    const optional = optionalConfigMaps(template.spec);
+    for (const name of configMaps) {
+      const map = inputs.configuration.find(({ kind, metadata }) => kind === "ConfigMap" && metadata.name === name);
+      if (!map && optional.has(name)) continue;
+      if (!map) throw new Error(`${object.kind}/${object.metadata.name}: ConfigMap ${name} is in no manifest`);
+      known[`configmap/${name}`] = [map.data, map.binaryData];
+    }
+    for (const name of secrets) {
+      const content = inputs.secrets[name];
+      if (!content) throw new Error(`${object.kind}/${object.metadata.name}: content of Secret ${name} is not known`);
+      known[`secret/${name}`] = content;
+    }
+    for (const { image } of containersOf(template.spec)) {
+      known[`image/${image}`] = inputs.imageDigests?.[image] ?? image;
+    }
+    template.metadata ??= {};
+    template.metadata.annotations = { ...template.metadata.annotations, [CONFIG_HASH]: hashOf(known) };
+    return copy;
+  });
+}
+
+/** Same content, same hash, whatever the order of the keys. 64 bits tell versions of one workload apart. */
+function hashOf(value: unknown): string {
+  return createHash("sha256").update(canonical(value)).digest("hex").slice(0, 16);
+}
+
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join()}]`;
+  if (value === null || typeof value !== "object") return JSON.stringify(value) ?? "null";
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return `{${entries.map(([key, entry]) => `${JSON.stringify(key)}:${canonical(entry)}`).join()}}`;
+}

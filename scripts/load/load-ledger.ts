@@ -1,0 +1,73 @@
+/** The ledger of a load by identity: what was acknowledged, against what stands in InfluxDB and in the dead-letter topic. */
+import type { Range } from "../../services/domain/sequence.ts";
+import type { ConveyorLedger } from "../../services/tools/open-load.ts";
+import type { Ledger } from "../recording/result.ts";
+
+/** Sequence numbers found in the database, per conveyor. */
+export class FoundSequences {
+  readonly #found = new Map<string, Uint8Array>();
+  #stored = 0;
+  #duplicated = 0;
+
+  /** Different identities. */
+  get stored(): number {
+    return this.#stored;
+  }
+
+  /** Points beyond the first of one identity. */
+  get duplicated(): number {
+    return this.#duplicated;
+  }
+
+  add(conveyor: string, seq: number): void {
+    let seen = this.#found.get(conveyor);
+    if (!seen || seq >= seen.length) {
+      const larger = new Uint8Array(Math.max(1024, 2 * (seq + 1)));
+      if (seen) larger.set(seen);
+      seen = larger;
+      this.#found.set(conveyor, seen);
+    }
+    if (seen[seq]) this.#duplicated++;
+    else this.#stored++;
+    seen[seq] = 1;
+  }
+
+  /** How many numbers of some ranges were not found. */
+  missing(conveyor: string, ranges: readonly Range[]): number {
+    const seen = this.#found.get(conveyor);
+    let missing = 0;
+    for (const [first, last] of ranges) for (let seq = first; seq <= last; seq++) if (!seen?.[seq]) missing++;
+    return missing;
+  }
+}
+
+const countOf = (ranges: readonly Range[]) => ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+
+/**
+ * @param offered events whose time came, sent or not
+ * @param deadLettered letters of the run in the dead-letter topic
+ */
+export function loadLedger(
+  offered: number,
+  conveyors: readonly ConveyorLedger[],
+  found: FoundSequences,
+  deadLettered: number,
+): Ledger {
+  const acknowledged = conveyors.reduce((sum, { acknowledged: ranges }) => sum + countOf(ranges), 0);
+  const unknown = conveyors.reduce((sum, { unknown: ranges }) => sum + countOf(ranges), 0);
+  const missing = conveyors.reduce((sum, ledger) => sum + found.missing(ledger.conveyor, ledger.acknowledged), 0);
+  return {
+    offered,
+    acknowledged,
+    failed: offered - acknowledged - unknown,
+    unknown,
+    stored: found.stored,
+    dead_lettered: deadLettered,
+    lost: Math.max(0, missing - deadLettered),
+    duplicated: found.duplicated,
+  };
+}
+
+/** Acknowledged events that were not found yet. */
+export const missingOf = (conveyors: readonly ConveyorLedger[], found: FoundSequences): number =>
+  conveyors.reduce((sum, { conveyor, acknowledged }) => sum + found.missing(conveyor, acknowledged), 0);

@@ -1,0 +1,170 @@
+/**
+ * The log canary: a pod writes numbered lines, Loki is asked for them, and the two sets are compared. Counting alone
+ * would take a line that came twice for one that is missing.
+ */
+import { randomBytes } from "node:crypto";
+import { OperatorError } from "../cli/errors.ts";
+import { waitFor } from "../cli/wait.ts";
+import type { LogEntry } from "../clients/log-search.ts";
+import { LogStore, nsOfMs } from "../clients/loki.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import { podLog, withPod } from "../cluster/one-off-pods.ts";
+
+/** From the last line written until all are found: Promtail's longest pause, Loki's start, and some reserve. */
+const DELIVERY_LIMIT_MS = 180_000;
+/** The pod writes in steps of this length, so that a rate of thousands a second is even. */
+const STEP_MS = 50;
+
+export interface CanaryVerdict {
+  run: string;
+  written: number;
+  /** Different numbers found. */
+  found: number;
+  /** Numbers that were written and not found, the first hundred. */
+  missing: number[];
+  missing_count: number;
+  /** Lines beyond the first with the same number. */
+  repeated: number;
+  /** Numbers that were never written. */
+  foreign: number;
+  lost: boolean;
+}
+
+/** How many numbers a verdict names; more tell a person nothing new. */
+const NAMED_NUMBERS = 100;
+
+/** Compares what was written (0 to `written` − 1) with the numbers found, in any order. */
+export function judgeCanary(run: string, written: number, numbers: Iterable<number>): CanaryVerdict {
+  const found = new Set<number>();
+  let repeated = 0;
+  let foreign = 0;
+  for (const number of numbers) {
+    if (!Number.isInteger(number) || number < 0 || number >= written) foreign++;
+    else if (found.has(number)) repeated++;
+    else found.add(number);
+  }
+  const missing: number[] = [];
+  for (let number = 0; number < written; number++) if (!found.has(number)) missing.push(number);
+  return {
+    run,
+    written,
+    found: found.size,
+    missing: missing.slice(0, NAMED_NUMBERS),
+    missing_count: missing.length,
+    repeated,
+    foreign,
+    lost: missing.length > 0,
+  };
+}
+
+/** The numbers of the canary's own lines; its closing line is none of them. */
+export const numbersOf = (entries: readonly LogEntry[]): number[] =>
+  entries.filter(({ event }) => event === "canary_line").map(({ seq }) => Number(seq));
+
+/** The program of the pod: `lines` lines at `rate` a second, then it says that it is done and stays. */
+export function canaryProgram(run: string, lines: number, ratePerSecond: number): string {
+  return `
+    const say = (event, fields) => console.log(JSON.stringify({
+      timestamp: new Date().toISOString(), level: "info", service: "log-canary", event, run: ${JSON.stringify(run)}, ...fields }));
+    const startedAt = performance.now();
+    let seq = 0;
+    while (seq < ${lines}) {
+      const due = Math.min(${lines}, Math.ceil((performance.now() - startedAt) / 1000 * ${ratePerSecond}));
+      while (seq < due) say("canary_line", { seq: seq++, text: "a line of ordinary length, so that the volume is ordinary too" });
+      await Bun.sleep(${STEP_MS});
+    }
+    say("canary_done", { written: seq });
+    // The files of a pod go with the pod: it stays until it is taken away.
+    await Bun.sleep(3_600_000);
+  `;
+}
+
+export interface CanaryOptions {
+  image: string;
+  lines: number;
+  ratePerSecond: number;
+  signal: AbortSignal;
+  /** Told of the lines found so far. */
+  onState?: (state: string) => void;
+  /** Runs while the pod writes: for restarts. */
+  meanwhile?: () => Promise<void>;
+}
+
+/** Writes, waits until everything is found or the limit has passed, and judges. */
+export async function runCanary(cluster: Cluster, options: CanaryOptions): Promise<CanaryVerdict> {
+  const run = `canary-${randomBytes(5).toString("hex")}`;
+  const startedMs = Date.now() - 60_000;
+  const pod = {
+    prefix: "log-canary",
+    image: options.image,
+    labels: {
+      "app.kubernetes.io/name": "log-canary",
+      "app.kubernetes.io/instance": "log-canary",
+      "app.kubernetes.io/part-of": "conveyor",
+    },
+    command: ["bun", "-e", canaryProgram(run, options.lines, options.ratePerSecond)],
+  };
+  return await withPod(cluster, pod, options.signal, async (name) => {
+    const [written] = await Promise.all([awaitWritten(cluster, name, options), options.meanwhile?.()]);
+    let verdict = judgeCanary(run, written, []);
+    try {
+      await waitFor(
+        async () => {
+          verdict = judgeCanary(run, written, await findNumbers(cluster, run, startedMs, options.signal));
+          return verdict.lost
+            ? { done: false, state: `${verdict.found} of ${written} lines found` }
+            : { done: true, value: verdict };
+        },
+        {
+          what: `${written} canary lines in Loki`,
+          limitMs: DELIVERY_LIMIT_MS,
+          intervalMs: 1000,
+          signal: options.signal,
+          ...(options.onState ? { onState: options.onState } : {}),
+        },
+      );
+    } catch (error) {
+      // Lines that do not come within the limit are the verdict, not a reason to have none.
+      if (options.signal.aborted || !(error instanceof OperatorError)) throw error;
+    }
+    return verdict;
+  });
+}
+
+async function findNumbers(cluster: Cluster, run: string, startedMs: number, signal: AbortSignal): Promise<number[]> {
+  // A port-forward ends with the pod that it led to, so each look opens its own.
+  const store = await LogStore.open(cluster);
+  try {
+    const numbers: number[] = [];
+    const query = `{namespace="conveyor", app="log-canary"} | run=${JSON.stringify(run)}`;
+    const range = { startNs: nsOfMs(startedMs), endNs: nsOfMs(Date.now() + 1000) };
+    for await (const entries of store.all(query, range, signal)) numbers.push(...numbersOf(entries));
+    return numbers;
+  } finally {
+    await store.close();
+  }
+}
+
+async function awaitWritten(cluster: Cluster, pod: string, options: CanaryOptions): Promise<number> {
+  const limitMs = (options.lines / options.ratePerSecond) * 1000 * 2 + 60_000;
+  return await waitFor(
+    async () => {
+      const last = (await podLog(cluster, pod, 1)).split("\n").at(-1) ?? "";
+      try {
+        const said = JSON.parse(last) as { event?: string; seq?: number; written?: number };
+        return said.event === "canary_done"
+          ? { done: true, value: said.written! }
+          : { done: false, state: `${said.seq ?? 0} lines written` };
+      } catch {
+        return { done: false, state: last.slice(0, 200) };
+      }
+    },
+    {
+      what: `${options.lines} lines to be written`,
+      limitMs,
+      intervalMs: 1000,
+      signal: options.signal,
+      ...(options.onState ? { onState: options.onState } : {}),
+    },
+  );
+}

@@ -1,0 +1,61 @@
+/**
+ * CPU of a workload's pods as the metrics API tells it, for a workload that does not tell it itself (InfluxDB). The API
+ * has no watch and looks at the containers every ten seconds or so, so it is asked as often; where it is missing, the
+ * value is not known.
+ */
+
+import { pause } from "../cli/wait.ts";
+import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
+
+const LOOK_MS = 5000;
+/** A value that is older says nothing about now. */
+const STALE_MS = 40_000;
+
+interface PodMetrics {
+  timestamp: string;
+  containers: { usage: { cpu: string } }[];
+}
+
+/** Cores of a quantity as the metrics API writes it: "125m", "2", "31415926n", "12u". */
+export function coresOf(quantity: string): number {
+  const match = /^(\d+(?:\.\d+)?)([num]?)$/.exec(quantity);
+  if (!match) throw new Error(`cpu: must be a quantity such as 125m; got ${quantity}`);
+  return Number(match[1]) * { n: 1e-9, u: 1e-6, m: 1e-3, "": 1 }[match[2] as "n" | "u" | "m" | ""]!;
+}
+
+export class PodUsage {
+  #cores: number | undefined;
+  #atMs = 0;
+
+  constructor(
+    private readonly cluster: Cluster,
+    private readonly workload: string,
+    signal: AbortSignal,
+  ) {
+    void this.#run(signal);
+  }
+
+  /** Cores of all its pods together, or null. */
+  cores(): number | null {
+    return this.#cores === undefined || Date.now() - this.#atMs > STALE_MS ? null : this.#cores;
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    const selector = encodeURIComponent(`app.kubernetes.io/name=${this.workload}`);
+    const path = `/apis/metrics.k8s.io/v1beta1/namespaces/${NAMESPACE}/pods?labelSelector=${selector}`;
+    while (!signal.aborted) {
+      try {
+        const { stdout } = await this.cluster.kubectl(["get", "--raw", path], { signal });
+        const { items } = JSON.parse(stdout) as { items: PodMetrics[] };
+        if (items.length > 0) {
+          const cores = items.flatMap(({ containers }) => containers).reduce((sum, c) => sum + coresOf(c.usage.cpu), 0);
+          this.#cores = Math.round(cores * 1000) / 1000;
+          this.#atMs = Math.min(...items.map(({ timestamp }) => Date.parse(timestamp)));
+        }
+      } catch {
+        // No metrics API, or it does not answer: the value grows old and is not shown.
+      }
+      await pause(LOOK_MS, signal).catch(() => {});
+    }
+  }
+}

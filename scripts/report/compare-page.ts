@@ -1,0 +1,223 @@
+/** Two load tests side by side: what became better, what became worse, and their curves over each other. */
+
+import type { MetricName } from "../load/thresholds.ts";
+import type { SeriesName, Value } from "../recording/recording.ts";
+import type { LoadTestResult } from "../recording/result.ts";
+import { type ChartSeries, chartStack } from "./charts.ts";
+import { LOOKS, largest } from "./curves.ts";
+import { documentOf } from "./document.ts";
+import { formatClock, formatCount, formatMoment, formatNumber } from "./format.ts";
+import { type Html, html } from "./html.ts";
+import { turnsOf } from "./load-report.ts";
+
+/** Below that a difference of two runs on one machine is noise, and is not called better or worse. */
+const NOISE_SHARE = 0.05;
+/** A tick of the second run stands for that of the first if it is no further away. */
+const NEAREST_MS = 1500;
+
+type Better = "lower" | "higher" | "neither";
+
+interface Measure {
+  label: string;
+  unit: string;
+  better: Better;
+  of(result: LoadTestResult): number | null;
+}
+
+const valuesOf = (result: LoadTestResult, name: SeriesName): number[] =>
+  (result.recording.series[name] ?? []).filter((value): value is number => value !== null);
+
+/** Which way is good, of what a threshold could have named. */
+const METRIC_DIRECTIONS: Readonly<Record<MetricName, Better>> = {
+  lost: "lower",
+  duplicated: "lower",
+  audit_laws_broken: "lower",
+  error_rate: "lower",
+  e2e_p50_ms: "lower",
+  e2e_p99_ms: "lower",
+  ack_p99_ms: "lower",
+  generator_behind_ms: "lower",
+  generator_cpu_cores: "lower",
+  time_to_scale_seconds: "lower",
+  time_to_scale_producer_seconds: "lower",
+  rebalance_gap_seconds: "lower",
+  rebalance_e2e_p99_ms: "lower",
+  producer_replicas_max: "neither",
+  processor_replicas_max: "neither",
+  producer_replicas_end: "neither",
+  processor_replicas_end: "neither",
+  lag_max_events: "lower",
+  lag_settle_seconds: "lower",
+  back_to_minimum_seconds: "lower",
+  producer_memory_growth_percent: "lower",
+  processor_memory_growth_percent: "lower",
+  stored_events_per_second: "higher",
+};
+
+const counted = (
+  key: "lost" | "duplicated" | "offered" | "acknowledged" | "stored" | "unknown" | "failed",
+  label: string,
+  better: Better,
+): Measure => ({
+  label,
+  unit: "",
+  better,
+  of: ({ ledger }) => ledger[key],
+});
+
+const MEASURES: readonly Measure[] = [
+  counted("lost", "acknowledged events lost", "lower"),
+  counted("duplicated", "events stored twice", "lower"),
+  counted("failed", "events refused", "lower"),
+  counted("unknown", "events without an answer", "lower"),
+  counted("offered", "events offered", "neither"),
+  counted("acknowledged", "events acknowledged", "neither"),
+  counted("stored", "events stored", "neither"),
+  ...(Object.keys(METRIC_DIRECTIONS) as MetricName[])
+    .filter((name) => name !== "lost" && name !== "duplicated")
+    .map((name) => ({
+      label: name,
+      unit: "",
+      better: METRIC_DIRECTIONS[name],
+      of: ({ measured }: LoadTestResult) => measured?.[name] ?? null,
+    })),
+  {
+    label: "oldest “newest stored event”",
+    unit: "s",
+    better: "lower",
+    of: (result) => largest(valuesOf(result, "freshness_seconds")),
+  },
+  {
+    label: "most of the processors' CPU",
+    unit: "cores",
+    better: "neither",
+    of: (result) => largest(valuesOf(result, "processor_cpu_cores")),
+  },
+];
+
+export type Change = "better" | "worse" | "alike" | "not comparable";
+
+/** What b is against a; differences within the noise of one machine are alike, but a lost event is never noise. */
+export function changeOf(a: number | null, b: number | null, better: Better): Change {
+  if (a === null || b === null || better === "neither") return a !== null && a === b ? "alike" : "not comparable";
+  if (a === b) return "alike";
+  const isNoise = a !== 0 && b !== 0 && Math.abs(b - a) / Math.abs(a) <= NOISE_SHARE;
+  if (isNoise) return "alike";
+  return b < a === (better === "lower") ? "better" : "worse";
+}
+
+const CHANGE_LOOKS: Readonly<Record<Exclude<Change, "not comparable">, { className: string; sign: string }>> = {
+  better: { className: "badge good", sign: "✔" },
+  worse: { className: "badge bad", sign: "✖" },
+  alike: { className: "soft", sign: "≈" },
+};
+
+function badgeOf(change: Change, a: number | null, b: number | null): Html {
+  const share = a && b !== null ? ((b - a) / a) * 100 : undefined;
+  const percent =
+    share === undefined || share === 0
+      ? ""
+      : ` ${share > 0 ? "+" : "−"}${formatNumber(Math.abs(Number(share.toFixed(0))))} %`;
+  if (change === "not comparable") return html`<span class="soft">${percent.trim()}</span>`;
+  const { className, sign } = CHANGE_LOOKS[change];
+  return html`<span class="${className}">${sign} ${change}${percent}</span>`;
+}
+
+/** Values of a run at the moments (since its start) of another. */
+export function alignedTo(sinceMs: readonly number[], result: LoadTestResult, name: SeriesName): Value[] {
+  const { timesMs, series, startedAtMs } = result.recording;
+  const values = series[name] ?? [];
+  let at = 0;
+  return sinceMs.map((since) => {
+    const wanted = startedAtMs + since;
+    while (at + 1 < timesMs.length && Math.abs(timesMs[at + 1]! - wanted) <= Math.abs(timesMs[at]! - wanted)) at += 1;
+    const nearest = timesMs[at];
+    return nearest !== undefined && Math.abs(nearest - wanted) <= NEAREST_MS ? (values[at] ?? null) : null;
+  });
+}
+
+const COMPARED: readonly { title: string; name: SeriesName }[] = [
+  { title: "Offered", name: "offered_events_per_second" },
+  { title: "Stored in InfluxDB", name: "stored_events_per_second" },
+  { title: "Processors ready", name: "processor_replicas_ready" },
+  { title: "Producers ready", name: "producer_replicas_ready" },
+  { title: "Waiting in Kafka", name: "lag_events" },
+  { title: "p99 from an event's time to its storage", name: "e2e_p99_ms" },
+  { title: "Processor's CPU", name: "processor_cpu_cores" },
+];
+
+function overlaid(a: LoadTestResult, b: LoadTestResult): Html {
+  const since = (result: LoadTestResult) =>
+    result.recording.timesMs.map((timeMs) => timeMs - result.recording.startedAtMs);
+  const [sinceA, sinceB] = [since(a), since(b)];
+  // The longer of both, so that nothing of either is cut.
+  const sinceMs = (sinceA.at(-1) ?? 0) >= (sinceB.at(-1) ?? 0) ? sinceA : sinceB;
+  const startMs = a.recording.startedAtMs;
+  const charts = COMPARED.flatMap(({ title, name }) => {
+    const curve = (
+      result: LoadTestResult,
+      label: string,
+      tone: ChartSeries["tone"],
+      dash: ChartSeries["dash"],
+    ): ChartSeries => ({
+      name: `${name}-${label}`,
+      label,
+      values: alignedTo(sinceMs, result, name),
+      tone,
+      dash,
+      step: LOOKS[name].step,
+    });
+    const series = [curve(a, "A", "blue", "dashed"), curve(b, "B", "orange", "solid")];
+    if (series.every(({ values }) => values.every((value) => value === null))) return [];
+    return [{ title, unit: LOOKS[name].unit, series }];
+  });
+  return chartStack({
+    label: "Both runs over the time since their start",
+    timesMs: sinceMs.map((ms) => startMs + ms),
+    marks: [],
+    stages: [],
+    originMs: startMs,
+    origin: "the start of each (the time of day is that of A)",
+    charts,
+  });
+}
+
+const verdictOf = (result: LoadTestResult): Html =>
+  result.facts.interrupted
+    ? html`<span class="badge doubt">■ interrupted</span>`
+    : result.passed && result.ledger.lost === 0
+      ? html`<span class="badge good">✔ passed</span>`
+      : html`<span class="badge bad">✖ failed</span>`;
+
+/** The page of two load tests; B is judged against A. */
+export function renderComparison(a: LoadTestResult, b: LoadTestResult): string {
+  const rows = MEASURES.map((measure) => {
+    const [left, right] = [measure.of(a), measure.of(b)];
+    return { ...measure, left, right, change: changeOf(left, right, measure.better) };
+  }).filter(({ left, right }) => left !== null || right !== null);
+  const count = (change: Change) => rows.filter((row) => row.change === change).length;
+  const [better, worse] = [count("better"), count("worse")];
+  const verdict =
+    better + worse === 0
+      ? "B is like A"
+      : worse === 0
+        ? "B is better than A"
+        : better === 0
+          ? "B is worse than A"
+          : "B is better in some, worse in other things";
+  const mood = worse === 0 ? "good" : better === 0 ? "bad" : "doubt";
+  const value = (number: number | null, unit: string) =>
+    number === null ? "not measured" : `${formatNumber(number)}${unit && ` ${unit}`}`;
+  const isOtherLoad = JSON.stringify(a.stages) !== JSON.stringify(b.stages);
+  const side = (letter: string, result: LoadTestResult) =>
+    html`<section class="answer"><h2>${letter}</h2><p class="big">${result.profile}</p><p><span class="mono">${result.facts.id}</span></p><p>${formatMoment(result.recording.startedAtMs)} to ${formatClock(result.recording.endedAtMs)}</p><p>${verdictOf(result)}</p><p>processor ${turnsOf(result.scaling, "processor").join(" → ") || "not scaled"}; producer ${turnsOf(result.scaling, "producer").join(" → ") || "not scaled"}</p></section>`;
+  const body = html`<main><header class="verdict ${mood}"><p class="what">Two load tests compared; B is judged against A</p><h1>${verdict}</h1><p>${formatCount(better)} better, ${formatCount(worse)} worse, ${formatCount(count("alike"))} alike; within ${NOISE_SHARE * 100} % two runs on one machine count as alike.${isOtherLoad && " Their stages differ: this compares two loads, not two pipelines."}</p></header>
+<div class="answers" style="grid-template-columns:repeat(auto-fit,minmax(min(100%,260px),1fr))">${side("A", a)}${side("B", b)}</div>
+<section aria-labelledby="numbers"><h2 id="numbers">In numbers</h2><div class="wide"><table><caption>Each measure of both runs</caption><thead><tr><th scope="col">measure</th><th scope="col" class="number">A</th><th scope="col" class="number">B</th><th scope="col">B against A</th></tr></thead><tbody>${rows.map(
+    ({ label, unit, left, right, change }) =>
+      html`<tr><th scope="row">${label}</th><td class="number">${value(left, unit)}</td><td class="number">${value(right, unit)}</td><td>${badgeOf(change, left, right)}</td></tr>`,
+  )}</tbody></table></div></section>
+<section aria-labelledby="curves"><h2 id="curves">Over each other</h2><div class="panel">${overlaid(a, b)}</div></section>
+<footer>Made from the records of both runs alone. What was not measured is a gap, not a zero.</footer></main>`;
+  return documentOf({ title: `Load tests ${a.facts.id} and ${b.facts.id}`, body });
+}

@@ -1,0 +1,153 @@
+/** Which series of a recording stand on which chart, and how each looks: the same on reports, live page and video. */
+
+import type { Recording, SeriesName, Value } from "../recording/recording.ts";
+import type { ChartOptions, ChartSeries, Dash, Tone } from "./charts.ts";
+
+interface Look {
+  label: string;
+  unit: string;
+  tone: Tone;
+  dash?: Dash;
+  step?: boolean;
+}
+
+export const LOOKS: Readonly<Record<SeriesName, Look>> = {
+  offered_events_per_second: { label: "offered", unit: "events/s", tone: "grey", dash: "dashed" },
+  acknowledged_events_per_second: { label: "acknowledged by Kafka", unit: "events/s", tone: "blue", dash: "solid" },
+  stored_events_per_second: { label: "stored in InfluxDB", unit: "events/s", tone: "green", dash: "solid" },
+  failed_events_per_second: { label: "failed", unit: "events/s", tone: "red", dash: "solid" },
+  dead_letters_per_second: { label: "dead-lettered", unit: "events/s", tone: "purple", dash: "dashed" },
+  lag_events: { label: "lag", unit: "events", tone: "orange", dash: "solid" },
+  freshness_seconds: { label: "age of the newest stored event", unit: "s", tone: "teal", dash: "solid" },
+  slowest_freshness_seconds: { label: "the drill's own, slowest conveyor", unit: "s", tone: "purple", dash: "dashed" },
+  e2e_p50_ms: { label: "p50", unit: "ms", tone: "blue", dash: "dashed" },
+  e2e_p99_ms: { label: "p99", unit: "ms", tone: "purple", dash: "solid" },
+  producer_replicas_ready: { label: "producer ready", unit: "replicas", tone: "blue", dash: "solid", step: true },
+  producer_replicas_desired: { label: "producer wanted", unit: "replicas", tone: "blue", dash: "dotted", step: true },
+  processor_replicas_ready: { label: "processor ready", unit: "replicas", tone: "green", dash: "solid", step: true },
+  processor_replicas_desired: {
+    label: "processor wanted",
+    unit: "replicas",
+    tone: "green",
+    dash: "dotted",
+    step: true,
+  },
+  producer_cpu_cores: { label: "producer", unit: "cores", tone: "blue", dash: "solid" },
+  processor_cpu_cores: { label: "processor", unit: "cores", tone: "green", dash: "solid" },
+  kafka_cpu_cores: { label: "Kafka", unit: "cores", tone: "orange", dash: "dashed" },
+  influxdb_cpu_cores: { label: "InfluxDB", unit: "cores", tone: "purple", dash: "dashed" },
+  producer_memory_mebibytes: { label: "producer", unit: "MiB", tone: "blue", dash: "solid" },
+  processor_memory_mebibytes: { label: "processor", unit: "MiB", tone: "green", dash: "solid" },
+  influxdb_write_latency_p99_ms: { label: "p99 of a write", unit: "ms", tone: "purple", dash: "solid" },
+  under_replicated_partitions: {
+    label: "under-replicated",
+    unit: "partitions",
+    tone: "red",
+    dash: "solid",
+    step: true,
+  },
+};
+
+interface ChartPlan {
+  title: string;
+  names: readonly SeriesName[];
+  /** Left out where all of it is zero: no trouble needs no chart. */
+  onlyIfNotZero?: boolean;
+}
+
+const RATES: ChartPlan = {
+  title: "Events in and out",
+  names: ["offered_events_per_second", "acknowledged_events_per_second", "stored_events_per_second"],
+};
+const REPLICAS: ChartPlan = {
+  title: "Replicas",
+  names: [
+    "processor_replicas_desired",
+    "processor_replicas_ready",
+    "producer_replicas_desired",
+    "producer_replicas_ready",
+  ],
+};
+const READY: ChartPlan = { title: "Pods ready", names: ["producer_replicas_ready", "processor_replicas_ready"] };
+const LAG: ChartPlan = { title: "Waiting in Kafka", names: ["lag_events"] };
+const FRESHNESS: ChartPlan = { title: "Freshness", names: ["freshness_seconds", "slowest_freshness_seconds"] };
+const LATENCY: ChartPlan = { title: "From an event's time to its storage", names: ["e2e_p50_ms", "e2e_p99_ms"] };
+const CPU: ChartPlan = {
+  title: "CPU",
+  names: ["producer_cpu_cores", "processor_cpu_cores", "kafka_cpu_cores", "influxdb_cpu_cores"],
+};
+const MEMORY: ChartPlan = { title: "Memory", names: ["producer_memory_mebibytes", "processor_memory_mebibytes"] };
+const WRITES: ChartPlan = { title: "InfluxDB's writes", names: ["influxdb_write_latency_p99_ms"] };
+const TROUBLE: ChartPlan = {
+  title: "Not taken",
+  names: ["failed_events_per_second", "dead_letters_per_second"],
+  onlyIfNotZero: true,
+};
+const REPLICATION: ChartPlan = { title: "Replication", names: ["under_replicated_partitions"], onlyIfNotZero: true };
+
+export const LOAD_CHARTS = [
+  RATES,
+  REPLICAS,
+  LAG,
+  LATENCY,
+  FRESHNESS,
+  CPU,
+  MEMORY,
+  WRITES,
+  TROUBLE,
+  REPLICATION,
+] as const;
+export const DRILL_CHARTS = [RATES, LAG, FRESHNESS, READY, TROUBLE, REPLICATION] as const;
+/** What fits beside a terminal and a list of pods. */
+export const LIVE_CHARTS = [RATES, LAG, FRESHNESS] as const;
+
+const hasValue = (values: readonly Value[] | undefined): values is Value[] =>
+  values?.some((value) => value !== null) ?? false;
+
+/** One series of a recording as a curve. */
+export const curveOf = (name: SeriesName, values: readonly Value[]): ChartSeries => ({
+  name,
+  label: LOOKS[name].label,
+  values,
+  tone: LOOKS[name].tone,
+  dash: LOOKS[name].dash,
+  step: LOOKS[name].step,
+});
+
+export type PlannedChart = Pick<ChartOptions, "title" | "unit" | "series">;
+
+/** The charts of a plan for which the recording has at least one measured value. */
+export function chartsOf(recording: Recording, plans: readonly ChartPlan[]): PlannedChart[] {
+  return plans.flatMap(({ title, names, onlyIfNotZero }) => {
+    const there = names.filter((name) => hasValue(recording.series[name]));
+    const isQuiet = there.every((name) => recording.series[name]!.every((value) => value === null || value === 0));
+    if (there.length === 0 || (onlyIfNotZero && isQuiet)) return [];
+    return [
+      { title, unit: LOOKS[there[0]!].unit, series: there.map((name) => curveOf(name, recording.series[name]!)) },
+    ];
+  });
+}
+
+/** Values of a series within [from, to), without gaps. */
+export function valuesWithin(recording: Recording, name: SeriesName, fromMs: number, toMs: number): number[] {
+  const values = recording.series[name] ?? [];
+  return values.filter((value, index): value is number => {
+    const timeMs = recording.timesMs[index]!;
+    return value !== null && timeMs >= fromMs && timeMs < toMs;
+  });
+}
+
+/** The middle value; null of none. */
+export function median(values: readonly number[]): number | null {
+  if (values.length === 0) return null;
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** The largest value; null of none. */
+export const largest = (values: readonly number[]): number | null =>
+  values.length === 0 ? null : values.reduce((most, value) => Math.max(most, value));
+/** The smallest value; null of none. */
+export const smallest = (values: readonly number[]): number | null =>
+  values.length === 0 ? null : values.reduce((least, value) => Math.min(least, value));

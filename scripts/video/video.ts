@@ -1,0 +1,157 @@
+/**
+ * The video of a run of drills, made from the run's record without a hand: each frame is the live page's state at a
+ * moment of that run, drawn by a headless Chromium. The same record gives the same frames.
+ */
+import { copyFile, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { CDPSession, Page } from "playwright-core";
+import { withBrowser } from "../browser/browser.ts";
+import { requireBrowser } from "../browser/page-picture.ts";
+import type { LivePatch } from "../live/live-state.ts";
+import { patchesOfRun, Replay } from "../live/replay.ts";
+import type { DrillsResult } from "../recording/result.ts";
+import type { RunFolder } from "../recording/run-folder.ts";
+import { plural } from "../report/format.ts";
+import { renderReport } from "../report/page.ts";
+import { encode, requireEncoder } from "./video-encoder.ts";
+import { FRAME_HEIGHT, FRAME_WIDTH, type FrameParts, frameDocument, frameParts } from "./video-frame.ts";
+import { chaptersOf, type FramePlan, framesOf, planVideo, type VideoPlan } from "./video-plan.ts";
+
+/** Curves move by the second; ten pictures of it are smooth enough, and half the work of twenty. */
+export const FRAMES_PER_SECOND = 10;
+/** The empty frame is laid out at once; a busy machine takes some seconds. */
+const LAYOUT_LIMIT_MS = 90_000;
+
+export interface VideoOptions {
+  result: DrillsResult;
+  /** patchesOfRun of the run's folder. */
+  patches: readonly LivePatch[];
+  /** The MP4. */
+  out: string;
+  signal?: AbortSignal;
+  /** Told how far it is. */
+  onState?: (state: string) => void;
+  /** Chromium's command; the system's when absent. */
+  browser?: string;
+  /** planVideo of the result when absent. */
+  plan?: VideoPlan;
+  framesPerSecond?: number;
+  /** Told of each frame and of what it shows, before it is drawn. */
+  onFrame?: (frame: FramePlan, parts: FrameParts) => void;
+}
+
+export interface Video {
+  seconds: number;
+  frames: number;
+  chapters: { title: string; startMs: number; endMs: number }[];
+  /** Names of the drills that it shows. */
+  drills: string[];
+}
+
+/**
+ * Programs that a video needs; asked before a run begins, so that an hour of drills does not end without its video.
+ * @throws OperatorError (exit 3) with the line that installs what is missing.
+ */
+export async function requireVideoTools(browser?: string): Promise<void> {
+  requireBrowser(browser);
+  await requireEncoder();
+}
+
+/** Puts changed parts into the page. Runs in the page: it uses nothing from here. */
+function showParts({ html, speedClass, overlayClass }: FrameParts): void {
+  for (const [id, text] of Object.entries(html)) {
+    const element = document.getElementById(id);
+    if (element) element.innerHTML = text;
+  }
+  document.getElementById("speed")!.className = speedClass;
+  document.getElementById("overlay")!.className = overlayClass;
+}
+
+/** Draws frames; what did not change since the last one is not drawn again. */
+export class FramePainter {
+  #shown: Record<string, string> = {};
+  #classes = "";
+  #last: Uint8Array | undefined;
+
+  private constructor(
+    private readonly page: Page,
+    private readonly session: CDPSession,
+  ) {}
+
+  static async open(page: Page, runId: string): Promise<FramePainter> {
+    await page.setViewportSize({ width: FRAME_WIDTH, height: FRAME_HEIGHT });
+    await page.setContent(frameDocument(runId), { waitUntil: "load", timeout: LAYOUT_LIMIT_MS });
+    return new FramePainter(page, await page.context().newCDPSession(page));
+  }
+
+  /** @returns the frame as a PNG. */
+  async paint(parts: FrameParts): Promise<Uint8Array> {
+    const changed = Object.fromEntries(Object.entries(parts.html).filter(([id, text]) => this.#shown[id] !== text));
+    const classes = `${parts.speedClass}/${parts.overlayClass}`;
+    if (this.#last && Object.keys(changed).length === 0 && classes === this.#classes) return this.#last;
+    await this.page.evaluate(showParts, { ...parts, html: changed });
+    // The browser's own command: playwright's waits for things that this page does not have, ten times a second.
+    const { data } = await this.session.send("Page.captureScreenshot", { format: "png", optimizeForSpeed: true });
+    this.#shown = { ...this.#shown, ...changed };
+    this.#classes = classes;
+    this.#last = new Uint8Array(Buffer.from(data, "base64"));
+    return this.#last;
+  }
+}
+
+/**
+ * Makes the video.
+ * @throws OperatorError (exit 3) without Chromium or ffmpeg; Error for a run without a drill.
+ */
+export async function recordVideo(options: VideoOptions): Promise<Video> {
+  const { result, patches, out, signal } = options;
+  await requireVideoTools(options.browser);
+  const plan = options.plan ?? planVideo(result);
+  const framesPerSecond = options.framesPerSecond ?? FRAMES_PER_SECOND;
+  const frames = framesOf(plan, framesPerSecond);
+  const chapters = chaptersOf(plan);
+  const replay = new Replay(plan.runId, patches);
+  await withBrowser({ path: requireBrowser(options.browser) }, async (context) => {
+    const painter = await FramePainter.open(await context.newPage(), plan.runId);
+    async function* painted() {
+      for (const [index, frame] of frames.entries()) {
+        const parts = frameParts(frame, replay.at(frame.stateMs), result, plan);
+        options.onFrame?.(frame, parts);
+        if (index % framesPerSecond === 0) options.onState?.(`frame ${index} of ${plural(frames.length, "frame")}`);
+        yield await painter.paint(parts);
+      }
+    }
+    await encode(painted(), { out, title: `Resilience drills, run ${plan.runId}`, framesPerSecond, chapters, signal });
+  });
+  return {
+    seconds: frames.length / framesPerSecond,
+    frames: frames.length,
+    chapters,
+    drills: plan.drills.map(({ name }) => name),
+  };
+}
+
+/** Names of what is kept of a run of drills: in its folder the video, in outputs/ both. */
+export const VIDEO_FILE = "resilience-drill.mp4";
+export const KEPT_REPORT_FILE = "resilience-drill.html";
+
+/**
+ * Makes the video of a run in its folder, and puts it with its report into outputs/, where the run is kept.
+ * @returns what it has, and the paths.
+ * @throws as recordVideo.
+ */
+export async function videoOfRun(
+  folder: RunFolder,
+  result: DrillsResult,
+  options: Pick<VideoOptions, "signal" | "onState" | "browser"> = {},
+): Promise<Video & { paths: string[] }> {
+  const own = folder.path(VIDEO_FILE);
+  const video = await recordVideo({ ...options, result, patches: await patchesOfRun(folder.folder, result), out: own });
+  const outputs = join(folder.folder, "../..");
+  const [kept, report] = [join(outputs, VIDEO_FILE), join(outputs, KEPT_REPORT_FILE)];
+  await copyFile(own, `${kept}.unfinished`);
+  await rename(`${kept}.unfinished`, kept);
+  await writeFile(`${report}.unfinished`, renderReport(result, { projectPath: "..", isElsewhere: true }));
+  await rename(`${report}.unfinished`, report);
+  return { ...video, paths: [own, kept, report] };
+}

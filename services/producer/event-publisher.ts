@@ -1,0 +1,143 @@
+/**
+ * Where events enter the pipeline, whatever their source: judged, counted, offered to Kafka, and entered into the
+ * ledger when Kafka has acknowledged them. Refused ones go to the dead-letter topic with their reason.
+ */
+import { deadLetter, type InputOrigin } from "../domain/dead-letter.ts";
+import { type Reason, type Refusal, serializeEvent, type TelemetryEvent } from "../domain/event.ts";
+import { Ledger } from "../domain/sequence.ts";
+import type { EventProducer, Outgoing } from "../kafka/event-producer.ts";
+import { type Logger, LogThrottle } from "../runtime/log.ts";
+import type { Metrics } from "../runtime/metrics.ts";
+
+export const SOURCES = ["simulated", "file", "stdin", "http"] as const;
+export type Source = (typeof SOURCES)[number];
+
+/** Refused events that are logged one by one; metric and dead-letter topic have them all. */
+const REFUSAL_LOG_INTERVAL_MS = 1000;
+
+export type Settlement = "acknowledged" | "too_large";
+
+export interface GateCounts {
+  /** Valid events taken into the buffer. */
+  attempted: number;
+  acknowledged: number;
+  /** Refused events whose dead letter Kafka has acknowledged. */
+  refused: number;
+  /** Valid events that Kafka refuses for good. */
+  failed: number;
+}
+
+export interface GateOptions {
+  /** Run of this producer: names its dead letters, whose own run may be unreadable. */
+  run: string;
+  producer: EventProducer;
+  topic: string;
+  dlqTopic: string;
+  metrics: Metrics;
+  log: Logger;
+  /** Events whose seq is a multiple are logged with their identity when acknowledged; 0: none. */
+  traceEverySeq: number;
+}
+
+export class EventGate {
+  readonly ledger = new Ledger();
+  readonly counts: GateCounts = { attempted: 0, acknowledged: 0, refused: 0, failed: 0 };
+  readonly refusedByReason: Partial<Record<Reason, number>> = {};
+  readonly #throttle = new LogThrottle(REFUSAL_LOG_INTERVAL_MS);
+  readonly #emitted;
+  readonly #acknowledged;
+  readonly #refused;
+
+  constructor(readonly options: GateOptions) {
+    const { metrics } = options;
+    this.#emitted = metrics.counter("conveyor_producer_events_emitted_total");
+    this.#acknowledged = metrics.counter("conveyor_producer_events_acknowledged_total");
+    this.#refused = metrics.counter("conveyor_producer_events_refused_total");
+  }
+
+  /** Offers a valid event; false when the buffer is full (and nothing happened). */
+  offer(event: TelemetryEvent, source: Source, settled?: (outcome: Settlement) => void): boolean {
+    return this.offerText(serializeEvent(event), event, source, settled);
+  }
+
+  /** The same for an event whose text is already in the producer's own form. */
+  offerText(
+    text: string | Uint8Array,
+    identity: Pick<TelemetryEvent, "run" | "conveyor" | "seq">,
+    source: Source,
+    settled?: (outcome: Settlement) => void,
+  ): boolean {
+    const { run, conveyor, seq } = identity;
+    const outgoing: Outgoing = {
+      topic: this.options.topic,
+      key: conveyor,
+      value: text,
+      settled: (outcome) => {
+        if (outcome === "acknowledged") this.#onAcknowledged(run, conveyor, seq, source);
+        else {
+          this.counts.failed++;
+          this.options.log.error("event_too_large_for_topic", { run, conveyor, seq });
+        }
+        settled?.(outcome);
+      },
+    };
+    if (!this.options.producer.offer(outgoing)) return false;
+    this.counts.attempted++;
+    this.#emitted.inc({ source });
+    return true;
+  }
+
+  #onAcknowledged(run: string, conveyor: string, seq: number, source: Source): void {
+    this.ledger.add(run, conveyor, seq);
+    this.counts.acknowledged++;
+    this.#acknowledged.inc({ source });
+    const { traceEverySeq, log } = this.options;
+    if (traceEverySeq > 0 && seq % traceEverySeq === 0) log.info("event_acknowledged", { run, conveyor, seq });
+  }
+
+  /** Offers a refused event to the dead-letter topic; false when the buffer is full. */
+  refuse(
+    refusal: Refusal,
+    origin: Omit<InputOrigin, "run">,
+    original: { value: Uint8Array; bytes?: number },
+    settled?: (outcome: Settlement) => void,
+  ): boolean {
+    const letter = deadLetter(refusal, { ...origin, run: this.options.run }, { key: null, ...original }, "producer");
+    const offered = this.options.producer.offer({
+      topic: this.options.dlqTopic,
+      key: null,
+      value: letter.value,
+      headers: letter.headers,
+      settled: (outcome) => {
+        this.counts.refused++;
+        this.refusedByReason[refusal.reason] = (this.refusedByReason[refusal.reason] ?? 0) + 1;
+        this.#refused.inc({ source: origin.source, reason: refusal.reason });
+        settled?.(outcome);
+      },
+    });
+    if (!offered) return false;
+    const suppressed = this.#throttle.allow(refusal.reason);
+    if (suppressed !== undefined) {
+      this.options.log.warn("event_refused", {
+        reason: refusal.reason,
+        detail: refusal.detail,
+        source: origin.source,
+        line: origin.line,
+        ...(suppressed > 0 ? { suppressed } : {}),
+      });
+    }
+    return true;
+  }
+
+  /** What /ledger shows: an audit compares it with the database. */
+  report(): Record<string, unknown> {
+    return {
+      ...this.counts,
+      buffered: this.options.producer.bufferedEvents,
+      refused_by_reason: this.refusedByReason,
+      repeated: this.ledger.repeated,
+      dropped_from_ledger: this.ledger.dropped,
+      runs: this.ledger.toJSON(),
+    };
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * HTTP intake: POST /events with one event, an array, or NDJSON. The answer comes after Kafka's acknowledgement and
+ * names the reason for each refused event:
+ *
+ *   200 all acknowledged · 207 some refused · 422 all refused · 503 + Retry-After: the buffer is full (nothing was
+ *   taken) or Kafka did not acknowledge in time (send the same events again: their identity makes that harmless)
+ */
+import { createHash, timingSafeEqual } from "node:crypto";
+import { checkEvent, MAX_EVENT_BYTES, type Reason, serializeEvent, type TelemetryEvent } from "../domain/event.ts";
+import { isBlank, type Line, LineSplitter } from "../domain/ndjson.ts";
+import type { EventProducer } from "../kafka/event-producer.ts";
+import type { EventGate } from "./event-publisher.ts";
+import { prepare } from "./sources.ts";
+
+/** About 18,000 events; larger loads belong in a file. */
+export const MAX_BODY_BYTES = 4 * 1024 * 1024;
+export const MAX_EVENTS_PER_REQUEST = 10_000;
+/** Reasons listed one by one in an answer; the count is always whole. */
+const MAX_LISTED_REFUSALS = 1000;
+/** Longer than a broker's fail-over; a client that waits longer learns nothing more. */
+export const ACK_LIMIT_MS = 30_000;
+const RETRY_AFTER_SECONDS = 1;
+/** Between the bytes of a request: a client that stalls must not hold a connection for ever. */
+const IDLE_SECONDS = 60;
+
+export interface IntakeOptions {
+  port: number;
+  tls: { cert: string; key: string };
+  /** Bearer token. */
+  token: string;
+  gate: EventGate;
+  producer: EventProducer;
+  onAnswer?: (status: number) => void;
+  ackLimitMs?: number;
+}
+
+export interface Intake {
+  port: number;
+  /** Takes no new connections and waits for the requests in work. */
+  stop(): Promise<void>;
+}
+
+interface Refused {
+  index: number;
+  reason: Reason | string;
+  detail: string;
+}
+
+const digest = (text: string) => createHash("sha256").update(text).digest();
+
+export function startIntake(options: IntakeOptions): Intake {
+  const expected = digest(`Bearer ${options.token}`);
+  const server = Bun.serve({
+    port: options.port,
+    hostname: "0.0.0.0",
+    tls: options.tls,
+    maxRequestBodySize: MAX_BODY_BYTES,
+    idleTimeout: IDLE_SECONDS,
+    development: false,
+    async fetch(request) {
+      const response = await answer(request, options, expected);
+      options.onAnswer?.(response.status);
+      return response;
+    },
+    error() {
+      options.onAnswer?.(500);
+      return Response.json({ error: "internal error" }, { status: 500 });
+    },
+  });
+  return { port: server.port!, stop: async () => void (await server.stop()) };
+}
+
+async function answer(request: Request, options: IntakeOptions, expected: Buffer): Promise<Response> {
+  if (new URL(request.url).pathname !== "/events") return Response.json({ error: "only /events" }, { status: 404 });
+  if (request.method !== "POST") {
+    return Response.json({ error: "only POST" }, { status: 405, headers: { allow: "POST" } });
+  }
+  // Digests have equal lengths, so the comparison takes the same time whatever was sent.
+  if (!timingSafeEqual(digest(request.headers.get("authorization") ?? ""), expected)) {
+    return Response.json(
+      { error: "a bearer token is required" },
+      { status: 401, headers: { "www-authenticate": "Bearer" } },
+    );
+  }
+  const body = new Uint8Array(await request.arrayBuffer());
+  return await take(body, options);
+}
+
+const unavailable = (error: string, counts: Record<string, number>) =>
+  Response.json({ error, ...counts }, { status: 503, headers: { "retry-after": String(RETRY_AFTER_SECONDS) } });
+
+async function take(body: Uint8Array, options: IntakeOptions): Promise<Response> {
+  const { gate, producer } = options;
+  const lines = readLines(body);
+  if (lines.length === 0) return Response.json({ error: "the body holds no event" }, { status: 400 });
+  if (lines.length > MAX_EVENTS_PER_REQUEST) {
+    return Response.json(
+      { error: `a request must hold at most ${MAX_EVENTS_PER_REQUEST} events; got ${lines.length}` },
+      { status: 413 },
+    );
+  }
+  const received = lines.length;
+  // All or nothing, and with room for what a record costs beyond its bytes: a request is never taken in part.
+  if (!producer.hasRoom(received, body.length + received * PER_EVENT_BYTES)) {
+    return unavailable("the buffer is full; nothing was taken", { received, acknowledged: 0 });
+  }
+  const refused: Refused[] = [];
+  let acknowledged = 0;
+  let settled = 0;
+  const { promise: allSettled, resolve } = Promise.withResolvers<void>();
+  lines.forEach((line, index) => {
+    let wasRefused = false;
+    const offer = prepare(
+      gate,
+      "http",
+      line,
+      (outcome) => {
+        if (!wasRefused && outcome === "acknowledged") acknowledged++;
+        if (++settled === received) resolve();
+      },
+      (reason, detail) => {
+        wasRefused = true;
+        refused.push({ index, reason, detail });
+      },
+    );
+    // Cannot be full: the room was checked above, and nothing else ran since.
+    if (!offer()) throw new Error("the buffer filled up within one turn");
+  });
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<"late">((resolveLate) => {
+    timer = setTimeout(() => resolveLate("late"), options.ackLimitMs ?? ACK_LIMIT_MS);
+  });
+  const outcome = await Promise.race([allSettled, late]);
+  clearTimeout(timer);
+  if (outcome === "late") {
+    return unavailable("Kafka has not acknowledged every event in time; send them again, that is harmless", {
+      received,
+      acknowledged,
+    });
+  }
+  const status = refused.length === 0 ? 200 : refused.length === received ? 422 : 207;
+  return Response.json(
+    { received, acknowledged, refused_count: refused.length, refused: refused.slice(0, MAX_LISTED_REFUSALS) },
+    { status },
+  );
+}
+
+/** Key, record overhead and the growth of a line that is written anew in our own form. */
+const PER_EVENT_BYTES = 512;
+
+/** The events of a body as lines: the elements of an array, one object over several lines, or NDJSON. */
+function readLines(body: Uint8Array): Line[] {
+  const first = body.find((byte) => byte !== 0x20 && byte !== 0x09 && byte !== 0x0a && byte !== 0x0d);
+  if (first === OPEN_BRACKET) {
+    const elements = parseWhole(body);
+    if (Array.isArray(elements)) return elements.map((element, index) => asLine(element, index + 1));
+  }
+  const lines: Line[] = [];
+  const splitter = new LineSplitter(MAX_EVENT_BYTES + 1);
+  for (const line of splitter.push(body)) if (!isBlank(line.bytes)) lines.push(line);
+  for (const line of splitter.end()) if (!isBlank(line.bytes)) lines.push(line);
+  if (lines.length > 1 && first === OPEN_BRACE) {
+    // One object, printed over several lines, is one event; NDJSON as a whole is not JSON.
+    const whole = parseWhole(body);
+    if (whole !== undefined) return [asLine(whole, 1)];
+  }
+  return lines;
+}
+
+const OPEN_BRACKET = 0x5b;
+const OPEN_BRACE = 0x7b;
+const encoder = new TextEncoder();
+
+function parseWhole(body: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
+  } catch {
+    return undefined;
+  }
+}
+
+function asLine(element: unknown, number: number): Line {
+  const text = checkEvent(element) === undefined ? serializeEvent(element as TelemetryEvent) : JSON.stringify(element);
+  const bytes = encoder.encode(text);
+  return { bytes, length: bytes.length, number };
+}

@@ -1,0 +1,344 @@
+/**
+ * Reads a topic as somebody who trusts nobody: a fresh client that joins no group, from each partition's leader, from a
+ * moment on up to given ends; one line per event on stdout, so that a topic of any length passes through.
+ *
+ *   bun log-reader.js '{"brokers":["kafka:9092"],"tls":{"ca":"…","cert":"…","key":"…"},"runs":["r1"]}'   (or on stdin)
+ *
+ * Lines are JSON arrays:
+ *   ["run",0,"r1"] ["conveyor",0,"belt-0-1"]      a name and the number that stands for it from now on
+ *   [partition,offset,run,conveyor,seq,ts,hash]    an event; hash is the beginning of its payload's SHA-256
+ *   ["end",{…}]                                    the last line of a reading that is complete: LogEnd
+ *   ["error","what"]                               instead of it, with exit 1
+ */
+import { readFile } from "node:fs/promises";
+import type Cluster from "kafkajs/src/cluster/index.js";
+import type { TelemetryEvent } from "../domain/event.ts";
+import { EVENTS_TOPIC } from "../domain/kafka-layout.ts";
+import { runStart } from "../domain/run-id.ts";
+import { createCluster, createKafka, RETRY_BRIEFLY } from "../kafka/client.ts";
+import { removeFetchDecoder } from "../kafka/fetch-decoder.ts";
+import {
+  anyText,
+  fields,
+  flag,
+  listOf,
+  moment,
+  oneOf,
+  optional,
+  parseRequest,
+  type RulesOf,
+  text,
+  whole,
+} from "../protocol/request.ts";
+import { errorText, Logger } from "../runtime/log.ts";
+
+/** Per partition and fetch: some 4,000 events, so a reader of any topic stays within its pod's memory. */
+const MAX_BYTES_PER_PARTITION = 1024 * 1024;
+const MAX_WAIT_MS = 500;
+/** A partition that gives nothing for so long ends the reading: a new leader is there within seconds. */
+const STALL_LIMIT_MS = 20_000;
+const RETRY_MS = 200;
+/** Of a payload's SHA-256: two payloads of one event that agree in so many hexadecimal digits are the same. */
+const HASH_CHARS = 16;
+/** Written at once; a system call per event would cost more than reading it. */
+const WRITE_CHARS = 64 * 1024;
+/** Runs nobody asked for are counted by name; more than so many names together. */
+const MAX_OTHER_RUNS = 1000;
+
+export interface PartitionOffset {
+  partition: number;
+  offset: number;
+}
+
+export interface LogRequest {
+  brokers: string[];
+  /** PEM text or paths. */
+  tls: { ca: string; cert: string; key: string };
+  topic?: string;
+  /** Since this time of Kafka's; from the beginning when absent. */
+  from_timestamp_ms?: number;
+  /** The first offset that is not read, per partition; the ends of now when absent. */
+  to?: PartitionOffset[];
+  /** Only these runs, or only conveyors whose name begins so; without either, every event. */
+  runs?: string[];
+  /** With `runs`: also every run named as the simulated fleets name theirs (domain/run-id.ts). */
+  fleets?: boolean;
+  conveyors_prefix?: string;
+  /** Who takes the brokers' answers apart: the services' own code, or kafkajs'. Two readers should not share a mistake. */
+  decoder?: "own" | "kafkajs";
+}
+
+const count = whole(0, Number.MAX_SAFE_INTEGER);
+const RULES: RulesOf<LogRequest> = {
+  brokers: listOf(text),
+  tls: fields<LogRequest["tls"]>({ ca: text, cert: text, key: text }),
+  topic: optional(text),
+  from_timestamp_ms: optional(moment),
+  to: optional(listOf(fields<PartitionOffset>({ partition: count, offset: count }))),
+  runs: optional(listOf(text)),
+  fleets: optional(flag),
+  conveyors_prefix: optional(anyText),
+  decoder: optional(oneOf(["own", "kafkajs"])),
+};
+
+/** @throws Error that names the field, the rule and the value. */
+export const parseLogRequest = (request: string): LogRequest =>
+  parseRequest(request, "request", fields(RULES), "") as LogRequest;
+
+/** Closing line of a complete reading. */
+export interface LogEnd {
+  /** Records read, also those that were not asked for. */
+  records: number;
+  /** Lines written. */
+  listed: number;
+  /** Records that are no events. */
+  unreadable: number;
+  /** Events of runs that nobody asked for, by run. */
+  other_runs: Record<string, number>;
+  from: PartitionOffset[];
+  to: PartitionOffset[];
+}
+
+export type LogLine =
+  | ["run" | "conveyor", number, string]
+  | [partition: number, offset: number, run: number, conveyor: number, seq: number, tsMs: number, hash: string]
+  | ["end", LogEnd]
+  | ["error", string];
+
+interface Message {
+  offset: string;
+  value: Buffer | null;
+}
+
+interface FetchedPartition {
+  partition: number;
+  messages: Message[];
+}
+
+/** Texts by number, each once. */
+class Names {
+  readonly #places = new Map<string, number>();
+
+  constructor(private readonly announce: (place: number, name: string) => void) {}
+
+  of(name: string): number {
+    let place = this.#places.get(name);
+    if (place === undefined) {
+      place = this.#places.size;
+      this.#places.set(name, place);
+      this.announce(place, name);
+    }
+    return place;
+  }
+}
+
+/** Identity and time of a record's event, or undefined where it is none: the processor decides about those. */
+export function identityOf(value: Buffer | null): Pick<TelemetryEvent, "run" | "conveyor" | "seq" | "ts"> | undefined {
+  try {
+    const { run, conveyor, seq, ts } = JSON.parse(value?.toString("utf8") ?? "") as Partial<TelemetryEvent>;
+    return typeof run === "string" &&
+      typeof conveyor === "string" &&
+      Number.isSafeInteger(seq) &&
+      Number.isSafeInteger(ts)
+      ? { run, conveyor, seq: seq!, ts: ts! }
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const pem = async (value: string): Promise<string> =>
+  value.includes("-----BEGIN") ? value : await readFile(value, "utf8");
+
+const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+const silent = new Logger("log-reader", "error", {}, () => {});
+
+/**
+ * Reads and hands over lines, each without line break; `write` may make it wait.
+ * @throws when Kafka cannot be read up to the ends.
+ */
+export async function readLog(request: LogRequest, write: (line: string) => Promise<void> | void): Promise<LogEnd> {
+  const [ca, cert, key] = await Promise.all([request.tls.ca, request.tls.cert, request.tls.key].map(pem));
+  const kafka = { brokers: request.brokers, tls: { ca: ca!, cert: cert!, key: key! } };
+  const topic = request.topic ?? EVENTS_TOPIC;
+  const { from, to } = await range(kafka, topic, request);
+  const ends = new Map(to.map(({ partition, offset }) => [partition, offset]));
+  const next = new Map(from.map(({ partition, offset }) => [partition, offset]));
+  const wanted = request.runs && new Set(request.runs);
+  const isWanted = (run: string): boolean => {
+    if (!wanted || wanted.has(run)) return true;
+    if (!request.fleets || runStart(run) === undefined) return false;
+    wanted.add(run);
+    return true;
+  };
+  const prefix = request.conveyors_prefix ?? "";
+  const end: LogEnd = { records: 0, listed: 0, unreadable: 0, other_runs: Object.create(null), from, to };
+  let otherRuns = 0;
+
+  let announced: string[] = [];
+  const names = {
+    runs: new Names((place, name) => announced.push(JSON.stringify(["run", place, name]))),
+    conveyors: new Names((place, name) => announced.push(JSON.stringify(["conveyor", place, name]))),
+  };
+  const take = async ({ partition, messages }: FetchedPartition): Promise<void> => {
+    const last = ends.get(partition)!;
+    for (const message of messages) {
+      const offset = Number(message.offset);
+      // A batch begins before what was asked for, and goes on behind the end.
+      if (offset < next.get(partition)!) continue;
+      if (offset >= last) {
+        next.set(partition, last);
+        return;
+      }
+      next.set(partition, offset + 1);
+      end.records++;
+      const { value } = message;
+      const event = identityOf(value);
+      if (!event) {
+        end.unreadable++;
+        continue;
+      }
+      const { run, conveyor, seq, ts } = event;
+      if (!isWanted(run) || !conveyor.startsWith(prefix)) {
+        const known = end.other_runs[run];
+        if (known !== undefined) end.other_runs[run] = known + 1;
+        else if (otherRuns++ < MAX_OTHER_RUNS) end.other_runs[run] = 1;
+        continue;
+      }
+      const hash = new Bun.CryptoHasher("sha256").update(value!).digest("hex").slice(0, HASH_CHARS);
+      const row = `[${partition},${offset},${names.runs.of(run)},${names.conveyors.of(conveyor)},${seq},${ts},"${hash}"]`;
+      if (announced.length > 0) {
+        for (const line of announced) await write(line);
+        announced = [];
+      }
+      end.listed++;
+      await write(row);
+    }
+  };
+
+  const cluster = createCluster(kafka, "log-reader", silent);
+  // After the client was made: making it puts the services' own decoder in place.
+  if (request.decoder === "kafkajs") removeFetchDecoder();
+  const open = () =>
+    [...ends].filter(([partition, last]) => next.get(partition)! < last).map(([partition]) => partition);
+  let progressAt = performance.now();
+  let trouble = "the brokers gave nothing";
+  try {
+    await cluster.connect();
+    await cluster.addMultipleTargetTopics([topic]);
+    for (let left = open(); left.length > 0; left = open()) {
+      if (performance.now() - progressAt > STALL_LIMIT_MS) {
+        const where = left.map((partition) => `${partition} at ${next.get(partition)} of ${ends.get(partition)}`);
+        throw new Error(`${topic} partition ${where.join(", ")}: no progress in ${STALL_LIMIT_MS} ms: ${trouble}`);
+      }
+      const before = end.records;
+      const answers = await Promise.allSettled(
+        [...byLeader(cluster, topic, left)].map(([leader, partitions]) =>
+          fetchFrom(cluster, leader, topic, partitions, next),
+        ),
+      );
+      for (const answer of answers) {
+        if (answer.status === "rejected") trouble = errorText(answer.reason);
+        else for (const partition of answer.value) await take(partition);
+      }
+      if (end.records > before) progressAt = performance.now();
+      if (answers.some(({ status }) => status === "rejected")) {
+        await pause(RETRY_MS);
+        await cluster.refreshMetadata().catch(() => {});
+      }
+    }
+  } finally {
+    await cluster.disconnect().catch(() => {});
+  }
+  return end;
+}
+
+/** Where the reading begins and ends. */
+async function range(kafka: Parameters<typeof createKafka>[0], topic: string, request: LogRequest) {
+  const admin = createKafka(kafka, "log-reader", silent, { retry: RETRY_BRIEFLY }).admin();
+  await admin.connect();
+  try {
+    const offsets = await admin.fetchTopicOffsets(topic);
+    const to = request.to ?? offsets.map(({ partition, high }) => ({ partition, offset: Number(high) }));
+    const ends = new Map(to.map(({ partition, offset }) => [partition, offset]));
+    const begins =
+      request.from_timestamp_ms === undefined
+        ? offsets.map(({ partition, low }) => ({ partition, offset: low }))
+        : await admin.fetchTopicOffsetsByTimestamp(topic, request.from_timestamp_ms);
+    const from = begins.map(({ partition, offset }) => {
+      const end = ends.get(partition) ?? 0;
+      // -1: nothing that young in this partition.
+      return { partition, offset: Number(offset) < 0 ? end : Math.min(Number(offset), end) };
+    });
+    return { from, to: to.filter(({ partition }) => from.some((begin) => begin.partition === partition)) };
+  } finally {
+    await admin.disconnect();
+  }
+}
+
+function byLeader(cluster: Cluster, topic: string, partitions: readonly number[]): Map<number, number[]> {
+  const leaders = new Map<number, number[]>();
+  for (const { partitionId, leader } of cluster.findTopicPartitionMetadata(topic)) {
+    if (!partitions.includes(partitionId)) continue;
+    const of = leaders.get(leader);
+    if (of) of.push(partitionId);
+    else leaders.set(leader, [partitionId]);
+  }
+  return leaders;
+}
+
+async function fetchFrom(
+  cluster: Cluster,
+  leader: number,
+  topic: string,
+  partitions: readonly number[],
+  next: ReadonlyMap<number, number>,
+): Promise<FetchedPartition[]> {
+  const broker = await cluster.findBroker({ nodeId: leader });
+  const answer = (await broker.fetch({
+    replicaId: -1,
+    isolationLevel: 1,
+    maxWaitTime: MAX_WAIT_MS,
+    minBytes: 1,
+    maxBytes: MAX_BYTES_PER_PARTITION * partitions.length,
+    topics: [
+      {
+        topic,
+        partitions: partitions.map((partition) => ({
+          partition,
+          fetchOffset: String(next.get(partition)),
+          maxBytes: MAX_BYTES_PER_PARTITION,
+        })),
+      },
+    ],
+  })) as { responses: { partitions: FetchedPartition[] }[] };
+  return answer.responses.flatMap(({ partitions }) => partitions);
+}
+
+if (import.meta.main) {
+  let pending: string[] = [];
+  let chars = 0;
+  const flush = async () => {
+    const text = pending.join("");
+    pending = [];
+    chars = 0;
+    // Resolves when the reader at the other end has taken it: a slow one makes this program wait, not grow.
+    if (text) await new Promise<void>((resolve) => process.stdout.write(text, () => resolve()));
+  };
+  const write = (line: string): Promise<void> | void => {
+    pending.push(`${line}\n`);
+    chars += line.length;
+    if (chars >= WRITE_CHARS) return flush();
+  };
+  let exitCode = 0;
+  try {
+    const request = parseLogRequest(process.argv[2] ?? (await Bun.stdin.text()));
+    await write(JSON.stringify(["end", await readLog(request, write)]));
+  } catch (error) {
+    exitCode = 1;
+    await write(JSON.stringify(["error", errorText(error)]));
+  }
+  await flush();
+  // Sockets of clients that were given up would keep the process alive.
+  process.exit(exitCode);
+}

@@ -1,0 +1,203 @@
+/**
+ * A stretch of pipeline of its own on shared servers: topics, group and conveyors that no other scene uses, real
+ * services or variants of them as processes, and the audit's own recording and judge over what they leave behind.
+ */
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { InfluxDB } from "@influxdata/influxdb-client";
+import { readCheckpoint } from "../../scripts/audit/checkpoints.ts";
+import { HistoryWriter, openHistory } from "../../scripts/audit/history.ts";
+import { recordHistory } from "../../scripts/audit/record.ts";
+import {
+  type AuditSources,
+  type GroupOffsets,
+  type Letter,
+  type ProducerLedger,
+  readLogLines,
+} from "../../scripts/audit/sources.ts";
+import { judge, type Verdict } from "../../scripts/audit/verdict.ts";
+import { countPoints, eachPoint } from "../../scripts/clients/influxdb.ts";
+import { createKafka, RETRY_BRIEFLY } from "../../services/kafka/client.ts";
+import { Logger } from "../../services/runtime/log.ts";
+import { freePort } from "../servers/free-ports.ts";
+import { type Pipeline, type ServiceProcess, until } from "./harness.ts";
+
+const PARTITIONS = 3;
+/** A scene's few thousand events are read within seconds, once a dead member of the group is given up (6 s); a busy machine… */
+const COMMIT_LIMIT_MS = 120_000;
+/** One broker after the other learns of a topic within a second. */
+const TOPICS_LIMIT_MS = 90_000;
+/** Reading some dozen letters takes a second. */
+const LETTERS_LIMIT_MS = 60_000;
+
+export interface TopicOptions {
+  /** Brokers of every partition; by default all of them, chosen by Kafka. */
+  replicas?: readonly number[];
+  partitions?: number;
+  config?: Record<string, string>;
+}
+
+export class Scene {
+  readonly topic: string;
+  readonly dlqTopic: string;
+  readonly group: string;
+  /** Kafka's records since then belong to the scene. */
+  readonly startedAtMs = Date.now();
+  readonly #producers: ServiceProcess[] = [];
+
+  private constructor(
+    readonly pipeline: Pipeline,
+    readonly name: string,
+    /** Names the conveyors: scenes share a database. */
+    private readonly ordinal: number,
+  ) {
+    this.topic = `events-${name}`;
+    this.dlqTopic = `letters-${name}`;
+    this.group = `group-${name}`;
+  }
+
+  static async open(pipeline: Pipeline, name: string, ordinal: number, options: TopicOptions = {}): Promise<Scene> {
+    const scene = new Scene(pipeline, name, ordinal);
+    const { servers } = pipeline;
+    const silent = new Logger("scene", "error", {}, () => {});
+    const kafka = { brokers: servers.brokers, tls: await servers.tlsFiles("admin") };
+    const admin = createKafka(kafka, "scene", silent, { retry: RETRY_BRIEFLY }).admin();
+    await admin.connect();
+    try {
+      const { replicas, partitions = PARTITIONS, config = {} } = options;
+      await admin.createTopics({
+        waitForLeaders: false,
+        topics: [
+          {
+            topic: scene.topic,
+            configEntries: Object.entries(config).map(([name, value]) => ({ name, value })),
+            ...(replicas
+              ? {
+                  replicaAssignment: Array.from({ length: partitions }, (_, partition) => ({
+                    partition,
+                    replicas: [...replicas],
+                  })),
+                }
+              : { numPartitions: partitions, replicationFactor: servers.brokers.length }),
+          },
+          { topic: scene.dlqTopic, numPartitions: 1, replicationFactor: servers.brokers.length },
+        ],
+      });
+      // One broker after the other learns of a new topic.
+      await until(`the topics of ${name}`, TOPICS_LIMIT_MS, async () => {
+        const found = await admin.fetchTopicMetadata({ topics: [scene.topic, scene.dlqTopic] }).catch(() => undefined);
+        const leaders = found?.topics.flatMap((topic) => topic.partitions.map(({ leader }) => leader)) ?? [];
+        return leaders.length > 0 && leaders.every((leader) => leader >= 0) ? true : undefined;
+      });
+    } finally {
+      await admin.disconnect();
+    }
+    return scene;
+  }
+
+  get #environment(): Record<string, string> {
+    return { TOPIC: this.topic, DLQ_TOPIC: this.dlqTopic, POD_NAME: `producer-${this.ordinal}` };
+  }
+
+  /** A producer of this scene; `folder` holds a variant of it. */
+  async producer(environment: Record<string, string>, options: { folder?: string; input?: Blob } = {}) {
+    const port = await freePort();
+    const all = {
+      ...this.#environment,
+      // Every scene has a pod number of its own, and a fleet.
+      FLEET_PODS: "1000",
+      FLEET_CONVEYORS: "10",
+      TRACE_EVERY_SEQ: "0",
+      ...environment,
+    };
+    const producer = this.pipeline.spawn("producer", "admin", all, port, options.input, options.folder);
+    this.#producers.push(producer);
+    return producer;
+  }
+
+  async processor(environment: Record<string, string> = {}, folder?: string): Promise<ServiceProcess> {
+    const { servers } = this.pipeline;
+    const port = await freePort();
+    const tokenFile = join(servers.folder, `token-${this.name}`);
+    await writeFile(tokenFile, servers.influxAdmin.token);
+    const all = { ...this.#environment, GROUP_ID: this.group, INFLUX_TOKEN_FILE: tokenFile, ...environment };
+    return this.pipeline.spawn("processor", "admin", all, port, undefined, folder);
+  }
+
+  async #ask(program: string, request: unknown) {
+    const child = Bun.spawn([process.execPath, join(this.pipeline.bundled, `${program}.js`)], {
+      stdin: new Blob([JSON.stringify(request)]),
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+    return child.stdout as unknown as AsyncIterable<Uint8Array> & ReadableStream;
+  }
+
+  async #probe<T>(fields: Record<string, unknown>): Promise<T> {
+    const { servers } = this.pipeline;
+    const kafka = { brokers: servers.brokers, tls: servers.tlsPaths("admin") };
+    const output = await this.#ask("probe", [{ id: "it", ...kafka, ...fields }]);
+    const [result] = JSON.parse(await new Response(output).text()) as [{ ok: boolean; detail: string; data: T }];
+    if (!result.ok) throw new Error(`probe: ${result.detail}`);
+    return result.data;
+  }
+
+  offsets(): Promise<GroupOffsets[]> {
+    return this.#probe({ kind: "kafka_offsets", topic: this.topic, group: this.group });
+  }
+
+  /** The audit's questions, answered by these processes and servers. */
+  #sources(ca: string): AuditSources {
+    const { servers } = this.pipeline;
+    const kafka = { brokers: servers.brokers, tls: servers.tlsPaths("admin") };
+    const influx = new InfluxDB({
+      url: servers.influxUrl,
+      token: servers.influxAdmin.token,
+      transportOptions: { ca },
+    });
+    return {
+      ledgers: async () => {
+        const running = this.#producers.filter(
+          ({ process: { exitCode, signalCode } }) => exitCode === null && signalCode === null,
+        );
+        const texts = await Promise.all(running.map((producer) => producer.get("/ledger")));
+        return { ledgers: texts.map(({ text }) => JSON.parse(text) as ProducerLedger), silent: [] };
+      },
+      checkpoints: async () => ({
+        lines: this.#producers.flatMap(({ raw }) => raw.map(readCheckpoint).filter((line) => line !== undefined)),
+      }),
+      offsets: () => this.offsets(),
+      letters: (sinceMs) =>
+        this.#probe<Letter[]>({
+          kind: "dlq_read",
+          topic: this.dlqTopic,
+          from_timestamp_ms: sinceMs,
+          max: 100_000,
+          timeout_ms: LETTERS_LIMIT_MS,
+        }),
+      log: async (range, visit) =>
+        await readLogLines(await this.#ask("log-reader", { ...kafka, topic: this.topic, ...range }), visit),
+      pointCounts: (filter, range) => countPoints(influx, filter, range),
+      points: (filter, startMs, endMs, visit) => eachPoint(influx, filter, startMs, endMs, visit),
+    };
+  }
+
+  /** Records what stands where of some runs, as the audit of a cluster does, and judges it. */
+  async audit(runs: readonly string[]): Promise<Verdict> {
+    const { servers } = this.pipeline;
+    const folder = join(servers.folder, `history-${this.name}`);
+    const writer = await HistoryWriter.open(folder);
+    const { ca } = await servers.tlsFiles("admin");
+    const { meta } = await recordHistory({
+      sources: this.#sources(ca),
+      writer,
+      report: { step: (_title, work) => work({ update: () => {} }) },
+      signal: new AbortController().signal,
+      sinceMs: this.startedAtMs,
+      runs,
+      commitLimitMs: COMMIT_LIMIT_MS,
+    });
+    await writer.close(meta);
+    return await judge(await openHistory(folder));
+  }
+}

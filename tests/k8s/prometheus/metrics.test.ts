@@ -1,0 +1,160 @@
+/** Every metric that a rule asks for exists, and every configuration is one that the real programs accept. */
+import { describe, expect, test } from "bun:test";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { parse, stringify } from "yaml";
+import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
+import { loadManifests } from "../../../scripts/deploy/manifests.ts";
+import { METRIC_TABLE, Metrics, type ServiceName } from "../../../services/runtime/metrics.ts";
+import { metricNamesIn } from "./promql.ts";
+import { promtoolObstacle, ruleFiles, runOn, tool } from "./rules.ts";
+import { THIRD_PARTY_METRICS } from "./third-party-metrics.ts";
+
+const rules = (await ruleFiles()).flatMap(({ groups }) => groups.flatMap((group) => group.rules));
+const recorded = new Set(rules.flatMap(({ record }) => record ?? []));
+const RUNBOOKS = join(import.meta.dir, "../../../docs/runbooks");
+const pages = await Promise.all((await readdir(RUNBOOKS)).map((name) => readFile(join(RUNBOOKS, name), "utf8")));
+/** Queries that a runbook tells a person to ask. */
+const runbookQueries = pages.flatMap((page) => [...page.matchAll(/ask '([^']+)'/g)].map(([, query]) => query!));
+const asked = [...new Set([...rules.map(({ expr }) => expr), ...runbookQueries].flatMap(metricNamesIn))].sort();
+const manifests = await loadManifests();
+const configMaps = manifests.filter(({ kind }) => kind === "ConfigMap") as (KubernetesObject & {
+  data: Record<string, string>;
+})[];
+const textOf = (map: string, key: string) => configMaps.find(({ metadata }) => metadata.name === map)!.data[key]!;
+const obstacle = await promtoolObstacle();
+
+describe("metricNamesIn", () => {
+  test.each([
+    ['sum by (le, pod) (rate(a_bucket{b="c(d"}[5m])) / on (x) group_left (y) d', ["a_bucket", "d"]],
+    ['absent(up{job="a"}) or vector(0) > 0.5e3', ["up"]],
+    ["a:b:rate5m > (14.4 * 0.01)\nand\nc == bool 1", ["a:b:rate5m", "c"]],
+    ["time() - max(a) offset 5m", ["a"]],
+  ])("%s", (expression, names) => {
+    expect(metricNamesIn(expression).filter((name) => !/^\d|^[em]\d*$/.test(name))).toEqual(names);
+  });
+});
+
+describe("every metric that a rule or a runbook asks for", () => {
+  test.each(asked)("%s exists", (name) => {
+    const base = name.replace(/_(bucket|sum|count)$/, "");
+    const kind = (METRIC_TABLE as Record<string, { kind: string }>)[base]?.kind ?? "";
+    const ours = Object.hasOwn(METRIC_TABLE, name) || (base !== name && kind.includes("histogram"));
+    expect(ours || recorded.has(name) || Object.hasOwn(THIRD_PARTY_METRICS, name)).toBe(true);
+  });
+
+  test("what is listed of others is asked for", () => {
+    expect(Object.keys(THIRD_PARTY_METRICS).filter((name) => !asked.includes(name))).toEqual([]);
+  });
+});
+
+/** A real operator judges on a cluster (tests/cluster/servicemonitor.test.ts); this finds a forgotten half at once. */
+describe("the ServiceMonitors and the plain configuration", () => {
+  interface Job {
+    job_name: string;
+    scheme: string;
+    honor_labels?: boolean;
+    scrape_interval?: string;
+    tls_config: { server_name?: string };
+  }
+  interface Endpoint {
+    port: string;
+    scheme: string;
+    honorLabels?: boolean;
+    interval: string;
+    tlsConfig: { serverName?: string; caFile?: string };
+  }
+  type Monitor = KubernetesObject & { spec: { endpoints: Endpoint[] } };
+  const jobs = ["prometheus.yml", "scrape-logging.yml"].flatMap((key) => {
+    const map = key === "prometheus.yml" ? "prometheus" : "prometheus-scrape-logging";
+    // Anchors serve the reader there.
+    return (parse(textOf(map, key), { merge: true }) as { scrape_configs: Job[] }).scrape_configs;
+  });
+  const monitors = manifests.filter(({ kind }) => kind === "ServiceMonitor") as Monitor[];
+
+  test("speak of the same jobs, as often, over TLS, checked against the same names", () => {
+    const plain = jobs.map(({ job_name, scheme, honor_labels, scrape_interval = "15s", tls_config }) => ({
+      // cAdvisor is a second path of the kubelet.
+      job: job_name === "cadvisor" ? "kubelet" : job_name,
+      scheme,
+      honors: honor_labels ?? false,
+      interval: scrape_interval,
+      name: tls_config.server_name,
+    }));
+    const operated = monitors.flatMap(({ metadata, spec }) =>
+      spec.endpoints.map(({ scheme, honorLabels, interval, tlsConfig }) => ({
+        job: metadata.name,
+        scheme,
+        honors: honorLabels ?? false,
+        interval,
+        name: tlsConfig.serverName,
+      })),
+    );
+    const byJob = (a: { job: string }, b: { job: string }) => (a.job < b.job ? -1 : 1);
+    expect(operated.sort(byJob)).toEqual(plain.sort(byJob));
+    for (const { scheme } of plain) expect(scheme).toBe("https");
+  });
+
+  test("nothing skips verification", () => {
+    const texts = [textOf("prometheus", "prometheus.yml"), textOf("prometheus-scrape-logging", "scrape-logging.yml")];
+    expect(texts.join("\n")).not.toMatch(/insecure_skip_verify/);
+    expect(JSON.stringify(monitors)).not.toMatch(/insecureSkipVerify/);
+  });
+});
+
+describe.skipIf(obstacle !== undefined)("the real programs accept", () => {
+  test("Prometheus's configuration, its jobs of the logging tier included", async () => {
+    // Files of the pod are not here; everything else is checked as it is.
+    const files = {
+      "prometheus.yml": textOf("prometheus", "prometheus.yml").replace("/etc/prometheus/scrape-", "scrape-"),
+      "scrape-logging.yml": textOf("prometheus-scrape-logging", "scrape-logging.yml"),
+    };
+    const { exitCode, output } = await runOn(files, [
+      await tool("promtool"),
+      "check",
+      "config",
+      "--syntax-only",
+      "prometheus.yml",
+    ]);
+    expect(exitCode === 0 ? "" : output).toBe("");
+    const web = await runOn(
+      { "web.yml": stringify({ ...(parse(textOf("prometheus", "web.yml")) as object), tls_server_config: undefined }) },
+      [await tool("promtool"), "check", "web-config", "web.yml"],
+    );
+    expect(web.exitCode === 0 ? "" : web.output).toBe("");
+  });
+
+  test("Alertmanager's, which sends to nobody until a person says to whom", async () => {
+    const text = textOf("alertmanager", "alertmanager.yml");
+    const { exitCode, output } = await runOn({ "alertmanager.yml": text }, [
+      await tool("amtool"),
+      "check-config",
+      "alertmanager.yml",
+    ]);
+    expect(exitCode === 0 ? "" : output).toBe("");
+    expect((parse(text) as { receivers: unknown[] }).receivers).toEqual([{ name: "null" }]);
+  });
+
+  test("the configuration that the documentation tells a person to write", async () => {
+    const page = await readFile(join(import.meta.dir, "../../../docs/observability.md"), "utf8");
+    const [, text] = /```yaml\n(# alertmanager\.yml\n[\s\S]+?)```/.exec(page)!;
+    const { exitCode, output } = await runOn({ "alertmanager.yml": text! }, [
+      await tool("amtool"),
+      "check-config",
+      "alertmanager.yml",
+    ]);
+    expect(exitCode === 0 ? "" : output).toBe("");
+  });
+
+  test.each(["producer", "processor", "lag-exporter"] as const)(
+    "the exposition of %s: promtool check metrics is clean",
+    async (service: ServiceName) => {
+      const exposition = await new Metrics(service).registry.metrics();
+      const { exitCode, output } = await runOn({ metrics: exposition }, [
+        ...["sh", "-c", `"$1" check metrics < metrics`, "check"],
+        await tool("promtool"),
+      ]);
+      expect({ exitCode, output }).toEqual({ exitCode: 0, output: "" });
+    },
+  );
+});

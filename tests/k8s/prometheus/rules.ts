@@ -1,0 +1,60 @@
+/** The alert rules of k8s/prometheus/rules, and promtool to judge them. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parse } from "yaml";
+import { capture } from "../../../scripts/cli/process.ts";
+import { TerminalReport } from "../../../scripts/cli/report.ts";
+import { loadManifestFiles } from "../../../scripts/deploy/manifests.ts";
+import { MONITORING } from "../../../scripts/images/monitoring.ts";
+import { ensurePart, isBuilt, partDir } from "../../../scripts/local-cluster/cache.ts";
+import { debianProblem } from "../../../scripts/local-cluster/debian.ts";
+
+export interface Rule {
+  record?: string;
+  alert?: string;
+  expr: string;
+  for?: string;
+  labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+}
+export interface RuleFile {
+  /** As Prometheus sees it: "kafka.yml". */
+  name: string;
+  text: string;
+  groups: { name: string; rules: Rule[] }[];
+}
+
+/** Every rule file, out of its ConfigMap. */
+export async function ruleFiles(): Promise<RuleFile[]> {
+  const files = await loadManifestFiles();
+  return files
+    .filter(({ path }) => path.startsWith("prometheus/rules/"))
+    .flatMap(({ objects }) => objects.flatMap((object) => Object.entries(object.data as Record<string, string>)))
+    .map(([name, text]) => ({ name, text, groups: (parse(text) as { groups: RuleFile["groups"] }).groups }));
+}
+
+/** Why promtool cannot be had on this machine, or undefined when it can. */
+export const promtoolObstacle = async (): Promise<string | undefined> =>
+  (await isBuilt(MONITORING)) ? undefined : await debianProblem();
+
+/** A program of Prometheus, fetched once per machine. */
+export async function tool(name: "promtool" | "amtool" | "prometheus"): Promise<string> {
+  await ensurePart(MONITORING, new TerminalReport({ quiet: true }));
+  return join(partDir(MONITORING), name);
+}
+
+/** Writes files into a folder of their own, runs a program there, and gives its exit code and everything it said. */
+export async function runOn(
+  files: Readonly<Record<string, string>>,
+  command: readonly string[],
+): Promise<{ exitCode: number; output: string }> {
+  const folder = await mkdtemp(join(tmpdir(), "conveyor-rules-"));
+  try {
+    for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
+    const { exitCode, stdout, stderr } = await capture(command, { cwd: folder });
+    return { exitCode, output: `${stdout}${stderr}` };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,170 @@
+/** Goal: an audit judges the window that it was asked for, and its exit code says what was found. */
+import { describe, expect, test } from "bun:test";
+import { closing } from "../../../scripts/audit/audit-runs.ts";
+import { memoryHistory } from "../../../scripts/audit/history.ts";
+import { readAccount } from "../../../scripts/audit/ingest-account.ts";
+import { Window, without } from "../../../scripts/audit/record.ts";
+import { judge } from "../../../scripts/audit/verdict.ts";
+import { windowStart } from "../../../scripts/audit.ts";
+import { nanosecondsOf } from "../../../scripts/clients/influxdb.ts";
+import { pointTimestampNs } from "../../../services/domain/point.ts";
+import { newRunId, runStart } from "../../../services/domain/run-id.ts";
+
+describe("Window", () => {
+  test("clips a ledger to what begins with the first event seen", () => {
+    const window = new Window();
+    window.see("r", "c", 7);
+    window.see("r", "c", 5);
+    expect(
+      window.clip("r", "c", [
+        [0, 2],
+        [4, 8],
+        [10, 11],
+      ]),
+    ).toEqual({
+      inside: [
+        [5, 8],
+        [10, 11],
+      ],
+      before: 4,
+    });
+  });
+
+  test("what the window holds nothing of lies before it", () => {
+    expect(new Window().clip("r", "c", [[0, 9]])).toEqual({ inside: [], before: 10 });
+  });
+});
+
+test("without cuts ranges out of ranges", () => {
+  const others: [number, number][] = [
+    [2, 3],
+    [6, 20],
+  ];
+  expect(
+    without(
+      [
+        [0, 4],
+        [5, 9],
+        [30, 31],
+      ],
+      others,
+    ),
+  ).toEqual([
+    [0, 1],
+    [4, 4],
+    [5, 5],
+    [30, 31],
+  ]);
+  expect(without([[0, 4]], [])).toEqual([[0, 4]]);
+});
+
+const T0_MS = Date.UTC(2026, 10, 25, 8);
+
+describe("readAccount", () => {
+  const account = {
+    run: newRunId(T0_MS, 0, 1),
+    read: 6,
+    acknowledged: 5,
+    refused: 1,
+    failed: 0,
+    ledger: {
+      "belt-1": [{ run: "r", ranges: [[0, 2]] }],
+      "belt-2": [{ run: "s", ranges: [[7, 7]] }],
+    },
+  };
+
+  test("an account of ingest is what its sender was told; an identity in it twice explains a duplicate", () => {
+    expect(readAccount(JSON.stringify(account), "a")).toEqual({
+      outcomes: [
+        { run: "r", conveyor: "belt-1", seq: 0, last_seq: 2, outcome: "ok" },
+        { run: "s", conveyor: "belt-2", seq: 7, last_seq: 7, outcome: "ok" },
+      ],
+      startedAtMs: T0_MS,
+      resent: 1,
+      isComplete: true,
+    });
+    expect(readAccount(JSON.stringify({ ...account, run: "mine" }), "a").startedAtMs).toBeUndefined();
+    expect(readAccount(JSON.stringify({ ...account, failed: 1 }), "a").isComplete).toBe(false);
+  });
+
+  test("anything else is refused, with the field", () => {
+    expect(() => readAccount("nonsense", "--account x")).toThrow("--account x: must be JSON");
+    expect(() => readAccount(JSON.stringify({ ...account, acknowledged: "5" }), "a")).toThrow("acknowledged: must be");
+    expect(() =>
+      readAccount(JSON.stringify({ ...account, ledger: { b: [{ run: "r", ranges: [[3, 1]] }] } }), "a"),
+    ).toThrow("ledger.b: a range must be [first, last]; got [3,1]");
+    expect(() => readAccount(JSON.stringify({ ...account, ledger: {} }), "a")).toThrow("lists no acknowledged event");
+  });
+});
+
+describe("windowStart", () => {
+  const nowMs = Date.UTC(2026, 10, 25, 12);
+
+  test("--since wins; a run begins where its name says; otherwise ten minutes, or an hour for a run", () => {
+    const run = newRunId(nowMs - 123_456, 2, 0xabcd);
+    expect(windowStart(nowMs, { since: 5000, run })).toBe(nowMs - 5000);
+    expect(windowStart(nowMs, { run })).toBe(nowMs - 123_456);
+    expect(windowStart(nowMs, { run: "check-1" })).toBe(nowMs - 3_600_000);
+    expect(windowStart(nowMs, {})).toBe(nowMs - 600_000);
+    expect(runStart("20269999T000000000Z-0-0000")).toBeUndefined();
+  });
+});
+
+test("nanosecondsOf gives back a point's own timestamp, whatever digits the database leaves out", () => {
+  const ms = Date.UTC(2026, 10, 25, 4, 0, 0, 120);
+  expect(nanosecondsOf("2026-11-25T04:00:00.120000007Z")).toBe(pointTimestampNs(String(ms), "7"));
+  expect(nanosecondsOf("2026-11-25T04:00:00.12Z")).toBe(pointTimestampNs(String(ms), "0"));
+  expect(nanosecondsOf("2026-11-25T04:00:00Z")).toBe(`${Date.UTC(2026, 10, 25, 4)}000000`);
+  expect(() => nanosecondsOf("yesterday")).toThrow("RFC 3339");
+});
+
+describe("closing", () => {
+  const id = { run: "r", conveyor: "c", seq: 0 };
+  const log = [{ ...id, reader: 1, partition: 0, offset: 0 }];
+  const commits = [{ partition: 0, offset: 1 }];
+  const outcomes = [{ ...id, outcome: "ok" as const }];
+
+  test("all that was recorded holds: 0", async () => {
+    const verdict = await judge(memoryHistory({}, { outcomes, log, commits, sink: [id], dlq: [] }));
+    expect(closing(verdict)).toMatchObject({ status: "passed", exitCode: 0 });
+  });
+
+  test("an event is lost: 5, with the cause", async () => {
+    const verdict = await judge(memoryHistory({}, { outcomes, log, commits, sink: [], dlq: [] }));
+    expect(closing(verdict)).toMatchObject({
+      status: "failed",
+      exitCode: 5,
+      line: expect.stringContaining("cause: L2"),
+    });
+  });
+
+  test("a law that the sender never promised counts neither way, and is named when it is broken", async () => {
+    const twoOutOfOrder = [1, 0].map((seq, offset) => ({ ...log[0]!, seq, offset }));
+    const both = [0, 1].map((seq) => ({ ...id, seq }));
+    const told = both.map((each) => ({ ...each, outcome: "ok" as const }));
+    const parts = { log: twoOutOfOrder, commits: [{ partition: 0, offset: 2 }], sink: both, dlq: [] };
+    const verdict = await judge(memoryHistory({}, { outcomes: told, ...parts }));
+    expect(closing(verdict)).toMatchObject({
+      status: "failed",
+      exitCode: 5,
+      line: expect.stringContaining("cause: O1"),
+    });
+    expect(closing(verdict, ["O1"])).toMatchObject({
+      status: "passed",
+      exitCode: 0,
+      line: expect.stringContaining("not promised by the sender, and broken: O1"),
+    });
+    // The other laws decide as ever: an event is lost; and what cannot be told is not passed over for the broken one.
+    const lossy = await judge(memoryHistory({}, { outcomes: told, ...parts, sink: [both[0]!] }));
+    expect(closing(lossy, ["O1"])).toMatchObject({ status: "failed", line: expect.stringMatching(/cause: L2$/) });
+    const { commits: _, ...untold } = parts;
+    const open = await judge(memoryHistory({}, { outcomes: told, ...untold }));
+    expect(open.laws.filter(({ status }) => status === "failed").map(({ law }) => law)).toEqual(["O1"]);
+    expect(closing(open, ["O1"])).toMatchObject({ status: "unknown", exitCode: 1 });
+  });
+
+  test("nothing could be told of what was acknowledged: 1, never passed", async () => {
+    const verdict = await judge(memoryHistory({}, { log, commits, sink: [id], dlq: [] }));
+    expect(closing(verdict)).toMatchObject({ status: "unknown", exitCode: 1 });
+  });
+});

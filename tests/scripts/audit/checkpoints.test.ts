@@ -1,0 +1,119 @@
+/**
+ * Goal: what a producer has said of its ledger in its log gives that ledger back, whatever order, place or number of
+ * times the lines come from; and what is missing is never taken for complete.
+ */
+import { describe, expect, test } from "bun:test";
+import { isIn, livesOf, mergeRanges, readCheckpoint } from "../../../scripts/audit/checkpoints.ts";
+import { Ledger } from "../../../services/domain/sequence.ts";
+import { LedgerCheckpoints } from "../../../services/producer/ledger-checkpoints.ts";
+import { Logger } from "../../../services/runtime/log.ts";
+
+/** A ledger, its checkpoints, and the lines that they left. */
+function life(run = "life-1") {
+  const lines: string[] = [];
+  const ledger = new Ledger();
+  const log = new Logger("producer", "info", {}, (line) => void lines.push(line));
+  const checkpoints = new LedgerCheckpoints({ run, ledger, log });
+  return { ledger, checkpoints, lines, read: () => livesOf(lines.map((line) => readCheckpoint(line)!)) };
+}
+
+const asRecord = (ledger: ReturnType<typeof livesOf>[number]["ledger"]) =>
+  Object.fromEntries([...ledger].map(([run, conveyors]) => [run, Object.fromEntries(conveyors)]));
+
+describe("checkpoints", () => {
+  test("the lines of a life give its ledger, gaps, repeats and late numbers included", () => {
+    const { ledger, checkpoints, read } = life();
+    for (let round = 0; round < 50; round++) {
+      for (let seq = round * 10; seq < round * 10 + 10; seq++) {
+        ledger.add("life-1", "belt-1", seq);
+        if (seq % 7 !== 0) ledger.add("life-1", "belt-2", seq);
+      }
+      if (round === 20) ledger.add("http-run", "x", 3);
+      if (round === 40) ledger.add("life-1", "belt-2", 14);
+      checkpoints.write(false);
+    }
+    checkpoints.stop(0);
+    const [found] = read();
+    expect(found).toMatchObject({ run: "life-1", isComplete: true, repeated: 0 });
+    expect(asRecord(found!.ledger)).toEqual(JSON.parse(JSON.stringify(ledger)));
+  });
+
+  test("nothing is written while nothing changes, and the last word comes also then", () => {
+    const { ledger, checkpoints, lines } = life();
+    ledger.add("r", "c", 0);
+    checkpoints.write(false);
+    checkpoints.write(false);
+    ledger.add("r", "c", 0);
+    checkpoints.write(false);
+    expect(lines).toHaveLength(1);
+    checkpoints.stop(3);
+    expect(readCheckpoint(lines[1]!)).toMatchObject({ final: true, unsettled: 3, repeated: 1, ledger: {} });
+  });
+
+  test("a killed producer's life is incomplete, and so is one with a lost line", () => {
+    const killed = life();
+    killed.ledger.add("r", "c", 0);
+    killed.checkpoints.write(false);
+    expect(killed.read()[0]).toMatchObject({ isComplete: false, gap: "it did not say its last word" });
+
+    const ended = life();
+    for (let seq = 0; seq < 3; seq++) {
+      ended.ledger.add("r", "c", seq);
+      ended.checkpoints.write(false);
+    }
+    ended.checkpoints.stop(0);
+    const lines = ended.lines.map((line) => readCheckpoint(line)!);
+    expect(livesOf(lines.toSpliced(1, 1))[0]).toMatchObject({
+      isComplete: false,
+      gap: "1 lines of its ledger are missing",
+    });
+    // Twice, and in another order: as when they come from the pod and from Loki.
+    expect(livesOf([...lines, ...lines.toReversed()])[0]).toMatchObject({ isComplete: true });
+    // What was said before the window is not asked for.
+    expect(livesOf(lines.slice(1))[0]).toMatchObject({ isComplete: true });
+  });
+
+  test("a large ledger comes in lines that no container runtime cuts, and what is too much comes later", () => {
+    const { ledger, checkpoints, lines, read } = life();
+    for (let conveyor = 0; conveyor < 3000; conveyor++) {
+      for (let seq = 0; seq < 10; seq += 2) ledger.add("r", `conveyor-${conveyor}`, seq);
+    }
+    for (let seq = 0; seq < 2000; seq += 2) ledger.add("r", "full-of-gaps", seq);
+    checkpoints.write(false);
+    const first = lines.length;
+    expect(first).toBeGreaterThan(5);
+    checkpoints.stop(0);
+    expect(lines.length).toBeGreaterThan(first);
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThan(16 * 1024);
+    expect(asRecord(read()[0]!.ledger)).toEqual(JSON.parse(JSON.stringify(ledger)));
+  });
+
+  test("other lines are no checkpoints", () => {
+    expect(readCheckpoint('{"event":"running","note":"ledger_checkpoint"}')).toBeUndefined();
+    expect(readCheckpoint("ledger_checkpoint {")).toBeUndefined();
+  });
+});
+
+test("mergeRanges and isIn", () => {
+  const ranges = mergeRanges([
+    [7, 9],
+    [0, 2],
+    [3, 3],
+    [8, 12],
+  ]);
+  expect(ranges).toEqual([
+    [0, 3],
+    [7, 12],
+  ]);
+  for (const [seq, found] of [
+    [0, true],
+    [3, true],
+    [4, false],
+    [6, false],
+    [7, true],
+    [13, false],
+  ] as const) {
+    expect(isIn(ranges, seq)).toBe(found);
+  }
+  expect(isIn(undefined, 0)).toBe(false);
+});

@@ -1,0 +1,231 @@
+/** What is looked for in the logs, how lines are read, and how the canary judges: no cluster, no clock. */
+import { describe, expect, test } from "bun:test";
+import {
+  briefly,
+  checkedGrep,
+  clockOf,
+  isMatch,
+  LOG_LEVELS,
+  type LogEntry,
+  levelOf,
+  logQl,
+  parseIdentity,
+  readLine,
+} from "../../../scripts/clients/log-search.ts";
+import { entriesOf } from "../../../scripts/clients/loki.ts";
+import { readPrefixedLine } from "../../../scripts/clients/pod-logs.ts";
+import { parseManifest } from "../../../scripts/deploy/manifests.ts";
+import { canaryProgram, judgeCanary, numbersOf } from "../../../scripts/logs/log-canary.ts";
+import { Logger } from "../../../services/runtime/log.ts";
+
+const entry = (more: Partial<LogEntry> = {}): LogEntry => ({
+  timeNs: "1764038400123456789",
+  service: "producer",
+  level: "info",
+  app: "producer",
+  pod: "producer-0",
+  container: "producer",
+  line: "a line",
+  ...more,
+});
+
+describe("parseIdentity", () => {
+  test.each([
+    ["r1", { run: "r1" }],
+    ["r1/belt-0-1", { run: "r1", conveyor: "belt-0-1" }],
+    ["r1/belt-0-1/17000", { run: "r1", conveyor: "belt-0-1", seq: 17000 }],
+  ])("%s", (text, identity) => expect(parseIdentity(text)).toEqual(identity));
+
+  test.each(["", "/belt", "r1//5", "r1/belt/x", "r1/belt/-1", "r1/belt/5/6"])("%j is refused by name", (text) => {
+    expect(() => parseIdentity(text)).toThrow(/--event: must be RUN.*got/);
+  });
+});
+
+describe("checkedGrep", () => {
+  test("refuses what is no expression, and what is no honest one", () => {
+    expect(checkedGrep("reb.l+")).toBe("reb.l+");
+    expect(() => checkedGrep("(")).toThrow("--grep: must be a regular expression");
+    expect(() => checkedGrep("x".repeat(501))).toThrow("at most 500");
+  });
+});
+
+describe("logQl", () => {
+  test("everything", () => {
+    expect(logQl({ services: [], levels: [] })).toBe('{namespace=~"conveyor|conveyor-logging"}');
+  });
+
+  test("all flags at once; what is text stays text", () => {
+    expect(
+      logQl({
+        services: ["producer", "a.b"],
+        levels: ["error", "warn"],
+        grep: 'say "x" | drop',
+        event: { run: 'r"1', conveyor: "belt-0-1", seq: 7 },
+      }),
+    ).toBe(
+      String.raw`{namespace=~"conveyor|conveyor-logging", service=~"producer|a\\.b", level=~"error|warn"} |~ "say \"x\" | drop" | run="r\"1" | conveyor="belt-0-1" | seq="7"`,
+    );
+  });
+});
+
+describe("isMatch asks the same of an entry", () => {
+  const all = { services: [], levels: [] };
+  test.each([
+    [all, {}, true],
+    [{ ...all, services: ["processor"] }, {}, false],
+    [{ ...all, levels: ["error"] as const }, { level: "error" as const }, true],
+    [{ ...all, grep: "^a l" }, {}, true],
+    [{ ...all, grep: "zebra" }, {}, false],
+    [{ ...all, event: { run: "r" } }, { run: "r", seq: "5" }, true],
+    [{ ...all, event: { run: "r", seq: 6 } }, { run: "r", seq: "5" }, false],
+    [{ ...all, event: { run: "r" } }, {}, false],
+  ])("%j on %j: %p", (search, more, expected) => {
+    expect(isMatch(search, entry(more as Partial<LogEntry>))).toBe(expected);
+  });
+});
+
+describe("readLine", () => {
+  test("our services' own lines, as the logger writes them", () => {
+    const lines: string[] = [];
+    const log = new Logger("producer", "debug", {}, (line) => lines.push(line.trimEnd()));
+    log.info("event_acknowledged", { run: "r", conveyor: "belt-0-1", seq: 3000 });
+    log.error("kafka_gone", { error: new Error("x") });
+    expect(readLine(lines[0]!)).toEqual({
+      service: "producer",
+      level: "info",
+      event: "event_acknowledged",
+      run: "r",
+      conveyor: "belt-0-1",
+      seq: "3000",
+    });
+    expect(readLine(lines[1]!)).toEqual({ service: "producer", level: "error", event: "kafka_gone" });
+  });
+
+  test.each([
+    ["[2026-11-25 03:00:00,000] WARN [Broker id=0] Slow (kafka.server.X)", "warn"],
+    ["[2026-11-25 03:00:00,000] FATAL gone (x)", "error"],
+    ["ts=2026-11-25T03:00:00Z lvl=info msg=Ready service=http", "info"],
+    ['level=error ts=2026 caller=x msg="bad"', "error"],
+    ["time=2026 level=WARN msg=x", "warn"],
+    ["I1125 03:00:00.1 1 x.go:1] text", "info"],
+    ["E1125 03:00:00.1 1 x.go:1] text", "error"],
+    ["\tat java.base/x", "unknown"],
+    ["{broken", "unknown"],
+    ['{"level":"shout"}', "unknown"],
+  ])("%s: %s", (line, level) => expect(readLine(line).level).toBe(level as never));
+
+  test("every level is of the fixed set, whatever a line says", () => {
+    for (const word of ["", "INFO", "Warning", "EROR", "x".repeat(100), undefined]) {
+      expect(LOG_LEVELS).toContain(levelOf(word));
+    }
+  });
+});
+
+describe("readPrefixedLine", () => {
+  test("a line of kubectl logs, to the nanosecond", () => {
+    const line =
+      '[pod/producer-0/producer] 2025-11-25T02:40:00.000456789Z {"level":"warn","service":"producer","event":"x"}';
+    expect(readPrefixedLine(line, () => "producer")).toMatchObject({
+      timeNs: "1764038400000456789",
+      level: "warn",
+      pod: "producer-0",
+      container: "producer",
+      event: "x",
+    });
+  });
+  test("anything else is no entry", () => {
+    expect(readPrefixedLine("error: unable", () => "")).toBeUndefined();
+    expect(readPrefixedLine("[pod/a/b] yesterday text", () => "")).toBeUndefined();
+  });
+});
+
+describe("entriesOf", () => {
+  test("streams become one list by time, with labels and structured metadata", () => {
+    const streams = [
+      {
+        stream: { app: "ingest", service: "producer", level: "info", pod: "p", run: "r", seq: "1" },
+        values: [["20", "b"]],
+      },
+      {
+        stream: { app: "kafka", level: "warn", pod: "k" },
+        values: [
+          ["10", "a"],
+          ["30", "c"],
+        ],
+      },
+    ] as never;
+    expect(entriesOf(streams).map(({ line }) => line)).toEqual(["a", "b", "c"]);
+    expect(entriesOf(streams, "backward").map(({ line }) => line)).toEqual(["c", "b", "a"]);
+    expect(entriesOf(streams)[1]).toMatchObject({ service: "producer", app: "ingest", run: "r", seq: "1" });
+    expect(entriesOf(streams)[0]).toMatchObject({ service: "kafka", level: "warn" });
+  });
+});
+
+describe("for a person", () => {
+  test("the clock, and a JSON line without what has a column of its own", () => {
+    expect(clockOf("1764038400123456789")).toBe("02:40:00.123");
+    const line = JSON.stringify({ timestamp: "t", level: "info", service: "s", event: "stored", seq: 5, run: "r" });
+    expect(briefly(entry({ line }))).toBe("stored seq=5 run=r");
+    expect(briefly(entry({ line: "plain" }))).toBe("plain");
+  });
+});
+
+describe("the canary's judgement", () => {
+  const judge = (written: number, numbers: number[]) => {
+    const { found, missing, repeated, foreign, lost } = judgeCanary("r", written, numbers);
+    return { found, missing, repeated, foreign, lost };
+  };
+  test("all there, in any order", () => {
+    expect(judge(3, [2, 0, 1])).toEqual({ found: 3, missing: [], repeated: 0, foreign: 0, lost: false });
+  });
+  test("one that came twice does not stand for one that is missing", () => {
+    expect(judge(3, [0, 0, 2])).toEqual({ found: 2, missing: [1], repeated: 1, foreign: 0, lost: true });
+  });
+  test("nothing found", () => expect(judge(2, [])).toMatchObject({ found: 0, missing: [0, 1], lost: true }));
+  test("numbers that nobody wrote are told, and stand for nothing", () => {
+    expect(judge(1, [0, 1, -1, Number.NaN])).toEqual({ found: 1, missing: [], repeated: 0, foreign: 3, lost: false });
+  });
+  test("many are counted, a hundred named", () => {
+    const verdict = judgeCanary("r", 1000, []);
+    expect([verdict.missing.length, verdict.missing_count]).toEqual([100, 1000]);
+  });
+  test("its program writes exactly the numbers, and they are read back as Promtail would", async () => {
+    const program = canaryProgram("r", 250, 5000).replace("await Bun.sleep(3_600_000);", "");
+    const child = Bun.spawn([process.execPath, "-e", program], { stdout: "pipe" });
+    const lines = (await new Response(child.stdout).text()).trimEnd().split("\n");
+    const entries = lines.map((line) => entry({ line, ...readLine(line) }));
+    expect(judgeCanary("r", 250, numbersOf(entries))).toMatchObject({
+      found: 250,
+      repeated: 0,
+      foreign: 0,
+      lost: false,
+    });
+    expect(JSON.parse(lines.at(-1)!)).toMatchObject({ event: "canary_done", written: 250 });
+  });
+});
+
+describe("Promtail's configuration", async () => {
+  const folder = `${import.meta.dir}/../../../k8s/logging`;
+  const [map] = parseManifest(await Bun.file(`${folder}/promtail-configmap.yaml`).text(), "promtail-configmap.yaml");
+  const text = (map as unknown as { data: Record<string, string> }).data["config.yaml"]!;
+
+  test("has no backslash and no stray dollar: -config.expand-env would eat them", () => {
+    expect(text).not.toContain("\\");
+    const dollars = text.match(/[$][^\s"']{0,10}/g) ?? [];
+    for (const found of dollars) expect(found).toMatch(/^[$](1|[{]NODE_NAME)|^[$]$/);
+  });
+
+  test("gives the identity of an event as structured metadata and never as a label", () => {
+    const labels = [...text.matchAll(/- labels:\n((?:\s+\w+:( \w+)?\n)+)/g)].flatMap((match) =>
+      [...match[1]!.matchAll(/(\w+):/g)].map(([, name]) => name!),
+    );
+    expect(labels.sort()).toEqual(["level", "service"]);
+    const metadata = /- structured_metadata:\n((?:\s+\w+:\n)+)/.exec(text)?.[1] ?? "";
+    for (const field of ["run", "conveyor", "seq"]) expect(metadata).toContain(`${field}:`);
+  });
+
+  test("knows every spelling of a level that the search knows", () => {
+    for (const word of ["debug", "info", "warn", "error", "fatal", "warning", "critical"])
+      expect(text).toContain(`"${word}"`);
+  });
+});

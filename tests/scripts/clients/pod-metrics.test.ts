@@ -1,0 +1,94 @@
+import { describe, expect, test } from "bun:test";
+import {
+  counterGain,
+  goneSince,
+  histogramGain,
+  parseMetrics,
+  quantile,
+  readHistogram,
+  readSum,
+} from "../../../scripts/clients/pod-metrics.ts";
+
+const text = `# HELP events_total Events
+# TYPE events_total counter
+events_total{reason="a \\"quoted\\" one",topic="t"} 3
+events_total{reason="b"} 4
+latency_seconds_bucket{le="0.1"} 50
+latency_seconds_bucket{le="1"} 99
+latency_seconds_bucket{le="+Inf"} 100
+latency_seconds_sum 12.5
+latency_seconds_count 100
+up 1
+`;
+
+describe("parseMetrics", () => {
+  test("reads names, labels with escapes, and values", () => {
+    expect(parseMetrics(text)[0]).toEqual({
+      name: "events_total",
+      labels: { reason: 'a "quoted" one', topic: "t" },
+      value: 3,
+    });
+  });
+  test("readSum adds the series of a name, and is 0 for an unknown one", () => {
+    expect(readSum(parseMetrics(text), "events_total")).toBe(7);
+    expect(readSum(parseMetrics(text), "nothing_total")).toBe(0);
+  });
+});
+
+describe("quantile", () => {
+  const histogram = readHistogram(parseMetrics(text), "latency_seconds");
+  test("interpolates inside the bucket as PromQL does", () => {
+    expect(quantile(histogram, 0.25)).toBeCloseTo(0.05);
+    expect(quantile(histogram, 0.5)).toBeCloseTo(0.1);
+    expect(quantile(histogram, 0.745)).toBeCloseTo(0.55);
+  });
+  test("gives the highest bound for what lies beyond it", () => {
+    expect(quantile(histogram, 0.999)).toBe(1);
+  });
+  test("is not a number when nothing was observed", () => {
+    expect(quantile(histogram.minus(histogram), 0.5)).toBeNaN();
+  });
+  test("minus leaves what was observed in between", () => {
+    const later = readHistogram(
+      parseMetrics(text.replace('"0.1"} 50', '"0.1"} 60').replace("count 100", "count 110")),
+      "latency_seconds",
+    );
+    const between = later.minus(histogram);
+    expect(between.count).toBe(10);
+    expect(between.buckets.get(0.1)).toBe(10);
+  });
+});
+
+describe("gains between two looks at pods that come and go", () => {
+  const pod = (startedSeconds: number, events: number) =>
+    parseMetrics(`process_start_time_seconds ${startedSeconds}
+events_total{reason="a"} ${events}
+latency_seconds_bucket{le="1"} ${events}
+latency_seconds_bucket{le="+Inf"} ${events}
+latency_seconds_count ${events}
+`);
+  const looks = {
+    before: new Map([
+      ["stays", pod(1, 100)],
+      ["restarts", pod(1, 500)],
+      ["goes", pod(1, 4000)],
+    ]),
+    after: new Map([
+      ["stays", pod(1, 130)],
+      ["restarts", pod(9, 7)],
+      ["comes", pod(9, 20)],
+    ]),
+  };
+
+  test("a pod that is gone takes nothing away, one that is new or restarted began at zero", () => {
+    expect(counterGain(looks.before, looks.after, "events_total")).toBe(30 + 7 + 20);
+    const observed = histogramGain(looks.before, looks.after, "latency_seconds");
+    expect(observed.count).toBe(57);
+    expect(observed.buckets.get(1)).toBe(57);
+  });
+
+  test("who went is named", () => {
+    expect(goneSince(looks.before, looks.after)).toEqual(["goes"]);
+    expect(goneSince(looks.after, looks.after)).toEqual([]);
+  });
+});

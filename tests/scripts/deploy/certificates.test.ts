@@ -1,0 +1,279 @@
+/** Certificates by their properties; openssl verify is the independent judge of what was made. */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { X509Certificate } from "node:crypto";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { connect, createServer, type Server, type TLSSocket } from "node:tls";
+import { OperatorError } from "../../../scripts/cli/errors.ts";
+import { ensureCertificates, IDENTITIES, namesOf } from "../../../scripts/deploy/certificates.ts";
+
+const DAY_MS = 86_400_000;
+/** Enough for the properties, fewer openssl calls than the whole table. */
+const SOME = IDENTITIES.filter(({ name }) => ["kafka-0", "influxdb", "admin"].includes(name));
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "conveyor-certs-"));
+});
+afterEach(async () => {
+  await rm(folder, { recursive: true, force: true });
+});
+
+const make = (options: Parameters<typeof ensureCertificates>[1] = {}) =>
+  ensureCertificates(folder, { identities: SOME, ...options });
+const actions = async (options: Parameters<typeof ensureCertificates>[1] = {}) =>
+  Object.fromEntries((await make(options)).map(({ name, action }) => [name, action]));
+const read = async (name: string) => new X509Certificate(await readFile(join(folder, `${name}.crt`)));
+const openssl = async (...args: string[]) => {
+  const child = Bun.spawn(["openssl", ...args], { stdout: "pipe", stderr: "pipe" });
+  const [out, error, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { text: out + error, code };
+};
+const failure = async (work: Promise<unknown>): Promise<OperatorError> => {
+  const error = await work.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(OperatorError);
+  return error as OperatorError;
+};
+
+describe("what is made", () => {
+  test("openssl accepts every certificate as server and as client, strictly", async () => {
+    const made = await ensureCertificates(folder);
+    expect(made.map(({ name }) => name)).toEqual(["ca", ...IDENTITIES.map(({ name }) => name)]);
+    for (const { name } of IDENTITIES) {
+      for (const purpose of ["sslserver", "sslclient"]) {
+        const file = join(folder, `${name}.crt`);
+        const verdict = await openssl(
+          ...["verify", "-x509_strict", "-purpose", purpose, "-CAfile", join(folder, "ca.crt"), file],
+        );
+        expect({ name, purpose, ...verdict }).toMatchObject({ name, purpose, code: 0 });
+      }
+    }
+  });
+
+  test("a certificate cannot issue certificates, and the CA only one level", async () => {
+    await make();
+    expect((await read("ca")).ca).toBe(true);
+    expect((await read("influxdb")).ca).toBe(false);
+    const { text } = await openssl("x509", "-in", join(folder, "ca.crt"), "-noout", "-text");
+    expect(text).toContain("CA:TRUE, pathlen:0");
+    expect(text).toContain("Certificate Sign, CRL Sign");
+  });
+
+  test("keys are PKCS#8 on P-256, readable by the owner alone; a broker's file holds key and certificate", async () => {
+    await make();
+    for (const file of ["ca.key", "kafka-0.key", "kafka-0.pem", "influxdb.key"]) {
+      expect({ file, mode: (await stat(join(folder, file))).mode & 0o777 }).toEqual({ file, mode: 0o600 });
+    }
+    const pem = await readFile(join(folder, "kafka-0.pem"), "utf8");
+    expect(pem).toStartWith("-----BEGIN PRIVATE KEY-----\n");
+    expect(pem).toContain("-----BEGIN CERTIFICATE-----\n");
+    const { text } = await openssl("x509", "-in", join(folder, "kafka-0.crt"), "-noout", "-text");
+    expect(text).toContain("NIST CURVE: P-256");
+  });
+
+  test("names are exactly those of the table; serials are random; validity starts before now", async () => {
+    await make();
+    const [first, second] = [await read("kafka-0"), await read("influxdb")];
+    expect(namesOf(first)).toEqual([...SOME.find(({ name }) => name === "kafka-0")!.subjectAltNames].sort());
+    expect(first.subject).toBe("CN=kafka-0");
+    expect(first.serialNumber).toHaveLength(32);
+    expect(first.serialNumber).not.toBe(second.serialNumber);
+    expect(first.validFromDate.getTime()).toBeLessThan(Date.now() - 4 * 60_000);
+  });
+
+  test("nothing but certificates and keys stays in the folder", async () => {
+    await make();
+    for (const entry of await readdir(folder)) expect(entry).toMatch(/^[a-z0-9-]+\.(crt|key|pem)$/);
+  });
+});
+
+describe("what a second run does", () => {
+  test("keeps everything, byte for byte", async () => {
+    await make();
+    const before = await Promise.all(
+      (await readdir(folder)).sort().map((file) => readFile(join(folder, file), "utf8")),
+    );
+    expect(await actions()).toEqual({ ca: "kept", "kafka-0": "kept", influxdb: "kept", admin: "kept" });
+    const after = await Promise.all((await readdir(folder)).sort().map((file) => readFile(join(folder, file), "utf8")));
+    expect(after).toEqual(before);
+  });
+
+  test("renews what ends within --renew-before, and only that", async () => {
+    await make({ identities: SOME.slice(0, 1), days: 20, renewBeforeMs: DAY_MS });
+    expect(await actions()).toEqual({ ca: "kept", "kafka-0": "renewed", influxdb: "created", admin: "created" });
+    expect(await actions()).toEqual({ ca: "kept", "kafka-0": "kept", influxdb: "kept", admin: "kept" });
+  });
+
+  test("renews one that has expired", async () => {
+    await make({ days: 30, renewBeforeMs: DAY_MS });
+    const later = new Date(Date.now() + 40 * DAY_MS);
+    const statuses = await make({ now: later, days: 30, renewBeforeMs: DAY_MS });
+    expect(statuses.map(({ name, action, reason }) => [name, action, reason])).toEqual([
+      ["ca", "kept", undefined],
+      ["kafka-0", "renewed", "expired"],
+      ["influxdb", "renewed", "expired"],
+      ["admin", "renewed", "expired"],
+    ]);
+  });
+
+  test("renews one whose names have changed", async () => {
+    await make();
+    const changed = SOME.map((identity) =>
+      identity.name === "influxdb" ? { ...identity, subjectAltNames: ["DNS:elsewhere"] } : identity,
+    );
+    expect(await actions({ identities: changed })).toMatchObject({ "kafka-0": "kept", influxdb: "renewed" });
+  });
+
+  test("--force issues all anew under the same CA", async () => {
+    await make();
+    const authority = (await read("ca")).fingerprint256;
+    expect(await actions({ force: true })).toEqual({
+      ca: "kept",
+      "kafka-0": "renewed",
+      influxdb: "renewed",
+      admin: "renewed",
+    });
+    expect((await read("ca")).fingerprint256).toBe(authority);
+  });
+
+  test("a new CA, or one that was swapped, takes every certificate with it", async () => {
+    await make();
+    expect(new Set(Object.values(await actions({ newCa: true })))).toEqual(new Set(["renewed"]));
+    const other = await mkdtemp(join(tmpdir(), "conveyor-certs-"));
+    await ensureCertificates(other, { identities: [] });
+    for (const file of ["ca.crt", "ca.key"]) await writeFile(join(folder, file), await readFile(join(other, file)));
+    await rm(other, { recursive: true });
+    const statuses = await make();
+    expect(statuses.slice(1).map(({ reason }) => reason)).toEqual(Array(3).fill("issued by another CA"));
+  });
+
+  test("a CA that no longer outlives its certificates is renewed with the same key, and those stay valid", async () => {
+    await make();
+    const made = Date.now();
+    await make({ now: new Date(made + 3200 * DAY_MS) });
+    const [leaf, authority] = [await read("influxdb"), await read("ca")];
+    expect(await actions({ now: new Date(made + 3300 * DAY_MS) })).toEqual({
+      ca: "renewed",
+      "kafka-0": "kept",
+      influxdb: "kept",
+      admin: "kept",
+    });
+    const renewed = await read("ca");
+    const keyOf = ({ publicKey }: X509Certificate) => publicKey.export({ format: "der", type: "spki" }).toString("hex");
+    expect(renewed.fingerprint256).not.toBe(authority.fingerprint256);
+    expect(keyOf(renewed)).toBe(keyOf(authority));
+    expect((await read("influxdb")).fingerprint256).toBe(leaf.fingerprint256);
+    expect(leaf.checkIssued(renewed) && leaf.verify(renewed.publicKey)).toBe(true);
+  });
+});
+
+describe("what it survives", () => {
+  test("a run cut short between a key and its certificate", async () => {
+    await make();
+    await writeFile(join(folder, "influxdb.key"), await readFile(join(folder, "admin.key")));
+    const statuses = await make();
+    expect(statuses.find(({ name }) => name === "influxdb")).toMatchObject({
+      action: "renewed",
+      reason: "key and certificate do not match",
+    });
+  });
+
+  test("garbage, missing keys, a missing broker file, loose permissions, leftovers of a killed run", async () => {
+    await make();
+    await writeFile(join(folder, "admin.crt"), "no certificate");
+    await rm(join(folder, "influxdb.key"));
+    await rm(join(folder, "kafka-0.pem"));
+    await chmod(join(folder, "kafka-0.key"), 0o644);
+    await mkdir(join(folder, ".making-dead"));
+    await writeFile(join(folder, ".lock"), "4194399\n");
+    expect(await actions()).toEqual({ ca: "kept", "kafka-0": "kept", influxdb: "renewed", admin: "renewed" });
+    expect(await readdir(folder)).toContain("kafka-0.pem");
+    expect(await readdir(folder)).not.toContain(".making-dead");
+    expect((await stat(join(folder, "kafka-0.key"))).mode & 0o777).toBe(0o600);
+  });
+
+  test("a CA's key that is kept elsewhere: valid certificates stay, a due one says what to do", async () => {
+    await make();
+    await rm(join(folder, "ca.key"));
+    expect(await actions()).toEqual({ ca: "kept", "kafka-0": "kept", influxdb: "kept", admin: "kept" });
+    const error = await failure(make({ force: true }));
+    expect(error.exitCode).toBe(3);
+    expect(error.message).toContain("ca.key is not there");
+  });
+
+  test("a second run at the same time is refused by name", async () => {
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, ".lock"), `${process.pid}\n`);
+    expect((await failure(make())).message).toContain(`being made by process ${process.pid}`);
+  });
+});
+
+describe("bad input", () => {
+  test.each([
+    [{ days: 0 }, "--days: must be a whole number from 1 to 825; got 0"],
+    [{ days: 1000 }, "--days: must be a whole number from 1 to 825; got 1000"],
+    [{ days: 10 }, "--renew-before: must be shorter than the life of a certificate (10 days); got 30 days"],
+  ])("%j is refused with field, rule and value", async (options, message) => {
+    const error = await failure(make(options));
+    expect(error.exitCode).toBe(2);
+    expect(error.message).toBe(message);
+  });
+
+  test("without openssl the command exits 3 and says so", async () => {
+    const child = Bun.spawn(
+      [process.execPath, join(import.meta.dir, "../../../scripts/generate-certs.ts"), "--dir", folder],
+      { env: { PATH: "/nonexistent" }, stdout: "pipe", stderr: "pipe" },
+    );
+    const complaint = await new Response(child.stderr).text();
+    expect(await child.exited).toBe(3);
+    expect(complaint).toContain("openssl is not installed");
+  });
+});
+
+describe("between two parties", () => {
+  /** One mutual-TLS handshake over loopback; resolves to "ok" or the code of what refused it. */
+  const handshake = async (server: Server, client: Parameters<typeof connect>[0]): Promise<string> => {
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as { port: number };
+    try {
+      return await new Promise((resolve) => {
+        const socket: TLSSocket = connect({ host: "127.0.0.1", port, servername: "localhost", ...client });
+        socket.once("data", () => resolve("ok"));
+        socket.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+        socket.once("close", () => resolve("closed"));
+      });
+    } finally {
+      server.close();
+    }
+  };
+
+  test("own certificates are accepted, a foreign CA's are not, in both directions", async () => {
+    await make();
+    const other = await mkdtemp(join(tmpdir(), "conveyor-certs-"));
+    await ensureCertificates(other, { identities: SOME });
+    const material = async (where: string, name: string) => ({
+      ca: await readFile(join(where, "ca.crt")),
+      cert: await readFile(join(where, `${name}.crt`)),
+      key: await readFile(join(where, `${name}.key`)),
+    });
+    const serve = async (where: string) =>
+      createServer({ ...(await material(where, "influxdb")), requestCert: true, rejectUnauthorized: true }, (socket) =>
+        socket.end("hello"),
+      ).on("tlsClientError", () => {});
+    const ours = await material(folder, "admin");
+    const theirs = await material(other, "admin");
+    expect(await handshake(await serve(folder), ours)).toBe("ok");
+    expect(await handshake(await serve(other), ours)).not.toBe("ok");
+    expect(await handshake(await serve(folder), { ...theirs, ca: ours.ca })).not.toBe("ok");
+    expect(await handshake(await serve(folder), { ca: ours.ca })).not.toBe("ok");
+    await rm(other, { recursive: true });
+  });
+});

@@ -1,0 +1,283 @@
+/** Filling Secrets, hashing what pods depend on, and the order of stages: on small objects made for each case. */
+import { afterEach, describe, expect, test } from "bun:test";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { OperatorError } from "../../../scripts/cli/errors.ts";
+import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
+import {
+  CONFIG_HASH,
+  imagesOf,
+  loadManifests,
+  podTemplateOf,
+  referencesOf,
+  withHashes,
+  withImages,
+} from "../../../scripts/deploy/manifests.ts";
+import { contentsOf, fillSecrets, generate, type SecretSources } from "../../../scripts/deploy/secrets.ts";
+import { loadStages, STAGES } from "../../../scripts/deploy/stages.ts";
+
+const secret = (name: string, annotations: Record<string, string>): KubernetesObject => ({
+  apiVersion: "v1",
+  kind: "Secret",
+  metadata: { name, namespace: "conveyor", annotations },
+});
+const sources = (given: Partial<SecretSources> = {}): SecretSources => ({
+  file: async (name) => `content of ${name}`,
+  live: async () => undefined,
+  random: (bytes) => Buffer.alloc(bytes, 0xab),
+  ...given,
+});
+const dataOf = (object: KubernetesObject | undefined) => object?.data as Record<string, string> | undefined;
+const decode = (value: string | undefined) => Buffer.from(value ?? "", "base64").toString();
+
+describe("fillSecrets", () => {
+  test("fills from files", async () => {
+    const [filled] = await fillSecrets(
+      [secret("tls", { "conveyor.dev/fill-from": "tls.crt=a.crt,ca.crt=ca.crt" })],
+      sources(),
+    );
+    expect(Object.keys(dataOf(filled)!)).toEqual(["tls.crt", "ca.crt"]);
+    expect(decode(dataOf(filled)!["tls.crt"])).toBe("content of a.crt");
+  });
+
+  test("names every missing file at once, with what to do, and exits 3", async () => {
+    const error = await fillSecrets(
+      [secret("a", { "conveyor.dev/fill-from": "x=one" }), secret("b", { "conveyor.dev/fill-from": "y=two" })],
+      sources({ file: async () => undefined }),
+    ).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(OperatorError);
+    expect(error).toMatchObject({
+      message: "certificates are missing: one (for a), two (for b)",
+      exitCode: 3,
+      hint: "bun scripts/generate-certs.ts",
+    });
+  });
+
+  test("generates what is not there, and keeps what stands in the cluster", async () => {
+    const object = secret("token", { "conveyor.dev/generate": "token=random-hex-32,name=literal:admin" });
+    const [fresh] = await fillSecrets([object], sources());
+    expect(decode(dataOf(fresh)!.token)).toBe("ab".repeat(32));
+    expect(decode(dataOf(fresh)!.name)).toBe("admin");
+    const [kept] = await fillSecrets([object], sources({ live: async () => ({ token: "standing", name: "" }) }));
+    expect(decode(dataOf(kept)!.token)).toBe("standing");
+    expect(decode(dataOf(kept)!.name)).toBe("admin");
+  });
+
+  test("fills a ConfigMap that asks for it, in plain text and beside what it says itself", async () => {
+    const map = {
+      ...secret("trust", { "conveyor.dev/fill-from": "ca.crt=ca.crt" }),
+      kind: "ConfigMap",
+      data: { client: "x" },
+    };
+    const [filled] = await fillSecrets([map], sources());
+    expect(dataOf(filled)).toEqual({ client: "x", "ca.crt": "content of ca.crt" });
+    expect(contentsOf([filled!])).toEqual({});
+    await expect(fillSecrets([map], sources({ file: async () => undefined }))).rejects.toThrow(
+      "certificates are missing: ca.crt (for trust)",
+    );
+  });
+
+  test("leaves to others what they fill, without data, and every other object as it is", async () => {
+    const theirs = secret("scoped", { "conveyor.dev/filled-by": "setup" });
+    const map = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "m" }, data: { a: "1" } };
+    const filled = await fillSecrets([theirs, map], sources({ live: async () => ({ token: "x" }) }));
+    expect(filled).toEqual([theirs, map]);
+    expect("data" in filled[0]!).toBe(false);
+  });
+
+  test.each([
+    [{}, /must have one of .*; has none/],
+    [{ "conveyor.dev/generate": "a=literal:b", "conveyor.dev/fill-from": "a=b" }, /must have one of/],
+    [{ "conveyor.dev/generate": "a" }, /must be KEY=SOURCE, separated by commas; got "a"/],
+    [{ "conveyor.dev/generate": "a=dice" }, /generator must be .*; got "dice"/],
+  ])("a manifest that is wrong is refused: %j", async (annotations, message) => {
+    await expect(fillSecrets([secret("s", annotations as Record<string, string>)], sources())).rejects.toThrow(message);
+  });
+
+  test("does not change the objects it was given", async () => {
+    const object = secret("tls", { "conveyor.dev/fill-from": "a=b" });
+    const before = structuredClone(object);
+    await fillSecrets([object], sources());
+    expect(object).toEqual(before);
+  });
+
+  test("contentsOf gives the filled ones decoded", async () => {
+    const filled = await fillSecrets(
+      [secret("tls", { "conveyor.dev/fill-from": "a=b" }), secret("t", { "conveyor.dev/filled-by": "setup" })],
+      sources(),
+    );
+    expect(contentsOf(filled)).toEqual({ tls: { a: "content of b" } });
+  });
+});
+
+describe("generate", () => {
+  test("a Kafka cluster id is 22 characters of URL-safe base64 and never begins with a dash", () => {
+    for (let count = 0; count < 500; count++)
+      expect(generate("kafka-cluster-id")).toMatch(/^[A-Za-z0-9_][A-Za-z0-9_-]{21}$/);
+    expect(generate("kafka-cluster-id", (bytes) => Buffer.alloc(bytes, 0xfb))).toMatch(/^A/);
+  });
+
+  test("random values differ", () => {
+    expect(generate("random-hex-32")).not.toBe(generate("random-hex-32"));
+    expect(generate("random-hex-32")).toMatch(/^[0-9a-f]{64}$/);
+  });
+});
+
+describe("withHashes", () => {
+  const deployment = (image = "x:1"): KubernetesObject => ({
+    apiVersion: "apps/v1",
+    kind: "Deployment",
+    metadata: { name: "d" },
+    spec: {
+      template: {
+        metadata: { annotations: { other: "kept" } },
+        spec: {
+          containers: [{ name: "c", image, envFrom: [{ configMapRef: { name: "map" } }] }],
+          volumes: [{ name: "s", secret: { secretName: "tls" } }],
+        },
+      },
+    },
+  });
+  const map = (value: string): KubernetesObject => ({
+    apiVersion: "v1",
+    kind: "ConfigMap",
+    metadata: { name: "map" },
+    data: { b: value, a: "1" },
+  });
+  const hashOf = (object: KubernetesObject, value = "2", tls: Record<string, string> = { k: "v" }, digest?: string) =>
+    podTemplateOf(
+      withHashes([object], {
+        configuration: [map(value)],
+        secrets: { tls, unused: { x: "y" } },
+        ...(digest ? { imageDigests: { "x:1": digest } } : {}),
+      })[0]!,
+    )?.metadata?.annotations;
+
+  test("changes with the ConfigMap, the Secret, the image and its content, and with nothing else", () => {
+    const base = hashOf(deployment())!;
+    expect(base.other).toBe("kept");
+    expect(base[CONFIG_HASH]).toMatch(/^[0-9a-f]{16}$/);
+    const others = [
+      hashOf(deployment(), "3"),
+      hashOf(deployment(), "2", { k: "w" }),
+      hashOf(deployment(), "2", { k: "v", l: "" }),
+      hashOf(deployment("x:2")),
+      hashOf(deployment(), "2", { k: "v" }, "sha256:1"),
+      hashOf(deployment(), "2", { k: "v" }, "sha256:2"),
+    ].map((annotations) => annotations?.[CONFIG_HASH]);
+    expect(new Set([base[CONFIG_HASH], ...others]).size).toBe(7);
+    expect(hashOf(deployment())![CONFIG_HASH]!).toBe(base[CONFIG_HASH]!);
+    const relabelled = { ...deployment(), metadata: { name: "d", labels: { a: "b" } } };
+    expect(hashOf(relabelled)![CONFIG_HASH]!).toBe(base[CONFIG_HASH]!);
+  });
+
+  test("does not depend on the order of keys", () => {
+    expect(hashOf(deployment(), "2", { a: "1", b: "2" })).toEqual(hashOf(deployment(), "2", { b: "2", a: "1" }));
+  });
+
+  test("refuses to guess what it does not know", () => {
+    expect(() => withHashes([deployment()], { configuration: [map("1")], secrets: {} })).toThrow(
+      "Deployment/d: content of Secret tls is not known",
+    );
+    expect(() => withHashes([deployment()], { configuration: [], secrets: { tls: {} } })).toThrow(
+      "Deployment/d: ConfigMap map is in no manifest",
+    );
+  });
+
+  test("every workload of k8s/ can be hashed from what deploy knows", async () => {
+    const filled = await fillSecrets(await loadManifests(), sources());
+    const scoped = filled.filter(({ kind, data }) => kind === "Secret" && !data);
+    const secrets = {
+      ...contentsOf(filled),
+      ...Object.fromEntries(scoped.map(({ metadata }) => [metadata.name, { token: "t" }])),
+    };
+    const hashed = withHashes(filled, { configuration: filled, secrets });
+    for (const object of hashed) {
+      const template = podTemplateOf(object);
+      if (template) expect(template.metadata?.annotations?.[CONFIG_HASH]).toBeTruthy();
+    }
+  });
+});
+
+describe("images", () => {
+  test("are listed once, and rewritten in copies", async () => {
+    const objects = await loadManifests();
+    const before = imagesOf(objects);
+    expect(new Set(before).size).toBe(before.length);
+    const moved = withImages(objects, (reference) => reference.replace(/^[^/]+\//, "registry.example/conveyor/"));
+    expect(imagesOf(moved).every((reference) => reference.startsWith("registry.example/conveyor/"))).toBe(true);
+    expect(imagesOf(objects)).toEqual(before);
+  });
+
+  test("references are found wherever a pod can have them", () => {
+    expect(
+      referencesOf({
+        containers: [
+          {
+            name: "c",
+            image: "x:1",
+            env: [
+              { name: "A", valueFrom: { secretKeyRef: { name: "s1" } } },
+              { name: "B", valueFrom: { configMapKeyRef: { name: "m1" } } },
+            ],
+            envFrom: [{ secretRef: { name: "s2" } }],
+          },
+        ],
+        initContainers: [{ name: "i", image: "x:1", envFrom: [{ configMapRef: { name: "m2" } }] }],
+        volumes: [
+          { name: "a", secret: { secretName: "s3" } },
+          { name: "b", configMap: { name: "m3" } },
+          {
+            name: "c",
+            projected: { sources: [{ secret: { name: "s4" } }, { configMap: { name: "kube-root-ca.crt" } }] },
+          },
+        ],
+      }),
+    ).toEqual({ configMaps: ["m1", "m2", "m3"], secrets: ["s1", "s2", "s3", "s4"] });
+  });
+});
+
+describe("stages", () => {
+  const folders: string[] = [];
+  afterEach(async () => {
+    for (const folder of folders.splice(0)) await rm(folder, { recursive: true });
+  });
+  const folderWith = async (paths: string[]) => {
+    const folder = await mkdtemp(join(tmpdir(), "conveyor-stages-"));
+    folders.push(folder);
+    for (const path of paths) {
+      await mkdir(dirname(join(folder, path)), { recursive: true });
+      await writeFile(join(folder, path), "apiVersion: v1\nkind: X\nmetadata: {name: x}\n");
+    }
+    return folder;
+  };
+  const all = STAGES.flatMap(({ files }) => files);
+
+  test("policies come before pods, secrets before workloads, the tokens' maker before their user", async () => {
+    const order = (await loadStages()).flatMap((stage) =>
+      stage.objects.map(({ kind, metadata }) => `${kind}/${metadata.name}`),
+    );
+    const at = (ref: string) => {
+      expect(order).toContain(ref);
+      return order.indexOf(ref);
+    };
+    expect(at("Namespace/conveyor")).toBe(0);
+    expect(at("NetworkPolicy/default-deny")).toBeLessThan(at("StatefulSet/kafka"));
+    expect(at("ServiceAccount/kafka")).toBeLessThan(at("StatefulSet/kafka"));
+    expect(at("Secret/kafka-tls")).toBeLessThan(at("StatefulSet/kafka"));
+    expect(at("StatefulSet/kafka")).toBeLessThan(at("Job/setup"));
+    expect(at("StatefulSet/influxdb")).toBeLessThan(at("Job/setup"));
+    expect(at("Job/setup")).toBeLessThan(at("Deployment/processor"));
+    expect(at("Deployment/processor")).toBeLessThan(at("StatefulSet/producer"));
+  });
+
+  test("a file in no stage, and a stage's file that is not there, are named", async () => {
+    await expect(loadStages(await folderWith([...all, "extra/thing.yaml"]))).rejects.toThrow(
+      "in no stage of scripts/deploy/stages.ts: extra/thing.yaml",
+    );
+    await expect(loadStages(await folderWith(all.slice(1)))).rejects.toThrow(
+      "stage foundation: k8s/namespace.yaml is not there",
+    );
+  });
+});

@@ -1,0 +1,108 @@
+/**
+ * Goal: what a TLS endpoint accepts is found by handshakes, and a server that is not as it should be is told from one that is.
+ * Method: real servers of `openssl s_server` with one property each.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { waitFor } from "../../../scripts/cli/wait.ts";
+import { ensureCertificates } from "../../../scripts/deploy/certificates.ts";
+import { examine, readHandshake } from "../../../scripts/evidence/tls-handshake.ts";
+import { freePort } from "../../servers/free-ports.ts";
+
+let folder: string;
+const servers: Bun.Subprocess[] = [];
+const file = (name: string) => join(folder, name);
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "conveyor-handshake-"));
+  const names = ["DNS:here.example"];
+  await ensureCertificates(folder, {
+    identities: [
+      { name: "server", subjectAltNames: names },
+      { name: "client", subjectAltNames: ["DNS:client"] },
+    ],
+  });
+});
+afterAll(async () => {
+  for (const server of servers) server.kill();
+  await rm(folder, { recursive: true, force: true });
+});
+
+async function listening(port: number): Promise<void> {
+  await waitFor(
+    async () => {
+      const socket = await Bun.connect({ hostname: "127.0.0.1", port, socket: { data() {} } });
+      socket.end();
+      return { done: true, value: true };
+    },
+    { what: `port ${port} to listen`, limitMs: 10_000, intervalMs: 20 },
+  );
+}
+
+async function serve(...flags: string[]): Promise<number> {
+  const port = await freePort();
+  const identity = ["-cert", file("server.crt"), "-key", file("server.key"), "-CAfile", file("ca.crt")];
+  servers.push(
+    Bun.spawn(["openssl", "s_server", "-accept", `127.0.0.1:${port}`, ...identity, "-quiet", ...flags], {
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: "ignore",
+    }),
+  );
+  await listening(port);
+  return port;
+}
+
+const client = () => ({ ca: file("ca.crt"), cert: file("client.crt"), key: file("client.key") });
+const look = async (port: number, servername = "here.example") =>
+  await examine({ host: "127.0.0.1", port, servername }, client());
+
+describe("examine", () => {
+  test("a strict server: 1.2 and 1.3, one suite, its certificate verified for its name, no client certificate", async () => {
+    const port = await serve("-min_protocol", "TLSv1.2", "-cipher", "ECDHE-ECDSA-AES256-GCM-SHA384");
+    const found = await look(port);
+    expect(found).toMatchObject({
+      protocols: { TLSv1: false, "TLSv1.1": false, "TLSv1.2": true, "TLSv1.3": true },
+      negotiated: { protocol: "TLSv1.3" },
+      tls12Ciphers: ["ECDHE-ECDSA-AES256-GCM-SHA384"],
+      verified: true,
+      clientCertificate: "none",
+      refusal: "",
+    });
+    expect(found?.certificate.subject).toBe("CN=server");
+    // The same server under a name that its certificate does not have.
+    expect(await look(port, "elsewhere.example")).toMatchObject({ verified: false });
+  });
+
+  test("a server of yesterday is seen to accept TLS 1.0 and a suite without forward secrecy or authenticated encryption", async () => {
+    const port = await serve("-min_protocol", "TLSv1", "-cipher", "ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0");
+    expect(await look(port)).toMatchObject({
+      protocols: { TLSv1: true, "TLSv1.1": true },
+      tls12Ciphers: ["ECDHE-ECDSA-AES128-SHA"],
+    });
+  });
+
+  test("a certificate that is required is told from one that is asked for", async () => {
+    const required = await look(await serve("-Verify", "2", "-verify_return_error"));
+    expect(required).toMatchObject({ clientCertificate: "required", verified: true });
+    expect(required?.refusal).not.toBe("");
+    expect(await look(await serve("-verify", "2"))).toMatchObject({ clientCertificate: "wanted", refusal: "" });
+  });
+
+  test("what does not speak TLS is undefined", async () => {
+    const plain = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("plain") });
+    try {
+      expect(await look(plain.port!)).toBeUndefined();
+    } finally {
+      await plain.stop(true);
+    }
+  });
+});
+
+test("an openssl that cannot offer a version says so, and is not taken for a refusal", () => {
+  const output =
+    "CONNECTED\n40:error:0A0000BF:SSL routines:tls_setup_handshake:no protocols available\nNew, (NONE), Cipher is (NONE)\n";
+  expect(readHandshake(output)).toMatchObject({ ok: false, reason: "no protocols available" });
+});

@@ -1,0 +1,131 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { sha256OfFile } from "../../../scripts/cli/process.ts";
+import { TerminalReport } from "../../../scripts/cli/report.ts";
+import { imagesOf, loadManifests } from "../../../scripts/deploy/manifests.ts";
+import { ARCHIVE_ONLY, BUN_IMAGE, CATALOG, recipeFor } from "../../../scripts/images/catalog.ts";
+import { ensureImages, exitCodeFor, planImages, SERVICES_IMAGE, sourceOf } from "../../../scripts/images/index.ts";
+import { missingLibraries } from "../../../scripts/images/tree.ts";
+import { writeImageArchive } from "../../../scripts/local-cluster/archive.ts";
+
+const LOKI = "docker.io/grafana/loki:3.5.0";
+const KAFKA = "docker.io/apache/kafka:4.3.1";
+
+let folder: string;
+let archives: string;
+let cache: string | undefined;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "conveyor-images-"));
+  archives = await mkdtemp(join(folder, "archives-"));
+  cache = process.env.XDG_CACHE_HOME;
+  process.env.XDG_CACHE_HOME = join(folder, "cache");
+  const layer = { kind: "files" as const, files: [{ path: "loki", content: "x" }] };
+  await writeImageArchive(join(archives, "loki.tar"), { ref: LOKI, layers: [layer], config: {} });
+  await writeFile(join(archives, "broken.tar"), "no tar");
+});
+afterAll(async () => {
+  if (cache === undefined) delete process.env.XDG_CACHE_HOME;
+  else process.env.XDG_CACHE_HOME = cache;
+  await rm(folder, { recursive: true, force: true });
+});
+
+function quietReport(): { report: TerminalReport; said: string[] } {
+  const said: string[] = [];
+  const writer = { write: (text: string) => said.push(text) };
+  return { report: new TerminalReport({ stdout: writer, stderr: writer, color: false }), said };
+}
+
+describe("the catalog", () => {
+  test("every image that the manifests name is assembled, the services' own, or known to come from archives alone", async () => {
+    const without = imagesOf(await loadManifests()).filter((ref) => ref !== SERVICES_IMAGE && !recipeFor(ref));
+    expect(without.filter((ref) => !ARCHIVE_ONLY.some((start) => ref.startsWith(start)))).toEqual([]);
+  });
+
+  test("each reference once, in full and pinned", () => {
+    const refs = CATALOG.map(({ ref }) => ref);
+    expect(new Set(refs).size).toBe(refs.length);
+    for (const ref of refs) expect(ref).toMatch(/^[a-z0-9.]+\/[a-z0-9/._-]+:v?\d+\.\d+/);
+  });
+
+  test("services/Dockerfile builds on the image that is assembled for it", async () => {
+    const dockerfile = await Bun.file(join(import.meta.dir, "../../../services/Dockerfile")).text();
+    const bases = [...dockerfile.matchAll(/^FROM\s+(\S+)/gim)].map((match) => match[1]);
+    expect(bases).toEqual([BUN_IMAGE]);
+  });
+
+  test("a recipe's key changes with nothing but its inputs", () => {
+    expect(recipeFor(KAFKA)!.key()).toBe(recipeFor(KAFKA)!.key());
+    expect(recipeFor(KAFKA)!.key()).not.toBe(recipeFor(BUN_IMAGE)!.key());
+  });
+});
+
+describe("sourceOf", () => {
+  const given = [{ ref: KAFKA, path: "kafka.tar", id: "sha256:1", named: true }];
+  test("an archive of the person comes before everything else", () => {
+    expect(sourceOf("apache/kafka:4.3.1", "local", given)).toEqual({ via: "archive", image: given[0]! });
+  });
+  test("third-party images are assembled for the local cluster; elsewhere only when asked for", () => {
+    expect(sourceOf(KAFKA, "local", []).via).toBe("assemble");
+    expect(sourceOf(KAFKA, "export", []).via).toBe("assemble");
+    expect(sourceOf(KAFKA, "kind", []).via).toBe("left");
+    expect(sourceOf(KAFKA, "registry", []).via).toBe("left");
+    expect(sourceOf(KAFKA, "registry", [], { assemble: true }).via).toBe("assemble");
+  });
+  test("the services' image is built, for every target", () => {
+    for (const kind of ["local", "kind", "registry", "export", "cache"] as const) {
+      expect(sourceOf(SERVICES_IMAGE, kind, []).via).toBe("build");
+    }
+  });
+  test("a cluster to which nothing is brought pulls everything", () => {
+    for (const ref of [SERVICES_IMAGE, KAFKA, LOKI]) expect(sourceOf(ref, "none", given).via).toBe("left");
+  });
+  test("what has no recipe is missing on the local cluster and left to others", () => {
+    expect(sourceOf(LOKI, "local", []).via).toBe("missing");
+    expect(sourceOf(LOKI, "kind", []).via).toBe("left");
+  });
+});
+
+describe("ensureImages", () => {
+  test("takes an archive, names what cannot be had and what to do, and says which files it did not use", async () => {
+    const { report, said } = quietReport();
+    const dir = join(folder, "out");
+    const refs = [LOKI, "docker.io/grafana/promtail:3.5.0", LOKI];
+    const results = await ensureImages({ kind: "export", dir }, refs, report, { imagesDir: archives });
+    expect(results.map(({ ref, action }) => [ref, action])).toEqual([
+      [LOKI, "exported"],
+      ["docker.io/grafana/promtail:3.5.0", "missing"],
+    ]);
+    expect(results[1]?.hint).toContain("--images DIR");
+    expect(results[1]?.hint).toContain("docker save docker.io/grafana/promtail:3.5.0");
+    expect(exitCodeFor(results)).toBe(3);
+    expect(said.join("")).toContain("broken.tar: not used");
+    expect(said.join("")).toContain(`loki.tar: ${LOKI}`);
+    expect(await readdir(dir)).toEqual(["grafana-loki-3.5.0.tar"]);
+    expect(await sha256OfFile(join(dir, "grafana-loki-3.5.0.tar"))).toBe(
+      await sha256OfFile(join(archives, "loki.tar")),
+    );
+  });
+
+  test("a dry run plans and touches nothing", async () => {
+    const dir = join(folder, "not-made");
+    const plans = await planImages({ kind: "export", dir }, [LOKI, KAFKA], { imagesDir: archives });
+    expect(plans.map(({ plan }) => plan)).toEqual([
+      `from ${join(archives, "loki.tar")} to folder ${dir}`,
+      `assemble from packages, to folder ${dir}`,
+    ]);
+    expect(await readdir(folder)).not.toContain("not-made");
+  });
+
+  test("exit code 0 when nothing is missing", () => {
+    expect(exitCodeFor([{ ref: KAFKA, action: "left" }])).toBe(0);
+  });
+});
+
+test("missingLibraries reads both ways in which the loader complains", () => {
+  expect(missingLibraries("\tlibz.so.1 => not found\n\tlibc.so.6 => /lib/libc.so.6 (0x1)")).toEqual(["libz.so.1"]);
+  const fatal = "java: error while loading shared libraries: libjli.so: cannot open shared object file";
+  expect(missingLibraries(fatal)).toEqual(["libjli.so"]);
+  expect(missingLibraries("\tstatically linked")).toEqual([]);
+});

@@ -1,0 +1,83 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { causeChain } from "../../../scripts/cli/errors.ts";
+import { TerminalReport } from "../../../scripts/cli/report.ts";
+import { chooseBuilder } from "../../../scripts/images/builders.ts";
+import { ensureImages } from "../../../scripts/images/index.ts";
+import { writeImageArchive } from "../../../scripts/local-cluster/archive.ts";
+import { freePort } from "../../servers/free-ports.ts";
+
+// A real registry (Debian's docker-registry) on loopback and a real tool; without either there is nothing to test.
+const registry = Bun.which("docker-registry");
+const builder = registry ? await chooseBuilder().catch(() => undefined) : undefined;
+
+/** The registry opens its port in well under a second. */
+const START_LIMIT_MS = 10_000;
+
+describe.skipIf(!registry || !builder)("--registry", () => {
+  const ref = "docker.io/conveyor/pushed:1.0.0";
+  let folder: string;
+  let run: string;
+  let server: Bun.Subprocess;
+  let host: string;
+  const before = { XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR };
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "conveyor-registry-"));
+    process.env.XDG_CACHE_HOME = join(folder, "cache");
+    // Podman takes only short paths here.
+    run = await mkdtemp("/tmp/run-");
+    process.env.XDG_RUNTIME_DIR = run;
+    host = `127.0.0.1:${await freePort()}`;
+    const config = join(folder, "config.json");
+    const storage = { filesystem: { rootdirectory: join(folder, "data") } };
+    await writeFile(config, JSON.stringify({ version: "0.1", log: { level: "error" }, storage, http: { addr: host } }));
+    server = Bun.spawn([registry!, "serve", config], { stdout: "ignore", stderr: "ignore" });
+    const deadline = Date.now() + START_LIMIT_MS;
+    while (!(await fetch(`http://${host}/v2/`).catch(() => undefined))?.ok) {
+      if (Date.now() > deadline) throw new Error(`the registry does not answer on ${host}`);
+      await Bun.sleep(50);
+    }
+    const layer = { kind: "files" as const, files: [{ path: "hello", content: "hello\n" }] };
+    await writeImageArchive(join(folder, "pushed.tar"), { ref, layers: [layer], config: { Cmd: ["/hello"] } });
+  });
+  afterAll(async () => {
+    server?.kill();
+    await server?.exited;
+    for (const [name, value] of Object.entries(before)) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
+    for (const made of [folder, run]) await rm(made, { recursive: true, force: true });
+  });
+
+  test("pushes an image; what the registry then serves is what the result says", async () => {
+    const silent = { write: () => {} };
+    const report = new TerminalReport({ stdout: silent, stderr: silent });
+    const prefix = `${host}/belts`;
+    const [result] = await ensureImages({ kind: "registry", prefix }, [ref], report, { imagesDir: folder });
+    expect(result).toMatchObject({ action: "pushed", pushedRef: `${prefix}/conveyor/pushed:1.0.0` });
+    const answer = await fetch(`http://${host}/v2/belts/conveyor/pushed/manifests/1.0.0`, {
+      headers: {
+        accept: "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json",
+      },
+    });
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get("docker-content-digest")).toBe(result!.digest!);
+    const again = await ensureImages({ kind: "registry", prefix }, [ref], report, { imagesDir: folder });
+    expect(again[0]?.digest).toBe(result?.digest);
+  }, 60_000);
+
+  test("a registry that does not answer is an error that names the reference, not a result", async () => {
+    const silent = { write: () => {} };
+    const report = new TerminalReport({ stdout: silent, stderr: silent });
+    // Nobody listens on port 1.
+    const prefix = "127.0.0.1:1/belts";
+    const push = ensureImages({ kind: "registry", prefix }, [ref], report, { imagesDir: folder });
+    const error = (await push.catch((thrown) => thrown)) as Error;
+    expect(error.message).toBe(`${prefix}/conveyor/pushed:1.0.0 could not be pushed`);
+    expect(causeChain(error).join("\n")).toContain("connection refused");
+  }, 60_000);
+});

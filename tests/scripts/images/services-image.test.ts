@@ -1,0 +1,70 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdir, mkdtemp, readdir, rename, rm, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { forgetOlder } from "../../../scripts/images/catalog.ts";
+import { inputFiles, inputsHash } from "../../../scripts/images/services-image.ts";
+
+let root: string;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), "conveyor-inputs-"));
+  await mkdir(join(root, "services/domain"), { recursive: true });
+  await mkdir(join(root, "services/dist"), { recursive: true });
+  await writeFile(join(root, "services/producer.ts"), "produce();");
+  await writeFile(join(root, "services/domain/event.ts"), "export {};");
+  await writeFile(join(root, "services/Dockerfile"), "FROM base");
+  await writeFile(join(root, "package-lock.json"), "{}");
+});
+afterAll(() => rm(root, { recursive: true, force: true }));
+
+describe("inputsHash", () => {
+  test("takes sources, Dockerfile and lock file, and nothing that a build makes", async () => {
+    await writeFile(join(root, "services/dist/producer.ts"), "built");
+    await writeFile(join(root, "services/notes.md"), "not in the image");
+    expect(await inputFiles(root)).toEqual([
+      "package-lock.json",
+      "services/Dockerfile",
+      "services/domain/event.ts",
+      "services/producer.ts",
+    ]);
+  });
+
+  test("is the same for the same files, and another for each change of content, name or lock", async () => {
+    const seen = new Set([await inputsHash(root)]);
+    const changes: (() => Promise<void>)[] = [
+      () => writeFile(join(root, "services/producer.ts"), "produce(2);"),
+      () => writeFile(join(root, "services/Dockerfile"), "FROM base\nUSER 1"),
+      () => writeFile(join(root, "package-lock.json"), '{"lockfileVersion":3}'),
+      () => rename(join(root, "services/domain/event.ts"), join(root, "services/domain/events.ts")),
+      // The same bytes in all, divided differently.
+      async () => {
+        await writeFile(join(root, "services/a.ts"), "12");
+        await writeFile(join(root, "services/b.ts"), "3");
+      },
+      async () => {
+        await writeFile(join(root, "services/a.ts"), "1");
+        await writeFile(join(root, "services/b.ts"), "23");
+      },
+    ];
+    for (const change of changes) {
+      await change();
+      const hash = await inputsHash(root);
+      expect(await inputsHash(root)).toBe(hash);
+      expect(seen.has(hash)).toBe(false);
+      seen.add(hash);
+    }
+  });
+});
+
+test("forgetOlder keeps the current build and the latest two, and touches no other part", async () => {
+  const parts = join(root, "parts");
+  const build = (name: string, digit: string) => `${name}-1.0.0-${digit.repeat(12)}`;
+  const names = ["1", "2", "3", "4", "5"].map((digit) => build("image-services", digit));
+  const others = [build("image-services-extra", "1"), "image-services-notes", build("image-kafka", "1")];
+  for (const [age, name] of [...names, ...others].entries()) {
+    await mkdir(join(parts, name), { recursive: true });
+    await utimes(join(parts, name), 1_000_000 - age, 1_000_000 - age);
+  }
+  await forgetOlder("image-services", join(parts, names[4]!));
+  expect((await readdir(parts)).sort()).toEqual([names[0]!, names[1]!, names[4]!, ...others].sort());
+});

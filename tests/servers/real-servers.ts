@@ -1,0 +1,379 @@
+/**
+ * Real Kafka brokers and a real InfluxDB on loopback, over TLS, without Kubernetes: for the benchmark and for the
+ * integration tests. The programs come from the project's cache (what the local cluster's images are made of); nothing
+ * is fetched or built here. Everything runs in a temporary folder and ends with `stop`, by process id.
+ */
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { loadManifests } from "../../scripts/deploy/manifests.ts";
+import { KAFKA_JARS } from "../../scripts/images/kafka.ts";
+import { isBuilt, partDir } from "../../scripts/local-cluster/cache.ts";
+import { PARTS } from "../../scripts/local-cluster/parts.ts";
+import type { TlsFiles } from "../../services/runtime/config.ts";
+import { freePorts } from "./free-ports.ts";
+
+/** A JVM on a busy two-core machine. */
+const START_LIMIT_MS = 90_000;
+const POLL_MS = 100;
+/** Brokers flush and hand over leadership; InfluxDB closes its files. */
+const STOP_LIMIT_MS = 15_000;
+const CLUSTER_ID = "bG9vcGJhY2stYmVuY2gxMQ";
+/** As in k8s/kafka: a broker that is gone is noticed within seconds. */
+const BROKER_SESSION_MS = 6000;
+
+export const PRINCIPALS = ["producer", "processor", "lag-exporter", "admin"] as const;
+export type Principal = (typeof PRINCIPALS)[number];
+
+/** Why the servers cannot run here; undefined when they can. */
+export async function unavailable(): Promise<string | undefined> {
+  if (Bun.which("java") === null) return "java is not installed";
+  if (Bun.which("openssl") === null) return "openssl is not installed";
+  if (!(await isBuilt(KAFKA_JARS)))
+    return "Kafka's jars are not in the cache (bun scripts/build-images.ts fetches them)";
+  if (!(await isBuilt(PARTS.influxd!)))
+    return "influxd is not in the cache (bun scripts/local-cluster.ts up builds it)";
+  return undefined;
+}
+
+async function run(command: string[], cwd?: string): Promise<string> {
+  const child = Bun.spawn(command, { cwd, stdout: "pipe", stderr: "pipe", stdin: "ignore" });
+  const [out, err, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  if (code !== 0) throw new Error(`${command.slice(0, 3).join(" ")}: exit ${code}: ${err || out}`);
+  return out;
+}
+
+/** What InfluxDB's pod runs. */
+export async function influxStartScript(): Promise<string> {
+  const map = (await loadManifests()).find(
+    ({ kind, metadata }) => kind === "ConfigMap" && metadata.name === "influxdb",
+  );
+  const script = (map?.data as Record<string, string> | undefined)?.["start.sh"];
+  if (!script) throw new Error("k8s/influxdb has no ConfigMap influxdb with start.sh");
+  return script;
+}
+
+async function makeCertificates(folder: string, names: readonly string[]): Promise<void> {
+  const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+  await run(
+    ["openssl", "req", "-x509", ...curve, "-days", "2", "-subj", "/CN=bench-ca", "-keyout", "ca.key", "-out", "ca.crt"],
+    folder,
+  );
+  await writeFile(
+    join(folder, "leaf.ext"),
+    "subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n",
+  );
+  for (const name of names) {
+    await run(
+      ["openssl", "req", ...curve, "-subj", `/CN=${name}`, "-keyout", `${name}.key`, "-out", `${name}.csr`],
+      folder,
+    );
+    const sign = ["openssl", "x509", "-req", "-in", `${name}.csr`, "-CA", "ca.crt", "-CAkey", "ca.key", "-days", "2"];
+    await run([...sign, "-CAcreateserial", "-extfile", "leaf.ext", "-out", `${name}.crt`], folder);
+    const [key, certificate] = await Promise.all(
+      ["key", "crt"].map((end) => readFile(join(folder, `${name}.${end}`), "utf8")),
+    );
+    await writeFile(join(folder, `${name}.pem`), `${key}${certificate}`);
+  }
+}
+
+interface Managed {
+  name: string;
+  process: Bun.Subprocess;
+}
+
+export interface BrokerPorts {
+  client: number;
+  replication: number;
+  controller: number;
+}
+
+export class RealServers {
+  readonly #running = new Map<string, Managed>();
+  #ports: BrokerPorts[] = [];
+  #influxPort = 0;
+  readonly influxAdmin = { username: "admin", password: "bench-password", token: "bench-admin-token-0123456789abcdef" };
+
+  private constructor(
+    readonly folder: string,
+    private readonly options: { brokers: number; cpu?: number; brokerHeapMb: number },
+  ) {}
+
+  /**
+   * Starts `brokers` combined KRaft nodes and InfluxDB.
+   * @param options.cpu pin the servers to this core, so that a measured client has the other one to itself.
+   * @throws with the last log lines of the server that did not come up.
+   */
+  static async start(options: { brokers: number; cpu?: number; brokerHeapMb?: number; influx?: boolean }) {
+    const folder = await mkdtemp(join(tmpdir(), "conveyor-servers-"));
+    const servers = new RealServers(folder, { brokerHeapMb: 512, ...options });
+    try {
+      const brokerNames = Array.from({ length: options.brokers }, (_, node) => `kafka-${node}`);
+      await makeCertificates(folder, [...brokerNames, "influxdb", ...PRINCIPALS]);
+      await servers.#startAll(options.influx ?? true);
+      return servers;
+    } catch (error) {
+      await servers.stop();
+      throw error;
+    }
+  }
+
+  get brokers(): string[] {
+    return this.#ports.map(({ client }) => `localhost:${client}`);
+  }
+
+  get influxUrl(): string {
+    return `https://localhost:${this.#influxPort}`;
+  }
+
+  /** Paths of a principal's files. */
+  tlsPaths(name: string): TlsFiles {
+    return {
+      ca: join(this.folder, "ca.crt"),
+      cert: join(this.folder, `${name}.crt`),
+      key: join(this.folder, `${name}.key`),
+    };
+  }
+
+  async tlsFiles(name: string): Promise<TlsFiles> {
+    const { ca, cert, key } = this.tlsPaths(name);
+    const [caText, certText, keyText] = await Promise.all([ca, cert, key].map((path) => readFile(path, "utf8")));
+    return { ca: caText!, cert: certText!, key: keyText! };
+  }
+
+  /** Environment of a service that talks to these servers as `principal`. */
+  environment(principal: Principal): Record<string, string> {
+    const { ca, cert, key } = this.tlsPaths(principal);
+    return {
+      PATH: process.env.PATH ?? "",
+      HOME: this.folder,
+      POD_NAME: `${principal}-0`,
+      KAFKA_BROKERS: this.brokers.join(","),
+      KAFKA_TLS_CA: ca,
+      KAFKA_TLS_CERT: cert,
+      KAFKA_TLS_KEY: key,
+      INFLUX_URL: this.influxUrl,
+      INFLUX_CA: ca,
+      INFLUX_ORG: "conveyor",
+      INFLUX_BUCKET: "telemetry",
+    };
+  }
+
+  pid(name: string): number {
+    const managed = this.#running.get(name);
+    if (!managed) throw new Error(`${name} is not running`);
+    return managed.process.pid;
+  }
+
+  /** SIGKILL by default, and waits for the end. */
+  async kill(name: string, signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
+    const managed = this.#running.get(name);
+    if (!managed) return;
+    managed.process.kill(signal);
+    const timer = setTimeout(() => managed.process.kill("SIGKILL"), STOP_LIMIT_MS);
+    await managed.process.exited;
+    clearTimeout(timer);
+    this.#running.delete(name);
+  }
+
+  async startBroker(node: number): Promise<void> {
+    const name = `kafka-${node}`;
+    const libs = join(partDir(KAFKA_JARS), "libs");
+    const jars = (await readdir(libs)).filter((jar) => jar.endsWith(".jar")).sort();
+    const classPath = jars.map((jar) => join(libs, jar)).join(":");
+    const properties = join(this.folder, `${name}.properties`);
+    await writeFile(properties, this.#brokerProperties(node));
+    const logging = join(this.folder, "log4j2.yaml");
+    await writeFile(logging, LOGGING);
+    if (!existsSync(join(this.folder, `${name}-data`, "meta.properties"))) {
+      const format = ["format", "--cluster-id", CLUSTER_ID, "--config", properties];
+      await run(["java", "-Xmx256m", "-cp", classPath, "kafka.tools.StorageTool", ...format]);
+    }
+    const heap = [`-Xms256m`, `-Xmx${this.options.brokerHeapMb}m`, "-XX:+UseSerialGC"];
+    this.#spawn(name, [
+      "java",
+      ...heap,
+      `-Dlog4j2.configurationFile=${logging}`,
+      "-cp",
+      classPath,
+      "kafka.Kafka",
+      properties,
+    ]);
+    await this.#untilLogSays(name, "Kafka Server started");
+  }
+
+  /** Where InfluxDB's files are. */
+  get influxData(): string {
+    return join(this.folder, "influxdb-data");
+  }
+
+  /**
+   * Starts InfluxDB as its pod does, by k8s/influxdb's start script.
+   * @param options.bare without that script: for a test of what the script is there for.
+   */
+  async startInflux(options: { bare?: boolean } = {}): Promise<void> {
+    const { cert, key } = this.tlsPaths("influxdb");
+    const data = this.influxData;
+    await mkdir(data, { recursive: true });
+    const program = partDir(PARTS.influxd!);
+    const command = options.bare ? [join(program, "influxd")] : ["bash", "-c", await influxStartScript()];
+    this.#spawn("influxdb", command, {
+      PATH: `${program}:${process.env.PATH}`,
+      INFLUXD_BOLT_PATH: join(data, "influxd.bolt"),
+      INFLUXD_SQLITE_PATH: join(data, "influxd.sqlite"),
+      INFLUXD_ENGINE_PATH: join(data, "engine"),
+      INFLUXD_HTTP_BIND_ADDRESS: `127.0.0.1:${this.#influxPort}`,
+      INFLUXD_TLS_CERT: cert,
+      INFLUXD_TLS_KEY: key,
+      INFLUXD_REPORTING_DISABLED: "true",
+      INFLUXD_LOG_LEVEL: "error",
+      INFLUXD_UI_DISABLED: "true",
+    });
+    await this.#until("influxdb", async () => (await this.influx("/health").catch(() => undefined))?.status === 200);
+  }
+
+  /** A request to InfluxDB's API, by default as its administrator. */
+  async influx(path: string, init: RequestInit = {}, token: string = this.influxAdmin.token): Promise<Response> {
+    const ca = await readFile(join(this.folder, "ca.crt"), "utf8");
+    return await fetch(`${this.influxUrl}${path}`, {
+      ...init,
+      headers: { authorization: `Token ${token}`, ...(init.headers as Record<string, string>) },
+      tls: { ca },
+    });
+  }
+
+  /** Onboards InfluxDB and gives a token that may write and read the bucket, which keeps points so long (0: for ever). */
+  async onboardInflux(retentionPeriodSeconds = 0): Promise<string> {
+    const { username, password, token } = this.influxAdmin;
+    const answer = await this.influx("/api/v2/setup", {
+      method: "POST",
+      body: JSON.stringify({
+        ...{ username, password, token, org: "conveyor", bucket: "telemetry" },
+        retentionPeriodSeconds,
+      }),
+    });
+    if (!answer.ok) throw new Error(`InfluxDB's setup: ${answer.status} ${await answer.text()}`);
+    return token;
+  }
+
+  /** CSV of a Flux query. */
+  async query(flux: string): Promise<string> {
+    const answer = await this.influx("/api/v2/query?org=conveyor", {
+      method: "POST",
+      headers: { "content-type": "application/vnd.flux", accept: "application/csv" },
+      body: flux,
+    });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(`query: ${answer.status} ${text}`);
+    return text;
+  }
+
+  /** Points in the bucket, by counting one field. */
+  async countPoints(filter = ""): Promise<number> {
+    const csv = await this.query(
+      `from(bucket: "telemetry") |> range(start: 0) |> filter(fn: (r) => r._measurement == "conveyor_telemetry" and r._field == "seq"${filter}) |> group() |> count()`,
+    );
+    const row = csv.split("\r\n").find((line) => line.startsWith(",,0,") || /^,_result,/.test(line));
+    return Number(row?.split(",").at(-1) ?? 0);
+  }
+
+  /** The last lines of a server's log. */
+  async log(name: string, lines = 20): Promise<string> {
+    const text = await readFile(join(this.folder, `${name}.log`), "utf8").catch(() => "");
+    return text.split("\n").slice(-lines).join("\n");
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([...this.#running.keys()].map((name) => this.kill(name)));
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  async #startAll(influx: boolean): Promise<void> {
+    const ports = await freePorts(this.options.brokers * 3 + 1);
+    this.#influxPort = ports.pop()!;
+    this.#ports = Array.from({ length: this.options.brokers }, (_, node) => ({
+      client: ports[node * 3]!,
+      replication: ports[node * 3 + 1]!,
+      controller: ports[node * 3 + 2]!,
+    }));
+    await Promise.all([
+      ...this.#ports.map((_, node) => this.startBroker(node)),
+      influx ? this.startInflux() : Promise.resolve(),
+    ]);
+  }
+
+  #brokerProperties(node: number): string {
+    const { client, replication, controller } = this.#ports[node]!;
+    const replicas = Math.min(3, this.options.brokers);
+    const superUsers = ["admin", ...this.#ports.map((_, other) => `kafka-${other}`)].map((name) => `User:${name}`);
+    return [
+      "process.roles=broker,controller",
+      `node.id=${node}`,
+      `controller.quorum.voters=${this.#ports.map((ports, other) => `${other}@localhost:${ports.controller}`).join(",")}`,
+      `listeners=CLIENT://127.0.0.1:${client},REPLICATION://127.0.0.1:${replication},CONTROLLER://127.0.0.1:${controller}`,
+      `advertised.listeners=CLIENT://localhost:${client},REPLICATION://localhost:${replication}`,
+      "listener.security.protocol.map=CLIENT:SSL,REPLICATION:SSL,CONTROLLER:SSL",
+      "inter.broker.listener.name=REPLICATION",
+      "controller.listener.names=CONTROLLER",
+      "ssl.client.auth=required",
+      "ssl.keystore.type=PEM",
+      `ssl.keystore.location=${join(this.folder, `kafka-${node}.pem`)}`,
+      "ssl.truststore.type=PEM",
+      `ssl.truststore.location=${join(this.folder, "ca.crt")}`,
+      "ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/,DEFAULT",
+      "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+      `super.users=${superUsers.join(";")}`,
+      `log.dirs=${join(this.folder, `kafka-${node}-data`)}`,
+      `offsets.topic.replication.factor=${replicas}`,
+      `transaction.state.log.replication.factor=${replicas}`,
+      `transaction.state.log.min.isr=${Math.max(1, replicas - 1)}`,
+      "offsets.topic.num.partitions=6",
+      "unclean.leader.election.enable=false",
+      "auto.create.topics.enable=false",
+      "group.initial.rebalance.delay.ms=0",
+      `broker.session.timeout.ms=${BROKER_SESSION_MS}`,
+      "broker.heartbeat.interval.ms=1000",
+      "",
+    ].join("\n");
+  }
+
+  #spawn(name: string, command: string[], environment: Record<string, string> = {}): void {
+    const pinned = this.options.cpu === undefined ? command : ["taskset", "-c", String(this.options.cpu), ...command];
+    const log = Bun.file(join(this.folder, `${name}.log`));
+    const child = Bun.spawn(pinned, {
+      cwd: this.folder,
+      env: { PATH: process.env.PATH, HOME: this.folder, ...environment },
+      stdin: "ignore",
+      stdout: log,
+      stderr: log,
+    });
+    this.#running.set(name, { name, process: child });
+  }
+
+  async #untilLogSays(name: string, text: string): Promise<void> {
+    await this.#until(name, async () => (await this.log(name, 1000)).includes(text));
+  }
+
+  async #until(name: string, condition: () => Promise<boolean>): Promise<void> {
+    const limit = performance.now() + START_LIMIT_MS;
+    while (!(await condition())) {
+      const exitCode = this.#running.get(name)?.process.exitCode ?? null;
+      if (exitCode !== null || performance.now() > limit) {
+        throw new Error(`${name} did not start (exit ${exitCode}):\n${await this.log(name)}`);
+      }
+      await Bun.sleep(POLL_MS);
+    }
+  }
+}
+
+const LOGGING = `Configuration:
+  Appenders:
+    Console: { name: console, PatternLayout: { pattern: "%d %p %m (%c)%n" } }
+  Loggers:
+    Root: { level: INFO, AppenderRef: { ref: console } }
+`;

@@ -1,0 +1,254 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { EventProducer, type EventProducerOptions } from "../../../services/kafka/event-producer.ts";
+import { Logger } from "../../../services/runtime/log.ts";
+import { eventually } from "../../eventually.ts";
+import { FakeCluster } from "../fake-cluster.ts";
+
+const TOPIC = "conveyor.events";
+const log = new Logger("test", "error", {}, () => {});
+const open = new Set<EventProducer>();
+
+function make(cluster: FakeCluster, options: Partial<EventProducerOptions> = {}) {
+  const producer = new EventProducer({
+    kafka: { brokers: [], tls: { ca: "", cert: "", key: "" } },
+    clientId: "test",
+    log,
+    topics: [TOPIC],
+    maxBufferedEvents: 10_000,
+    maxBufferedBytes: 10_000_000,
+    lingerMs: 1,
+    createCluster: () => cluster.asCluster(),
+    ...options,
+  });
+  open.add(producer);
+  return producer;
+}
+
+afterEach(async () => {
+  for (const producer of open) await producer.stop();
+  open.clear();
+});
+
+/** Offers `count` events over `keys` keys; each value is "key/number". */
+function offerMany(producer: EventProducer, count: number, keys = 12, from = 0) {
+  const settled: string[] = [];
+  for (let index = from; index < from + count; index++) {
+    const key = `belt-${index % keys}`;
+    const value = `${key}/${Math.floor(index / keys)}`;
+    const taken = producer.offer({
+      topic: TOPIC,
+      key,
+      value,
+      settled: (outcome) => settled.push(`${value} ${outcome}`),
+    });
+    if (!taken) throw new Error(`the buffer is full at ${index}`);
+  }
+  return settled;
+}
+
+/** Every event once, and per key in order. */
+function expectExactlyOnce(cluster: FakeCluster, count: number) {
+  const values = cluster.records(TOPIC).map(({ value }) => value);
+  expect(values).toHaveLength(count);
+  expect(new Set(values).size).toBe(count);
+  const next = new Map<string, number>();
+  for (const value of values) {
+    const [key, number] = value.split("/") as [string, string];
+    expect(Number(number)).toBe(next.get(key) ?? 0);
+    next.set(key, Number(number) + 1);
+  }
+}
+
+describe("EventProducer", () => {
+  test("delivers everything once and in order, many events per request", async () => {
+    const cluster = new FakeCluster(6, 3);
+    const producer = make(cluster);
+    producer.start();
+    const settled = offerMany(producer, 5000);
+    await producer.flush();
+    expect(settled).toHaveLength(5000);
+    expectExactlyOnce(cluster, 5000);
+    expect(cluster.calls.length).toBeLessThan(20);
+  });
+
+  test("a lost answer is asked for again, and the broker knows the batch: no event twice", async () => {
+    const cluster = new FakeCluster(6, 3);
+    cluster.script = (_, index) => (index % 2 === 0 ? "lost" : undefined);
+    const producer = make(cluster);
+    producer.start();
+    offerMany(producer, 1000);
+    await producer.flush();
+    expectExactlyOnce(cluster, 1000);
+  });
+
+  test("leadership that moves between attempts loses nothing: a broker that answered before is asked again", async () => {
+    const cluster = new FakeCluster(6, 3);
+    let failed = false;
+    cluster.script = ({ leader }) => {
+      if (leader !== 0 || failed) return undefined;
+      failed = true;
+      // Broker 0 is gone; its partitions are led by brokers that have already acknowledged their own.
+      cluster.leaders = cluster.leaders.map((current) => (current === 0 ? 1 : current));
+      return "unreachable";
+    };
+    const producer = make(cluster);
+    producer.start();
+    const settled = offerMany(producer, 600);
+    await producer.flush();
+    expect(failed).toBe(true);
+    expect(settled).toHaveLength(600);
+    expectExactlyOnce(cluster, 600);
+  });
+
+  test("a broker that is cut off from the others and cannot know that it leads no more is not waited for", async () => {
+    const cluster = new FakeCluster(6, 3);
+    cluster.script = ({ leader }) => {
+      if (leader !== 0) return undefined;
+      cluster.leaders = cluster.leaders.map((current) => (current === 0 ? 1 : current));
+      return "cut off";
+    };
+    const producer = make(cluster);
+    producer.start();
+    const settled = offerMany(producer, 600);
+    await producer.flush();
+    expect(settled).toHaveLength(600);
+    expectExactlyOnce(cluster, 600);
+  });
+
+  test("one partition's error leaves the others' success alone", async () => {
+    const cluster = new FakeCluster(6, 1);
+    const NOT_ENOUGH_REPLICAS = 19;
+    let refusals = 0;
+    cluster.script = () => (refusals++ < 3 ? { [`${TOPIC}/2`]: NOT_ENOUGH_REPLICAS } : undefined);
+    const producer = make(cluster);
+    producer.start();
+    offerMany(producer, 600);
+    await producer.flush();
+    expectExactlyOnce(cluster, 600);
+    // The other partitions were not sent again.
+    const perPartition = new Map<number, number>();
+    for (const call of cluster.calls) {
+      for (const { partition } of call.partitions) perPartition.set(partition, (perPartition.get(partition) ?? 0) + 1);
+    }
+    expect(perPartition.get(2)).toBe(4);
+    expect(perPartition.get(0)).toBe(1);
+  });
+
+  test("a producer id that the broker no longer knows is replaced and the batch sent again", async () => {
+    const cluster = new FakeCluster(2, 1);
+    const producer = make(cluster);
+    producer.start();
+    offerMany(producer, 20, 4);
+    await producer.flush();
+    cluster.forget();
+    offerMany(producer, 20, 4, 20);
+    await producer.flush();
+    expectExactlyOnce(cluster, 40);
+    expect(new Set(cluster.calls.map(({ producerId }) => producerId)).size).toBeGreaterThan(1);
+  });
+
+  test("a batch that is too large for the topic is halved until it fits", async () => {
+    const cluster = new FakeCluster(1);
+    const MESSAGE_TOO_LARGE = 10;
+    cluster.script = ({ partitions }) =>
+      partitions[0]!.count > 10 ? { [`${TOPIC}/0`]: MESSAGE_TOO_LARGE } : undefined;
+    const producer = make(cluster);
+    producer.start();
+    const settled = offerMany(producer, 100, 3);
+    await producer.flush();
+    expectExactlyOnce(cluster, 100);
+    expect(settled.every((line) => line.endsWith("acknowledged"))).toBe(true);
+  });
+
+  test("an event that is too large on its own is given back, not retried for ever", async () => {
+    const cluster = new FakeCluster(1);
+    cluster.script = () => ({ [`${TOPIC}/0`]: 10 });
+    const producer = make(cluster);
+    producer.start();
+    const settled = offerMany(producer, 1);
+    await producer.flush();
+    expect(settled).toEqual(["belt-0/0 too_large"]);
+  });
+
+  test("while Kafka is away everything is kept, and the buffer says when it is full", async () => {
+    const cluster = new FakeCluster(6, 3);
+    cluster.connectError = new Error("nobody there");
+    const producer = make(cluster, { maxBufferedEvents: 100 });
+    producer.start();
+    offerMany(producer, 100);
+    expect(producer.offer({ topic: TOPIC, key: "k", value: "v", settled: () => {} })).toBe(false);
+    expect(producer.fill).toBe(1);
+    expect(producer.ready).toBe(false);
+    let roomAt: number | undefined;
+    const waiting = producer.whenRoom().then(() => {
+      roomAt = performance.now();
+    });
+    await Bun.sleep(50);
+    expect(roomAt).toBeUndefined();
+    cluster.connectError = undefined;
+    await waiting;
+    await producer.flush();
+    expectExactlyOnce(cluster, 100);
+    expect(producer.ready).toBe(true);
+  });
+
+  test("a refusal that only an operator can end is named, keeps the events, and ends when the right is given", async () => {
+    const cluster = new FakeCluster(1);
+    const TOPIC_AUTHORIZATION_FAILED = 29;
+    let allowed = false;
+    cluster.script = () => (allowed ? undefined : { [`${TOPIC}/0`]: TOPIC_AUTHORIZATION_FAILED });
+    const producer = make(cluster);
+    producer.start();
+    offerMany(producer, 10);
+    await eventually("the refusal", () => producer.refusedBy !== undefined);
+    expect(producer.refusedBy).toBe("TOPIC_AUTHORIZATION_FAILED");
+    expect(producer.ready).toBe(false);
+    expect(producer.bufferedEvents).toBe(10);
+    allowed = true;
+    await producer.flush();
+    expectExactlyOnce(cluster, 10);
+    expect(producer.ready).toBe(true);
+  });
+
+  test("with nothing to send it still connects again after the brokers restarted", async () => {
+    const cluster = new FakeCluster(1);
+    const producer = make(cluster, { keepConnectedMs: 10 });
+    producer.start();
+    await eventually("a connection", () => producer.ready);
+    cluster.connected = false;
+    expect(producer.ready).toBe(false);
+    await eventually("another connection", () => producer.ready);
+  });
+
+  test("each partition has one batch under way at a time, however fast events come", async () => {
+    const cluster = new FakeCluster(6, 3);
+    cluster.delayMs = 5;
+    const producer = make(cluster);
+    producer.start();
+    for (let round = 0; round < 20; round++) {
+      offerMany(producer, 120, 12, round * 120);
+      await Bun.sleep(2);
+    }
+    await producer.flush();
+    expectExactlyOnce(cluster, 2400);
+  });
+
+  test("sequence numbers begin again at 0 after 2³¹ - 1", async () => {
+    const cluster = new FakeCluster(1);
+    const producer = make(cluster);
+    producer.start();
+    offerMany(producer, 5, 1);
+    await producer.flush();
+    const lane = lanesOf(producer)[0]!;
+    lane.sequence = 2 ** 31 - 2;
+    cluster.script = () => ({ [`${TOPIC}/0`]: 0 });
+    offerMany(producer, 5, 1, 5);
+    await producer.flush();
+    expect(cluster.calls.at(-1)?.partitions[0]?.firstSequence).toBe(2 ** 31 - 2);
+    expect(lane.sequence).toBe(3);
+  });
+});
+
+function lanesOf(producer: EventProducer) {
+  return producer.lanesForTest(TOPIC);
+}

@@ -1,0 +1,188 @@
+/** Our decoder beside kafkajs' own, on answers made with kafkajs' own encoder. */
+import { describe, expect, test } from "bun:test";
+import Batch from "kafkajs/src/consumer/batch.js";
+import encodeRecord from "kafkajs/src/protocol/recordBatch/record/v0/index.js";
+import recordBatch from "kafkajs/src/protocol/recordBatch/v0/index.js";
+import { decodeFetch, type FetchedMessage, kafkajsDecode } from "../../../services/kafka/fetch-decoder.ts";
+
+interface TestRecord {
+  key?: string | null;
+  value?: string | null;
+  headers?: Record<string, string | string[]>;
+  timestamp?: number;
+}
+
+async function batchOf(
+  records: TestRecord[],
+  baseOffset: number,
+  options: Record<string, unknown> = {},
+): Promise<Buffer> {
+  const firstTimestamp = records[0]?.timestamp ?? 1_795_000_000_000;
+  const { buffer } = await recordBatch.RecordBatch({
+    records: records.map(({ key = null, value = null, headers, timestamp }, offsetDelta) =>
+      encodeRecord({
+        key,
+        value,
+        headers,
+        offsetDelta,
+        timestampDelta: (timestamp ?? firstTimestamp) - firstTimestamp,
+      }),
+    ),
+    firstOffset: baseOffset,
+    firstTimestamp,
+    maxTimestamp: firstTimestamp,
+    lastOffsetDelta: records.length - 1,
+    ...options,
+  });
+  return Buffer.from(buffer);
+}
+
+function answer(partitions: { partition: number; data: Buffer; aborted?: boolean }[]): Buffer {
+  const parts: Buffer[] = [];
+  const int32 = (value: number) => {
+    const part = Buffer.alloc(4);
+    part.writeInt32BE(value);
+    parts.push(part);
+  };
+  const int16 = (value: number) => {
+    const part = Buffer.alloc(2);
+    part.writeInt16BE(value);
+    parts.push(part);
+  };
+  const int64 = (value: number) => {
+    const part = Buffer.alloc(8);
+    part.writeBigInt64BE(BigInt(value));
+    parts.push(part);
+  };
+  int32(0);
+  int16(0);
+  int32(77);
+  int32(1);
+  int16(5);
+  parts.push(Buffer.from("topic"));
+  int32(partitions.length);
+  for (const { partition, data, aborted } of partitions) {
+    int32(partition);
+    int16(0);
+    int64(5_000_000_000);
+    int64(4_999_999_999);
+    int64(3);
+    int32(aborted ? 1 : -1);
+    if (aborted) {
+      int64(1);
+      int64(1);
+    }
+    int32(-1);
+    int32(data.length);
+    parts.push(data);
+  }
+  return Buffer.concat(parts);
+}
+
+/** Everything that a consumer can read of a message. */
+const plain = (message: {
+  offset: string;
+  timestamp: string;
+  key: Buffer | null;
+  value: Buffer | null;
+  headers: Record<string, unknown>;
+  isControlRecord: boolean;
+}) => ({
+  offset: message.offset,
+  timestamp: message.timestamp,
+  key: message.key?.toString() ?? null,
+  value: message.value?.toString() ?? null,
+  headers: Object.fromEntries(Object.entries(message.headers).map(([name, value]) => [name, String(value)])),
+  isControlRecord: message.isControlRecord,
+});
+
+interface Decoded {
+  responses: {
+    topicName: string;
+    partitions: ({ messages: Parameters<typeof plain>[0][] } & Record<string, unknown>)[];
+  }[];
+}
+
+async function expectSame(payload: Buffer): Promise<void> {
+  const ours = decodeFetch(payload);
+  expect(ours).toBeDefined();
+  const [left, right] = [ours as unknown as Decoded, (await kafkajsDecode(payload)) as Decoded];
+  const shape = (decoded: Decoded) => ({
+    ...decoded,
+    responses: decoded.responses.map(({ topicName, partitions }) => ({
+      topicName,
+      partitions: partitions.map((partition) => ({ ...partition, messages: [...partition.messages].map(plain) })),
+    })),
+  });
+  expect(shape(left)).toEqual(shape(right));
+}
+
+describe("decodeFetch", () => {
+  test("reads what kafkajs reads: keys, values, headers, absent ones, times, large offsets", async () => {
+    const data = Buffer.concat([
+      await batchOf(
+        [
+          { key: "belt-0-1", value: '{"v":1}' },
+          { key: null, value: "ümlaut ✓", timestamp: 1_795_000_000_321 },
+          { key: "k", value: null },
+          { key: "", value: "" },
+          { value: "x".repeat(20_000), headers: { reason: "bad_seq", detail: "", many: ["a", "b", "c"] } },
+          { value: "earlier", timestamp: 1_794_999_999_000 },
+        ],
+        9_007_199_254,
+      ),
+      await batchOf([{ key: "belt-0-2", value: "second batch" }], 9_007_199_260),
+    ]);
+    await expectSame(
+      answer([
+        { partition: 0, data },
+        { partition: 5, data: Buffer.alloc(0) },
+        { partition: 3, data: await batchOf([{ value: "other" }], 0) },
+      ]),
+    );
+  });
+
+  test("a batch cut by the size limit is left for the next fetch", async () => {
+    const whole = await batchOf([{ value: "whole" }], 10);
+    const cut = (await batchOf([{ value: "cut".repeat(100) }], 11)).subarray(0, 120);
+    const payload = answer([{ partition: 0, data: Buffer.concat([whole, cut]) }]);
+    await expectSame(payload);
+    expect(decodeFetch(payload)!.responses[0]!.partitions[0]!.messages).toHaveLength(1);
+  });
+
+  test("thousands of records of random sizes", async () => {
+    const records = Array.from({ length: 3000 }, (_, index) => ({
+      key: `belt-${index % 7}`,
+      value: "v".repeat((index * 37) % 400),
+      timestamp: 1_795_000_000_000 + ((index * 7919) % 100_000),
+    }));
+    const data = Buffer.concat([await batchOf(records.slice(0, 1500), 0), await batchOf(records.slice(1500), 1500)]);
+    await expectSame(answer([{ partition: 0, data }]));
+  });
+
+  test("what is unusual is left to kafkajs: compression, transactions, aborted ones, a lone cut batch", async () => {
+    const record = [{ value: "x" }];
+    const GZIP = 1;
+    expect(
+      decodeFetch(answer([{ partition: 0, data: await batchOf(record, 0, { compression: GZIP }) }])),
+    ).toBeUndefined();
+    expect(
+      decodeFetch(answer([{ partition: 0, data: await batchOf(record, 0, { transactional: true }) }])),
+    ).toBeUndefined();
+    expect(decodeFetch(answer([{ partition: 0, data: await batchOf(record, 0), aborted: true }]))).toBeUndefined();
+    const lone = (await batchOf([{ value: "y".repeat(500) }], 0)).subarray(0, 200);
+    expect(decodeFetch(answer([{ partition: 0, data: lone }]))).toBeUndefined();
+  });
+
+  test("kafkajs' Batch drops what is older than asked for, and keeps the rest", async () => {
+    const data = await batchOf([{ value: "a" }, { value: "b" }, { value: "c" }], 100);
+    const partition = decodeFetch(answer([{ partition: 0, data }]))!.responses[0]!.partitions[0]!;
+    const values = (fetchedOffset: string) =>
+      new Batch("topic", fetchedOffset, partition).messages.map((message) => (message as FetchedMessage).text());
+    expect(values("100")).toEqual(["a", "b", "c"]);
+    expect(values("50")).toEqual(["a", "b", "c"]);
+    expect(values("102")).toEqual(["c"]);
+    expect(new Batch("topic", "102", partition).lastOffset()).toBe("102");
+    expect(values("103")).toEqual([]);
+  });
+});

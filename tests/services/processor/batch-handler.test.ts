@@ -1,0 +1,256 @@
+import { beforeEach, describe, expect, test } from "bun:test";
+import type { KafkaMessage } from "kafkajs";
+import type { DeadLetter } from "../../../services/domain/dead-letter.ts";
+import { serializeEvent } from "../../../services/domain/event.ts";
+import { Fleet } from "../../../services/domain/fleet.ts";
+import { BatchHandler, type BatchPayload, type LineWriter } from "../../../services/processor/batch-handler.ts";
+import type { RefusedLine } from "../../../services/processor/influx-writer.ts";
+import { Logger } from "../../../services/runtime/log.ts";
+import { eventually } from "../../eventually.ts";
+
+const TOPIC = "conveyor.events";
+
+/** A consumer's side of one batch, with its history. */
+class FakePayload {
+  readonly history: string[] = [];
+  running = true;
+  stale = false;
+  heartbeatError: Error | undefined;
+  resolved: string | undefined;
+  committed: string | undefined;
+
+  constructor(readonly messages: KafkaMessage[]) {}
+
+  get payload(): BatchPayload {
+    return {
+      batch: { topic: TOPIC, partition: 2, messages: this.messages } as BatchPayload["batch"],
+      heartbeat: async () => {
+        this.history.push("heartbeat");
+        if (this.heartbeatError) throw this.heartbeatError;
+      },
+      isRunning: () => this.running,
+      isStale: () => this.stale,
+      resolveOffset: (offset) => {
+        this.history.push(`resolve ${offset}`);
+        this.resolved = offset;
+      },
+      uncommittedOffsets: () =>
+        this.resolved === this.committed
+          ? { topics: [] }
+          : { topics: [{ topic: TOPIC, partitions: [{ partition: 2, offset: this.resolved! }] }] },
+      commitOffsetsIfNecessary: async () => {
+        this.history.push(`commit ${this.resolved}`);
+        this.committed = this.resolved;
+      },
+    };
+  }
+}
+
+class FakeWriter implements LineWriter {
+  readonly written: string[] = [];
+  /** Writes that were asked for, confirmed or not. */
+  asked = 0;
+  cancelled = 0;
+  refuse: (line: string) => boolean = () => false;
+  /** Until it resolves, no write is confirmed. */
+  gate: Promise<void> | undefined;
+
+  write(lines: readonly string[]) {
+    this.asked++;
+    const work = async (): Promise<RefusedLine[]> => {
+      await this.gate;
+      const refused: RefusedLine[] = [];
+      lines.forEach((line, index) => {
+        if (this.refuse(line)) refused.push({ index, detail: "refused" });
+        else this.written.push(line);
+      });
+      return refused;
+    };
+    return { done: work(), cancel: () => void this.cancelled++ };
+  }
+}
+
+let letters: DeadLetter[];
+let letterGate: Promise<void> | undefined;
+let stored: number;
+let logged: Record<string, unknown>[];
+
+beforeEach(() => {
+  letters = [];
+  letterGate = undefined;
+  stored = 0;
+  logged = [];
+});
+
+function make(writer: LineWriter, options: { traceEverySeq?: number; drainLimitMs?: number } = {}) {
+  return new BatchHandler({
+    writer,
+    letters: {
+      deliver: async (list) => {
+        await letterGate;
+        letters.push(...list);
+      },
+    },
+    hooks: {
+      onConsumed: () => {},
+      onStored: (timestamps, refused) => {
+        stored += timestamps.length - refused.length;
+      },
+      onDeadLetter: () => {},
+    },
+    log: new Logger("test", "info", {}, (line) => logged.push(JSON.parse(line))),
+    service: "processor",
+    traceEverySeq: options.traceEverySeq ?? 0,
+    heartbeatMs: 10,
+    drainLimitMs: options.drainLimitMs ?? 1000,
+  });
+}
+
+function messagesOf(values: (string | null)[]): KafkaMessage[] {
+  return values.map(
+    (value, index) =>
+      ({
+        offset: String(100 + index),
+        key: Buffer.from("belt-0-1"),
+        value: value === null ? null : Buffer.from(value),
+      }) as unknown as KafkaMessage,
+  );
+}
+
+function goodValues(count: number): string[] {
+  const fleet = new Fleet({ ordinal: 0, count: 3, run: "r", seed: 1 });
+  return Array.from({ length: count }, (_, index) => serializeEvent(fleet.next(1_795_000_000_000 + index)));
+}
+
+describe("BatchHandler", () => {
+  test("resolves and commits only after the database has confirmed", async () => {
+    const writer = new FakeWriter();
+    const { promise, resolve: confirm } = Promise.withResolvers<void>();
+    writer.gate = promise;
+    const fake = new FakePayload(messagesOf(goodValues(10)));
+    const done = make(writer).eachBatch(fake.payload);
+    await eventually("heartbeats", () => fake.history.filter((what) => what === "heartbeat").length > 1);
+    expect(fake.history).not.toContain("resolve 109");
+    confirm();
+    await done;
+    expect(fake.history.slice(-2)).toEqual(["resolve 109", "commit 109"]);
+    expect(writer.written).toHaveLength(10);
+    expect(stored).toBe(10);
+  });
+
+  test("bad events go to the dead letters with place and reason, good ones around them are stored", async () => {
+    const writer = new FakeWriter();
+    const [first, second] = goodValues(2);
+    const fake = new FakePayload(messagesOf([first!, "{bad", second!, null, '{"v":2}']));
+    await make(writer).eachBatch(fake.payload);
+    expect(writer.written).toHaveLength(2);
+    expect(letters.map(({ headers }) => [headers.reason, headers.source_offset])).toEqual([
+      ["malformed_json", "101"],
+      ["malformed_json", "103"],
+      ["wrong_version", "104"],
+    ]);
+    expect(letters[0]).toMatchObject({
+      headers: { source: "kafka", source_topic: TOPIC, source_partition: "2", service: "processor" },
+    });
+    expect(Buffer.from(letters[0]!.value).toString()).toBe("{bad");
+    expect(fake.committed).toBe("104");
+  });
+
+  test("the offset waits for the dead letter's acknowledgement, too", async () => {
+    const { promise, resolve: acknowledge } = Promise.withResolvers<void>();
+    letterGate = promise;
+    const fake = new FakePayload(messagesOf(["{bad"]));
+    const done = make(new FakeWriter()).eachBatch(fake.payload);
+    await Bun.sleep(30);
+    expect(fake.resolved).toBeUndefined();
+    acknowledge();
+    await done;
+    expect(fake.committed).toBe("100");
+  });
+
+  test("what the database refuses becomes a dead letter with its words before the offset moves", async () => {
+    const writer = new FakeWriter();
+    writer.refuse = (line) => line.includes("seq=1i");
+    const fake = new FakePayload(messagesOf(goodValues(6)));
+    await make(writer).eachBatch(fake.payload);
+    expect(letters).toHaveLength(3);
+    expect(letters[0]!.headers).toMatchObject({ reason: "refused_by_database", detail: "refused" });
+    expect(stored).toBe(3);
+    expect(fake.committed).toBe("105");
+  });
+
+  test("a rebalance during a long write lets the batch go: nothing resolved, the error goes to kafkajs", async () => {
+    const writer = new FakeWriter();
+    writer.gate = new Promise(() => {});
+    const fake = new FakePayload(messagesOf(goodValues(5)));
+    fake.heartbeatError = Object.assign(new Error("rebalance"), { type: "REBALANCE_IN_PROGRESS" });
+    const failure = await make(writer)
+      .eachBatch(fake.payload)
+      .catch((error: Error) => error);
+    expect(failure).toBe(fake.heartbeatError);
+    expect(writer.cancelled).toBe(1);
+    expect(fake.resolved).toBeUndefined();
+  });
+
+  test("at the end of the process a write in work is finished, resolved and committed", async () => {
+    const writer = new FakeWriter();
+    const { promise, resolve: confirm } = Promise.withResolvers<void>();
+    writer.gate = promise;
+    const fake = new FakePayload(messagesOf(goodValues(5)));
+    const done = make(writer).eachBatch(fake.payload);
+    await eventually("the write to be in work", () => writer.asked > 0);
+    fake.running = false;
+    setTimeout(confirm, 30);
+    await done;
+    expect(fake.committed).toBe("104");
+  });
+
+  test("at the end of the process a database that does not answer is not waited for without limit", async () => {
+    const writer = new FakeWriter();
+    writer.gate = new Promise(() => {});
+    const fake = new FakePayload(messagesOf(goodValues(5)));
+    fake.running = true;
+    const handler = make(writer, { drainLimitMs: 50 });
+    const done = handler.eachBatch(fake.payload);
+    await eventually("the write to be in work", () => writer.asked > 0);
+    fake.running = false;
+    // The write is never confirmed: that this ends is the limit's doing.
+    await done;
+    expect(writer.cancelled).toBe(1);
+    expect(fake.resolved).toBeUndefined();
+    expect(logged.map(({ event }) => event)).toContain("batch_left_undone");
+  });
+
+  test("a batch beyond 5,000 events is stored and committed in parts", async () => {
+    const writer = new FakeWriter();
+    const fake = new FakePayload(messagesOf(goodValues(12_000)));
+    await make(writer).eachBatch(fake.payload);
+    expect(fake.history.filter((what) => what.startsWith("resolve"))).toEqual([
+      "resolve 5099",
+      "resolve 10099",
+      "resolve 12099",
+    ]);
+    expect(writer.written).toHaveLength(12_000);
+  });
+
+  test("commitPending commits what is resolved and swallows the group's refusal", async () => {
+    const fake = new FakePayload(messagesOf(goodValues(1)));
+    const payload = fake.payload;
+    payload.commitOffsetsIfNecessary = async () => {
+      if (fake.history.includes("resolve 100"))
+        throw Object.assign(new Error("rebalancing"), { type: "REBALANCE_IN_PROGRESS" });
+    };
+    const handler = make(new FakeWriter());
+    await handler.eachBatch(payload).catch(() => {});
+    await handler.commitPending();
+    expect(fake.committed).toBeUndefined();
+  });
+
+  test("every n-th event is logged with its identity", async () => {
+    const fake = new FakePayload(messagesOf(goodValues(30)));
+    await make(new FakeWriter(), { traceEverySeq: 5 }).eachBatch(fake.payload);
+    const traced = logged.filter(({ event }) => event === "event_stored");
+    expect(traced).toHaveLength(6);
+    expect(traced[0]).toMatchObject({ run: "r", conveyor: "belt-0-1", seq: 0, level: "info", service: "test" });
+  });
+});

@@ -1,0 +1,225 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { serializeEvent, type TelemetryEvent } from "../../../services/domain/event.ts";
+import { Fleet } from "../../../services/domain/fleet.ts";
+import { EventProducer } from "../../../services/kafka/event-producer.ts";
+import { EventGate } from "../../../services/producer/event-publisher.ts";
+import { type Intake, MAX_BODY_BYTES, startIntake } from "../../../services/producer/intake.ts";
+import { Logger } from "../../../services/runtime/log.ts";
+import { Metrics } from "../../../services/runtime/metrics.ts";
+import { sendEvents } from "../../../services/tools/intake-client.ts";
+import { eventually } from "../../eventually.ts";
+import { testCertificate } from "../certificate.ts";
+import { FakeCluster } from "../fake-cluster.ts";
+
+const log = new Logger("test", "error", {}, () => {});
+const TOKEN = "intake-token";
+
+let cluster: FakeCluster;
+let producer: EventProducer;
+let gate: EventGate;
+let intake: Intake;
+let ca: string;
+
+async function open(options: { maxBufferedEvents?: number; ackLimitMs?: number } = {}) {
+  const certificate = await testCertificate();
+  ca = certificate.ca;
+  cluster = new FakeCluster(6, 3);
+  producer = new EventProducer({
+    kafka: { brokers: [], tls: certificate },
+    clientId: "test",
+    log,
+    topics: ["conveyor.events", "conveyor.events.dlq"],
+    maxBufferedEvents: options.maxBufferedEvents ?? 20_000,
+    maxBufferedBytes: 32 * 1024 * 1024,
+    lingerMs: 1,
+    createCluster: () => cluster.asCluster(),
+  });
+  gate = new EventGate({
+    run: "pod-run",
+    producer,
+    topic: "conveyor.events",
+    dlqTopic: "conveyor.events.dlq",
+    metrics: new Metrics("producer"),
+    log,
+    traceEverySeq: 0,
+  });
+  intake = startIntake({ port: 0, tls: certificate, token: TOKEN, gate, producer, ackLimitMs: options.ackLimitMs });
+}
+
+beforeEach(async () => {
+  await open();
+  producer.start();
+});
+afterEach(async () => {
+  await intake.stop();
+  await producer.stop();
+});
+
+async function post(body: string | Uint8Array, headers: Record<string, string> = {}, path = "/events") {
+  const response = await fetch(`https://localhost:${intake.port}${path}`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${TOKEN}`, ...headers },
+    body: body as BodyInit,
+    tls: { ca },
+  });
+  const text = await response.text();
+  let json: Record<string, unknown> = {};
+  try {
+    json = JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    // Bun's own answers (413) have no body of ours.
+  }
+  return { status: response.status, json, headers: response.headers };
+}
+
+function events(count: number): TelemetryEvent[] {
+  const fleet = new Fleet({ ordinal: 9, count: 4, run: "http-run", seed: 1 });
+  return Array.from({ length: count }, (_, index) => fleet.next(1_795_000_000_000 + index));
+}
+
+describe("POST /events over HTTPS", () => {
+  test("one event is answered after Kafka's acknowledgement", async () => {
+    cluster.delayMs = 60;
+    const startedAt = performance.now();
+    const { status, json } = await post(JSON.stringify(events(1)[0]));
+    expect(status).toBe(200);
+    expect(json).toEqual({ received: 1, acknowledged: 1, refused_count: 0, refused: [] });
+    expect(performance.now() - startedAt).toBeGreaterThanOrEqual(60);
+    expect(cluster.records("conveyor.events")).toHaveLength(1);
+  });
+
+  test("an array, NDJSON and one object over several lines are all understood", async () => {
+    expect((await post(JSON.stringify(events(20)))).json).toMatchObject({ received: 20, acknowledged: 20 });
+    const ndjson = events(10)
+      .map((event) => JSON.stringify(event))
+      .join("\n");
+    expect((await post(ndjson, { "content-type": "application/x-ndjson" })).json).toMatchObject({ acknowledged: 10 });
+    expect((await post(JSON.stringify(events(1)[0], null, 2))).json).toMatchObject({ received: 1, acknowledged: 1 });
+    expect(cluster.records("conveyor.events")).toHaveLength(31);
+  });
+
+  test("some bad among good: 207, each with its place and reason; the good are in Kafka, the bad in the dead letters", async () => {
+    const [first, second] = events(2);
+    const body = [serializeEvent(first!), "{bad", serializeEvent(second!), JSON.stringify({ ...first, seq: -1 })].join(
+      "\n",
+    );
+    const { status, json } = await post(body);
+    expect(status).toBe(207);
+    expect(json).toMatchObject({ received: 4, acknowledged: 2, refused_count: 2 });
+    expect(json.refused).toMatchObject([
+      { index: 1, reason: "malformed_json" },
+      { index: 3, reason: "bad_seq", detail: expect.stringContaining("seq: must be a whole number") },
+    ]);
+    expect(cluster.records("conveyor.events")).toHaveLength(2);
+    expect(
+      cluster
+        .records("conveyor.events.dlq")
+        .map(({ headers }) => headers?.reason)
+        .sort(),
+    ).toEqual(["bad_seq", "malformed_json"]);
+    expect(cluster.records("conveyor.events.dlq")[0]?.headers).toMatchObject({ source: "http", service: "producer" });
+  });
+
+  test("all bad: 422; a broken array is one bad event, not an error", async () => {
+    const { status, json } = await post('[{"v":1},');
+    expect(status).toBe(422);
+    expect(json).toMatchObject({ received: 1, acknowledged: 0, refused: [{ index: 0, reason: "malformed_json" }] });
+  });
+
+  test("an empty body is 400, another path 404, another method 405", async () => {
+    expect((await post(" \n")).status).toBe(400);
+    expect((await post("{}", {}, "/elsewhere")).status).toBe(404);
+    const get = await fetch(`https://localhost:${intake.port}/events`, { tls: { ca } });
+    expect([get.status, get.headers.get("allow")]).toEqual([405, "POST"]);
+  });
+
+  test("without the token, or with another, nothing is taken: 401", async () => {
+    for (const authorization of ["", "Bearer", "Bearer wrong", `bearer ${TOKEN}`, `Bearer ${TOKEN}x`]) {
+      const { status, headers } = await post(JSON.stringify(events(1)[0]), { authorization });
+      expect(status).toBe(401);
+      expect(headers.get("www-authenticate")).toBe("Bearer");
+    }
+    expect(gate.counts.attempted).toBe(0);
+  });
+
+  test("more than the limits is 413 and nothing is taken", async () => {
+    expect((await post(new Uint8Array(MAX_BODY_BYTES + 1))).status).toBe(413);
+    expect((await post("{}\n".repeat(10_001))).status).toBe(413);
+    expect(gate.counts.attempted).toBe(0);
+  });
+
+  test("plain HTTP is not served", async () => {
+    const plain = await fetch(`http://localhost:${intake.port}/events`, { method: "POST" }).catch(() => undefined);
+    expect(plain?.ok ?? false).toBe(false);
+  });
+
+  test("a full buffer is 503 with Retry-After, and nothing of the request is taken", async () => {
+    await intake.stop();
+    await producer.stop();
+    await open({ maxBufferedEvents: 10, ackLimitMs: 50 });
+    // Not started: Kafka is away, and what is taken stays.
+    const { status, json, headers } = await post(JSON.stringify(events(11)));
+    expect(status).toBe(503);
+    expect(headers.get("retry-after")).toBe("1");
+    expect(json).toMatchObject({ received: 11, acknowledged: 0 });
+    expect(producer.bufferedEvents).toBe(0);
+  });
+
+  test("Kafka away: 503 after the limit, the events stay in the buffer and arrive once", async () => {
+    await intake.stop();
+    await producer.stop();
+    await open({ ackLimitMs: 50 });
+    const late = await post(JSON.stringify(events(5)));
+    expect(late.status).toBe(503);
+    expect(late.json).toMatchObject({ received: 5, acknowledged: 0 });
+    expect(producer.bufferedEvents).toBe(5);
+    producer.start();
+    await producer.flush();
+    expect(cluster.records("conveyor.events")).toHaveLength(5);
+    expect(gate.ledger.count).toBe(5);
+  });
+
+  test("our own client tells from its answers what was taken, what was not, and what is not known", async () => {
+    const send = (count: number, token = TOKEN) =>
+      sendEvents(
+        "127.0.0.1",
+        events(count)
+          .map((event) => JSON.stringify(event))
+          .join("\n"),
+        { port: intake.port, ca, serverName: "localhost", token, timeoutMs: 5000 },
+        new AbortController().signal,
+      );
+    expect(await send(3)).toEqual({ kind: "acknowledged", refused: [] });
+    expect(await send(3, "wrong")).toMatchObject({ kind: "rejected" });
+    await intake.stop();
+    await producer.stop();
+    await open({ maxBufferedEvents: 10, ackLimitMs: 50 });
+    expect(await send(11)).toMatchObject({ kind: "not_taken", afterMs: 1000 });
+    expect(await send(5)).toMatchObject({ kind: "unknown", afterMs: 1000 });
+    const { port } = intake;
+    await intake.stop();
+    const nobody = { port, ca, serverName: "localhost", token: TOKEN, timeoutMs: 5000 };
+    expect(await sendEvents("127.0.0.1", "{}", nobody, new AbortController().signal)).toMatchObject({
+      kind: "not_taken",
+    });
+  });
+
+  test("the ledger has what was acknowledged, by run and conveyor", async () => {
+    await post(JSON.stringify(events(8)));
+    expect(JSON.parse(JSON.stringify(gate.report()))).toMatchObject({
+      attempted: 8,
+      acknowledged: 8,
+      refused: 0,
+      failed: 0,
+      runs: { "http-run": { "belt-9-1": [[0, 1]], "belt-9-4": [[0, 1]] } },
+    });
+  });
+
+  test("stop waits for a request in work", async () => {
+    cluster.delayMs = 100;
+    const answer = post(JSON.stringify(events(3)));
+    await eventually("the request to be in work", () => cluster.calls.length > 0);
+    await intake.stop();
+    expect((await answer).status).toBe(200);
+  });
+});
