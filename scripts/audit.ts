@@ -14,9 +14,9 @@ import { readFile } from "node:fs/promises";
 import { relative } from "node:path";
 import { runStart } from "../services/domain/run-id.ts";
 import { auditRuns } from "./audit/audit-runs.ts";
-import { readAccount } from "./audit/ingest-account.ts";
+import { readIngestOutcomes } from "./audit/ingest-outcomes.ts";
 import { checkRunFlag } from "./audit/run-flag.ts";
-import { LAW_TITLES } from "./audit/verdict.ts";
+import { INVARIANT_TITLES } from "./audit/verdict.ts";
 import { runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import { paint } from "./cli/report.ts";
@@ -81,7 +81,7 @@ if (import.meta.main) {
       const account =
         flags.account === undefined
           ? undefined
-          : readAccount(await readText(flags.account), `--account ${flags.account}`);
+          : readIngestOutcomes(await readText(flags.account), `--account ${flags.account}`);
       if (account && account.startedAtMs === undefined && flags.since === undefined) {
         throw new OperatorError("--since: is needed, since the account's run does not tell when it was sent", {
           exitCode: EXIT.usage,
@@ -106,7 +106,7 @@ if (import.meta.main) {
         const [mark, markColor] = MARKS[lawStatus];
         const cause = follows.length > 0 ? ` (follows from ${follows.join(", ")})` : "";
         const words = lawStatus === "unknown" ? `unknown: ${detail}` : detail;
-        report.print(`${paint(color, markColor, mark)} ${law} ${LAW_TITLES[law].padEnd(64)} ${words}${cause}`);
+        report.print(`${paint(color, markColor, mark)} ${law} ${INVARIANT_TITLES[law].padEnd(64)} ${words}${cause}`);
       }
       for (const [place, { count, examples }] of Object.entries(verdict.missing)) {
         if (count === 0) continue;

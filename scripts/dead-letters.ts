@@ -15,18 +15,18 @@ import { checkRunFlag } from "./audit/run-flag.ts";
 import { runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import { waitFor } from "./cli/wait.ts";
-import { CheckContext } from "./clients/probe-session.ts";
+import { ProbeSession } from "./clients/probe-session.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
 import { ingest } from "./cluster/one-off-pods.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 import {
-  eachLetter,
+  type DeadLetterFilter,
+  eachDeadLetter,
   identityText,
-  type Letter,
-  type LetterFilter,
   lineOf,
-  type Outlook,
-  outlookOf,
+  type ReplayStatus,
+  replayStatusOf,
+  type StoredDeadLetter,
   storedAmong,
 } from "./dead-letters/topic.ts";
 
@@ -55,7 +55,7 @@ interface Group {
 export class Tally {
   readonly #groups = new Map<string, Group>();
 
-  add(letter: Letter, outlook: Outlook): void {
+  add(letter: StoredDeadLetter, outlook: ReplayStatus): void {
     const key = `${letter.reason}\n${letter.service}`;
     let group = this.#groups.get(key);
     if (!group) {
@@ -96,13 +96,13 @@ export class Tally {
   }
 }
 
-function outlookText(outlook: Outlook): string {
+function outlookText(outlook: ReplayStatus): string {
   if (outlook.kind === "valid") return `valid now: ${identityText(outlook.event)}`;
   return outlook.kind === "cut" ? "only its beginning was kept" : `still refused: ${outlook.reason}`;
 }
 
 /** Two lines for one letter: why and from where, then its body. */
-function letterLines(letter: Letter, outlook: Outlook): string[] {
+function letterLines(letter: StoredDeadLetter, outlook: ReplayStatus): string[] {
   const body = lineOf(letter.body);
   const shown = body.length > SHOWN_BODY_CHARS ? `${body.slice(0, SHOWN_BODY_CHARS)}…` : body;
   return [
@@ -168,12 +168,12 @@ if (import.meta.main) {
       await requireReachable(cluster, signal);
       report.info(`target: ${cluster.describe()}`);
       const image = await deployedServicesImage(cluster);
-      const context = new CheckContext(cluster, image, signal);
-      const filter: LetterFilter = { sinceMs: Date.now() - flags.since, reasons: flags.reason, run: flags.run };
+      const context = new ProbeSession(cluster, image, signal);
+      const filter: DeadLetterFilter = { sinceMs: Date.now() - flags.since, reasons: flags.reason, run: flags.run };
       const tally = new Tally();
-      const read = (visit: (letter: Letter, outlook: Outlook) => void) =>
-        eachLetter(context, filter, signal, (letter) => {
-          const outlook = outlookOf(letter);
+      const read = (visit: (letter: StoredDeadLetter, outlook: ReplayStatus) => void) =>
+        eachDeadLetter(context, filter, signal, (letter) => {
+          const outlook = replayStatusOf(letter);
           tally.add(letter, outlook);
           visit(letter, outlook);
         });
@@ -188,7 +188,7 @@ if (import.meta.main) {
           }
           case "show": {
             // Pages come by partition: the newest are known at the end only.
-            let newest: { letter: Letter; outlook: Outlook }[] = [];
+            let newest: { letter: StoredDeadLetter; outlook: ReplayStatus }[] = [];
             const trim = () => {
               newest = newest.sort((a, b) => b.letter.timestampMs - a.letter.timestampMs).slice(0, flags.limit);
             };

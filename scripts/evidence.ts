@@ -12,8 +12,8 @@ import { $ } from "zx";
 import { runCommand } from "./cli/command.ts";
 import { EXIT, isAbort, OperatorError } from "./cli/errors.ts";
 import { CLUSTER_FLAGS, type Cluster, requireReachable, selectCluster } from "./cluster/cluster.ts";
-import type { Making, Subject } from "./evidence/artifact.ts";
-import { SUBJECTS } from "./evidence/catalog.ts";
+import type { Artifact, Making } from "./evidence/artifact.ts";
+import { ARTIFACTS } from "./evidence/catalog.ts";
 import { entryOf, readRecord, type Version, writeIndex } from "./evidence/index-page.ts";
 
 const PROJECT = join(import.meta.dir, "..");
@@ -28,7 +28,7 @@ async function versionOf(folder: string): Promise<Version> {
 }
 
 /** @throws OperatorError (exit 2) that names the unknown subject and the known ones. */
-export function chosenSubjects(only: readonly string[], all: readonly Subject[] = SUBJECTS): readonly Subject[] {
+export function selectedArtifacts(only: readonly string[], all: readonly Artifact[] = ARTIFACTS): readonly Artifact[] {
   for (const name of only) {
     if (all.some((subject) => subject.name === name)) continue;
     throw new OperatorError(`--only: must be one of ${all.map((subject) => subject.name).join(", ")}; got "${name}"`, {
@@ -76,7 +76,7 @@ if (import.meta.main) {
       ],
     },
     async ({ flags, report, signal }) => {
-      const subjects = chosenSubjects(flags.only).filter(({ minutes }) => !(flags.quick && minutes !== undefined));
+      const subjects = selectedArtifacts(flags.only).filter(({ minutes }) => !(flags.quick && minutes !== undefined));
       if (flags.list) {
         report.result({
           subjects: subjects.map(({ name, title, files, minutes }) => ({ name, title, files, minutes })),
@@ -105,7 +105,7 @@ if (import.meta.main) {
         });
         record[subject.name] = await entryOf(subject, making, out, version, new Date());
         // After each: what was made is in the index even if the next one is interrupted.
-        await writeIndex(out, SUBJECTS, record);
+        await writeIndex(out, ARTIFACTS, record);
       }
       const entries = subjects.map(({ name }) => ({ name, ...record[name]! }));
       report.result({ out, ...version, subjects: entries });
@@ -115,7 +115,7 @@ if (import.meta.main) {
       }
       return failures.length === 0 ? EXIT.ok : EXIT.failed;
 
-      async function make(subject: Subject, target: Cluster, step: { update(detail: string): void }): Promise<Making> {
+      async function make(subject: Artifact, target: Cluster, step: { update(detail: string): void }): Promise<Making> {
         try {
           return await subject.make({
             cluster: async () => target,

@@ -14,27 +14,27 @@ import { relative } from "node:path";
 import { runCommand } from "./cli/command.ts";
 import { EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
 import { formatDuration, paint, type Report } from "./cli/report.ts";
-import { CheckContext } from "./clients/probe-session.ts";
+import { ProbeSession } from "./clients/probe-session.ts";
 import { CLUSTER_FLAGS, type Cluster, NAMESPACE, requireReachable, selectCluster } from "./cluster/cluster.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 import { DRILLS } from "./drills/catalog.ts";
 import { restoreVolume } from "./drills/disk-full.ts";
 import { writeDocument } from "./drills/document.ts";
 import type { Drill } from "./drills/drill.ts";
-import { ClusterScene } from "./drills/environment.ts";
+import { ClusterEnvironment } from "./drills/environment.ts";
 import { FaultAgents, healLeftovers, removeNamespace } from "./drills/fault-agents.ts";
 import { judgeDrills } from "./drills/judgement.ts";
 import { type DrillOutcome, runDrill } from "./drills/runner.ts";
 import { startStoredWatch } from "./drills/stored-watch.ts";
 import { CONVEYORS } from "./drills/traffic.ts";
 import { restoreBrokers } from "./drills/two-brokers-down.ts";
-import { watchTroubles } from "./live/alert-log-feed.ts";
+import { watchAlertsAndLogs } from "./live/alert-log-feed.ts";
 import { LiveFeed, sourceOf } from "./live/live-feed.ts";
 import { startLivePage } from "./live/live-page.ts";
 import { LIVE_FILE } from "./live/live-state.ts";
 import { startObserver } from "./recording/observer.ts";
 import type { MarkKind } from "./recording/recording.ts";
-import type { BeatName, DrillResult, DrillsResult, DrillVerdict } from "./recording/result.ts";
+import type { DrillResult, DrillsResult, DrillVerdict, PhaseName } from "./recording/result.ts";
 import { runFacts } from "./recording/run-facts.ts";
 import { createRun } from "./recording/run-folder.ts";
 import { recoveryTime } from "./report/format.ts";
@@ -94,7 +94,7 @@ async function healAll(cluster: Cluster, image: string): Promise<string[]> {
 }
 
 /** Why each drill that cannot be done here cannot, by its name. */
-async function obstacles(scene: ClusterScene, cluster: Cluster, drills: readonly Drill[], signal: AbortSignal) {
+async function obstacles(scene: ClusterEnvironment, cluster: Cluster, drills: readonly Drill[], signal: AbortSignal) {
   const found = new Map<string, string>();
   for (const drill of drills) {
     const missing: string[] = [];
@@ -260,7 +260,7 @@ interface Place {
 }
 
 interface Stage {
-  scene: ClusterScene;
+  scene: ClusterEnvironment;
   feed: LiveFeed;
   report: Report;
   signal: AbortSignal;
@@ -276,7 +276,7 @@ async function leadDrill(
   const { name, title, hypothesis, fault } = drill;
   feed.drillStarted({ name, title, hypothesis, fault, repeat: round, number, count });
   const outcome = await report.step(repeat > 1 ? `${name} (${round} of ${repeat})` : name, async (step) => {
-    const onBeat = (beat: BeatName, detail: string) => {
+    const onBeat = (beat: PhaseName, detail: string) => {
       feed.beatEnded(beat);
       step.update(`${beat}: ${detail}`);
     };
@@ -337,8 +337,8 @@ async function runAll({
   const agents = new FaultAgents(cluster, image);
   // Of its own: an interrupt must not close what the healing needs.
   const checksEnd = new AbortController();
-  const checks = new CheckContext(cluster, image, checksEnd.signal);
-  let world: ClusterScene | undefined;
+  const checks = new ProbeSession(cluster, image, checksEnd.signal);
+  let world: ClusterEnvironment | undefined;
   const extra = () => ({ slowest_freshness_seconds: world?.ageSeconds ?? null });
   const watching = { image, run: folder.id };
   const [observer, stored] = await report.step("observer", () =>
@@ -356,7 +356,7 @@ async function runAll({
   });
   report.info(`live page: ${page.url}`);
   const feed = new LiveFeed(page, sourceOf(observer));
-  const troubles = watchTroubles(cluster, feed, sourceOf(observer), checksEnd.signal);
+  const troubles = watchAlertsAndLogs(cluster, feed, sourceOf(observer), checksEnd.signal);
   observer.onMark(({ kind, text }) => {
     if (TOLD.includes(kind)) report.info(`  ${kind}: ${text}`);
   });
@@ -369,7 +369,7 @@ async function runAll({
     passed: exitCodeOf(results, signal.aborted) === EXIT.ok,
   });
   try {
-    const scene = new ClusterScene({ cluster, image, observer, agents, checks, stored, feed });
+    const scene = new ClusterEnvironment({ cluster, image, observer, agents, checks, stored, feed });
     world = scene;
     const impossible = await report.step("what is possible here", () => obstacles(scene, cluster, drills, signal));
     for (const [name, reason] of impossible) report.warn(`not possible here: ${name}: ${reason}`);

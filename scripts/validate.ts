@@ -12,7 +12,7 @@ import { reportChecklist, selectChecks, verdict } from "./checks/checklist.ts";
 import { CHECKS } from "./checks/index.ts";
 import { runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
-import { CheckContext } from "./clients/probe-session.ts";
+import { ProbeSession } from "./clients/probe-session.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 
@@ -49,7 +49,7 @@ if (import.meta.main) {
       const cluster = await selectCluster(flags);
       report.info(`target: ${cluster.describe()}`);
       await requireReachable(cluster, signal);
-      const context = new CheckContext(cluster, await deployedServicesImage(cluster), signal);
+      const context = new ProbeSession(cluster, await deployedServicesImage(cluster), signal);
       try {
         const result = await reportChecklist(checks, context, report, signal);
         const { line, exitCode } = verdict(result);

@@ -10,7 +10,7 @@ import type { Consumer } from "kafkajs";
 import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "./domain/kafka-layout.ts";
 import { createKafka } from "./kafka/client.ts";
 import { CONCURRENT_PARTITIONS, CONSUMER_OPTIONS } from "./kafka/consumer.ts";
-import { DeadLetterBox } from "./kafka/dead-letter-producer.ts";
+import { DeadLetterProducer } from "./kafka/dead-letter-producer.ts";
 import { EventProducer } from "./kafka/event-producer.ts";
 import { BatchHandler, COMMIT_INTERVAL_MS } from "./processor/batch-handler.ts";
 import { InfluxWriter } from "./processor/influx-writer.ts";
@@ -79,7 +79,7 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
   const endToEnd = metrics.bulkHistogram("conveyor_e2e_latency_seconds");
   const handler = new BatchHandler({
     writer,
-    letters: new DeadLetterBox(letterProducer, config.dlqTopic, log),
+    letters: new DeadLetterProducer(letterProducer, config.dlqTopic, log),
     log,
     service: "processor",
     traceEverySeq: config.traceEverySeq,

@@ -16,7 +16,7 @@ import { RATE_PROFILES } from "./domain/rate.ts";
 import { newRunId, ordinalOf } from "./domain/run-id.ts";
 import type { Range } from "./domain/sequence.ts";
 import { EventProducer } from "./kafka/event-producer.ts";
-import { EventGate, SOURCES } from "./producer/event-publisher.ts";
+import { EventPublisher, SOURCES } from "./producer/event-publisher.ts";
 import { startIntake } from "./producer/intake.ts";
 import { LedgerCheckpoints } from "./producer/ledger-checkpoints.ts";
 import { readInput, runSimulation } from "./producer/sources.ts";
@@ -104,7 +104,7 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
       batchEvents.observe(events);
     },
   });
-  const gate = new EventGate({
+  const gate = new EventPublisher({
     run: config.run,
     producer,
     topic: config.topic,
@@ -184,7 +184,7 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
 async function runInput(
   config: Config,
   source: "file" | "stdin",
-  gate: EventGate,
+  gate: EventPublisher,
   producer: EventProducer,
   { log, shutdown }: ServiceFrame,
 ): Promise<void> {

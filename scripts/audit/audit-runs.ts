@@ -6,28 +6,28 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { EXIT, type ExitCode } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
-import { CheckContext } from "../clients/probe-session.ts";
+import { ProbeSession } from "../clients/probe-session.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { deployedServicesImage } from "../cluster/services-image.ts";
 import type { Ledger } from "../recording/result.ts";
 import { clusterSources } from "./cluster-sources.ts";
 import { HistoryWriter, openHistory } from "./history.ts";
 import { type AuditScope, type Recording, recordHistory } from "./record.ts";
-import { judge, type LawId, type Status, type Verdict } from "./verdict.ts";
+import { type InvariantId, judge, type Status, type Verdict } from "./verdict.ts";
 
 export const RUNS_FOLDER = join(import.meta.dir, "..", "..", "outputs", "runs");
 /** Without these an audit has told nothing. */
-const NEEDED: readonly LawId[] = ["L2", "L3"];
+const NEEDED: readonly InvariantId[] = ["L2", "L3"];
 /** The clocks of the senders and of Kafka may differ by so much. */
 const CLOCK_MARGIN_MS = 10_000;
 
 export interface AuditOptions extends AuditScope {
   /** Laws that these senders never promised to keep: judged and told like the others, and left out of the status. */
-  notPromised?: readonly LawId[] | undefined;
+  notPromised?: readonly InvariantId[] | undefined;
   /** Where the record goes; outputs/runs/audit-… when absent. */
   folder?: string | undefined;
   /** A context whose probe pod is used, and which stays open; one is made, and closed, when absent. */
-  context?: CheckContext | undefined;
+  context?: ProbeSession | undefined;
   report?: Pick<Report, "step"> | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -53,9 +53,9 @@ const silent: Pick<Report, "step"> = { step: (_title, work) => work({ update: ()
  */
 export function closing(
   { laws, causes }: Verdict,
-  notPromised: readonly LawId[] = [],
+  notPromised: readonly InvariantId[] = [],
 ): { status: Status; line: string; exitCode: ExitCode } {
-  const isCounted = (law: LawId) => !notPromised.includes(law);
+  const isCounted = (law: InvariantId) => !notPromised.includes(law);
   const counted = laws.filter(({ law }) => isCounted(law));
   const count = (status: Status) => counted.filter((result) => result.status === status).length;
   const aside = laws.filter(({ law, status }) => status === "failed" && !isCounted(law)).map(({ law }) => law);
@@ -104,7 +104,7 @@ export async function auditRuns(cluster: Cluster, options: AuditOptions): Promis
   const report = options.report ?? silent;
   const history = options.folder ?? auditFolder(Date.now());
   const writer = await HistoryWriter.open(history);
-  const context = options.context ?? new CheckContext(cluster, await deployedServicesImage(cluster), signal);
+  const context = options.context ?? new ProbeSession(cluster, await deployedServicesImage(cluster), signal);
   const recording = await (async () => {
     try {
       return await recordHistory({

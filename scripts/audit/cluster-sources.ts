@@ -4,11 +4,17 @@ import type { LogRequest } from "../../services/tools/log-reader.ts";
 import { causeChain, isAbort, OperatorError } from "../cli/errors.ts";
 import { LogStore, nsOfMs } from "../clients/loki.ts";
 import { getVerified } from "../clients/pod-metrics.ts";
-import { BROKERS, type CheckContext, OWN_TLS, type Probe } from "../clients/probe-session.ts";
+import { BROKERS, OWN_TLS, type Probe, type ProbeSession } from "../clients/probe-session.ts";
 import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 import { CHECKPOINT_EVENT, type CheckpointLine, readCheckpoint } from "./checkpoints.ts";
-import { type AuditSources, type GroupOffsets, type Letter, type ProducerLedger, readLogLines } from "./sources.ts";
+import {
+  type AuditedDeadLetter,
+  type AuditSources,
+  type GroupOffsets,
+  type ProducerLedger,
+  readLogLines,
+} from "./sources.ts";
 
 const OPS_PORT = 9464;
 const MAX_LETTERS = 100_000;
@@ -19,7 +25,7 @@ const MAX_CHECKPOINTS = 150_000;
 const LOGS_LIMIT_MS = 60_000;
 
 /** Sources that ask a cluster; the context's probe pod and database connection are used, and closed with it. */
-export function clusterSources(cluster: Cluster, context: CheckContext, signal: AbortSignal): AuditSources {
+export function clusterSources(cluster: Cluster, context: ProbeSession, signal: AbortSignal): AuditSources {
   const kafka = { brokers: BROKERS, tls: OWN_TLS };
   const demand = async <T>(probe: Probe, what: string): Promise<T> => {
     signal.throwIfAborted();
@@ -36,7 +42,7 @@ export function clusterSources(cluster: Cluster, context: CheckContext, signal: 
         "Kafka's offsets",
       ),
     letters: (sinceMs) =>
-      demand<Letter[]>(
+      demand<AuditedDeadLetter[]>(
         { id: "letters", kind: "dlq_read", ...kafka, topic: DLQ_TOPIC, from_timestamp_ms: sinceMs, max: MAX_LETTERS },
         "the dead-letter topic",
       ),

@@ -66,7 +66,7 @@ export interface WriteRecord extends Identities {
 }
 
 /** A dead letter. One without identity (its body was no event) counts, and explains no missing event. */
-export interface LetterRecord extends Partial<Identity> {
+export interface DeadLetterEntry extends Partial<Identity> {
   reason: string;
 }
 
@@ -100,7 +100,7 @@ export interface Records {
   sink: SinkRecord;
   holders: HolderRecord;
   writes: WriteRecord;
-  dlq: LetterRecord;
+  dlq: DeadLetterEntry;
   refusals: RefusalRecord;
   commits: CommitRecord;
   faults: FaultRecord;

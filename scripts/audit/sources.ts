@@ -28,7 +28,7 @@ export interface GroupOffsets {
   committed?: number;
 }
 
-export interface Letter {
+export interface AuditedDeadLetter {
   headers: Record<string, string>;
 }
 
@@ -54,7 +54,7 @@ export interface AuditSources {
   checkpoints(sinceMs: number): Promise<{ lines: CheckpointLine[]; gap?: string }>;
   /** Kafka's ends, and what the processor's group has committed. */
   offsets(): Promise<GroupOffsets[]>;
-  letters(sinceMs: number): Promise<Letter[]>;
+  letters(sinceMs: number): Promise<AuditedDeadLetter[]>;
   /** A fresh reader's way through the log; undefined when the deployed image cannot do it. */
   log(range: LogRange, visit: (event: LogEvent) => Promise<void> | void): Promise<LogEnd | undefined>;
   /** How many points, of whatever run, stand in each window of a time range. */

@@ -28,10 +28,10 @@ import type { FaultRecord, History, HistoryMeta, Identities, Identity, Kind } fr
 import { type Column, entryOf, IdentityTable, type Selection } from "./identity-table.ts";
 
 export type Status = "passed" | "failed" | "unknown";
-export const LAWS = ["L1", "L2", "L3", "P1", "X1", "D1", "D2", "D3", "O1", "R1"] as const;
-export type LawId = (typeof LAWS)[number];
+export const INVARIANTS = ["L1", "L2", "L3", "P1", "X1", "D1", "D2", "D3", "O1", "R1"] as const;
+export type InvariantId = (typeof INVARIANTS)[number];
 
-export const LAW_TITLES: Readonly<Record<LawId, string>> = {
+export const INVARIANT_TITLES: Readonly<Record<InvariantId, string>> = {
   L1: "acknowledged events stand in Kafka",
   L2: "events read from Kafka stand in InfluxDB or as dead letters",
   L3: "acknowledged events stand in InfluxDB or as dead letters",
@@ -44,18 +44,18 @@ export const LAW_TITLES: Readonly<Record<LawId, string>> = {
   R1: "silences and recoveries within their bounds",
 };
 
-export interface LawResult {
-  law: LawId;
+export interface InvariantResult {
+  law: InvariantId;
   status: Status;
   /** What was found, with numbers; for unknown, what is missing. */
   detail: string;
   /** Laws that failed already and explain all of this failure. */
-  follows: LawId[];
+  follows: InvariantId[];
   examples: Identity[];
 }
 
 /** Where an event is that has no point in InfluxDB. */
-export const PLACES = [
+export const LOCATIONS = [
   /** Attempted, never acknowledged, not in Kafka: nobody was promised anything. */
   "never_acknowledged",
   /** Acknowledged, not in Kafka. */
@@ -69,13 +69,13 @@ export const PLACES = [
   /** The record does not say. */
   "unplaced",
 ] as const;
-export type Place = (typeof PLACES)[number];
+export type Location = (typeof LOCATIONS)[number];
 
 export interface Verdict {
   status: Status;
-  laws: LawResult[];
+  laws: InvariantResult[];
   /** Failed laws that no other law explains. */
-  causes: LawId[];
+  causes: InvariantId[];
   counts: {
     attempted: number;
     acknowledged: number;
@@ -95,7 +95,7 @@ export interface Verdict {
     twice_in_influxdb: number;
   };
   /** Events without a point in InfluxDB, by where they are. */
-  missing: Record<Place, Selection>;
+  missing: Record<Location, Selection>;
 }
 
 // ── facts ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -326,12 +326,13 @@ async function findOverwritten(history: History, table: IdentityTable): Promise<
 
 // ── checkers ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-type Finding = Omit<LawResult, "law" | "follows" | "examples"> & Partial<Pick<LawResult, "follows" | "examples">>;
+type Finding = Omit<InvariantResult, "law" | "follows" | "examples"> &
+  Partial<Pick<InvariantResult, "follows" | "examples">>;
 export type Checker = (facts: Facts) => Finding;
 
 const unknown = (detail: string): Finding => ({ status: "unknown", detail });
 const passed = (detail: string): Finding => ({ status: "passed", detail });
-const failed = (detail: string, examples: Identity[] = [], follows: LawId[] = []): Finding => ({
+const failed = (detail: string, examples: Identity[] = [], follows: InvariantId[] = []): Finding => ({
   status: "failed",
   detail,
   examples,
@@ -384,7 +385,7 @@ const lostEndToEnd = (facts: Facts): Selection => {
 
 const lostInKafka = ({ table }: Facts): Selection => table.select((word) => word("acknowledged") & ~word("log"));
 
-export const CHECKERS: Readonly<Record<LawId, Checker>> = {
+export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
   L1(facts) {
     const gap = missingRecord(facts, "outcomes", "log");
     if (gap) return gap;
@@ -424,7 +425,7 @@ export const CHECKERS: Readonly<Record<LawId, Checker>> = {
     const missing = lostEndToEnd(facts);
     const waiting = table.select((word) => word("acknowledged") & ~(word("sink") | word("dead")) & isUnread(word));
     if (missing.count > 0) {
-      const explainedBy: LawId[] = [];
+      const explainedBy: InvariantId[] = [];
       // With the log and what was read of it, every missing event is one of L1's, L2's or D2's; without, it may be none.
       if (recorded.has("log") && (knowsUnread || meta.quiescent)) {
         if (lostInKafka(facts).count > 0) explainedBy.push("L1");
@@ -571,7 +572,7 @@ export const worst = (statuses: readonly Status[]): Status =>
   statuses.length === 0 ? "unknown" : statuses.reduce((a, b) => (SEVERITY[b] > SEVERITY[a] ? b : a));
 
 /** Runs one checker; a crash inside it proves nothing. */
-export function check(law: LawId, facts: Facts, checker: Checker = CHECKERS[law]): LawResult {
+export function check(law: InvariantId, facts: Facts, checker: Checker = CHECKERS[law]): InvariantResult {
   try {
     return { law, follows: [], examples: [], ...checker(facts) };
   } catch (error) {
@@ -581,13 +582,13 @@ export function check(law: LawId, facts: Facts, checker: Checker = CHECKERS[law]
 }
 
 /** Where each event without a point is. An event is in exactly one place. */
-function placeMissing({ table, recorded, meta }: Facts): Record<Place, Selection> {
+function placeMissing({ table, recorded, meta }: Facts): Record<Location, Selection> {
   const knowsLog = recorded.has("log");
   const knowsRead = recorded.has("commits") || meta.quiescent === true;
   const expected = (word: (column: Column) => number) =>
     (word("attempted") | word("acknowledged") | word("log")) & ~word("sink");
   const none = (): Selection => ({ count: 0, examples: [] });
-  const places = Object.fromEntries(PLACES.map((place) => [place, none()])) as Record<Place, Selection>;
+  const places = Object.fromEntries(LOCATIONS.map((place) => [place, none()])) as Record<Location, Selection>;
   if (!recorded.has("sink")) return places;
   const refused = (word: (column: Column) => number) => expected(word) & word("refused");
   const dead = (word: (column: Column) => number) => expected(word) & word("dead") & ~word("refused");
@@ -614,8 +615,8 @@ function placeMissing({ table, recorded, meta }: Facts): Record<Place, Selection
 }
 
 /** Judges facts; pure. */
-export function judgeFacts(facts: Facts, checkers: Readonly<Record<LawId, Checker>> = CHECKERS): Verdict {
-  const laws = LAWS.map((law) => check(law, facts, checkers[law]));
+export function judgeFacts(facts: Facts, checkers: Readonly<Record<InvariantId, Checker>> = CHECKERS): Verdict {
+  const laws = INVARIANTS.map((law) => check(law, facts, checkers[law]));
   const failedLaws = new Set(laws.filter(({ status }) => status === "failed").map(({ law }) => law));
   for (const result of laws) result.follows = result.follows.filter((law) => failedLaws.has(law));
   const { table } = facts;

@@ -1,9 +1,9 @@
 /** Check of the autoscalers: each workload that is scaled has exactly one, and it knows how much there is to do. */
 
 import { waitFor } from "../cli/wait.ts";
-import type { CheckContext } from "../clients/probe-session.ts";
+import type { ProbeSession } from "../clients/probe-session.ts";
 import { type KubernetesObject, refOf } from "../cluster/cluster.ts";
-import { type Autoscaler, autoscalerOf, rivalsOf, SCALED_OBJECT } from "../deploy/autoscalers.ts";
+import { type Autoscaler, autoscalerOf, conflictingAutoscalers, SCALED_OBJECT } from "../deploy/autoscalers.ts";
 import { deployedStages } from "../deploy/deployed-stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
@@ -32,7 +32,9 @@ export function autoscalingProblems(
   live: readonly Autoscaler[],
   scaled: readonly Scaled[],
 ): string[] {
-  const problems = rivalsOf(declared, live).map((rival) => `${refOf(rival)}: a second one for the same workload`);
+  const problems = conflictingAutoscalers(declared, live).map(
+    (rival) => `${refOf(rival)}: a second one for the same workload`,
+  );
   for (const object of declared) {
     const wanted = autoscalerOf(object);
     if (!wanted) continue;
@@ -64,7 +66,7 @@ export function autoscalingProblems(
   return problems;
 }
 
-export const autoscalingCheck: Check<CheckContext> = {
+export const autoscalingCheck: Check<ProbeSession> = {
   id: "autoscaling",
   title: "every autoscaler knows how much there is to do",
   needs: ["processor-ready", "producer-ready"],

@@ -1,6 +1,6 @@
 /** Checks of the certificates that stand in the cluster: whose they are, that the key fits, how long they hold. */
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import type { CheckContext } from "../clients/probe-session.ts";
+import type { ProbeSession } from "../clients/probe-session.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 import { deployedStages } from "../deploy/deployed-stages.ts";
@@ -66,7 +66,7 @@ export function judgeCertificates(
   });
 }
 
-export const certificatesCheck: Check<CheckContext> = {
+export const certificatesCheck: Check<ProbeSession> = {
   id: "certificates",
   title: "certificates: one CA, keys fit, days left",
   needs: ["objects"],

@@ -4,8 +4,15 @@
  */
 import { randomBytes } from "node:crypto";
 import { pause, waitFor } from "../cli/wait.ts";
-import { counterGain, goneSince, histogramGain, type PodSamples, quantile, scrape } from "../clients/pod-metrics.ts";
-import { BROKERS, type CheckContext, OWN_TLS } from "../clients/probe-session.ts";
+import {
+  counterGain,
+  histogramGain,
+  type PodSamples,
+  podsGoneSince,
+  quantile,
+  scrape,
+} from "../clients/pod-metrics.ts";
+import { BROKERS, OWN_TLS, type ProbeSession } from "../clients/probe-session.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { ingest } from "../cluster/one-off-pods.ts";
 import { type Check, failed, passed } from "./checklist.ts";
@@ -76,7 +83,7 @@ async function measuredSince(before: PodSamples, cluster: Cluster, signal: Abort
   for (;;) {
     const after = await scrape(cluster, "processor", signal);
     const latency = histogramGain(before, after, E2E_HISTOGRAM);
-    const gone = goneSince(before, after);
+    const gone = podsGoneSince(before, after);
     if (latency.count >= CHECK_EVENTS || gone.length > 0 || performance.now() > limit) return { latency, gone };
     await pause(MEASURE_LOOK_MS, signal);
   }
@@ -88,9 +95,9 @@ interface FlowFigures {
   startMs: number;
   latency: { count: number; p50: number; p99: number; gone: readonly string[] };
 }
-const figures = new WeakMap<CheckContext, FlowFigures>();
+const figures = new WeakMap<ProbeSession, FlowFigures>();
 
-const endToEnd: Check<CheckContext> = {
+const endToEnd: Check<ProbeSession> = {
   id: "end-to-end",
   title: "events acknowledged = events stored, by identity",
   needs: END_TO_END_NEEDS,
@@ -134,7 +141,7 @@ const endToEnd: Check<CheckContext> = {
   },
 };
 
-const latency: Check<CheckContext> = {
+const latency: Check<ProbeSession> = {
   id: "latency",
   title: "end-to-end latency (event time to stored)",
   needs: ["end-to-end"],
@@ -155,7 +162,7 @@ const latency: Check<CheckContext> = {
   },
 };
 
-const deadLetters: Check<CheckContext> = {
+const deadLetters: Check<ProbeSession> = {
   id: "dead-letters",
   title: "bad events are dead-lettered with their reason",
   needs: ["end-to-end"],
@@ -178,7 +185,7 @@ const deadLetters: Check<CheckContext> = {
 /** Two looks this far apart tell whether the fleet flows: it sends many times a second. */
 const FLEET_LOOK_MS = 2000;
 
-const liveFleet: Check<CheckContext> = {
+const liveFleet: Check<ProbeSession> = {
   id: "live-flow",
   title: "the producer's fleet flows into the database",
   needs: [...END_TO_END_NEEDS, "producer-ready"],

@@ -1,6 +1,6 @@
 /** The checklist of validate, in the order of what stands on what. */
 
-import type { CheckContext } from "../clients/probe-session.ts";
+import type { ProbeSession } from "../clients/probe-session.ts";
 import { requireReachable } from "../cluster/cluster.ts";
 import { autoscalingCheck } from "./autoscaling.ts";
 import { certificatesCheck } from "./certificates.ts";
@@ -13,14 +13,14 @@ import { NETWORK_CHECKS } from "./network.ts";
 import { POD_CHECKS } from "./pods.ts";
 import { SIGNAL_CHECKS } from "./signals.ts";
 
-const clusterCheck: Check<CheckContext> = {
+const clusterCheck: Check<ProbeSession> = {
   id: "cluster",
   title: "the cluster answers",
   limitMs: 20_000,
   run: async ({ cluster }, signal) => passed(`Kubernetes ${await requireReachable(cluster, signal)}`),
 };
 
-export const CHECKS: readonly Check<CheckContext>[] = [
+export const CHECKS: readonly Check<ProbeSession>[] = [
   clusterCheck,
   { ...POD_CHECKS.objects, needs: ["cluster"] },
   certificatesCheck,

@@ -1,7 +1,7 @@
 /** Checks of InfluxDB: TLS only, tokens that may do one thing each. */
 
 import { BUCKET, MEASUREMENT, ORGANIZATION } from "../clients/influxdb.ts";
-import { type CheckContext, HOSTS, INFLUXDB_PORT, type Probe } from "../clients/probe-session.ts";
+import { HOSTS, INFLUXDB_PORT, type Probe, type ProbeSession } from "../clients/probe-session.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
@@ -18,7 +18,7 @@ const http = (id: string, fields: Record<string, unknown>): Probe => ({
 const statusOf = (result: { data?: unknown; outcome: string }): number =>
   Number((result.data as { status?: number } | undefined)?.status ?? result.outcome);
 
-const plainHttp: Check<CheckContext> = {
+const plainHttp: Check<ProbeSession> = {
   id: "influxdb-plain-http",
   title: "InfluxDB refuses plain HTTP",
   needs,
@@ -38,7 +38,7 @@ const plainHttp: Check<CheckContext> = {
   },
 };
 
-const tokens: Check<CheckContext> = {
+const tokens: Check<ProbeSession> = {
   id: "influxdb-tokens",
   title: "InfluxDB refuses wrong tokens; each token does one thing",
   needs,

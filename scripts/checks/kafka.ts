@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "zx";
 import { ACL_TABLE, aclKey, TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
-import { BROKERS, type CheckContext, HOSTS, KAFKA_CLIENT_PORT, OWN_TLS, type Probe } from "../clients/probe-session.ts";
+import { BROKERS, HOSTS, KAFKA_CLIENT_PORT, OWN_TLS, type Probe, type ProbeSession } from "../clients/probe-session.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
-const topicsCheck: Check<CheckContext> = {
+const topicsCheck: Check<ProbeSession> = {
   id: "topics",
   title: "topics: partitions, replicas, all in sync",
   needs: ["kafka-ready"],
@@ -49,7 +49,7 @@ const topicsCheck: Check<CheckContext> = {
   },
 };
 
-const aclsCheck: Check<CheckContext> = {
+const aclsCheck: Check<ProbeSession> = {
   id: "acls",
   title: "Kafka's ACLs are the least that is needed",
   needs: ["kafka-ready"],
@@ -94,7 +94,7 @@ function refusal(
   title: string,
   makeProbe: () => Promise<Probe> | Probe,
   refusedBy: (outcome: string) => boolean,
-): Check<CheckContext> {
+): Check<ProbeSession> {
   return {
     id,
     title,
@@ -118,7 +118,7 @@ const refusedHandshake = (outcome: string) => outcome.startsWith("refused");
 const host = { host: HOSTS.kafka, port: KAFKA_CLIENT_PORT };
 const tlsHost = { ...host, servername: HOSTS.kafka };
 
-export const KAFKA_CHECKS: Check<CheckContext>[] = [
+export const KAFKA_CHECKS: Check<ProbeSession>[] = [
   topicsCheck,
   aclsCheck,
   refusal(

@@ -4,7 +4,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { OperatorError } from "../cli/errors.ts";
-import { type CheckContext, INFLUXDB_PORT, KAFKA_CLIENT_PORT, type Probe } from "../clients/probe-session.ts";
+import { INFLUXDB_PORT, KAFKA_CLIENT_PORT, type Probe, type ProbeSession } from "../clients/probe-session.ts";
 import { type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
 import { deployedStages } from "../deploy/deployed-stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
@@ -13,7 +13,7 @@ import { type Check, failed, passed } from "./checklist.ts";
  * Targets by address, not by name: a pod without DNS would fail to reach a name whatever the policies say.
  * The API server stands for everything outside of the namespace: it is there in every cluster, and answers.
  */
-async function targets({ cluster }: CheckContext): Promise<Record<"kafka" | "influxdb" | "outside", Probe>> {
+async function targets({ cluster }: ProbeSession): Promise<Record<"kafka" | "influxdb" | "outside", Probe>> {
   const podIp = async (workload: string) => {
     const pod = (await cluster.pods(workload)).find(({ status }) => status.podIP && status.phase === "Running");
     if (!pod) throw new OperatorError(`no running pod of ${workload}`);
@@ -29,7 +29,7 @@ async function targets({ cluster }: CheckContext): Promise<Record<"kafka" | "inf
 
 type Service = KubernetesObject & { spec: { clusterIP: string; ports: { port: number }[] } };
 
-const policiesCheck: Check<CheckContext> = {
+const policiesCheck: Check<ProbeSession> = {
   id: "network-policies",
   title: "network policies are as in k8s/network",
   needs: ["objects"],
@@ -63,7 +63,7 @@ const policiesCheck: Check<CheckContext> = {
   },
 };
 
-const deniedCheck: Check<CheckContext> = {
+const deniedCheck: Check<ProbeSession> = {
   id: "network-denied",
   title: "an unlabelled pod reaches nothing",
   needs: ["network-policies", "kafka-ready", "influxdb-ready"],
@@ -77,7 +77,7 @@ const deniedCheck: Check<CheckContext> = {
   },
 };
 
-const allowedCheck: Check<CheckContext> = {
+const allowedCheck: Check<ProbeSession> = {
   id: "network-allowed",
   title: "allowed pods reach what they need, and no more",
   needs: ["network-policies", "kafka-ready", "influxdb-ready", "processor-ready", "producer-ready"],

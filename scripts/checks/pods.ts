@@ -1,6 +1,6 @@
 /** Checks of what runs: every object is there, every workload is ready, every pod is restricted. */
 
-import type { CheckContext } from "../clients/probe-session.ts";
+import type { ProbeSession } from "../clients/probe-session.ts";
 import { type KubernetesObject, NAMESPACE, type Pod, refOf } from "../cluster/cluster.ts";
 import { podState } from "../cluster/one-off-pods.ts";
 import { deployedStages } from "../deploy/deployed-stages.ts";
@@ -61,7 +61,7 @@ export function restrictionGaps(pod: Pick<Pod, "spec">): string[] {
   return gaps;
 }
 
-const objectsCheck: Check<CheckContext> = {
+const objectsCheck: Check<ProbeSession> = {
   id: "objects",
   title: "every object of k8s/ is there",
   limitMs: 30_000,
@@ -84,7 +84,7 @@ const objectsCheck: Check<CheckContext> = {
   },
 };
 
-const readyCheck = ({ name, kind }: (typeof WORKLOADS)[number]): Check<CheckContext> => ({
+const readyCheck = ({ name, kind }: (typeof WORKLOADS)[number]): Check<ProbeSession> => ({
   id: `${name}-ready`,
   title: `${name}: every replica is ready`,
   needs: ["objects", "certificates", "network-policies"],
@@ -108,7 +108,7 @@ const readyCheck = ({ name, kind }: (typeof WORKLOADS)[number]): Check<CheckCont
   },
 });
 
-const restrictedCheck: Check<CheckContext> = {
+const restrictedCheck: Check<ProbeSession> = {
   id: "pods-restricted",
   title: "every pod is non-root, read-only and restricted",
   needs: ["objects"],
@@ -126,7 +126,7 @@ const restrictedCheck: Check<CheckContext> = {
   },
 };
 
-const confinedCheck: Check<CheckContext> = {
+const confinedCheck: Check<ProbeSession> = {
   id: "pods-confined",
   title: "inside: not root, root file system not writable",
   needs: ["processor-ready", "producer-ready"],

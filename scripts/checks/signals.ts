@@ -8,7 +8,7 @@
 
 import { waitFor } from "../cli/wait.ts";
 import { allSamples, scrape } from "../clients/pod-metrics.ts";
-import type { CheckContext } from "../clients/probe-session.ts";
+import type { ProbeSession } from "../clients/probe-session.ts";
 import { PrometheusReader } from "../clients/prometheus.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { deployedStages } from "../deploy/deployed-stages.ts";
@@ -186,7 +186,7 @@ async function namesByJob(
 
 const alternatives = (names: readonly string[]) => [...new Set(names)].join("|");
 
-const metricsCheck: Check<CheckContext> = {
+const metricsCheck: Check<ProbeSession> = {
   id: "signals-metrics",
   title: "every service emits its metrics",
   needs: ["end-to-end", "live-flow"],
@@ -260,7 +260,7 @@ export function eventKinds(log: string): Set<string> {
   return kinds;
 }
 
-const logsCheck: Check<CheckContext> = {
+const logsCheck: Check<ProbeSession> = {
   id: "signals-logs",
   title: "every service logs what it should",
   needs: ["end-to-end", "live-flow"],

@@ -18,7 +18,7 @@ export interface WaitOptions {
 }
 
 /** One look: `done` with a value, or the state seen instead. */
-export type Look<T> = { done: true; value: T } | { done: false; state: string };
+export type PollResult<T> = { done: true; value: T } | { done: false; state: string };
 
 /** Resolves after `ms`, or rejects with the signal's reason as soon as it is aborted. */
 export function pause(ms: number, signal?: AbortSignal): Promise<void> {
@@ -40,7 +40,7 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
  * Looks until `look` is done; an error that a look throws counts as a state, so that a passing fault does not end it.
  * @throws OperatorError with exit code 4 that names what was awaited, how long, and the last state seen.
  */
-export async function waitFor<T>(look: () => Promise<Look<T>>, options: WaitOptions): Promise<T> {
+export async function waitFor<T>(look: () => Promise<PollResult<T>>, options: WaitOptions): Promise<T> {
   const startedAt = performance.now();
   let state = "nothing";
   for (;;) {

@@ -112,5 +112,5 @@ export function histogramGain(before: PodSamples, after: PodSamples, name: strin
 }
 
 /** Names of the pods that were there at the first look and are not at the second. */
-export const goneSince = (before: PodSamples, after: PodSamples): string[] =>
+export const podsGoneSince = (before: PodSamples, after: PodSamples): string[] =>
   [...before.keys()].filter((pod) => !after.has(pod));

@@ -59,7 +59,7 @@ interface HeldPod {
   gone: Promise<void>;
 }
 
-export class CheckContext {
+export class ProbeSession {
   readonly cluster: Cluster;
   /** The services' image, which carries the probe program. */
   readonly image: string;

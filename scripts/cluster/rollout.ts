@@ -4,7 +4,7 @@
  */
 
 import { EXIT, OperatorError } from "../cli/errors.ts";
-import { type Look, waitFor } from "../cli/wait.ts";
+import { type PollResult, waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "./cluster.ts";
 import { podLog, podState } from "./one-off-pods.ts";
 
@@ -86,7 +86,7 @@ export async function awaitRollout(
   const namespace = options.namespace ?? NAMESPACE;
   const blockingSince = new Map<string, number>();
   await waitFor<true>(
-    async (): Promise<Look<true>> => {
+    async (): Promise<PollResult<true>> => {
       const workload = await cluster.get<Workload>(kind, name, namespace);
       if (!workload) return { done: false, state: "not there" };
       const state = rolloutState(workload);
@@ -155,7 +155,7 @@ export async function runJob(
       (b.metadata.creationTimestamp ?? "").localeCompare(a.metadata.creationTimestamp ?? ""),
     )[0];
   await waitFor<true>(
-    async (): Promise<Look<true>> => {
+    async (): Promise<PollResult<true>> => {
       const live = await cluster.get<Job>("job", name);
       const condition = live?.status?.conditions?.find(({ status }) => status === "True");
       if (condition?.type === "Complete" || condition?.type === "SuccessCriteriaMet")

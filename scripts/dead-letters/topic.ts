@@ -5,10 +5,10 @@
  */
 import { MAX_EVENT_BYTES, parseEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 import { BUCKET_RETENTION_MS } from "../../services/domain/point.ts";
-import type { LetterPage, ReadLetter } from "../../services/tools/probe.ts";
+import type { DeadLetterPage, DeadLetterRecord } from "../../services/tools/probe.ts";
 import { OperatorError } from "../cli/errors.ts";
 import type { TelemetryStore } from "../clients/influxdb.ts";
-import { BROKERS, type CheckContext, OWN_TLS } from "../clients/probe-session.ts";
+import { BROKERS, OWN_TLS, type ProbeSession } from "../clients/probe-session.ts";
 
 /** A page is at most a few megabytes of letters; the probe's own limit is a minute. */
 const PAGE_LIMIT_MS = 50_000;
@@ -21,7 +21,7 @@ const MAX_STORED_SLICES = 1008;
 /** Runs named in one query. */
 const RUNS_PER_QUERY = 50;
 
-export interface Letter {
+export interface StoredDeadLetter {
   partition: number;
   offset: number;
   timestampMs: number;
@@ -37,14 +37,14 @@ export interface Letter {
 }
 
 /** What would become of a letter's event now. */
-export type Outlook =
+export type ReplayStatus =
   | { kind: "valid"; event: TelemetryEvent }
   /** The same rules still refuse it: it has to be mended first. */
   | { kind: "refused"; reason: string; detail: string }
   /** Only its beginning was kept. */
   | { kind: "cut" };
 
-export interface LetterFilter {
+export interface DeadLetterFilter {
   sinceMs: number;
   /** Empty: any. */
   reasons: readonly string[];
@@ -53,7 +53,13 @@ export interface LetterFilter {
 }
 
 /** A letter as the probe found it, with the headers by their meaning (services/domain/dead-letter.ts). */
-export function letterOf({ partition, offset, timestampMs, headers, body }: ReadLetter): Letter {
+export function storedDeadLetterOf({
+  partition,
+  offset,
+  timestampMs,
+  headers,
+  body,
+}: DeadLetterRecord): StoredDeadLetter {
   const bytes = new Uint8Array(Buffer.from(body, "base64"));
   const { source_topic, source_partition, source_offset, source_line, run } = headers;
   const place = source_topic ? `${source_topic}/${source_partition}/${source_offset}` : `line ${source_line} of ${run}`;
@@ -74,7 +80,7 @@ export function letterOf({ partition, offset, timestampMs, headers, body }: Read
  * Judged by the rules of this version of the project, which are those of the services once they are deployed, and by how
  * old a point the database takes.
  */
-export function outlookOf({ body, originalBytes }: Letter, nowMs = Date.now()): Outlook {
+export function replayStatusOf({ body, originalBytes }: StoredDeadLetter, nowMs = Date.now()): ReplayStatus {
   if (originalBytes > body.length) {
     return originalBytes > MAX_EVENT_BYTES
       ? {
@@ -95,7 +101,7 @@ export function outlookOf({ body, originalBytes }: Letter, nowMs = Date.now()): 
 }
 
 /** True for a letter that a filter asks for. */
-export function isWanted(letter: Letter, filter: LetterFilter): boolean {
+export function matchesFilter(letter: StoredDeadLetter, filter: DeadLetterFilter): boolean {
   if (letter.timestampMs < filter.sinceMs) return false;
   if (filter.reasons.length > 0 && !filter.reasons.includes(letter.reason)) return false;
   if (filter.run === undefined) return true;
@@ -125,13 +131,13 @@ export const identityText = ({ run, conveyor, seq }: Pick<TelemetryEvent, "run" 
  * Reads the topic from a moment on, page by page, up to the end that it had at the first page.
  * @throws OperatorError when Kafka cannot be read, or when there is more than a person can work with.
  */
-export async function eachLetter(
-  context: CheckContext,
-  filter: LetterFilter,
+export async function eachDeadLetter(
+  context: ProbeSession,
+  filter: DeadLetterFilter,
   signal: AbortSignal,
-  visit: (letter: Letter) => void,
+  visit: (letter: StoredDeadLetter) => void,
 ): Promise<void> {
-  let page: LetterPage | undefined;
+  let page: DeadLetterPage | undefined;
   for (let pages = 0; pages < MAX_PAGES; pages++) {
     signal.throwIfAborted();
     const result = (
@@ -147,8 +153,8 @@ export async function eachLetter(
       ])
     ).get("letters")!;
     if (!result.ok) throw new OperatorError(`the dead letters cannot be read: ${result.outcome} ${result.detail}`);
-    page = result.data as LetterPage;
-    for (const letter of page.letters.map(letterOf)) if (isWanted(letter, filter)) visit(letter);
+    page = result.data as DeadLetterPage;
+    for (const letter of page.letters.map(storedDeadLetterOf)) if (matchesFilter(letter, filter)) visit(letter);
     const ends = new Map(page.to.map(({ partition, offset }) => [partition, offset]));
     if (page.next.every(({ partition, offset }) => offset >= (ends.get(partition) ?? 0))) return;
   }

@@ -36,7 +36,10 @@ export function autoscalerOf(object: KubernetesObject): { name: string; target: 
 }
 
 /** Of the autoscalers in the cluster those that scale what one of the wanted ones scales, and are none of them. */
-export function rivalsOf(wanted: readonly KubernetesObject[], live: readonly KubernetesObject[]): KubernetesObject[] {
+export function conflictingAutoscalers(
+  wanted: readonly KubernetesObject[],
+  live: readonly KubernetesObject[],
+): KubernetesObject[] {
   const names = new Map<string, string>();
   for (const object of wanted) {
     const scaler = autoscalerOf(object);
@@ -50,16 +53,19 @@ export function rivalsOf(wanted: readonly KubernetesObject[], live: readonly Kub
 }
 
 /** The autoscalers in the cluster that would work against those among the objects. */
-export async function findRivals(cluster: Cluster, wanted: readonly KubernetesObject[]): Promise<KubernetesObject[]> {
+export async function findConflictingAutoscalers(
+  cluster: Cluster,
+  wanted: readonly KubernetesObject[],
+): Promise<KubernetesObject[]> {
   if (!wanted.some((object) => autoscalerOf(object))) return [];
-  return rivalsOf(wanted, await cluster.list<KubernetesObject>("horizontalpodautoscalers"));
+  return conflictingAutoscalers(wanted, await cluster.list<KubernetesObject>("horizontalpodautoscalers"));
 }
 
 /**
  * Removes autoscalers; one that KEDA made goes with its ScaledObject where the API server still knows those, or KEDA
  * would make it again.
  */
-export async function removeRivals(
+export async function removeConflictingAutoscalers(
   cluster: Cluster,
   rivals: readonly KubernetesObject[],
   apiVersions: ReadonlySet<string>,

@@ -7,7 +7,7 @@ import { type ChecklistResult, reportChecklist, selectChecks } from "../checks/c
 import { CHECKS } from "../checks/index.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
-import { CheckContext } from "../clients/probe-session.ts";
+import { ProbeSession } from "../clients/probe-session.ts";
 import { type AppliedObject, type Cluster, type KubernetesObject, NAMESPACE, refOf } from "../cluster/cluster.ts";
 import { awaitRollout, findSetupDone, runJob } from "../cluster/rollout.ts";
 import { readSecret } from "../cluster/secret-values.ts";
@@ -20,15 +20,15 @@ import {
   OWN_PREFIX,
   planImages,
 } from "../images/index.ts";
-import { findRivals, removeRivals } from "./autoscalers.ts";
+import { findConflictingAutoscalers, removeConflictingAutoscalers } from "./autoscalers.ts";
 import { ensureCertificates } from "./certificates.ts";
 import { deleteKedaObjects, whyKedaIsIdle } from "./keda.ts";
 import { imagesOf, podTemplateOf, referencesOf, withHashes, withImages } from "./manifests.ts";
-import { leftBehind, removeLeftBehind } from "./orphans.ts";
+import { findOrphans, removeOrphans } from "./orphans.ts";
 import { contentsOf, FILLED_BY, fillSecrets } from "./secrets.ts";
-import { describeNotApplied, type KeptStage, possibleStages } from "./stage-selection.ts";
-import { type LeftOut, loadStages, type Stage } from "./stages.ts";
-import { removeReplaced, replacedObjects } from "./superseded-stage.ts";
+import { describeNotApplied, type KeptStage, selectStages } from "./stage-selection.ts";
+import { loadStages, type SkippedStage, type Stage } from "./stages.ts";
+import { removeSuperseded, supersededObjects } from "./superseded-stage.ts";
 
 export interface DeployOptions {
   /** Folder of the certificates. */
@@ -44,7 +44,7 @@ export interface DeployOutcome {
   changes: AppliedObject[];
   setup?: Record<string, unknown>;
   /** Stages that this cluster cannot have, with the reason. */
-  leftOut: LeftOut[];
+  leftOut: SkippedStage[];
   /** Stages that run on as they were, because an image of theirs cannot be had. */
   kept: KeptStage[];
 }
@@ -165,7 +165,7 @@ export async function deploy(
     ...(options.imagesDir ? { imagesDir: options.imagesDir } : {}),
     signal,
   });
-  const possible = await possibleStages(
+  const possible = await selectStages(
     cluster,
     stages,
     wanted.map(({ ref, action }) => ({ ref, missing: action === "missing" })),
@@ -203,11 +203,11 @@ export async function deploy(
     });
   }
 
-  const behind = await leftBehind(cluster, leftOut, every, possible.apiVersions, signal);
+  const behind = await findOrphans(cluster, leftOut, every, possible.apiVersions, signal);
   if (behind.length > 0) {
     // First: Prometheus reads the rules and jobs of other stages when it starts.
     await report.step("what is left out now", async (step) => {
-      await removeLeftBehind(cluster, behind, signal);
+      await removeOrphans(cluster, behind, signal);
       note(behind.map(removed));
       step.update(`${behind.length} objects of an earlier deploy removed; volumes and Secrets stay`);
     });
@@ -221,11 +221,11 @@ export async function deploy(
         const jobs = stage.objects.filter(({ kind }) => kind === "Job");
         const objects = await hashed(cluster, stage, all, images, keptConfiguration);
         requireTokens(stage, await filledInCluster(cluster, all));
-        const replaced = await replacedObjects(cluster, stage, every, possible.apiVersions);
-        await removeReplaced(cluster, replaced, signal);
+        const replaced = await supersededObjects(cluster, stage, every, possible.apiVersions);
+        await removeSuperseded(cluster, replaced, signal);
         note(replaced.map(removed));
-        const rivals = await findRivals(cluster, objects);
-        await removeRivals(cluster, rivals, possible.apiVersions, signal);
+        const rivals = await findConflictingAutoscalers(cluster, objects);
+        await removeConflictingAutoscalers(cluster, rivals, possible.apiVersions, signal);
         note(rivals.map(removed));
         const applied = await cluster.apply(
           objects.filter(({ kind }) => kind !== "Job"),
@@ -278,7 +278,7 @@ function summarize(objects: number, changes: number, setup: Record<string, unkno
 
 export interface DeployPlan {
   images: ImagePlan[];
-  leftOut: LeftOut[];
+  leftOut: SkippedStage[];
   kept: KeptStage[];
   objects: AppliedObject[];
 }
@@ -293,7 +293,7 @@ export async function planDeploy(cluster: Cluster, options: DeployOptions, signa
     ...(options.imagesDir ? { imagesDir: options.imagesDir } : {}),
     signal,
   });
-  const { leftOut, kept, ...possible } = await possibleStages(
+  const { leftOut, kept, ...possible } = await selectStages(
     cluster,
     stages,
     images.map(({ ref, plan }) => ({ ref, missing: plan.startsWith("missing") })),
@@ -308,7 +308,7 @@ export async function planDeploy(cluster: Cluster, options: DeployOptions, signa
     return { images, leftOut, kept, objects };
   }
   stages = await filledStages(cluster, renamed(stages, images), options.certificates);
-  const objects = (await leftBehind(cluster, leftOut, every, possible.apiVersions, signal)).map(removed);
+  const objects = (await findOrphans(cluster, leftOut, every, possible.apiVersions, signal)).map(removed);
   for (const stage of stages) {
     const planned = await hashed(cluster, stage, objectsOf(stages), images, possible.keptConfiguration);
     // As above: a stage whose own namespace is not there yet cannot be asked about.
@@ -323,8 +323,8 @@ export async function planDeploy(cluster: Cluster, options: DeployOptions, signa
         planned.filter(({ kind }) => kind !== "Job"),
         { dryRun: true, signal },
       )),
-      ...(await replacedObjects(cluster, stage, every, possible.apiVersions)).map(removed),
-      ...(await findRivals(cluster, planned)).map(removed),
+      ...(await supersededObjects(cluster, stage, every, possible.apiVersions)).map(removed),
+      ...(await findConflictingAutoscalers(cluster, planned)).map(removed),
     );
   }
   return { images, leftOut, kept, objects };
@@ -337,7 +337,7 @@ export async function checkFlow(
   report: Report,
   signal: AbortSignal,
 ): Promise<ChecklistResult> {
-  const context = new CheckContext(cluster, await deployedServicesImage(cluster), signal);
+  const context = new ProbeSession(cluster, await deployedServicesImage(cluster), signal);
   try {
     return await reportChecklist(selectChecks(CHECKS, ids), context, report, signal);
   } finally {

@@ -5,7 +5,7 @@
  * it is kept (possible-stages.ts).
  */
 import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
-import type { LeftOut, Stage } from "./stages.ts";
+import type { SkippedStage, Stage } from "./stages.ts";
 
 /** Stays: data, and what was made for it. A deploy that has the stage again finds them. */
 const KEPT = new Set(["Namespace", "PersistentVolumeClaim", "Secret"]);
@@ -20,9 +20,9 @@ export const isOfThisProject = ({ metadata }: KubernetesObject): boolean => meta
  * Objects in the cluster of stages that are left out, without data and Secrets, and without what is not this project's. A
  * stage with a stand-in is not looked at: that one sees to it (replaced-stage.ts), when it is its turn.
  */
-export async function leftBehind(
+export async function findOrphans(
   cluster: Cluster,
-  leftOut: readonly LeftOut[],
+  leftOut: readonly SkippedStage[],
   all: readonly Stage[],
   apiVersions: ReadonlySet<string>,
   signal: AbortSignal,
@@ -36,7 +36,7 @@ export async function leftBehind(
 }
 
 /** Removes them, in the order opposite to that in which they were applied: policies last. */
-export async function removeLeftBehind(
+export async function removeOrphans(
   cluster: Cluster,
   objects: readonly KubernetesObject[],
   signal: AbortSignal,

@@ -5,7 +5,7 @@
 import { apiVersionsOf, type Cluster, type KubernetesObject, NAMESPACE, refOf } from "../cluster/cluster.ts";
 import { isKedaLeaving, KEDA_API } from "./keda.ts";
 import { isOfThisProject } from "./orphans.ts";
-import { describeLeftOut, LEFT_OUT, type LeftOut, leftOutStages, type Stage, whyNoImage } from "./stages.ts";
+import { describeSkipped, SKIPPED_STAGES, type SkippedStage, type Stage, skippedStages, whyNoImage } from "./stages.ts";
 
 /** A stage that runs from an earlier deploy, and of which this one cannot get an image: nothing of it is touched. */
 export interface KeptStage {
@@ -70,14 +70,14 @@ export function describeKept({ stage, reason, takeAway }: KeptStage): string {
 }
 
 /** Lines for a person about every stage that is not applied; none where there is nothing to know. */
-export function describeNotApplied({ leftOut, kept }: Pick<PossibleStages, "leftOut" | "kept">): string[] {
-  return [...kept.map(describeKept), ...leftOut.map(describeLeftOut).filter((line) => line !== undefined)];
+export function describeNotApplied({ leftOut, kept }: Pick<StageSelection, "leftOut" | "kept">): string[] {
+  return [...kept.map(describeKept), ...leftOut.map(describeSkipped).filter((line) => line !== undefined)];
 }
 
-export interface PossibleStages {
+export interface StageSelection {
   /** Those that are applied, in order. */
   stages: Stage[];
-  leftOut: LeftOut[];
+  leftOut: SkippedStage[];
   kept: KeptStage[];
   /** ConfigMaps of the kept stages, as they are in the cluster: pods of other stages mount them. */
   keptConfiguration: KubernetesObject[];
@@ -90,13 +90,13 @@ export interface PossibleStages {
  * are left out. A kept stage is there: stages that rest on it are applied, and the Namespace does not name it as left out,
  * so that validate looks at it as at any other.
  */
-export async function possibleStages(
+export async function selectStages(
   cluster: Cluster,
   stages: readonly Stage[],
   images: readonly { ref: string; missing: boolean }[],
   signal: AbortSignal,
   whyIdle: () => Promise<string | undefined>,
-): Promise<PossibleStages> {
+): Promise<StageSelection> {
   const missing = new Set(images.filter((image) => image.missing).map(({ ref }) => ref));
   const apiVersions = await apiVersionsOf(cluster, signal);
   const kedaLeaves = apiVersions.has(KEDA_API) && (await isKedaLeaving(cluster, signal));
@@ -105,14 +105,14 @@ export async function possibleStages(
   const kept = await keptStages(cluster, stages, missing, signal);
   const isKept = ({ name }: Stage) => kept.some(({ stage }) => stage === name);
   const others = stages.filter((stage) => !isKept(stage));
-  const leftOut = leftOutStages(others, missing, apiVersions, new Map(idle ? [[KEDA_API, idle]] : []));
+  const leftOut = skippedStages(others, missing, apiVersions, new Map(idle ? [[KEDA_API, idle]] : []));
   const names = leftOut.map(({ stage }) => stage);
   const possible = others.filter(({ name }) => !names.includes(name));
   const noted = possible.map((stage) => ({
     ...stage,
     objects: stage.objects.map((object) => {
       if (object.kind !== "Namespace" || object.metadata.name !== NAMESPACE || names.length === 0) return object;
-      const annotations = { ...object.metadata.annotations, [LEFT_OUT]: names.join(",") };
+      const annotations = { ...object.metadata.annotations, [SKIPPED_STAGES]: names.join(",") };
       return { ...object, metadata: { ...object.metadata, annotations } };
     }),
   }));

@@ -37,7 +37,7 @@ export interface StageSpec {
 }
 
 /** A stage that was not applied, and why. */
-export interface LeftOut {
+export interface SkippedStage {
   stage: string;
   reason: string;
   /** What a person can do about it. */
@@ -52,7 +52,7 @@ export interface LeftOut {
  * Over the Namespace, names separated by commas: the stages that the last deploy left out, so that validate knows what
  * to look for. One that it kept running without applying it (possible-stages.ts) is none of them.
  */
-export const LEFT_OUT = "conveyor.dev/left-out";
+export const SKIPPED_STAGES = "conveyor.dev/left-out";
 
 export interface Stage extends StageSpec {
   objects: KubernetesObject[];
@@ -325,13 +325,13 @@ export async function loadStages(folder = MANIFEST_FOLDER): Promise<Stage[]> {
  * nobody works on, one that rests on such a stage; and the stand-ins of all stages that can.
  * @param idleApis APIs that the server knows and whose operator does not work, with the reason
  */
-export function leftOutStages(
+export function skippedStages(
   stages: readonly Stage[],
   missingImages: ReadonlySet<string>,
   apiVersions: ReadonlySet<string>,
   idleApis: ReadonlyMap<string, string> = new Map(),
-): LeftOut[] {
-  const left = new Map<string, LeftOut>();
+): SkippedStage[] {
+  const left = new Map<string, SkippedStage>();
   // In the order of the list: what a stage rests on stands before it, and so does what it stands in for.
   for (const stage of stages) {
     const reason = whyLeftOut(stage, missingImages, apiVersions, idleApis, left);
@@ -347,8 +347,8 @@ function whyLeftOut(
   missingImages: ReadonlySet<string>,
   apiVersions: ReadonlySet<string>,
   idleApis: ReadonlyMap<string, string>,
-  left: ReadonlyMap<string, LeftOut>,
-): Omit<LeftOut, "stage"> | undefined {
+  left: ReadonlyMap<string, SkippedStage>,
+): Omit<SkippedStage, "stage"> | undefined {
   if (stage.standsInFor && !left.has(stage.standsInFor)) {
     return { reason: `${stage.standsInFor} is there`, notNeeded: true };
   }
@@ -371,7 +371,7 @@ export function whyNoImage(stage: Stage, missingImages: ReadonlySet<string>): st
 }
 
 /** One line for a person about a stage that was left out; undefined where there is nothing to know. */
-export function describeLeftOut({ stage, reason, install, standIn, notNeeded }: LeftOut): string | undefined {
+export function describeSkipped({ stage, reason, install, standIn, notNeeded }: SkippedStage): string | undefined {
   if (notNeeded) return undefined;
   return `left out: ${stage} (${reason}${install ? `; to get it: ${install}` : ""})${standIn ? `; ${standIn} stands in` : ""}`;
 }

@@ -7,7 +7,7 @@ import { deleteKedaObjects, KEDA_API } from "./keda.ts";
 import type { Stage } from "./stages.ts";
 
 /** Of the stage that `stage` stands in for, the objects that are in the cluster; none where it stands in for none. */
-export async function replacedObjects(
+export async function supersededObjects(
   cluster: Cluster,
   stage: Pick<Stage, "standsInFor">,
   all: readonly Stage[],
@@ -23,7 +23,7 @@ export async function replacedObjects(
 }
 
 /** Removes them, in the order opposite to that in which they were applied. */
-export async function removeReplaced(
+export async function removeSuperseded(
   cluster: Cluster,
   objects: readonly KubernetesObject[],
   signal: AbortSignal,

@@ -3,7 +3,7 @@
 import { pause } from "../cli/wait.ts";
 import { TelemetryStore } from "../clients/influxdb.ts";
 import { readPodLogs } from "../clients/pod-logs.ts";
-import type { CheckContext } from "../clients/probe-session.ts";
+import type { ProbeSession } from "../clients/probe-session.ts";
 import { PrometheusReader } from "../clients/prometheus.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import type { LiveFeed } from "../live/live-feed.ts";
@@ -13,10 +13,10 @@ import type { LogLine } from "../recording/result.ts";
 import type { DrillContext } from "./drill.ts";
 import type { FaultAgents } from "./fault-agents.ts";
 import type { Sample } from "./recovery.ts";
-import type { Scene } from "./runner.ts";
+import type { Environment } from "./runner.ts";
 import { type StoredWatch, slowestAge } from "./stored-watch.ts";
 import { isReady } from "./targets.ts";
-import { CONVEYORS, startTraffic, type Traffic, type TrafficAccount } from "./traffic.ts";
+import { CONVEYORS, startTraffic, type Traffic, type TrafficOutcomes } from "./traffic.ts";
 
 /** From the last acknowledgement to the last point: the processor has caught up long before, or the drill has failed. */
 const STORED_LIMIT_MS = 30_000;
@@ -74,7 +74,7 @@ export async function leastMissing(look: () => Promise<number>, limitMs: number)
 }
 
 /** Events that the database does not hold, of those that were acknowledged. */
-export function missingFrom(account: TrafficAccount, stored: ReadonlyMap<string, ReadonlySet<number>>): number {
+export function missingFrom(account: TrafficOutcomes, stored: ReadonlyMap<string, ReadonlySet<number>>): number {
   let missing = 0;
   for (const { conveyor, seq, last_seq, outcome } of account.outcomes) {
     if (outcome !== "ok") continue;
@@ -119,26 +119,26 @@ export function unreadyAmong(objects: readonly KubernetesObject[], only?: readon
   return states.length > 0 ? states.join(", ") : undefined;
 }
 
-export interface ClusterSceneOptions {
+export interface ClusterEnvironmentOptions {
   cluster: Cluster;
   image: string;
   observer: Observer;
   agents: FaultAgents;
-  checks: CheckContext;
+  checks: ProbeSession;
   stored: StoredWatch;
   /** Told what happens, for the live page. */
   feed: LiveFeed;
 }
 
-export class ClusterScene implements Scene {
-  readonly #options: ClusterSceneOptions;
+export class ClusterEnvironment implements Environment {
+  readonly #options: ClusterEnvironmentOptions;
   readonly #samples: Sample[] = [];
   #traffic: Traffic | undefined;
   #row: { timeMs: number; lagEvents: number | null } = { timeMs: 0, lagEvents: null };
   #underReplicated: number | null = null;
   #ageSeconds: number | null = null;
 
-  constructor(options: ClusterSceneOptions) {
+  constructor(options: ClusterEnvironmentOptions) {
     this.#options = options;
     options.observer.onRow((timeMs, row) => {
       this.#row = { timeMs, lagEvents: row.lag_events ?? null };
@@ -261,7 +261,7 @@ export class ClusterScene implements Scene {
     }
   }
 
-  async missing(account: TrafficAccount): Promise<number> {
+  async missing(account: TrafficOutcomes): Promise<number> {
     this.#traffic = undefined;
     const { cluster } = this.#options;
     return await leastMissing(async () => {

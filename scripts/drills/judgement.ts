@@ -7,7 +7,7 @@ import { type History, type HistoryMeta, openHistory } from "../audit/history.ts
 import { judge } from "../audit/verdict.ts";
 import { EXIT } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
-import type { CheckContext } from "../clients/probe-session.ts";
+import type { ProbeSession } from "../clients/probe-session.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import type { DrillResult, Ledger } from "../recording/result.ts";
 import type { DrillOutcome } from "./runner.ts";
@@ -32,7 +32,7 @@ export function historyOfRun(history: History, run: string, meta: Partial<Histor
 export async function judgeDrills(
   cluster: Cluster,
   outcomes: readonly DrillOutcome[],
-  options: { folder: string; sinceMs: number; report: Report; signal: AbortSignal; checks: CheckContext },
+  options: { folder: string; sinceMs: number; report: Report; signal: AbortSignal; checks: ProbeSession },
 ): Promise<DrillResult[]> {
   const accounts = outcomes.flatMap(({ account }) => account ?? []);
   const results = await Promise.all(outcomes.map(({ whole }) => whole));

@@ -13,18 +13,18 @@ import { causeChain } from "../cli/errors.ts";
 import { formatDuration } from "../cli/report.ts";
 import type { Mark, MarkKind, Recording } from "../recording/recording.ts";
 import type {
-  Beat,
-  BeatName,
   DrillRecovery,
   DrillResult,
   DrillVerdict,
   LogLine,
   OperatorCommand,
+  Phase,
+  PhaseName,
 } from "../recording/result.ts";
 import { recoveryTime } from "../report/format.ts";
 import type { Drill, DrillContext } from "./drill.ts";
 import { type Normal, normalOf, oldestAge, type Recovery, recoveryOf, type Sample, worseThan } from "./recovery.ts";
-import type { Traffic, TrafficAccount } from "./traffic.ts";
+import type { Traffic, TrafficOutcomes } from "./traffic.ts";
 
 /** Rows of this long say what is normal. */
 const BEFORE_MS = 3000;
@@ -46,7 +46,7 @@ const INTERRUPTED_HEAL_LIMIT_MS = 20_000;
 const AFTER_MS = 1000;
 
 /** The world as a runner needs it. */
-export interface Scene {
+export interface Environment {
   now(): number;
   pause(ms: number, signal?: AbortSignal): Promise<void>;
   /** Rows so far, ascending. */
@@ -63,7 +63,7 @@ export interface Scene {
   /** Alerts (as marks) and log lines between two moments. */
   aftermath(fromMs: number, toMs: number): Promise<LogLine[]>;
   /** Acknowledged events that the database does not hold after a fair wait. */
-  missing(account: TrafficAccount): Promise<number>;
+  missing(account: TrafficOutcomes): Promise<number>;
 }
 
 export interface RunOptions {
@@ -72,7 +72,7 @@ export interface RunOptions {
   run: string;
   /** The fault is left out: the drill has to come out inconclusive. */
   withoutFault: boolean;
-  onBeat?: (beat: BeatName, detail: string) => void;
+  onBeat?: (beat: PhaseName, detail: string) => void;
 }
 
 /** What a drill came to, and the account of its own events for the final judgement. */
@@ -80,13 +80,13 @@ export interface DrillOutcome {
   result: DrillResult;
   /** The same with its log lines and alerts, which are gathered while the next drill prepares. */
   whole: Promise<DrillResult>;
-  account?: TrafficAccount;
+  account?: TrafficOutcomes;
 }
 
 /** Runs one drill. Never throws: what goes wrong is in the result. */
 export async function runDrill(
   drill: Drill,
-  scene: Scene,
+  scene: Environment,
   options: RunOptions,
   signal: AbortSignal,
 ): Promise<DrillOutcome> {
@@ -107,7 +107,7 @@ interface ProvenEffect {
 /** One drill on its way through the beats, and what is known of it so far. */
 class DrillRun {
   readonly #startedAtMs: number;
-  readonly #beats: Beat[] = [];
+  readonly #beats: Phase[] = [];
   readonly #commands: OperatorCommand[] = [];
   readonly #reasons: string[] = [];
   #beatStartedAtMs: number;
@@ -116,14 +116,14 @@ class DrillRun {
   #recovery: DrillRecovery | undefined;
   /** While it runs. */
   #traffic: Traffic | undefined;
-  #account: TrafficAccount | undefined;
+  #account: TrafficOutcomes | undefined;
   #target: unknown;
   #isPrepared = false;
   #isHealed = false;
 
   constructor(
     private readonly drill: Drill,
-    private readonly scene: Scene,
+    private readonly scene: Environment,
     private readonly options: RunOptions,
     private readonly signal: AbortSignal,
   ) {
@@ -291,7 +291,7 @@ class DrillRun {
     if (this.#verdict === "passed") this.#verdict = "failed";
   }
 
-  #endBeat(name: BeatName, detail: string): void {
+  #endBeat(name: PhaseName, detail: string): void {
     const endedAtMs = this.scene.now();
     this.#beats.push({ name, startedAtMs: this.#beatStartedAtMs, endedAtMs, detail });
     this.#beatStartedAtMs = endedAtMs;
@@ -395,12 +395,12 @@ class DrillRun {
   }
 }
 
-function lastMark(scene: Scene, sinceMs: number, kind: MarkKind): number | undefined {
+function lastMark(scene: Environment, sinceMs: number, kind: MarkKind): number | undefined {
   return scene.recording(sinceMs, scene.now()).marks.findLast((mark) => mark.kind === kind)?.timeMs;
 }
 
 /** Waits for calm and measures it. */
-async function before(scene: Scene, traffic: Traffic, signal: AbortSignal): Promise<Normal> {
+async function before(scene: Environment, traffic: Traffic, signal: AbortSignal): Promise<Normal> {
   await until(scene, CALM_LIMIT_MS, signal, async () => await scene.unready(signal), "the pipeline to be whole");
   let normal: Normal | undefined;
   await until(
@@ -437,7 +437,7 @@ const rangeWords = ({ least, worst }: { least: number; worst: number }, digits: 
 
 async function awaitEffect(
   drill: Drill,
-  scene: Scene,
+  scene: Environment,
   target: unknown,
   limitMs: number,
   signal: AbortSignal,
@@ -459,7 +459,7 @@ async function awaitEffect(
 
 /** Looks until nothing is wrong. @throws Error with what was wrong last. */
 async function until(
-  scene: Scene,
+  scene: Environment,
   limitMs: number,
   signal: AbortSignal,
   wrong: () => Promise<string | undefined>,

@@ -10,26 +10,26 @@ import { observerPod } from "../recording/observer.ts";
 import { bundled } from "./fault-agents.ts";
 
 /** Fine enough for an outage of a second; a look costs InfluxDB some milliseconds. */
-export const LOOK_MS = 250;
+export const SAMPLE_INTERVAL_MS = 250;
 /** The first look comes within a second of the pod's start; a busy machine takes some more. */
 const FIRST_LOOK_LIMIT_MS = 20_000;
 /** Its output is followed again after the connection broke. */
 const FOLLOW_AGAIN_MS = 200;
 
 /** Newest stored event per conveyor, milliseconds since the epoch; null: no answer. */
-export interface StoredLook {
+export interface StoredSample {
   timeMs: number;
   newestMs: Readonly<Record<string, number>> | null;
 }
 
 export interface StoredWatch {
-  onLook(listener: (look: StoredLook) => void): void;
+  onLook(listener: (look: StoredSample) => void): void;
   /** Stops the pod and takes it away; asking twice is harmless. */
   close(): Promise<void>;
 }
 
 /** A line of the watcher pod, or undefined when it is something else. */
-export function parseLook(line: string): StoredLook | undefined {
+export function parseStoredSample(line: string): StoredSample | undefined {
   if (!line.startsWith('{"t":')) return undefined;
   try {
     const { t, newest } = JSON.parse(line) as { t: number; newest?: Record<string, number> };
@@ -43,7 +43,7 @@ export function parseLook(line: string): StoredLook | undefined {
  * Age of the newest event of the conveyor that is furthest behind, in seconds. Null: there was no answer, or one of the
  * conveyors has no event since `sinceMs` (what an earlier drill stored is not this one's).
  */
-export function slowestAge(look: StoredLook, conveyors: readonly string[], sinceMs: number): number | null {
+export function slowestAge(look: StoredSample, conveyors: readonly string[], sinceMs: number): number | null {
   let age = Number.NEGATIVE_INFINITY;
   for (const conveyor of conveyors) {
     const newest = look.newestMs?.[conveyor];
@@ -60,7 +60,7 @@ export async function startStoredWatch(
   signal: AbortSignal,
 ): Promise<StoredWatch> {
   // May reach and read what the observer may.
-  const observer = observerPod({ tickMs: LOOK_MS, image: options.image, run: options.run });
+  const observer = observerPod({ tickMs: SAMPLE_INTERVAL_MS, image: options.image, run: options.run });
   const pod = await startPod(
     cluster,
     {
@@ -70,20 +70,20 @@ export async function startStoredWatch(
       environment: {
         ...observer.environment,
         CONVEYORS: options.conveyors.join(","),
-        LOOK_MS: String(LOOK_MS),
+        LOOK_MS: String(SAMPLE_INTERVAL_MS),
       },
     },
     signal,
   );
   const stopped = new AbortController();
   const ended = AbortSignal.any([signal, stopped.signal]);
-  const listeners = new Set<(look: StoredLook) => void>();
+  const listeners = new Set<(look: StoredSample) => void>();
   let lastMs = Number.NEGATIVE_INFINITY;
   const following = (async () => {
     let since: string[] = [];
     while (!ended.aborted) {
       for await (const line of cluster.lines(["logs", "-f", pod.name, "-n", NAMESPACE, ...since], ended)) {
-        const look = parseLook(line);
+        const look = parseStoredSample(line);
         // What is told twice is left out by its time.
         if (!look || look.timeMs <= lastMs) continue;
         lastMs = look.timeMs;

@@ -31,7 +31,7 @@ export interface TrafficCounts {
   again: number;
 }
 
-export interface TrafficAccount extends TrafficCounts {
+export interface TrafficOutcomes extends TrafficCounts {
   run: string;
   attempts: AttemptRecord[];
   outcomes: OutcomeRecord[];
@@ -48,7 +48,7 @@ export interface Traffic {
    */
   waitedMs(nowMs: number): number;
   /** Makes no more events, waits for what is under way (unless `atOnce`), takes the sender away. */
-  stop(atOnce?: boolean): Promise<TrafficAccount>;
+  stop(atOnce?: boolean): Promise<TrafficOutcomes>;
 }
 
 type Line = {
@@ -63,7 +63,7 @@ type Line = {
 };
 
 /** Adds what the sender's lines say to an account; what is not a line of its own is skipped. */
-export function readLines(run: string, text: string): TrafficAccount & { done: boolean } {
+export function readLines(run: string, text: string): TrafficOutcomes & { done: boolean } {
   const account = {
     run,
     offered: 0,
@@ -106,7 +106,7 @@ export class Waits {
   #longestAnsweredMs = 0;
 
   /** Takes in what the sender said, in its order. */
-  add({ attempts, outcomes }: Pick<TrafficAccount, "attempts" | "outcomes">): void {
+  add({ attempts, outcomes }: Pick<TrafficOutcomes, "attempts" | "outcomes">): void {
     const said = [
       ...attempts.map(({ conveyor, t_ms = 0 }) => ({ conveyor, t_ms, isAttempt: true })),
       ...outcomes.map(({ conveyor, t_ms = 0 }) => ({ conveyor, t_ms, isAttempt: false })),

@@ -28,7 +28,7 @@ export type Making =
     }
   | { made: false; reason: string; hint: string };
 
-export interface Subject {
+export interface Artifact {
   /** For --only. */
   name: string;
   /** What its files show. */

@@ -43,5 +43,5 @@ export async function runScript(args: readonly string[], limitMs: number, signal
 }
 
 /** Why it failed, in its own last words. */
-export const lastWords = ({ stderr, stdout }: Ran): string =>
+export const lastOutputLines = ({ stderr, stdout }: Ran): string =>
   (stderr.trim() || stdout.trim()).split("\n").slice(-REASON_LINES).join(" · ");

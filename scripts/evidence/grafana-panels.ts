@@ -5,7 +5,7 @@
 import type { Page } from "playwright-core";
 
 /** What one look at one panel saw. */
-export interface PanelSight {
+export interface PanelState {
   title: string;
   loading: boolean;
   /** Text of the error mark or of the message in place of the graph; empty when there is none. */
@@ -21,14 +21,14 @@ export type Verdict = { state: "ready" } | { state: "waiting" | "bad"; reasons: 
 /** Messages that stand in place of data, in Grafana's words. */
 const EMPTY = /^(no data|data is missing|no logs found|no points|loading|-|n\/a|0 lines)\.?$/i;
 
-function fault(sight: PanelSight): string | undefined {
+function fault(sight: PanelState): string | undefined {
   if (sight.problem !== "") return `${sight.title}: ${sight.problem}`;
   const lines = sight.text.split("\n").map((line) => line.trim());
   const empty = lines.find((line) => EMPTY.test(line) && line !== "-");
   return empty === undefined || /^loading/i.test(empty) ? undefined : `${sight.title}: ${empty}`;
 }
 
-function isDrawn(sight: PanelSight): boolean {
+function isDrawn(sight: PanelState): boolean {
   // A graph is pixels; everything else says something with a digit or a word in it that is no placeholder.
   return sight.drawnCanvases > 0 || sight.text.split("\n").some((line) => line.trim() && !EMPTY.test(line.trim()));
 }
@@ -37,7 +37,7 @@ function isDrawn(sight: PanelSight): boolean {
  * The verdict on what was seen.
  * @param expected titles that must be there; the panels that are there beyond them are judged too.
  */
-export function judgePanels(expected: readonly string[], sights: readonly PanelSight[]): Verdict {
+export function judgePanels(expected: readonly string[], sights: readonly PanelState[]): Verdict {
   const bad = sights.map(fault).filter((reason) => reason !== undefined);
   const seen = new Set(sights.map(({ title }) => title));
   const waiting = [
@@ -54,7 +54,7 @@ export function judgePanels(expected: readonly string[], sights: readonly PanelS
 }
 
 /** Looks at every panel of the page. Runs in the page, so it uses nothing from here. */
-export async function lookAtPanels(page: Page): Promise<PanelSight[]> {
+export async function readPanels(page: Page): Promise<PanelState[]> {
   return await page.evaluate(() => {
     const prefix = "data-testid Panel header ";
     // biome-ignore lint/performance/useDomNodeTextContent: text that nobody sees is not drawn

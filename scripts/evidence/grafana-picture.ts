@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import type { Page } from "playwright-core";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { pause } from "../cli/wait.ts";
-import { judgePanels, lookAtPanels, type Verdict } from "./grafana-panels.ts";
+import { judgePanels, readPanels, type Verdict } from "./grafana-panels.ts";
 
 /** The page itself is there within a second, its picture too; a machine with ten programs in front of the browser takes longer. */
 const PAGE_LIMIT_MS = 90_000;
@@ -46,7 +46,7 @@ export async function takePicture(page: Page, options: PictureOptions): Promise<
   let faultSince: number | undefined;
   for (;;) {
     options.signal.throwIfAborted();
-    const verdict = judgePanels(options.expected, await lookAtPanels(page));
+    const verdict = judgePanels(options.expected, await readPanels(page));
     const now = performance.now();
     readyLooks = verdict.state === "ready" ? readyLooks + 1 : 0;
     if (readyLooks >= READY_LOOKS) break;

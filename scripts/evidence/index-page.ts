@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Making, Subject } from "./artifact.ts";
+import type { Artifact, Making } from "./artifact.ts";
 import { writeWhole } from "./write-whole.ts";
 
 export const RECORD = "evidence.json";
@@ -45,7 +45,7 @@ export interface Version {
 
 /** The entry of a subject that has just been tried. */
 export async function entryOf(
-  subject: Subject,
+  subject: Artifact,
   making: Making,
   out: string,
   version: Version,
@@ -72,7 +72,7 @@ export async function entryOf(
 const cell = (text: string) => text.replaceAll("|", "\\|").replaceAll("\n", " ");
 
 /** The page: one row a subject, the subjects in the catalog's order. */
-export function indexText(subjects: readonly Subject[], record: EvidenceRecord): string {
+export function indexText(subjects: readonly Artifact[], record: EvidenceRecord): string {
   const rows: string[] = [];
   const absent: string[] = [];
   for (const subject of subjects) {
@@ -118,7 +118,7 @@ export function indexText(subjects: readonly Subject[], record: EvidenceRecord):
 }
 
 /** Writes record and page. */
-export async function writeIndex(out: string, subjects: readonly Subject[], record: EvidenceRecord): Promise<void> {
+export async function writeIndex(out: string, subjects: readonly Artifact[], record: EvidenceRecord): Promise<void> {
   const ordered = Object.fromEntries(subjects.flatMap(({ name }) => (record[name] ? [[name, record[name]]] : [])));
   await writeWhole(join(out, RECORD), `${JSON.stringify(ordered, null, 2)}\n`);
   await writeWhole(join(out, "README.md"), indexText(subjects, ordered));

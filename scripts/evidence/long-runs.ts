@@ -12,8 +12,8 @@ import { openRun, RUNS_FOLDER } from "../recording/run-folder.ts";
 import { renderReport, renderScalingPicture } from "../report/page.ts";
 import { lineOf } from "../resilience-test.ts";
 import { KEPT_REPORT_FILE, requireVideoTools, VIDEO_FILE, videoOfRun } from "../video/video.ts";
-import type { EvidenceContext, Making, Subject } from "./artifact.ts";
-import { lastWords, type Ran, runScript } from "./child-command.ts";
+import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
+import { lastOutputLines, type Ran, runScript } from "./child-command.ts";
 import { writeWhole } from "./write-whole.ts";
 
 /** The profile takes three minutes, waiting for the smallest number of replicas and the audit as much again. */
@@ -75,14 +75,14 @@ async function recordOf<R extends RunResult>(
   const result = await newestRecord<R>(run.kind, run.fits, context.reuse ? 0 : startedAtMs);
   if (result) return { result };
   return {
-    reason: ran ? `exit ${ran.exitCode}: ${lastWords(ran)}` : `no finished ${run.kind} in outputs/runs`,
+    reason: ran ? `exit ${ran.exitCode}: ${lastOutputLines(ran)}` : `no finished ${run.kind} in outputs/runs`,
     hint: `bun ${run.args.join(" ")}`,
   };
 }
 
 const browserOf = ({ browser }: EvidenceContext) => (browser ? { browser } : {});
 
-export const hpaScaling: Subject = {
+export const hpaScaling: Artifact = {
   name: "hpa-scaling",
   title: "the autoscalers under a load that rises and falls: replicas, lag and rates over time, and kubectl get hpa",
   files: SCALING_FILES,
@@ -113,7 +113,7 @@ export const hpaScaling: Subject = {
 /** A run of drills that shows more than one part of the pipeline. */
 const isBroad = ({ drills }: DrillsResult) => new Set(drills.map(({ name }) => name)).size > 1;
 
-export const resilience: Subject = {
+export const resilience: Artifact = {
   name: "resilience",
   title:
     "each part broken on purpose while events flow: what was seen, how long it took, what was lost; a video of three",

@@ -2,12 +2,12 @@
 import { join } from "node:path";
 import { NAMESPACE } from "../cluster/cluster.ts";
 import { deployedStages } from "../deploy/deployed-stages.ts";
-import type { EvidenceContext, Making, Subject } from "./artifact.ts";
+import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { liveObjects, yamlOf } from "./live-objects.ts";
 import { writeWhole } from "./write-whole.ts";
 
 /** Head of network-policies.yaml that names what is not deployed; a test reads it. */
-export const LEFT_OUT_LINE = "stages that this cluster does not have: ";
+export const SKIPPED_STAGES_LINE = "stages that this cluster does not have: ";
 
 async function make(context: EvidenceContext, file: string, kinds: readonly string[], what: string): Promise<Making> {
   const cluster = await context.cluster();
@@ -26,20 +26,20 @@ async function make(context: EvidenceContext, file: string, kinds: readonly stri
     join(context.out, file),
     yamlOf(objects, [
       `The ${what} that are deployed, read from the cluster by: bun scripts/evidence.ts`,
-      `${LEFT_OUT_LINE}${leftOut.join(", ") || "none"}`,
+      `${SKIPPED_STAGES_LINE}${leftOut.join(", ") || "none"}`,
     ]),
   );
   return { made: true, detail: `${objects.length} objects`, files: [file] };
 }
 
-export const networkPolicies: Subject = {
+export const networkPolicies: Artifact = {
   name: "network-policies",
   title: "every NetworkPolicy that is deployed, without the server's own fields",
   files: ["network-policies.yaml"],
   make: (context) => make(context, "network-policies.yaml", ["networkpolicies.networking.k8s.io"], "network policies"),
 };
 
-export const autoscalers: Subject = {
+export const autoscalers: Artifact = {
   name: "autoscalers",
   title: "the autoscalers that are deployed: HorizontalPodAutoscalers and KEDA's ScaledObjects",
   files: ["autoscalers.yaml"],

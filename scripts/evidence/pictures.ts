@@ -10,8 +10,8 @@ import { overview } from "../dashboards/overview.ts";
 import { chartHtml } from "../report/charts.ts";
 import { documentOf } from "../report/document.ts";
 import { html } from "../report/html.ts";
-import type { EvidenceContext, Making, Subject } from "./artifact.ts";
-import { lastWords, runScript } from "./child-command.ts";
+import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
+import { lastOutputLines, runScript } from "./child-command.ts";
 import { type Typed, terminalPage } from "./terminal.ts";
 import { writeWhole } from "./write-whole.ts";
 
@@ -39,10 +39,10 @@ async function capture(context: EvidenceContext): Promise<Making> {
   const ran = await runScript(args, CAPTURE_LIMIT_MS, context.signal);
   return ran.exitCode === EXIT.ok
     ? { made: true, detail: "taken from Grafana", files: ["grafana-dashboard.png", "log-search.png"] }
-    : { made: false, reason: `exit ${ran.exitCode}: ${lastWords(ran)}`, hint: "bun scripts/capture.ts" };
+    : { made: false, reason: `exit ${ran.exitCode}: ${lastOutputLines(ran)}`, hint: "bun scripts/capture.ts" };
 }
 
-export const dashboard: Subject = {
+export const dashboard: Artifact = {
   name: "dashboard",
   title: "Grafana's dashboard with the three key metrics",
   files: ["grafana-dashboard.png"],
@@ -59,7 +59,7 @@ export const dashboard: Subject = {
 /** The three questions of the dashboard's first row. */
 const KEY_PANELS = overview.rows[0]!.panels;
 
-export const keyMetrics: Subject = {
+export const keyMetrics: Artifact = {
   name: "key-metrics",
   title:
     "producer rate, consumer lag and database inserts of the last 15 minutes: the dashboard's own queries, drawn without Grafana",
@@ -138,7 +138,7 @@ async function tracedEvent(context: EvidenceContext): Promise<string | undefined
   return identities("event_acknowledged").findLast((identity) => stored.has(identity));
 }
 
-export const logSearch: Subject = {
+export const logSearch: Artifact = {
   name: "log-search",
   title: "a log search filtered across components: one event's way, and what producer, processor and Kafka say",
   files: ["log-search.png", "log-search.txt"],
@@ -171,7 +171,7 @@ export const logSearch: Subject = {
     for (const search of searches) {
       const ran = await runScript([...search, ...context.clusterFlags], SEARCH_LIMIT_MS, context.signal);
       if (ran.exitCode !== EXIT.ok)
-        return { made: false, reason: `exit ${ran.exitCode}: ${lastWords(ran)}`, hint: ran.command };
+        return { made: false, reason: `exit ${ran.exitCode}: ${lastOutputLines(ran)}`, hint: ran.command };
       typed.push({ command: ran.command, output: ran.stdout.trim() || ran.stderr.trim() });
     }
     const text = typed.map(({ command, output }) => `$ ${command}\n${output}\n`).join("\n");

@@ -12,7 +12,7 @@ import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 import { daysLeft, namesOf } from "../deploy/certificates.ts";
 import { deployedStages } from "../deploy/deployed-stages.ts";
-import type { EvidenceContext, Making, Subject } from "./artifact.ts";
+import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { examine, PROTOCOLS, type TlsFindings } from "./tls-handshake.ts";
 import { writeWhole } from "./write-whole.ts";
 
@@ -311,7 +311,7 @@ async function make(context: EvidenceContext): Promise<Making> {
   };
 }
 
-export const tls: Subject = {
+export const tls: Artifact = {
   name: "tls",
   title:
     "what every port of every pod accepts and refuses, by handshakes: versions, suites, certificates, client certificates",

@@ -1,8 +1,8 @@
 /** Subjects that are what a command said: the checklist of validate, and the audit. */
 import { join } from "node:path";
 import { EXIT } from "../cli/errors.ts";
-import type { EvidenceContext, Making, Subject } from "./artifact.ts";
-import { lastWords, runScript } from "./child-command.ts";
+import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
+import { lastOutputLines, runScript } from "./child-command.ts";
 import { writeWhole } from "./write-whole.ts";
 
 /** validate takes half a minute; an audit of ten minutes about as long. */
@@ -12,7 +12,7 @@ async function transcript(context: EvidenceContext, file: string, args: readonly
   const ran = await runScript([...args, ...context.clusterFlags], LIMIT_MS, context.signal);
   // Exit 5 is a result as well, and the one that matters most.
   if (ran.exitCode !== EXIT.ok && ran.exitCode !== EXIT.violations) {
-    return { made: false, reason: `exit ${ran.exitCode}: ${lastWords(ran)}`, hint: ran.command };
+    return { made: false, reason: `exit ${ran.exitCode}: ${lastOutputLines(ran)}`, hint: ran.command };
   }
   const text = [ran.stderr.trimEnd(), ran.stdout.trimEnd()].filter(Boolean).join("\n");
   await writeWhole(join(context.out, file), `$ ${ran.command}\n${text}\nexit ${ran.exitCode}\n`);
@@ -20,14 +20,14 @@ async function transcript(context: EvidenceContext, file: string, args: readonly
   return { made: true, detail: verdict, files: [file] };
 }
 
-export const validation: Subject = {
+export const validation: Artifact = {
   name: "validate",
   title: "the checklist of the deployed pipeline: every promise, checked, with numbers",
   files: ["validation.txt"],
   make: (context) => transcript(context, "validation.txt", ["scripts/validate.ts"]),
 };
 
-export const audit: Subject = {
+export const audit: Artifact = {
   name: "audit",
   title: "the account of every acknowledged event of the last ten minutes, by identity, law by law",
   files: ["audit.txt"],

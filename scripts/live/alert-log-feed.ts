@@ -42,7 +42,7 @@ export interface Source<T> {
  * Asks again and again until the signal, one question at a time.
  * @param open gives nothing where there is nothing to ask: then it ends.
  */
-export async function askOn<T>(
+export async function pollUntilAnswered<T>(
   open: () => Promise<Source<T> | undefined>,
   tell: (answer: T) => void,
   signal: AbortSignal,
@@ -158,7 +158,7 @@ async function followPods(cluster: Cluster, feed: LiveFeed, source: FeedSource, 
 }
 
 /** Tells the feed until the signal. Never throws. */
-export async function watchTroubles(
+export async function watchAlertsAndLogs(
   cluster: Cluster,
   feed: LiveFeed,
   source: FeedSource,
@@ -167,12 +167,12 @@ export async function watchTroubles(
   const sinceMs = Date.now();
   await Promise.allSettled([
     followPods(cluster, feed, source, signal),
-    askOn(
+    pollUntilAnswered(
       () => alertSource(cluster),
       (alerts) => feed.alerts(alerts),
       signal,
     ),
-    askOn(
+    pollUntilAnswered(
       () => lineSource(cluster, sinceMs),
       (lines) => feed.lines(lines),
       signal,

@@ -1,10 +1,10 @@
 /** What the live page of drills is told, from the observer and from the runner of the drills. */
 import { type PodState, WATCHED } from "../recording/cluster-watch.ts";
 import type { Observer } from "../recording/observer.ts";
-import type { BeatName, DrillResult, Ledger, LogLine, OperatorCommand } from "../recording/result.ts";
+import type { DrillResult, Ledger, LogLine, OperatorCommand, PhaseName } from "../recording/result.ts";
 import { inShort } from "../report/log-summary.ts";
 import type { LivePage } from "./live-page.ts";
-import { type LiveAlert, type LiveDrill, type LivePod, nextBeat } from "./live-state.ts";
+import { type LiveAlert, type LiveDrill, type LivePod, nextPhase } from "./live-state.ts";
 
 /** Told by the observer: rows, marks, and pods whenever one of them changed. */
 export interface FeedSource {
@@ -78,8 +78,8 @@ export class LiveFeed {
   }
 
   /** A beat of the runner has ended; the next one begins. */
-  beatEnded(name: BeatName): void {
-    const beat = nextBeat(name);
+  beatEnded(name: PhaseName): void {
+    const beat = nextPhase(name);
     if (beat) this.page.update({ timeMs: this.now(), beat });
   }
 

@@ -5,13 +5,13 @@
 import { readFile } from "node:fs/promises";
 import type { Mark, Recording, SeriesName, Value } from "../recording/recording.ts";
 import {
-  BEATS,
-  type BeatName,
   type DrillRecovery,
   type DrillVerdict,
   type Ledger,
   type LogLine,
   type OperatorCommand,
+  PHASES,
+  type PhaseName,
 } from "../recording/result.ts";
 
 /** Name of the patches' file in a run's folder. */
@@ -66,7 +66,7 @@ export interface LivePatch {
   /** A drill began. */
   drill?: LiveDrill;
   /** The beat that begins now. */
-  beat?: BeatName;
+  beat?: PhaseName;
   pods?: readonly LivePod[];
   alerts?: readonly LiveAlert[];
   linesAdded?: readonly LogLine[];
@@ -86,7 +86,7 @@ export interface LiveState {
   /** When the present drill began. */
   drillStartedAtMs: number;
   /** Beats of the present drill so far, with the time at which each began. */
-  beats: { name: BeatName; startedAtMs: number }[];
+  beats: { name: PhaseName; startedAtMs: number }[];
   pods: readonly LivePod[];
   alerts: readonly LiveAlert[];
   lines: LogLine[];
@@ -141,7 +141,7 @@ export function applyPatch(state: LiveState, patch: LivePatch): void {
 }
 
 /** The beat that follows; the last one is followed by none. */
-export const nextBeat = (name: BeatName): BeatName | undefined => BEATS[BEATS.indexOf(name) + 1];
+export const nextPhase = (name: PhaseName): PhaseName | undefined => PHASES[PHASES.indexOf(name) + 1];
 
 /** The state's rows of a stretch of time as a recording, for charts. */
 export function recentRecording(state: LiveState, fromMs: number, toMs: number): Recording {

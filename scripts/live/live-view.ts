@@ -1,10 +1,10 @@
 /** How a live state looks: sections of HTML, each with an id, for the live page and for the frames of the video. */
 
 import type { Mark, SeriesName } from "../recording/recording.ts";
-import { BEATS } from "../recording/result.ts";
-import { chartStack, MARK_SIGNS, MARK_WORDS } from "../report/charts.ts";
+import { PHASES } from "../recording/result.ts";
+import { chartStack, MARK_LABELS, MARK_SIGNS } from "../report/charts.ts";
 import { chartsOf, LIVE_CHARTS } from "../report/curves.ts";
-import { BEAT_WORDS, recoveryBar, verdictBadge } from "../report/drills-report.ts";
+import { PHASE_LABELS, recoveryBar, verdictBadge } from "../report/drills-report.ts";
 import { formatClock, formatCount, formatMs, formatNumber, formatOffset } from "../report/format.ts";
 import { type Html, html } from "../report/html.ts";
 import { inShort } from "../report/log-summary.ts";
@@ -64,14 +64,14 @@ function headline(state: LiveState): Html {
 
 function beats(state: LiveState): Html {
   const present = state.beats.at(-1)?.name;
-  return html`<ol class="beats">${BEATS.map((name) => {
+  return html`<ol class="beats">${PHASES.map((name) => {
     const index = state.beats.findIndex((beat) => beat.name === name);
     const beat = state.beats[index];
     if (!beat)
-      return html`<li class="beat-none"><span class="beat-name">${BEAT_WORDS[name]}</span><span class="beat-time">to come</span></li>`;
+      return html`<li class="beat-none"><span class="beat-name">${PHASE_LABELS[name]}</span><span class="beat-time">to come</span></li>`;
     const endMs = state.beats[index + 1]?.startedAtMs ?? state.timeMs;
     const isNow = name === present && !isFinished(state);
-    return html`<li class="beat-${name}"><span class="beat-name">${isNow && "▶ "}${BEAT_WORDS[name]}</span><span class="beat-time">${isNow ? "for " : ""}${formatMs(Math.max(0, endMs - beat.startedAtMs))}</span></li>`;
+    return html`<li class="beat-${name}"><span class="beat-name">${isNow && "▶ "}${PHASE_LABELS[name]}</span><span class="beat-time">${isNow ? "for " : ""}${formatMs(Math.max(0, endMs - beat.startedAtMs))}</span></li>`;
   })}</ol>`;
 }
 
@@ -195,7 +195,7 @@ function timeline(state: LiveState, count: number, lines = Number.POSITIVE_INFIN
       ? html`<p class="soft small">nothing has happened yet</p>`
       : html`<ol class="plain marks">${marks.map(
           (mark) =>
-            html`<li class="kind-${mark.kind}"><span class="when">${formatOffset(mark.timeMs - originMs)}</span> <span class="sign">${MARK_SIGNS[mark.kind]} ${MARK_WORDS[mark.kind]}</span> <span>${mark.text}</span></li>`,
+            html`<li class="kind-${mark.kind}"><span class="when">${formatOffset(mark.timeMs - originMs)}</span> <span class="sign">${MARK_SIGNS[mark.kind]} ${MARK_LABELS[mark.kind]}</span> <span>${mark.text}</span></li>`,
         )}</ol>`
   }`;
 }

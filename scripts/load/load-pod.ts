@@ -74,7 +74,7 @@ export function loadPod(options: LoadPodOptions): OneOffPod {
 }
 
 /** The account of a load, whole or as far as it came. */
-export interface LoadAccount {
+export interface LoadOutcomes {
   /** Absent when the pod ended without it. */
   summary: LoadSummary | undefined;
   ledger: Map<string, ConveyorLedger>;
@@ -82,7 +82,7 @@ export interface LoadAccount {
 }
 
 export class LoadPod {
-  readonly account: LoadAccount = { summary: undefined, ledger: new Map(), seconds: [] };
+  readonly account: LoadOutcomes = { summary: undefined, ledger: new Map(), seconds: [] };
   readonly #cluster: Cluster;
   readonly #pod: StartedPod;
   readonly #stop = new AbortController();

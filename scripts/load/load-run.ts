@@ -6,12 +6,12 @@ import { type LoadStage, totalSeconds } from "../../services/domain/load-stages.
 import type { ConveyorLedger } from "../../services/tools/open-load.ts";
 import { auditRuns } from "../audit/audit-runs.ts";
 import type { OutcomeRecord } from "../audit/history.ts";
-import { LAW_TITLES, type LawId } from "../audit/verdict.ts";
+import { INVARIANT_TITLES, type InvariantId } from "../audit/verdict.ts";
 import { isAbort, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { pause } from "../cli/wait.ts";
 import { TelemetryStore } from "../clients/influxdb.ts";
-import { BROKERS, CheckContext, OWN_TLS } from "../clients/probe-session.ts";
+import { BROKERS, OWN_TLS, ProbeSession } from "../clients/probe-session.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { type Observer, type Row, startObserver } from "../recording/observer.ts";
 import {
@@ -36,7 +36,7 @@ import {
   replicasEnd,
   timeToScale,
 } from "./load-measures.ts";
-import { type LoadAccount, LoadPod } from "./load-pod.ts";
+import { type LoadOutcomes, LoadPod } from "./load-pod.ts";
 import { judge, type Limit, METRICS, type Measured, type MetricName } from "./thresholds.ts";
 
 const TICK_MS = 1000;
@@ -90,7 +90,7 @@ export interface Progress {
 }
 
 interface Seen {
-  account: LoadAccount;
+  account: LoadOutcomes;
   loadStartMs: number;
   /** When the last stage ended. */
   loadEndMs: number;
@@ -143,7 +143,7 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
   const audit = options.audit && !signal.aborted ? await auditLoad(options, run, seen.account, startedAtMs) : undefined;
   const measured = {
     ...measure(observer, autoscalers, seen, ledger),
-    audit_laws_broken: audit ? lawsBroken(audit) : null,
+    audit_laws_broken: audit ? violatedInvariants(audit) : null,
   };
   const thresholds = options.limits.map((limit) => judge(limit, measured));
   const interrupted = signal.aborted;
@@ -189,7 +189,7 @@ function followHpas(cluster: Cluster): { lines: string[]; close: () => Promise<v
 const SECOND_HOLDS_MS = 1500;
 
 /** What the generator tells of its last second. */
-function loadRow({ seconds, summary }: LoadAccount, loadEndMs: number): Row {
+function loadRow({ seconds, summary }: LoadOutcomes, loadEndMs: number): Row {
   const last = seconds.at(-1);
   if (last && Date.now() - last.t <= SECOND_HOLDS_MS) {
     return { offered_events_per_second: last.offered, failed_events_per_second: last.failed + last.unknown };
@@ -309,7 +309,7 @@ async function countStored(
   options: LoadRunOptions,
   conveyorPrefix: string,
   run: string,
-  account: LoadAccount,
+  account: LoadOutcomes,
   startedAtMs: number,
   recording: Observer["recording"],
 ): Promise<Ledger> {
@@ -355,13 +355,13 @@ export function* outcomesOf(run: string, conveyors: Iterable<ConveyorLedger>): G
 }
 
 /** An open load sends a conveyor's events through several producers at once, and waits for none: it promises no order. */
-const NOT_PROMISED: readonly LawId[] = ["O1"];
+const NOT_PROMISED: readonly InvariantId[] = ["O1"];
 
 /** The laws over the load's own events. */
 async function auditLoad(
   { cluster, folder, report, signal }: LoadRunOptions,
   run: string,
-  account: LoadAccount,
+  account: LoadOutcomes,
   startedAtMs: number,
 ): Promise<LoadAudit> {
   return await report.step("audit, from Kafka to the database", async (step) => {
@@ -377,7 +377,7 @@ async function auditLoad(
     step.update(line);
     const laws = verdict.laws.map(({ law, status: found, detail }) => ({
       law,
-      title: LAW_TITLES[law],
+      title: INVARIANT_TITLES[law],
       status: found,
       detail,
       promised: !NOT_PROMISED.includes(law),
@@ -387,13 +387,13 @@ async function auditLoad(
 }
 
 /** Laws that the load's events break, of those that its sender promises; null when the audit could not tell. */
-export function lawsBroken({ status, laws }: LoadAudit): number | null {
+export function violatedInvariants({ status, laws }: LoadAudit): number | null {
   return status === "unknown" ? null : laws.filter((law) => law.status === "failed" && law.promised).length;
 }
 
 /** Letters in the dead-letter topic whose body names the run. */
 async function countLetters({ cluster, image, signal }: LoadRunOptions, run: string, sinceMs: number): Promise<number> {
-  const context = new CheckContext(cluster, image, signal);
+  const context = new ProbeSession(cluster, image, signal);
   try {
     const probe = { id: "letters", kind: "dlq_read", brokers: BROKERS, tls: OWN_TLS, from_timestamp_ms: sinceMs, run };
     const result = (await context.probeFrom("admin", [probe])).get("letters")!;

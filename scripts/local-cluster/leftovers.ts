@@ -108,7 +108,7 @@ export function difference(before: Snapshot, after: Snapshot): Partial<Record<ke
 }
 
 /** Everything on the machine that carries the marks of the cluster with this state folder; empty after `down`. */
-export async function residueOf(state: string): Promise<string[]> {
+export async function findLeftovers(state: string): Promise<string[]> {
   const found: string[] = [];
   for (const marked of await markedProcesses(state))
     found.push(`process ${marked.pid}: ${marked.command.slice(0, 120)}`);

@@ -28,9 +28,9 @@ import {
   nodeLayout,
   planPath,
 } from "./layout.ts";
-import { residueOf } from "./leftovers.ts";
+import { findLeftovers } from "./leftovers.ts";
 import { takeLock } from "./lock.ts";
-import { type PolicyProof, provePolicies } from "./network-policy-check.ts";
+import { checkPolicyEnforcement, type PolicyCheck } from "./network-policy-check.ts";
 import {
   awaitContainerd,
   ctr,
@@ -305,7 +305,7 @@ interface NodeObject {
   };
 }
 
-interface StoredProof extends PolicyProof {
+interface StoredProof extends PolicyCheck {
   /** The process that was proved to enforce policies; another one is proved again. */
   enforcer: string;
 }
@@ -327,12 +327,12 @@ async function ensureProof(
   cluster: Cluster,
   signal: AbortSignal | undefined,
   update: (state: string) => void,
-): Promise<PolicyProof> {
+): Promise<PolicyCheck> {
   const file = await readPidFile(layout.run, `${node.name}-network-policies`);
   const enforcer = `${file?.pid} ${file?.start_ticks} ${file?.boot_id}`;
   const proven = await readProof(layout);
   if (proven?.enforcer === enforcer) return proven;
-  const proof = await provePolicies(cluster, update, signal);
+  const proof = await checkPolicyEnforcement(cluster, update, signal);
   const record: StoredProof = { ...proof, enforcer };
   await writeFileAtomic(proofPath(layout), `${JSON.stringify(record, null, 2)}\n`);
   return proof;
@@ -424,7 +424,7 @@ async function downUnderLock(report: Report, options: DownOptions): Promise<Down
   const state = stateFolder();
   const plan = await readPlan().catch(() => undefined);
   const volumes = await readdir(join(state, "volumes")).catch(() => [] as string[]);
-  const before = await residueOf(state);
+  const before = await findLeftovers(state);
   if (before.length === 0 && (!plan || keepData)) {
     return { was_there: false, kept_data: keepData && plan !== undefined, removed_volumes: 0 };
   }
@@ -469,7 +469,7 @@ async function downUnderLock(report: Report, options: DownOptions): Promise<Down
       step.update("removing data");
       await rm(state, { recursive: true, force: true });
     }
-    const left = await residueOf(state);
+    const left = await findLeftovers(state);
     if (left.length > 0) {
       throw new OperatorError(
         `the local cluster left something behind:\n${left.map((line) => `  - ${line}`).join("\n")}`,
@@ -510,7 +510,7 @@ export interface ClusterStatus {
   api_server?: { address: string; ready: boolean; detail?: string };
   nodes: { name: string; ready: boolean; detail: string }[];
   programs: ProgramStatus[];
-  policy_proof?: PolicyProof;
+  policy_proof?: PolicyCheck;
 }
 
 /** What runs, in which version, and whether it works. Changes nothing. */

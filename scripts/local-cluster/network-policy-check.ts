@@ -24,7 +24,7 @@ const DENIED_TIMES = 2;
 /** Removing the namespace with two pods that end at once. */
 const REMOVE_LIMIT_MS = 60_000;
 
-export interface PolicyProof {
+export interface PolicyCheck {
   /** What the client saw before the policy, and after it. */
   before: string;
   after: string;
@@ -68,11 +68,11 @@ async function removeNamespace(cluster: Cluster): Promise<void> {
  * Shows that a denied connection is denied, and removes what it made.
  * @throws OperatorError: exit 4 when something awaited did not happen, exit 1 when the denied connection stays open
  */
-export async function provePolicies(
+export async function checkPolicyEnforcement(
   cluster: Cluster,
   update: (detail: string) => void,
   signal?: AbortSignal,
-): Promise<PolicyProof> {
+): Promise<PolicyCheck> {
   await removeNamespace(cluster); // of a run that was killed
   try {
     update("starting two pods");

@@ -106,11 +106,11 @@ export interface LoadTestResult {
 export const DRILL_VERDICTS = ["passed", "failed", "inconclusive", "interrupted"] as const;
 export type DrillVerdict = (typeof DRILL_VERDICTS)[number];
 
-export const BEATS = ["before", "fault", "healed", "proven"] as const;
-export type BeatName = (typeof BEATS)[number];
+export const PHASES = ["before", "fault", "healed", "proven"] as const;
+export type PhaseName = (typeof PHASES)[number];
 
-export interface Beat {
-  readonly name: BeatName;
+export interface Phase {
+  readonly name: PhaseName;
   readonly startedAtMs: number;
   readonly endedAtMs: number;
   readonly detail: string;
@@ -147,7 +147,7 @@ export interface DrillResult {
   readonly reasons: readonly string[];
   /** Absent when the fault had no proven effect: such a drill is never passed. */
   readonly effect?: { readonly timeMs: number; readonly proof: string };
-  readonly beats: readonly Beat[];
+  readonly beats: readonly Phase[];
   readonly recovery?: DrillRecovery;
   readonly ledger?: Ledger;
   readonly recording: Recording;

@@ -88,7 +88,7 @@ const TONES: readonly Tone[] = ["blue", "orange", "green", "purple", "teal", "re
 const DASHES: readonly Dash[] = ["solid", "dashed", "dotted"];
 
 /** Words of a mark on a chart; those without one have a line only, and their sentence in the table below. */
-export const MARK_WORDS: Readonly<Record<MarkKind, string>> = {
+export const MARK_LABELS: Readonly<Record<MarkKind, string>> = {
   stage: "stage",
   scale: "scale",
   pod: "pod",
@@ -273,7 +273,7 @@ function labelsOf(marks: readonly Mark[], frame: Frame): PlacedLabel[] {
     const labels = marks
       .filter(({ kind }) => LABELLED.includes(kind))
       .map((mark) => {
-        const text = mark.kind === "scale" ? scaleLabel(mark) : MARK_WORDS[mark.kind];
+        const text = mark.kind === "scale" ? scaleLabel(mark) : MARK_LABELS[mark.kind];
         const percent = frame.percent(mark.timeMs);
         const width = ((text.length * LABEL_CHARACTER_PX + LABEL_PADDING_PX + 10) / plotPx) * 100;
         const isLeft = percent + width > 100;

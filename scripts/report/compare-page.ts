@@ -4,7 +4,7 @@ import type { MetricName } from "../load/thresholds.ts";
 import type { SeriesName, Value } from "../recording/recording.ts";
 import type { LoadTestResult } from "../recording/result.ts";
 import { type ChartSeries, chartStack } from "./charts.ts";
-import { LOOKS, largest } from "./curves.ts";
+import { CURVE_STYLES, largest } from "./curves.ts";
 import { documentOf } from "./document.ts";
 import { formatClock, formatCount, formatMoment, formatNumber } from "./format.ts";
 import { type Html, html } from "./html.ts";
@@ -165,11 +165,11 @@ function overlaid(a: LoadTestResult, b: LoadTestResult): Html {
       values: alignedTo(sinceMs, result, name),
       tone,
       dash,
-      step: LOOKS[name].step,
+      step: CURVE_STYLES[name].step,
     });
     const series = [curve(a, "A", "blue", "dashed"), curve(b, "B", "orange", "solid")];
     if (series.every(({ values }) => values.every((value) => value === null))) return [];
-    return [{ title, unit: LOOKS[name].unit, series }];
+    return [{ title, unit: CURVE_STYLES[name].unit, series }];
   });
   return chartStack({
     label: "Both runs over the time since their start",

@@ -11,7 +11,7 @@ interface Look {
   step?: boolean;
 }
 
-export const LOOKS: Readonly<Record<SeriesName, Look>> = {
+export const CURVE_STYLES: Readonly<Record<SeriesName, Look>> = {
   offered_events_per_second: { label: "offered", unit: "events/s", tone: "grey", dash: "dashed" },
   acknowledged_events_per_second: { label: "acknowledged by Kafka", unit: "events/s", tone: "blue", dash: "solid" },
   stored_events_per_second: { label: "stored in InfluxDB", unit: "events/s", tone: "green", dash: "solid" },
@@ -107,11 +107,11 @@ const hasValue = (values: readonly Value[] | undefined): values is Value[] =>
 /** One series of a recording as a curve. */
 export const curveOf = (name: SeriesName, values: readonly Value[]): ChartSeries => ({
   name,
-  label: LOOKS[name].label,
+  label: CURVE_STYLES[name].label,
   values,
-  tone: LOOKS[name].tone,
-  dash: LOOKS[name].dash,
-  step: LOOKS[name].step,
+  tone: CURVE_STYLES[name].tone,
+  dash: CURVE_STYLES[name].dash,
+  step: CURVE_STYLES[name].step,
 });
 
 export type PlannedChart = Pick<ChartOptions, "title" | "unit" | "series">;
@@ -123,7 +123,11 @@ export function chartsOf(recording: Recording, plans: readonly ChartPlan[]): Pla
     const isQuiet = there.every((name) => recording.series[name]!.every((value) => value === null || value === 0));
     if (there.length === 0 || (onlyIfNotZero && isQuiet)) return [];
     return [
-      { title, unit: LOOKS[there[0]!].unit, series: there.map((name) => curveOf(name, recording.series[name]!)) },
+      {
+        title,
+        unit: CURVE_STYLES[there[0]!].unit,
+        series: there.map((name) => curveOf(name, recording.series[name]!)),
+      },
     ];
   });
 }

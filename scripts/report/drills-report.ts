@@ -1,9 +1,9 @@
 /** The report of drills: what was broken, how that is known, how it healed, how long it took, what was lost. */
 
 import type { Mark, SeriesName } from "../recording/recording.ts";
-import { BEATS, type BeatName, type DrillResult, type DrillsResult, type DrillVerdict } from "../recording/result.ts";
+import { type DrillResult, type DrillsResult, type DrillVerdict, PHASES, type PhaseName } from "../recording/result.ts";
 import { type Band, type BandTone, chartStack } from "./charts.ts";
-import { chartsOf, DRILL_CHARTS, LOOKS, largest, median, smallest, valuesWithin } from "./curves.ts";
+import { CURVE_STYLES, chartsOf, DRILL_CHARTS, largest, median, smallest, valuesWithin } from "./curves.ts";
 import { documentOf } from "./document.ts";
 import {
   formatClock,
@@ -16,7 +16,7 @@ import {
   recoveryTime,
 } from "./format.ts";
 import { type Html, html } from "./html.ts";
-import { PackedParts } from "./lazy-section.ts";
+import { LazySections } from "./lazy-section.ts";
 import { inShort } from "./log-summary.ts";
 import {
   type Answer,
@@ -26,8 +26,8 @@ import {
   ledgerSentence,
   ledgerTable,
   lossAnswer,
-  type Mood,
   markTable,
+  type Status,
 } from "./parts.ts";
 
 export interface DrillsReportOptions {
@@ -37,20 +37,20 @@ export interface DrillsReportOptions {
   isElsewhere?: boolean;
 }
 
-export const BEAT_WORDS: Readonly<Record<BeatName, string>> = {
+export const PHASE_LABELS: Readonly<Record<PhaseName, string>> = {
   before: "Healthy before",
   fault: "Broken",
   healed: "Healed",
   proven: "Proven by traffic",
 };
-const BAND_OF: Readonly<Record<BeatName, BandTone>> = {
+const BAND_OF: Readonly<Record<PhaseName, BandTone>> = {
   before: "before",
   fault: "fault",
   healed: "healed",
   proven: "proven",
 };
 
-const VERDICTS: Readonly<Record<DrillVerdict, { mood: Mood; sign: string; words: string }>> = {
+const VERDICTS: Readonly<Record<DrillVerdict, { mood: Status; sign: string; words: string }>> = {
   passed: { mood: "good", sign: "✔", words: "passed" },
   failed: { mood: "bad", sign: "✖", words: "failed" },
   inconclusive: { mood: "doubt", sign: "?", words: "inconclusive" },
@@ -87,7 +87,7 @@ export function faultTimeMs(drill: DrillResult): number {
 }
 
 /** The beats as stretches of time. */
-export const beatBands = (drill: DrillResult): Band[] =>
+export const phaseBands = (drill: DrillResult): Band[] =>
   drill.beats
     .toSorted((a, b) => a.startedAtMs - b.startedAtMs)
     .map(({ name, startedAtMs, endedAtMs }) => ({
@@ -121,7 +121,7 @@ export function recoveryBar(recovery: DrillResult["recovery"]): Html {
   return html`<div class="bar${isOver && " over"}" role="img" aria-label="recovery ${words}"><i style="width:${percent(measured_ms)}%"></i><b style="left:${percent(budget_ms)}%"></b></div><div class="bar-words${isOver && " bad-text"}">${isOver && "✖ "}${words.replaceAll(/(\d) (ms|s|min)\b/g, "$1\u00a0$2")}</div>`;
 }
 
-function verdictOf(result: DrillsResult): { mood: Mood; verdict: string; because: string } {
+function verdictOf(result: DrillsResult): { mood: Status; verdict: string; because: string } {
   const { drills, facts } = result;
   const titlesOf = (verdict: DrillVerdict) => [
     ...new Set(drills.filter((drill) => drill.verdict === verdict).map(({ title }) => title)),
@@ -161,7 +161,7 @@ function verdictOf(result: DrillsResult): { mood: Mood; verdict: string; because
       };
 }
 
-function passedAnswer(drills: readonly DrillResult[], mood: Mood): Answer {
+function passedAnswer(drills: readonly DrillResult[], mood: Status): Answer {
   const passed = drills.filter(({ verdict }) => verdict === "passed").length;
   const others = (["failed", "inconclusive", "interrupted"] as const)
     .map((verdict) => ({ verdict, count: drills.filter((drill) => drill.verdict === verdict).length }))
@@ -211,12 +211,12 @@ function overview(groups: readonly DrillResult[][]): Html {
 
 function beatList(drill: DrillResult): Html {
   const originMs = faultTimeMs(drill);
-  return html`<ol class="beats" aria-label="The four beats">${BEATS.map((name) => {
+  return html`<ol class="beats" aria-label="The four beats">${PHASES.map((name) => {
     const beat = drill.beats.find((one) => one.name === name);
     if (!beat)
-      return html`<li class="beat-none"><span class="beat-name">${BEAT_WORDS[name]}</span><span class="beat-time">did not come</span></li>`;
+      return html`<li class="beat-none"><span class="beat-name">${PHASE_LABELS[name]}</span><span class="beat-time">did not come</span></li>`;
     const { startedAtMs, endedAtMs, detail } = beat;
-    return html`<li class="beat-${name}"><span class="beat-name">${BEAT_WORDS[name]}</span><span class="beat-time">${formatOffset(startedAtMs - originMs)} · ${formatMs(endedAtMs - startedAtMs)} · ${formatClock(startedAtMs)} UTC</span>${detail}</li>`;
+    return html`<li class="beat-${name}"><span class="beat-name">${PHASE_LABELS[name]}</span><span class="beat-time">${formatOffset(startedAtMs - originMs)} · ${formatMs(endedAtMs - startedAtMs)} · ${formatClock(startedAtMs)} UTC</span>${detail}</li>`;
   })}</ol>`;
 }
 
@@ -238,8 +238,8 @@ const COMPARED: readonly SeriesName[] = [
 /** Before, during and after in numbers: the middle of what was normal, the extremes of what was not. */
 function beforeDuringAfter(drill: DrillResult): Html | null {
   const { recording, beats } = drill;
-  const beatOf = (name: BeatName) => beats.find((beat) => beat.name === name);
-  const [before, fault, healed, proven] = BEATS.map(beatOf);
+  const beatOf = (name: PhaseName) => beats.find((beat) => beat.name === name);
+  const [before, fault, healed, proven] = PHASES.map(beatOf);
   if (!before || !fault) return null;
   const faultEndMs = healed?.endedAtMs ?? fault.endedAtMs;
   const rows = COMPARED.flatMap((name) => {
@@ -252,7 +252,7 @@ function beforeDuringAfter(drill: DrillResult): Html | null {
     const range =
       during.length === 0 ? "not measured" : `${formatNumber(smallest(during)!)} to ${formatNumber(largest(during)!)}`;
     const words = (value: number | null) => (value === null ? "not measured" : formatNumber(value));
-    const { label, unit } = LOOKS[name];
+    const { label, unit } = CURVE_STYLES[name];
     return [
       html`<tr><th scope="row">${label}, ${unit}</th><td>${words(normal)}</td><td>${range}</td><td>${words(end)}</td></tr>`,
     ];
@@ -306,7 +306,7 @@ function drillBody(drill: DrillResult, projectPath: string): Html {
     label: `Charts of ${drill.title}`,
     timesMs: recording.timesMs,
     marks,
-    stages: beatBands(drill),
+    stages: phaseBands(drill),
     originMs,
     origin: "the fault",
     charts: chartsOf(recording, DRILL_CHARTS).map((one) => ({ ...one, heightPx: 110 })),
@@ -317,7 +317,7 @@ ${operatorView(drill, projectPath)}
 }
 
 /** The repeat that came out worst, and folded away and packed the others. */
-function drillSection(repeats: readonly DrillResult[], projectPath: string, packed: PackedParts): Html {
+function drillSection(repeats: readonly DrillResult[], projectPath: string, packed: LazySections): Html {
   const worst = worstOf(repeats);
   const others = repeats.filter((drill) => drill !== worst);
   const which =
@@ -337,7 +337,7 @@ export function drillsReport(result: DrillsResult, options: DrillsReportOptions 
   const { drills, facts } = result;
   const groups = byName(drills);
   const { mood, verdict, because } = verdictOf(result);
-  const packed = new PackedParts();
+  const packed = new LazySections();
   const body = html`<main>${firstScreen({
     kind: "Resilience drills",
     facts,

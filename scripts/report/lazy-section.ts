@@ -6,7 +6,7 @@
 import { gzipSync } from "node:zlib";
 import { type Html, html, raw } from "./html.ts";
 
-export class PackedParts {
+export class LazySections {
   readonly #parts: string[] = [];
 
   /** Takes a part and gives what stands in its place until it is unpacked. */

@@ -4,7 +4,7 @@ import { METRICS, type MetricName } from "../load/thresholds.ts";
 import type { SeriesName } from "../recording/recording.ts";
 import type { LoadTestResult, ScaledWorkload, ScalingEvent, Threshold } from "../recording/result.ts";
 import { type Band, chartStack } from "./charts.ts";
-import { chartsOf, LOAD_CHARTS, LOOKS, largest, median, valuesWithin } from "./curves.ts";
+import { CURVE_STYLES, chartsOf, LOAD_CHARTS, largest, median, valuesWithin } from "./curves.ts";
 import { documentOf } from "./document.ts";
 import { formatClock, formatCount, formatMs, formatNumber, formatOffset, listed, plural } from "./format.ts";
 import { type Html, html } from "./html.ts";
@@ -15,8 +15,8 @@ import {
   footer,
   ledgerTable,
   lossAnswer,
-  type Mood,
   markTable,
+  type Status,
 } from "./parts.ts";
 
 /** The stages as stretches of time, from the first mark of a stage on where there is one. */
@@ -75,7 +75,7 @@ function scalingAnswer(result: LoadTestResult): Answer {
 const missOf = (threshold: Threshold): string =>
   threshold.ok ? "" : (threshold.by ?? (threshold.value === null ? "not measured" : "missed"));
 
-function verdictOf(result: LoadTestResult): { mood: Mood; verdict: string; because: string } {
+function verdictOf(result: LoadTestResult): { mood: Status; verdict: string; because: string } {
   const { thresholds, ledger, facts } = result;
   const missed = thresholds.filter(({ ok }) => !ok);
   const kept = thresholds.length - missed.length;
@@ -109,7 +109,7 @@ function verdictOf(result: LoadTestResult): { mood: Mood; verdict: string; becau
   };
 }
 
-function passedAnswer(result: LoadTestResult, mood: Mood): Answer {
+function passedAnswer(result: LoadTestResult, mood: Status): Answer {
   const missed = result.thresholds.filter(({ ok }) => !ok).length;
   const total = result.thresholds.length;
   return {
@@ -223,7 +223,7 @@ export function loadStack(result: LoadTestResult, bands = stageBands(result)): H
 
 function missingSeries(result: LoadTestResult): string[] {
   const { series } = result.recording;
-  return (Object.keys(LOOKS) as SeriesName[]).filter((name) => !series[name]?.some((value) => value !== null));
+  return (Object.keys(CURVE_STYLES) as SeriesName[]).filter((name) => !series[name]?.some((value) => value !== null));
 }
 
 function header(result: LoadTestResult): Html {

@@ -2,25 +2,25 @@
 
 import type { Mark } from "../recording/recording.ts";
 import type { Ledger, RunFacts } from "../recording/result.ts";
-import { MARK_SIGNS, MARK_WORDS } from "./charts.ts";
+import { MARK_LABELS, MARK_SIGNS } from "./charts.ts";
 import { formatClock, formatCount, formatGib, formatMoment, formatMs, formatOffset, plural } from "./format.ts";
 import { type Html, html, type Piece } from "./html.ts";
 
 /** Colours of a judgement; words always stand beside them. */
-export type Mood = "good" | "bad" | "doubt";
+export type Status = "good" | "bad" | "doubt";
 
 export interface Answer {
   question: string;
   answer: string;
   detail: Piece;
-  mood?: Mood;
+  mood?: Status;
 }
 
 export interface FirstScreen {
   /** "Resilience drills": what kind of page this is. */
   kind: string;
   facts: RunFacts;
-  mood: Mood;
+  mood: Status;
   /** The verdict as a sentence. */
   verdict: string;
   because: Piece;
@@ -127,7 +127,7 @@ export function markTable(marks: readonly Mark[], originMs: number, caption: str
     .toSorted((a, b) => a.timeMs - b.timeMs)
     .map(
       (mark) =>
-        html`<tr><td>${formatOffset(mark.timeMs - originMs)}</td><td>${formatClock(mark.timeMs)}</td><td>${MARK_SIGNS[mark.kind]} ${MARK_WORDS[mark.kind]}</td><td>${mark.subject}</td><td>${mark.text}</td></tr>`,
+        html`<tr><td>${formatOffset(mark.timeMs - originMs)}</td><td>${formatClock(mark.timeMs)}</td><td>${MARK_SIGNS[mark.kind]} ${MARK_LABELS[mark.kind]}</td><td>${mark.subject}</td><td>${mark.text}</td></tr>`,
     )}</tbody></table></div>`;
 }
 

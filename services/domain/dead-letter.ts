@@ -8,7 +8,7 @@ export interface InputOrigin {
   run: string;
 }
 
-export type LetterOrigin = { source: "kafka"; topic: string; partition: number; offset: string } | InputOrigin;
+export type DeadLetterOrigin = { source: "kafka"; topic: string; partition: number; offset: string } | InputOrigin;
 
 export interface DeadLetter {
   key: Uint8Array | string | null;
@@ -23,9 +23,9 @@ const MAX_DETAIL_CHARS = 512;
  * The dead letter of a refused event. The body is cut at the largest size of a valid event (`original_bytes` keeps the
  * true one), so that a letter always fits into the topic, whatever came.
  */
-export function deadLetter(
+export function createDeadLetter(
   refusal: Refusal,
-  origin: LetterOrigin,
+  origin: DeadLetterOrigin,
   original: {
     key: Uint8Array | string | null;
     value: Uint8Array | null;

@@ -5,7 +5,7 @@ import loggers from "kafkajs/src/loggers/index.js";
 import defaultSocketFactory from "kafkajs/src/network/socketFactory.js";
 import type { KafkaConfig } from "../runtime/config.ts";
 import { type Logger, LogThrottle } from "../runtime/log.ts";
-import { mendKafkajs } from "./patches/kafkajs-patches.ts";
+import { installKafkajsPatches } from "./patches/kafkajs-patches.ts";
 
 /** A TLS handshake on a busy two-core machine takes longer than kafkajs' default of 1 s. */
 export const CONNECTION_TIMEOUT_MS = 3000;
@@ -65,7 +65,7 @@ export function clientOptions(
   log: Logger,
   onConnect?: () => void,
 ): KafkajsConfig {
-  mendKafkajs();
+  installKafkajsPatches();
   const connect = defaultSocketFactory() as SocketFactory;
   return {
     clientId,

@@ -22,7 +22,7 @@ import protocol from "kafkajs/src/protocol/requests/index.js";
 import type { KafkaConfig } from "../runtime/config.ts";
 import { type Logger, LogThrottle } from "../runtime/log.ts";
 import { createCluster, REQUEST_TIMEOUT_MS } from "./client.ts";
-import { lookingMeanwhile } from "./patches/metadata-patches.ts";
+import { refreshWhileWaiting } from "./patches/metadata-patches.ts";
 
 /** Waits this long for company before a small batch is sent: unnoticeable, and 14 times fewer requests. */
 export const LINGER_MS = 10;
@@ -109,7 +109,7 @@ export interface Queued {
   offeredAt: number;
 }
 
-export interface Lane {
+export interface PartitionQueue {
   topic: string;
   partition: number;
   queue: Queued[];
@@ -127,7 +127,7 @@ export interface Lane {
 interface TopicState {
   /** Events offered before the partitions were known. */
   unrouted: Queued[];
-  lanes: Lane[];
+  lanes: PartitionQueue[];
   partitionOf: Map<string, number>;
 }
 
@@ -301,11 +301,11 @@ export class EventProducer {
   }
 
   /** For tests: the lanes of a topic. */
-  lanesForTest(topic: string): readonly Lane[] {
+  lanesForTest(topic: string): readonly PartitionQueue[] {
     return this.#topics.get(topic)?.lanes ?? [];
   }
 
-  #laneOf(name: string, topic: TopicState, queued: Queued): Lane {
+  #laneOf(name: string, topic: TopicState, queued: Queued): PartitionQueue {
     const { key } = queued;
     const count = topic.lanes.length;
     let partition = typeof key === "string" ? topic.partitionOf.get(key) : undefined;
@@ -369,7 +369,7 @@ export class EventProducer {
     this.#pumping = true;
     try {
       const now = performance.now();
-      const byLeader = new Map<number, Lane[]>();
+      const byLeader = new Map<number, PartitionQueue[]>();
       let earliest = Number.POSITIVE_INFINITY;
       for (const [name, topic] of this.#topics) {
         if (topic.lanes.length === 0) continue;
@@ -412,14 +412,14 @@ export class EventProducer {
     }
   }
 
-  async #send(leader: number, lanes: Lane[]): Promise<void> {
+  async #send(leader: number, lanes: PartitionQueue[]): Promise<void> {
     let broker: InternalBroker | undefined;
     let stale = false;
     try {
       this.#options.onAttempt?.();
       await this.#cluster.refreshMetadataIfNecessary();
       broker = await this.#cluster.findBroker({ nodeId: leader });
-      const answer = await lookingMeanwhile(produce(broker, lanes), () => this.#refresh());
+      const answer = await refreshWhileWaiting(produce(broker, lanes), () => this.#refresh());
       for (const lane of lanes) {
         const code =
           answer.topics
@@ -447,7 +447,7 @@ export class EventProducer {
   }
 
   /** What a partition's answer means; true when the metadata may be stale. */
-  async #settle(lane: Lane, code: number): Promise<boolean> {
+  async #settle(lane: PartitionQueue, code: number): Promise<boolean> {
     const batch = lane.frozen!;
     if (code === NO_ERROR || code === DUPLICATE_SEQUENCE) {
       lane.sequence = (lane.sequence + batch.length) % SEQUENCE_MODULUS;
@@ -494,12 +494,12 @@ export class EventProducer {
     return true;
   }
 
-  #retryLater(lane: Lane, cause: string): void {
+  #retryLater(lane: PartitionQueue, cause: string): void {
     lane.notBefore = performance.now() + backoffMs(lane.attempt++);
     this.#options.onRetry?.(cause);
   }
 
-  #release(lane: Lane, batch: readonly Queued[], outcome: "acknowledged" | "too_large"): void {
+  #release(lane: PartitionQueue, batch: readonly Queued[], outcome: "acknowledged" | "too_large"): void {
     const now = performance.now();
     let bytes = 0;
     for (const queued of batch) bytes += queued.bytes;
@@ -570,7 +570,7 @@ function isOperatorError(error: unknown): boolean {
   return type !== undefined && (error as { retriable?: boolean }).retriable === false;
 }
 
-function takeBatch(lane: Lane): Queued[] {
+function takeBatch(lane: PartitionQueue): Queued[] {
   let count = 0;
   let bytes = 0;
   while (count < lane.queue.length && count < BATCH_EVENTS) {
@@ -591,7 +591,7 @@ function takeBatch(lane: Lane): Queued[] {
 }
 
 /** One produce request for the frozen batches of these lanes, and every partition's own answer. */
-async function produce(broker: InternalBroker, lanes: readonly Lane[]): Promise<ProduceAnswer> {
+async function produce(broker: InternalBroker, lanes: readonly PartitionQueue[]): Promise<ProduceAnswer> {
   const byTopic = new Map<string, { partition: number; firstSequence: number; messages: Queued[] }[]>();
   for (const { topic, partition, sequence, frozen } of lanes) {
     const entry = { partition, firstSequence: sequence, messages: frozen! };

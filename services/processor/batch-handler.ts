@@ -4,7 +4,7 @@
  * group by heartbeats; when the group takes the partition away, the batch is let go and somebody else does it again.
  */
 import type { EachBatchPayload, KafkaMessage } from "kafkajs";
-import { type DeadLetter, deadLetter } from "../domain/dead-letter.ts";
+import { createDeadLetter, type DeadLetter } from "../domain/dead-letter.ts";
 import { parseEvent, type Reason, type Refusal } from "../domain/event.ts";
 import { renderCanonical, renderPoint } from "../domain/point.ts";
 import { FetchedMessage } from "../kafka/fetch-decoder.ts";
@@ -29,7 +29,7 @@ export interface LineWriter {
   write(lines: readonly string[]): PendingWrite;
 }
 
-export interface LetterBox {
+export interface DeadLetterSink {
   /** Resolves when every letter stands in the dead-letter topic. */
   deliver(letters: readonly DeadLetter[]): Promise<void>;
 }
@@ -43,7 +43,7 @@ export interface BatchHooks {
 
 export interface BatchHandlerOptions {
   writer: LineWriter;
-  letters: LetterBox;
+  letters: DeadLetterSink;
   hooks: BatchHooks;
   log: Logger;
   service: string;
@@ -171,7 +171,7 @@ export class BatchHandler {
       });
     }
     const origin = { source: "kafka", topic, partition, offset: message.offset } as const;
-    const letter = deadLetter(refusal, origin, { key: message.key, value: message.value }, this.options.service);
+    const letter = createDeadLetter(refusal, origin, { key: message.key, value: message.value }, this.options.service);
     return { letter, reason: refusal.reason };
   }
 

@@ -245,7 +245,7 @@ export class InfluxWriter {
       });
       // Read even when empty: the connection is free for the next request only then.
       const text = await response.text();
-      verdict = judge(response.status, text, response.headers.get("retry-after"));
+      verdict = classifyResponse(response.status, text, response.headers.get("retry-after"));
       outcome = outcomeOf(verdict);
     } catch (error) {
       const detail = error instanceof Error ? error.message || error.name : String(error);
@@ -300,7 +300,7 @@ const LINE_FAULT =
   /unable to parse|partial write|field type conflict|retention policy|invalid (?:line|field|tag|point)/i;
 
 /** What an answer means for the lines of the request. */
-export function judge(status: number, body: string, retryAfter: string | null): Verdict {
+export function classifyResponse(status: number, body: string, retryAfter: string | null): Verdict {
   const detail = `InfluxDB answered ${status}: ${messageOf(body)}`;
   if (status >= 200 && status < 300) return { kind: "written" };
   if (status === 422 || (status === 400 && LINE_FAULT.test(body))) {

@@ -2,7 +2,7 @@
  * Where events enter the pipeline, whatever their source: judged, counted, offered to Kafka, and entered into the
  * ledger when Kafka has acknowledged them. Refused ones go to the dead-letter topic with their reason.
  */
-import { deadLetter, type InputOrigin } from "../domain/dead-letter.ts";
+import { createDeadLetter, type InputOrigin } from "../domain/dead-letter.ts";
 import { type Reason, type Refusal, serializeEvent, type TelemetryEvent } from "../domain/event.ts";
 import { Ledger } from "../domain/sequence.ts";
 import type { EventProducer, Outgoing } from "../kafka/event-producer.ts";
@@ -17,7 +17,7 @@ const REFUSAL_LOG_INTERVAL_MS = 1000;
 
 export type Settlement = "acknowledged" | "too_large";
 
-export interface GateCounts {
+export interface PublisherCounts {
   /** Valid events taken into the buffer. */
   attempted: number;
   acknowledged: number;
@@ -27,7 +27,7 @@ export interface GateCounts {
   failed: number;
 }
 
-export interface GateOptions {
+export interface EventPublisherOptions {
   /** Run of this producer: names its dead letters, whose own run may be unreadable. */
   run: string;
   producer: EventProducer;
@@ -39,16 +39,16 @@ export interface GateOptions {
   traceEverySeq: number;
 }
 
-export class EventGate {
+export class EventPublisher {
   readonly ledger = new Ledger();
-  readonly counts: GateCounts = { attempted: 0, acknowledged: 0, refused: 0, failed: 0 };
+  readonly counts: PublisherCounts = { attempted: 0, acknowledged: 0, refused: 0, failed: 0 };
   readonly refusedByReason: Partial<Record<Reason, number>> = {};
   readonly #throttle = new LogThrottle(REFUSAL_LOG_INTERVAL_MS);
   readonly #emitted;
   readonly #acknowledged;
   readonly #refused;
 
-  constructor(readonly options: GateOptions) {
+  constructor(readonly options: EventPublisherOptions) {
     const { metrics } = options;
     this.#emitted = metrics.counter("conveyor_producer_events_emitted_total");
     this.#acknowledged = metrics.counter("conveyor_producer_events_acknowledged_total");
@@ -102,7 +102,12 @@ export class EventGate {
     original: { value: Uint8Array; bytes?: number },
     settled?: (outcome: Settlement) => void,
   ): boolean {
-    const letter = deadLetter(refusal, { ...origin, run: this.options.run }, { key: null, ...original }, "producer");
+    const letter = createDeadLetter(
+      refusal,
+      { ...origin, run: this.options.run },
+      { key: null, ...original },
+      "producer",
+    );
     const offered = this.options.producer.offer({
       topic: this.options.dlqTopic,
       key: null,

@@ -9,7 +9,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { checkEvent, MAX_EVENT_BYTES, type Reason, serializeEvent, type TelemetryEvent } from "../domain/event.ts";
 import { isBlank, type Line, LineSplitter } from "../domain/ndjson.ts";
 import type { EventProducer } from "../kafka/event-producer.ts";
-import type { EventGate } from "./event-publisher.ts";
+import type { EventPublisher } from "./event-publisher.ts";
 import { prepare } from "./sources.ts";
 
 /** About 18,000 events; larger loads belong in a file. */
@@ -28,7 +28,7 @@ export interface IntakeOptions {
   tls: { cert: string; key: string };
   /** Bearer token. */
   token: string;
-  gate: EventGate;
+  gate: EventPublisher;
   producer: EventProducer;
   onAnswer?: (status: number) => void;
   ackLimitMs?: number;

@@ -5,14 +5,14 @@ import { isBlank, LineSplitter } from "../domain/ndjson.ts";
 import { renderCanonical } from "../domain/point.ts";
 import { eventsDue, type RateProfile } from "../domain/rate.ts";
 import type { EventProducer } from "../kafka/event-producer.ts";
-import type { EventGate, Settlement } from "./event-publisher.ts";
+import type { EventPublisher, Settlement } from "./event-publisher.ts";
 
 /** Events are made in bunches this far apart: fewer, fuller requests, at a tenth of a second's delay nobody sees. */
 export const TICK_MS = 100;
 
 export interface SimulationOptions {
   fleet: Fleet;
-  gate: EventGate;
+  gate: EventPublisher;
   producer: EventProducer;
   profile: RateProfile;
   eventsPerSecond: number;
@@ -60,7 +60,7 @@ const whenAborted = (signal: AbortSignal) =>
   });
 
 export interface InputOptions {
-  gate: EventGate;
+  gate: EventPublisher;
   producer: EventProducer;
   source: "file" | "stdin";
   signal: AbortSignal;
@@ -94,7 +94,7 @@ export async function readInput(input: AsyncIterable<Uint8Array>, options: Input
 
 /** Judges a line once and gives the function that offers it, which may have to be called again while there is no room. */
 export function prepare(
-  gate: EventGate,
+  gate: EventPublisher,
   source: "file" | "stdin" | "http",
   line: { bytes: Uint8Array; length: number; number: number },
   settled?: (outcome: Settlement) => void,

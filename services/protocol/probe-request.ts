@@ -3,6 +3,7 @@ import { NAME_PATTERN, NAME_RULE, shown } from "../domain/event.ts";
 import {
   anyText,
   fields,
+  integer,
   listOf,
   matching,
   moment,
@@ -13,7 +14,6 @@ import {
   type RulesOf,
   text,
   texts,
-  whole,
 } from "./request.ts";
 
 /** PEM texts or paths. */
@@ -79,8 +79,8 @@ interface Common {
 export type Probe = { [Kind in keyof ProbeFields]: Common & { kind: Kind } & ProbeFields[Kind] }[keyof ProbeFields];
 
 const MAX_PORT = 65_535;
-const count = whole(0, Number.MAX_SAFE_INTEGER);
-const host = { host: text, port: whole(1, MAX_PORT) };
+const count = integer(0, Number.MAX_SAFE_INTEGER);
+const host = { host: text, port: integer(1, MAX_PORT) };
 const tlsFiles = { ca: optional(text), cert: optional(text), key: optional(text) };
 const kafka = {
   brokers: listOf(matching(/^[A-Za-z0-9.-]+:\d{1,5}$/, "must be host:port")),

@@ -22,7 +22,7 @@ export const matching = (pattern: RegExp, words: string) =>
   rule(words, (value) => typeof value === "string" && pattern.test(value));
 export const oneOf = (choices: readonly string[]) =>
   rule(`must be one of ${choices.join(", ")}`, (value) => typeof value === "string" && choices.includes(value));
-export const whole = (least: number, most: number) =>
+export const integer = (least: number, most: number) =>
   rule(
     `must be a whole number from ${least} to ${most}`,
     (value) => Number.isInteger(value) && (value as number) >= least && (value as number) <= most,

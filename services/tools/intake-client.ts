@@ -63,11 +63,11 @@ export async function sendEvents(
     if (NOT_CONNECTED.has(String(code))) return { kind: "not_taken", afterMs: AFTER_REFUSED_MS, why };
     return { kind: "unknown", afterMs: AFTER_LOST_MS, why };
   }
-  return judgeAnswer(status, text, retryAfter);
+  return classifyAnswer(status, text, retryAfter);
 }
 
 /** What an answer of the intake means for the events of the request. */
-export function judgeAnswer(status: number, text: string, retryAfter: string | null): SendOutcome {
+export function classifyAnswer(status: number, text: string, retryAfter: string | null): SendOutcome {
   let answer: Answer = {};
   try {
     answer = JSON.parse(text) as Answer;

@@ -21,6 +21,7 @@ import {
   anyText,
   fields,
   flag,
+  integer,
   listOf,
   moment,
   oneOf,
@@ -28,7 +29,6 @@ import {
   parseRequest,
   type RulesOf,
   text,
-  whole,
 } from "../protocol/request.ts";
 import { errorText, Logger } from "../runtime/log.ts";
 
@@ -68,7 +68,7 @@ export interface LogRequest {
   decoder?: "own" | "kafkajs";
 }
 
-const count = whole(0, Number.MAX_SAFE_INTEGER);
+const count = integer(0, Number.MAX_SAFE_INTEGER);
 const RULES: RulesOf<LogRequest> = {
   brokers: listOf(text),
   tls: fields<LogRequest["tls"]>({ ca: text, cert: text, key: text }),

@@ -46,7 +46,7 @@ type ProbeOf<Kind extends Probe["kind"]> = Extract<Probe, { kind: Kind }>;
 type TlsFiles = ProbeOf<"kafka">["tls"];
 
 /** A dead letter as it stands in the topic. */
-export interface ReadLetter {
+export interface DeadLetterRecord {
   partition: number;
   offset: number;
   /** When it was written, milliseconds since the epoch. */
@@ -57,8 +57,8 @@ export interface ReadLetter {
 }
 
 /** What letter_read answers. */
-export interface LetterPage {
-  letters: ReadLetter[];
+export interface DeadLetterPage {
+  letters: DeadLetterRecord[];
   /** Where the next page begins; the reading is done when it is `to`. */
   next: PartitionOffset[];
   to: PartitionOffset[];
@@ -413,7 +413,7 @@ async function readLetters(probe: ProbeOf<"letter_read">, timeoutMs: number): Pr
   for (const { partition, offset } of from) {
     if (offset >= 0) next.set(partition, Math.min(offset, ends.get(partition) ?? 0));
   }
-  const letters: ReadLetter[] = [];
+  const letters: DeadLetterRecord[] = [];
   let bytes = 0;
   const isFull = () => letters.length >= MAX_PAGE_LETTERS || bytes >= MAX_PAGE_LETTER_BYTES;
   const isDone = () => isFull() || [...ends].every(([partition, end]) => next.get(partition)! >= end);
@@ -425,7 +425,7 @@ async function readLetters(probe: ProbeOf<"letter_read">, timeoutMs: number): Pr
       letters,
       next: [...next].map(([partition, offset]) => ({ partition, offset })),
       to,
-    } satisfies LetterPage,
+    } satisfies DeadLetterPage,
   });
   if (isDone()) return page();
   const consumer = kafka.consumer({

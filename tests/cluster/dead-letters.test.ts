@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { TelemetryStore } from "../../scripts/clients/influxdb.ts";
 import type { Cluster } from "../../scripts/cluster/cluster.ts";
-import { deadLetter } from "../../services/domain/dead-letter.ts";
+import { createDeadLetter } from "../../services/domain/dead-letter.ts";
 import { serializeEvent } from "../../services/domain/event.ts";
 import { DLQ_TOPIC, EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
 import { cluster, describeOnCluster, newRun, script, testEvent } from "./harness.ts";
@@ -54,7 +54,7 @@ describeOnCluster("dead letters", () => {
     // One that is wrong for ever: it is counted, and never sent.
     bodies.push(bodies[0]!.replace('"state":"running"', '"state":"dancing"'));
     const lines = bodies.map((body, index) => {
-      const { headers } = deadLetter(
+      const { headers } = createDeadLetter(
         { reason: "refused_by_database", detail: "load_kg is of another type in this shard" },
         { source: "kafka", topic: EVENTS_TOPIC, partition: 0, offset: String(OFFSET_OF_NOTHING + index) },
         { key: "test-letters", value: new TextEncoder().encode(body) },

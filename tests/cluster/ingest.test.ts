@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { waitFor } from "../../scripts/cli/wait.ts";
 import type { StoredRun } from "../../scripts/clients/influxdb.ts";
-import { CheckContext } from "../../scripts/clients/probe-session.ts";
+import { ProbeSession } from "../../scripts/clients/probe-session.ts";
 import type { IngestResult } from "../../scripts/cluster/one-off-pods.ts";
 import { deployedServicesImage } from "../../scripts/cluster/services-image.ts";
 import { cluster, describeOnCluster, newRun, script, testEvent } from "./harness.ts";
@@ -18,7 +18,7 @@ const CONVEYORS = 10;
 const STORE_LIMIT_MS = 120_000;
 
 let folder = "";
-let context: CheckContext;
+let context: ProbeSession;
 
 async function storedOf(run: string, startMs: number, endMs: number, expected: number): Promise<StoredRun> {
   const store = await context.store();
@@ -43,7 +43,7 @@ describeOnCluster("ingest", () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "conveyor-ingest-"));
     const target = await cluster();
-    context = new CheckContext(target, await deployedServicesImage(target), new AbortController().signal);
+    context = new ProbeSession(target, await deployedServicesImage(target), new AbortController().signal);
   });
   afterAll(async () => {
     await context?.close();

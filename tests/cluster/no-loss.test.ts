@@ -6,7 +6,7 @@
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { pause, waitFor } from "../../scripts/cli/wait.ts";
-import { CheckContext } from "../../scripts/clients/probe-session.ts";
+import { ProbeSession } from "../../scripts/clients/probe-session.ts";
 import { type Cluster, NAMESPACE, type Pod } from "../../scripts/cluster/cluster.ts";
 import { ingest } from "../../scripts/cluster/one-off-pods.ts";
 import { deployedServicesImage } from "../../scripts/cluster/services-image.ts";
@@ -24,7 +24,7 @@ const READY_LIMIT_MS = 240_000;
 const STORE_LIMIT_MS = 180_000;
 
 let target: Cluster;
-let context: CheckContext;
+let context: ProbeSession;
 
 const isReady = (pod: Pod | undefined) =>
   pod?.status.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false;
@@ -56,7 +56,7 @@ describeOnCluster("no acknowledged event is lost", () => {
     target = await cluster();
     // A processor that its autoscaler is about to take away would not be replaced.
     await atRest(target);
-    context = new CheckContext(target, await deployedServicesImage(target), new AbortController().signal);
+    context = new ProbeSession(target, await deployedServicesImage(target), new AbortController().signal);
   }, READY_LIMIT_MS * 3);
   afterAll(() => context?.close());
 

@@ -9,9 +9,9 @@ import { readCheckpoint } from "../../scripts/audit/checkpoints.ts";
 import { HistoryWriter, openHistory } from "../../scripts/audit/history.ts";
 import { recordHistory } from "../../scripts/audit/record.ts";
 import {
+  type AuditedDeadLetter,
   type AuditSources,
   type GroupOffsets,
-  type Letter,
   type ProducerLedger,
   readLogLines,
 } from "../../scripts/audit/sources.ts";
@@ -37,7 +37,7 @@ export interface TopicOptions {
   config?: Record<string, string>;
 }
 
-export class Scene {
+export class Environment {
   readonly topic: string;
   readonly dlqTopic: string;
   readonly group: string;
@@ -56,8 +56,13 @@ export class Scene {
     this.group = `group-${name}`;
   }
 
-  static async open(pipeline: Pipeline, name: string, ordinal: number, options: TopicOptions = {}): Promise<Scene> {
-    const scene = new Scene(pipeline, name, ordinal);
+  static async open(
+    pipeline: Pipeline,
+    name: string,
+    ordinal: number,
+    options: TopicOptions = {},
+  ): Promise<Environment> {
+    const scene = new Environment(pipeline, name, ordinal);
     const { servers } = pipeline;
     const silent = new Logger("scene", "error", {}, () => {});
     const kafka = { brokers: servers.brokers, tls: await servers.tlsFiles("admin") };
@@ -168,7 +173,7 @@ export class Scene {
       }),
       offsets: () => this.offsets(),
       letters: (sinceMs) =>
-        this.#probe<Letter[]>({
+        this.#probe<AuditedDeadLetter[]>({
           kind: "dlq_read",
           topic: this.dlqTopic,
           from_timestamp_ms: sinceMs,

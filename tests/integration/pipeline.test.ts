@@ -8,16 +8,16 @@ import { readLogLines } from "../../scripts/audit/sources.ts";
 import { eachPoint, type TelemetryStore } from "../../scripts/clients/influxdb.ts";
 import {
   identityText,
-  isWanted,
-  type Letter,
-  letterOf,
-  outlookOf,
+  matchesFilter,
+  replayStatusOf,
+  type StoredDeadLetter,
   storedAmong,
+  storedDeadLetterOf,
 } from "../../scripts/dead-letters/topic.ts";
 import { type Reason, serializeEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
 import { PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
-import type { LetterPage } from "../../services/tools/probe.ts";
+import type { DeadLetterPage } from "../../services/tools/probe.ts";
 import { freePort } from "../servers/free-ports.ts";
 import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
 
@@ -266,8 +266,8 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       expect(await processor.stop()).toBe(0);
 
       // The letters as dead-letters.ts reads them, page by page: none is missing, and this one would be refused again.
-      const letters: Letter[] = [];
-      let page: LetterPage | undefined;
+      const letters: StoredDeadLetter[] = [];
+      let page: DeadLetterPage | undefined;
       do {
         const probe = Bun.spawn(
           [process.execPath, new URL("../../services/tools/probe.ts", import.meta.url).pathname],
@@ -286,15 +286,15 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
             stdout: "pipe",
           },
         );
-        const [{ data }] = JSON.parse(await new Response(probe.stdout).text()) as [{ data: LetterPage }];
+        const [{ data }] = JSON.parse(await new Response(probe.stdout).text()) as [{ data: DeadLetterPage }];
         page = data;
-        letters.push(...data.letters.map(letterOf));
+        letters.push(...data.letters.map(storedDeadLetterOf));
       } while (!Bun.deepEquals(page.next, page.to));
       expect(letters.filter(({ reason }) => reason === "refused_by_database")).toHaveLength(1);
-      const [refused] = letters.filter((letter) => isWanted(letter, { sinceMs: 0, reasons: [], run }));
+      const [refused] = letters.filter((letter) => matchesFilter(letter, { sinceMs: 0, reasons: [], run }));
       expect(refused).toMatchObject({ reason: "refused_by_database", service: "processor" });
       expect(Buffer.from(refused!.body).toString()).toBe(serializeEvent(old));
-      expect(outlookOf(refused!)).toMatchObject({ kind: "refused", reason: "refused_by_database" });
+      expect(replayStatusOf(refused!)).toMatchObject({ kind: "refused", reason: "refused_by_database" });
       // Who asks what stands in the database already is told of the fifty, and not of this one.
       const influx = new InfluxDB({
         url: pipeline.servers.influxUrl,

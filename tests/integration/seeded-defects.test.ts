@@ -7,13 +7,13 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import type { LawId, Place, Verdict } from "../../scripts/audit/verdict.ts";
+import type { InvariantId, Location, Verdict } from "../../scripts/audit/verdict.ts";
 import { serializeEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/kafka/client.ts";
 import { Logger } from "../../services/runtime/log.ts";
 import { freePort } from "../servers/free-ports.ts";
-import { Scene } from "./environment.ts";
+import { Environment } from "./environment.ts";
 import { Pipeline, type ServiceProcess, skipReason, until } from "./harness.ts";
 import {
   ACKNOWLEDGED_WHEN_BUFFERED,
@@ -38,12 +38,12 @@ const FLOW_EVENTS = 500;
 const BUFFERED_EVENTS = 300;
 const RATE = { SOURCE: "simulated", RATE_EVENTS_PER_SECOND: "1000" };
 
-const failedLaws = ({ laws }: Verdict): LawId[] =>
+const failedLaws = ({ laws }: Verdict): InvariantId[] =>
   laws.filter(({ status }) => status === "failed").map(({ law }) => law);
-const law = ({ laws }: Verdict, id: LawId) => laws.find((result) => result.law === id)!;
+const law = ({ laws }: Verdict, id: InvariantId) => laws.find((result) => result.law === id)!;
 /** Where the events are that have no point. */
-const placesOf = ({ missing }: Verdict): Place[] =>
-  (Object.keys(missing) as Place[]).filter((place) => missing[place].count > 0);
+const placesOf = ({ missing }: Verdict): Location[] =>
+  (Object.keys(missing) as Location[]).filter((place) => missing[place].count > 0);
 
 /** The laws that this recording can judge, all of them passed. */
 function expectGreen(verdict: Verdict, acknowledgedLeast: number): void {
@@ -59,8 +59,8 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
   let ordinal = 0;
   let freezers = 0;
   const folder = (name: string) => join(pipeline.servers.folder, `variant-${name}`);
-  const scene = (name: string, options?: Parameters<typeof Scene.open>[3]) =>
-    Scene.open(pipeline, name, ++ordinal, options);
+  const scene = (name: string, options?: Parameters<typeof Environment.open>[3]) =>
+    Environment.open(pipeline, name, ++ordinal, options);
 
   beforeAll(async () => {
     pipeline = await Pipeline.start(3);
@@ -111,7 +111,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
   };
 
   /** A producer that has had some batches acknowledged. */
-  const flowing = async (where: Scene, variant?: string, environment: Record<string, string> = RATE) => {
+  const flowing = async (where: Environment, variant?: string, environment: Record<string, string> = RATE) => {
     const producer = await where.producer(environment, variant ? { folder: folder(variant) } : {});
     await producer.ready(LIMIT_MS);
     await untilAcknowledged(producer, FLOW_EVENTS);
@@ -127,7 +127,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
   };
 
   /** The processor reads while its database does not answer, and is killed; another one goes on. */
-  const killedWithoutDatabase = async (where: Scene, variant?: string): Promise<void> => {
+  const killedWithoutDatabase = async (where: Environment, variant?: string): Promise<void> => {
     const nowhere = await freePort();
     const blind = await where.processor(
       { INFLUX_URL: `https://localhost:${nowhere}` },

@@ -11,10 +11,10 @@ import { findBrowser, pinOf, signIn, withBrowser } from "../../scripts/browser/b
 import { dashboardUrl } from "../../scripts/capture.ts";
 import { EXIT, OperatorError } from "../../scripts/cli/errors.ts";
 import { ensureCertificates } from "../../scripts/deploy/certificates.ts";
-import { judgePanels, type PanelSight } from "../../scripts/evidence/grafana-panels.ts";
+import { judgePanels, type PanelState } from "../../scripts/evidence/grafana-panels.ts";
 import { type PictureOptions, takePicture } from "../../scripts/evidence/grafana-picture.ts";
 
-const sight = (more: Partial<PanelSight> = {}): PanelSight => ({
+const sight = (more: Partial<PanelState> = {}): PanelState => ({
   title: "Lag",
   loading: false,
   problem: "",
@@ -24,7 +24,7 @@ const sight = (more: Partial<PanelSight> = {}): PanelSight => ({
 });
 
 describe("judgePanels", () => {
-  const judge = (...sights: PanelSight[]) => judgePanels(["Lag"], sights);
+  const judge = (...sights: PanelState[]) => judgePanels(["Lag"], sights);
   test("a graph on a canvas, a number, a row of text: ready", () => {
     expect(judge(sight())).toEqual({ state: "ready" });
     expect(judge(sight({ drawnCanvases: 0, text: "207 events/s" }))).toEqual({ state: "ready" });

@@ -29,7 +29,7 @@ import Connection from "kafkajs/src/network/connection.js";
 import RequestQueue from "kafkajs/src/network/requestQueue/index.js";
 import protocol from "kafkajs/src/protocol/requests/index.js";
 import { installFetchDecoder } from "../fetch-decoder.ts";
-import { breakOff, lookingMeanwhile, mendMetadata } from "./metadata-patches.ts";
+import { breakOff, installMetadataPatches, refreshWhileWaiting } from "./metadata-patches.ts";
 
 /** Requests have limits of seconds; a second of precision is enough and costs a tenth of kafkajs' look-ups. */
 export const TIMEOUT_CHECK_MS = 1000;
@@ -76,7 +76,7 @@ const LEAVE_LIMIT_MS = 2000;
 let mended = false;
 
 /** Applies the mends to the library, once per process; call it before the first client is made. */
-export function mendKafkajs(): void {
+export function installKafkajsPatches(): void {
   if (mended) return;
   mended = true;
   mendIdleTimer();
@@ -89,7 +89,7 @@ export function mendKafkajs(): void {
   mendJoin();
   mendStaysWhenJoining();
   mendStrandedRequest();
-  mendMetadata(closedError);
+  installMetadataPatches(closedError);
   installFetchDecoder();
 }
 
@@ -214,7 +214,7 @@ const looking = new WeakSet<ConsumerGroup>();
 async function withCoordinator(group: ConsumerGroup, say: () => Promise<void>): Promise<void> {
   if (looking.has(group)) return;
   try {
-    await lookingMeanwhile(say(), () => group.cluster.refreshMetadata());
+    await refreshWhileWaiting(say(), () => group.cluster.refreshMetadata());
   } catch (error) {
     const { name, type } = error as { name?: string; type?: string };
     if (!CONNECTION_ERRORS.has(name ?? "") && !COORDINATOR_MOVED.has(type ?? "")) throw error;

@@ -81,7 +81,7 @@ export function breakOff(connection: Connection, error: Error): void {
  * request fails, and whoever made it can ask the new leader.
  * @param refresh reads the metadata; what it throws is not of interest, the next look comes anyway
  */
-export async function lookingMeanwhile<T>(answer: Promise<T>, refresh: () => Promise<void>): Promise<T> {
+export async function refreshWhileWaiting<T>(answer: Promise<T>, refresh: () => Promise<void>): Promise<T> {
   const looking = setInterval(() => void refresh().catch(() => {}), LOOK_MS);
   try {
     return await answer;
@@ -95,7 +95,7 @@ export async function lookingMeanwhile<T>(answer: Promise<T>, refresh: () => Pro
  * which the newest count; connections to brokers that are named no more end at once.
  * @param closed makes the error for what waits on such a connection
  */
-export function mendMetadata(closed: (message: string, connection: Connection) => Error): void {
+export function installMetadataPatches(closed: (message: string, connection: Connection) => Error): void {
   askForEpochs();
   askWhoAnswers();
   const metadata = new WeakMap<BrokerPool, Metadata | null>();

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { stateFolder } from "../../../scripts/cli/paths.ts";
 import { waitFor } from "../../../scripts/cli/wait.ts";
 import { processesInCgroup } from "../../../scripts/local-cluster/cgroups.ts";
-import { difference, residueOf, type Snapshot, snapshot } from "../../../scripts/local-cluster/leftovers.ts";
+import { difference, findLeftovers, type Snapshot, snapshot } from "../../../scripts/local-cluster/leftovers.ts";
 import { kubeconfigPath, status } from "../../../scripts/local-cluster/lifecycle.ts";
 import { endProcesses, markedProcesses } from "../../../scripts/local-cluster/processes.ts";
 import { cluster, describeOnOwnCluster, script } from "../harness.ts";
@@ -125,7 +125,7 @@ describeOnOwnCluster("the local cluster", () => {
     "down --keep-data leaves nothing running, and up carries on with objects and volumes",
     async () => {
       await run("down", "--keep-data");
-      expect(await residueOf(stateFolder())).toEqual([]);
+      expect(await findLeftovers(stateFolder())).toEqual([]);
       expect((await status()).state).toBe("stopped");
       await run("up");
       expect(await claimPhase()).toBe("Bound");
@@ -157,7 +157,7 @@ describeOnOwnCluster("the local cluster", () => {
       for (let round = 0; round < 2; round++) {
         await run("up");
         await run("down");
-        expect(await residueOf(stateFolder())).toEqual([]);
+        expect(await findLeftovers(stateFolder())).toEqual([]);
         expect(difference(lasting(clean), lasting(await snapshot()))).toEqual({});
         const again = await run("down", "--json");
         expect(JSON.parse(again.stdout)).toEqual({ was_there: false, kept_data: false, removed_volumes: 0 });

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { closing } from "../../../scripts/audit/audit-runs.ts";
 import { memoryHistory } from "../../../scripts/audit/history.ts";
-import { readAccount } from "../../../scripts/audit/ingest-account.ts";
+import { readIngestOutcomes } from "../../../scripts/audit/ingest-outcomes.ts";
 import { Window, without } from "../../../scripts/audit/record.ts";
 import { judge } from "../../../scripts/audit/verdict.ts";
 import { windowStart } from "../../../scripts/audit.ts";
@@ -74,7 +74,7 @@ describe("readAccount", () => {
   };
 
   test("an account of ingest is what its sender was told; an identity in it twice explains a duplicate", () => {
-    expect(readAccount(JSON.stringify(account), "a")).toEqual({
+    expect(readIngestOutcomes(JSON.stringify(account), "a")).toEqual({
       outcomes: [
         { run: "r", conveyor: "belt-1", seq: 0, last_seq: 2, outcome: "ok" },
         { run: "s", conveyor: "belt-2", seq: 7, last_seq: 7, outcome: "ok" },
@@ -83,17 +83,21 @@ describe("readAccount", () => {
       resent: 1,
       isComplete: true,
     });
-    expect(readAccount(JSON.stringify({ ...account, run: "mine" }), "a").startedAtMs).toBeUndefined();
-    expect(readAccount(JSON.stringify({ ...account, failed: 1 }), "a").isComplete).toBe(false);
+    expect(readIngestOutcomes(JSON.stringify({ ...account, run: "mine" }), "a").startedAtMs).toBeUndefined();
+    expect(readIngestOutcomes(JSON.stringify({ ...account, failed: 1 }), "a").isComplete).toBe(false);
   });
 
   test("anything else is refused, with the field", () => {
-    expect(() => readAccount("nonsense", "--account x")).toThrow("--account x: must be JSON");
-    expect(() => readAccount(JSON.stringify({ ...account, acknowledged: "5" }), "a")).toThrow("acknowledged: must be");
+    expect(() => readIngestOutcomes("nonsense", "--account x")).toThrow("--account x: must be JSON");
+    expect(() => readIngestOutcomes(JSON.stringify({ ...account, acknowledged: "5" }), "a")).toThrow(
+      "acknowledged: must be",
+    );
     expect(() =>
-      readAccount(JSON.stringify({ ...account, ledger: { b: [{ run: "r", ranges: [[3, 1]] }] } }), "a"),
+      readIngestOutcomes(JSON.stringify({ ...account, ledger: { b: [{ run: "r", ranges: [[3, 1]] }] } }), "a"),
     ).toThrow("ledger.b: a range must be [first, last]; got [3,1]");
-    expect(() => readAccount(JSON.stringify({ ...account, ledger: {} }), "a")).toThrow("lists no acknowledged event");
+    expect(() => readIngestOutcomes(JSON.stringify({ ...account, ledger: {} }), "a")).toThrow(
+      "lists no acknowledged event",
+    );
   });
 });
 

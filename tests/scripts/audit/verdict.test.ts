@@ -15,7 +15,14 @@ import {
   type Records,
   type SinkRecord,
 } from "../../../scripts/audit/history.ts";
-import { check, collectFacts, judge, judgeFacts, type LawId, type Verdict } from "../../../scripts/audit/verdict.ts";
+import {
+  check,
+  collectFacts,
+  type InvariantId,
+  judge,
+  judgeFacts,
+  type Verdict,
+} from "../../../scripts/audit/verdict.ts";
 
 const RUN = "r1";
 const BELT = "belt-0";
@@ -76,7 +83,7 @@ async function judged(change: (parts: Parts, meta: HistoryMeta) => void): Promis
 const lawsWith = (verdict: Verdict, status: string) =>
   verdict.laws.filter((result) => result.status === status).map(({ law }) => law);
 const failedLaws = (verdict: Verdict) => lawsWith(verdict, "failed");
-const law = (verdict: Verdict, wanted: LawId) => verdict.laws.find((result) => result.law === wanted)!;
+const law = (verdict: Verdict, wanted: InvariantId) => verdict.laws.find((result) => result.law === wanted)!;
 const placesOf = (verdict: Verdict) =>
   Object.fromEntries(
     Object.entries(verdict.missing)

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import {
   counterGain,
-  goneSince,
   histogramGain,
   parseMetrics,
+  podsGoneSince,
   quantile,
   readHistogram,
   readSum,
@@ -88,7 +88,7 @@ latency_seconds_count ${events}
   });
 
   test("who went is named", () => {
-    expect(goneSince(looks.before, looks.after)).toEqual(["goes"]);
-    expect(goneSince(looks.after, looks.after)).toEqual([]);
+    expect(podsGoneSince(looks.before, looks.after)).toEqual(["goes"]);
+    expect(podsGoneSince(looks.after, looks.after)).toEqual([]);
   });
 });

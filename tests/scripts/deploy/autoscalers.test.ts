@@ -4,7 +4,11 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Cluster, type KubernetesObject } from "../../../scripts/cluster/cluster.ts";
-import { autoscalerOf, removeRivals, rivalsOf } from "../../../scripts/deploy/autoscalers.ts";
+import {
+  autoscalerOf,
+  conflictingAutoscalers,
+  removeConflictingAutoscalers,
+} from "../../../scripts/deploy/autoscalers.ts";
 import { KEDA_API } from "../../../scripts/deploy/keda.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
 
@@ -25,22 +29,22 @@ const names = (objects: readonly KubernetesObject[]) => objects.map(({ metadata 
 describe("rivalsOf", () => {
   test("with KEDA the plain autoscaler goes, and what KEDA makes stays", () => {
     const live = [hpa("processor", "processor"), hpa("keda-hpa-processor", "processor")];
-    expect(names(rivalsOf([scaledObject("processor", "processor")], live))).toEqual(["processor"]);
+    expect(names(conflictingAutoscalers([scaledObject("processor", "processor")], live))).toEqual(["processor"]);
   });
 
   test("without KEDA what it had made goes, and the plain one stays", () => {
     const live = [hpa("processor", "processor"), hpa("keda-hpa-processor", "processor")];
-    expect(names(rivalsOf([hpa("processor", "processor")], live))).toEqual(["keda-hpa-processor"]);
+    expect(names(conflictingAutoscalers([hpa("processor", "processor")], live))).toEqual(["keda-hpa-processor"]);
   });
 
   test("autoscalers of other workloads are nobody's rivals, also of one with the same name and another kind", () => {
     const live = [hpa("other", "other"), hpa("producer", "processor", "StatefulSet")];
-    expect(rivalsOf([scaledObject("processor", "processor")], live)).toEqual([]);
+    expect(conflictingAutoscalers([scaledObject("processor", "processor")], live)).toEqual([]);
   });
 
   test("objects that scale nothing take nobody away", () => {
     const service = { apiVersion: "v1", kind: "Service", metadata: { name: "processor" } };
-    expect(rivalsOf([service], [hpa("processor", "processor")])).toEqual([]);
+    expect(conflictingAutoscalers([service], [hpa("processor", "processor")])).toEqual([]);
   });
 });
 
@@ -51,7 +55,7 @@ async function commandsFor(rivals: KubernetesObject[], apis: string[]): Promise<
     const [program, log] = [join(folder, "kubectl"), join(folder, "log")];
     await writeFile(program, `#!/bin/sh\necho "$*" >> ${log}\n`, { mode: 0o755 });
     const cluster = new Cluster({ context: "test", isLocal: false }, program);
-    await removeRivals(cluster, rivals, new Set(apis), new AbortController().signal);
+    await removeConflictingAutoscalers(cluster, rivals, new Set(apis), new AbortController().signal);
     const text = await readFile(log, "utf8");
     return text
       .trim()

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { Cluster, type KubernetesObject } from "../../../scripts/cluster/cluster.ts";
 import { planDeploy } from "../../../scripts/deploy/deployment.ts";
 import { deleteKedaObjects, isKedaLeaving, KEDA_API, whyKedaIsIdle } from "../../../scripts/deploy/keda.ts";
-import { describeLeftOut, loadStages } from "../../../scripts/deploy/stages.ts";
-import { removeReplaced, replacedObjects } from "../../../scripts/deploy/superseded-stage.ts";
+import { describeSkipped, loadStages } from "../../../scripts/deploy/stages.ts";
+import { removeSuperseded, supersededObjects } from "../../../scripts/deploy/superseded-stage.ts";
 
 /**
  * $STATE holds a file KIND.NAME per object. A delete takes them away when there is a file "keda", as KEDA would; "leaving"
@@ -176,7 +176,7 @@ describe("KEDA's kinds are there: does it work?", () => {
     const ways = async () => {
       const { leftOut, objects } = await planDeploy(cluster, { certificates: folder }, signal);
       const refs = objects.map(({ ref }) => ref).filter((ref) => /(ScaledObject|Autoscaler)\/processor$/.test(ref));
-      return { refs, said: leftOut.map(describeLeftOut).find((line) => line?.includes("keda")) };
+      return { refs, said: leftOut.map(describeSkipped).find((line) => line?.includes("keda")) };
     };
     await state({ api: api("True"), operator: operator(1, 1) });
     expect(await ways()).toEqual({ refs: ["ScaledObject/processor"], said: undefined });
@@ -210,16 +210,16 @@ describe("what the stage with KEDA left, where the other one stands in", () => {
     );
     await has("ScaledObject.processor", "TriggerAuthentication.processor-scaling");
     const plain = new Set(["v1", "apps/v1", "networking.k8s.io/v1"]);
-    const found = await replacedObjects(cluster, standIn, stages, plain);
+    const found = await supersededObjects(cluster, standIn, stages, plain);
     expect(names(found)).toEqual(["NetworkPolicy/prometheus-from-keda", "ConfigMap/processor-scaling"]);
-    expect(names(await replacedObjects(cluster, standIn, stages, new Set([...plain, KEDA_API])))).toEqual([
+    expect(names(await supersededObjects(cluster, standIn, stages, new Set([...plain, KEDA_API])))).toEqual([
       "NetworkPolicy/prometheus-from-keda",
       "ConfigMap/processor-scaling",
       "TriggerAuthentication/processor-scaling",
       "ScaledObject/processor",
     ]);
-    await removeReplaced(cluster, found, signal);
-    expect(await replacedObjects(cluster, standIn, stages, plain)).toEqual([]);
+    await removeSuperseded(cluster, found, signal);
+    expect(await supersededObjects(cluster, standIn, stages, plain)).toEqual([]);
     expect((await readdir(join(folder, "state"))).includes("NetworkPolicy.default-deny")).toBe(true);
   });
 
@@ -228,6 +228,6 @@ describe("what the stage with KEDA left, where the other one stands in", () => {
     await has("NetworkPolicy.prometheus-from-keda");
     const others = stages.filter(({ standsInFor }) => !standsInFor);
     for (const stage of others)
-      expect(await replacedObjects(cluster, stage, stages, new Set(["networking.k8s.io/v1"]))).toEqual([]);
+      expect(await supersededObjects(cluster, stage, stages, new Set(["networking.k8s.io/v1"]))).toEqual([]);
   });
 });

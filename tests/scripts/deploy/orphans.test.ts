@@ -10,14 +10,14 @@ import { join } from "node:path";
 import { NETWORK_CHECKS } from "../../../scripts/checks/network.ts";
 import { POD_CHECKS } from "../../../scripts/checks/pods.ts";
 import { TerminalReport } from "../../../scripts/cli/report.ts";
-import { CheckContext } from "../../../scripts/clients/probe-session.ts";
+import { ProbeSession } from "../../../scripts/clients/probe-session.ts";
 import { Cluster, type KubernetesObject } from "../../../scripts/cluster/cluster.ts";
 import { ensureCertificates } from "../../../scripts/deploy/certificates.ts";
 import { planDeploy } from "../../../scripts/deploy/deployment.ts";
 import { CONFIG_HASH, imagesOf } from "../../../scripts/deploy/manifests.ts";
-import { leftBehind, removeLeftBehind } from "../../../scripts/deploy/orphans.ts";
-import { possibleStages } from "../../../scripts/deploy/stage-selection.ts";
-import { leftOutStages, loadStages } from "../../../scripts/deploy/stages.ts";
+import { findOrphans, removeOrphans } from "../../../scripts/deploy/orphans.ts";
+import { selectStages } from "../../../scripts/deploy/stage-selection.ts";
+import { loadStages, skippedStages } from "../../../scripts/deploy/stages.ts";
 import { reportPlan } from "../../../scripts/deploy.ts";
 import { heldOrMissing } from "../../../scripts/images/index.ts";
 
@@ -72,13 +72,13 @@ afterEach(async () => await rm(folder, { recursive: true, force: true }));
 
 const inCluster = async (live: readonly KubernetesObject[]) =>
   await writeFile(join(folder, "live.json"), JSON.stringify(live));
-const without = (images: readonly string[], apis = apiVersions) => leftOutStages(stages, new Set(images), apis);
+const without = (images: readonly string[], apis = apiVersions) => skippedStages(stages, new Set(images), apis);
 
 describe("a stage that is left out and was deployed before", () => {
   test("leaves no policy, workload or rule; its volume, Secrets and namespace stay", async () => {
     await inCluster(every);
-    const behind = await leftBehind(cluster, without(lokiImages), stages, apiVersions, signal);
-    await removeLeftBehind(cluster, behind, signal);
+    const behind = await findOrphans(cluster, without(lokiImages), stages, apiVersions, signal);
+    await removeOrphans(cluster, behind, signal);
     const deleted = (await Bun.file(join(folder, "deleted.json")).json()) as string[];
     const kept = refsOf("logging").filter((name) => !deleted.includes(name));
     expect(kept).toEqual([
@@ -96,13 +96,13 @@ describe("a stage that is left out and was deployed before", () => {
 
   test("what bears its names and is not of this project stays", async () => {
     await inCluster(every.map((object) => ({ ...object, metadata: { ...object.metadata, labels: {} } })));
-    expect(await leftBehind(cluster, without(lokiImages), stages, apiVersions, signal)).toEqual([]);
+    expect(await findOrphans(cluster, without(lokiImages), stages, apiVersions, signal)).toEqual([]);
   });
 
   test("was never deployed: nothing is there, and nothing is deleted", async () => {
     await inCluster(every.filter((object) => !refsOf("logging").includes(ref(object))));
-    const behind = await leftBehind(cluster, without(lokiImages), stages, apiVersions, signal);
-    await removeLeftBehind(cluster, behind, signal);
+    const behind = await findOrphans(cluster, without(lokiImages), stages, apiVersions, signal);
+    await removeOrphans(cluster, behind, signal);
     expect(behind).toEqual([]);
     expect(await Bun.file(join(folder, "deleted.json")).exists()).toBe(false);
   });
@@ -111,7 +111,7 @@ describe("a stage that is left out and was deployed before", () => {
     await inCluster(every);
     const noKeda = new Set([...apiVersions].filter((api) => !api.startsWith("keda.sh/")));
     for (const apis of [apiVersions, noKeda]) {
-      expect(await leftBehind(cluster, without([], apis), stages, apis, signal)).toEqual([]);
+      expect(await findOrphans(cluster, without([], apis), stages, apis, signal)).toEqual([]);
     }
   });
 });
@@ -161,7 +161,7 @@ const running = (...workloads: readonly string[]): KubernetesObject[] =>
 
 /** What a deploy without these images does to the stages, in a cluster where KEDA works. */
 const split = async (images: readonly string[]) =>
-  await possibleStages(
+  await selectStages(
     cluster,
     stages,
     images.map((image) => ({ ref: image, missing: true })),
@@ -175,7 +175,7 @@ const isOf = (name: string) => (object: KubernetesObject) => refsOf(name).includ
 async function validated(live: readonly KubernetesObject[], applied: readonly KubernetesObject[]) {
   const namespace = applied.find(({ kind, metadata }) => kind === "Namespace" && metadata.name === "conveyor")!;
   await inCluster(live.map((object) => (ref(object) === ref(namespace) ? namespace : object)));
-  const context = new CheckContext(cluster, "no image", signal);
+  const context = new ProbeSession(cluster, "no image", signal);
   return {
     objects: await POD_CHECKS.objects.run(context, signal),
     policies: await NETWORK_CHECKS.policies.run(context, signal),
@@ -193,7 +193,7 @@ describe("a stage that runs, and an image of which cannot be had this time", () 
     const { kept, leftOut, stages: applied } = await split(images);
     expect(kept.map(({ stage }) => stage)).toEqual([name]);
     expect(applied.map((stage) => stage.name)).not.toContain(name);
-    expect(await leftBehind(cluster, leftOut, stages, apiVersions, signal)).toEqual([]);
+    expect(await findOrphans(cluster, leftOut, stages, apiVersions, signal)).toEqual([]);
   });
 
   test("validate looks at it as at any other, and finds nothing wrong", async () => {
@@ -220,7 +220,7 @@ describe("a stage that runs, and an image of which cannot be had this time", () 
     await inCluster(live);
     const { kept, leftOut, stages: applied } = await split(metricsImages);
     expect(kept).toEqual([]);
-    const behind = await leftBehind(cluster, leftOut, stages, apiVersions, signal);
+    const behind = await findOrphans(cluster, leftOut, stages, apiVersions, signal);
     expect(behind.map(ref)).toContain("Deployment/prometheus");
     expect(behind.map(ref)).not.toContain("Deployment/loki");
     const { policies } = await validated(

@@ -1,6 +1,6 @@
 /** Which stages a cluster cannot have: an optional one without its image, one whose API the server does not know or nobody works on. */
 import { describe, expect, test } from "bun:test";
-import { describeLeftOut, leftOutStages, type Stage } from "../../../scripts/deploy/stages.ts";
+import { describeSkipped, type Stage, skippedStages } from "../../../scripts/deploy/stages.ts";
 
 const stage = (name: string, image: string, more: Partial<Stage> = {}): Stage => ({
   name,
@@ -25,20 +25,20 @@ describe("leftOutStages", () => {
 
   test("leaves out an optional stage without its image, and says which", () => {
     const missing = new Set(["example/pictures:1"]);
-    expect(leftOutStages([core, pictures], missing, new Set())).toEqual([
+    expect(skippedStages([core, pictures], missing, new Set())).toEqual([
       { stage: "pictures", reason: "no image example/pictures:1" },
     ]);
   });
 
   test("never leaves out a stage that is not optional: its missing image is an error elsewhere", () => {
-    expect(leftOutStages([core], new Set(["example/core:1"]), new Set())).toEqual([]);
+    expect(skippedStages([core], new Set(["example/core:1"]), new Set())).toEqual([]);
   });
 
   test("leaves out a stage whose API the server does not know, and only then", () => {
-    expect(leftOutStages([monitors], new Set(), new Set(["apps/v1"]))).toEqual([
+    expect(skippedStages([monitors], new Set(), new Set(["apps/v1"]))).toEqual([
       { stage: "monitors", reason: "the cluster has no monitoring.coreos.com/v1" },
     ]);
-    expect(leftOutStages([monitors], new Set(), new Set(["monitoring.coreos.com/v1"]))).toEqual([]);
+    expect(skippedStages([monitors], new Set(), new Set(["monitoring.coreos.com/v1"]))).toEqual([]);
   });
 
   describe("a stage with a stand-in", () => {
@@ -51,7 +51,7 @@ describe("leftOutStages", () => {
     const plain = stage("plain", "example/core:1", { standsInFor: "operated" });
     const all = [metrics, operated, plain];
     const lines = (missing: string[], apis: string[]) =>
-      leftOutStages(all, new Set(missing), new Set(apis)).map((left) => [left.stage, describeLeftOut(left)] as const);
+      skippedStages(all, new Set(missing), new Set(apis)).map((left) => [left.stage, describeSkipped(left)] as const);
 
     test("is applied where it can be; then the stand-in is left out, and nobody need know", () => {
       expect(lines([], ["scaler/v1"])).toEqual([["plain", undefined]]);
@@ -64,8 +64,8 @@ describe("leftOutStages", () => {
     });
 
     test("with its API and nobody who works on it: one line says why, and the other one stands in", () => {
-      const left = leftOutStages(all, new Set(), new Set(["scaler/v1"]), new Map([["scaler/v1", "its pods are gone"]]));
-      expect(left.map(describeLeftOut)).toEqual([
+      const left = skippedStages(all, new Set(), new Set(["scaler/v1"]), new Map([["scaler/v1", "its pods are gone"]]));
+      expect(left.map(describeSkipped)).toEqual([
         "left out: operated (the cluster has scaler/v1, but nobody works on it: its pods are gone; to get it: install it so); plain stands in",
       ]);
     });

@@ -5,14 +5,14 @@
 import { describe, expect, test } from "bun:test";
 import type { Drill, DrillContext } from "../../../scripts/drills/drill.ts";
 import type { Sample } from "../../../scripts/drills/recovery.ts";
-import { runDrill, type Scene } from "../../../scripts/drills/runner.ts";
-import type { TrafficAccount } from "../../../scripts/drills/traffic.ts";
+import { type Environment, runDrill } from "../../../scripts/drills/runner.ts";
+import type { TrafficOutcomes } from "../../../scripts/drills/traffic.ts";
 import type { Mark } from "../../../scripts/recording/recording.ts";
 
 const TICK_MS = 250;
 
 /** A world in which a fault lets the newest event age from its injection until `backMs` behind it, or until it is healed. */
-class World implements Scene {
+class World implements Environment {
   timeMs = 1_000_000;
   injectedAtMs: number | undefined;
   healedAtMs: number | undefined;
@@ -83,7 +83,7 @@ class World implements Scene {
       startedAtMs,
       counts,
       waitedMs: () => 0,
-      stop: async (atOnce = false): Promise<TrafficAccount> => {
+      stop: async (atOnce = false): Promise<TrafficOutcomes> => {
         this.stopped.push(atOnce);
         return { run, ...counts(), attempts: [], outcomes: [] };
       },

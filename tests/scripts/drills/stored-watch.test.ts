@@ -1,14 +1,17 @@
 /** Goal: the slowest conveyor decides, and nothing that is unknown passes for fresh. Method: lines as the watcher prints them. */
 import { expect, test } from "bun:test";
-import { parseLook, slowestAge } from "../../../scripts/drills/stored-watch.ts";
+import { parseStoredSample, slowestAge } from "../../../scripts/drills/stored-watch.ts";
 
 const CONVEYORS = ["drill-0", "drill-1"];
 
 test("a look is read, also one without an answer; what is no look is not", () => {
-  expect(parseLook('{"t":5000,"newest":{"drill-0":4000}}')).toEqual({ timeMs: 5000, newestMs: { "drill-0": 4000 } });
-  expect(parseLook('{"t":5000,"why":"ConnectionRefused: no"}')).toEqual({ timeMs: 5000, newestMs: null });
-  expect(parseLook('{"t":5000,"newe')).toBeUndefined();
-  expect(parseLook("error: no such file")).toBeUndefined();
+  expect(parseStoredSample('{"t":5000,"newest":{"drill-0":4000}}')).toEqual({
+    timeMs: 5000,
+    newestMs: { "drill-0": 4000 },
+  });
+  expect(parseStoredSample('{"t":5000,"why":"ConnectionRefused: no"}')).toEqual({ timeMs: 5000, newestMs: null });
+  expect(parseStoredSample('{"t":5000,"newe')).toBeUndefined();
+  expect(parseStoredSample("error: no such file")).toBeUndefined();
 });
 
 test("one partition that stands still shows, however fresh the others are", () => {

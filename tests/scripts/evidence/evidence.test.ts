@@ -6,14 +6,14 @@ import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
 import { OperatorError } from "../../../scripts/cli/errors.ts";
 import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
-import type { Subject } from "../../../scripts/evidence/artifact.ts";
-import { SUBJECTS } from "../../../scripts/evidence/catalog.ts";
+import type { Artifact } from "../../../scripts/evidence/artifact.ts";
+import { ARTIFACTS } from "../../../scripts/evidence/catalog.ts";
 import { entryOf, indexText, readRecord, writeIndex } from "../../../scripts/evidence/index-page.ts";
 import { asWritten, yamlOf } from "../../../scripts/evidence/live-objects.ts";
 import { newestRecord, repeatedSince } from "../../../scripts/evidence/long-runs.ts";
 import { terminalPage } from "../../../scripts/evidence/terminal.ts";
 import { type ExaminedPort, findingsAgainst, isWeak, stableName } from "../../../scripts/evidence/tls.ts";
-import { chosenSubjects } from "../../../scripts/evidence.ts";
+import { selectedArtifacts } from "../../../scripts/evidence.ts";
 import type { DrillsResult } from "../../../scripts/recording/result.ts";
 import { writtenAndWanted } from "./policies.ts";
 
@@ -62,20 +62,20 @@ describe("objects as written", () => {
 
 describe("subjects", () => {
   test("names and files are unique", () => {
-    const names = SUBJECTS.map(({ name }) => name);
+    const names = ARTIFACTS.map(({ name }) => name);
     expect(new Set(names).size).toBe(names.length);
-    const files = SUBJECTS.flatMap((subject) => subject.files);
+    const files = ARTIFACTS.flatMap((subject) => subject.files);
     expect(new Set(files).size).toBe(files.length);
   });
   test("an unknown one is bad usage that names the known ones", () => {
-    expect(() => chosenSubjects(["tsl"])).toThrow(OperatorError);
-    expect(() => chosenSubjects(["tsl"])).toThrow(/network-policies.*got "tsl"/);
-    expect(chosenSubjects(["tls"]).map(({ name }) => name)).toEqual(["tls"]);
+    expect(() => selectedArtifacts(["tsl"])).toThrow(OperatorError);
+    expect(() => selectedArtifacts(["tsl"])).toThrow(/network-policies.*got "tsl"/);
+    expect(selectedArtifacts(["tls"]).map(({ name }) => name)).toEqual(["tls"]);
   });
 });
 
 describe("the index", () => {
-  const subject = (name: string, files: string[]): Subject => ({
+  const subject = (name: string, files: string[]): Artifact => ({
     name,
     title: `title of ${name}`,
     files,

@@ -2,7 +2,7 @@
 import { parseAllDocuments } from "yaml";
 import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
-import { LEFT_OUT_LINE } from "../../../scripts/evidence/manifests.ts";
+import { SKIPPED_STAGES_LINE } from "../../../scripts/evidence/manifests.ts";
 
 interface Rule {
   ports?: { protocol?: string; port?: number | string }[];
@@ -42,8 +42,8 @@ export function meaningOf(objects: readonly KubernetesObject[]): Record<string, 
 
 /** What network-policies.yaml says, and what it should say by the manifests, but for the stages that it names as absent. */
 export async function writtenAndWanted(text: string) {
-  const left = text.split("\n").find((line) => line.includes(LEFT_OUT_LINE));
-  const leftOut = left?.slice(left.indexOf(LEFT_OUT_LINE) + LEFT_OUT_LINE.length).split(", ") ?? [];
+  const left = text.split("\n").find((line) => line.includes(SKIPPED_STAGES_LINE));
+  const leftOut = left?.slice(left.indexOf(SKIPPED_STAGES_LINE) + SKIPPED_STAGES_LINE.length).split(", ") ?? [];
   const stages = (await loadStages()).filter(({ name }) => !leftOut.includes(name));
   return {
     leftOut,

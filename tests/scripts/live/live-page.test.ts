@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { askOn, followAnew } from "../../../scripts/live/alert-log-feed.ts";
+import { followAnew, pollUntilAnswered } from "../../../scripts/live/alert-log-feed.ts";
 import { type FeedSource, LiveFeed } from "../../../scripts/live/live-feed.ts";
 import { startLivePage } from "../../../scripts/live/live-page.ts";
 import { applyPatch, emptyState, type LivePatch, readPatches } from "../../../scripts/live/live-state.ts";
@@ -145,7 +145,7 @@ describe("troubles", () => {
     const abort = new AbortController();
     const told: number[] = [];
     let [opened, closed] = [0, 0];
-    await askOn<number>(
+    await pollUntilAnswered<number>(
       async () => {
         opened += 1;
         const mine = opened;
@@ -201,7 +201,7 @@ describe("troubles", () => {
     expect(running).toBe(0);
   });
   test("where there is nothing to ask it ends", async () => {
-    await askOn(
+    await pollUntilAnswered(
       async () => undefined,
       () => {},
       new AbortController().signal,

@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { lawsBroken } from "../../../scripts/load/load-run.ts";
+import { violatedInvariants } from "../../../scripts/load/load-run.ts";
 import { createRun, openRun } from "../../../scripts/recording/run-folder.ts";
 import { chart, chartStack } from "../../../scripts/report/charts.ts";
 import { alignedTo, changeOf, renderComparison } from "../../../scripts/report/compare-page.ts";
@@ -205,8 +205,8 @@ describe("report of a load test", () => {
       ["O1", "doubt", "✖ broken (not promised)"],
     ]);
     expect(page).toContain("several producers at once");
-    expect(lawsBroken(audit)).toBe(1);
-    expect(lawsBroken({ ...audit, status: "unknown" })).toBeNull();
+    expect(violatedInvariants(audit)).toBe(1);
+    expect(violatedInvariants({ ...audit, status: "unknown" })).toBeNull();
   });
   test("stages follow their marks; those that never came are left out", () => {
     const result = syntheticLoadTest();

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { deadLetter } from "../../../services/domain/dead-letter.ts";
+import { createDeadLetter } from "../../../services/domain/dead-letter.ts";
 import { MAX_EVENT_BYTES } from "../../../services/domain/event.ts";
 import { Fleet } from "../../../services/domain/fleet.ts";
 import { isBlank, LineSplitter } from "../../../services/domain/ndjson.ts";
@@ -128,7 +128,7 @@ describe("deadLetter", () => {
   test("keeps the bytes and says why and from where", () => {
     const value = encode("bad");
     const origin = { source: "kafka", topic: "conveyor.events", partition: 3, offset: "77" } as const;
-    expect(deadLetter(refusal, origin, { key: "belt-0-1", value }, "processor")).toEqual({
+    expect(createDeadLetter(refusal, origin, { key: "belt-0-1", value }, "processor")).toEqual({
       key: "belt-0-1",
       value,
       headers: {
@@ -145,12 +145,12 @@ describe("deadLetter", () => {
   });
   test("cuts a body that is too large and keeps its true length", () => {
     const value = new Uint8Array(1024 * 1024);
-    const letter = deadLetter(refusal, { source: "file", line: 9, run: "r-1" }, { key: null, value }, "producer");
+    const letter = createDeadLetter(refusal, { source: "file", line: 9, run: "r-1" }, { key: null, value }, "producer");
     expect(letter.value.length).toBe(MAX_EVENT_BYTES);
     expect(letter.headers).toMatchObject({ source: "file", source_line: "9", run: "r-1", original_bytes: "1048576" });
   });
   test("a record without a value is a letter with an empty one", () => {
-    const letter = deadLetter(
+    const letter = createDeadLetter(
       refusal,
       { source: "stdin", line: 1, run: "r-1" },
       { key: null, value: null },

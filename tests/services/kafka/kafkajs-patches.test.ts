@@ -11,7 +11,7 @@ import Connection from "kafkajs/src/network/connection.js";
 import RequestQueue from "kafkajs/src/network/requestQueue/index.js";
 import groupMessagesPerPartition from "kafkajs/src/producer/groupMessagesPerPartition.js";
 import createSendMessages from "kafkajs/src/producer/sendMessages.js";
-import { mendKafkajs } from "../../../services/kafka/patches/kafkajs-patches.ts";
+import { installKafkajsPatches } from "../../../services/kafka/patches/kafkajs-patches.ts";
 import type { Metadata } from "../../../services/kafka/patches/metadata-patches.ts";
 import { eventually } from "../../eventually.ts";
 
@@ -24,7 +24,7 @@ const HANGS_MS = MENDED ? 20_000 : 2000;
 const silent = { debug() {}, info() {}, warn() {}, error() {}, namespace: () => silent };
 
 beforeAll(() => {
-  if (MENDED) mendKafkajs();
+  if (MENDED) installKafkajsPatches();
 });
 
 const queue = (options: Record<string, unknown> = {}) =>

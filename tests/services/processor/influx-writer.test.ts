@@ -1,8 +1,8 @@
 /** InfluxDB's faults that the real one cannot be made to show on demand, from a server on loopback over TLS. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import {
+  classifyResponse,
   InfluxWriter,
-  judge,
   MAX_BODY_LINES,
   retryAfterMs,
   retryPauseMs,
@@ -294,13 +294,13 @@ describe("InfluxWriter", () => {
 
 describe("judge", () => {
   test("reads the number of dropped points", () => {
-    expect(judge(422, '{"message":"partial write: dropped=7"}', null)).toMatchObject({
+    expect(classifyResponse(422, '{"message":"partial write: dropped=7"}', null)).toMatchObject({
       kind: "line_fault",
       dropped: 7,
     });
   });
   test("an error page that is not JSON is still a message", () => {
-    expect(judge(502, "<html>bad gateway</html>", null)).toMatchObject({ kind: "retry", outcome: "failed" });
+    expect(classifyResponse(502, "<html>bad gateway</html>", null)).toMatchObject({ kind: "retry", outcome: "failed" });
   });
 });
 

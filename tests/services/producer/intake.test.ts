@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { serializeEvent, type TelemetryEvent } from "../../../services/domain/event.ts";
 import { Fleet } from "../../../services/domain/fleet.ts";
 import { EventProducer } from "../../../services/kafka/event-producer.ts";
-import { EventGate } from "../../../services/producer/event-publisher.ts";
+import { EventPublisher } from "../../../services/producer/event-publisher.ts";
 import { type Intake, MAX_BODY_BYTES, startIntake } from "../../../services/producer/intake.ts";
 import { Logger } from "../../../services/runtime/log.ts";
 import { Metrics } from "../../../services/runtime/metrics.ts";
@@ -16,7 +16,7 @@ const TOKEN = "intake-token";
 
 let cluster: FakeCluster;
 let producer: EventProducer;
-let gate: EventGate;
+let gate: EventPublisher;
 let intake: Intake;
 let ca: string;
 
@@ -34,7 +34,7 @@ async function open(options: { maxBufferedEvents?: number; ackLimitMs?: number }
     lingerMs: 1,
     createCluster: () => cluster.asCluster(),
   });
-  gate = new EventGate({
+  gate = new EventPublisher({
     run: "pod-run",
     producer,
     topic: "conveyor.events",

@@ -6,8 +6,8 @@ import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { CHECKS } from "../../../scripts/checks/index.ts";
 import { KAFKA_CHECKS } from "../../../scripts/checks/kafka.ts";
-import type { CheckContext, Probe, ProbeResult } from "../../../scripts/clients/probe-session.ts";
-import { eachLetter } from "../../../scripts/dead-letters/topic.ts";
+import type { Probe, ProbeResult, ProbeSession } from "../../../scripts/clients/probe-session.ts";
+import { eachDeadLetter } from "../../../scripts/dead-letters/topic.ts";
 import { parseProbes } from "../../../services/protocol/probe-request.ts";
 import { parseLogRequest } from "../../../services/tools/log-reader.ts";
 
@@ -84,14 +84,14 @@ test("a log request says what of it is not understood", () => {
 });
 
 /** Stands where the pod stands: takes every request as the probe program would, and answers nothing of use. */
-function listener(): { context: CheckContext; heard: { kind: string }[] } {
+function listener(): { context: ProbeSession; heard: { kind: string }[] } {
   const heard: { kind: string }[] = [];
   const answer = async (_: string, probes: readonly Probe[]): Promise<Map<string, ProbeResult>> => {
     heard.push(...parseProbes(JSON.stringify(probes)));
     const result = { ok: false, outcome: "timeout", detail: "", duration_ms: 0 };
     return new Map(probes.map(({ id }) => [id, { id, ...result }]));
   };
-  return { context: { probeIn: answer, probeFrom: answer } as unknown as CheckContext, heard };
+  return { context: { probeIn: answer, probeFrom: answer } as unknown as ProbeSession, heard };
 }
 
 test("what the checks of Kafka and InfluxDB and the dead letters' command send is understood", async () => {
@@ -100,7 +100,7 @@ test("what the checks of Kafka and InfluxDB and the dead letters' command send i
   const plainHttp = CHECKS.find(({ id }) => id === "influxdb-plain-http")!;
   for (const check of [...KAFKA_CHECKS, plainHttp]) await check.run(context, signal);
   const filter = { sinceMs: 1000, reasons: [] };
-  await expect(eachLetter(context, filter, signal, () => {})).rejects.toThrow("cannot be read: timeout");
+  await expect(eachDeadLetter(context, filter, signal, () => {})).rejects.toThrow("cannot be read: timeout");
   const kinds = new Set(heard.map(({ kind }) => kind));
   expect([...kinds].sort()).toEqual(["http", "kafka", "letter_read", "plaintext_kafka", "tls"]);
 });

@@ -4,7 +4,7 @@ import { parseEvent } from "../../../services/domain/event.ts";
 import { parseStages } from "../../../services/domain/load-stages.ts";
 import type { Range } from "../../../services/domain/sequence.ts";
 import type { SendOutcome } from "../../../services/tools/intake-client.ts";
-import { judgeAnswer } from "../../../services/tools/intake-client.ts";
+import { classifyAnswer } from "../../../services/tools/intake-client.ts";
 import { OpenLoad, type OpenLoadOptions, type SecondReport } from "../../../services/tools/open-load.ts";
 
 const CONVEYORS = ["load-t-1", "load-t-2", "load-t-3"];
@@ -142,5 +142,5 @@ test.each([
   // Some thousand refused, not all of them listed: nobody knows which were taken.
   [207, '{"refused_count":2,"refused":[{"index":3}]}', null, { kind: "unknown" }],
 ] as const)("an answer %p %s is judged", (status, text, retryAfter, outcome) => {
-  expect(judgeAnswer(status, text, retryAfter)).toMatchObject(outcome as object);
+  expect(classifyAnswer(status, text, retryAfter)).toMatchObject(outcome as object);
 });

@@ -6,7 +6,7 @@ import { runStart } from "../../services/domain/run-id.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { OutcomeRecord } from "./history.ts";
 
-export interface SendersAccount {
+export interface IngestOutcomes {
   /** When the sending began, ms since 1970; undefined where its run was named by a person. */
   startedAtMs: number | undefined;
   outcomes: OutcomeRecord[];
@@ -19,7 +19,7 @@ export interface SendersAccount {
 const isWhole = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
 /** @throws OperatorError (exit 2) that names the field, the rule and the value. */
-export function readAccount(text: string, source: string): SendersAccount {
+export function readIngestOutcomes(text: string, source: string): IngestOutcomes {
   const wrong = (rule: string): never => {
     throw new OperatorError(`${source}: ${rule}`, {
       exitCode: EXIT.usage,
