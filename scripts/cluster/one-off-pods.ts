@@ -1,6 +1,6 @@
 /**
- * Pods that a command starts for a moment, on the services' image, under the same restrictions as every other pod:
- * the ingest pod (events from a file or stdin) and the probe pod (what may somebody without a label reach?).
+ * Short-lived pods that a command starts on the services' image, under the same restrictions as every other pod: ingest,
+ * probe, observer, load generator, drill sender.
  */
 import { randomBytes } from "node:crypto";
 import { EXIT, OperatorError } from "../cli/errors.ts";
@@ -15,32 +15,39 @@ const POD_LIFETIME_SECONDS = 3600;
 const INGEST_FINISH_LIMIT_MS = 300_000;
 
 export interface OneOffPod {
-  /** Becomes the pod's name with a random end. */
+  /** Name of the container; with a random suffix the name of the pod. */
   prefix: string;
+  /** Name of the pod, where it has to be known in advance. */
+  name?: string;
+  /** The pipeline's namespace when absent. */
+  namespace?: string;
   image: string;
-  /** Labels decide what the pod may reach; none at all is what "unlabelled" means. */
+  /** Network policies select by label. */
   labels: Record<string, string>;
   serviceAccount?: string;
   command: string[];
   environment?: Record<string, string>;
-  /** Secret name → folder, where it appears whole or only with the keys named. */
+  /** Secret name → folder with all of its keys, or with the listed keys only. */
   secrets?: Record<string, string | { folder: string; keys: readonly string[] }>;
+  /** ConfigMap name → folder. */
+  configMaps?: Record<string, string>;
   stdin?: boolean;
-  /** Ends itself after this time; an hour unless told otherwise. */
+  /** The kubelet ends the pod after this time; an hour when absent. */
   lifetimeSeconds?: number;
 }
 
-/** The object of a one-off pod: non-root, read-only, restricted, with limits and an end. */
+/** The object of a one-off pod: non-root, read-only root file system, restricted, with resource limits and a deadline. */
 export function podObject(pod: OneOffPod): KubernetesObject {
   const secrets = Object.entries(pod.secrets ?? {}).map(([name, place]) =>
     typeof place === "string" ? { name, folder: place, keys: undefined } : { name, ...place },
   );
+  const configMaps = Object.entries(pod.configMaps ?? {}).map(([name, folder]) => ({ name, folder }));
   return {
     apiVersion: "v1",
     kind: "Pod",
     metadata: {
-      name: `${pod.prefix}-${randomBytes(3).toString("hex")}`,
-      namespace: NAMESPACE,
+      name: pod.name ?? `${pod.prefix}-${randomBytes(3).toString("hex")}`,
+      namespace: pod.namespace ?? NAMESPACE,
       labels: pod.labels,
     },
     spec: {
@@ -79,7 +86,7 @@ export function podObject(pod: OneOffPod): KubernetesObject {
           },
           volumeMounts: [
             { name: "tmp", mountPath: "/tmp" },
-            ...secrets.map(({ name, folder }) => ({ name, mountPath: folder, readOnly: true })),
+            ...[...secrets, ...configMaps].map(({ name, folder }) => ({ name, mountPath: folder, readOnly: true })),
           ],
         },
       ],
@@ -93,6 +100,7 @@ export function podObject(pod: OneOffPod): KubernetesObject {
             ...(keys ? { items: keys.map((key) => ({ key, path: key })) } : {}),
           },
         })),
+        ...configMaps.map(({ name }) => ({ name, configMap: { name } })),
       ],
     },
   };
@@ -109,20 +117,20 @@ export function podState(pod: Pod | undefined): string {
 /** A one-off pod that runs until it is removed. */
 export interface StartedPod {
   name: string;
-  /** Takes it away, also when the command was interrupted; asking twice is harmless. */
+  /** Deletes the pod, also after an interrupt; idempotent. */
   remove(): Promise<void>;
 }
 
 /**
  * Starts a one-off pod; the caller removes it.
- * @throws OperatorError (exit 4) with the pod's state when it does not start; nothing is left behind then.
+ * @throws OperatorError (exit 4) with the pod's state when it does not start; the pod is deleted then.
  */
 export async function startPod(cluster: Cluster, pod: OneOffPod, signal: AbortSignal): Promise<StartedPod> {
   const object = podObject(pod);
-  const name = object.metadata.name;
+  const { name, namespace = NAMESPACE } = object.metadata;
   const remove = async () => {
-    // Without the signal: an interrupted command must still take its pod away.
-    await cluster.kubectl(["delete", "pod", name, "-n", NAMESPACE, "--ignore-not-found", "--wait=false", "--now"], {
+    // Without the signal: an interrupted command must still remove its pod.
+    await cluster.kubectl(["delete", "pod", name, "-n", namespace, "--ignore-not-found", "--wait=false", "--now"], {
       allowFailure: true,
     });
   };
@@ -130,10 +138,10 @@ export async function startPod(cluster: Cluster, pod: OneOffPod, signal: AbortSi
     await cluster.kubectl(["create", "-f", "-"], { input: JSON.stringify(object), signal });
     await waitFor(
       async () => {
-        const live = await cluster.get<Pod>("pod", name);
+        const live = await cluster.get<Pod>("pod", name, namespace);
         if (live?.status.phase === "Running" || live?.status.phase === "Succeeded") return { done: true, value: live };
         if (live?.status.phase === "Failed") {
-          throw new OperatorError(`pod ${name} failed before it could work: ${await podLog(cluster, name)}`);
+          throw new OperatorError(`pod ${name} failed at start: ${await podLog(cluster, name, { namespace })}`);
         }
         return { done: false, state: podState(live) };
       },
@@ -141,7 +149,7 @@ export async function startPod(cluster: Cluster, pod: OneOffPod, signal: AbortSi
         what: `pod ${name} to start`,
         limitMs: POD_START_LIMIT_MS,
         signal,
-        hint: `kubectl --context ${cluster.context} -n ${NAMESPACE} describe pod ${name}`,
+        hint: `kubectl --context ${cluster.context} -n ${namespace} describe pod ${name}`,
       },
     );
     return { name, remove };
@@ -169,9 +177,13 @@ export async function withPod<T>(
   }
 }
 
-/** What a pod printed, its last lines. */
-export async function podLog(cluster: Cluster, pod: string, lines = 20): Promise<string> {
-  const { stdout, stderr } = await cluster.kubectl(["logs", pod, "-n", NAMESPACE, `--tail=${lines}`], {
+/** The last lines of a pod's log. */
+export async function podLog(
+  cluster: Cluster,
+  pod: string,
+  { lines = 20, namespace = NAMESPACE }: { lines?: number; namespace?: string } = {},
+): Promise<string> {
+  const { stdout, stderr } = await cluster.kubectl(["logs", pod, "-n", namespace, `--tail=${lines}`], {
     allowFailure: true,
   });
   return (stdout || stderr).trim();
@@ -237,35 +249,18 @@ export async function ingest(
     stdin: true,
   };
   return await withPod(cluster, pod, options.signal, async (name) => {
-    const child = Bun.spawn(cluster.commandLine(["attach", name, "-n", NAMESPACE, "-i", "--quiet"]), {
-      stdin: "pipe",
-      stdout: "ignore",
-      stderr: "pipe",
-    });
-    const stop = () => child.kill();
-    options.signal.addEventListener("abort", stop, { once: true });
-    const complaint = new Response(child.stderr).text();
     let bytes = 0;
     let lines = 0;
     let endsWithNewline = true;
-    try {
-      for await (const chunk of input) {
-        options.signal.throwIfAborted();
-        child.stdin.write(chunk);
-        // flush() resolves when the pipe took it: the producer's backpressure reaches the reader of the file here.
-        await child.stdin.flush();
+    const { stderr } = await cluster.attach(name, input, {
+      signal: options.signal,
+      onSent(chunk) {
         bytes += chunk.byteLength;
         for (const byte of chunk) if (byte === 0x0a) lines++;
         if (chunk.byteLength > 0) endsWithNewline = chunk[chunk.byteLength - 1] === 0x0a;
         options.onProgress?.({ bytes, lines });
-      }
-      await child.stdin.end();
-      await child.exited;
-    } finally {
-      options.signal.removeEventListener("abort", stop);
-      child.kill();
-    }
-    options.signal.throwIfAborted();
+      },
+    });
     const sentLines = lines + (endsWithNewline ? 0 : 1);
     const finished = await waitFor(
       async () => {
@@ -277,11 +272,11 @@ export async function ingest(
       },
       { what: `pod ${name} to finish its input`, limitMs: INGEST_FINISH_LIMIT_MS, signal: options.signal },
     );
-    const log = await podLog(cluster, name, 200);
+    const log = await podLog(cluster, name, { lines: 200 });
     const result = findInputDone(log);
     if (!result) {
       throw new OperatorError(`the ingest pod ended without its account (${finished.status.phase})`, {
-        cause: new Error([log.split("\n").slice(-5).join("\n"), (await complaint).trim()].filter(Boolean).join("\n")),
+        cause: new Error([log.split("\n").slice(-5).join("\n"), stderr.trim()].filter(Boolean).join("\n")),
       });
     }
     if (result.failed > 0 || result.read > sentLines) {

@@ -10,7 +10,8 @@ import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../clu
 import { podState } from "../cluster/one-off-pods.ts";
 
 export const DRILLS_NAMESPACE = "conveyor-drills";
-const PROGRAMS = "drill-programs";
+/** ConfigMap of the drills' programs. */
+export const PROGRAMS = "drill-programs";
 /** A pod of an image that is there starts within seconds; a busy two-core machine may need some more. */
 const AGENT_START_LIMIT_MS = 60_000;
 /** Agents end by themselves after this long, should a run be killed without having cleaned up. */

@@ -6,19 +6,17 @@
 import type { AttemptRecord, OutcomeRecord } from "../audit/history.ts";
 import { OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
-import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
-import { podState } from "../cluster/one-off-pods.ts";
+import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
+import { type OneOffPod, startPod } from "../cluster/one-off-pods.ts";
 import { readSecret } from "../cluster/secret-values.ts";
-import { DRILLS_NAMESPACE, prepareNamespace, programsMount, programsVolume } from "./fault-agents.ts";
+import { DRILLS_NAMESPACE, PROGRAMS, prepareNamespace } from "./fault-agents.ts";
 
 /** Enough to see a gap of a tenth of a second, little enough to leave two cores to the pipeline. */
 export const EVENTS_PER_SECOND = 100;
 /** One for each partition of the topic (Kafka's partitioner, 6 partitions), so that no part of the way goes unused. */
 export const CONVEYORS = ["drill-2", "drill-0", "drill-1", "drill-5", "drill-11", "drill-7"];
-const START_LIMIT_MS = 60_000;
 /** The sender itself gives up 40 s after it was told to end. */
 const END_LIMIT_MS = 60_000;
-const LIFETIME_SECONDS = 3600;
 /** An hour at the full rate is some ten megabytes of lines. */
 const LOG_LIMIT_MS = 60_000;
 const SECRET = "drill-intake";
@@ -131,50 +129,22 @@ export class Waits {
   }
 }
 
-function senderPod(name: string, run: string, image: string): KubernetesObject {
+function senderPod(name: string, run: string, image: string): OneOffPod {
   return {
-    apiVersion: "v1",
-    kind: "Pod",
-    metadata: {
-      name,
-      namespace: DRILLS_NAMESPACE,
-      labels: { "app.kubernetes.io/name": "drill-sender", "conveyor.dev/intake-client": "true" },
+    prefix: "sender",
+    name,
+    namespace: DRILLS_NAMESPACE,
+    image,
+    labels: { "app.kubernetes.io/name": "drill-sender", "conveyor.dev/intake-client": "true" },
+    command: ["bun", "/programs/sender.js"],
+    environment: {
+      RUN_ID: run,
+      INTAKE_URL: `https://producer.${NAMESPACE}.svc.cluster.local:8443`,
+      EVENTS_PER_SECOND: String(EVENTS_PER_SECOND),
+      CONVEYORS: CONVEYORS.join(","),
     },
-    spec: {
-      restartPolicy: "Never",
-      activeDeadlineSeconds: LIFETIME_SECONDS,
-      terminationGracePeriodSeconds: 1,
-      automountServiceAccountToken: false,
-      enableServiceLinks: false,
-      securityContext: {
-        runAsNonRoot: true,
-        runAsUser: 10001,
-        fsGroup: 10001,
-        seccompProfile: { type: "RuntimeDefault" },
-      },
-      containers: [
-        {
-          name: "sender",
-          image,
-          imagePullPolicy: "IfNotPresent",
-          command: ["bun", "/programs/sender.js"],
-          env: [
-            { name: "RUN_ID", value: run },
-            { name: "INTAKE_URL", value: `https://producer.${NAMESPACE}.svc.cluster.local:8443` },
-            { name: "EVENTS_PER_SECOND", value: String(EVENTS_PER_SECOND) },
-            { name: "CONVEYORS", value: CONVEYORS.join(",") },
-          ],
-          securityContext: {
-            allowPrivilegeEscalation: false,
-            readOnlyRootFilesystem: true,
-            capabilities: { drop: ["ALL"] },
-          },
-          resources: { requests: { cpu: "50m", memory: "96Mi" }, limits: { cpu: "1", memory: "384Mi" } },
-          volumeMounts: [programsMount, { name: "secrets", mountPath: "/secrets", readOnly: true }],
-        },
-      ],
-      volumes: [programsVolume, { name: "secrets", secret: { secretName: SECRET, defaultMode: 0o440 } }],
-    },
+    secrets: { [SECRET]: "/secrets" },
+    configMaps: { [PROGRAMS]: "/programs" },
   };
 }
 
@@ -213,30 +183,14 @@ export async function startTraffic(
     .toLowerCase()
     .slice(0, 62)
     .replace(/[^a-z0-9]+$/, "");
-  await cluster.kubectl(["create", "-f", "-"], { input: JSON.stringify(senderPod(name, run, image)), signal });
-  await waitFor(
-    async () => {
-      const pod = await cluster.get<Pod>("pod", name, DRILLS_NAMESPACE);
-      return pod?.status.phase === "Running" ? { done: true, value: true } : { done: false, state: podState(pod) };
-    },
-    { what: "the drill's sender", limitMs: START_LIMIT_MS, signal },
-  );
+  const pod = await startPod(cluster, senderPod(name, run, image), signal);
   const startedAtMs = Date.now();
   const counts: TrafficCounts = { offered: 0, acknowledged: 0, unknown: 0, again: 0 };
   const waits = new Waits();
-  const followed = Bun.spawn(cluster.commandLine(["logs", "-f", name, "-n", DRILLS_NAMESPACE]), {
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "ignore",
-  });
+  const followed = new AbortController();
   void (async () => {
-    const decoder = new TextDecoder();
-    let rest = "";
-    for await (const chunk of followed.stdout as unknown as AsyncIterable<Uint8Array>) {
-      const text = rest + decoder.decode(chunk, { stream: true });
-      const end = text.lastIndexOf("\n") + 1;
-      rest = text.slice(end);
-      const more = readLines(run, text.slice(0, end));
+    const parse = (line: string) => readLines(run, line);
+    for await (const more of cluster.follow(name, parse, followed.signal, DRILLS_NAMESPACE)) {
       counts.offered += more.offered;
       counts.acknowledged += more.acknowledged;
       counts.unknown += more.unknown;
@@ -265,10 +219,8 @@ export async function startTraffic(
           { what: "the drill's sender to end", limitMs: END_LIMIT_MS },
         );
       } finally {
-        followed.kill();
-        await cluster.kubectl(["delete", "pod", name, "-n", DRILLS_NAMESPACE, "--now", "--wait=false"], {
-          allowFailure: true,
-        });
+        followed.abort();
+        await pod.remove();
       }
     },
   };
