@@ -9,6 +9,7 @@
 import { existsSync } from "node:fs";
 import { type FileHandle, mkdir, open, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { LineSplitter } from "../../services/domain/ndjson.ts";
 
 /** Names one event for ever. */
 export interface Identity {
@@ -162,7 +163,7 @@ const META_FILE = "meta.json";
 /** Lines are gathered up to this size before they are written: a system call per event would be slower than Kafka. */
 const WRITE_BLOCK_CHARS = 64 * 1024;
 /** No record comes near this; a longer line is not one of ours, and must not fill the memory. */
-const MAX_LINE_CHARS = 64 * 1024;
+const MAX_LINE_BYTES = 64 * 1024;
 
 const fileOf = (folder: string, kind: Kind) => join(folder, `${kind}.jsonl`);
 
@@ -249,27 +250,19 @@ export async function openHistory(folder: string): Promise<History> {
  * written: what it announced had not begun.
  */
 async function eachLine(path: string, visit: (record: unknown) => void): Promise<void> {
+  const splitter = new LineSplitter(MAX_LINE_BYTES);
   const decoder = new TextDecoder();
-  let rest = "";
-  let lineNumber = 0;
   for await (const chunk of Bun.file(path).stream()) {
-    const text = rest + decoder.decode(chunk, { stream: true });
-    let from = 0;
-    for (let end = text.indexOf("\n"); end >= 0; end = text.indexOf("\n", from)) {
-      lineNumber++;
-      const line = text.slice(from, end);
-      from = end + 1;
+    for (const { bytes, length, number } of splitter.push(chunk)) {
+      if (length > MAX_LINE_BYTES) throw new Error(`${path}:${number}: a line must be at most ${MAX_LINE_BYTES} bytes`);
+      const line = decoder.decode(bytes);
       let record: unknown;
       try {
         record = JSON.parse(line);
       } catch (error) {
-        throw new Error(`${path}:${lineNumber}: is not JSON: ${line.slice(0, 80)}`, { cause: error });
+        throw new Error(`${path}:${number}: is not JSON: ${line.slice(0, 80)}`, { cause: error });
       }
       visit(record);
-    }
-    rest = text.slice(from);
-    if (rest.length > MAX_LINE_CHARS) {
-      throw new Error(`${path}:${lineNumber + 1}: a line must be at most ${MAX_LINE_CHARS} characters`);
     }
   }
 }

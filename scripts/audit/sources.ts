@@ -71,48 +71,34 @@ export interface AuditSources {
 }
 
 /**
- * Takes the lines of services/tools/log-reader.ts from its output, as they come.
- * @throws OperatorError when the reading was not complete.
+ * Reads the output of services/tools/log-reader.ts line by line.
+ * @throws OperatorError when the read was not complete.
  */
 export async function readLogLines(
-  output: AsyncIterable<Uint8Array>,
+  lines: AsyncIterable<string>,
   visit: (event: LogEvent) => Promise<void> | void,
 ): Promise<LogEnd> {
   const runs: string[] = [];
   const conveyors: string[] = [];
-  const decoder = new TextDecoder();
-  let rest = "";
   let end: LogEnd | undefined;
-  for await (const chunk of output) {
-    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-    rest = lines.pop() ?? "";
-    for (const text of lines) {
-      const line = JSON.parse(text) as LogLine;
-      switch (line[0]) {
-        case "run":
-          runs[line[1]] = line[2];
-          break;
-        case "conveyor":
-          conveyors[line[1]] = line[2];
-          break;
-        case "end":
-          end = line[1];
-          break;
-        case "error":
-          throw new OperatorError(`Kafka's log cannot be read: ${line[1]}`);
-        default: {
-          const [partition, offset, run, conveyor, seq, tsMs, hash] = line;
-          const waits = visit({
-            partition,
-            offset,
-            run: runs[run]!,
-            conveyor: conveyors[conveyor]!,
-            seq,
-            tsMs,
-            hash,
-          });
-          if (waits) await waits;
-        }
+  for await (const text of lines) {
+    const line = JSON.parse(text) as LogLine;
+    switch (line[0]) {
+      case "run":
+        runs[line[1]] = line[2];
+        break;
+      case "conveyor":
+        conveyors[line[1]] = line[2];
+        break;
+      case "end":
+        end = line[1];
+        break;
+      case "error":
+        throw new OperatorError(`Kafka's log cannot be read: ${line[1]}`);
+      default: {
+        const [partition, offset, run, conveyor, seq, tsMs, hash] = line;
+        const waits = visit({ partition, offset, run: runs[run]!, conveyor: conveyors[conveyor]!, seq, tsMs, hash });
+        if (waits) await waits;
       }
     }
   }

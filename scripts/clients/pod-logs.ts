@@ -1,6 +1,5 @@
 /** The pods' own logs, through the API server: for clusters without Loki. What a deleted pod said is gone there. */
 
-import { OperatorError } from "../cli/errors.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { type LogEntry, readLine } from "./log-search.ts";
 
@@ -57,30 +56,8 @@ export async function readPodLogs(cluster: Cluster, sinceMs: number, signal?: Ab
 /** As it is said, until the signal; pods that start later are not heard. */
 export async function* followPodLogs(cluster: Cluster, sinceMs: number, signal: AbortSignal): AsyncGenerator<LogEntry> {
   const { args, appOf } = await argsOf(cluster, sinceMs);
-  const child = Bun.spawn(cluster.commandLine([...args, "--follow"]), {
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-  });
-  const stop = () => child.kill();
-  signal.addEventListener("abort", stop, { once: true });
-  const complaint = new Response(child.stderr).text();
-  const decoder = new TextDecoder();
-  let rest = "";
-  try {
-    for await (const chunk of child.stdout as unknown as AsyncIterable<Uint8Array>) {
-      const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-      rest = lines.pop() ?? "";
-      for (const line of lines) {
-        const entry = readPrefixedLine(line, appOf);
-        if (entry) yield entry;
-      }
-    }
-    if (!signal.aborted && (await child.exited) !== 0) {
-      throw new OperatorError(`kubectl logs --follow ended: ${(await complaint).trim()}`);
-    }
-  } finally {
-    signal.removeEventListener("abort", stop);
-    child.kill();
+  for await (const line of cluster.lines([...args, "--follow"], signal, { mustSucceed: true })) {
+    const entry = readPrefixedLine(line, appOf);
+    if (entry) yield entry;
   }
 }

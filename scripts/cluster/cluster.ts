@@ -7,6 +7,7 @@ import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { $ } from "zx";
+import { type TextLineOptions, textLines } from "../../services/domain/ndjson.ts";
 import { EXIT, isAbort, OperatorError } from "../cli/errors.ts";
 import { pause } from "../cli/wait.ts";
 
@@ -17,12 +18,14 @@ export const FIELD_MANAGER = "conveyor-deploy";
 
 /** One kubectl call: generous for a busy two-core machine, short enough that a dead API server is noticed. */
 const KUBECTL_LIMIT_MS = 60_000;
-/** A watch that ended is begun anew after this time… */
+/** Pause before an ended watch is started again. */
 const WATCH_RETRY_MS = 1000;
-/** …and given up when so many beginnings in a row failed: an API server comes back within a minute, or not at all. */
+/** Consecutive failures that end a watch: an API server recovers within a minute or not at all. */
 const MAX_WATCH_FAILURES = 60;
-/** The server ends a watch after this time, so that none hangs on a dead connection for ever. */
+/** The server ends a watch after this time, so that a dead connection is noticed. */
 const WATCH_SECONDS = 1800;
+/** Pause before an ended log stream is opened again. */
+const FOLLOW_RETRY_MS = 300;
 /** kubectl port-forward prints its local port within a second, on a busy machine within some ten, or something is wrong. */
 const PORT_FORWARD_LIMIT_MS = 45_000;
 
@@ -81,8 +84,28 @@ export interface KubectlOptions {
   input?: string | Uint8Array;
   timeoutMs?: number;
   signal?: AbortSignal;
-  /** Give back the result of a call that failed instead of throwing. */
+  /** Return the result of a failed call instead of throwing. */
   allowFailure?: boolean;
+}
+
+export interface LinesOptions extends TextLineOptions {
+  /** Written to stdin. */
+  input?: string;
+  /** Without it the call runs until it ends or the signal is aborted. */
+  timeoutMs?: number;
+  /** Throw a KubectlError when the call fails, instead of ending. */
+  mustSucceed?: boolean;
+}
+
+/** A failed kubectl call; for `exec` the exit code is the command's. */
+export class KubectlError extends OperatorError {
+  constructor(
+    args: readonly string[],
+    readonly result: Pick<KubectlResult, "exitCode" | "stderr">,
+  ) {
+    super(`kubectl ${args.slice(0, 6).join(" ")} failed (exit ${result.exitCode}): ${result.stderr.trim()}`);
+    this.name = "KubectlError";
+  }
 }
 
 /** What a watch sees: first the objects that are there, then each change; all of them again when it had to begin anew. */
@@ -134,52 +157,60 @@ export class Cluster implements ClusterLocation {
     return `context ${this.context} (${where}), namespace ${NAMESPACE}`;
   }
 
-  /** The whole command line of a call, for spawning it with streams. */
+  /** The complete command line of a call. */
   commandLine(args: readonly string[]): string[] {
     const location = ["--context", this.context];
     if (this.kubeconfig) location.push("--kubeconfig", this.kubeconfig);
     return [this.#command, ...location, ...args];
   }
 
+  /** The only place that starts kubectl. Disposing the call, or one of the signals, ends it. */
+  #start<Stdin extends "ignore" | "pipe" | Blob>(
+    args: readonly string[],
+    stdin: Stdin,
+    signals: readonly (AbortSignal | undefined)[],
+  ) {
+    const child = Bun.spawn<Stdin, "pipe", "pipe">(this.commandLine(args), { stdin, stdout: "pipe", stderr: "pipe" });
+    const kill = () => child.kill();
+    for (const signal of signals) signal?.addEventListener("abort", kill, { once: true });
+    return {
+      child,
+      async [Symbol.asyncDispose]() {
+        for (const signal of signals) signal?.removeEventListener("abort", kill);
+        child.kill();
+        await child.exited;
+      },
+    };
+  }
+
+  #timeoutError(args: readonly string[], timeoutMs: number): OperatorError {
+    return new OperatorError(`kubectl ${args.slice(0, 4).join(" ")} did not answer within ${timeoutMs / 1000} s`, {
+      exitCode: EXIT.timeout,
+      hint: this.isLocal
+        ? "bun scripts/local-cluster.ts status"
+        : `kubectl --context ${this.context} get --raw /readyz`,
+    });
+  }
+
   /**
    * Runs kubectl.
-   * @throws OperatorError with kubectl's own words when it fails (unless allowFailure), exit 4 when it hangs.
+   * @throws KubectlError when it fails (unless allowFailure), OperatorError (exit 4) when it exceeds its limit.
    */
   async kubectl(args: readonly string[], options: KubectlOptions = {}): Promise<KubectlResult> {
     const timeoutMs = options.timeoutMs ?? KUBECTL_LIMIT_MS;
     options.signal?.throwIfAborted();
     const limit = AbortSignal.timeout(timeoutMs);
-    const child = Bun.spawn(this.commandLine(args), {
-      stdin: options.input === undefined ? "ignore" : new Blob([options.input as BlobPart]),
-      stdout: "pipe",
-      stderr: "pipe",
-    });
-    const stop = () => child.kill();
-    limit.addEventListener("abort", stop, { once: true });
-    options.signal?.addEventListener("abort", stop, { once: true });
-    try {
-      const [stdout, stderr, exitCode] = await Promise.all([
-        new Response(child.stdout).text(),
-        new Response(child.stderr).text(),
-        child.exited,
-      ]);
-      options.signal?.throwIfAborted();
-      if (limit.aborted) {
-        throw new OperatorError(`kubectl ${args.slice(0, 4).join(" ")} did not answer within ${timeoutMs / 1000} s`, {
-          exitCode: EXIT.timeout,
-          hint: this.isLocal
-            ? "bun scripts/local-cluster.ts status"
-            : `kubectl --context ${this.context} get --raw /readyz`,
-        });
-      }
-      if (exitCode !== 0 && !options.allowFailure) {
-        throw new OperatorError(`kubectl ${args.slice(0, 6).join(" ")} failed (exit ${exitCode}): ${stderr.trim()}`);
-      }
-      return { stdout, stderr, exitCode };
-    } finally {
-      limit.removeEventListener("abort", stop);
-      options.signal?.removeEventListener("abort", stop);
-    }
+    const stdin = options.input === undefined ? "ignore" : new Blob([options.input as BlobPart]);
+    await using call = this.#start(args, stdin, [limit, options.signal]);
+    const [stdout, stderr, exitCode] = await Promise.all([
+      new Response(call.child.stdout).text(),
+      new Response(call.child.stderr).text(),
+      call.child.exited,
+    ]);
+    options.signal?.throwIfAborted();
+    if (limit.aborted) throw this.#timeoutError(args, timeoutMs);
+    if (exitCode !== 0 && !options.allowFailure) throw new KubectlError(args, { exitCode, stderr });
+    return { stdout, stderr, exitCode };
   }
 
   /** The parsed answer of a call with `-o json`. */
@@ -271,33 +302,100 @@ export class Cluster implements ClusterLocation {
   }
 
   /**
-   * Lines that a call prints while it runs, as they come: logs, watches. Ends when the call ends; leaving the loop or the
-   * signal ends the call.
+   * Lines of stdout while the call runs. The generator ends with the call; leaving the loop or aborting the signal ends the
+   * call.
+   * @throws with mustSucceed: KubectlError when the call fails, OperatorError (exit 4) when it exceeds its limit
    */
-  async *lines(args: readonly string[], signal: AbortSignal): AsyncGenerator<string, void, void> {
+  async *lines(
+    args: readonly string[],
+    signal: AbortSignal,
+    options: LinesOptions = {},
+  ): AsyncGenerator<string, void, void> {
     if (signal.aborted) return;
-    const child = Bun.spawn(this.commandLine(args), { stdin: "ignore", stdout: "pipe", stderr: "ignore" });
-    const stop = () => child.kill();
-    signal.addEventListener("abort", stop, { once: true });
-    try {
-      const decoder = new TextDecoder();
-      let rest = "";
-      for await (const chunk of child.stdout as unknown as AsyncIterable<Uint8Array>) {
-        const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-        rest = parts.pop() ?? "";
-        for (const line of parts) if (line !== "") yield line;
+    const limit = options.timeoutMs === undefined ? undefined : AbortSignal.timeout(options.timeoutMs);
+    const stdin = options.input === undefined ? "ignore" : new Blob([options.input]);
+    await using call = this.#start(args, stdin, [signal, limit]);
+    const stderr = new Response(call.child.stderr).text();
+    yield* textLines(call.child.stdout, options);
+    if (!options.mustSucceed || signal.aborted) return;
+    if (limit?.aborted) throw this.#timeoutError(args, options.timeoutMs!);
+    const exitCode = await call.child.exited;
+    if (exitCode !== 0) throw new KubectlError(args, { exitCode, stderr: await stderr });
+  }
+
+  /**
+   * Streams `input` into the stdin of a pod's container and closes it. A chunk is read when the pipe has taken the one
+   * before, so that the container's backpressure reaches the source.
+   */
+  async attach(
+    pod: string,
+    input: AsyncIterable<Uint8Array>,
+    options: { signal: AbortSignal; onSent?: (chunk: Uint8Array) => void },
+  ): Promise<Pick<KubectlResult, "exitCode" | "stderr">> {
+    const args = ["attach", pod, "-n", NAMESPACE, "-i", "--quiet"];
+    await using call = this.#start(args, "pipe", [options.signal]);
+    const { stdin, stdout } = call.child;
+    const stderr = new Response(call.child.stderr).text();
+    // The container's output is read and dropped: a full pipe would block kubectl.
+    void stdout.pipeTo(new WritableStream()).catch(() => {});
+    for await (const chunk of input) {
+      options.signal.throwIfAborted();
+      stdin.write(chunk);
+      await stdin.flush();
+      options.onSent?.(chunk);
+    }
+    await stdin.end();
+    const exitCode = await call.child.exited;
+    options.signal.throwIfAborted();
+    return { exitCode, stderr: await stderr };
+  }
+
+  /**
+   * Log of a pod's container, parsed line by line, across restarts and broken connections; each line once. Ends when the
+   * pod has ended or was deleted, or with the signal. A pod of the same name that replaces it is another pod.
+   * @param parse returns undefined for lines to skip
+   */
+  async *follow<T>(
+    pod: string,
+    parse: (line: string) => T | undefined,
+    signal: AbortSignal,
+    namespace = NAMESPACE,
+  ): AsyncGenerator<T, void, void> {
+    let uid: string | undefined;
+    // The server's --since-time has a resolution of a second: what it repeats is skipped by the time of each line.
+    const last = { time: "", lines: 0 };
+    while (!signal.aborted) {
+      // When the API server does not answer, the pod may exist: the next round checks again.
+      const live = await this.get<Pod>("pod", pod, namespace).catch(() => "unknown" as const);
+      let hasEnded = false;
+      if (live !== "unknown") {
+        uid ??= live?.metadata.uid;
+        if (!live || live.metadata.uid !== uid) return;
+        hasEnded = live.status.phase === "Succeeded" || live.status.phase === "Failed";
       }
-      if (rest !== "" && !signal.aborted) yield rest;
-    } finally {
-      signal.removeEventListener("abort", stop);
-      child.kill();
-      await child.exited;
+      const args = ["logs", "--follow", pod, "-n", namespace, "--timestamps", "--tail=-1"];
+      if (last.time) args.push(`--since-time=${last.time}`);
+      let linesAtLast = 0;
+      for await (const line of this.lines(args, signal, { skipCutEnd: !hasEnded })) {
+        const [, time, text] = LOG_LINE.exec(line) ?? [];
+        if (time === undefined || time < last.time) continue;
+        if (time > last.time) {
+          Object.assign(last, { time, lines: 0 });
+          linesAtLast = 0;
+        }
+        if (++linesAtLast <= last.lines) continue;
+        last.lines = linesAtLast;
+        const parsed = parse(text!);
+        if (parsed !== undefined) yield parsed;
+      }
+      if (hasEnded) return;
+      await pause(FOLLOW_RETRY_MS, signal).catch(() => {});
     }
   }
 
   /**
-   * Objects of an API path and what happens to them, for example `/api/v1/namespaces/conveyor/pods`, until the signal.
-   * A connection that ends is made anew and tells the whole again.
+   * Objects of an API path and their changes, for example `/api/v1/namespaces/conveyor/pods`, until the signal. After a
+   * reconnect all objects are reported again (SYNC).
    * @throws OperatorError when the API server does not answer for a minute.
    */
   async *watch<T extends KubernetesObject>(
@@ -330,38 +428,32 @@ export class Cluster implements ClusterLocation {
 
   /** Forwards a local port on 127.0.0.1 to a pod, service or workload until it is closed. */
   async portForward(target: string, port: number, namespace = NAMESPACE): Promise<PortForward> {
-    const child = Bun.spawn(
-      this.commandLine(["port-forward", "-n", namespace, "--address", "127.0.0.1", target, `:${port}`]),
-      { stdin: "ignore", stdout: "pipe", stderr: "pipe" },
-    );
-    const close = async () => {
-      child.kill();
-      await child.exited;
-    };
-    const limit = setTimeout(() => child.kill(), PORT_FORWARD_LIMIT_MS);
-    const reader = child.stdout.getReader();
-    const decoder = new TextDecoder();
-    let text = "";
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      text += decoder.decode(value, { stream: true });
-      const match = /127\.0\.0\.1:(\d+) ->/.exec(text);
-      if (match) {
-        clearTimeout(limit);
-        // Keep reading: port-forward prints a line per connection and would block on a full pipe.
-        void (async () => {
-          while (!(await reader.read()).done) {}
-        })().catch(() => {});
-        void new Response(child.stderr).text().catch(() => {});
-        return { port: Number(match[1]), close };
-      }
+    const limit = AbortSignal.timeout(PORT_FORWARD_LIMIT_MS);
+    const args = ["port-forward", "-n", namespace, "--address", "127.0.0.1", target, `:${port}`];
+    const call = this.#start(args, "ignore", []);
+    const kill = () => call.child.kill();
+    limit.addEventListener("abort", kill);
+    const stderr = new Response(call.child.stderr).text().catch(() => "");
+    const lines = textLines(call.child.stdout);
+    for (let next = await lines.next(); !next.done; next = await lines.next()) {
+      const match = /127\.0\.0\.1:(\d+) ->/.exec(next.value);
+      if (!match) continue;
+      limit.removeEventListener("abort", kill);
+      // Keep reading: port-forward prints a line per connection and would block on a full pipe.
+      void (async () => {
+        while (!(await lines.next()).done) {}
+      })().catch(() => {});
+      return { port: Number(match[1]), close: () => call[Symbol.asyncDispose]() };
     }
-    clearTimeout(limit);
-    const reason = (await new Response(child.stderr).text()).trim();
-    throw new OperatorError(`port-forward to ${target} port ${port} did not start: ${reason || "no answer"}`);
+    limit.removeEventListener("abort", kill);
+    throw new OperatorError(
+      `port-forward to ${target} port ${port} did not start: ${(await stderr).trim() || "no answer"}`,
+    );
   }
 }
+
+/** A line of `kubectl logs --timestamps`; the kubelet's own messages have no time. Times have a fixed width. */
+const LOG_LINE = /^(\d{4}-\d\d-\d\dT\S+) (.*)$/s;
 
 const keyOf = (object: KubernetesObject) =>
   `${object.apiVersion.split("/")[0]}|${object.kind}|${object.metadata.namespace ?? ""}|${object.metadata.name}`;

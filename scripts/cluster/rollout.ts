@@ -173,7 +173,7 @@ export async function runJob(
   );
   const live = await cluster.get<Job>("job", name);
   const pod = await newest();
-  const log = pod ? await podLog(cluster, pod.metadata.name, 200) : "";
+  const log = pod ? await podLog(cluster, pod.metadata.name, { lines: 200 }) : "";
   if (!live?.status?.succeeded) {
     throw new OperatorError(`job ${name} failed`, {
       exitCode: EXIT.failed,

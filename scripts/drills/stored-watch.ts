@@ -3,8 +3,8 @@
  * (programs/watcher.ts). The observer's rows are rarer, above all while the database does not answer.
  */
 
-import { pause, waitFor } from "../cli/wait.ts";
-import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
+import { waitFor } from "../cli/wait.ts";
+import type { Cluster } from "../cluster/cluster.ts";
 import { podLog, startPod } from "../cluster/one-off-pods.ts";
 import { observerPod } from "../recording/observer.ts";
 import { bundled } from "./fault-agents.ts";
@@ -13,8 +13,6 @@ import { bundled } from "./fault-agents.ts";
 export const SAMPLE_INTERVAL_MS = 250;
 /** The first look comes within a second of the pod's start; a busy machine takes some more. */
 const FIRST_LOOK_LIMIT_MS = 20_000;
-/** Its output is followed again after the connection broke. */
-const FOLLOW_AGAIN_MS = 200;
 
 /** Newest stored event per conveyor, milliseconds since the epoch; null: no answer. */
 export interface StoredSample {
@@ -80,17 +78,9 @@ export async function startStoredWatch(
   const listeners = new Set<(look: StoredSample) => void>();
   let lastMs = Number.NEGATIVE_INFINITY;
   const following = (async () => {
-    let since: string[] = [];
-    while (!ended.aborted) {
-      for await (const line of cluster.lines(["logs", "-f", pod.name, "-n", NAMESPACE, ...since], ended)) {
-        const look = parseStoredSample(line);
-        // What is told twice is left out by its time.
-        if (!look || look.timeMs <= lastMs) continue;
-        lastMs = look.timeMs;
-        for (const listener of listeners) listener(look);
-      }
-      if (Number.isFinite(lastMs)) since = [`--since-time=${new Date(lastMs - 1000).toISOString()}`];
-      await pause(FOLLOW_AGAIN_MS, ended).catch(() => {});
+    for await (const look of cluster.follow(pod.name, parseStoredSample, ended)) {
+      lastMs = look.timeMs;
+      for (const listener of listeners) listener(look);
     }
   })();
   const close = async () => {
@@ -102,7 +92,7 @@ export async function startStoredWatch(
       async () =>
         Number.isFinite(lastMs)
           ? { done: true, value: true }
-          : { done: false, state: (await podLog(cluster, pod.name, 3)) || "no output yet" },
+          : { done: false, state: (await podLog(cluster, pod.name, { lines: 3 })) || "no output yet" },
       { what: `the first look of pod ${pod.name}`, limitMs: FIRST_LOOK_LIMIT_MS, signal },
     );
   } catch (error) {

@@ -3,14 +3,13 @@ import { formatStages, type LoadStage, totalSeconds } from "../../services/domai
 import type { ConveyorLedger, LoadSummary, SecondReport } from "../../services/tools/open-load.ts";
 import { OperatorError } from "../cli/errors.ts";
 import { pause } from "../cli/wait.ts";
-import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
-import { type OneOffPod, podLog, podState, type StartedPod, startPod } from "../cluster/one-off-pods.ts";
+import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
+import { type OneOffPod, podLog, type StartedPod, startPod } from "../cluster/one-off-pods.ts";
 
 /** After the last stage the pod waits for its last answers (30 s and a retry) before it tells its account. */
 const ACCOUNT_LIMIT_MS = 60_000;
 /** After a signal it has a second to tell its account; the rest is the way of the signal and of the lines. */
 const STOP_LIMIT_MS = 4000;
-const FOLLOW_AGAIN_MS = 300;
 /** The pod ends itself so long after its last stage, whatever became of the command. */
 const LIFETIME_SLACK_SECONDS = 180;
 
@@ -124,7 +123,7 @@ export class LoadPod {
       await Promise.race([this.#following, pause(1000, signal)]);
       if (this.#hasEnded && this.account.summary === undefined) {
         throw new OperatorError(`pod ${this.name} ended without its account`, {
-          cause: new Error(await podLog(this.#cluster, this.name, 5)),
+          cause: new Error(await podLog(this.#cluster, this.name, { lines: 5 })),
         });
       }
     }
@@ -149,37 +148,17 @@ export class LoadPod {
   #hasEnded = false;
 
   async #follow(): Promise<void> {
-    const signal = this.#stop.signal;
-    let since: string[] = [];
-    while (!signal.aborted && !this.account.summary) {
-      for await (const line of this.#cluster.lines(["logs", "-f", this.name, "-n", NAMESPACE, ...since], signal)) {
-        const parsed = parseGeneratorLine(line);
-        if (parsed) this.#take(parsed);
-      }
-      if (this.account.summary || signal.aborted) break;
-      const live = await this.#cluster.get<Pod>("pod", this.name).catch(() => undefined);
-      if (live && !["Running", "Pending"].includes(podState(live).split(":")[0]!)) {
-        // The last lines may have come after the connection broke.
-        for await (const line of this.#cluster.lines(["logs", this.name, "-n", NAMESPACE], signal)) {
-          const parsed = parseGeneratorLine(line);
-          if (parsed) this.#take(parsed);
-        }
-        break;
-      }
-      const lastMs = this.account.seconds.at(-1)?.t;
-      since = lastMs === undefined ? [] : [`--since-time=${new Date(lastMs - 1000).toISOString()}`];
-      await pause(FOLLOW_AGAIN_MS, signal).catch(() => {});
+    for await (const line of this.#cluster.follow(this.name, parseGeneratorLine, this.#stop.signal)) {
+      this.#take(line);
+      if (this.account.summary) break;
     }
     this.#hasEnded = true;
   }
 
   #take(line: GeneratorLine): void {
     const { account } = this;
-    if ("second" in line) {
-      // Told twice when the connection was made anew.
-      if (line.second.t <= (account.seconds.at(-1)?.t ?? 0)) return;
-      account.seconds.push(line.second);
-    } else if ("ledger" in line) account.ledger.set(line.ledger.conveyor, line.ledger);
+    if ("second" in line) account.seconds.push(line.second);
+    else if ("ledger" in line) account.ledger.set(line.ledger.conveyor, line.ledger);
     else if ("summary" in line) account.summary = line.summary;
     this.#onLine?.(line);
   }

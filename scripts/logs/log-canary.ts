@@ -149,7 +149,7 @@ async function awaitWritten(cluster: Cluster, pod: string, options: CanaryOption
   const limitMs = (options.lines / options.ratePerSecond) * 1000 * 2 + 60_000;
   return await waitFor(
     async () => {
-      const last = (await podLog(cluster, pod, 1)).split("\n").at(-1) ?? "";
+      const last = (await podLog(cluster, pod, { lines: 1 })).split("\n").at(-1) ?? "";
       try {
         const said = JSON.parse(last) as { event?: string; seq?: number; written?: number };
         return said.event === "canary_done"

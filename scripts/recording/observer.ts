@@ -3,7 +3,7 @@
  * pods and replica counts from watches of the API server, together in one recording.
  */
 
-import { pause, waitFor } from "../cli/wait.ts";
+import { waitFor } from "../cli/wait.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { type OneOffPod, podLog, type StartedPod, startPod } from "../cluster/one-off-pods.ts";
 import { ClusterWatch, type ScaleChange, type Watched } from "./cluster-watch.ts";
@@ -13,8 +13,6 @@ import { SCALED_WORKLOADS, type ScaledWorkload } from "./result.ts";
 
 /** The first row comes within two ticks; a busy machine and a slow first answer take some seconds more. */
 const FIRST_ROW_LIMIT_MS = 20_000;
-/** Its output is followed again after the connection broke. */
-const FOLLOW_AGAIN_MS = 500;
 /** A run is an hour at the most; the pod ends itself a little later. */
 const LIFETIME_SECONDS = 4000;
 /** A recording of a longer run would fill the memory and the page. */
@@ -203,28 +201,19 @@ export async function startObserver(
   let pod: StartedPod | undefined;
   let following: Promise<void> | undefined;
   const follow = async (name: string) => {
-    let since: string[] = [];
-    while (!ended.aborted) {
-      for await (const line of cluster.lines(["logs", "-f", name, "-n", NAMESPACE, ...since], ended)) {
-        const parsed = parseRow(line);
-        if (!parsed) continue;
-        const row: Row = {
-          ...withoutGuesses(parsed.row, parsed.seen, (workload) => watch.pods.readyAddresses(workload)),
-          producer_replicas_ready: watch.pods.ready("producer"),
-          processor_replicas_ready: watch.pods.ready("processor"),
-          producer_replicas_desired: watch.desired("producer"),
-          processor_replicas_desired: watch.desired("processor"),
-          influxdb_cpu_cores: usage.cores(),
-          ...options.extra?.(),
-        };
-        if (!recorder.add(parsed.timeMs, row)) continue;
-        sinceStart = parsed.sinceStart;
-        for (const listener of rowListeners) listener(parsed.timeMs, row);
-      }
-      // Rows that are told twice are left out by their time.
-      const lastMs = recorder.recording.timesMs.at(-1);
-      since = lastMs === undefined ? [] : [`--since-time=${new Date(lastMs - 1000).toISOString()}`];
-      await pause(FOLLOW_AGAIN_MS, ended).catch(() => {});
+    for await (const parsed of cluster.follow(name, parseRow, ended)) {
+      const row: Row = {
+        ...withoutGuesses(parsed.row, parsed.seen, (workload) => watch.pods.readyAddresses(workload)),
+        producer_replicas_ready: watch.pods.ready("producer"),
+        processor_replicas_ready: watch.pods.ready("processor"),
+        producer_replicas_desired: watch.desired("producer"),
+        processor_replicas_desired: watch.desired("processor"),
+        influxdb_cpu_cores: usage.cores(),
+        ...options.extra?.(),
+      };
+      if (!recorder.add(parsed.timeMs, row)) continue;
+      sinceStart = parsed.sinceStart;
+      for (const listener of rowListeners) listener(parsed.timeMs, row);
     }
   };
 
@@ -250,7 +239,7 @@ export async function startObserver(
       async () =>
         recorder.recording.timesMs.length > 0
           ? { done: true, value: true }
-          : { done: false, state: (await podLog(cluster, started.name, 3)) || "no output yet" },
+          : { done: false, state: (await podLog(cluster, started.name, { lines: 3 })) || "no output yet" },
       { what: `the first row of pod ${started.name}`, limitMs: FIRST_ROW_LIMIT_MS, signal },
     );
   } catch (error) {

@@ -68,6 +68,32 @@ export class LineSplitter {
   }
 }
 
+/** Longest line of a program's output that is read as text; more is a defect of the program, not data. */
+const MAX_TEXT_LINE_BYTES = 16 * 2 ** 20;
+
+export interface TextLineOptions {
+  maxBytes?: number;
+  /** Skip a last line without line break: its writer was interrupted. */
+  skipCutEnd?: boolean;
+}
+
+/** Lines of a byte stream as text while they arrive, without empty ones. @throws Error when a line is too long. */
+export async function* textLines(
+  chunks: AsyncIterable<Uint8Array>,
+  { maxBytes = MAX_TEXT_LINE_BYTES, skipCutEnd = false }: TextLineOptions = {},
+): AsyncGenerator<string, void, void> {
+  const splitter = new LineSplitter(maxBytes);
+  const decoder = new TextDecoder();
+  const textOf = ({ bytes, length, number }: Line) => {
+    if (length > maxBytes) throw new Error(`line ${number} has ${length} bytes; at most ${maxBytes} are read`);
+    return decoder.decode(bytes);
+  };
+  for await (const chunk of chunks) {
+    for (const line of splitter.push(chunk)) if (line.length > 0) yield textOf(line);
+  }
+  if (!skipCutEnd) for (const line of splitter.end()) yield textOf(line);
+}
+
 /** Nothing but spaces and tabs. */
 export function isBlank(bytes: Uint8Array): boolean {
   for (const byte of bytes) if (byte !== 0x20 && byte !== 0x09 && byte !== CARRIAGE_RETURN) return false;

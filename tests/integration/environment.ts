@@ -17,6 +17,7 @@ import {
 } from "../../scripts/audit/sources.ts";
 import { judge, type Verdict } from "../../scripts/audit/verdict.ts";
 import { countPoints, eachPoint } from "../../scripts/clients/influxdb.ts";
+import { textLines } from "../../services/domain/ndjson.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/kafka/client.ts";
 import { Logger } from "../../services/runtime/log.ts";
 import { freePort } from "../servers/free-ports.ts";
@@ -135,7 +136,7 @@ export class Environment {
       stdout: "pipe",
       stderr: "inherit",
     });
-    return child.stdout as unknown as AsyncIterable<Uint8Array> & ReadableStream;
+    return child.stdout;
   }
 
   async #probe<T>(fields: Record<string, unknown>): Promise<T> {
@@ -181,7 +182,7 @@ export class Environment {
           timeout_ms: LETTERS_LIMIT_MS,
         }),
       log: async (range, visit) =>
-        await readLogLines(await this.#ask("log-reader", { ...kafka, topic: this.topic, ...range }), visit),
+        await readLogLines(textLines(await this.#ask("log-reader", { ...kafka, topic: this.topic, ...range })), visit),
       pointCounts: (filter, range) => countPoints(influx, filter, range),
       points: (filter, startMs, endMs, visit) => eachPoint(influx, filter, startMs, endMs, visit),
     };

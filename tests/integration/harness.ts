@@ -6,6 +6,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Admin, PartitionMetadata } from "kafkajs";
 import { bundle } from "../../services/bundle.ts";
+import { textLines } from "../../services/domain/ndjson.ts";
 import type { Range } from "../../services/domain/sequence.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/kafka/client.ts";
 import { Logger } from "../../services/runtime/log.ts";
@@ -60,18 +61,12 @@ export class ServiceProcess {
   }
 
   async #read(): Promise<void> {
-    const decoder = new TextDecoder();
-    let rest = "";
-    for await (const chunk of this.process.stdout) {
-      const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-      rest = parts.pop() ?? "";
-      for (const part of parts) {
-        this.raw.push(part);
-        try {
-          this.lines.push(JSON.parse(part) as LogLine);
-        } catch {
-          this.lines.push({ level: "none", event: "not_json", text: part });
-        }
+    for await (const line of textLines(this.process.stdout)) {
+      this.raw.push(line);
+      try {
+        this.lines.push(JSON.parse(line) as LogLine);
+      } catch {
+        this.lines.push({ level: "none", event: "not_json", text: line });
       }
     }
   }

@@ -17,6 +17,7 @@ import {
 import { type Reason, serializeEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
 import { PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
+import { textLines } from "../../services/domain/ndjson.ts";
 import type { DeadLetterPage } from "../../services/tools/probe.ts";
 import { freePort } from "../servers/free-ports.ts";
 import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
@@ -222,7 +223,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
         );
         const found = new Map<string, string>();
         let listed = 0;
-        const end = await readLogLines(child.stdout as unknown as AsyncIterable<Uint8Array>, (event) => {
+        const end = await readLogLines(textLines(child.stdout), (event) => {
           listed++;
           const { run, conveyor, seq, partition, offset, hash } = event;
           found.set(`${run} ${conveyor} ${seq}`, `${partition} ${offset} ${hash}`);

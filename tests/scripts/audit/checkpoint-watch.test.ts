@@ -1,6 +1,6 @@
 /**
- * Goal: whoever listens knows what a producer said of its ledger also when its pod is gone. Method: the watch on a stand-in
- * for kubectl whose pods are files: a log is followed while its pod is there, and nobody can read it afterwards.
+ * Checkpoints of a deleted producer. A fake kubectl serves files as pods: a log can be followed while its file exists, and not
+ * be read afterwards.
  */
 import { expect, test } from "bun:test";
 import { appendFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -11,7 +11,7 @@ import { Cluster } from "../../../scripts/cluster/cluster.ts";
 import { watchCheckpoints } from "../../cluster/checkpoint-watch.ts";
 import { eventually } from "../../eventually.ts";
 
-/** A pod is a file NAME.log in the folder; a followed log ends when its file is gone. */
+/** A pod is a file NAME.log in the folder; a followed log ends when its file is deleted. */
 const KUBECTL = `
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
@@ -20,15 +20,18 @@ if (args[0] === "get") {
   const names = (await readdir(import.meta.dir)).filter((name) => name.endsWith(".log"));
   const items = names.map((name) => ({
     metadata: { name: "producer-0", uid: name },
-    status: { containerStatuses: [{ restartCount: 0, state: { running: {} } }] },
+    status: { phase: "Running" },
   }));
-  console.log(JSON.stringify({ items }));
+  if (args[1] === "pods") console.log(JSON.stringify({ items }));
+  else if (items[0]) console.log(JSON.stringify(items[0]));
 } else {
   const [name] = (await readdir(import.meta.dir)).filter((name) => name.endsWith(".log"));
   let said = 0;
   while (existsSync(import.meta.dir + "/" + name)) {
     const text = await readFile(import.meta.dir + "/" + name, "utf8").catch(() => "");
-    if (text.length > said) process.stdout.write(text.slice(said));
+    for (const line of text.slice(said).split("\\n").slice(0, -1)) {
+      process.stdout.write(new Date().toISOString() + " " + line + "\\n");
+    }
     said = Math.max(said, text.length);
     await Bun.sleep(5);
   }
@@ -38,7 +41,7 @@ if (args[0] === "get") {
 const line = (run: string, number: number, final = false) =>
   `${JSON.stringify({ event: "ledger_checkpoint", run, number, dropped: 0, repeated: 0, final, ledger: { [run]: { belt: [[number - 1, number - 1]] } } })}\n`;
 
-test("a deleted producer's lines are known, from its first to its last word, and its successor's too", async () => {
+test("watchCheckpoints keeps every line of a deleted producer and follows its replacement", async () => {
   const folder = await mkdtemp(join(tmpdir(), "conveyor-watch-"));
   try {
     await writeFile(join(folder, "kubectl.ts"), KUBECTL);
@@ -47,17 +50,17 @@ test("a deleted producer's lines are known, from its first to its last word, and
       mode: 0o755,
     });
     const log = (life: string) => join(folder, `${life}.log`);
-    // Said before anybody listened: the beginning of the log is read too.
+    // Written before the watch starts.
     await writeFile(log("first"), `{"event":"started"}\n${line("first", 1)}`);
     const watch = watchCheckpoints(new Cluster({ context: "test", isLocal: false }, program));
     try {
-      const heard = (run: string) => watch.lines.filter((said) => said.run === run).length;
-      await eventually("its first line", () => heard("first") === 1);
+      const received = (run: string) => watch.lines.filter((line) => line.run === run).length;
+      await eventually("the first line", () => received("first") === 1);
       await appendFile(log("first"), line("first", 2, true));
-      await eventually("its last word", () => heard("first") === 2);
+      await eventually("the last line", () => received("first") === 2);
       await rm(log("first"));
       await writeFile(log("second"), line("second", 1));
-      await eventually("the next producer's line", () => heard("second") === 1);
+      await eventually("the line of the replacement", () => received("second") === 1);
     } finally {
       await watch.close();
     }
@@ -70,7 +73,7 @@ test("a deleted producer's lines are known, from its first to its last word, and
   }
 }, 60_000);
 
-test("docs/audit.md names every program that listens", async () => {
+test("docs/audit.md names every program that uses watchCheckpoints", async () => {
   const root = join(import.meta.dir, "../../..");
   const page = await readFile(join(root, "docs/audit.md"), "utf8");
   const listeners: string[] = [];

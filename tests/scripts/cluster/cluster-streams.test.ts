@@ -1,8 +1,8 @@
 /**
- * Calls that go on: lines as they come, watches that begin anew. A shell script stands in for kubectl here, for the ends
- * and errors that a real API server shows seldom; the cluster tests use the real one.
+ * Streams of kubectl: lines, logs across reconnects, watches. A shell script replaces kubectl and produces ends and errors that
+ * are rare with a real API server; the tests of tests/cluster use a real one.
  */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,15 +11,30 @@ import { Cluster, type KubernetesObject } from "../../../scripts/cluster/cluster
 let folder: string;
 let cluster: Cluster;
 
-/** What the slow call takes when nobody ends it. */
+/** Duration of the slow call unless it is ended. */
 const CALL_MS = 600_000;
 
-/** Answers a list with a counter as its version, and a watch with two events and an end. */
+/**
+ * A list has a counter as its version; a watch has two events and an end. Each stream of a log ends after some lines, the
+ * next repeats the last second. `N`: how often the call was made.
+ */
 const SCRIPT = `#!/bin/sh
 case "$*" in
   *"get --raw"*watch=1*) printf '{"type":"ADDED","object":{"metadata":{"name":"new"}}}\\n{"type":"ERROR","object":{"code":410}}\\n' ;;
   *"get --raw"*) n=$(($(cat "$0.n" 2>/dev/null || echo 0) + 1)); echo $n > "$0.n"
      printf '{"metadata":{"resourceVersion":"%s"},"items":[{"metadata":{"name":"old-%s"}}]}' $n $n ;;
+  *"get pod "*) n=$(($(cat "$0.p" 2>/dev/null || echo 0) + 1)); echo $n > "$0.p"
+     case "$*" in
+       *replaced*) uid=$n phase=Running ;;
+       *) uid=1; if [ $n -lt 3 ]; then phase=Running; else phase=Succeeded; fi ;;
+     esac
+     printf '{"metadata":{"uid":"%s"},"status":{"phase":"%s"}}' $uid $phase ;;
+  *"logs --follow"*since-time=2026-01-01T00:00:01.5Z*)
+     printf '2026-01-01T00:00:01.0Z b\\n2026-01-01T00:00:01.5Z c\\n2026-01-01T00:00:01.5Z d\\n2026-01-01T00:00:02.0Z e\\n' ;;
+  *"logs --follow"*since-time*) printf '2026-01-01T00:00:02.0Z e\\n2026-01-01T00:00:03.0Z end\\n' ;;
+  *"logs --follow"*)
+     printf '2026-01-01T00:00:00.0Z a\\nunable to retrieve container logs\\n2026-01-01T00:00:01.0Z b\\n'
+     printf '2026-01-01T00:00:01.5Z c\\n2026-01-01T00:00:01.5Z' ;;
   *slow*) echo one; echo two; exec sleep 600 ;;
   *cut*) printf 'whole\\nhalf' ;;
 esac
@@ -34,8 +49,10 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
+beforeEach(() => rm(join(folder, "kubectl.p"), { force: true }));
+
 describe("lines", () => {
-  test("come as they are printed, and leaving the loop ends the call", async () => {
+  test("arrive while the call runs; leaving the loop ends the call", async () => {
     const startedAt = performance.now();
     const seen: string[] = [];
     for await (const line of cluster.lines(["slow"], new AbortController().signal)) {
@@ -56,14 +73,48 @@ describe("lines", () => {
     expect(seen).toEqual(["one", "two"]);
   });
 
-  test("a last line without an end is a line", async () => {
+  test("include a last line without line break", async () => {
     const seen: string[] = [];
     for await (const line of cluster.lines(["cut"], new AbortController().signal)) seen.push(line);
     expect(seen).toEqual(["whole", "half"]);
   });
 });
 
-test("a watch that the server ends begins anew, and tells the whole again", async () => {
+describe("follow", () => {
+  const { signal } = new AbortController();
+
+  test("delivers each line once across reconnects, ends when the pod has ended", async () => {
+    const seen: string[] = [];
+    for await (const text of cluster.follow("pod-1", (line) => line, signal)) seen.push(text);
+    expect(seen).toEqual(["a", "b", "c", "d", "e", "end"]);
+  });
+
+  test("skips lines that parse rejects", async () => {
+    const seen: string[] = [];
+    const parse = (line: string) => (line === "e" ? undefined : line.toUpperCase());
+    for await (const text of cluster.follow("pod-1", parse, signal)) seen.push(text);
+    expect(seen).toEqual(["A", "B", "C", "D", "END"]);
+  });
+
+  test("ends when another pod has the name", async () => {
+    const seen: string[] = [];
+    for await (const text of cluster.follow("replaced-0", (line) => line, signal)) seen.push(text);
+    expect(seen).toEqual(["a", "b", "c"]);
+  });
+
+  test("ends with the signal", async () => {
+    const controller = new AbortController();
+    const seen: string[] = [];
+    for await (const text of cluster.follow("pod-1", (line) => line, controller.signal)) {
+      seen.push(text);
+      controller.abort();
+    }
+    expect(seen[0]).toBe("a");
+    expect(seen.length).toBeLessThan(6);
+  });
+});
+
+test("a watch that the server ends starts again with all objects", async () => {
   const controller = new AbortController();
   const seen: string[] = [];
   for await (const event of cluster.watch<KubernetesObject>("/api/v1/pods", controller.signal)) {
