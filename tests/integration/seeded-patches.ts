@@ -7,8 +7,8 @@ import type { Patch } from "./variants.ts";
 /** The first answer of a broker is lost on its way: the producer must send the batch again. */
 export const ANSWER_LOST: Patch = {
   file: "kafka/event-producer.ts",
-  was: "      const answer = await lookingMeanwhile(produce(broker, lanes), () => this.#refresh());\n",
-  becomes: `      const answer = await lookingMeanwhile(produce(broker, lanes), () => this.#refresh());
+  was: "      const answer = await refreshWhileWaiting(produce(broker, lanes), () => this.#refresh());\n",
+  becomes: `      const answer = await refreshWhileWaiting(produce(broker, lanes), () => this.#refresh());
       if (!globalThis.answerLost && lanes.some(({ topic }) => topic.startsWith("events-"))) {
         globalThis.answerLost = true;
         throw new Error("the answer was lost");
