@@ -6,7 +6,7 @@
 
 import { createKafka } from "../services/kafka/client.ts";
 import { CONCURRENT_PARTITIONS, CONSUMER_OPTIONS } from "../services/kafka/consumer.ts";
-import { removeFetchDecoder } from "../services/kafka/fetch-decoder.ts";
+import { installKafkajsPatches, PATCHES_WITHOUT_DECODER } from "../services/kafka/patches/index.ts";
 import { COMMIT_INTERVAL_MS } from "../services/processor/batch-handler.ts";
 import { ConfigReader, readKafka } from "../services/runtime/config.ts";
 import { Logger } from "../services/runtime/log.ts";
@@ -16,11 +16,11 @@ const REPORT_MS = 100;
 const reader = new ConfigReader();
 const kafkaConfig = readKafka(reader);
 reader.done();
+if (process.env.DECODER === "kafkajs") installKafkajsPatches(PATCHES_WITHOUT_DECODER);
 const consumer = createKafka(kafkaConfig, "floor", new Logger("floor", "error")).consumer({
   ...CONSUMER_OPTIONS,
   groupId: "processor",
 });
-if (process.env.DECODER === "kafkajs") removeFetchDecoder();
 let count = 0;
 setInterval(() => process.stdout.write(`${count}\n`), REPORT_MS);
 process.on("SIGTERM", () => process.exit(0));

@@ -5,13 +5,13 @@ import loggers from "kafkajs/src/loggers/index.js";
 import defaultSocketFactory from "kafkajs/src/network/socketFactory.js";
 import type { KafkaConfig } from "../runtime/config.ts";
 import { type Logger, LogThrottle } from "../runtime/log.ts";
-import { installKafkajsPatches } from "./patches/kafkajs-patches.ts";
+import { installKafkajsPatches } from "./patches/index.ts";
 
 /** A TLS handshake on a busy two-core machine takes longer than kafkajs' default of 1 s. */
 export const CONNECTION_TIMEOUT_MS = 3000;
 /**
  * Brokers answer within milliseconds. This is for one that is silent and still part of the cluster; one that the others have
- * given up is left sooner (metadata-mends.ts).
+ * given up is left sooner (patches/gone-broker.ts).
  */
 export const REQUEST_TIMEOUT_MS = 5000;
 
@@ -57,6 +57,9 @@ export function kafkajsLog(log: Logger): logCreator {
 export const kafkajsLevel = (log: Logger): logLevel => (log.isOn("debug") ? logLevel.DEBUG : logLevel.INFO);
 
 type SocketFactory = NonNullable<KafkajsConfig["socketFactory"]>;
+
+/** kafkajs' connections to a cluster, below its producer and consumer. */
+export type KafkaCluster = Cluster;
 
 /** What every client of this project has in common. `onConnect` hears every attempt to connect: a sign of life. */
 export function clientOptions(

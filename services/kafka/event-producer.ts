@@ -4,8 +4,8 @@
  *
  * Why its own: kafkajs' send() groups messages by broker and remembers which broker has answered. If one broker fails
  * while another has answered, and leadership of the failed partitions moves to the one that answered, the retry skips
- * that broker and send() reports success for messages that were never sent (tests/services/kafkajs-mends.test.ts shows
- * it). If one broker fails while another has not answered yet, the retry sends the slow one's messages a second time
+ * that broker and send() reports success for messages that were never sent (tests/services/kafka/kafkajs-send.test.ts
+ * shows it). If one broker fails while another has not answered yet, the retry sends the slow one's messages a second time
  * under new sequence numbers.
  *
  * Here each partition is a lane: a queue and at most one batch in flight. A batch, once formed, is frozen (same events,
@@ -22,7 +22,7 @@ import protocol from "kafkajs/src/protocol/requests/index.js";
 import type { KafkaConfig } from "../runtime/config.ts";
 import { type Logger, LogThrottle } from "../runtime/log.ts";
 import { createCluster, REQUEST_TIMEOUT_MS } from "./client.ts";
-import { refreshWhileWaiting } from "./patches/metadata-patches.ts";
+import { refreshWhileWaiting } from "./refresh-while-waiting.ts";
 
 /** Waits this long for company before a small batch is sent: unnoticeable, and 14 times fewer requests. */
 export const LINGER_MS = 10;

@@ -6,8 +6,6 @@
  * Only what our topics hold is read this way: record format 2, not compressed, no transactions. Anything else in an
  * answer sends the whole of it to kafkajs' own decoder.
  */
-import fetchResponse from "kafkajs/src/protocol/requests/fetch/v11/response.js";
-
 const MAGIC_V2 = 2;
 /** From a batch's beginning: base offset 8, length 4, leader epoch 4, magic 1, crc 4, attributes 2, … */
 const MAGIC_AT = 16;
@@ -223,17 +221,4 @@ export function decodeFetch(payload: Buffer): FetchAnswer | undefined {
     responses.push({ topicName, partitions });
   }
   return { throttleTime: 0, clientSideThrottleTime, errorCode, sessionId, responses };
-}
-
-/** kafkajs' own decoder. */
-export const kafkajsDecode = fetchResponse.decode;
-
-/** Puts the decoder in kafkajs' place; its own stays behind it for what is unusual. */
-export function installFetchDecoder(): void {
-  fetchResponse.decode = async (payload) => decodeFetch(payload) ?? (await kafkajsDecode(payload));
-}
-
-/** Puts kafkajs' own decoder back: for comparison. */
-export function removeFetchDecoder(): void {
-  fetchResponse.decode = kafkajsDecode;
 }

@@ -11,12 +11,11 @@
  *   ["error","what"]                               instead of it, with exit 1
  */
 import { readFile } from "node:fs/promises";
-import type Cluster from "kafkajs/src/cluster/index.js";
 import type { TelemetryEvent } from "../domain/event.ts";
 import { EVENTS_TOPIC } from "../domain/kafka-layout.ts";
 import { runStart } from "../domain/run-id.ts";
-import { createCluster, createKafka, RETRY_BRIEFLY } from "../kafka/client.ts";
-import { removeFetchDecoder } from "../kafka/fetch-decoder.ts";
+import { createCluster, createKafka, type KafkaCluster, RETRY_BRIEFLY } from "../kafka/client.ts";
+import { installKafkajsPatches, PATCHES_WITHOUT_DECODER } from "../kafka/patches/index.ts";
 import {
   anyText,
   fields,
@@ -158,6 +157,7 @@ const silent = new Logger("log-reader", "error", {}, () => {});
  * @throws when Kafka cannot be read up to the ends.
  */
 export async function readLog(request: LogRequest, write: (line: string) => Promise<void> | void): Promise<LogEnd> {
+  if (request.decoder === "kafkajs") installKafkajsPatches(PATCHES_WITHOUT_DECODER);
   const [ca, cert, key] = await Promise.all([request.tls.ca, request.tls.cert, request.tls.key].map(pem));
   const kafka = { brokers: request.brokers, tls: { ca: ca!, cert: cert!, key: key! } };
   const topic = request.topic ?? EVENTS_TOPIC;
@@ -217,8 +217,6 @@ export async function readLog(request: LogRequest, write: (line: string) => Prom
   };
 
   const cluster = createCluster(kafka, "log-reader", silent);
-  // After the client was made: making it puts the services' own decoder in place.
-  if (request.decoder === "kafkajs") removeFetchDecoder();
   const open = () =>
     [...ends].filter(([partition, last]) => next.get(partition)! < last).map(([partition]) => partition);
   let progressAt = performance.now();
@@ -276,7 +274,7 @@ async function range(kafka: Parameters<typeof createKafka>[0], topic: string, re
   }
 }
 
-function byLeader(cluster: Cluster, topic: string, partitions: readonly number[]): Map<number, number[]> {
+function byLeader(cluster: KafkaCluster, topic: string, partitions: readonly number[]): Map<number, number[]> {
   const leaders = new Map<number, number[]>();
   for (const { partitionId, leader } of cluster.findTopicPartitionMetadata(topic)) {
     if (!partitions.includes(partitionId)) continue;
@@ -288,7 +286,7 @@ function byLeader(cluster: Cluster, topic: string, partitions: readonly number[]
 }
 
 async function fetchFrom(
-  cluster: Cluster,
+  cluster: KafkaCluster,
   leader: number,
   topic: string,
   partitions: readonly number[],

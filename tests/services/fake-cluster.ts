@@ -2,7 +2,7 @@
  * Stands in for kafkajs' cluster under the event producer, for answers that real brokers cannot be made to give at the
  * right moment. It keeps a log per partition and judges sequence numbers as a broker does.
  */
-import type Cluster from "kafkajs/src/cluster/index.js";
+import type { KafkaCluster } from "../../services/kafka/client.ts";
 
 export interface FakeRecord {
   key: string | null;
@@ -38,7 +38,7 @@ export class FakeCluster {
   connected = false;
   /**
    * Answers to give instead, by call number; "lost": appended, but the answer never arrives; "cut off": none, until the
-   * metadata are read and name another leader (gone-broker in kafkajs-mends.ts).
+   * metadata are read and name another leader (patches/gone-broker.ts).
    */
   script:
     | ((call: ProduceCall, index: number) => Record<string, number> | "lost" | "unreachable" | "cut off" | undefined)
@@ -161,8 +161,8 @@ export class FakeCluster {
     return 0;
   }
 
-  asCluster(): Cluster {
-    return this as unknown as Cluster;
+  asCluster(): KafkaCluster {
+    return this as unknown as KafkaCluster;
   }
 
   /** Forgets what a producer id has sent, as a broker does that lost its state. */

@@ -3,7 +3,8 @@ import { describe, expect, test } from "bun:test";
 import Batch from "kafkajs/src/consumer/batch.js";
 import encodeRecord from "kafkajs/src/protocol/recordBatch/record/v0/index.js";
 import recordBatch from "kafkajs/src/protocol/recordBatch/v0/index.js";
-import { decodeFetch, type FetchedMessage, kafkajsDecode } from "../../../services/kafka/fetch-decoder.ts";
+import { decodeFetch, type FetchedMessage } from "../../../services/kafka/fetch-decoder.ts";
+import { kafkajsDecode } from "../../../services/kafka/patches/slow-decode.ts";
 
 interface TestRecord {
   key?: string | null;

@@ -1,7 +1,6 @@
 /**
- * The parts of kafkajs 2.2.4 below its public interface that this project uses: the mends (kafkajs-mends.ts) and the
- * event producer, which needs the cluster and its brokers. The version is pinned; the library has had no release since
- * 2023, so these do not move.
+ * The parts of kafkajs 2.2.4 below its public interface that this project uses: the patches in this folder,
+ * and ../event-producer.ts, which needs the cluster and its brokers. index.ts checks the version.
  */
 
 declare module "kafkajs/src/network/requestQueue/index.js" {

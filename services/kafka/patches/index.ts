@@ -1,0 +1,81 @@
+/**
+ * The known defects of kafkajs 2.2.4, patched at start: one file per defect, each with its test of the same name below
+ * tests/services/kafka/patches/. kafkajs has had no release since 2023.
+ *
+ * Three more defects are avoided instead of patched:
+ * - a consumer crashes after 5 retries and a connection attempt ends after 1 s: settings in ../client.ts;
+ * - grouping messages by partition is O(n²) (https://github.com/tulios/kafkajs/issues/1576): ../event-producer.ts groups;
+ * - send() reports success for messages that were never sent when leadership moves between its retries:
+ *   ../event-producer.ts has its own send loop. tests/services/kafka/kafkajs-send.test.ts shows both.
+ */
+import { version } from "kafkajs/package.json";
+import { connectHangs } from "./connect-hangs.ts";
+import { deadBrokerStopsAll } from "./dead-broker-stops-all.ts";
+import { forgottenMemberId } from "./forgotten-member-id.ts";
+import { goneBroker } from "./gone-broker.ts";
+import { idleTimer } from "./idle-timer.ts";
+import { leaderMovedRejoins } from "./leader-moved-rejoins.ts";
+import { lostCoordinator } from "./lost-coordinator.ts";
+import type { Patch } from "./patch.ts";
+import { silentLeader } from "./silent-leader.ts";
+import { silentMetadataBroker } from "./silent-metadata-broker.ts";
+import { slowDecode } from "./slow-decode.ts";
+import { staleLeader } from "./stale-leader.ts";
+import { staysWhenJoining } from "./stays-when-joining.ts";
+import { strandedRequest } from "./stranded-request.ts";
+import { timeoutCheck } from "./timeout-check.ts";
+
+/** The version that these patches were written for. */
+export const PATCHED_VERSION = "2.2.4";
+
+/**
+ * In the order of installation. A later patch wraps an earlier one where both replace the same member:
+ * - Connection.disconnect: stranded-request empties the queue after connect-hangs has released the socket;
+ * - ConsumerGroup.recoverFromFetch: leader-moved-rejoins handles moved leaders before dead-broker-stops-all;
+ * - ConsumerGroup's private join: forgotten-member-id sends its second request through stays-when-joining;
+ * - BrokerPool.metadata: stale-leader and gone-broker change different parts, in any order.
+ */
+export const PATCHES: readonly Patch[] = [
+  idleTimer,
+  timeoutCheck,
+  silentLeader,
+  connectHangs,
+  strandedRequest,
+  deadBrokerStopsAll,
+  leaderMovedRejoins,
+  lostCoordinator,
+  staysWhenJoining,
+  forgottenMemberId,
+  silentMetadataBroker,
+  staleLeader,
+  goneBroker,
+  slowDecode,
+];
+
+/** For readers that shall not depend on the own decoder. */
+export const PATCHES_WITHOUT_DECODER: readonly Patch[] = PATCHES.filter((patch) => patch !== slowDecode);
+
+/**
+ * Checks that this kafkajs is the patched one. Another version could drop or break a patch silently.
+ * @throws Error that names the version or the missing members, and what to do.
+ */
+export function checkKafkajs(installed: string, patches: readonly Patch[]): void {
+  const remedy = `install kafkajs ${PATCHED_VERSION}, or adapt services/kafka/patches and PATCHED_VERSION there`;
+  if (installed !== PATCHED_VERSION) {
+    throw new Error(`kafkajs ${installed} is installed, but the patches are for ${PATCHED_VERSION}: ${remedy}`);
+  }
+  const missing = patches.flatMap(({ id, members }) =>
+    members.filter((member) => !member.exists()).map(({ name }) => `${name} (patch ${id})`),
+  );
+  if (missing.length > 0) throw new Error(`kafkajs ${installed} has no ${missing.join(", ")}: ${remedy}`);
+}
+
+let installed = false;
+
+/** Checks and patches kafkajs, once per process; every client of ../client.ts calls it first. */
+export function installKafkajsPatches(patches: readonly Patch[] = PATCHES): void {
+  if (installed) return;
+  checkKafkajs(version, patches);
+  installed = true;
+  for (const patch of patches) patch.install();
+}

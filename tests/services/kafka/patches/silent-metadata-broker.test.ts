@@ -1,0 +1,103 @@
+import { describe, expect, test } from "bun:test";
+import BrokerPool from "kafkajs/src/cluster/brokerPool.js";
+import type { Metadata } from "../../../../services/kafka/patches/metadata.ts";
+import { HANGS_MS, leadersIn, metadataOf, partition, poolWith } from "./fixtures.ts";
+
+describe("silent-metadata-broker", () => {
+  const never = new Promise<never>(() => {});
+  /** A pool of brokers, each with the `sentAt` of its open request and its metadata response. */
+  const poolOf = (
+    brokers: {
+      sentAt?: number;
+      isUnconnected?: true;
+      metadata: () => Promise<Metadata>;
+      coordinator?: () => Promise<string>;
+    }[],
+  ) => {
+    const pool = poolWith(() => metadataOf([]));
+    pool.brokers = Object.fromEntries(
+      brokers.map(({ sentAt, isUnconnected, ...broker }, nodeId) => [
+        nodeId,
+        {
+          ...broker,
+          host: `kafka-${nodeId}`,
+          isConnected: () => isUnconnected !== true,
+          disconnect: async () => {},
+          connectionPool: {
+            host: `kafka-${nodeId}`,
+            port: 9092,
+            rack: null,
+            pool: [
+              {
+                isConnected: () => false,
+                requestQueue: { inflight: new Map(sentAt === undefined ? [] : [[1, { sentAt }]]) },
+              },
+            ],
+          },
+        },
+      ]),
+    ) as unknown as typeof pool.brokers;
+    const { findConnectedBroker } = BrokerPool.prototype;
+    return Object.assign(pool, { findConnectedBroker });
+  };
+
+  test("metadata are requested of a responsive broker before one with an old open request", async () => {
+    // A random choice would pass one round; twenty make that unlikely.
+    for (let round = 0; round < 20; round++) {
+      const pool = poolOf([
+        { sentAt: Date.now() - 600, metadata: () => Promise.reject(new Error("the frozen broker was asked")) },
+        { sentAt: Date.now() - 50, metadata: async () => metadataOf([0, 1], partition(1, 1)) },
+      ]);
+      await pool.refreshMetadata(["t"]);
+      expect(leadersIn(pool.metadata)).toEqual([1]);
+    }
+  });
+
+  test("a second broker is asked when the first does not answer", async () => {
+    const pool = poolOf([
+      { metadata: () => never },
+      { sentAt: Date.now() - 50, metadata: async () => metadataOf([0, 1], partition(1, 1)) },
+    ]);
+    const refreshed = pool.refreshMetadata(["t"]).then(() => "refreshed");
+    expect(await Promise.race([refreshed, Bun.sleep(HANGS_MS).then(() => "hangs")])).toBe("refreshed");
+    expect(leadersIn(pool.metadata)).toEqual([1]);
+  });
+
+  test("the coordinator request skips unreachable and silent brokers", async () => {
+    const pool = poolOf([
+      { metadata: () => never, coordinator: async () => "unreachable" },
+      { sentAt: Date.now() - 50, metadata: () => never, coordinator: async () => "found" },
+      { sentAt: Date.now() - 600, metadata: () => never, coordinator: () => never },
+    ]);
+    const { findBroker } = BrokerPool.prototype;
+    Object.assign(pool, {
+      findBroker: async (options: { nodeId: string }) => {
+        if (options.nodeId === "0") throw new Error("unreachable");
+        return await findBroker.call(pool, options);
+      },
+    });
+    for (let round = 0; round < 20; round++) {
+      const asked = pool.withBroker(async ({ broker }) =>
+        (broker as unknown as { coordinator(): Promise<string> }).coordinator(),
+      );
+      expect(await Promise.race([asked, Bun.sleep(HANGS_MS).then(() => "hangs")])).toBe("found");
+    }
+  });
+
+  test("connected brokers are asked before unconnected ones", async () => {
+    const pool = poolOf([
+      { isUnconnected: true, metadata: () => never },
+      { sentAt: Date.now() - 50, metadata: () => never, coordinator: async () => "found" },
+    ]);
+    const { findBroker } = BrokerPool.prototype;
+    Object.assign(pool, {
+      findBroker: (options: { nodeId: string }) => (options.nodeId === "0" ? never : findBroker.call(pool, options)),
+    });
+    for (let round = 0; round < 20; round++) {
+      const asked = pool.withBroker(async ({ broker }) =>
+        (broker as unknown as { coordinator(): Promise<string> }).coordinator(),
+      );
+      expect(await Promise.race([asked, Bun.sleep(HANGS_MS).then(() => "hangs")])).toBe("found");
+    }
+  });
+});
