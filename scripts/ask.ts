@@ -11,7 +11,8 @@ import { runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import { formatDuration } from "./cli/report.ts";
 import { type Alert, PrometheusReader, type Target, type VectorSample } from "./clients/prometheus.ts";
-import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
+import { localTarget } from "./local-cluster/index.ts";
 
 /** Digits of a value that a person reads; --json has them all. */
 const SIGNIFICANT_DIGITS = 6;
@@ -99,7 +100,7 @@ if (import.meta.main) {
           hint: "bun scripts/ask.ts --help",
         });
       }
-      const cluster = await selectCluster(flags);
+      const cluster = await selectCluster(flags, localTarget);
       await requireReachable(cluster, signal);
       const prometheus = await PrometheusReader.open(cluster);
       try {

@@ -20,7 +20,8 @@ import { INVARIANT_TITLES } from "./audit/verdict.ts";
 import { runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import { paint } from "./cli/report.ts";
-import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
+import { localTarget } from "./local-cluster/index.ts";
 
 /** 120,000 events at the fleet's default rate: audited in well under a minute. */
 const DEFAULT_SINCE_MS = 10 * 60_000;
@@ -87,7 +88,7 @@ if (import.meta.main) {
           exitCode: EXIT.usage,
         });
       }
-      const cluster = await selectCluster(flags);
+      const cluster = await selectCluster(flags, localTarget);
       report.info(`target: ${cluster.describe()}`);
       await requireReachable(cluster, signal);
       const startedAt = performance.now();

@@ -11,12 +11,14 @@ import { join } from "node:path";
 import { findBrowser, signIn, withBrowser } from "./browser/browser.ts";
 import { runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
-import { CLUSTER_FLAGS, NAMESPACE, requireReachable, selectCluster } from "./cluster/cluster.ts";
+import { NAMESPACE } from "./cluster/cluster.ts";
 import { readSecret } from "./cluster/secret-values.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import { logs } from "./dashboards/logs.ts";
 import { overview } from "./dashboards/overview.ts";
 import type { DashboardSpec } from "./dashboards/panels.ts";
 import { takePicture } from "./evidence/grafana-picture.ts";
+import { localTarget } from "./local-cluster/index.ts";
 
 const GRAFANA_PORT = 3000;
 
@@ -76,7 +78,7 @@ if (import.meta.main) {
           },
         );
       }
-      const cluster = await selectCluster(flags);
+      const cluster = await selectCluster(flags, localTarget);
       await requireReachable(cluster, signal);
       if (!(await cluster.get("deployment", "grafana"))) {
         throw new OperatorError(`no Grafana is deployed in namespace ${NAMESPACE} of context ${cluster.context}`, {

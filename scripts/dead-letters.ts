@@ -16,9 +16,9 @@ import { runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import { waitFor } from "./cli/wait.ts";
 import { ProbeSession } from "./clients/probe-session.ts";
-import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
 import { ingest } from "./cluster/one-off-pods.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import {
   type DeadLetterFilter,
   eachDeadLetter,
@@ -29,6 +29,7 @@ import {
   type StoredDeadLetter,
   storedAmong,
 } from "./dead-letters/topic.ts";
+import { localTarget } from "./local-cluster/index.ts";
 
 /** The default of --since: a day's letters are a day's work. */
 const DEFAULT_SINCE_MS = 86_400_000;
@@ -164,7 +165,7 @@ if (import.meta.main) {
       if (flags["dry-run"] && action !== "replay") {
         throw new OperatorError(`--dry-run: belongs to replay; ${action} changes nothing`, { exitCode: EXIT.usage });
       }
-      const cluster = await selectCluster(flags);
+      const cluster = await selectCluster(flags, localTarget);
       await requireReachable(cluster, signal);
       report.info(`target: ${cluster.describe()}`);
       const image = await deployedServicesImage(cluster);

@@ -11,18 +11,13 @@ import { FLOW_CHECK_IDS } from "./checks/index.ts";
 import { runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import { formatDuration, type Report } from "./cli/report.ts";
-import {
-  CLUSTER_FLAGS,
-  type Cluster,
-  localCluster,
-  rememberTarget,
-  requireReachable,
-  selectCluster,
-} from "./cluster/cluster.ts";
+import type { Cluster } from "./cluster/cluster.ts";
+import { CLUSTER_FLAGS, localCluster, rememberTarget, requireReachable, selectCluster } from "./cluster/target.ts";
 import { checkFlow, type DeployPlan, deploy, planDeploy } from "./deploy/deployment.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
 import { describeNotApplied } from "./deploy/stage-selection.ts";
 import { checkPrefix } from "./images/targets.ts";
+import { localTarget } from "./local-cluster/index.ts";
 
 /**
  * Before anything is made: a command line that cannot be meant must not cost a local cluster.
@@ -59,7 +54,7 @@ async function targetCluster(
   signal: AbortSignal,
 ): Promise<Cluster> {
   const wantsLocal = flags.local || (flags.auto && !flags.context);
-  if (!wantsLocal) return await selectCluster(flags);
+  if (!wantsLocal) return await selectCluster(flags, localTarget);
   if (!flags["dry-run"]) {
     await prepareLocalCluster(report, {
       installTools: flags["install-tools"] || flags.auto,
@@ -67,7 +62,7 @@ async function targetCluster(
       signal,
     });
   }
-  return await localCluster();
+  return await localCluster(localTarget);
 }
 
 /** Says what a dry run found; of stages that would not be applied the same as a deploy says. */

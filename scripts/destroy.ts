@@ -11,17 +11,11 @@ import { runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import type { Report } from "./cli/report.ts";
 import { waitFor } from "./cli/wait.ts";
-import {
-  apiVersionsOf,
-  CLUSTER_FLAGS,
-  type Cluster,
-  type KubernetesObject,
-  NAMESPACE,
-  requireReachable,
-  selectCluster,
-} from "./cluster/cluster.ts";
+import { apiVersionsOf, type Cluster, type KubernetesObject, NAMESPACE } from "./cluster/cluster.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import { deleteKedaObjects, KEDA_API } from "./deploy/keda.ts";
 import { loadStages } from "./deploy/stages.ts";
+import { localTarget } from "./local-cluster/index.ts";
 
 /** Deleting pods takes their grace period (Kafka: a minute), volumes some seconds more. */
 const DELETE_LIMIT_MS = 180_000;
@@ -84,7 +78,7 @@ if (import.meta.main) {
       ],
     },
     async ({ flags, report, signal }) => {
-      const cluster = await selectCluster(flags);
+      const cluster = await selectCluster(flags, localTarget);
       report.info(`target: ${cluster.describe()}`);
       await requireReachable(cluster, signal);
       const there = await ownedNamespace(cluster);

@@ -11,10 +11,12 @@ import { join, relative, resolve } from "node:path";
 import { $ } from "zx";
 import { runCommand } from "./cli/command.ts";
 import { EXIT, isAbort, OperatorError } from "./cli/errors.ts";
-import { CLUSTER_FLAGS, type Cluster, requireReachable, selectCluster } from "./cluster/cluster.ts";
+import type { Cluster } from "./cluster/cluster.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import type { Artifact, Making } from "./evidence/artifact.ts";
 import { ARTIFACTS } from "./evidence/catalog.ts";
 import { entryOf, readRecord, type Version, writeIndex } from "./evidence/index-page.ts";
+import { localTarget } from "./local-cluster/index.ts";
 
 const PROJECT = join(import.meta.dir, "..");
 
@@ -90,7 +92,7 @@ if (import.meta.main) {
           hint: "--quick leaves out the load test and the drills, --reuse takes their newest record",
         });
       }
-      const cluster = await selectCluster(flags);
+      const cluster = await selectCluster(flags, localTarget);
       report.info(`target: ${cluster.describe()}`);
       await requireReachable(cluster, signal);
       const out = flags.out === undefined ? join(PROJECT, "outputs") : resolve(flags.out);

@@ -12,9 +12,10 @@ import { checkRunFlag } from "./audit/run-flag.ts";
 import { runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import { formatDuration } from "./cli/report.ts";
-import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
 import { ingest } from "./cluster/one-off-pods.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
+import { localTarget } from "./local-cluster/index.ts";
 
 async function openInput(path: string): Promise<{ stream: AsyncIterable<Uint8Array>; bytes?: number }> {
   if (path === "-") return { stream: Bun.stdin.stream() as unknown as AsyncIterable<Uint8Array> };
@@ -52,7 +53,7 @@ if (import.meta.main) {
     async ({ flags, positionals, report, signal }) => {
       checkRunFlag(flags.run);
       const { stream, bytes } = await openInput(positionals[0]!);
-      const cluster = await selectCluster(flags);
+      const cluster = await selectCluster(flags, localTarget);
       await requireReachable(cluster, signal);
       report.info(`target: ${cluster.describe()}`);
       const image = await deployedServicesImage(cluster);

@@ -16,14 +16,15 @@ import { htmlToPng } from "./browser/page-picture.ts";
 import { type CommandContext, type Flags, runCommand } from "./cli/command.ts";
 import { EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
 import { formatDuration } from "./cli/report.ts";
-import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import { compareRows, compareText } from "./load/compare.ts";
 import { LoadDisplay } from "./load/load-display.ts";
 import { COMMON_THRESHOLDS, PROFILE_NAMES, PROFILES, type Profile, type ProfileName } from "./load/load-profiles.ts";
 import { runLoadTest } from "./load/load-run.ts";
 import { scalingText } from "./load/scaling-text.ts";
 import { METRICS, mergeLimits, parseLimit } from "./load/thresholds.ts";
+import { localTarget } from "./local-cluster/index.ts";
 import type { LoadTestResult } from "./recording/result.ts";
 import { createRun, openRun, RUNS_FOLDER, type RunFolder } from "./recording/run-folder.ts";
 import { readAutoscalers } from "./recording/scaling-limits.ts";
@@ -75,7 +76,7 @@ async function loadTest(context: CommandContext<typeof FLAGS>): Promise<ExitCode
   const limits = asUsage(() =>
     mergeLimits([...(own ? COMMON_THRESHOLDS : profile.thresholds), ...flags.threshold].map(parseLimit)),
   );
-  const cluster = await selectCluster(flags);
+  const cluster = await selectCluster(flags, localTarget);
   await requireReachable(cluster, signal);
   report.info(`target: ${cluster.describe()}`);
   const image = await deployedServicesImage(cluster);

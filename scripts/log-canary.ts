@@ -7,8 +7,9 @@
 import { runCommand } from "./cli/command.ts";
 import { EXIT } from "./cli/errors.ts";
 import { LogStore } from "./clients/loki.ts";
-import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
+import { localTarget } from "./local-cluster/index.ts";
 import { runCanary } from "./logs/log-canary.ts";
 
 if (import.meta.main) {
@@ -25,7 +26,7 @@ if (import.meta.main) {
       examples: [["bun scripts/log-canary.ts", "exit 0: all found; exit 5: some are missing, and which"]],
     },
     async ({ flags, report, signal }) => {
-      const cluster = await selectCluster(flags);
+      const cluster = await selectCluster(flags, localTarget);
       await requireReachable(cluster, signal);
       // Says at once that there is no Loki, before a pod is started for nothing.
       await (await LogStore.open(cluster)).close();

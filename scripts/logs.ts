@@ -25,7 +25,9 @@ import {
 } from "./clients/log-search.ts";
 import { keyOf, LogStore, nsOfMs } from "./clients/loki.ts";
 import { followPodLogs, readPodLogs } from "./clients/pod-logs.ts";
-import { CLUSTER_FLAGS, type Cluster, requireReachable, selectCluster } from "./cluster/cluster.ts";
+import type { Cluster } from "./cluster/cluster.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
+import { localTarget } from "./local-cluster/index.ts";
 
 /** How often Loki is asked for what is new; a line takes about a second to get there. */
 const FOLLOW_INTERVAL_MS = 1000;
@@ -151,7 +153,7 @@ if (import.meta.main) {
         ...(flags.grep === undefined ? {} : { grep: checkedGrep(flags.grep) }),
         ...(flags.event === undefined ? {} : { event: parseIdentity(flags.event) }),
       };
-      const cluster = await selectCluster(flags);
+      const cluster = await selectCluster(flags, localTarget);
       await requireReachable(cluster, signal);
       const source = await sourceOf(cluster, flags.source, report);
       const color = colorAllowed(process.stdout) && !process.argv.includes("--no-color");

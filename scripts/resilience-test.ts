@@ -15,8 +15,9 @@ import { runCommand } from "./cli/command.ts";
 import { EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
 import { formatDuration, paint, type Report } from "./cli/report.ts";
 import { ProbeSession } from "./clients/probe-session.ts";
-import { CLUSTER_FLAGS, type Cluster, NAMESPACE, requireReachable, selectCluster } from "./cluster/cluster.ts";
+import { type Cluster, NAMESPACE } from "./cluster/cluster.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import { DRILLS } from "./drills/catalog.ts";
 import { restoreVolume } from "./drills/disk-full.ts";
 import { writeDocument } from "./drills/document.ts";
@@ -32,6 +33,7 @@ import { watchAlertsAndLogs } from "./live/alert-log-feed.ts";
 import { LiveFeed, sourceOf } from "./live/live-feed.ts";
 import { startLivePage } from "./live/live-page.ts";
 import { LIVE_FILE } from "./live/live-state.ts";
+import { localTarget } from "./local-cluster/index.ts";
 import { startObserver } from "./recording/observer.ts";
 import type { MarkKind } from "./recording/recording.ts";
 import type { DrillResult, DrillsResult, DrillVerdict, PhaseName } from "./recording/result.ts";
@@ -203,7 +205,7 @@ if (import.meta.main) {
       }
       const without = flags["without-fault"];
       const drills = chosenDrills(without === undefined ? flags.only : [without]);
-      const cluster = await selectCluster(flags);
+      const cluster = await selectCluster(flags, localTarget);
       report.info(`target: ${cluster.describe()}`);
       await requireReachable(cluster, signal);
       const image = await deployedServicesImage(cluster);

@@ -13,8 +13,9 @@ import { CHECKS } from "./checks/index.ts";
 import { runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import { ProbeSession } from "./clients/probe-session.ts";
-import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/cluster.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
+import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
+import { localTarget } from "./local-cluster/index.ts";
 
 if (import.meta.main) {
   await runCommand(
@@ -46,7 +47,7 @@ if (import.meta.main) {
           throw new OperatorError(`--only: ${(error as Error).message}`, { exitCode: EXIT.usage });
         }
       })();
-      const cluster = await selectCluster(flags);
+      const cluster = await selectCluster(flags, localTarget);
       report.info(`target: ${cluster.describe()}`);
       await requireReachable(cluster, signal);
       const context = new ProbeSession(cluster, await deployedServicesImage(cluster), signal);

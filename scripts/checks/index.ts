@@ -1,7 +1,7 @@
 /** The checklist of validate, in the order of what stands on what. */
 
 import type { ProbeSession } from "../clients/probe-session.ts";
-import { requireReachable } from "../cluster/cluster.ts";
+import { requireReachable } from "../cluster/target.ts";
 import { autoscalingCheck } from "./autoscaling.ts";
 import { certificatesCheck } from "./certificates.ts";
 import type { Check } from "./checklist.ts";

@@ -2,13 +2,9 @@
  * The cluster that a command works on. The only file that calls kubectl: every call names the context (and the
  * kubeconfig where the project made it), so that a changed current context can never redirect a command.
  */
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
-import { dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { $ } from "zx";
 import { type TextLineOptions, textLines } from "../../services/domain/ndjson.ts";
-import { EXIT, isAbort, OperatorError } from "../cli/errors.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
 import { pause } from "../cli/wait.ts";
 
 /** The namespace of the pipeline; every manifest names it. */
@@ -483,116 +479,4 @@ function contentOf(object: KubernetesObject): unknown {
 export async function apiVersionsOf(cluster: Cluster, signal?: AbortSignal): Promise<Set<string>> {
   const { stdout } = await cluster.kubectl(["api-versions"], signal ? { signal } : {});
   return new Set(stdout.split("\n").filter(Boolean));
-}
-
-// ── which cluster ────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** Flags of every command that works on a cluster. */
-export const CLUSTER_FLAGS = {
-  context: {
-    type: "string",
-    valueName: "NAME",
-    env: "CONVEYOR_CONTEXT",
-    description: "kubectl context of an existing cluster",
-  },
-  local: { type: "boolean", description: "the local cluster of scripts/local-cluster.ts" },
-} as const;
-
-const stateFolder = () => join(process.env.XDG_STATE_HOME || join(homedir(), ".local", "state"), "conveyor");
-const targetFile = () => join(stateFolder(), "target.json");
-
-/** Remembers the cluster of the last deploy, so that validate and the others need not be told again. */
-export async function rememberTarget(location: ClusterLocation): Promise<void> {
-  const path = targetFile();
-  await mkdir(dirname(path), { recursive: true });
-  const { context, kubeconfig, isLocal } = location;
-  await writeFile(`${path}.new`, `${JSON.stringify({ context, kubeconfig, isLocal }, null, 2)}\n`);
-  await rename(`${path}.new`, path);
-}
-
-async function rememberedTarget(): Promise<ClusterLocation | undefined> {
-  try {
-    const value = JSON.parse(await readFile(targetFile(), "utf8")) as ClusterLocation;
-    return typeof value.context === "string" ? value : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** kubectl on PATH, or undefined. */
-async function kubectlOnPath(): Promise<string | undefined> {
-  return Bun.which("kubectl") ?? undefined;
-}
-
-/** The local cluster as an object to work with; it need not be running. */
-export async function localCluster(): Promise<Cluster> {
-  // Imported late: only commands on the local cluster load its code.
-  const local = await import("../local-cluster/lifecycle.ts");
-  await local.prepareEnvironment();
-  return new Cluster(
-    { context: local.LOCAL_CONTEXT, kubeconfig: local.kubeconfigPath(), isLocal: true },
-    local.kubectlPath(),
-  );
-}
-
-/** An existing cluster by its context's name. @throws OperatorError when kubectl or the context is missing. */
-export async function namedCluster(context: string): Promise<Cluster> {
-  const local = await import("../local-cluster/lifecycle.ts");
-  if (context === local.LOCAL_CONTEXT) return await localCluster();
-  const kubectl = await kubectlOnPath();
-  if (!kubectl) {
-    throw new OperatorError("kubectl is not installed", {
-      exitCode: EXIT.precondition,
-      hint: "install kubectl (https://kubernetes.io/docs/tasks/tools/), or use --local",
-    });
-  }
-  const known = await $({ nothrow: true, quiet: true })`${kubectl} config get-contexts -o name`;
-  const contexts = known.stdout.split("\n").filter(Boolean);
-  if (!contexts.includes(context)) {
-    throw new OperatorError(`--context: no context named "${context}"`, {
-      exitCode: EXIT.precondition,
-      hint: contexts.length > 0 ? `known contexts: ${contexts.join(", ")}` : "kubectl knows no context; see KUBECONFIG",
-    });
-  }
-  return new Cluster({ context, isLocal: false }, kubectl);
-}
-
-/**
- * The cluster a command was told to use: --context, --local, or else the one of the last deploy.
- * The current context of kubectl is never taken: nobody named it to this project.
- * @throws OperatorError (exit 2) when none was named and nothing was deployed yet.
- */
-export async function selectCluster(flags: { context?: string | undefined; local: boolean }): Promise<Cluster> {
-  if (flags.context && flags.local) {
-    throw new OperatorError("--context and --local exclude each other", { exitCode: EXIT.usage });
-  }
-  if (flags.local) return await localCluster();
-  if (flags.context) return await namedCluster(flags.context);
-  const remembered = await rememberedTarget();
-  if (remembered) return remembered.isLocal ? await localCluster() : await namedCluster(remembered.context);
-  throw new OperatorError("which cluster? nothing was deployed from here yet", {
-    exitCode: EXIT.usage,
-    hint: "--context NAME for an existing cluster, --local for the local one (npm start makes it)",
-  });
-}
-
-/** @throws OperatorError (exit 3) that says what to do when the API server does not answer. */
-export async function requireReachable(cluster: Cluster, signal?: AbortSignal): Promise<string> {
-  try {
-    const { stdout } = await cluster.kubectl(["version", "-o", "json", "--request-timeout=10s"], {
-      timeoutMs: 15_000,
-      ...(signal ? { signal } : {}),
-    });
-    const version = JSON.parse(stdout) as { serverVersion?: { gitVersion?: string } };
-    return version.serverVersion?.gitVersion ?? "unknown version";
-  } catch (error) {
-    if (isAbort(error)) throw error;
-    throw new OperatorError(`the cluster of context ${cluster.context} does not answer`, {
-      exitCode: EXIT.precondition,
-      hint: cluster.isLocal
-        ? "bun scripts/local-cluster.ts up   (npm start does it too)"
-        : `kubectl --context ${cluster.context} cluster-info`,
-      cause: error,
-    });
-  }
 }

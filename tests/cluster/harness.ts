@@ -5,9 +5,11 @@
 import { describe } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { waitFor } from "../../scripts/cli/wait.ts";
-import { type Cluster, type KubernetesObject, localCluster, type Pod } from "../../scripts/cluster/cluster.ts";
+import type { Cluster, KubernetesObject, Pod } from "../../scripts/cluster/cluster.ts";
+import { localCluster } from "../../scripts/cluster/target.ts";
 import { type Autoscaler, autoscalerOf } from "../../scripts/deploy/autoscalers.ts";
 import { loadManifests } from "../../scripts/deploy/manifests.ts";
+import { localTarget } from "../../scripts/local-cluster/index.ts";
 import type { TelemetryEvent } from "../../services/domain/event.ts";
 
 /** `describe` for tests that need the cluster and the pipeline on it. */
@@ -17,7 +19,7 @@ export const describeOnOwnCluster = describe.skipIf(
   process.env.CONVEYOR_CLUSTER_TESTS !== "1" || process.env.CONVEYOR_CLUSTER_OWNED !== "1",
 );
 
-export const cluster = (): Promise<Cluster> => localCluster();
+export const cluster = (): Promise<Cluster> => localCluster(localTarget);
 
 export interface ScriptResult {
   exitCode: number;
