@@ -3,7 +3,7 @@
  * Everything that is not an OperatorError is a defect of this project and keeps its stack.
  */
 
-/** Exit codes of every command (docs/architecture.md, "The contract of every command"). */
+/** Exit codes of every command (docs/architecture.md, "Conventions of every command"). */
 export const EXIT = {
   /** Done, or everything checked and passed. */
   ok: 0,

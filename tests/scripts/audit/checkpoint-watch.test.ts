@@ -83,7 +83,7 @@ test("docs/audit.md names every program that uses watchCheckpoints", async () =>
       if (/import \{[^}]*\bwatchCheckpoints\b/.test(text)) listeners.push(path);
     }
   }
-  // "No command listens: … is the one that does".
+  // "No command does so; only … does".
   expect(listeners).toEqual(["tests/cluster/audit.test.ts"]);
-  expect(page).toContain(`No command listens: \`${listeners[0]}\` is the one`);
+  expect(page).toContain(`No command does so; only\n\`${listeners[0]}\` does`);
 });
