@@ -1,6 +1,6 @@
 /**
- * Goal: a command that a document shows is one that exists. Method: every `bun scripts/NAME.ts …` and `npm run NAME` of
- * README.md and docs/ is looked up: the script answers --help, and knows every flag shown.
+ * Every command shown in README.md and docs/ exists: each script of `bun scripts/NAME.ts …` answers --help and lists
+ * every flag shown, and each `npm run NAME` is in package.json.
  */
 import { describe, expect, test } from "bun:test";
 import { readdir, readFile } from "node:fs/promises";
@@ -20,7 +20,7 @@ interface Shown {
   flags: string[];
 }
 
-/** Commands of a text: what stands behind `bun scripts/…` up to the end of the code or line, comments aside. */
+/** Commands in a text: `bun scripts/…` up to the end of the code span or line, without comments. */
 function commandsOf(path: string, text: string): Shown[] {
   return text.split("\n").flatMap((line, index) =>
     [...line.matchAll(/bun (scripts\/[\w-]+\.ts)([^`|;)#&]*)/g)].map(([, script, rest]) => ({
@@ -35,12 +35,12 @@ const shown = (await documents()).flatMap(({ path, text }) => commandsOf(path, t
 const scripts = [...new Set(shown.map(({ script }) => script))].sort();
 
 describe("commands shown in README and docs", () => {
-  test("there are some", () => {
+  test("the pattern finds commands", () => {
     expect(scripts).toContain("scripts/deploy.ts");
     expect(scripts).toContain("scripts/validate.ts");
   });
 
-  test.each(scripts)("%s answers --help and knows every flag that is shown", async (script) => {
+  test.each(scripts)("%s --help exits 0 and lists every flag shown in the documents", async (script) => {
     const child = Bun.spawn([process.execPath, script, "--help"], { cwd: ROOT, stdout: "pipe", stderr: "pipe" });
     const [help, error, exitCode] = await Promise.all([
       new Response(child.stdout).text(),
@@ -55,9 +55,9 @@ describe("commands shown in README and docs", () => {
     expect(unknown).toEqual([]);
   });
 
-  // With --help, so that a command which overlooked the flag would print its help instead of doing its work.
+  // With --help, a command that overlooks the unknown flag prints its help instead of doing its work.
   test.each(scripts)(
-    "%s refuses an unknown flag: exit 2, one JSON document on stdout, no colour, the reason on stderr",
+    "%s rejects an unknown flag: exit 2, one JSON document on stdout, no colour, the reason on stderr",
     async (script) => {
       const child = Bun.spawn([process.execPath, script, "--help", "--no-such-flag", "--json"], {
         cwd: ROOT,
@@ -78,10 +78,10 @@ describe("commands shown in README and docs", () => {
     },
   );
 
-  test("every command and every folder of scripts/ is named where a newcomer looks for it", async () => {
+  test("README.md names every command, docs/architecture.md every folder of scripts/ and every service", async () => {
     const entries = await readdir(join(ROOT, "scripts"), { withFileTypes: true });
     const readme = await readFile(join(ROOT, "README.md"), "utf8");
-    // `npm test` and `npm run check` are how a person starts scripts/test.ts.
+    // scripts/test.ts is started by `npm test` and `npm run check`.
     const commands = entries.filter((entry) => entry.isFile() && entry.name !== "test.ts").map(({ name }) => name);
     expect(commands.length).toBeGreaterThan(10);
     expect(commands.filter((name) => !readme.includes(`bun scripts/${name}`))).toEqual([]);
@@ -96,7 +96,7 @@ describe("commands shown in README and docs", () => {
     );
   });
 
-  test("npm scripts that are shown exist", async () => {
+  test("every npm script shown is in package.json", async () => {
     const { scripts: known } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8")) as {
       scripts: Record<string, string>;
     };
@@ -106,7 +106,7 @@ describe("commands shown in README and docs", () => {
     expect([...new Set(asked)].filter((name) => !(name in known))).toEqual([]);
   });
 
-  test("links between documents lead somewhere", async () => {
+  test("every relative link in README.md and docs/ has an existing target", async () => {
     const broken: string[] = [];
     for (const { path, text } of await documents()) {
       for (const [, target] of text.matchAll(/\]\((?!https?:|#|mailto:)([^)#]+)(?:#[^)]*)?\)/g)) {

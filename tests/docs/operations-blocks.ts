@@ -1,11 +1,11 @@
 /**
- * docs/operations.md as data: its blocks of commands, what each says it is run by, and the output it promises. Above a
- * block stands an HTML comment that a reader does not see:
+ * Parses docs/operations.md: command blocks, what runs each of them, and the expected output. An HTML comment above a
+ * block says what runs it:
  *
  *   <!-- read -->            changes nothing; run by tests/cluster/operations.test.ts
- *   <!-- change              changes something, and leaves a healthy pipeline; run by the same test
- *   given: COMMANDS          … run before: what is wrong
- *   after: COMMANDS -->      … run afterwards: what is put back
+ *   <!-- change              changes something and leaves a healthy pipeline; run by the same test
+ *   given: COMMANDS          … run before the block: creates the problem
+ *   after: COMMANDS -->      … run after the block: restores the previous state
  *   <!-- drill NAME -->      run by the drill of that name
  *   <!-- test FILE -->       run by that test
  */
@@ -31,7 +31,7 @@ export interface Block {
 
 const KINDS = ["read", "change", "drill", "test"] as const;
 
-/** @throws Error that names the line of a block without a comment, or with one that is not understood. */
+/** @throws Error with the line of a block whose comment is missing or invalid. */
 export function blocksOf(text: string): Block[] {
   const lines = text.split("\n");
   const blocks: Block[] = [];
@@ -41,14 +41,14 @@ export function blocksOf(text: string): Block[] {
     if (/^#+ /.test(line)) heading = line.replace(/^#+ /, "");
     if (!line.startsWith("```")) continue;
     const end = lines.indexOf("```", index + 1);
-    if (end < 0) throw new Error(`line ${index + 1}: the block has no end`);
+    if (end < 0) throw new Error(`line ${index + 1}: unterminated block`);
     const body = lines.slice(index + 1, end);
     if (line === "```sh") {
       const { kind, by, given, after } = commentAbove(lines, index);
       blocks.push({ line: index + 1, heading, kind, by, given, after, commands: body.join("\n"), expected: [] });
     } else if (line === "```text") {
       const last = blocks.at(-1);
-      if (!last || last.expected.length > 0) throw new Error(`line ${index + 1}: output that belongs to no command`);
+      if (!last || last.expected.length > 0) throw new Error(`line ${index + 1}: output without a command`);
       last.expected = body;
     } else throw new Error(`line ${index + 1}: must be a block of sh or text; got "${line}"`);
     index = end;
@@ -76,8 +76,8 @@ function commentAbove(lines: readonly string[], fence: number): Pick<Block, "kin
 export const readOperations = async (): Promise<Block[]> => blocksOf(await readFile(OPERATIONS, "utf8"));
 
 /**
- * A line of output without what differs from cluster to cluster and from run to run: numbers, ages, times, addresses,
- * the random part of names. Shares ("1/1") and the numbers in names ("kafka-1", "p99") stay.
+ * Replaces the parts of an output line that differ between clusters and runs: numbers, ages, times, addresses, random
+ * parts of names. Ratios ("1/1") and numbers in names ("kafka-1", "p99") are kept.
  */
 export function shapeOf(line: string): string {
   return line
@@ -94,7 +94,7 @@ export function shapeOf(line: string): string {
     .trim();
 }
 
-/** True when one of the lines has the shape of the expected one, in which "…" stands for anything. */
+/** True if one of the lines has the shape of the expected line; "…" matches any text. */
 export function isFound(expected: string, actual: readonly string[]): boolean {
   const pattern = new RegExp(
     `^${expected

@@ -1,6 +1,6 @@
 /**
- * Goal: no command of docs/operations.md is untried. Method: each block says what runs it; those named are looked up,
- * and no command stands in the text alone. What runs the blocks: tests/cluster/operations.test.ts.
+ * Every command of docs/operations.md is run by a test or a drill: each block names what runs it, the named test or
+ * drill exists, and commands in the text also occur in a block. tests/cluster/operations.test.ts runs the blocks.
  */
 import { describe, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
@@ -12,7 +12,7 @@ const ROOT = join(import.meta.dir, "..", "..");
 const blocks = await readOperations();
 const text = await readFile(OPERATIONS, "utf8");
 
-/** Commands in a text, without comments and with blanks as one, to be compared. */
+/** Normalizes commands for comparison: no comments, single spaces. */
 const plain = (commands: string) =>
   commands
     .replaceAll(/\s+#.*$/gm, "")
@@ -25,7 +25,7 @@ describe("docs/operations.md", () => {
     expect(new Set(blocks.map(({ kind }) => kind))).toEqual(new Set(["read", "change", "drill", "test"]));
   });
 
-  test("a test that is named is there, and runs the script shown", async () => {
+  test("each named test exists and runs the script shown", async () => {
     for (const { kind, by, commands, line } of blocks) {
       if (kind !== "test") continue;
       const source = await readFile(join(ROOT, by), "utf8").catch(() => "");
@@ -34,26 +34,26 @@ describe("docs/operations.md", () => {
     }
   });
 
-  test("a drill that is named does what the block says", () => {
+  test("each named drill injects the fault that its block shows", () => {
     const found = blocks
       .filter(({ kind }) => kind === "drill")
       .map(({ by, commands }) => {
         const [, what] = /^kubectl -n conveyor (delete pod|rollout restart)/m.exec(commands) ?? [];
         const fault = DRILLS.find(({ name }) => name === by)?.fault ?? "no such drill";
-        return `${by}: ${what !== undefined && fault.includes(`kubectl ${what}`) ? "does it" : fault}`;
+        return `${by}: ${what !== undefined && fault.includes(`kubectl ${what}`) ? "same fault" : fault}`;
       });
-    expect(found.filter((line) => !line.endsWith(": does it"))).toEqual([]);
+    expect(found.filter((line) => !line.endsWith(": same fault"))).toEqual([]);
   });
 
-  test("a command in the text stands in a block too, or in a runbook's words for a person who knows", () => {
+  test("each command in the text also occurs in a block", () => {
     const inBlocks = plain(blocks.map(({ commands }) => commands).join("\n"));
     const alone = [...text.matchAll(/`((?:kubectl|bun|kafka|ask) [^`]+)`/g)]
       .map(([, command]) => command!)
       .filter((command) => !inBlocks.includes(plain(command)))
-      // A part of a command; what only a person can decide: a claim's new size, a pod's name, a single event; and the
-      // way of clusters that have no KEDA.
+      // Excluded: parts of commands; commands with a value that the operator chooses (size, name, event); commands for
+      // clusters without KEDA.
       .filter((command) => !/…|NAME|SEQ|edit pvc|-o yaml|drain|--replicas=/.test(command));
-    // These are run by other tests, or are a block's command without its window of time.
+    // Run by other tests, or equal to a block's command except for its time window.
     const known = [
       "kubectl get secret -o yaml",
       "bun scripts/evidence.ts --only tls",
@@ -63,20 +63,20 @@ describe("docs/operations.md", () => {
     expect(alone.filter((command) => !known.includes(command))).toEqual([]);
   });
 
-  test("the terminal of the runbooks is the same one", async () => {
+  test("docs/runbooks/README.md has the same terminal set-up", async () => {
     const runbooks = await readFile(join(ROOT, "docs/runbooks/README.md"), "utf8");
     expect(runbooks).toContain(blocks[0]!.commands);
   });
 });
 
 describe("blocks", () => {
-  test("a block without a comment is an error that names its line", () => {
+  test("blocksOf rejects a block without a valid comment and names its line", () => {
     expect(() => blocksOf("# a\n\n```sh\nls\n```\n")).toThrow("line 3");
     expect(() => blocksOf("<!-- drill -->\n```sh\nls\n```\n")).toThrow("drill names nothing");
     expect(() => blocksOf("<!-- maybe -->\n```sh\nls\n```\n")).toThrow("read, change, drill, test");
   });
 
-  test("a comment of several lines, and the output that belongs to the block", () => {
+  test("blocksOf reads a multi-line comment and the output block that follows", () => {
     const [block] = blocksOf(
       "# H\n<!-- change\ngiven: false || true\nafter: true\n-->\n```sh\nls\n```\n```text\na…\n```\n",
     );
@@ -96,7 +96,7 @@ describe("blocks", () => {
     ["✓ certificates  11 certificates … 0.7 s", "✓ certificates 12 certificates, the next expires in 3 days  12.1 s"],
     ["setup-j6mht 0/1 Completed 0 13m", "setup-zz9ab 0/1 Completed 0 4s"],
     ["… outcome=written", "50.9719  outcome=written"],
-  ])("%s is found in %s", (expected, actual) => {
+  ])("isFound: %s matches %s", (expected, actual) => {
     expect(`${isFound(expected, [actual])} ${shapeOf(expected)} | ${shapeOf(actual)}`).toStartWith("true");
   });
 
@@ -105,7 +105,7 @@ describe("blocks", () => {
     ["kafka-0 1/1 Running 0 13m", "kafka-1 1/1 Running 0 13m"],
     ["answered 204", "answered nothing"],
     ["refused 0 to the topic", "acknowledged 0 by Kafka"],
-  ])("%s is not found in %s", (expected, actual) => {
+  ])("isFound: %s does not match %s", (expected, actual) => {
     expect(isFound(expected, [actual])).toBeFalse();
   });
 });

@@ -1,4 +1,4 @@
-/** Alerts and runbooks are the same set, and every page is one that a tired newcomer can follow. */
+/** Every alert has a runbook and the reverse, and every runbook has the required sections. */
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
@@ -12,14 +12,14 @@ const alerts = (await ruleFiles()).flatMap(({ groups }) =>
 );
 const pages = (await readdir(FOLDER)).filter((name) => name !== "README.md").map((name) => name.replace(/\.md$/, ""));
 
-test("alerts = runbooks", () => {
+test("alerts and runbooks are the same set", () => {
   expect(pages.sort()).toEqual([...new Set(alerts)].sort());
 });
 
 describe.each([...pages, "README"])("%s", (page) => {
   const path = join(FOLDER, `${page}.md`);
 
-  test("has its name and the four headings in order, none of them empty", async () => {
+  test("has its alert name as title and the four sections in order, none empty", async () => {
     const text = await readFile(path, "utf8");
     if (page === "README") return;
     expect(text.startsWith(`# ${page}\n`)).toBe(true);
@@ -29,11 +29,11 @@ describe.each([...pages, "README"])("%s", (page) => {
     expect(text).not.toMatch(/TODO|TBD|FIXME/);
   });
 
-  test("gives a command to start from", async () => {
+  test("contains at least one command", async () => {
     expect(await readFile(path, "utf8")).toMatch(/kubectl |bun scripts\/|ask '|kafka [A-Z]/);
   });
 
-  test("links only to what is there, and names only scripts and files that are", async () => {
+  test("links and file names have existing targets", async () => {
     const text = await readFile(path, "utf8");
     for (const [, target] of text.matchAll(/\]\(([^)#]+)[^)]*\)/g)) {
       expect(existsSync(join(dirname(path), target!)), target).toBe(true);

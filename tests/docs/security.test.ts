@@ -1,4 +1,4 @@
-/** Goal: each promise of docs/security.md is checked by something that is there. Method: the ids and files of its table. */
+/** Each promise in the table of docs/security.md names checks and test files that exist. */
 import { expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,10 +9,10 @@ const rows = (await readFile(join(ROOT, "docs/security.md"), "utf8"))
   .split("\n")
   .filter((line) => line.startsWith("| ") && !line.startsWith("| promise"));
 
-test("there are promises", () => expect(rows.length).toBeGreaterThan(8));
+test("docs/security.md has promises", () => expect(rows.length).toBeGreaterThan(8));
 
 test.each(rows.map((row) => [row.split("|")[1]!.trim(), row.split("|")[3]!] as const))(
-  "%s: is checked",
+  "docs/security.md, %s: its checks exist",
   async (_, check) => {
     const known = new Set(CHECKS.map(({ id }) => id));
     const named = [...check.matchAll(/`([^`]+)`/g)].map(([, name]) => name!);
