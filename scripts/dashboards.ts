@@ -4,10 +4,11 @@
  *   bun scripts/dashboards.ts            writes k8s/grafana/dashboards/*.json and the ConfigMap with them
  *   bun scripts/dashboards.ts --check    says which files differ from the source, and writes nothing
  */
-import { mkdir, rename, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+
+import { join } from "node:path";
 import { runCommand } from "./cli/command.ts";
 import { EXIT } from "./cli/errors.ts";
+import { writeAtomic } from "./cli/files.ts";
 import { dashboardFiles } from "./dashboards/files.ts";
 
 const PROJECT = join(import.meta.dir, "..");
@@ -36,10 +37,7 @@ if (import.meta.main) {
       const files = dashboardFiles();
       if (!flags.check) {
         for (const path of stale) {
-          const target = join(PROJECT, path);
-          await mkdir(dirname(target), { recursive: true });
-          await writeFile(`${target}.new`, files.get(path)!);
-          await rename(`${target}.new`, target);
+          await writeAtomic(join(PROJECT, path), files.get(path)!);
         }
       }
       report.result({ files: files.size, [flags.check ? "stale" : "written"]: stale });

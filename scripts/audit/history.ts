@@ -7,9 +7,10 @@
  * Readers stream: a file of any length is held one block at a time.
  */
 import { existsSync } from "node:fs";
-import { type FileHandle, mkdir, open, readFile, rename, writeFile } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { LineSplitter } from "../../services/domain/ndjson.ts";
+import { writeAtomic } from "../cli/files.ts";
 
 /** Names one event for ever. */
 export interface Identity {
@@ -223,9 +224,7 @@ export class HistoryWriter {
     for (const kind of this.#files.keys()) await this.sync(kind);
     for (const { handle } of this.#files.values()) await handle.close();
     this.#files.clear();
-    const path = join(this.folder, META_FILE);
-    await writeFile(`${path}.new`, `${JSON.stringify(meta, null, 2)}\n`);
-    await rename(`${path}.new`, path);
+    await writeAtomic(join(this.folder, META_FILE), `${JSON.stringify(meta, null, 2)}\n`);
   }
 }
 

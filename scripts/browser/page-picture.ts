@@ -1,7 +1,7 @@
 /** A picture of a page that stands in one HTML text. */
-import { mkdir, rename, rm } from "node:fs/promises";
-import { dirname } from "node:path";
+
 import { EXIT, OperatorError } from "../cli/errors.ts";
+import { createAtomic } from "../cli/files.ts";
 import { findBrowser, withBrowser } from "./browser.ts";
 
 /** A page without requests is laid out at once; on two busy cores a long one takes some seconds. */
@@ -30,15 +30,12 @@ export function requireBrowser(named?: string): string {
 }
 
 /**
- * Draws the page and saves it under the name, which is there whole or not at all.
+ * Renders the page and saves the picture, complete or not at all.
  * @throws OperatorError (exit 3) without a browser.
  */
 export async function htmlToPng(html: string, path: string, size: PictureSize = {}): Promise<void> {
   const { width = 1280, height, theme = "light" } = size;
-  await mkdir(dirname(path), { recursive: true });
-  // Not ".new": the extension tells the browser which format to write.
-  const unfinished = `${path}.unfinished.png`;
-  try {
+  await createAtomic(path, async (temporary) => {
     await withBrowser({ path: requireBrowser(size.browser) }, async (context) => {
       const page = await context.newPage();
       await page.emulateMedia({ colorScheme: theme });
@@ -46,15 +43,12 @@ export async function htmlToPng(html: string, path: string, size: PictureSize = 
       await page.setContent(html, { waitUntil: "load", timeout: LAYOUT_LIMIT_MS });
       const fullHeight = height ?? (await page.evaluate(() => document.documentElement.scrollHeight));
       await page.screenshot({
-        path: unfinished,
+        path: temporary,
         fullPage: height === undefined,
         clip: fullHeight > MAX_HEIGHT_PX ? { x: 0, y: 0, width, height: MAX_HEIGHT_PX } : undefined,
         animations: "disabled",
         timeout: LAYOUT_LIMIT_MS,
       });
     });
-    await rename(unfinished, path);
-  } finally {
-    await rm(unfinished, { force: true });
-  }
+  });
 }

@@ -1,11 +1,31 @@
-/** Files that are read by a program while they are written: whole or not at all, and only touched when they change. */
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
-import { dirname } from "node:path";
+/** Files that other programs read at any time: complete or not there. */
+import { randomBytes } from "node:crypto";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { basename, dirname, extname, join } from "node:path";
 
-/** Writes a file, by default for its owner alone, unless it already has this text. */
-export async function writeFileAtomic(path: string, text: string, mode = 0o600): Promise<void> {
-  if ((await readFile(path, "utf8").catch(() => undefined)) === text) return;
+/**
+ * Lets `create` write a file under a temporary name in the same folder, then renames it. The temporary name has the same
+ * extension, from which browsers and encoders choose the format. The folder is made.
+ */
+export async function createAtomic(path: string, create: (temporary: string) => Promise<unknown>): Promise<void> {
+  const extension = extname(path);
+  const unique = `${process.pid}-${randomBytes(4).toString("hex")}`;
+  const temporary = join(dirname(path), `.${basename(path, extension)}.${unique}.tmp${extension}`);
   await mkdir(dirname(path), { recursive: true });
-  await writeFile(`${path}.new`, text, { mode });
-  await rename(`${path}.new`, path);
+  try {
+    await create(temporary);
+    await rename(temporary, path);
+  } finally {
+    await rm(temporary, { force: true });
+  }
+}
+
+/** Writes a file under a temporary name, then renames it. The folder is made. */
+export async function writeAtomic(path: string, content: string | Uint8Array, mode = 0o666): Promise<void> {
+  await createAtomic(path, (temporary) => writeFile(temporary, content, { mode }));
+}
+
+/** Like `writeAtomic`, by default for its owner alone; a file that has this text already is not touched. */
+export async function writeIfChanged(path: string, text: string, mode = 0o600): Promise<void> {
+  if ((await readFile(path, "utf8").catch(() => undefined)) !== text) await writeAtomic(path, text, mode);
 }

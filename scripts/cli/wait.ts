@@ -1,6 +1,7 @@
 /**
  * Waiting with a name, a limit and the last state seen: "waited 60 s for kafka-1 to be Ready, last seen: Pending".
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { EXIT, OperatorError } from "./errors.ts";
 import { formatDuration } from "./report.ts";
 
@@ -20,20 +21,9 @@ export interface WaitOptions {
 /** One look: `done` with a value, or the state seen instead. */
 export type PollResult<T> = { done: true; value: T } | { done: false; state: string };
 
-/** Resolves after `ms`, or rejects with the signal's reason as soon as it is aborted. */
-export function pause(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (signal?.aborted) return reject(signal.reason);
-    const onAbort = () => {
-      clearTimeout(timer);
-      reject(signal?.reason);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", onAbort);
-      resolve();
-    }, ms);
-    signal?.addEventListener("abort", onAbort, { once: true });
-  });
+/** Resolves after `ms`, or rejects with the signal's reason, which node:timers/promises replaces by a general AbortError. */
+export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal }).catch(() => signal?.throwIfAborted());
 }
 
 /**

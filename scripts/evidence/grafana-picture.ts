@@ -1,8 +1,8 @@
 /** A picture of a page whose panels have drawn, and never of another. */
-import { mkdir, rename, rm } from "node:fs/promises";
-import { dirname } from "node:path";
+
 import type { Page } from "playwright-core";
 import { EXIT, OperatorError } from "../cli/errors.ts";
+import { createAtomic } from "../cli/files.ts";
 import { pause } from "../cli/wait.ts";
 import { judgePanels, readPanels, type Verdict } from "./grafana-panels.ts";
 
@@ -66,13 +66,7 @@ export async function takePicture(page: Page, options: PictureOptions): Promise<
     options.onState?.(reasonsOf(verdict) || "drawn");
     await pause(LOOK_INTERVAL_MS, options.signal);
   }
-  await mkdir(dirname(options.path), { recursive: true });
-  // Not ".new": the extension tells the browser which format to write.
-  const unfinished = `${options.path}.unfinished.png`;
-  try {
-    await page.screenshot({ path: unfinished, fullPage: true, animations: "disabled", timeout: PAGE_LIMIT_MS });
-    await rename(unfinished, options.path);
-  } finally {
-    await rm(unfinished, { force: true });
-  }
+  await createAtomic(options.path, (path) =>
+    page.screenshot({ path, fullPage: true, animations: "disabled", timeout: PAGE_LIMIT_MS }),
+  );
 }

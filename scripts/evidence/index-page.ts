@@ -2,8 +2,8 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { writeAtomic } from "../cli/files.ts";
 import type { Artifact, Making } from "./artifact.ts";
-import { writeWhole } from "./write-whole.ts";
 
 export const RECORD = "evidence.json";
 
@@ -120,6 +120,6 @@ export function indexText(subjects: readonly Artifact[], record: EvidenceRecord)
 /** Writes record and page. */
 export async function writeIndex(out: string, subjects: readonly Artifact[], record: EvidenceRecord): Promise<void> {
   const ordered = Object.fromEntries(subjects.flatMap(({ name }) => (record[name] ? [[name, record[name]]] : [])));
-  await writeWhole(join(out, RECORD), `${JSON.stringify(ordered, null, 2)}\n`);
-  await writeWhole(join(out, "README.md"), indexText(subjects, ordered));
+  await writeAtomic(join(out, RECORD), `${JSON.stringify(ordered, null, 2)}\n`);
+  await writeAtomic(join(out, "README.md"), indexText(subjects, ordered));
 }

@@ -6,6 +6,7 @@ import { copyFile, readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { htmlToPng } from "../browser/page-picture.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
+import { writeAtomic } from "../cli/files.ts";
 import { scalingText } from "../load/scaling-text.ts";
 import type { DrillsResult, LoadTestResult, RunResult } from "../recording/result.ts";
 import { openRun, RUNS_FOLDER } from "../recording/run-folder.ts";
@@ -14,7 +15,6 @@ import { lineOf } from "../resilience-test.ts";
 import { KEPT_REPORT_FILE, requireVideoTools, VIDEO_FILE, videoOfRun } from "../video/video.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { lastOutputLines, type Ran, runScript } from "./child-command.ts";
-import { writeWhole } from "./write-whole.ts";
 
 /** The profile takes three minutes, waiting for the smallest number of replicas and the audit as much again. */
 const LOAD_LIMIT_MS = 1_200_000;
@@ -100,7 +100,7 @@ export const hpaScaling: Artifact = {
       width: PICTURE_WIDTH_PX,
       ...browserOf(context),
     });
-    await writeWhole(join(context.out, SCALING_FILES[1]!), scalingText(result));
+    await writeAtomic(join(context.out, SCALING_FILES[1]!), scalingText(result));
     const { lost, acknowledged } = result.ledger;
     return {
       made: true,
@@ -130,14 +130,14 @@ export const resilience: Artifact = {
     const { result } = found;
     const head = `# drills of run ${result.facts.id} (UTC), Kubernetes ${result.facts.cluster.kubernetes}`;
     const table = [head, ...result.drills.map(lineOf), ...(await repeatedSince(result))];
-    await writeWhole(join(context.out, TABLE_FILE), `${table.join("\n")}\n`);
+    await writeAtomic(join(context.out, TABLE_FILE), `${table.join("\n")}\n`);
     const passed = result.drills.filter(({ verdict }) => verdict === "passed").length;
     const detail = `run ${result.facts.id}: ${passed} of ${result.drills.length} passed`;
     try {
       await requireVideoTools(context.browser);
     } catch (error) {
       if (!(error instanceof OperatorError) || error.exitCode !== EXIT.precondition) throw error;
-      await writeWhole(
+      await writeAtomic(
         join(context.out, KEPT_REPORT_FILE),
         renderReport(result, { projectPath: "..", isElsewhere: true }),
       );

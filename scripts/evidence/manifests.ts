@@ -1,10 +1,10 @@
 /** Subjects that are objects of the cluster: its network policies and its autoscalers, as they are deployed. */
 import { join } from "node:path";
+import { writeAtomic } from "../cli/files.ts";
 import { NAMESPACE } from "../cluster/cluster.ts";
 import { deployedStages } from "../deploy/deployed-stages.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { liveObjects, yamlOf } from "./live-objects.ts";
-import { writeWhole } from "./write-whole.ts";
 
 /** Head of network-policies.yaml that names what is not deployed; a test reads it. */
 export const SKIPPED_STAGES_LINE = "stages that this cluster does not have: ";
@@ -22,7 +22,7 @@ async function make(context: EvidenceContext, file: string, kinds: readonly stri
   const objects = [];
   for (const kind of kinds) objects.push(...(await liveObjects(cluster, kind, namespaces.sort(), context.signal)));
   if (objects.length === 0) return { made: false, reason: `no ${what} is deployed`, hint: "bun scripts/deploy.ts" };
-  await writeWhole(
+  await writeAtomic(
     join(context.out, file),
     yamlOf(objects, [
       `The ${what} that are deployed, read from the cluster by: bun scripts/evidence.ts`,

@@ -5,6 +5,7 @@
 import { join } from "node:path";
 import { htmlToPng } from "../browser/page-picture.ts";
 import { EXIT } from "../cli/errors.ts";
+import { writeAtomic } from "../cli/files.ts";
 import { PrometheusReader } from "../clients/prometheus.ts";
 import { overview } from "../dashboards/overview.ts";
 import { chartHtml } from "../report/charts.ts";
@@ -13,7 +14,6 @@ import { html } from "../report/html.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { lastOutputLines, runScript } from "./child-command.ts";
 import { type Typed, terminalPage } from "./terminal.ts";
-import { writeWhole } from "./write-whole.ts";
 
 /** Grafana draws within seconds; starting a browser on a busy machine takes as long. */
 const CAPTURE_LIMIT_MS = 300_000;
@@ -175,7 +175,7 @@ export const logSearch: Artifact = {
       typed.push({ command: ran.command, output: ran.stdout.trim() || ran.stderr.trim() });
     }
     const text = typed.map(({ command, output }) => `$ ${command}\n${output}\n`).join("\n");
-    await writeWhole(join(context.out, "log-search.txt"), text);
+    await writeAtomic(join(context.out, "log-search.txt"), text);
     await htmlToPng(
       terminalPage(
         "Log search over all components, in the terminal (this cluster has no Loki: the pods' own logs)",

@@ -8,13 +8,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ACL_TABLE } from "../../services/domain/kafka-layout.ts";
 import { OperatorError } from "../cli/errors.ts";
+import { writeAtomic } from "../cli/files.ts";
 import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 import { daysLeft, namesOf } from "../deploy/certificates.ts";
 import { deployedStages } from "../deploy/deployed-stages.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { examine, PROTOCOLS, type TlsFindings } from "./tls-handshake.ts";
-import { writeWhole } from "./write-whole.ts";
 
 const FILE = "tls-config-summary.md";
 /** Two cores: handshakes are processes. */
@@ -302,7 +302,7 @@ async function make(context: EvidenceContext): Promise<Making> {
     leftOut,
     now: new Date(),
   });
-  await writeWhole(join(context.out, FILE), text);
+  await writeAtomic(join(context.out, FILE), text);
   const against = findingsAgainst(ports);
   return {
     made: true,

@@ -1,9 +1,9 @@
 /** Subjects that are what a command said: the checklist of validate, and the audit. */
 import { join } from "node:path";
 import { EXIT } from "../cli/errors.ts";
+import { writeAtomic } from "../cli/files.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { lastOutputLines, runScript } from "./child-command.ts";
-import { writeWhole } from "./write-whole.ts";
 
 /** validate takes half a minute; an audit of ten minutes about as long. */
 const LIMIT_MS = 300_000;
@@ -15,7 +15,7 @@ async function transcript(context: EvidenceContext, file: string, args: readonly
     return { made: false, reason: `exit ${ran.exitCode}: ${lastOutputLines(ran)}`, hint: ran.command };
   }
   const text = [ran.stderr.trimEnd(), ran.stdout.trimEnd()].filter(Boolean).join("\n");
-  await writeWhole(join(context.out, file), `$ ${ran.command}\n${text}\nexit ${ran.exitCode}\n`);
+  await writeAtomic(join(context.out, file), `$ ${ran.command}\n${text}\nexit ${ran.exitCode}\n`);
   const verdict = ran.stdout.trimEnd().split("\n").at(-1) ?? "";
   return { made: true, detail: verdict, files: [file] };
 }

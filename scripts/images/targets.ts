@@ -1,7 +1,9 @@
 /** Where images go: the local cluster, kind's nodes, a registry, a folder. */
-import { copyFile, mkdir, readFile, rename, writeFile } from "node:fs/promises";
+
+import { copyFile, mkdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
+import { createAtomic, writeAtomic } from "../cli/files.ts";
 import { cacheFolder } from "../cli/paths.ts";
 import { capture, must } from "../cli/process.ts";
 import type { Report } from "../cli/report.ts";
@@ -60,10 +62,7 @@ async function readLedger(): Promise<Ledger> {
 }
 
 async function writeLedger(ledger: Ledger): Promise<void> {
-  await mkdir(dirname(ledgerPath()), { recursive: true });
-  const temporary = `${ledgerPath()}.${process.pid}`;
-  await writeFile(temporary, `${JSON.stringify(ledger, null, 2)}\n`);
-  await rename(temporary, ledgerPath());
+  await writeAtomic(ledgerPath(), `${JSON.stringify(ledger, null, 2)}\n`);
 }
 
 function localTarget(): Target {
@@ -199,12 +198,8 @@ function exportTarget(dir: string): Target {
     title: `folder ${dir}`,
     has: async () => undefined,
     async deliver(image) {
-      await mkdir(dir, { recursive: true });
       const file = join(dir, archiveName(image.ref));
-      if (file !== image.path) {
-        await copyFile(image.path, `${file}.part`);
-        await rename(`${file}.part`, file);
-      }
+      if (file !== image.path) await createAtomic(file, (temporary) => copyFile(image.path, temporary));
       return { digest: image.id };
     },
   };

@@ -4,7 +4,7 @@
  */
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { writeFileAtomic } from "../cli/files.ts";
+import { writeIfChanged } from "../cli/files.ts";
 import { waitFor } from "../cli/wait.ts";
 import { API_PORT, ETCD_METRICS_PORT, IN_NODE, type Layout, LOCAL_CONTEXT, type NodeLayout } from "./layout.ts";
 import { nodeDaemonFolders } from "./node.ts";
@@ -169,7 +169,7 @@ function controllerManager(layout: Layout, kubeconfig: string): Daemon {
 async function client(layout: Layout, name: string): Promise<{ path: string; text: string }> {
   const text = await kubeconfigText(layout.pki, name, layout.apiServer, LOCAL_CONTEXT);
   const path = join(layout.state, "etc", `${name}.kubeconfig`);
-  await writeFileAtomic(path, text);
+  await writeIfChanged(path, text);
   return { path, text };
 }
 

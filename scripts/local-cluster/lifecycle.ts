@@ -5,7 +5,7 @@
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
-import { writeFileAtomic } from "../cli/files.ts";
+import { writeIfChanged } from "../cli/files.ts";
 import { cacheFolder, stateFolder } from "../cli/paths.ts";
 import { capture } from "../cli/process.ts";
 import type { Report } from "../cli/report.ts";
@@ -138,7 +138,7 @@ async function ensurePlan(): Promise<ClusterPlan> {
     created_at: new Date().toISOString(),
   };
   await mkdir(stateFolder(), { recursive: true, mode: 0o700 });
-  await writeFileAtomic(planPath(), `${JSON.stringify(plan, null, 2)}\n`);
+  await writeIfChanged(planPath(), `${JSON.stringify(plan, null, 2)}\n`);
   return plan;
 }
 
@@ -217,10 +217,7 @@ async function upUnderLock(report: Report, signal?: AbortSignal): Promise<{ kube
   const { holder, apiFiles } = await report.step("local cluster: node and API server", async (step) => {
     step.update("certificates");
     await ensurePki(layout.pki, certificateRequests(layout, nodes));
-    await writeFileAtomic(
-      layout.kubeconfig,
-      await kubeconfigText(layout.pki, "admin", layout.apiServer, LOCAL_CONTEXT),
-    );
+    await writeIfChanged(layout.kubeconfig, await kubeconfigText(layout.pki, "admin", layout.apiServer, LOCAL_CONTEXT));
     const known: string[] = [...CONTROL_PLANE, ...nodes.flatMap(nodeDaemonNames)];
     const unknown = (await pidFileNames(layout.run)).filter((name) => !known.includes(name));
     await stopDaemons(layout.run, unknown); // of another version of this project
@@ -334,7 +331,7 @@ async function ensureProof(
   if (proven?.enforcer === enforcer) return proven;
   const proof = await checkPolicyEnforcement(cluster, update, signal);
   const record: StoredProof = { ...proof, enforcer };
-  await writeFileAtomic(proofPath(layout), `${JSON.stringify(record, null, 2)}\n`);
+  await writeIfChanged(proofPath(layout), `${JSON.stringify(record, null, 2)}\n`);
   return proof;
 }
 

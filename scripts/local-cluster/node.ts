@@ -8,10 +8,11 @@
  * and programs were all killed is started like a machine after a power cut, which is what containerd and the kubelet
  * are made to survive.
  */
+
 import { mkdir, readFile, rm, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
-import { writeFileAtomic } from "../cli/files.ts";
+import { writeIfChanged } from "../cli/files.ts";
 import { capture, must, tail } from "../cli/process.ts";
 import { findTool } from "../cli/tools.ts";
 import { waitFor } from "../cli/wait.ts";
@@ -289,11 +290,6 @@ function proxyConfig(layout: Layout, kubeconfig: string): object {
   };
 }
 
-async function writeIfChanged(path: string, text: string, mode = 0o600): Promise<string> {
-  await writeFileAtomic(path, text, mode);
-  return text;
-}
-
 const isOverlay = async (folder: string): Promise<boolean> => (await statfs(folder)).type === OVERLAY_MAGIC;
 
 /** Namespaces, network and container runtime of a node. @returns the holder and whether containerd was started now */
@@ -329,10 +325,9 @@ export async function startRuntime(
 export async function startNode(layout: Layout, node: NodeLayout, holder: PidFile): Promise<PidFile[]> {
   const kubeconfigFor = async (client: string): Promise<[path: string, text: string]> => {
     const path = join(node.etc, `${client}.kubeconfig`);
-    return [
-      path,
-      await writeIfChanged(path, await kubeconfigText(layout.pki, client, layout.apiServer, LOCAL_CONTEXT)),
-    ];
+    const text = await kubeconfigText(layout.pki, client, layout.apiServer, LOCAL_CONTEXT);
+    await writeIfChanged(path, text);
+    return [path, text];
   };
   await writeIfChanged(
     join(node.etc, "resolv.conf"),

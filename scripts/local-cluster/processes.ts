@@ -3,11 +3,13 @@
  * a pid that was given to another process since is never taken for ours, let alone killed. All of them carry a mark
  * in their environment, by which strays (started, but killed before their pid file was written; shims) are found.
  */
+
 import { spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { OperatorError } from "../cli/errors.ts";
+import { writeAtomic } from "../cli/files.ts";
 import { tail } from "../cli/process.ts";
 import { toolPath } from "../cli/tools.ts";
 import { pause } from "../cli/wait.ts";
@@ -153,9 +155,7 @@ export async function ensureDaemon(
     const identity = identify(child.pid!);
     if (!identity) throw new Error("it ended at once");
     const file: PidFile = { name: daemon.name, ...identity, hash, started_at: new Date().toISOString() };
-    const path = join(folders.run, `${daemon.name}.json`);
-    await writeFile(`${path}.new`, `${JSON.stringify(file, null, 2)}\n`);
-    await rename(`${path}.new`, path);
+    await writeAtomic(join(folders.run, `${daemon.name}.json`), `${JSON.stringify(file, null, 2)}\n`);
     return { file, started: true };
   } catch (error) {
     const text = await tail(join(folders.logs, `${daemon.name}.log`));

@@ -1,6 +1,8 @@
 /** The folder of one run, outputs/runs/<id>/: what a load test or a drill leaves behind. */
-import { mkdir, rename, writeFile } from "node:fs/promises";
+
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { writeAtomic } from "../cli/files.ts";
 import type { RunKind } from "./result.ts";
 
 export const RUNS_FOLDER = join(import.meta.dir, "../../outputs/runs");
@@ -48,9 +50,7 @@ export function openRun(id: string, root = RUNS_FOLDER): RunFolder {
   const folder = join(root, id);
   const path = (name: string) => join(folder, name);
   const writeText = async (name: string, text: string) => {
-    const temporary = path(`.${name}.${process.pid}.new`);
-    await writeFile(temporary, text);
-    await rename(temporary, path(name));
+    await writeAtomic(path(name), text);
     return path(name);
   };
   return {

@@ -2,11 +2,13 @@
  * The video of a run of drills, made from the run's record without a hand: each frame is the live page's state at a
  * moment of that run, drawn by a headless Chromium. The same record gives the same frames.
  */
-import { copyFile, rename, writeFile } from "node:fs/promises";
+
+import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { CDPSession, Page } from "playwright-core";
 import { withBrowser } from "../browser/browser.ts";
 import { requireBrowser } from "../browser/page-picture.ts";
+import { createAtomic, writeAtomic } from "../cli/files.ts";
 import type { LivePatch } from "../live/live-state.ts";
 import { patchesOfRun, Replay } from "../live/replay.ts";
 import type { DrillsResult } from "../recording/result.ts";
@@ -149,9 +151,7 @@ export async function videoOfRun(
   const video = await recordVideo({ ...options, result, patches: await patchesOfRun(folder.folder, result), out: own });
   const outputs = join(folder.folder, "../..");
   const [kept, report] = [join(outputs, VIDEO_FILE), join(outputs, KEPT_REPORT_FILE)];
-  await copyFile(own, `${kept}.unfinished`);
-  await rename(`${kept}.unfinished`, kept);
-  await writeFile(`${report}.unfinished`, renderReport(result, { projectPath: "..", isElsewhere: true }));
-  await rename(`${report}.unfinished`, report);
+  await createAtomic(kept, (temporary) => copyFile(own, temporary));
+  await writeAtomic(report, renderReport(result, { projectPath: "..", isElsewhere: true }));
   return { ...video, paths: [own, kept, report] };
 }
