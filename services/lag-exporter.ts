@@ -1,12 +1,12 @@
 /**
- * The lag exporter: how far a consumer group is behind, per partition, for Prometheus, alerts and autoscaling.
+ * The lag exporter: the lag of a consumer group per partition, for Prometheus, alerts and autoscaling.
  *
  *   kafka_consumergroup_lag{group,topic,partition}, kafka_consumergroup_lag_sum{group,topic}, kafka_consumergroup_members{group}
  *
- * A partition that was never committed counts with everything it holds; a group that is gone has 0 members, it does not
- * vanish. When Kafka cannot be asked, the old lag is withdrawn rather than shown on: an absent series is an alert, a
- * stale one a lie.
+ * A partition without a commit counts all its events; a group that no longer exists has 0 members. While Kafka is
+ * unreachable the lag series are removed: an absent series raises an alert, a stale one would hide the problem.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Admin } from "kafkajs";
 import { EVENTS_TOPIC, PROCESSOR_GROUP } from "./domain/kafka-layout.ts";
 import { lagOf, type PartitionLag } from "./domain/lag.ts";
@@ -16,11 +16,12 @@ import { Health } from "./runtime/health.ts";
 import { Metrics } from "./runtime/metrics.ts";
 import { startOpsServer } from "./runtime/ops-server.ts";
 import { certificateExpirySeconds, runService, type ServiceFrame } from "./runtime/service.ts";
+import { withTimeout } from "./runtime/with-timeout.ts";
 
-/** A recovery is measured to the second by it, and autoscaling never acts on an old value; four small requests each. */
+/** Drills measure recoveries to the second with it, and autoscaling needs a fresh value; a poll is four small requests. */
 const POLL_MS = 1000;
 const POLL_LIMIT_MS = 15_000;
-/** Without a look that succeeded for this long the lag series are withdrawn. */
+/** Without a successful poll for this long the lag series are removed. */
 const STALE_MS = 30_000;
 const PROGRESS_LIMIT_MS = 60_000;
 
@@ -35,12 +36,12 @@ const read = (reader: ConfigReader) => {
   };
 };
 
-interface Look {
+interface GroupState {
   partitions: PartitionLag[];
   members: number;
 }
 
-async function look(admin: Admin, topic: string, group: string): Promise<Look> {
+async function readGroup(admin: Admin, topic: string, group: string): Promise<GroupState> {
   const [ends, committed, described] = await Promise.all([
     admin.fetchTopicOffsets(topic),
     admin.fetchOffsets({ groupId: group, topics: [topic] }),
@@ -82,7 +83,7 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
       await fresh.connect();
       admin = fresh;
     }
-    const { partitions, members: count } = await within(POLL_LIMIT_MS, look(admin, topic, group));
+    const { partitions, members: count } = await withTimeout(readGroup(admin, topic, group), POLL_LIMIT_MS);
     let sum = 0;
     for (const { partition, end, lag: behind } of partitions) {
       lag.set({ group, topic, partition: String(partition) }, behind);
@@ -104,13 +105,13 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
       } catch (error) {
         polls.inc({ outcome: "failed" });
         log.warn("lag_unknown", { error });
-        // A new client: the old one may hold on to brokers that are gone.
+        // A new client, since the old one may keep connections to brokers that are gone.
         void admin?.disconnect().catch(() => {});
         admin = undefined;
         if (performance.now() - succeededAt > STALE_MS)
           for (const gauge of [lag, lagSum, members, endOffset]) gauge.reset();
       }
-      await Bun.sleep(POLL_MS);
+      await sleep(POLL_MS);
     }
   };
 
@@ -119,19 +120,6 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
   shutdown.step("ops_server", 1000, () => ops.stop());
   log.info("running", { topic, group });
   void loop();
-}
-
-/** The work's result; after the limit an error that says so. */
-async function within<T>(limitMs: number, work: Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${limitMs} ms`)), limitMs);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 if (import.meta.main) await runService("lag-exporter", read, start);

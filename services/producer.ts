@@ -1,12 +1,12 @@
 /**
- * The producer: brings events into Kafka and counts one as delivered only when Kafka has acknowledged it.
+ * The producer: sends events to Kafka and counts one as delivered only when Kafka has acknowledged it.
  *
- *   SOURCE=simulated,http   a fleet of simulated conveyors, and POST /events over HTTPS (what the StatefulSet runs); the
- *                           fleet is the first pod's, so that more pods take in more events but make none
+ *   SOURCE=simulated,http   a fleet of simulated conveyors, and POST /events over HTTPS (as in the StatefulSet); only the
+ *                           first pod runs the fleet, so that scaling out adds no events
  *   SOURCE=file             NDJSON from INPUT_FILE; ends when the file is delivered
  *   SOURCE=stdin            the same from standard input
  *
- * While Kafka is away the sources wait; the buffer is bounded and nothing in it is dropped.
+ * While Kafka is unreachable the sources wait; the buffer is bounded and nothing in it is dropped.
  */
 
 import { NAME_PATTERN, NAME_RULE } from "./domain/event.ts";
@@ -23,17 +23,18 @@ import { readInput, runSimulation } from "./producer/sources.ts";
 import { type ConfigReader, readCommon, readKafka, readOps, readTopic } from "./runtime/config.ts";
 import { Health } from "./runtime/health.ts";
 import { startLivenessServer } from "./runtime/liveness.ts";
+import type { Logger } from "./runtime/log.ts";
 import { Metrics } from "./runtime/metrics.ts";
 import { startOpsServer } from "./runtime/ops-server.ts";
 import { certificateExpirySeconds, runService, type ServiceFrame } from "./runtime/service.ts";
 
-/** A minute of the fleet's default rate, and more than one request's worth for the intake. */
+/** More than a minute of the fleet's default rate, and more than one intake request. */
 const MAX_BUFFERED_EVENTS = 20_000;
 const MAX_BUFFERED_BYTES = 32 * 1024 * 1024;
-/** Events wait and no batch was even tried for this long: wedged. Far more than any one attempt takes. */
+/** The liveness check fails when events wait and no batch was attempted for this long; an attempt is far shorter. */
 const SEND_PROGRESS_LIMIT_MS = 60_000;
 const TICK_LIMIT_MS = 30_000;
-/** An input run gives up when Kafka has acknowledged nothing for this long: longer than any restart of a broker. */
+/** A file or stdin run fails after this time without an acknowledgement; a broker restart is shorter. */
 const STALL_LIMIT_MS = 5 * 60_000;
 const STALL_CHECK_MS = 1000;
 const FLUSH_LIMIT_MS = 15_000;
@@ -43,7 +44,8 @@ const read = (reader: ConfigReader) => {
   const common = readCommon(reader);
   const sources = reader.choices("SOURCE", SOURCES, "simulated");
   const input = sources.find((source) => source === "file" || source === "stdin");
-  if (input && sources.length > 1) reader.problem("SOURCE", `${input} must stand alone`, sources.join(","));
+  if (input && sources.length > 1)
+    reader.problem("SOURCE", `${input} cannot be combined with other sources`, sources.join(","));
   const ordinal = ordinalOf(common.podName);
   return {
     common,
@@ -51,14 +53,14 @@ const read = (reader: ConfigReader) => {
     sources,
     input,
     ordinal,
-    // A run over an input is short and needs no probes, unless somebody asks for them.
+    // A run over an input is short; it has probes only where OPS_PORT is set.
     ops: !input || reader.has("OPS_PORT") ? readOps(reader, kafka) : undefined,
     topic: readTopic(reader, "TOPIC", EVENTS_TOPIC),
     dlqTopic: readTopic(reader, "DLQ_TOPIC", DLQ_TOPIC),
     conveyors: reader.integer("FLEET_CONVEYORS", { least: 1, most: 10_000, fallback: 20 }),
     eventsPerSecond: reader.number("RATE_EVENTS_PER_SECOND", { least: 0, most: 1_000_000, fallback: 200 }),
     profile: reader.choice("RATE_PROFILE", RATE_PROFILES, "steady"),
-    // A fleet of their own for further pods would be load that comes from scaling, and calls for more of it.
+    // A fleet in every pod would add load with each scaling step, which would trigger the next one.
     fleetPods: reader.integer("FLEET_PODS", { least: 0, most: 1000, fallback: 1 }),
     seed: reader.integer("SEED", { least: 0, most: 4_294_967_295, fallback: 1 }),
     inputFile: input === "file" ? reader.text("INPUT_FILE") : "",
@@ -75,7 +77,7 @@ const read = (reader: ConfigReader) => {
 };
 type Config = ReturnType<typeof read>;
 
-/** The sources that this pod has: of the configured ones all, but the fleet only in the first FLEET_PODS pods. */
+/** The sources of this pod: all configured ones, but the fleet only in the first FLEET_PODS pods. */
 export function sourcesOf<Source extends string>(
   config: { sources: readonly Source[] } & Pick<Config, "ordinal" | "fleetPods">,
 ): Source[] {
@@ -86,6 +88,56 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
   const { log, shutdown } = frame;
   const metrics = new Metrics("producer");
   const health = new Health();
+  const producer = createProducer(config, log, metrics, health);
+  const publisher = new EventPublisher({
+    run: config.run,
+    producer,
+    topic: config.topic,
+    dlqTopic: config.dlqTopic,
+    metrics,
+    log,
+    traceEverySeq: config.traceEverySeq,
+  });
+  producer.start();
+  const checkpoints = new LedgerCheckpoints({ run: config.run, ledger: publisher.ledger, log });
+  checkpoints.start();
+
+  const startedAt = new Date().toISOString();
+  const ops =
+    config.ops &&
+    startOpsServer(config.ops, health, metrics.registry, {
+      "/ledger": () => ({ pod: config.common.podName, run: config.run, started_at: startedAt, ...publisher.report() }),
+    });
+  const liveness = config.ops && startLivenessServer(config.ops, health, log);
+
+  const pod: Pod = { config, frame, metrics, health, producer, publisher };
+  if (config.sources.includes("http")) openIntake(pod);
+  shutdown.step("flush", FLUSH_LIMIT_MS, () => producer.flush());
+  shutdown.step("producer", 2000, () => {
+    if (producer.bufferedEvents > 0) log.warn("events_unacknowledged", { events: producer.bufferedEvents });
+    return producer.stop();
+  });
+  shutdown.step("ledger", 1000, () => checkpoints.stop(producer.bufferedEvents));
+  if (ops) shutdown.step("ops_server", 1000, () => ops.stop());
+  if (liveness) shutdown.step("liveness", 1000, () => liveness.stop());
+
+  const sources = sourcesOf(config);
+  if (sources.includes("simulated")) startSimulation(pod);
+  log.info("running", { sources, run: config.run, topic: config.topic });
+  if (config.input) await runInput(pod, config.input);
+}
+
+/** The parts of a running producer that its sources use. */
+interface Pod {
+  config: Config;
+  frame: ServiceFrame;
+  metrics: Metrics;
+  health: Health;
+  producer: EventProducer;
+  publisher: EventPublisher;
+}
+
+function createProducer(config: Config, log: Logger, metrics: Metrics, health: Health): EventProducer {
   const ackLatency = metrics.histogram("conveyor_producer_ack_latency_seconds");
   const batchEvents = metrics.histogram("conveyor_producer_batch_events");
   const retries = metrics.counter("conveyor_producer_send_retries_total");
@@ -104,89 +156,57 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
       batchEvents.observe(events);
     },
   });
-  const gate = new EventPublisher({
-    run: config.run,
-    producer,
-    topic: config.topic,
-    dlqTopic: config.dlqTopic,
-    metrics,
-    log,
-    traceEverySeq: config.traceEverySeq,
-  });
   health.watch({ name: "send", limitMs: SEND_PROGRESS_LIMIT_MS, busy: () => producer.bufferedEvents > 0 });
   health.ready("kafka_connected", () => producer.ready);
   metrics.onRead("conveyor_producer_buffered_events", () => producer.bufferedEvents);
   metrics.onRead("conveyor_producer_buffer_fill_ratio", () => producer.fill);
   metrics.onRead("conveyor_producer_kafka_connected", () => (producer.ready ? 1 : 0));
   metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(certificateExpirySeconds(config.kafka.tls.cert));
-  producer.start();
-  const checkpoints = new LedgerCheckpoints({ run: config.run, ledger: gate.ledger, log });
-  checkpoints.start();
-
-  const startedAt = new Date().toISOString();
-  const ops =
-    config.ops &&
-    startOpsServer(config.ops, health, metrics.registry, {
-      "/ledger": () => ({ pod: config.common.podName, run: config.run, started_at: startedAt, ...gate.report() }),
-    });
-  const liveness = config.ops && startLivenessServer(config.ops, health, log);
-
-  if (config.sources.includes("http")) {
-    const intake = startIntake({
-      port: config.intakePort,
-      tls: { cert: config.kafka.tls.cert, key: config.kafka.tls.key },
-      token: config.intakeToken,
-      gate,
-      producer,
-      onAnswer: (status) => metrics.counter("conveyor_intake_requests_total").inc({ code: String(status) }),
-    });
-    shutdown.step("intake", 5000, () => intake.stop());
-    log.info("intake_open", { port: intake.port });
-  }
-  shutdown.step("flush", FLUSH_LIMIT_MS, () => producer.flush());
-  shutdown.step("producer", 2000, () => {
-    if (producer.bufferedEvents > 0) log.warn("events_unacknowledged", { events: producer.bufferedEvents });
-    return producer.stop();
-  });
-  shutdown.step("ledger", 1000, () => checkpoints.stop(producer.bufferedEvents));
-  if (ops) shutdown.step("ops_server", 1000, () => ops.stop());
-  if (liveness) shutdown.step("liveness", 1000, () => liveness.stop());
-
-  const sources = sourcesOf(config);
-  if (sources.includes("simulated")) {
-    let paused = false;
-    health.watch({ name: "simulation", limitMs: TICK_LIMIT_MS, busy: () => producer.hasRoom() && !shutdown.begun });
-    const pausedSeconds = metrics.counter("conveyor_producer_paused_seconds_total");
-    void runSimulation({
-      fleet: new Fleet({ ordinal: config.ordinal, count: config.conveyors, run: config.run, seed: config.seed }),
-      gate,
-      producer,
-      profile: config.profile,
-      eventsPerSecond: config.eventsPerSecond,
-      signal: shutdown.signal,
-      onTick: () => {
-        health.beat("simulation");
-        if (paused) log.info("simulation_resumed");
-        paused = false;
-      },
-      onPaused: (seconds) => {
-        paused = true;
-        pausedSeconds.inc({ source: "simulated" }, seconds);
-        log.warn("simulation_paused", { seconds, buffered_events: producer.bufferedEvents });
-      },
-    });
-  }
-  log.info("running", { sources, run: config.run, topic: config.topic });
-  if (config.input) await runInput(config, config.input, gate, producer, frame);
+  return producer;
 }
 
-/** Delivers a file or stdin, says what became of it in one line, and ends the process. */
+function openIntake({ config, frame: { log, shutdown }, metrics, producer, publisher }: Pod): void {
+  const requests = metrics.counter("conveyor_intake_requests_total");
+  const intake = startIntake({
+    port: config.intakePort,
+    tls: { cert: config.kafka.tls.cert, key: config.kafka.tls.key },
+    token: config.intakeToken,
+    publisher,
+    producer,
+    onAnswer: (status) => requests.inc({ code: String(status) }),
+  });
+  shutdown.step("intake", 5000, () => intake.stop());
+  log.info("intake_open", { port: intake.port });
+}
+
+function startSimulation({ config, frame: { log, shutdown }, metrics, health, producer, publisher }: Pod): void {
+  let paused = false;
+  health.watch({ name: "simulation", limitMs: TICK_LIMIT_MS, busy: () => producer.hasRoom() && !shutdown.begun });
+  const pausedSeconds = metrics.counter("conveyor_producer_paused_seconds_total");
+  void runSimulation({
+    fleet: new Fleet({ ordinal: config.ordinal, count: config.conveyors, run: config.run, seed: config.seed }),
+    publisher,
+    producer,
+    profile: config.profile,
+    eventsPerSecond: config.eventsPerSecond,
+    signal: shutdown.signal,
+    onTick: () => {
+      health.beat("simulation");
+      if (paused) log.info("simulation_resumed");
+      paused = false;
+    },
+    onPaused: (seconds) => {
+      paused = true;
+      pausedSeconds.inc({ source: "simulated" }, seconds);
+      log.warn("simulation_paused", { seconds, buffered_events: producer.bufferedEvents });
+    },
+  });
+}
+
+/** Delivers a file or stdin, logs the outcome in one line, and ends the process. */
 async function runInput(
-  config: Config,
+  { config, frame: { log, shutdown }, producer, publisher }: Pod,
   source: "file" | "stdin",
-  gate: EventPublisher,
-  producer: EventProducer,
-  { log, shutdown }: ServiceFrame,
 ): Promise<void> {
   const startedAt = performance.now();
   const stalled = new AbortController();
@@ -202,7 +222,7 @@ async function runInput(
   let linesRead = 0;
   try {
     const { read: lines } = await readInput(input as unknown as AsyncIterable<Uint8Array>, {
-      gate,
+      publisher,
       producer,
       source,
       signal,
@@ -212,7 +232,7 @@ async function runInput(
   } finally {
     clearInterval(watch);
   }
-  const { acknowledged, refused } = gate.counts;
+  const { acknowledged, refused } = publisher.counts;
   const failed = linesRead - acknowledged - refused;
   log.info("input_done", {
     run: config.run,
@@ -220,10 +240,10 @@ async function runInput(
     read: linesRead,
     acknowledged,
     refused,
-    refused_by_reason: gate.refusedByReason,
+    refused_by_reason: publisher.refusedByReason,
     failed,
     duration_ms: Math.round(performance.now() - startedAt),
-    ledger: ledgerByConveyor(gate.ledger.toJSON()),
+    ledger: ledgerByConveyor(publisher.ledger.toJSON()),
   });
   await shutdown.begin("input done", failed > 0 ? 1 : 0);
 }

@@ -1,7 +1,9 @@
-/** The dead-letter topic: a letter counts as delivered when Kafka has acknowledged it. */
+/** Writes dead letters to their topic: one implementation for the producer and the processor. */
 import type { DeadLetter } from "../domain/dead-letter.ts";
 import type { Logger } from "../runtime/log.ts";
 import type { EventProducer } from "./event-producer.ts";
+
+export type DeadLetterOutcome = "acknowledged" | "rejected";
 
 export class DeadLetterProducer {
   constructor(
@@ -10,34 +12,44 @@ export class DeadLetterProducer {
     private readonly log: Logger,
   ) {}
 
-  /** Resolves when every letter is acknowledged, however long Kafka takes. */
-  async deliver(letters: readonly DeadLetter[]): Promise<void> {
-    const acknowledged: Promise<void>[] = [];
-    for (const letter of letters) {
+  /**
+   * Offers a dead letter to the buffer; false when the buffer is full. `settled` is called once: when Kafka has
+   * acknowledged the dead letter, or when Kafka rejects it even without its body.
+   */
+  offer(deadLetter: DeadLetter, settled: (outcome: DeadLetterOutcome) => void): boolean {
+    const { key, value, headers } = deadLetter;
+    return this.producer.offer({
+      topic: this.topic,
+      key,
+      value,
+      headers,
+      settled: (outcome) => {
+        if (outcome === "acknowledged") return settled("acknowledged");
+        this.log.error("dead_letter_too_large", { ...headers, bytes: value.length });
+        // The topic allows less than a dead letter's size: without the body, reason and origin are still kept.
+        const isShortened = value.length > 0 && this.offer({ key, value: new Uint8Array(), headers }, settled);
+        if (!isShortened) settled("rejected");
+      },
+    });
+  }
+
+  /**
+   * Resolves when every dead letter is acknowledged; waits for Kafka without a limit.
+   * @throws Error when Kafka rejects one or the producer has stopped.
+   */
+  async deliver(deadLetters: readonly DeadLetter[]): Promise<void> {
+    const deliveries: Promise<void>[] = [];
+    for (const deadLetter of deadLetters) {
       const { promise, resolve, reject } = Promise.withResolvers<void>();
-      // Looked at below, perhaps only after waiting for room for the next letter.
+      // Awaited below, but maybe only after a wait for room.
       promise.catch(() => {});
-      acknowledged.push(promise);
-      while (!this.#offer(letter, letter.value, resolve, reject)) {
+      deliveries.push(promise);
+      const settled = (outcome: DeadLetterOutcome) =>
+        outcome === "acknowledged" ? resolve() : reject(new Error("the dead-letter topic rejects a dead letter"));
+      while (!this.offer(deadLetter, settled)) {
         if (!(await this.producer.whenRoom())) throw new Error("the producer of dead letters has stopped");
       }
     }
-    await Promise.all(acknowledged);
-  }
-
-  #offer(letter: DeadLetter, value: Uint8Array, resolve: () => void, reject: (error: Error) => void): boolean {
-    return this.producer.offer({
-      topic: this.topic,
-      key: letter.key,
-      value,
-      headers: letter.headers,
-      settled: (outcome) => {
-        if (outcome === "acknowledged") return resolve();
-        this.log.error("dead_letter_too_large", { ...letter.headers, bytes: value.length });
-        // A topic configured smaller than ours: the reason and the place are worth more than the bytes.
-        const shorter = value.length > 0 && this.#offer(letter, new Uint8Array(), resolve, reject);
-        if (!shorter) reject(new Error("the dead-letter topic refuses a letter"));
-      },
-    });
+    await Promise.all(deliveries);
   }
 }

@@ -1,19 +1,16 @@
 /**
- * Sends events to Kafka so that none is lost, doubled or reordered within its partition, over kafkajs' cluster and
- * protocol code but with a send loop of its own.
+ * Sends events to Kafka so that none is lost, duplicated or reordered within its partition. It uses kafkajs' cluster and
+ * protocol code with its own send loop, because kafkajs' send() loses and duplicates messages when a broker fails
+ * (tests/services/kafka/kafkajs-send.test.ts): its retry skips a broker that has already answered, although that broker
+ * leads other partitions by then, and repeats the messages of a slow broker under new sequence numbers.
  *
- * Why its own: kafkajs' send() groups messages by broker and remembers which broker has answered. If one broker fails
- * while another has answered, and leadership of the failed partitions moves to the one that answered, the retry skips
- * that broker and send() reports success for messages that were never sent (tests/services/kafka/kafkajs-send.test.ts
- * shows it). If one broker fails while another has not answered yet, the retry sends the slow one's messages a second time
- * under new sequence numbers.
- *
- * Here each partition is a lane: a queue and at most one batch in flight. A batch, once formed, is frozen (same events,
- * same sequence numbers) until Kafka has acknowledged it, so that a retry after a lost answer is recognised by the
- * broker as the same batch, whoever leads the partition by then. A lane whose sequence the broker no longer accepts
- * gets a new producer id and sends the frozen batch again. Nothing is dropped: what cannot be sent stays in the buffer,
- * the buffer is bounded, and `offer` says when it is full.
+ * Each partition has a queue and at most one batch in flight. The in-flight batch never changes (same events, same
+ * sequence numbers) until Kafka has acknowledged it, so a retry after a lost answer is recognised as a duplicate,
+ * whichever broker leads the partition by then. When the broker no longer accepts a queue's sequence numbers, the queue
+ * gets a new producer id and sends the same batch. The buffer is bounded and nothing in it is dropped; `offer` returns
+ * false when it is full.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { Partitioners } from "kafkajs";
 import type Cluster from "kafkajs/src/cluster/index.js";
 import type { InternalBroker, ProduceAnswer } from "kafkajs/src/cluster/index.js";
@@ -24,44 +21,46 @@ import { type Logger, LogThrottle } from "../runtime/log.ts";
 import { createCluster, REQUEST_TIMEOUT_MS } from "./client.ts";
 import { refreshWhileWaiting } from "./refresh-while-waiting.ts";
 
-/** Waits this long for company before a small batch is sent: unnoticeable, and 14 times fewer requests. */
+/** Delay before a small batch is sent, so that more events share the request. */
 export const LINGER_MS = 10;
-/** Events of one partition per request: kafkajs encodes 1,000 as cheaply as more, and a retry stays small. */
+/** Events of one partition per request; a larger batch encodes no faster and makes retries larger. */
 export const BATCH_EVENTS = 1000;
 /** Below the topic's max.message.bytes (1 MiB) with room for record overhead. */
 export const BATCH_BYTES = 700 * 1024;
-/** The broker answers "not replicated in time" before the client gives the connection up. */
+/** The broker answers "not replicated in time" before the client closes the connection. */
 const PRODUCE_TIMEOUT_MS = REQUEST_TIMEOUT_MS - 1000;
-/** What a record costs beyond key and value; a generous round number for the buffer's accounts. */
+/** Upper bound of a record's memory beyond key and value, for the limit of the buffer. */
 const RECORD_OVERHEAD_BYTES = 64;
 /**
- * Brokers that restart close their connections. A producer with nothing to send must notice by itself: whoever asks
- * whether it is ready may be what keeps events from it.
+ * Restarting brokers close their connections. A producer with nothing to send checks for that itself: while it is not
+ * ready, its pod receives no events that would make it reconnect.
  */
 const KEEP_CONNECTED_MS = 2000;
-/** More than the largest event or dead letter, so that after whenRoom() an offer succeeds. */
+/** More than the largest event or dead letter, so that an offer after whenRoom() succeeds. */
 const ROOM_BYTES = 32 * 1024;
 const FIRST_RETRY_MS = 100;
 const MAX_RETRY_MS = 500;
-/** Errors that only an operator can end (a missing right, a missing topic): ask again, but not eagerly. */
+/** Pause after errors that an operator must resolve (a missing ACL, a missing topic). */
 const OPERATOR_RETRY_MS = 2000;
-/** Keys are conveyors: tens. An HTTP client that invents names must not fill the memory. */
+/** A fleet has tens of keys; the bound limits the memory when an HTTP client sends random ones. */
 const MAX_MEMOISED_KEYS = 10_000;
 const LOG_INTERVAL_MS = 5000;
-/** Sequence numbers are 31 bits and start again at 0 after the last. */
+/** Sequence numbers have 31 bits and restart at 0. */
 const SEQUENCE_MODULUS = 2 ** 31;
+/** The sequence number of the event after a batch. */
+export const sequenceAfter = (first: number, events: number): number => (first + events) % SEQUENCE_MODULUS;
 const PRODUCE_API_KEY = 0;
 /**
- * kafkajs keeps two connections per broker and uses the second for fetches alone. A broker answers a connection's
- * requests in order: a batch that waits for a lost replica would hold up the metadata that says who leads now.
+ * kafkajs keeps two connections per broker and uses the second for fetches only. A broker answers the requests of a
+ * connection in order, so a batch that waits for a lost replica must not share one with metadata requests.
  */
 const PRODUCE_CONNECTION = 1;
 const NO_ERROR = 0;
 const DUPLICATE_SEQUENCE = 46;
-/** The broker no longer follows this producer id on this partition. */
+/** The broker no longer has the state of this producer id for this partition. */
 const LOST_PRODUCER_CODES: ReadonlySet<number> = new Set([45, 47, 49, 59, 90]);
 const TOO_LARGE_CODES: ReadonlySet<number> = new Set([10, 18]);
-/** Newer than kafkajs' table of codes, and worth a retry all the same. */
+/** Retriable, but missing from kafkajs' table of codes. */
 const UNKNOWN_RETRIABLE_CODES: ReadonlySet<number> = new Set([89, 97, 100]);
 
 export interface Outgoing {
@@ -69,7 +68,7 @@ export interface Outgoing {
   key: string | Uint8Array | null;
   value: string | Uint8Array;
   headers?: Record<string, string>;
-  /** Told once: when Kafka has it on enough replicas, or (only for what can never be sent) why not. */
+  /** Called once: when all in-sync replicas have the event, or when the topic can never take it. */
   settled(outcome: "acknowledged" | "too_large"): void;
 }
 
@@ -91,16 +90,16 @@ export interface EventProducerOptions {
   maxBufferedBytes: number;
   lingerMs?: number;
   keepConnectedMs?: number;
-  /** Every attempt to connect or to send: a sign of life. */
+  /** Called for every attempt to connect or send, as progress for the liveness check. */
   onAttempt?: () => void;
   onBatch?: (report: BatchReport) => void;
   onRetry?: (cause: string) => void;
-  /** For tests: stands in for kafkajs' cluster. */
+  /** For tests: replaces kafkajs' cluster. */
   createCluster?: () => Cluster;
 }
 
-export interface Queued {
-  // Names as kafkajs' encoder reads them.
+interface QueuedEvent {
+  // Named as kafkajs' encoder expects.
   key: string | Uint8Array | null;
   value: string | Uint8Array;
   headers: Record<string, string> | undefined;
@@ -109,14 +108,16 @@ export interface Queued {
   offeredAt: number;
 }
 
-export interface PartitionQueue {
+interface PartitionQueue {
   topic: string;
   partition: number;
-  queue: Queued[];
-  queuedBytes: number;
-  /** The batch that is being sent or sent again; untouched until acknowledged. */
-  frozen: Queued[] | undefined;
-  inFlight: boolean;
+  /** Events of no batch yet. */
+  waiting: QueuedEvent[];
+  waitingBytes: number;
+  /** The batch that is sent until it is acknowledged; never changed meanwhile. */
+  inFlight: QueuedEvent[] | undefined;
+  /** A request with the batch awaits its answer. */
+  sending: boolean;
   producerId: string | undefined;
   producerEpoch: number;
   sequence: number;
@@ -126,15 +127,15 @@ export interface PartitionQueue {
 
 interface TopicState {
   /** Events offered before the partitions were known. */
-  unrouted: Queued[];
-  lanes: PartitionQueue[];
+  unrouted: QueuedEvent[];
+  queues: PartitionQueue[];
   partitionOf: Map<string, number>;
 }
 
 const byteLength = (value: string | Uint8Array | null): number =>
   value === null ? 0 : typeof value === "string" ? Buffer.byteLength(value) : value.byteLength;
 
-/** kafkajs' encoder knows text and Buffer; any other array of bytes it would write as text. */
+/** kafkajs' encoder accepts strings and Buffers; it would write any other byte array as text. */
 function asBuffer<T extends string | Uint8Array | null>(value: T): T | Buffer {
   if (value === null || typeof value === "string" || Buffer.isBuffer(value)) return value;
   return Buffer.from(value.buffer, value.byteOffset, value.byteLength);
@@ -166,7 +167,7 @@ export class EventProducer {
     this.#options = options;
     this.#lingerMs = options.lingerMs ?? LINGER_MS;
     for (const topic of options.topics) {
-      this.#topics.set(topic, { unrouted: [], lanes: [], partitionOf: new Map() });
+      this.#topics.set(topic, { unrouted: [], queues: [], partitionOf: new Map() });
     }
     this.#cluster =
       options.createCluster?.() ?? createCluster(options.kafka, options.clientId, options.log, options.onAttempt);
@@ -175,10 +176,6 @@ export class EventProducer {
   /** Events accepted and not yet settled. */
   get bufferedEvents(): number {
     return this.#bufferedEvents;
-  }
-
-  get bufferedBytes(): number {
-    return this.#bufferedBytes;
   }
 
   /** Filled share of the buffer, 0 to 1, by events or bytes, whichever is tighter. */
@@ -194,17 +191,17 @@ export class EventProducer {
     return this.#identity !== undefined && this.#refusedBy === undefined && this.#cluster.isConnected();
   }
 
-  /** Kafka's error while an operator is needed ("TOPIC_AUTHORIZATION_FAILED"), otherwise undefined. */
+  /** Kafka's error that an operator must resolve ("TOPIC_AUTHORIZATION_FAILED"), otherwise undefined. */
   get refusedBy(): string | undefined {
     return this.#refusedBy;
   }
 
-  /** Milliseconds since the last acknowledgement, or since the buffer last was empty. */
+  /** Milliseconds since the last acknowledgement, or since the buffer was last empty. */
   get stalledMs(): number {
     return this.#bufferedEvents === 0 ? 0 : performance.now() - this.#lastAckAt;
   }
 
-  /** Connects in the background, for as long as it takes. */
+  /** Connects in the background and retries until it succeeds. */
   start(): void {
     void this.#connectLoop();
     this.#keeper = setInterval(() => {
@@ -227,7 +224,7 @@ export class EventProducer {
       } catch (error) {
         this.#note("kafka_unreachable", error);
         if (isOperatorError(error)) this.#refusedBy = (error as { type?: string }).type ?? "refused";
-        await pause(isOperatorError(error) ? OPERATOR_RETRY_MS : backoffMs(attempt));
+        await sleep(isOperatorError(error) ? OPERATOR_RETRY_MS : backoffMs(attempt));
       }
     }
   }
@@ -246,14 +243,14 @@ export class EventProducer {
     );
   }
 
-  /** Takes an event, or returns false when the buffer is full (nothing is kept then). */
+  /** Adds an event to the buffer; false when the buffer is full or the producer has stopped. */
   offer(outgoing: Outgoing): boolean {
     const bytes = byteLength(outgoing.key) + byteLength(outgoing.value) + RECORD_OVERHEAD_BYTES;
     if (this.#stopped || !this.hasRoom(1, bytes)) return false;
     const topic = this.#topics.get(outgoing.topic);
     if (!topic) throw new Error(`topic ${outgoing.topic} was not declared to this producer`);
     if (this.#bufferedEvents === 0) this.#lastAckAt = performance.now();
-    const queued: Queued = {
+    const queued: QueuedEvent = {
       key: asBuffer(outgoing.key),
       value: asBuffer(outgoing.value),
       headers: outgoing.headers,
@@ -263,19 +260,19 @@ export class EventProducer {
     };
     this.#bufferedEvents++;
     this.#bufferedBytes += bytes;
-    if (topic.lanes.length === 0) {
+    if (topic.queues.length === 0) {
       topic.unrouted.push(queued);
     } else {
-      const lane = this.#laneOf(outgoing.topic, topic, queued);
-      lane.queue.push(queued);
-      lane.queuedBytes += bytes;
-      const full = lane.queue.length >= BATCH_EVENTS || lane.queuedBytes >= BATCH_BYTES;
-      if (!lane.inFlight) this.#wake(full ? 0 : this.#lingerMs);
+      const queue = this.#queueOf(outgoing.topic, topic, queued);
+      queue.waiting.push(queued);
+      queue.waitingBytes += bytes;
+      const full = queue.waiting.length >= BATCH_EVENTS || queue.waitingBytes >= BATCH_BYTES;
+      if (!queue.sending) this.#wake(full ? 0 : this.#lingerMs);
     }
     return true;
   }
 
-  /** Waits for room for one more event of any valid size; false when the producer has stopped instead. */
+  /** Waits for room for one more event of any valid size; false when the producer has stopped. */
   async whenRoom(): Promise<boolean> {
     while (!this.#stopped && !this.hasRoom(1, ROOM_BYTES)) {
       await new Promise<void>((resolve) => this.#roomWaiters.push(resolve));
@@ -291,7 +288,7 @@ export class EventProducer {
     }
   }
 
-  /** Ends it; what is still unsettled stays so. Flush first. */
+  /** Stops without settling what is left in the buffer; call flush() first. */
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
@@ -300,19 +297,14 @@ export class EventProducer {
     await this.#cluster.disconnect();
   }
 
-  /** For tests: the lanes of a topic. */
-  lanesForTest(topic: string): readonly PartitionQueue[] {
-    return this.#topics.get(topic)?.lanes ?? [];
-  }
-
-  #laneOf(name: string, topic: TopicState, queued: Queued): PartitionQueue {
+  #queueOf(name: string, topic: TopicState, queued: QueuedEvent): PartitionQueue {
     const { key } = queued;
-    const count = topic.lanes.length;
+    const count = topic.queues.length;
     let partition = typeof key === "string" ? topic.partitionOf.get(key) : undefined;
     if (partition === undefined) {
       partition = this.#partitioner({
         topic: name,
-        partitionMetadata: topic.lanes.map((lane) => ({ partitionId: lane.partition, leader: 0 })) as never,
+        partitionMetadata: topic.queues.map((queue) => ({ partitionId: queue.partition, leader: 0 })) as never,
         message: { key: key as string | Buffer | null, value: null },
       });
       if (typeof key === "string") {
@@ -320,22 +312,22 @@ export class EventProducer {
         topic.partitionOf.set(key, partition);
       }
     }
-    return topic.lanes[partition % count]!;
+    return topic.queues[partition % count]!;
   }
 
-  /** Makes lanes for partitions that became known and deals out what waited for them. */
+  /** Creates the queues of newly known partitions and distributes the unrouted events. */
   #route(): void {
     for (const [name, topic] of this.#topics) {
       const partitions = this.#cluster.findTopicPartitionMetadata(name);
-      if (partitions.length <= topic.lanes.length) continue;
-      for (let partition = topic.lanes.length; partition < partitions.length; partition++) {
-        topic.lanes.push({
+      if (partitions.length <= topic.queues.length) continue;
+      for (let partition = topic.queues.length; partition < partitions.length; partition++) {
+        topic.queues.push({
           topic: name,
           partition,
-          queue: [],
-          queuedBytes: 0,
-          frozen: undefined,
-          inFlight: false,
+          waiting: [],
+          waitingBytes: 0,
+          inFlight: undefined,
+          sending: false,
           producerId: undefined,
           producerEpoch: 0,
           sequence: 0,
@@ -345,9 +337,9 @@ export class EventProducer {
       }
       topic.partitionOf.clear();
       for (const queued of topic.unrouted.splice(0)) {
-        const lane = this.#laneOf(name, topic, queued);
-        lane.queue.push(queued);
-        lane.queuedBytes += queued.bytes;
+        const queue = this.#queueOf(name, topic, queued);
+        queue.waiting.push(queued);
+        queue.waitingBytes += queued.bytes;
       }
     }
   }
@@ -363,7 +355,7 @@ export class EventProducer {
     }, delayMs);
   }
 
-  /** Sends what may be sent: one request per leader, one batch per lane. */
+  /** Sends every queue that is due: one request per leader, one batch per queue. */
   #pump(): void {
     if (this.#pumping || this.#stopped || this.#identity === undefined) return;
     this.#pumping = true;
@@ -372,38 +364,38 @@ export class EventProducer {
       const byLeader = new Map<number, PartitionQueue[]>();
       let earliest = Number.POSITIVE_INFINITY;
       for (const [name, topic] of this.#topics) {
-        if (topic.lanes.length === 0) continue;
+        if (topic.queues.length === 0) continue;
         const metadata = this.#cluster.findTopicPartitionMetadata(name);
-        for (const lane of topic.lanes) {
-          if (lane.inFlight || (lane.frozen === undefined && lane.queue.length === 0)) continue;
-          if (lane.notBefore > now) {
-            earliest = Math.min(earliest, lane.notBefore);
+        for (const queue of topic.queues) {
+          if (queue.sending || (queue.inFlight === undefined && queue.waiting.length === 0)) continue;
+          if (queue.notBefore > now) {
+            earliest = Math.min(earliest, queue.notBefore);
             continue;
           }
-          const leader = metadata.find(({ partitionId }) => partitionId === lane.partition)?.leader ?? -1;
+          const leader = metadata.find(({ partitionId }) => partitionId === queue.partition)?.leader ?? -1;
           if (this.#busyLeaders.has(leader)) continue;
-          const lanes = byLeader.get(leader);
-          // One request carries one producer id; a lane with another one goes with the next request.
-          const producerId = lane.producerId ?? this.#identity.producerId;
-          if (lanes === undefined) byLeader.set(leader, [lane]);
-          else if ((lanes[0]!.producerId ?? this.#identity.producerId) === producerId) lanes.push(lane);
+          const queues = byLeader.get(leader);
+          // A request carries one producer id; a queue with another one goes into the next request.
+          const producerId = queue.producerId ?? this.#identity.producerId;
+          if (queues === undefined) byLeader.set(leader, [queue]);
+          else if ((queues[0]!.producerId ?? this.#identity.producerId) === producerId) queues.push(queue);
         }
       }
       if (earliest < Number.POSITIVE_INFINITY) this.#wake(earliest - now);
-      for (const [leader, lanes] of byLeader) {
+      for (const [leader, queues] of byLeader) {
         this.#busyLeaders.add(leader);
-        for (const lane of lanes) {
-          lane.inFlight = true;
-          lane.frozen ??= takeBatch(lane);
-          if (lane.producerId === undefined) {
-            lane.producerId = this.#identity.producerId;
-            lane.producerEpoch = this.#identity.producerEpoch;
+        for (const queue of queues) {
+          queue.sending = true;
+          queue.inFlight ??= takeBatch(queue);
+          if (queue.producerId === undefined) {
+            queue.producerId = this.#identity.producerId;
+            queue.producerEpoch = this.#identity.producerEpoch;
           }
         }
-        void this.#send(leader, lanes);
+        void this.#send(leader, queues);
       }
     } catch (error) {
-      // Metadata may be missing for a moment after a reconnect.
+      // The metadata may be missing for a moment after a reconnect.
       this.#note("kafka_metadata_missing", error);
       void this.#refresh();
       this.#wake(MAX_RETRY_MS);
@@ -412,20 +404,20 @@ export class EventProducer {
     }
   }
 
-  async #send(leader: number, lanes: PartitionQueue[]): Promise<void> {
+  async #send(leader: number, queues: PartitionQueue[]): Promise<void> {
     let broker: InternalBroker | undefined;
     let stale = false;
     try {
       this.#options.onAttempt?.();
       await this.#cluster.refreshMetadataIfNecessary();
       broker = await this.#cluster.findBroker({ nodeId: leader });
-      const answer = await refreshWhileWaiting(produce(broker, lanes), () => this.#refresh());
-      for (const lane of lanes) {
+      const answer = await refreshWhileWaiting(produce(broker, queues), () => this.#refresh());
+      for (const queue of queues) {
         const code =
           answer.topics
-            .find(({ topicName }) => topicName === lane.topic)
-            ?.partitions.find(({ partition }) => partition === lane.partition)?.errorCode ?? UNANSWERED;
-        stale = (await this.#settle(lane, code)) || stale;
+            .find(({ topicName }) => topicName === queue.topic)
+            ?.partitions.find(({ partition }) => partition === queue.partition)?.errorCode ?? UNANSWERED;
+        stale = (await this.#settle(queue, code)) || stale;
       }
     } catch (error) {
       stale = true;
@@ -434,72 +426,72 @@ export class EventProducer {
         void broker.disconnect().catch(() => {});
         this.#cluster.removeBroker(broker.connectionPool);
       }
-      // Whether the batch arrived is unknown: it stays frozen, and the broker will know it again.
-      for (const lane of lanes) if (lane.frozen) this.#retryLater(lane, (error as Error).name);
+      // Whether the batch arrived is unknown: it stays in flight, and the broker recognises a duplicate.
+      for (const queue of queues) if (queue.inFlight) this.#retryLater(queue, (error as Error).name);
     }
     if (stale) await this.#refresh();
     this.#busyLeaders.delete(leader);
-    for (const lane of lanes) lane.inFlight = false;
-    const full = lanes.some((lane) => lane.queue.length >= BATCH_EVENTS || lane.queuedBytes >= BATCH_BYTES);
-    if (full || lanes.some((lane) => lane.frozen)) this.#pump();
-    // Lanes of the same leader may have waited for it.
+    for (const queue of queues) queue.sending = false;
+    const full = queues.some((queue) => queue.waiting.length >= BATCH_EVENTS || queue.waitingBytes >= BATCH_BYTES);
+    if (full || queues.some((queue) => queue.inFlight)) this.#pump();
+    // Other queues of the same leader may have waited for this request.
     this.#wake(this.#lingerMs);
   }
 
-  /** What a partition's answer means; true when the metadata may be stale. */
-  async #settle(lane: PartitionQueue, code: number): Promise<boolean> {
-    const batch = lane.frozen!;
+  /** Applies a partition's answer; true when the metadata may be stale. */
+  async #settle(queue: PartitionQueue, code: number): Promise<boolean> {
+    const batch = queue.inFlight!;
     if (code === NO_ERROR || code === DUPLICATE_SEQUENCE) {
-      lane.sequence = (lane.sequence + batch.length) % SEQUENCE_MODULUS;
-      lane.frozen = undefined;
-      lane.attempt = 0;
+      queue.sequence = sequenceAfter(queue.sequence, batch.length);
+      queue.inFlight = undefined;
+      queue.attempt = 0;
       this.#refusedBy = undefined;
-      this.#release(lane, batch, "acknowledged");
+      this.#release(queue, batch, "acknowledged");
       return false;
     }
     if (TOO_LARGE_CODES.has(code)) {
-      // Refused as a whole and not appended, so its sequence numbers are free to be used by a smaller batch.
+      // The broker appended nothing, so a smaller batch can use the same sequence numbers.
       if (batch.length === 1) {
-        lane.frozen = undefined;
-        this.#release(lane, batch, "too_large");
+        queue.inFlight = undefined;
+        this.#release(queue, batch, "too_large");
       } else {
         const rest = batch.splice(Math.ceil(batch.length / 2));
-        lane.queue.unshift(...rest);
-        for (const { bytes } of rest) lane.queuedBytes += bytes;
+        queue.waiting.unshift(...rest);
+        for (const { bytes } of rest) queue.waitingBytes += bytes;
       }
       return false;
     }
     if (LOST_PRODUCER_CODES.has(code)) {
-      this.#note("producer_id_lost", errorOf(code), { topic: lane.topic, partition: lane.partition });
+      this.#note("producer_id_lost", errorOf(code), { topic: queue.topic, partition: queue.partition });
       this.#options.onRetry?.("producer_id_lost");
       const fresh = await this.#newIdentity().catch((error) => this.#note("kafka_send_failed", error));
       if (fresh) {
-        lane.producerId = fresh.producerId;
-        lane.producerEpoch = fresh.producerEpoch;
-        lane.sequence = 0;
+        queue.producerId = fresh.producerId;
+        queue.producerEpoch = fresh.producerEpoch;
+        queue.sequence = 0;
       } else {
-        this.#retryLater(lane, "producer_id_lost");
+        this.#retryLater(queue, "producer_id_lost");
       }
       return true;
     }
     const error = errorOf(code);
-    this.#retryLater(lane, error.type);
+    this.#retryLater(queue, error.type);
     if (error.retriable || UNKNOWN_RETRIABLE_CODES.has(code) || code === UNANSWERED) {
-      this.#note("kafka_send_failed", error, { topic: lane.topic, partition: lane.partition });
+      this.#note("kafka_send_failed", error, { topic: queue.topic, partition: queue.partition });
     } else {
-      lane.notBefore = performance.now() + OPERATOR_RETRY_MS;
+      queue.notBefore = performance.now() + OPERATOR_RETRY_MS;
       this.#refusedBy = error.type;
-      this.#note("kafka_refuses", error, { topic: lane.topic, partition: lane.partition });
+      this.#note("kafka_refuses", error, { topic: queue.topic, partition: queue.partition });
     }
     return true;
   }
 
-  #retryLater(lane: PartitionQueue, cause: string): void {
-    lane.notBefore = performance.now() + backoffMs(lane.attempt++);
+  #retryLater(queue: PartitionQueue, cause: string): void {
+    queue.notBefore = performance.now() + backoffMs(queue.attempt++);
     this.#options.onRetry?.(cause);
   }
 
-  #release(lane: PartitionQueue, batch: readonly Queued[], outcome: "acknowledged" | "too_large"): void {
+  #release(queue: PartitionQueue, batch: readonly QueuedEvent[], outcome: "acknowledged" | "too_large"): void {
     const now = performance.now();
     let bytes = 0;
     for (const queued of batch) bytes += queued.bytes;
@@ -508,8 +500,8 @@ export class EventProducer {
     this.#lastAckAt = now;
     if (outcome === "acknowledged") {
       this.#options.onBatch?.({
-        topic: lane.topic,
-        partition: lane.partition,
+        topic: queue.topic,
+        partition: queue.partition,
         events: batch.length,
         bytes,
         latencyMs: now - batch[0]!.offeredAt,
@@ -520,7 +512,7 @@ export class EventProducer {
     if (this.#bufferedEvents === 0) for (const wake of this.#emptyWaiters.splice(0)) wake();
   }
 
-  /** Reconnects if needed and reads the metadata anew; shared by all that ask at the same time; never rejects. */
+  /** Reconnects if needed and refreshes the metadata; concurrent calls share one refresh; never rejects. */
   #refresh(): Promise<void> {
     this.#refreshing ??= (async () => {
       try {
@@ -550,16 +542,14 @@ export class EventProducer {
   }
 }
 
-/** No answer for a partition that was asked about; not a code of Kafka's. */
+/** The answer lacks a partition of the request; not a code of Kafka's. */
 const UNANSWERED = -1000;
-
-const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 const backoffMs = (attempt: number): number => Math.min(FIRST_RETRY_MS * 1.5 ** Math.min(attempt, 10), MAX_RETRY_MS);
 
 function errorOf(code: number): Error & { type: string; code: number; retriable: boolean } {
   const error = protocolErrors.createErrorFromCode(code);
-  // kafkajs' table ends before Kafka's: keep the number.
+  // kafkajs' table lacks newer codes: keep the number.
   if (error.type === "KAFKAJS_UNKNOWN_ERROR_CODE") error.type = `ERROR_${code}`;
   else error.message = `${error.type}: ${error.message}`;
   return error;
@@ -570,31 +560,31 @@ function isOperatorError(error: unknown): boolean {
   return type !== undefined && (error as { retriable?: boolean }).retriable === false;
 }
 
-function takeBatch(lane: PartitionQueue): Queued[] {
+function takeBatch(queue: PartitionQueue): QueuedEvent[] {
   let count = 0;
   let bytes = 0;
-  while (count < lane.queue.length && count < BATCH_EVENTS) {
-    bytes += lane.queue[count]!.bytes;
+  while (count < queue.waiting.length && count < BATCH_EVENTS) {
+    bytes += queue.waiting[count]!.bytes;
     if (bytes > BATCH_BYTES && count > 0) {
-      bytes -= lane.queue[count]!.bytes;
+      bytes -= queue.waiting[count]!.bytes;
       break;
     }
     count++;
   }
-  lane.queuedBytes -= bytes;
-  if (count === lane.queue.length) {
-    const batch = lane.queue;
-    lane.queue = [];
+  queue.waitingBytes -= bytes;
+  if (count === queue.waiting.length) {
+    const batch = queue.waiting;
+    queue.waiting = [];
     return batch;
   }
-  return lane.queue.splice(0, count);
+  return queue.waiting.splice(0, count);
 }
 
-/** One produce request for the frozen batches of these lanes, and every partition's own answer. */
-async function produce(broker: InternalBroker, lanes: readonly PartitionQueue[]): Promise<ProduceAnswer> {
-  const byTopic = new Map<string, { partition: number; firstSequence: number; messages: Queued[] }[]>();
-  for (const { topic, partition, sequence, frozen } of lanes) {
-    const entry = { partition, firstSequence: sequence, messages: frozen! };
+/** Sends one produce request with the in-flight batches of these queues; returns the answer of each partition. */
+async function produce(broker: InternalBroker, queues: readonly PartitionQueue[]): Promise<ProduceAnswer> {
+  const byTopic = new Map<string, { partition: number; firstSequence: number; messages: QueuedEvent[] }[]>();
+  for (const { topic, partition, sequence, inFlight } of queues) {
+    const entry = { partition, firstSequence: sequence, messages: inFlight! };
     const entries = byTopic.get(topic);
     if (entries) entries.push(entry);
     else byTopic.set(topic, [entry]);
@@ -603,11 +593,11 @@ async function produce(broker: InternalBroker, lanes: readonly PartitionQueue[])
   const { request, response } = create({
     acks: -1,
     timeout: PRODUCE_TIMEOUT_MS,
-    producerId: lanes[0]!.producerId,
-    producerEpoch: lanes[0]!.producerEpoch,
+    producerId: queues[0]!.producerId,
+    producerEpoch: queues[0]!.producerEpoch,
     topicData: [...byTopic].map(([topic, partitions]) => ({ topic, partitions })),
   });
-  // kafkajs' own parse throws the first partition's error and hides the others' success.
+  // kafkajs' parse() throws the first partition's error and hides the success of the others.
   const call = { request, response: { decode: response.decode, parse: async (data: unknown) => data } };
   const connection = await broker.connectionPool.getConnection(PRODUCE_CONNECTION);
   return (await connection.send(call)) as ProduceAnswer;

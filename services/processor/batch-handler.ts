@@ -1,23 +1,23 @@
 /**
- * What happens to one batch from Kafka: every event becomes a confirmed point in InfluxDB or stands, acknowledged, in
- * the dead-letter topic; only then is its offset resolved. While that takes time the member keeps its place in the
- * group by heartbeats; when the group takes the partition away, the batch is let go and somebody else does it again.
+ * Processes one batch from Kafka: every event becomes a confirmed point in InfluxDB or an acknowledged dead letter; only
+ * then its offset is resolved. Heartbeats keep the member in its group meanwhile. When the group reassigns the
+ * partition, the batch is abandoned and its new owner processes it.
  */
 import type { EachBatchPayload, KafkaMessage } from "kafkajs";
 import { createDeadLetter, type DeadLetter } from "../domain/dead-letter.ts";
 import { parseEvent, type Reason, type Refusal } from "../domain/event.ts";
 import { renderCanonical, renderPoint } from "../domain/point.ts";
+import { HEARTBEAT_MS } from "../kafka/consumer.ts";
 import { FetchedMessage } from "../kafka/fetch-decoder.ts";
 import { type Logger, LogThrottle } from "../runtime/log.ts";
+import { TimeLimitError, withTimeout } from "../runtime/with-timeout.ts";
 import { MAX_BODY_LINES, type PendingWrite, type RefusedLine } from "./influx-writer.ts";
 
-/** A third of what it takes to be thought dead (session timeout 6 s) leaves room for two lost ones. */
-export const HEARTBEAT_MS = 1000;
-/** Offsets are committed at most this often: a commit is a replicated write, and a crash only repeats what follows it. */
+/** Offsets are committed at most this often: a commit is a replicated write, and a crash only repeats the events after it. */
 export const COMMIT_INTERVAL_MS = 200;
-/** When the process ends: InfluxDB gets this long to confirm what was already sent. */
+/** During shutdown InfluxDB has this time to confirm the lines that were already sent. */
 export const DRAIN_LIMIT_MS = 8000;
-/** Refused events that are logged one by one; the metric and the dead-letter topic have them all. */
+/** Log interval per reason; metric and dead-letter topic have every refused event. */
 const REFUSAL_LOG_INTERVAL_MS = 1000;
 
 export type BatchPayload = Pick<
@@ -30,8 +30,8 @@ export interface LineWriter {
 }
 
 export interface DeadLetterSink {
-  /** Resolves when every letter stands in the dead-letter topic. */
-  deliver(letters: readonly DeadLetter[]): Promise<void>;
+  /** Resolves when every dead letter is acknowledged. */
+  deliver(deadLetters: readonly DeadLetter[]): Promise<void>;
 }
 
 export interface BatchHooks {
@@ -43,11 +43,11 @@ export interface BatchHooks {
 
 export interface BatchHandlerOptions {
   writer: LineWriter;
-  letters: DeadLetterSink;
+  deadLetters: DeadLetterSink;
   hooks: BatchHooks;
   log: Logger;
   service: string;
-  /** Events whose seq is a multiple are logged with their identity; 0: none. */
+  /** Stored events whose seq is a multiple of it are logged; 0: none. */
   traceEverySeq: number;
   heartbeatMs?: number;
   drainLimitMs?: number;
@@ -58,17 +58,17 @@ interface Slice {
   /** Per line: which message it came from. */
   messages: KafkaMessage[];
   timestampsMs: number[];
-  letters: { letter: DeadLetter; reason: Reason }[];
+  refusals: { deadLetter: DeadLetter; reason: Reason }[];
   traced: { run: string; conveyor: string; seq: number }[];
 }
 
-/** The value as text; the fetch decoder's messages give it without a slice in between. */
+/** The value as text; a FetchedMessage decodes it without an intermediate slice. */
 const textOf = (message: KafkaMessage | FetchedMessage): string =>
   message instanceof FetchedMessage ? message.text() : (message.value?.toString() ?? "");
 
-/** Thrown to leave a batch undone; the offsets stay where they were. */
+/** Thrown to abandon a batch; its offsets stay uncommitted. */
 export class BatchAbandoned extends Error {
-  /** kafkajs reads this: fetch the same events again instead of ending the consumer. */
+  /** kafkajs refetches the same events instead of ending the consumer. */
   readonly retriable = true;
   constructor(reason: string) {
     super(`batch abandoned: ${reason}`);
@@ -104,7 +104,7 @@ export class BatchHandler {
     }
   };
 
-  /** Commits what is stored and not yet committed; for the end of the process. Never rejects. */
+  /** Commits the resolved offsets, also during shutdown. Never rejects. */
   async commitPending(): Promise<void> {
     clearTimeout(this.#commitTimer);
     this.#commitTimer = undefined;
@@ -114,22 +114,22 @@ export class BatchHandler {
       const offsets = payload.uncommittedOffsets();
       if (offsets.topics.length > 0) await payload.commitOffsetsIfNecessary(offsets);
     } catch (error) {
-      // The group is rebalancing or the coordinator is away: the events are stored, and storing them again is harmless.
+      // The group is rebalancing or the coordinator is unreachable. The events are stored, and storing them again is harmless.
       this.options.log.debug("commit_postponed", { error });
     }
   }
 
   async #commit(payload: BatchPayload): Promise<void> {
     if (!payload.isRunning()) return await this.commitPending();
-    // Commits everything resolved if COMMIT_INTERVAL_MS have passed (autoCommitInterval), otherwise does nothing.
+    // Commits the resolved offsets if COMMIT_INTERVAL_MS (autoCommitInterval) has passed, otherwise does nothing.
     await payload.commitOffsetsIfNecessary();
     this.#commitTimer ??= setTimeout(() => void this.commitPending(), COMMIT_INTERVAL_MS);
   }
 
-  /** Judges and renders; no waiting. */
+  /** Validates and renders the messages; synchronous. */
   #read(topic: string, partition: number, messages: readonly KafkaMessage[], from: number, to: number): Slice {
     const { traceEverySeq } = this.options;
-    const slice: Slice = { lines: [], messages: [], timestampsMs: [], letters: [], traced: [] };
+    const slice: Slice = { lines: [], messages: [], timestampsMs: [], refusals: [], traced: [] };
     for (let index = from; index < to; index++) {
       const message = messages[index]!;
       const canonical = renderCanonical(textOf(message));
@@ -152,13 +152,13 @@ export class BatchHandler {
           slice.traced.push({ run: event.run, conveyor: event.conveyor, seq: event.seq });
         }
       } else {
-        slice.letters.push(this.#letter(refusal, topic, partition, message));
+        slice.refusals.push(this.#refuse(refusal, topic, partition, message));
       }
     }
     return slice;
   }
 
-  #letter(refusal: Refusal, topic: string, partition: number, message: KafkaMessage): Slice["letters"][number] {
+  #refuse(refusal: Refusal, topic: string, partition: number, message: KafkaMessage): Slice["refusals"][number] {
     const suppressed = this.#throttle.allow(refusal.reason);
     if (suppressed !== undefined) {
       this.options.log.warn("event_refused", {
@@ -171,22 +171,22 @@ export class BatchHandler {
       });
     }
     const origin = { source: "kafka", topic, partition, offset: message.offset } as const;
-    const letter = createDeadLetter(refusal, origin, { key: message.key, value: message.value }, this.options.service);
-    return { letter, reason: refusal.reason };
+    const original = { key: message.key, value: message.value };
+    return { deadLetter: createDeadLetter(refusal, origin, original, this.options.service), reason: refusal.reason };
   }
 
   /** True when every event of the slice is stored or dead-lettered; false when the process ends before that. */
   async #store(payload: BatchPayload, slice: Slice): Promise<boolean> {
     const { writer, hooks, log } = this.options;
     const write = writer.write(slice.lines);
-    const work = Promise.all([write.done, this.#deliver(slice.letters)]);
+    const work = Promise.all([write.done, this.#deliver(slice.refusals)]);
     const result = await this.#waitWithHeartbeats(payload, work, write);
     if (result === undefined) return false;
     const [refused] = result;
     hooks.onStored(slice.timestampsMs, refused);
     if (refused.length > 0) {
       const refusals = refused.map(({ index, detail }) =>
-        this.#letter(
+        this.#refuse(
           { reason: "refused_by_database", detail },
           payload.batch.topic,
           payload.batch.partition,
@@ -199,36 +199,34 @@ export class BatchHandler {
     return true;
   }
 
-  async #deliver(letters: Slice["letters"]): Promise<true> {
-    if (letters.length > 0) {
-      await this.options.letters.deliver(letters.map(({ letter }) => letter));
-      for (const { reason } of letters) this.options.hooks.onDeadLetter(reason);
+  async #deliver(refusals: Slice["refusals"]): Promise<true> {
+    if (refusals.length > 0) {
+      await this.options.deadLetters.deliver(refusals.map(({ deadLetter }) => deadLetter));
+      for (const { reason } of refusals) this.options.hooks.onDeadLetter(reason);
     }
     return true;
   }
 
   /**
-   * The work's result; undefined when the process ends and the work did not finish within the drain limit.
-   * @throws what the heartbeat throws (the group is rebalancing), or BatchAbandoned when the consumer moved elsewhere.
+   * The result of `work`; undefined when the process ends and the work exceeds the drain limit.
+   * @throws the heartbeat's error (the group is rebalancing), or BatchAbandoned when the consumer was moved to another
+   *   offset.
    */
   async #waitWithHeartbeats<T>(payload: BatchPayload, work: Promise<T>, write: PendingWrite | undefined) {
     const done = work.then((value) => ({ value }));
-    // A rejection is looked at below; without this it would count as unhandled while a heartbeat is awaited.
+    // Awaited below; without this a rejection during a heartbeat would count as unhandled.
     done.catch(() => {});
     let drainUntil: number | undefined;
     for (;;) {
-      let timer: ReturnType<typeof setTimeout> | undefined;
-      const tick = new Promise<undefined>((resolve) => {
-        timer = setTimeout(() => resolve(undefined), this.#heartbeatMs);
+      const finished = await withTimeout(done, this.#heartbeatMs).catch((error: unknown) => {
+        if (!(error instanceof TimeLimitError)) throw error;
       });
-      const finished = await Promise.race([done, tick]);
-      clearTimeout(timer);
       if (finished) return finished.value;
       if (!payload.isRunning()) {
         drainUntil ??= performance.now() + this.#drainLimitMs;
         if (performance.now() >= drainUntil) {
           write?.cancel();
-          this.options.log.warn("batch_left_undone", { partition: payload.batch.partition });
+          this.options.log.warn("batch_unfinished", { partition: payload.batch.partition });
           return undefined;
         }
       }

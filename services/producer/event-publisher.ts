@@ -1,10 +1,11 @@
 /**
- * Where events enter the pipeline, whatever their source: judged, counted, offered to Kafka, and entered into the
- * ledger when Kafka has acknowledged them. Refused ones go to the dead-letter topic with their reason.
+ * Publishes the events of every source: counts them, offers them to Kafka, and adds them to the ledger when Kafka has
+ * acknowledged them. Refused events go to the dead-letter topic with the reason.
  */
 import { createDeadLetter, type InputOrigin } from "../domain/dead-letter.ts";
 import { type Reason, type Refusal, serializeEvent, type TelemetryEvent } from "../domain/event.ts";
 import { Ledger } from "../domain/sequence.ts";
+import { DeadLetterProducer } from "../kafka/dead-letter-producer.ts";
 import type { EventProducer, Outgoing } from "../kafka/event-producer.ts";
 import { type Logger, LogThrottle } from "../runtime/log.ts";
 import type { Metrics } from "../runtime/metrics.ts";
@@ -12,10 +13,11 @@ import type { Metrics } from "../runtime/metrics.ts";
 export const SOURCES = ["simulated", "file", "stdin", "http"] as const;
 export type Source = (typeof SOURCES)[number];
 
-/** Refused events that are logged one by one; metric and dead-letter topic have them all. */
+/** Log interval per reason; metric and dead-letter topic have every refused event. */
 const REFUSAL_LOG_INTERVAL_MS = 1000;
 
-export type Settlement = "acknowledged" | "too_large";
+/** "rejected": the topic can never take the event or its dead letter. */
+export type Settlement = "acknowledged" | "rejected";
 
 export interface PublisherCounts {
   /** Valid events taken into the buffer. */
@@ -23,19 +25,19 @@ export interface PublisherCounts {
   acknowledged: number;
   /** Refused events whose dead letter Kafka has acknowledged. */
   refused: number;
-  /** Valid events that Kafka refuses for good. */
+  /** Events that the topic can never take, and refused ones whose dead letter it can never take. */
   failed: number;
 }
 
 export interface EventPublisherOptions {
-  /** Run of this producer: names its dead letters, whose own run may be unreadable. */
+  /** Run of this producer; its dead letters carry it, since their own may be unreadable. */
   run: string;
   producer: EventProducer;
   topic: string;
   dlqTopic: string;
   metrics: Metrics;
   log: Logger;
-  /** Events whose seq is a multiple are logged with their identity when acknowledged; 0: none. */
+  /** Acknowledged events whose seq is a multiple of it are logged; 0: none. */
   traceEverySeq: number;
 }
 
@@ -44,23 +46,25 @@ export class EventPublisher {
   readonly counts: PublisherCounts = { attempted: 0, acknowledged: 0, refused: 0, failed: 0 };
   readonly refusedByReason: Partial<Record<Reason, number>> = {};
   readonly #throttle = new LogThrottle(REFUSAL_LOG_INTERVAL_MS);
+  readonly #deadLetters: DeadLetterProducer;
   readonly #emitted;
   readonly #acknowledged;
   readonly #refused;
 
   constructor(readonly options: EventPublisherOptions) {
-    const { metrics } = options;
+    const { metrics, producer, dlqTopic, log } = options;
+    this.#deadLetters = new DeadLetterProducer(producer, dlqTopic, log);
     this.#emitted = metrics.counter("conveyor_producer_events_emitted_total");
     this.#acknowledged = metrics.counter("conveyor_producer_events_acknowledged_total");
     this.#refused = metrics.counter("conveyor_producer_events_refused_total");
   }
 
-  /** Offers a valid event; false when the buffer is full (and nothing happened). */
+  /** Offers a valid event; false when the buffer is full. */
   offer(event: TelemetryEvent, source: Source, settled?: (outcome: Settlement) => void): boolean {
     return this.offerText(serializeEvent(event), event, source, settled);
   }
 
-  /** The same for an event whose text is already in the producer's own form. */
+  /** As offer(), for an event that is already serialized. */
   offerText(
     text: string | Uint8Array,
     identity: Pick<TelemetryEvent, "run" | "conveyor" | "seq">,
@@ -73,12 +77,14 @@ export class EventPublisher {
       key: conveyor,
       value: text,
       settled: (outcome) => {
-        if (outcome === "acknowledged") this.#onAcknowledged(run, conveyor, seq, source);
-        else {
+        if (outcome === "acknowledged") {
+          this.#onAcknowledged(run, conveyor, seq, source);
+          settled?.("acknowledged");
+        } else {
           this.counts.failed++;
           this.options.log.error("event_too_large_for_topic", { run, conveyor, seq });
+          settled?.("rejected");
         }
-        settled?.(outcome);
       },
     };
     if (!this.options.producer.offer(outgoing)) return false;
@@ -102,23 +108,16 @@ export class EventPublisher {
     original: { value: Uint8Array; bytes?: number },
     settled?: (outcome: Settlement) => void,
   ): boolean {
-    const letter = createDeadLetter(
+    const deadLetter = createDeadLetter(
       refusal,
       { ...origin, run: this.options.run },
       { key: null, ...original },
       "producer",
     );
-    const offered = this.options.producer.offer({
-      topic: this.options.dlqTopic,
-      key: null,
-      value: letter.value,
-      headers: letter.headers,
-      settled: (outcome) => {
-        this.counts.refused++;
-        this.refusedByReason[refusal.reason] = (this.refusedByReason[refusal.reason] ?? 0) + 1;
-        this.#refused.inc({ source: origin.source, reason: refusal.reason });
-        settled?.(outcome);
-      },
+    const offered = this.#deadLetters.offer(deadLetter, (outcome) => {
+      if (outcome === "acknowledged") this.#onDeadLetter(refusal.reason, origin.source);
+      else this.counts.failed++;
+      settled?.(outcome);
     });
     if (!offered) return false;
     const suppressed = this.#throttle.allow(refusal.reason);
@@ -134,7 +133,13 @@ export class EventPublisher {
     return true;
   }
 
-  /** What /ledger shows: an audit compares it with the database. */
+  #onDeadLetter(reason: Reason, source: Source): void {
+    this.counts.refused++;
+    this.refusedByReason[reason] = (this.refusedByReason[reason] ?? 0) + 1;
+    this.#refused.inc({ source, reason });
+  }
+
+  /** The answer of /ledger; an audit compares it with the database. */
   report(): Record<string, unknown> {
     return {
       ...this.counts,

@@ -9,6 +9,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { checkEvent, MAX_EVENT_BYTES, type Reason, serializeEvent, type TelemetryEvent } from "../domain/event.ts";
 import { isBlank, type Line, LineSplitter } from "../domain/ndjson.ts";
 import type { EventProducer } from "../kafka/event-producer.ts";
+import { withTimeout } from "../runtime/with-timeout.ts";
 import type { EventPublisher } from "./event-publisher.ts";
 import { prepare } from "./sources.ts";
 
@@ -28,7 +29,7 @@ export interface IntakeOptions {
   tls: { cert: string; key: string };
   /** Bearer token. */
   token: string;
-  gate: EventPublisher;
+  publisher: EventPublisher;
   producer: EventProducer;
   onAnswer?: (status: number) => void;
   ackLimitMs?: number;
@@ -90,7 +91,7 @@ const unavailable = (error: string, counts: Record<string, number>) =>
   Response.json({ error, ...counts }, { status: 503, headers: { "retry-after": String(RETRY_AFTER_SECONDS) } });
 
 async function take(body: Uint8Array, options: IntakeOptions): Promise<Response> {
-  const { gate, producer } = options;
+  const { publisher, producer } = options;
   const lines = readLines(body);
   if (lines.length === 0) return Response.json({ error: "the body holds no event" }, { status: 400 });
   if (lines.length > MAX_EVENTS_PER_REQUEST) {
@@ -111,7 +112,7 @@ async function take(body: Uint8Array, options: IntakeOptions): Promise<Response>
   lines.forEach((line, index) => {
     let wasRefused = false;
     const offer = prepare(
-      gate,
+      publisher,
       "http",
       line,
       (outcome) => {
@@ -126,13 +127,9 @@ async function take(body: Uint8Array, options: IntakeOptions): Promise<Response>
     // Cannot be full: the room was checked above, and nothing else ran since.
     if (!offer()) throw new Error("the buffer filled up within one turn");
   });
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<"late">((resolveLate) => {
-    timer = setTimeout(() => resolveLate("late"), options.ackLimitMs ?? ACK_LIMIT_MS);
-  });
-  const outcome = await Promise.race([allSettled, late]);
-  clearTimeout(timer);
-  if (outcome === "late") {
+  try {
+    await withTimeout(allSettled, options.ackLimitMs ?? ACK_LIMIT_MS);
+  } catch {
     return unavailable("Kafka has not acknowledged every event in time; send them again, that is harmless", {
       received,
       acknowledged,

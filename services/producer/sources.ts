@@ -12,7 +12,7 @@ export const TICK_MS = 100;
 
 export interface SimulationOptions {
   fleet: Fleet;
-  gate: EventPublisher;
+  publisher: EventPublisher;
   producer: EventProducer;
   profile: RateProfile;
   eventsPerSecond: number;
@@ -28,7 +28,7 @@ export interface SimulationOptions {
  * does not count: afterwards the rate goes on as before instead of making up for it.
  */
 export async function runSimulation(options: SimulationOptions): Promise<void> {
-  const { fleet, gate, producer, signal } = options;
+  const { fleet, publisher, producer, signal } = options;
   let startedAt = performance.now();
   let emitted = 0;
   let lastTs = 0;
@@ -46,7 +46,7 @@ export async function runSimulation(options: SimulationOptions): Promise<void> {
         options.onPaused?.(pausedMs / 1000);
         break;
       }
-      gate.offer(fleet.next(lastTs), "simulated");
+      publisher.offer(fleet.next(lastTs), "simulated");
       emitted++;
     }
     await Bun.sleep(TICK_MS);
@@ -60,7 +60,7 @@ const whenAborted = (signal: AbortSignal) =>
   });
 
 export interface InputOptions {
-  gate: EventPublisher;
+  publisher: EventPublisher;
   producer: EventProducer;
   source: "file" | "stdin";
   signal: AbortSignal;
@@ -73,13 +73,13 @@ export interface InputResult {
 
 /** Reads NDJSON to its end; waits whenever the buffer is full. Resolves when the last line is in the buffer. */
 export async function readInput(input: AsyncIterable<Uint8Array>, options: InputOptions): Promise<InputResult> {
-  const { gate, producer, source, signal } = options;
+  const { publisher, producer, source, signal } = options;
   const splitter = new LineSplitter(MAX_EVENT_BYTES + 1);
   let read = 0;
   const take = async (line: { bytes: Uint8Array; length: number; number: number }) => {
     if (isBlank(line.bytes)) return;
     read++;
-    const offer = prepare(gate, source, line);
+    const offer = prepare(publisher, source, line);
     while (!offer()) {
       if (!(await producer.whenRoom()) || signal.aborted) return;
     }
@@ -94,7 +94,7 @@ export async function readInput(input: AsyncIterable<Uint8Array>, options: Input
 
 /** Judges a line once and gives the function that offers it, which may have to be called again while there is no room. */
 export function prepare(
-  gate: EventPublisher,
+  publisher: EventPublisher,
   source: "file" | "stdin" | "http",
   line: { bytes: Uint8Array; length: number; number: number },
   settled?: (outcome: Settlement) => void,
@@ -105,13 +105,13 @@ export function prepare(
     const canonical = renderCanonical(text);
     if (canonical) {
       const identity = { run: canonical.run, conveyor: canonical.conveyor, seq: Number(canonical.seq) };
-      return () => gate.offerText(text, identity, source, settled);
+      return () => publisher.offerText(text, identity, source, settled);
     }
   }
   const { event, refusal } = parseEvent(line.bytes, line.length);
-  if (event) return () => gate.offer(event, source, settled);
+  if (event) return () => publisher.offer(event, source, settled);
   onRefused?.(refusal.reason, refusal.detail);
   // Copied: the letter outlives the chunk it was cut from.
   const value = line.bytes.slice();
-  return () => gate.refuse(refusal, { source, line: line.number }, { value, bytes: line.length }, settled);
+  return () => publisher.refuse(refusal, { source, line: line.number }, { value, bytes: line.length }, settled);
 }

@@ -1,23 +1,22 @@
 /**
- * Logs are events, not prose: one JSON object per line on stdout with time, level, service, a typed kind and fields.
- * Promtail reads them as they are. Secrets never get here: callers log names and outcomes, not configuration values.
+ * The log: one JSON object per line on stdout with time, level, service, event name and fields, as Promtail reads it.
+ * Callers log names and outcomes, never configuration values, so that no secret gets into the log.
  */
+import { causesOf } from "../domain/causes.ts";
 
 export const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export type LogFields = Record<string, unknown>;
 
-/** Stack and message of an error, its causes flattened: the outermost message of a network error is often empty. */
+/** The messages of an error and its causes, joined: the outermost message of a network error is often empty. */
 export function errorText(error: unknown): string {
   const parts: string[] = [];
-  // Bounded: a cause chain may be circular.
-  for (let cause: unknown = error, depth = 0; cause != null && depth < 5; depth++) {
+  for (const cause of causesOf(error)) {
     const text = cause instanceof Error ? cause.message || cause.name : String(cause);
-    const code = (cause as { code?: unknown }).code;
-    const whole = typeof code === "string" && !text.includes(code) ? `${text} (${code})` : text;
-    if (whole && !parts.some((part) => part.includes(whole))) parts.push(whole);
-    cause = cause instanceof Error ? cause.cause : undefined;
+    const { code } = cause as { code?: unknown };
+    const part = typeof code === "string" && !text.includes(code) ? `${text} (${code})` : text;
+    if (part && !parts.some((earlier) => earlier.includes(part))) parts.push(part);
   }
   return parts.join(": ");
 }
@@ -39,7 +38,7 @@ export class Logger {
     return LOG_LEVELS.indexOf(level) >= this.#minimum;
   }
 
-  /** @param event kind of the event in snake_case; what a search or an alert looks for. */
+  /** @param event name in snake_case, by which searches and alerts find the line */
   log(level: LogLevel, event: string, fields: LogFields = {}): void {
     if (!this.isOn(level)) return;
     const { error, ...rest } = fields;
@@ -63,12 +62,12 @@ export class Logger {
 }
 
 /**
- * Lets one of a kind through per interval and counts the rest: a broker that is away for an hour must not write a
- * million equal lines. `allow` gives the number left out since the last one, or undefined when to stay silent.
+ * Allows one line of a kind per interval and counts the others, so that an hour without a broker does not log a million
+ * equal lines.
  */
 export class LogThrottle {
   readonly #last = new Map<string, { at: number; suppressed: number }>();
-  /** Kinds are written in the code, not by users; the bound only guards against a mistake. */
+  /** Kinds are constants of the code; the bound limits the memory if one is not. */
   static readonly MAX_KINDS = 1000;
 
   constructor(
@@ -76,6 +75,7 @@ export class LogThrottle {
     private readonly now: () => number = Date.now,
   ) {}
 
+  /** The number of lines suppressed since the last allowed one; undefined when this line is to be suppressed. */
   allow(kind: string): number | undefined {
     const at = this.now();
     const last = this.#last.get(kind);

@@ -1,8 +1,9 @@
 /**
- * An orderly end: on the first signal the steps run in order, each under its own limit, and the process exits 0; a
- * step that overruns is logged and left behind. A second signal, or the whole taking too long, ends it at once.
+ * Orderly shutdown: on the first signal the steps run in order, each within its limit, and the process exits 0. A step
+ * over its limit is logged and abandoned. A second signal, or reaching SHUTDOWN_LIMIT_MS, ends the process at once.
  */
 import type { Logger } from "./log.ts";
+import { TimeLimitError, withTimeout } from "./with-timeout.ts";
 
 /** Below Kubernetes' 30 s grace period, with room for the exit itself. */
 export const SHUTDOWN_LIMIT_MS = 25_000;
@@ -25,18 +26,16 @@ export async function runSteps(steps: readonly ShutdownStep[], log: Logger): Pro
   for (const { name, limitMs, run } of steps) {
     const startedAt = performance.now();
     let outcome: ShutdownOutcome["outcome"] = "done";
-    let timer: ReturnType<typeof setTimeout> | undefined;
     try {
-      const late = new Promise<"timed_out">((resolve) => {
-        timer = setTimeout(() => resolve("timed_out"), limitMs);
-      });
-      outcome = await Promise.race([Promise.resolve(run()).then(() => "done" as const), late]);
-      if (outcome === "timed_out") log.warn("shutdown_step_timed_out", { step: name, limit_ms: limitMs });
+      await withTimeout(Promise.resolve(run()), limitMs);
     } catch (error) {
-      outcome = "failed";
-      log.warn("shutdown_step_failed", { step: name, error });
-    } finally {
-      clearTimeout(timer);
+      if (error instanceof TimeLimitError) {
+        outcome = "timed_out";
+        log.warn("shutdown_step_timed_out", { step: name, limit_ms: limitMs });
+      } else {
+        outcome = "failed";
+        log.warn("shutdown_step_failed", { step: name, error });
+      }
     }
     outcomes.push({ step: name, outcome, durationMs: Math.round(performance.now() - startedAt) });
   }
@@ -53,7 +52,7 @@ export class Shutdown {
     private readonly exit: (code: number) => never = (code) => process.exit(code),
   ) {}
 
-  /** Aborted when the end begins: loops stop taking new work. */
+  /** Aborted when the shutdown begins; loops then take no new work. */
   get signal(): AbortSignal {
     return this.#controller.signal;
   }
@@ -67,7 +66,7 @@ export class Shutdown {
     this.#steps.push({ name, limitMs, run });
   }
 
-  /** Ends the process in order. Further calls join the first. */
+  /** Runs the steps and exits. Further calls join the first. */
   begin(reason: string, exitCode = 0): Promise<never> {
     this.#begun ??= this.#run(reason, exitCode);
     return this.#begun;
@@ -90,7 +89,7 @@ export class Shutdown {
     return this.exit(exitCode);
   }
 
-  /** SIGTERM and SIGINT begin the end; a second one forces it. What nobody caught ends with exit 1. */
+  /** SIGTERM and SIGINT begin the shutdown, a second one exits at once; an uncaught error exits with 1. */
   listen(): void {
     for (const name of ["SIGTERM", "SIGINT"] as const) {
       process.on(name, () => {
@@ -103,7 +102,7 @@ export class Shutdown {
     }
     const fatal = (event: string) => (error: unknown) => {
       this.log.error(event, { error, stack: error instanceof Error ? error.stack : undefined });
-      // State is unknown now: what was acknowledged is safe in Kafka, and the restart resumes from the last commit.
+      // The state is unknown. Acknowledged events are in Kafka, and a restart resumes from the last commit.
       this.exit(1);
     };
     process.on("uncaughtException", fatal("uncaught_exception"));

@@ -11,6 +11,7 @@ import { type Histogram, parseMetrics, quantile, type Sample } from "../domain/e
 import { mergeHistograms, PodWatch } from "../domain/pod-counters.ts";
 import { type ConfigReader, type InfluxConfig, readCommon, readInflux } from "../runtime/config.ts";
 import { runService, type ServiceFrame } from "../runtime/service.ts";
+import { withTimeout } from "../runtime/with-timeout.ts";
 
 type Value = number | null;
 
@@ -141,7 +142,7 @@ class TierWatch {
   async #resolve(): Promise<string[] | undefined> {
     const name = `${this.tier.host}.${this.config.namespace}.svc.cluster.local`;
     try {
-      return (await within(RESOLVE_LIMIT_MS, resolve4(name))).sort();
+      return (await withTimeout(resolve4(name), RESOLVE_LIMIT_MS)).sort();
     } catch (error) {
       // The name is there and has no pod.
       return ["ENOTFOUND", "ENODATA"].includes(String((error as { code?: string }).code)) ? [] : undefined;
@@ -244,18 +245,6 @@ async function freshness(influx: InfluxConfig): Promise<Value> {
     return Math.max(0, round((Date.now() - Date.parse(`${time}Z`)) / 1000, 2));
   } catch {
     return null;
-  }
-}
-
-async function within<T>(limitMs: number, work: Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${limitMs} ms`)), limitMs);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }
 

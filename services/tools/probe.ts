@@ -21,6 +21,7 @@ import {
   type KafkaMessage,
   ResourcePatternTypes,
 } from "kafkajs";
+import { causesOf } from "../domain/causes.ts";
 import { DLQ_TOPIC, EVENTS_TOPIC } from "../domain/kafka-layout.ts";
 import { createCluster, createKafka, nameOf, RETRY_BRIEFLY } from "../kafka/client.ts";
 import { type PartitionOffset, type Probe, parseProbes } from "../protocol/probe-request.ts";
@@ -531,11 +532,9 @@ async function readDeadLetters(probe: ProbeOf<"dlq_read">, timeoutMs: number): P
 
 /** "TOPIC_AUTHORIZATION_FAILED" and its like where Kafka said so, otherwise the error's code. */
 function kafkaOutcome(error: unknown): string {
-  // Bounded: kafkajs wraps an error in a retry error in a plain one.
-  for (let cause: unknown = error, depth = 0; cause != null && depth < 6; depth++) {
-    const { type, originalError } = cause as { type?: string; originalError?: unknown };
+  for (const cause of causesOf(error)) {
+    const { type } = cause as { type?: string };
     if (typeof type === "string" && /^[A-Z_]+$/.test(type)) return type;
-    cause = (cause as Error).cause ?? originalError;
   }
   return `refused:${codeOf(error)}`;
 }

@@ -7,9 +7,9 @@ import type { Patch } from "./variants.ts";
 /** The first answer of a broker is lost on its way: the producer must send the batch again. */
 export const ANSWER_LOST: Patch = {
   file: "kafka/event-producer.ts",
-  was: "      const answer = await refreshWhileWaiting(produce(broker, lanes), () => this.#refresh());\n",
-  becomes: `      const answer = await refreshWhileWaiting(produce(broker, lanes), () => this.#refresh());
-      if (!globalThis.answerLost && lanes.some(({ topic }) => topic.startsWith("events-"))) {
+  was: "      const answer = await refreshWhileWaiting(produce(broker, queues), () => this.#refresh());\n",
+  becomes: `      const answer = await refreshWhileWaiting(produce(broker, queues), () => this.#refresh());
+      if (!globalThis.answerLost && queues.some(({ topic }) => topic.startsWith("events-"))) {
         globalThis.answerLost = true;
         throw new Error("the answer was lost");
       }
@@ -52,8 +52,8 @@ export const ACKNOWLEDGED_WHEN_BUFFERED: readonly Patch[] = [
   },
   {
     file: "producer/event-publisher.ts",
-    was: '        if (outcome === "acknowledged") this.#onAcknowledged(run, conveyor, seq, source);\n        else {',
-    becomes: '        if (outcome !== "acknowledged") {',
+    was: "          this.#onAcknowledged(run, conveyor, seq, source);\n          settled?.",
+    becomes: "          settled?.",
   },
   {
     file: "producer.ts",
@@ -66,7 +66,7 @@ export const ONE_ACK: Patch = { file: "kafka/event-producer.ts", was: "    acks:
 
 export const NOT_IDEMPOTENT: Patch = {
   file: "kafka/event-producer.ts",
-  was: "    producerId: lanes[0]!.producerId,\n    producerEpoch: lanes[0]!.producerEpoch,\n",
+  was: "    producerId: queues[0]!.producerId,\n    producerEpoch: queues[0]!.producerEpoch,\n",
   becomes: "",
 };
 

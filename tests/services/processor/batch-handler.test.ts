@@ -85,7 +85,7 @@ beforeEach(() => {
 function make(writer: LineWriter, options: { traceEverySeq?: number; drainLimitMs?: number } = {}) {
   return new BatchHandler({
     writer,
-    letters: {
+    deadLetters: {
       deliver: async (list) => {
         await letterGate;
         letters.push(...list);
@@ -218,7 +218,7 @@ describe("BatchHandler", () => {
     await done;
     expect(writer.cancelled).toBe(1);
     expect(fake.resolved).toBeUndefined();
-    expect(logged.map(({ event }) => event)).toContain("batch_left_undone");
+    expect(logged.map(({ event }) => event)).toContain("batch_unfinished");
   });
 
   test("a batch beyond 5,000 events is stored and committed in parts", async () => {

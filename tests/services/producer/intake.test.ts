@@ -16,7 +16,7 @@ const TOKEN = "intake-token";
 
 let cluster: FakeCluster;
 let producer: EventProducer;
-let gate: EventPublisher;
+let publisher: EventPublisher;
 let intake: Intake;
 let ca: string;
 
@@ -34,7 +34,7 @@ async function open(options: { maxBufferedEvents?: number; ackLimitMs?: number }
     lingerMs: 1,
     createCluster: () => cluster.asCluster(),
   });
-  gate = new EventPublisher({
+  publisher = new EventPublisher({
     run: "pod-run",
     producer,
     topic: "conveyor.events",
@@ -43,7 +43,14 @@ async function open(options: { maxBufferedEvents?: number; ackLimitMs?: number }
     log,
     traceEverySeq: 0,
   });
-  intake = startIntake({ port: 0, tls: certificate, token: TOKEN, gate, producer, ackLimitMs: options.ackLimitMs });
+  intake = startIntake({
+    port: 0,
+    tls: certificate,
+    token: TOKEN,
+    publisher,
+    producer,
+    ackLimitMs: options.ackLimitMs,
+  });
 }
 
 beforeEach(async () => {
@@ -139,13 +146,13 @@ describe("POST /events over HTTPS", () => {
       expect(status).toBe(401);
       expect(headers.get("www-authenticate")).toBe("Bearer");
     }
-    expect(gate.counts.attempted).toBe(0);
+    expect(publisher.counts.attempted).toBe(0);
   });
 
   test("more than the limits is 413 and nothing is taken", async () => {
     expect((await post(new Uint8Array(MAX_BODY_BYTES + 1))).status).toBe(413);
     expect((await post("{}\n".repeat(10_001))).status).toBe(413);
-    expect(gate.counts.attempted).toBe(0);
+    expect(publisher.counts.attempted).toBe(0);
   });
 
   test("plain HTTP is not served", async () => {
@@ -176,7 +183,7 @@ describe("POST /events over HTTPS", () => {
     producer.start();
     await producer.flush();
     expect(cluster.records("conveyor.events")).toHaveLength(5);
-    expect(gate.ledger.count).toBe(5);
+    expect(publisher.ledger.count).toBe(5);
   });
 
   test("our own client tells from its answers what was taken, what was not, and what is not known", async () => {
@@ -206,7 +213,7 @@ describe("POST /events over HTTPS", () => {
 
   test("the ledger has what was acknowledged, by run and conveyor", async () => {
     await post(JSON.stringify(events(8)));
-    expect(JSON.parse(JSON.stringify(gate.report()))).toMatchObject({
+    expect(JSON.parse(JSON.stringify(publisher.report()))).toMatchObject({
       attempted: 8,
       acknowledged: 8,
       refused: 0,
