@@ -13,9 +13,9 @@ import { closeSync, createReadStream, openSync, writeSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { constants } from "node:os";
 import { createInterface } from "node:readline";
+import { Readable } from "node:stream";
 import { $, quote } from "zx/core";
 import { EXIT, OperatorError } from "./errors.ts";
-import { linesOf } from "./lines.ts";
 
 /** How much of a failed program's log goes into the error: the reason is nearly always in the last lines. */
 const LOG_TAIL_LINES = 15;
@@ -175,8 +175,8 @@ export interface Child extends AsyncDisposable {
   readonly pid: number | undefined;
   /** Chunks of its stdout. A slow reader holds the program back; leaving the loop closes the pipe. */
   readonly stdout: AsyncIterable<Uint8Array>;
-  /** Lines of its stdout, as `stdout`. */
-  lines(): AsyncGenerator<string, void, void>;
+  /** Lines of its stdout; read as `stdout`. */
+  lines(): AsyncIterable<string>;
   /** The last part of what it printed on stderr so far. */
   readonly stderr: string;
   /** Exit code, after all output was read. @throws OperatorError when it could not be started or reached its limit. */
@@ -260,7 +260,7 @@ export function start(
   return {
     pid: child.pid,
     stdout,
-    lines: () => linesOf(stdout),
+    lines: () => createInterface({ input: Readable.from(stdout) }),
     get stderr() {
       return stderr;
     },

@@ -179,7 +179,7 @@ describe("start", () => {
 });
 
 describe("lines", () => {
-  test("yields lines, a last one without its line end too, and reports a failure with stderr", async () => {
+  test("yields lines, also the last one without its line end, and reports a failure with stderr", async () => {
     const seen: string[] = [];
     const read = async () => {
       for await (const line of lines(["sh", "-c", "printf 'one\\n\\ntwo'; echo broken >&2; exit 3"])) seen.push(line);
