@@ -1,7 +1,4 @@
-/**
- * The audit as a function: records what stands where, judges it, counts it. The command (scripts/audit.ts), load tests
- * and drills take their verdict from here.
- */
+/** The audit as a function, for the command (scripts/audit.ts), load tests and drills: records, judges, counts. */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { EXIT, type ExitCode } from "../cli/errors.ts";
@@ -15,18 +12,18 @@ import { HistoryWriter, openHistory } from "./history.ts";
 import { type AuditScope, type Recording, recordHistory } from "./record.ts";
 import { type InvariantId, judge, type Status, type Verdict } from "./verdict.ts";
 
-export const RUNS_FOLDER = join(import.meta.dir, "..", "..", "outputs", "runs");
-/** Without these an audit has told nothing. */
-const NEEDED: readonly InvariantId[] = ["L2", "L3"];
-/** The clocks of the senders and of Kafka may differ by so much. */
+const RUNS_FOLDER = join(import.meta.dir, "..", "..", "outputs", "runs");
+/** Without these two the audit is unknown. */
+const REQUIRED: readonly InvariantId[] = ["L2", "L3"];
+/** Most difference between the clocks of senders and Kafka. */
 const CLOCK_MARGIN_MS = 10_000;
 
 export interface AuditOptions extends AuditScope {
-  /** Laws that these senders never promised to keep: judged and told like the others, and left out of the status. */
+  /** Invariants that these senders do not promise: judged and reported, but not counted in the status. */
   notPromised?: readonly InvariantId[] | undefined;
-  /** Where the record goes; outputs/runs/audit-… when absent. */
+  /** Folder of the record; outputs/runs/audit-… when absent. */
   folder?: string | undefined;
-  /** A context whose probe pod is used, and which stays open; one is made, and closed, when absent. */
+  /** A session to use, which stays open; one is opened and closed when absent. */
   context?: ProbeSession | undefined;
   report?: Pick<Report, "step"> | undefined;
   signal?: AbortSignal | undefined;
@@ -35,7 +32,7 @@ export interface AuditOptions extends AuditScope {
 export interface RunsAudit {
   verdict: Verdict;
   ledger: Ledger;
-  /** passed: no law is broken, and L2 and L3 were judged. unknown: those two could not be. */
+  /** passed: no invariant is violated, and L2 and L3 were judged. unknown: L2 or L3 could not be judged. */
   status: Status;
   /** The verdict in one line. */
   line: string;
@@ -48,20 +45,20 @@ export interface RunsAudit {
 const silent: Pick<Report, "step"> = { step: (_title, work) => work({ update: () => {} }) };
 
 /**
- * The closing line of an audit and its exit code: a broken law is 5, an audit that could not tell is 1.
- * @param notPromised laws that count neither way; a broken one of them is named in the line
+ * The closing line of an audit and its exit code: 5 for a violated invariant, 1 for an unknown result.
+ * @param notPromised invariants that are not counted; a violated one of them is named in the line
  */
 export function closing(
   { laws, causes }: Verdict,
   notPromised: readonly InvariantId[] = [],
 ): { status: Status; line: string; exitCode: ExitCode } {
-  const isCounted = (law: InvariantId) => !notPromised.includes(law);
+  const isCounted = (id: InvariantId) => !notPromised.includes(id);
   const counted = laws.filter(({ law }) => isCounted(law));
   const count = (status: Status) => counted.filter((result) => result.status === status).length;
-  const aside = laws.filter(({ law, status }) => status === "failed" && !isCounted(law)).map(({ law }) => law);
+  const uncounted = laws.filter(({ law, status }) => status === "failed" && !isCounted(law)).map(({ law }) => law);
   const counts =
-    `${count("passed")} laws hold, ${count("failed")} broken, ${count("unknown")} unknown` +
-    (aside.length > 0 ? `; not promised by the sender, and broken: ${aside.join(", ")}` : "");
+    `${count("passed")} invariants hold, ${count("failed")} violated, ${count("unknown")} unknown` +
+    (uncounted.length > 0 ? `; violated, but not promised by the sender: ${uncounted.join(", ")}` : "");
   if (count("failed") > 0) {
     return {
       status: "failed",
@@ -69,13 +66,13 @@ export function closing(
       exitCode: EXIT.violations,
     };
   }
-  const open = counted.filter(({ law, status }) => NEEDED.includes(law) && status === "unknown");
+  const open = counted.filter(({ law, status }) => REQUIRED.includes(law) && status === "unknown");
   return open.length > 0
     ? { status: "unknown", line: `UNKNOWN: ${counts}`, exitCode: EXIT.failed }
     : { status: "passed", line: `PASSED: ${counts}`, exitCode: EXIT.ok };
 }
 
-/** A verdict's counts as load tests and drills show them. `duplicated` counts what nothing explains. */
+/** A verdict's counts as load tests and drills show them; `duplicated` counts unexplained duplicates. */
 export function ledgerOf({ counts }: Verdict): Ledger {
   return {
     offered: counts.attempted,
@@ -89,15 +86,15 @@ export function ledgerOf({ counts }: Verdict): Ledger {
   };
 }
 
-/** A folder for the record of one audit. */
-export function auditFolder(nowMs: number): string {
+/** A new folder for the record of one audit. */
+function auditFolder(nowMs: number): string {
   const stamp = new Date(nowMs).toISOString().replace(/[-:.]/g, "");
   return join(RUNS_FOLDER, `audit-${stamp}-${randomBytes(2).toString("hex")}`, "history");
 }
 
 /**
- * Accounts for the events of some runs: seconds for some ten thousand events, half a minute for a million.
- * @throws OperatorError when a part cannot be asked at all: no verdict is not a good one.
+ * Audits the events of some runs: seconds for some ten thousand events, half a minute for a million.
+ * @throws OperatorError when a part cannot be queried: a missing verdict must not pass.
  */
 export async function auditRuns(cluster: Cluster, options: AuditOptions): Promise<RunsAudit> {
   const signal = options.signal ?? new AbortController().signal;

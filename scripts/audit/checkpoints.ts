@@ -1,7 +1,4 @@
-/**
- * The ledgers of producers that are gone, put together from what they said in the log
- * (services/producer/ledger-checkpoints.ts). Pure.
- */
+/** Rebuilds the ledgers of ended producers from the checkpoints that they logged (services/producer/ledger-checkpoints.ts). Pure. */
 import { type Range, SequenceRanges } from "../../services/domain/sequence.ts";
 import type { LedgerCheckpoint } from "../../services/producer/ledger-checkpoints.ts";
 import { entryOf } from "./identity-table.ts";
@@ -13,20 +10,20 @@ export type CheckpointLine = LedgerCheckpoint;
 /** Ranges by run and conveyor. */
 export type RangesByRun = Map<string, Map<string, Range[]>>;
 
-/** One life of a producer, as its lines tell it. */
+/** One producer process, as its checkpoints describe it. */
 export interface ProducerLife {
   /** The producer's own run. */
   run: string;
   ledger: RangesByRun;
-  /** Nothing was acknowledged that is not in `ledger`: it said its last word, and every line of it is there. */
+  /** `ledger` has every acknowledgement: the final checkpoint and all before it were read. */
   isComplete: boolean;
-  /** Why not, in words. */
+  /** Why not. */
   gap?: string;
   /** Acknowledgements of an identity that had been acknowledged before. */
   repeated: number;
 }
 
-/** A log line's checkpoint; undefined for every other line. */
+/** The checkpoint in a log line; undefined for any other line. */
 export function readCheckpoint(text: string): CheckpointLine | undefined {
   if (!text.includes(CHECKPOINT_EVENT)) return undefined;
   try {
@@ -39,7 +36,7 @@ export function readCheckpoint(text: string): CheckpointLine | undefined {
   }
 }
 
-/** Ranges that overlap, touch or stand in any order, as few as possible. */
+/** Merges ranges in any order, overlapping or adjacent, into as few as possible. */
 export function mergeRanges(ranges: readonly Range[]): Range[] {
   const merged: Range[] = [];
   for (const [first, last] of [...ranges].sort((a, b) => a[0] - b[0])) {
@@ -51,10 +48,10 @@ export function mergeRanges(ranges: readonly Range[]): Range[] {
 }
 
 /**
- * The lives that some lines tell of, from the first line of each that is there; the same line may come from several
- * places. A line that is missing between two others, or behind the last one, makes a life incomplete.
+ * Groups checkpoints by producer process, from the first one present of each; the same line may come from several
+ * sources. A missing line between two others, or a missing final one, makes a process incomplete.
  */
-export function livesOf(lines: Iterable<CheckpointLine>): ProducerLife[] {
+export function producerLives(lines: Iterable<CheckpointLine>): ProducerLife[] {
   interface Gathered {
     numbers: Set<number>;
     last: CheckpointLine;
@@ -69,7 +66,7 @@ export function livesOf(lines: Iterable<CheckpointLine>): ProducerLife[] {
     for (const [run, conveyors] of Object.entries(line.ledger)) {
       const known = entryOf(life.ledger, run, () => new Map<string, Range[]>());
       for (const [conveyor, ranges] of Object.entries(conveyors)) {
-        // Later lines of a life repeat earlier ones, longer: merged as they come, so that days of lines stay small.
+        // Later lines repeat and extend earlier ones: merged at once, so that days of lines stay small.
         known.set(conveyor, mergeRanges([...(known.get(conveyor) ?? []), ...ranges]));
       }
     }
@@ -78,18 +75,18 @@ export function livesOf(lines: Iterable<CheckpointLine>): ProducerLife[] {
     const first = Math.min(...numbers);
     const missing = last.number - first + 1 - numbers.size;
     const gap = !last.final
-      ? "it did not say its last word"
+      ? "its final checkpoint is missing"
       : missing > 0
-        ? `${missing} lines of its ledger are missing`
+        ? `${missing} of its checkpoints are missing`
         : last.dropped > 0
-          ? `${last.dropped} identities were no longer listed`
+          ? `${last.dropped} identities are not in its ledger any more`
           : undefined;
     return { run, ledger, isComplete: gap === undefined, repeated: last.repeated, ...(gap ? { gap } : {}) };
   });
 }
 
-/** Whether a number lies in one of the ranges, which are in order. */
-export function isIn(ranges: readonly Range[] | undefined, seq: number): boolean {
+/** Whether a number is in one of the sorted ranges. */
+export function isInRanges(ranges: readonly Range[] | undefined, seq: number): boolean {
   if (!ranges) return false;
   let low = 0;
   let high = ranges.length - 1;
@@ -103,8 +100,8 @@ export function isIn(ranges: readonly Range[] | undefined, seq: number): boolean
   return false;
 }
 
-/** Adds numbers as they come and gives ranges. */
-export class Unknowns {
+/** Collects sequence numbers of any order into ranges. */
+export class RangeCollector {
   readonly #ranges = new Map<string, { run: string; conveyor: string; ranges: SequenceRanges }>();
 
   add(run: string, conveyor: string, seq: number): void {

@@ -1,4 +1,4 @@
-/** The audit's questions, put to a cluster: every answer comes from the part itself, over its own protocol. */
+/** The audit's sources on a cluster: each part is queried itself, over its own protocol. */
 import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
 import type { LogRequest } from "../../services/tools/log-reader.ts";
 import { causeChain, isAbort, OperatorError } from "../cli/errors.ts";
@@ -17,20 +17,20 @@ import {
 } from "./sources.ts";
 
 const OPS_PORT = 9464;
-const MAX_LETTERS = 100_000;
+const MAX_DEAD_LETTERS = 100_000;
 const LOG_READER = "/app/log-reader.js";
 /** Exit code for an image without the reader; no program of the image uses it. */
 const NO_LOG_READER = 64;
-/** A million events pass in half a minute; beyond this the reader hangs. */
+/** Reading a million events takes half a minute; beyond this the reader hangs. */
 const LOG_LIMIT_MS = 15 * 60_000;
-/** Checkpoints that are read: a week of one producer, an hour of a hundred. */
+/** Most checkpoints to read: a week of one producer, an hour of a hundred. */
 const MAX_CHECKPOINTS = 150_000;
 const LOGS_LIMIT_MS = 60_000;
 
-/** Sources that ask a cluster; the context's probe pod and database connection are used, and closed with it. */
+/** Sources of a cluster, through the session's probe pod and database connection. */
 export function clusterSources(cluster: Cluster, context: ProbeSession, signal: AbortSignal): AuditSources {
   const kafka = { brokers: BROKERS, tls: OWN_TLS };
-  const demand = async <T>(probe: Probe, what: string): Promise<T> => {
+  const probe = async <T>(probe: Probe, what: string): Promise<T> => {
     signal.throwIfAborted();
     const result = (await context.probeFrom("admin", [probe])).get(probe.id)!;
     if (!result.ok) throw new OperatorError(`${what} cannot be read: ${result.outcome} ${result.detail}`);
@@ -40,13 +40,20 @@ export function clusterSources(cluster: Cluster, context: ProbeSession, signal: 
     ledgers: () => readLedgers(cluster, signal),
     checkpoints: (sinceMs) => readCheckpoints(cluster, sinceMs, signal),
     offsets: () =>
-      demand<GroupOffsets[]>(
+      probe<GroupOffsets[]>(
         { id: "offsets", kind: "kafka_offsets", ...kafka, topic: EVENTS_TOPIC, group: PROCESSOR_GROUP },
         "Kafka's offsets",
       ),
-    letters: (sinceMs) =>
-      demand<AuditedDeadLetter[]>(
-        { id: "letters", kind: "dlq_read", ...kafka, topic: DLQ_TOPIC, from_timestamp_ms: sinceMs, max: MAX_LETTERS },
+    deadLetters: (sinceMs) =>
+      probe<AuditedDeadLetter[]>(
+        {
+          id: "letters",
+          kind: "dlq_read",
+          ...kafka,
+          topic: DLQ_TOPIC,
+          from_timestamp_ms: sinceMs,
+          max: MAX_DEAD_LETTERS,
+        },
         "the dead-letter topic",
       ),
     async log(range, visit) {
@@ -83,7 +90,7 @@ async function readLedgers(cluster: Cluster, signal: AbortSignal) {
   const ca = (await readSecret(cluster, "producer-tls"))["ca.crt"] ?? "";
   const pods = (await cluster.pods("producer")).filter(({ status }) => status.phase === "Running");
   const ledgers: ProducerLedger[] = [];
-  const silent: string[] = [];
+  const unresponsive: string[] = [];
   await Promise.all(
     pods.map(async ({ metadata }) => {
       try {
@@ -96,16 +103,16 @@ async function readLedgers(cluster: Cluster, signal: AbortSignal) {
           await forward.close();
         }
       } catch (error) {
-        // It is ending, starting or frozen: what it said in the log is judged, and the rest is unknown.
+        // It is ending, starting or frozen: its logged checkpoints are judged, the rest is unknown.
         if (signal.aborted || isAbort(error)) throw error;
-        silent.push(metadata.name);
+        unresponsive.push(metadata.name);
       }
     }),
   );
-  return { ledgers, silent };
+  return { ledgers, unresponsive };
 }
 
-/** From the pods that are there, their last container included, and from Loki, which remembers those that are not. */
+/** Reads checkpoints from the existing pods, their previous container included, and from Loki, which has those of deleted pods. */
 async function readCheckpoints(cluster: Cluster, sinceMs: number, signal: AbortSignal) {
   const lines: CheckpointLine[] = [];
   const gaps: string[] = [];
@@ -137,11 +144,11 @@ async function readCheckpoints(cluster: Cluster, sinceMs: number, signal: AbortS
         await store.close();
       }
     } else {
-      gaps.push("Loki is not deployed: what producers said whose pods are gone is not known");
+      gaps.push("Loki is not deployed: checkpoints of deleted producers are not known");
     }
   } catch (error) {
     signal.throwIfAborted();
-    gaps.push(`Loki could not be asked: ${causeChain(error).join(": ").slice(0, 200)}`);
+    gaps.push(`Loki could not be queried: ${causeChain(error).join(": ").slice(0, 200)}`);
   }
   if (lines.length >= MAX_CHECKPOINTS) gaps.push(`only the first ${MAX_CHECKPOINTS} checkpoints were read`);
   return { lines, ...(gaps.length > 0 ? { gap: gaps.join("; ") } : {}) };

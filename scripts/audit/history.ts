@@ -1,10 +1,10 @@
 /**
- * The recorded history of a run: what was attempted, what Kafka acknowledged, what stands where. Recorded first, judged
- * afterwards (verdict.ts), so that a verdict can be given again from the files alone.
+ * The recorded history of a run: attempts, outcomes, events in Kafka, points, dead letters. It is recorded first and
+ * judged afterwards (verdict.ts), so that a verdict can be repeated from the files alone.
  *
- * A history is a folder: meta.json and one append-only JSONL file per kind of record. A kind whose file is there was
- * recorded, also when nothing was found; a kind without file was not looked at, and nothing is concluded from it.
- * Readers stream: a file of any length is held one block at a time.
+ * A history is a folder: meta.json and one append-only JSONL file per kind of record. An empty file means that nothing
+ * was found; a missing file means that the kind was not recorded, and nothing is concluded from it. Readers stream: a
+ * file of any length takes one block of memory.
  */
 import { existsSync } from "node:fs";
 import { type FileHandle, mkdir, open, readFile } from "node:fs/promises";
@@ -12,40 +12,40 @@ import { join } from "node:path";
 import { LineSplitter } from "../../services/domain/ndjson.ts";
 import { writeAtomic } from "../cli/files.ts";
 
-/** Names one event for ever. */
+/** Identifies one event, permanently. */
 export interface Identity {
   run: string;
   conveyor: string;
   seq: number;
 }
 
-/** One event, or all from `seq` to `last_seq`, which is how a producer's ledger speaks. */
+/** One event, or all from `seq` to `last_seq`, as in a producer's ledger. */
 export interface Identities extends Identity {
   last_seq?: number;
 }
 
-/** Written, and synced, before the event is handed to the producer. */
+/** Written and synced before the event is passed to the producer. */
 export interface AttemptRecord extends Identities {
   t_ms?: number;
 }
 
 export interface OutcomeRecord extends Identities {
-  /** ok: acknowledged. fail: certainly not stored. unknown: neither is certain, as after a timeout. */
+  /** ok: acknowledged. fail: certainly not stored. unknown: neither, for example after a timeout. */
   outcome: "ok" | "fail" | "unknown";
-  /** Where Kafka said that it stands. */
+  /** Where Kafka acknowledged it. */
   partition?: number;
   offset?: number;
   reason?: string;
   t_ms?: number;
 }
 
-/** One record of the topic, as a fresh reader found it; each reader writes its records in offset order per partition. */
+/** One record of the topic, from a new reader; each reader writes its records in offset order per partition. */
 export interface LogRecord extends Identity {
   /** 1 for the first reader, 2 for the second. */
   reader: number;
   partition: number;
   offset: number;
-  /** Of the payload. */
+  /** Hash of the payload. */
   hash?: string;
   /** The event's own time. */
   ts_ms?: number;
@@ -57,7 +57,7 @@ export interface SinkRecord extends Identities {
   t_ns?: string;
 }
 
-/** A point of an event that is not judged, at a time at which a judged event of its conveyor should stand. */
+/** A point of an event that is not judged, at the timestamp of a missing event of the same conveyor. */
 export interface HolderRecord extends Identity {
   t_ns: string;
 }
@@ -67,12 +67,12 @@ export interface WriteRecord extends Identities {
   t_ms?: number;
 }
 
-/** A dead letter. One without identity (its body was no event) counts, and explains no missing event. */
+/** A dead letter. One without identity (its body was no event) is counted, but explains no missing event. */
 export interface DeadLetterEntry extends Partial<Identity> {
   reason: string;
 }
 
-/** An event that the database was seen to refuse, whatever the processor did then. */
+/** An event that the database refused, whatever the processor did then. */
 export interface RefusalRecord extends Identity {
   reason?: string;
 }
@@ -89,9 +89,9 @@ export interface FaultRecord {
   target: string;
   t0_ms: number;
   t1_ms: number;
-  /** What shows that the fault happened: a changed pod UID, a counter of dropped packets. Without it nothing is proved. */
+  /** Evidence that the fault happened: a changed pod UID, a counter of dropped packets. */
   proof?: string;
-  /** Most events that this fault may have made the processor write again. */
+  /** Most events that the processor may write repeatedly because of this fault. */
   redeliveries_max?: number;
 }
 
@@ -126,20 +126,20 @@ export const KINDS: readonly Kind[] = [
 export interface HistoryMeta {
   /** False: the producer may repeat a record when it retries; absent or true: it may not. */
   idempotent_producer?: boolean;
-  /** Retries of a producer that is not idempotent: as many duplicates are explained. */
+  /** Retries of a producer that is not idempotent; they explain as many duplicates. */
   retries?: number;
-  /** False: more was attempted than `attempts` lists, so an event beyond it is no phantom for certain. */
+  /** False: `attempts` is incomplete, so that an event outside it is not certainly a phantom. */
   attempts_complete?: boolean;
-  /** The sources had stopped and the group had read to the end when `sink` was read: nothing may be under way. */
+  /** The sources had stopped and the group had read to the end when `sink` was read: nothing was in flight. */
   quiescent?: boolean;
-  /** Why a kind was not recorded, for the verdict's words. */
+  /** Why a kind was not recorded, for the verdict's detail. */
   not_recorded?: Partial<Record<Kind, string>>;
-  /** Bounds of law R1. */
+  /** Bounds of invariant R1. */
   ack_gap_max_ms?: number;
   recovery_max_ms?: number;
 }
 
-/** What the judge reads. It may read a kind more than once. */
+/** Input of the verdict, which may read a kind more than once. */
 export interface History {
   readonly meta: HistoryMeta;
   recorded(kind: Kind): boolean;
@@ -147,23 +147,12 @@ export interface History {
   each<K extends Kind>(kind: K, visit: (record: Records[K]) => void): Promise<void>;
 }
 
-/** A history held in memory: small ones, written by hand. */
-export function memoryHistory(meta: HistoryMeta, records: { [K in Kind]?: readonly Records[K][] }): History {
-  return {
-    meta,
-    recorded: (kind) => records[kind] !== undefined,
-    async each(kind, visit) {
-      for (const record of records[kind] ?? []) visit(record);
-    },
-  };
-}
-
 // ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const META_FILE = "meta.json";
-/** Lines are gathered up to this size before they are written: a system call per event would be slower than Kafka. */
+/** Lines are buffered up to this size: a system call per event would be slower than Kafka. */
 const WRITE_BLOCK_CHARS = 64 * 1024;
-/** No record comes near this; a longer line is not one of ours, and must not fill the memory. */
+/** No record is nearly as long; a longer line is a foreign file and must not fill the memory. */
 const MAX_LINE_BYTES = 64 * 1024;
 
 const fileOf = (folder: string, kind: Kind) => join(folder, `${kind}.jsonl`);
@@ -182,7 +171,7 @@ export class HistoryWriter {
     return new HistoryWriter(folder);
   }
 
-  /** Says that a kind is recorded, also if nothing of it will be found. */
+  /** Marks a kind as recorded, also if no record follows. */
   async begin(kind: Kind): Promise<void> {
     if (this.#files.has(kind)) return;
     this.#files.set(kind, { handle: await open(fileOf(this.folder, kind), "a"), pending: [], pendingChars: 0 });
@@ -197,7 +186,7 @@ export class HistoryWriter {
     if (file.pendingChars >= WRITE_BLOCK_CHARS) await this.#write(kind);
   }
 
-  /** Resolves when everything appended to a kind is on the disk: before the action that it announces. */
+  /** Resolves when all records of a kind are on disk, before the action that they announce. */
   async sync(kind: Kind): Promise<void> {
     await this.#write(kind);
     await this.#files.get(kind)?.handle.datasync();
@@ -219,7 +208,7 @@ export class HistoryWriter {
     await file.handle.appendFile(text);
   }
 
-  /** Writes what is left, and the meta data; the history is complete afterwards. */
+  /** Writes buffered records and meta.json; the history is complete afterwards. */
   async close(meta: HistoryMeta): Promise<void> {
     for (const kind of this.#files.keys()) await this.sync(kind);
     for (const { handle } of this.#files.values()) await handle.close();
@@ -229,8 +218,8 @@ export class HistoryWriter {
 }
 
 /**
- * A history from its folder.
- * @throws Error that names the file when there is no meta.json: a run that was cut off is not judged as a whole one.
+ * Opens a history folder.
+ * @throws Error that names the file when meta.json is missing: an interrupted recording is not judged as a complete one.
  */
 export async function openHistory(folder: string): Promise<History> {
   const meta = JSON.parse(await readFile(join(folder, META_FILE), "utf8")) as HistoryMeta;
@@ -245,8 +234,8 @@ export async function openHistory(folder: string): Promise<History> {
 }
 
 /**
- * Every line of a JSONL file, parsed. A last line without line break was cut off while it was written and counts as not
- * written: what it announced had not begun.
+ * Visits every line of a JSONL file, parsed. A last line without line break was interrupted while it was written and is
+ * skipped: the action that it announced had not begun.
  */
 async function eachLine(path: string, visit: (record: unknown) => void): Promise<void> {
   const splitter = new LineSplitter(MAX_LINE_BYTES);

@@ -1,21 +1,21 @@
 /**
- * Many sets of event identities side by side, as bitmaps: what a million events cost here is a megabyte or two, not an
- * object each. Sequence numbers of one run and conveyor lie together, in chunks of 1,024; a chunk holds one bit per
- * event and set, so "in this set but not in those" is a few operations on whole words.
+ * Several sets of event identities as bitmaps: a million events take a megabyte or two. Sequence numbers of one run and
+ * conveyor are stored in chunks of 1,024; a chunk holds one bit per event and set, so that "in this set but not in those"
+ * takes a few operations on 32-bit words.
  */
 import type { Identity } from "./history.ts";
 
 /** The sets of a judged history. */
 export const COLUMNS = [
-  /** Handed to the producer. */
+  /** Passed to the producer. */
   "attempted",
   "acknowledged",
   "failed",
-  /** No outcome that is certain. */
+  /** Without a certain outcome. */
   "uncertain",
-  /** In Kafka, as the first reader found it. */
+  /** In Kafka, found by the first reader. */
   "log",
-  /** There more than once. */
+  /** In Kafka more than once. */
   "logTwice",
   /** In Kafka, below the offset that the group committed. */
   "logRead",
@@ -24,7 +24,7 @@ export const COLUMNS = [
   "dead",
   /** Refused by the database, dead-lettered or not. */
   "refused",
-  /** The point that it would have is held by another event. */
+  /** Another event holds its point. */
   "overwritten",
   "written",
 ] as const;
@@ -33,7 +33,7 @@ export type Column = (typeof COLUMNS)[number];
 const CHUNK_EVENTS = 1024;
 const WORD_BITS = 32;
 const WORDS = CHUNK_EVENTS / WORD_BITS;
-/** A range beyond this is an error in the record, not a run: a billion events are 58 days at 200 a second. */
+/** A longer range is an error in the record: a billion events are 58 days at 200 a second. */
 const MAX_RANGE_EVENTS = 1_000_000_000;
 
 const columnBase = Object.fromEntries(COLUMNS.map((column, index) => [column, index * WORDS])) as Record<
@@ -43,17 +43,17 @@ const columnBase = Object.fromEntries(COLUMNS.map((column, index) => [column, in
 
 interface Chunk {
   words: Uint32Array;
-  /** Where Kafka acknowledged each event, made on first use. */
-  places: Float64Array | undefined;
+  /** Position in Kafka at which each event was acknowledged, allocated on first use. */
+  positions: Float64Array | undefined;
 }
 
 export interface Selection {
   count: number;
-  /** The first ones, at most as many as were asked for. */
+  /** The first few. */
   examples: Identity[];
 }
 
-/** Events given as examples in a verdict: enough to look one up, few enough to read. */
+/** Examples per selection: enough to look one up, few enough to read. */
 const MAX_EXAMPLES = 5;
 
 function bitCount(word: number): number {
@@ -62,7 +62,7 @@ function bitCount(word: number): number {
   return (((n + (n >>> 4)) & 0x0f0f0f0f) * 0x01010101) >>> 24;
 }
 
-/** The value of a key, made on first use. */
+/** The value of a key, created on first use. */
 export function entryOf<K, V>(map: Map<K, V>, key: K, make: () => V): V {
   let value = map.get(key);
   if (value === undefined) {
@@ -74,29 +74,22 @@ export function entryOf<K, V>(map: Map<K, V>, key: K, make: () => V): V {
 
 export class IdentityTable {
   readonly #runs = new Map<string, Map<string, Map<number, Chunk>>>();
-  #chunkCount = 0;
-
-  /** Chunks held; each has a fixed size. */
-  get chunkCount(): number {
-    return this.#chunkCount;
-  }
 
   #chunk({ run, conveyor }: Identity, index: number): Chunk {
     const conveyors = entryOf(this.#runs, run, () => new Map<string, Map<number, Chunk>>());
     const chunks = entryOf(conveyors, conveyor, () => new Map<number, Chunk>());
     let chunk = chunks.get(index);
     if (!chunk) {
-      chunk = { words: new Uint32Array(COLUMNS.length * WORDS), places: undefined };
+      chunk = { words: new Uint32Array(COLUMNS.length * WORDS), positions: undefined };
       chunks.set(index, chunk);
-      this.#chunkCount++;
     }
     return chunk;
   }
 
-  /** Adds one event to a set; true when it was not in it yet. */
+  /** Adds one event to a set. Returns whether it was new. */
   add(column: Column, identity: Identity): boolean {
     const { seq } = identity;
-    if (!Number.isSafeInteger(seq) || seq < 0) throw new Error(`seq: must be a whole number from 0; got ${seq}`);
+    if (!Number.isSafeInteger(seq) || seq < 0) throw new Error(`seq: must be an integer from 0; got ${seq}`);
     const { words } = this.#chunk(identity, Math.floor(seq / CHUNK_EVENTS));
     const bit = seq % CHUNK_EVENTS;
     const at = columnBase[column] + (bit >>> 5);
@@ -105,7 +98,7 @@ export class IdentityTable {
     return words[at] !== before;
   }
 
-  /** Adds `seq` to `last`; how many of them were in the set already. */
+  /** Adds the events `seq` to `last`. Returns how many of them the set held already. */
   addRange(column: Column, identity: Identity, last: number): number {
     const { run, conveyor, seq: first } = identity;
     if (!(last >= first) || last - first >= MAX_RANGE_EVENTS) {
@@ -114,7 +107,7 @@ export class IdentityTable {
     let repeated = 0;
     for (let seq = first; seq <= last; ) {
       const bit = seq % CHUNK_EVENTS;
-      // Whole words at once where the range covers them.
+      // Complete 32-bit words at once where the range covers them.
       if (bit % WORD_BITS === 0 && last - seq >= WORD_BITS - 1) {
         const { words } = this.#chunk({ run, conveyor, seq }, Math.floor(seq / CHUNK_EVENTS));
         const at = columnBase[column] + (bit >>> 5);
@@ -139,25 +132,25 @@ export class IdentityTable {
     return ((words[columnBase[column] + (bit >>> 5)]! >>> (bit & 31)) & 1) === 1;
   }
 
-  /** A number kept beside an event: where Kafka acknowledged it. Eight bytes per event of its chunk. */
-  setPlace(identity: Identity, place: number): void {
+  /** Stores the position in Kafka at which an event was acknowledged: eight bytes per event of its chunk. */
+  setPosition(identity: Identity, position: number): void {
     const chunk = this.#chunk(identity, Math.floor(identity.seq / CHUNK_EVENTS));
-    chunk.places ??= new Float64Array(CHUNK_EVENTS).fill(Number.NaN);
-    chunk.places[identity.seq % CHUNK_EVENTS] = place;
+    chunk.positions ??= new Float64Array(CHUNK_EVENTS).fill(Number.NaN);
+    chunk.positions[identity.seq % CHUNK_EVENTS] = position;
   }
 
-  /** The number kept beside an event, or undefined. */
-  place({ run, conveyor, seq }: Identity): number | undefined {
-    const place = this.#runs
+  /** The stored position of an event, if any. */
+  position({ run, conveyor, seq }: Identity): number | undefined {
+    const position = this.#runs
       .get(run)
       ?.get(conveyor)
-      ?.get(Math.floor(seq / CHUNK_EVENTS))?.places?.[seq % CHUNK_EVENTS];
-    return place === undefined || Number.isNaN(place) ? undefined : place;
+      ?.get(Math.floor(seq / CHUNK_EVENTS))?.positions?.[seq % CHUNK_EVENTS];
+    return position === undefined || Number.isNaN(position) ? undefined : position;
   }
 
   /**
-   * The events whose bits satisfy a rule. The rule sees one word of 32 events at a time and combines the sets' words
-   * with &, | and ~.
+   * Selects the events whose bits satisfy a rule. The rule gets one word of 32 events at a time and combines the sets'
+   * words with &, | and ~.
    */
   select(rule: (word: (column: Column) => number) => number): Selection {
     let count = 0;
@@ -185,19 +178,19 @@ export class IdentityTable {
     return { count, examples };
   }
 
-  /** Events with a kept number that satisfies a test. */
-  countPlaces(test: (place: number, identity: Identity) => boolean): Selection {
+  /** Selects the events whose stored position satisfies a test. */
+  countPositions(test: (position: number, identity: Identity) => boolean): Selection {
     let count = 0;
     const examples: Identity[] = [];
     for (const [run, conveyors] of this.#runs) {
       for (const [conveyor, chunks] of conveyors) {
-        for (const [chunkIndex, { places }] of chunks) {
-          if (!places) continue;
+        for (const [chunkIndex, { positions }] of chunks) {
+          if (!positions) continue;
           for (let bit = 0; bit < CHUNK_EVENTS; bit++) {
-            const place = places[bit]!;
-            if (Number.isNaN(place)) continue;
+            const position = positions[bit]!;
+            if (Number.isNaN(position)) continue;
             const identity = { run, conveyor, seq: chunkIndex * CHUNK_EVENTS + bit };
-            if (!test(place, identity)) continue;
+            if (!test(position, identity)) continue;
             count++;
             if (examples.length < MAX_EXAMPLES) examples.push(identity);
           }

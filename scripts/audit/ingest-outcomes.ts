@@ -1,22 +1,19 @@
-/**
- * The account that scripts/ingest.ts gives of an input (--json), as what a sender was told: its pod is gone by then, and
- * its ledger stands only there. Pure.
- */
+/** Reads the result of scripts/ingest.ts --json as a sender's outcomes: its pod, the only other holder of the ledger, is deleted. Pure. */
 import { runStart } from "../../services/domain/run-id.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { OutcomeRecord } from "./history.ts";
 
 export interface IngestOutcomes {
-  /** When the sending began, ms since 1970; undefined where its run was named by a person. */
+  /** Start of sending, ms since 1970; undefined for a run named by the user. */
   startedAtMs: number | undefined;
   outcomes: OutcomeRecord[];
-  /** Acknowledgements beyond the first of an identity: the input held it more than once. */
+  /** Repeated acknowledgements: the input held an identity more than once. */
   resent: number;
-  /** False: of some lines it is not known what became of them. */
+  /** False: the outcome of some lines is not known. */
   isComplete: boolean;
 }
 
-const isWhole = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
 /** @throws OperatorError (exit 2) that names the field, the rule and the value. */
 export function readIngestOutcomes(text: string, source: string): IngestOutcomes {
@@ -26,16 +23,16 @@ export function readIngestOutcomes(text: string, source: string): IngestOutcomes
       hint: "bun scripts/ingest.ts FILE --json > account.json",
     });
   };
-  let account: Record<string, unknown>;
+  let result: Record<string, unknown>;
   try {
-    account = JSON.parse(text) as Record<string, unknown>;
+    result = JSON.parse(text) as Record<string, unknown>;
   } catch {
     return wrong("must be JSON, as scripts/ingest.ts --json prints it");
   }
-  const { run: sender, acknowledged, failed, ledger } = account;
+  const { run: sender, acknowledged, failed, ledger } = result;
   if (typeof sender !== "string") return wrong(`run: must be the sender's run; got ${sender}`);
-  if (!isWhole(acknowledged)) return wrong(`acknowledged: must be a whole number; got ${acknowledged}`);
-  if (!isWhole(failed)) return wrong(`failed: must be a whole number; got ${failed}`);
+  if (!isCount(acknowledged)) return wrong(`acknowledged: must be an integer from 0; got ${acknowledged}`);
+  if (!isCount(failed)) return wrong(`failed: must be an integer from 0; got ${failed}`);
   if (typeof ledger !== "object" || ledger === null) return wrong(`ledger: must be an object; got ${ledger}`);
   const outcomes: OutcomeRecord[] = [];
   let listed = 0;
@@ -45,7 +42,7 @@ export function readIngestOutcomes(text: string, source: string): IngestOutcomes
         return wrong(`ledger.${conveyor}: must list run and ranges`);
       for (const range of ranges as unknown[]) {
         const [seq, last_seq] = Array.isArray(range) ? (range as unknown[]) : [];
-        if (!isWhole(seq) || !isWhole(last_seq) || last_seq < seq) {
+        if (!isCount(seq) || !isCount(last_seq) || last_seq < seq) {
           return wrong(`ledger.${conveyor}: a range must be [first, last]; got ${JSON.stringify(range)}`);
         }
         outcomes.push({ run, conveyor, seq, last_seq, outcome: "ok" });

@@ -1,26 +1,23 @@
-/**
- * In which portions the database is read: by the number of points, so that it never sorts more at once than it has memory
- * for, however dense or sparse a time is. Pure.
- */
+/** Splits a time range into slices by number of points, so that the database never sorts more than fits its memory. Pure. */
 
-/** Points per query: the database holds a portion in memory while it puts their fields together. */
-export const MAX_POINTS_PER_SLICE = 200_000;
-/** Points are counted per window of so many milliseconds… */
+/** Points per query: the database joins their fields in memory. */
+const MAX_POINTS_PER_SLICE = 200_000;
+/** Points are counted in windows of this length… */
 const WINDOW_MS = 60_000;
-/** …or of longer ones, where the times of the events lie far apart. */
+/** …or longer ones, if a range has more windows than this. */
 const MAX_WINDOWS = 10_000;
 
-/** Points of one window, which begins at `startMs`; windows are aligned to their length. */
+/** Points of the window that begins at `startMs`; windows are aligned to their length. */
 export interface PointCount {
   startMs: number;
   points: number;
 }
 
-/** Length of the windows in which the points of a time range are counted, in milliseconds. */
+/** Length of the windows in which the points of a time range are counted. */
 export const windowMsOf = (startMs: number, endMs: number): number =>
   Math.max(WINDOW_MS, Math.ceil((endMs - startMs) / MAX_WINDOWS));
 
-/** Time ranges [start, end) that hold all counted points, each about `most` of them at the most. */
+/** Time ranges [start, end) with all counted points, each with about `most` of them at most. */
 export function slicesOf(
   counts: readonly PointCount[],
   range: { startMs: number; endMs: number; windowMs: number },
@@ -51,8 +48,7 @@ export function slicesOf(
 export type CountInWindows = (range: { startMs: number; endMs: number; windowMs: number }) => Promise<PointCount[]>;
 
 /**
- * Time ranges that hold every point of a longer one. Where the times lie far apart and the windows are long, a dense
- * window is counted again in shorter ones.
+ * Time ranges with all points of a longer one. Where windows are long, a dense window is counted in shorter ones.
  */
 export async function planSlices(
   count: CountInWindows,

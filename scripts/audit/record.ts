@@ -1,12 +1,11 @@
 /**
- * Records the history of the running pipeline, as somebody who trusts none of its parts would: what was acknowledged (as
- * the producers say, those that are gone included, or as the senders were told), what two fresh readers find in Kafka,
- * what the group has committed, what stands in InfluxDB and in the dead-letter topic. Nothing is judged here
- * (scripts/audit/verdict.ts).
+ * Records the history of the running pipeline without trusting any part of it: acknowledged events (from the ledgers of
+ * producers, ended ones included, or from the senders' outcomes), events in Kafka (from two independent readers), committed
+ * offsets, points in InfluxDB, dead letters. verdict.ts judges it.
  *
- * The order makes the sets comparable while events flow: first what was acknowledged; then an end of the log, which is
- * behind all of that; then the wait until the group has committed up to that end; then the dead letters, the log up to
- * that end, and the database. What was attempted is read last, so that it covers everything found before.
+ * The order makes the sets comparable while events flow: acknowledged events first; then the end of the log, which is
+ * after all of them; then the wait until the group has committed up to that end; then dead letters, the log up to that
+ * end, and the database. Attempts are read last, so that they cover everything found before.
  */
 import { runStart } from "../../services/domain/run-id.ts";
 import type { Range } from "../../services/domain/sequence.ts";
@@ -16,47 +15,47 @@ import type { Report } from "../cli/report.ts";
 import { pause } from "../cli/wait.ts";
 import {
   type CheckpointLine,
-  isIn,
-  livesOf,
+  isInRanges,
   mergeRanges,
   type ProducerLife,
+  producerLives,
+  RangeCollector,
   type RangesByRun,
-  Unknowns,
 } from "./checkpoints.ts";
 import type { FaultRecord, HistoryMeta, HistoryWriter, OutcomeRecord } from "./history.ts";
 import { type Column, IdentityTable } from "./identity-table.ts";
 import { planSlices } from "./point-slices.ts";
 import type { AuditSources, ProducerLedger } from "./sources.ts";
 
-/** The group commits several times a second; a backlog beyond this is reported as unread, not waited for. */
+/** The group commits several times a second; a longer backlog is reported as unread. */
 const COMMIT_LIMIT_MS = 60_000;
-const COMMIT_LOOK_MS = 500;
-/** After a broker was lost or came back, a group's coordinator moves within seconds; meanwhile nobody can say. */
-const ASK_LIMIT_MS = 20_000;
-/** Places in the database at which it is looked who holds the point of a missing event: a pattern shows in fewer. */
-const MAX_HOLDER_LOOKS = 200;
+const POLL_INTERVAL_MS = 500;
+/** After a broker failure, a group's coordinator moves within seconds; meanwhile queries fail. */
+const QUERY_RETRY_LIMIT_MS = 20_000;
+/** Timestamps of missing events that are queried for other points: fewer show a pattern. */
+const MAX_HOLDER_QUERIES = 200;
 
-/** Which events an audit is about, and what is known of them beforehand. */
+/** Which events are audited, and what is known of them beforehand. */
 export interface AuditScope {
-  /** Kafka's records since this moment (ms since 1970): when the first of the runs began to send. */
+  /** Start of the window (ms since 1970): when the first of the runs began to send. */
   sinceMs: number;
-  /** Only these runs; with neither runs, prefix nor outcomes, the runs of the producers' own fleets. */
+  /** Only these runs. Without runs, prefix and outcomes: the runs of the producers' fleets. */
   runs?: readonly string[] | undefined;
-  /** Only conveyors whose name begins so ("load-7-"). */
+  /** Only conveyors with this prefix ("load-7-"). */
   conveyorsPrefix?: string | undefined;
   /**
-   * What the senders were told, of every event that they attempted, in ranges: ok, fail (refused, certainly not stored) or
-   * unknown (no answer, 503). When given, nobody else is asked what was acknowledged.
+   * The outcome of every event that the senders attempted, in ranges: ok, fail (refused, certainly not stored) or
+   * unknown (no response, 503). When given, the producers' ledgers are not read.
    */
   outcomes?: Iterable<OutcomeRecord> | AsyncIterable<OutcomeRecord> | undefined;
-  /** False: the senders cannot say of every event what they were told, so `outcomes` does not list all of them. */
+  /** False: the senders do not know every outcome, so `outcomes` is incomplete. */
   outcomesComplete?: boolean | undefined;
-  /** Events that the senders sent again because they were not sure: as many may stand in Kafka twice. */
+  /** Events that the senders repeated after an unknown outcome: as many may be in Kafka twice. */
   resent?: number | undefined;
   faults?: readonly FaultRecord[] | undefined;
-  /** What was heard of producers that are gone (checkpoint-watch.ts), beside what the sources still know. */
+  /** Checkpoints of ended producers, besides those that the sources still have. */
   checkpoints?: readonly CheckpointLine[] | undefined;
-  /** How long the processor may take to read what is there; a minute when absent. */
+  /** How long the processor may take to read the log to its end; a minute when absent. */
   commitLimitMs?: number | undefined;
 }
 
@@ -70,50 +69,50 @@ export interface RecordOptions extends AuditScope {
 export interface Recording {
   meta: HistoryMeta;
   runs: string[];
-  /** Acknowledged before the window, so not judged. */
+  /** Acknowledged before the window: not judged. */
   acknowledged_before: number;
-  /** Acknowledged events of other runs in the producers' ledgers, not judged. */
+  /** Acknowledged events of other runs in the producers' ledgers: not judged. */
   acknowledged_elsewhere: number;
-  /** Events of other runs that stand in Kafka's window, not judged. */
+  /** Events of other runs in the window of Kafka's log: not judged. */
   others_in_kafka: { runs: number; events: number };
   producers: {
     running: number;
-    /** Gone, with everything they acknowledged on record. */
+    /** Ended, with a complete ledger. */
     ended: number;
-    /** Gone, frozen or killed: what they acknowledged last is unknown. */
+    /** Ended, frozen or killed: their last acknowledgements are unknown. */
     cut_off: string[];
   };
-  /** What could not be looked at, in words. */
+  /** What could not be read, as messages. */
   gaps: string[];
 }
 
-/** The first and last sequence number of each run and conveyor that the window holds: nothing before it is judged. */
+/** The first and last sequence number per run and conveyor in the window; earlier events are not judged. */
 export class Window {
   readonly #first = new Map<string, number>();
   readonly #last = new Map<string, number>();
 
-  /** @param sinceMs runs that began later lie in the window from their first event on */
+  /** @param sinceMs runs that began later are in the window from their first event on */
   constructor(private readonly sinceMs = Number.POSITIVE_INFINITY) {}
 
-  see(run: string, conveyor: string, seq: number): void {
+  add(run: string, conveyor: string, seq: number): void {
     const key = `${run}\n${conveyor}`;
     const first = this.#first.get(key);
     if (first === undefined || seq < first) this.#first.set(key, seq);
     if (!(seq <= (this.#last.get(key) ?? -1))) this.#last.set(key, seq);
   }
 
-  /** -1: the window holds nothing of it. */
+  /** -1: not in the window. */
   last(run: string, conveyor: string): number {
     return this.#last.get(`${run}\n${conveyor}`) ?? -1;
   }
 
-  /** Undefined: the window holds nothing of it. */
+  /** Undefined: not in the window. */
   first(run: string, conveyor: string): number | undefined {
     const startMs = runStart(run);
     return startMs !== undefined && startMs >= this.sinceMs ? 0 : this.#first.get(`${run}\n${conveyor}`);
   }
 
-  /** The parts of some ranges that lie in the window or behind it, and how many numbers lie before it. */
+  /** The parts of ranges in or after the window, and how many numbers are before it. */
   clip(run: string, conveyor: string, ranges: readonly Range[]): { inside: Range[]; before: number } {
     const first = this.first(run, conveyor) ?? Number.POSITIVE_INFINITY;
     let before = 0;
@@ -129,14 +128,14 @@ export class Window {
   }
 }
 
-/** What is known of acknowledgements before the log is looked at. */
-interface Known {
+/** Acknowledgements as the producers recorded them, before the log is read. */
+interface ProducerRecords {
   running: ProducerLedger[];
   lives: ProducerLife[];
   acknowledged: RangesByRun;
-  /** Runs of which more may have been acknowledged than anybody can still tell. */
+  /** Runs with acknowledgements that may be missing here. */
   open: Set<string>;
-  silent: string[];
+  unresponsive: string[];
 }
 
 function addRanges(target: RangesByRun, run: string, conveyor: string, ranges: readonly Range[]): void {
@@ -157,8 +156,12 @@ function addLedger(target: RangesByRun, { runs }: ProducerLedger): void {
   }
 }
 
-/** What the producers say, those that run and those that are gone. */
-export function knowledgeOf(ledgers: readonly ProducerLedger[], lives: ProducerLife[], silent: string[]): Known {
+/** Combines the ledgers of running producers with those of ended ones. */
+function combineLedgers(
+  ledgers: readonly ProducerLedger[],
+  lives: ProducerLife[],
+  unresponsive: string[],
+): ProducerRecords {
   const acknowledged: RangesByRun = new Map();
   const open = new Set<string>();
   for (const ledger of ledgers) addLedger(acknowledged, ledger);
@@ -173,18 +176,18 @@ export function knowledgeOf(ledgers: readonly ProducerLedger[], lives: ProducerL
   for (const ledger of ledgers) {
     if (ledger.dropped_from_ledger > 0) for (const run of Object.keys(ledger.runs)) open.add(run);
   }
-  return { running: [...ledgers], lives, acknowledged, open, silent };
+  return { running: [...ledgers], lives, acknowledged, open, unresponsive };
 }
 
 /** Asks again while Kafka cannot say. @throws the last error, after ASK_LIMIT_MS. */
-async function patiently<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
-  const until = performance.now() + ASK_LIMIT_MS;
+async function retryQuery<T>(query: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  const rangesUpTo = performance.now() + QUERY_RETRY_LIMIT_MS;
   for (;;) {
     try {
-      return await ask();
+      return await query();
     } catch (error) {
-      if (signal.aborted || performance.now() > until) throw error;
-      await pause(COMMIT_LOOK_MS, signal);
+      if (signal.aborted || performance.now() > rangesUpTo) throw error;
+      await pause(POLL_INTERVAL_MS, signal);
     }
   }
 }
@@ -196,25 +199,25 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
     attempts_complete: options.outcomes !== undefined && options.outcomesComplete !== false,
     quiescent: false,
     not_recorded: {
-      writes: "the processor counts its writes, it does not list them",
-      ...(options.faults ? {} : { faults: "an audit makes none" }),
+      writes: "the processor counts its writes but does not list them",
+      ...(options.faults ? {} : { faults: "an audit injects none" }),
     },
   };
   const gaps: string[] = [];
   for (const fault of options.faults ?? []) await writer.append("faults", fault);
 
-  const told = options.outcomes
-    ? await recordTold(options, options.outcomes, meta)
-    : await askProducers(options, meta, gaps);
+  const scope = options.outcomes
+    ? await recordSenderOutcomes(options, options.outcomes, meta)
+    : await readProducers(options, meta, gaps);
   const ends = await recordCommits(options, meta);
-  const refusedAt = await recordLetters(options);
+  const refusedAt = await recordDeadLetters(options);
   const reading: Reading = {
-    ...told,
+    ...scope,
     window: new Window(sinceMs),
-    unknowns: new Unknowns(),
-    newer: new Unknowns(),
+    unknowns: new RangeCollector(),
+    newer: new RangeCollector(),
     table: new IdentityTable(),
-    wordless: [],
+    unreportedFleets: [],
     oldestMs: sinceMs,
     newestMs: Date.now(),
     logEnd: undefined,
@@ -234,26 +237,26 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
     producers: { running: 0, ended: 0, cut_off: [] },
     gaps,
   };
-  if (reading.known) await recordKnown(options, reading.known, reading, recording);
+  if (reading.known) await recordProducerOutcomes(options, reading.known, reading, recording);
   return recording;
 }
 
-/** Of whom it is read, once it is known what was acknowledged. */
-interface Told {
-  /** Undefined: of all. Fleets that turn up in the log are added. */
+/** Whose events are read. */
+interface ReadScope {
+  /** Undefined: all. Fleets found in the log are added. */
   runs: string[] | undefined;
-  /** Every fleet that wrote in the window is judged, also one whose producer left no word. */
+  /** Every fleet that wrote in the window is judged, also one without any record of its producer. */
   fleets: boolean;
-  /** The producers' word; undefined: the senders' own is there. */
-  known: Known | undefined;
+  /** Undefined: the senders' outcomes are used instead. */
+  known: ProducerRecords | undefined;
 }
 
-/** 1. What was acknowledged, before anything else is looked at: as the senders were told. */
-async function recordTold(
+/** 1. Acknowledged events, before anything else is read: from the senders' outcomes. */
+async function recordSenderOutcomes(
   { writer, runs, conveyorsPrefix, resent }: RecordOptions,
   outcomes: NonNullable<RecordOptions["outcomes"]>,
   meta: HistoryMeta,
-): Promise<Told> {
+): Promise<ReadScope> {
   const named = new Set<string>();
   await writer.begin("attempts");
   await writer.begin("outcomes");
@@ -266,19 +269,22 @@ async function recordTold(
   if (resent) Object.assign(meta, { idempotent_producer: false, retries: resent });
   const isOfAll = runs === undefined && conveyorsPrefix === undefined;
   const wanted = isOfAll ? [...named] : runs && [...runs];
-  if (wanted?.length === 0) throw nobodyKnows();
+  if (wanted?.length === 0) throw noProducer();
   return { runs: wanted, fleets: false, known: undefined };
 }
 
-/** 1. What was acknowledged, before anything else is looked at: as the producers say, those that are gone included. */
-async function askProducers(options: RecordOptions, meta: HistoryMeta, gaps: string[]): Promise<Told> {
+/** 1. Acknowledged events, before anything else is read: from the producers' ledgers, ended ones included. */
+async function readProducers(options: RecordOptions, meta: HistoryMeta, gaps: string[]): Promise<ReadScope> {
   const { sources, report, sinceMs } = options;
   const known = await report.step("producers' ledgers", async (step) => {
-    const [{ ledgers, silent }, { lines, gap }] = await Promise.all([sources.ledgers(), sources.checkpoints(sinceMs)]);
+    const [{ ledgers, unresponsive }, { lines, gap }] = await Promise.all([
+      sources.ledgers(),
+      sources.checkpoints(sinceMs),
+    ]);
     if (gap) gaps.push(gap);
-    const found = knowledgeOf(ledgers, livesOf([...lines, ...(options.checkpoints ?? [])]), silent);
-    const gone = found.lives.filter(({ run }) => !isRunningIn(found, run)).length;
-    step.update(`${ledgers.length} producers${gone > 0 ? `, ${gone} that are gone` : ""}`);
+    const found = combineLedgers(ledgers, producerLives([...lines, ...(options.checkpoints ?? [])]), unresponsive);
+    const ended = found.lives.filter(({ run }) => !isRunningIn(found, run)).length;
+    step.update(`${ledgers.length} running producers${ended > 0 ? `, ${ended} ended` : ""}`);
     return found;
   });
   const repeated = [...known.running, ...known.lives.filter(({ run }) => !isRunningIn(known, run))].reduce(
@@ -290,18 +296,18 @@ async function askProducers(options: RecordOptions, meta: HistoryMeta, gaps: str
   if (fleets) {
     return { runs: [...new Set([...known.running, ...known.lives].map(({ run }) => run))], fleets, known };
   }
-  if (options.runs?.length === 0) throw nobodyKnows();
+  if (options.runs?.length === 0) throw noProducer();
   return { runs: options.runs && [...options.runs], fleets, known };
 }
 
-const nobodyKnows = () =>
-  new OperatorError("no producer is running: nobody can say what was acknowledged", {
+const noProducer = () =>
+  new OperatorError("no producer is running: acknowledged events are not known", {
     exitCode: EXIT.precondition,
-    hint: "bun scripts/audit.ts --run RUN judges what Kafka holds of one run",
+    hint: "bun scripts/audit.ts --run RUN judges the events of one run in Kafka",
   });
 
 /**
- * 2. An end of the log behind all of that, and the group's way to it.
+ * 2. The end of the log, and the offsets that the group commits up to it.
  * @returns the end of each partition
  */
 async function recordCommits(
@@ -311,25 +317,25 @@ async function recordCommits(
   const { ends, committed } = await report.step(
     "the processor's offsets",
     async (step) => {
-      const ask = () => patiently(() => sources.offsets(), signal);
-      const first = await ask();
+      const query = () => retryQuery(() => sources.offsets(), signal);
+      const first = await query();
       const ends = new Map(first.map(({ partition, end }) => [partition, end]));
       const startedAt = performance.now();
-      for (let now = first; ; now = await ask()) {
+      for (let now = first; ; now = await query()) {
         const behind = now.reduce(
           (sum, { partition, committed }) => sum + Math.max(0, (ends.get(partition) ?? 0) - (committed ?? 0)),
           0,
         );
         if (now.some(({ committed }) => committed === undefined)) {
           meta.not_recorded!.commits = "the deployed image is older than this command";
-          step.update("not told by the deployed image");
+          step.update("not supported by the deployed image");
           return { ends, committed: undefined };
         }
         step.update(behind === 0 ? "all read and committed" : `${behind} behind`);
         if (behind === 0 || performance.now() - startedAt > commitLimitMs) {
           return { ends, committed: now.map(({ partition, committed }) => ({ partition, offset: committed! })) };
         }
-        await pause(COMMIT_LOOK_MS, signal);
+        await pause(POLL_INTERVAL_MS, signal);
       }
     },
     { limitMs: commitLimitMs },
@@ -339,10 +345,10 @@ async function recordCommits(
 }
 
 /**
- * 3. The dead letters. One of the processor's names the record that it refused: the log gives the identity.
+ * 3. Dead letters. Those of the processor name the refused record; its identity is read from the log.
  * @returns the reason by "partition offset" of the record
  */
-async function recordLetters({
+async function recordDeadLetters({
   sources,
   writer,
   report,
@@ -351,7 +357,7 @@ async function recordLetters({
 }: RecordOptions): Promise<Map<string, string>> {
   const refusedAt = new Map<string, string>();
   await report.step("dead letters", async (step) => {
-    const letters = await patiently(() => sources.letters(sinceMs), signal);
+    const letters = await retryQuery(() => sources.deadLetters(sinceMs), signal);
     await writer.begin("dlq");
     for (const { headers } of letters) {
       const reason = headers.reason ?? "none";
@@ -364,20 +370,20 @@ async function recordLetters({
   return refusedAt;
 }
 
-/** What the readings of the log and of the database find. */
-interface Reading extends Told, Seen {
+/** State of reading the log and the database. */
+interface Reading extends ReadScope, Seen {
   runs: string[] | undefined;
-  /** Fleets of which nothing but their events is left. */
-  wordless: string[];
+  /** Fleets in the log without any record of their producer. */
+  unreportedFleets: string[];
   table: IdentityTable;
-  /** Times of the log's events (ms since 1970): over them the database is read. */
+  /** Times of the log's events (ms since 1970): the range to read from the database. */
   oldestMs: number;
   newestMs: number;
   /** Undefined: the log was not read. */
   logEnd: LogEnd | undefined;
 }
 
-/** 4. The log, by two readers that know nothing of each other and take the brokers' answers apart in different ways. */
+/** 4. The log, by two independent readers with different decoders. */
 async function recordLog(
   { sources, writer, report, sinceMs, conveyorsPrefix }: RecordOptions,
   reading: Reading,
@@ -407,13 +413,13 @@ async function recordLog(
             named.add(run);
             runs!.push(run);
             known!.open.add(run);
-            reading.wordless.push(run);
+            reading.unreportedFleets.push(run);
           }
-          reading.window.see(run, conveyor, seq);
+          reading.window.add(run, conveyor, seq);
           reading.table.add("log", identity);
           if (tsMs < reading.oldestMs) reading.oldestMs = tsMs;
           if (tsMs > reading.newestMs) reading.newestMs = tsMs;
-          if (known?.open.has(run) && !isIn(known.acknowledged.get(run)?.get(conveyor), seq)) {
+          if (known?.open.has(run) && !isInRanges(known.acknowledged.get(run)?.get(conveyor), seq)) {
             reading.unknowns.add(run, conveyor, seq);
           }
           const reason = refusedAt.size > 0 ? refusedAt.get(`${partition} ${offset}`) : undefined;
@@ -421,7 +427,7 @@ async function recordLog(
         },
       );
       if (!end) {
-        step.update("not told by the deployed image");
+        step.update("not supported by the deployed image");
         return false;
       }
       await writer.begin("log");
@@ -433,7 +439,7 @@ async function recordLog(
   }
 }
 
-/** 5. The database, over the times that the log's events have. */
+/** 5. The database, over the times of the log's events. */
 async function recordPoints(
   { sources, writer, report, signal, conveyorsPrefix }: RecordOptions,
   reading: Reading,
@@ -451,7 +457,7 @@ async function recordPoints(
       await sources.points(filter, startMs, stopMs, async (point) => {
         const { run, conveyor, seq, timestampNs } = point;
         if (known) {
-          if (!logEnd) window.see(run, conveyor, seq);
+          if (!logEnd) window.add(run, conveyor, seq);
           const first = window.first(run, conveyor);
           if (first === undefined || seq < first) return;
           if (logEnd && seq > window.last(run, conveyor)) {
@@ -468,22 +474,22 @@ async function recordPoints(
   });
 }
 
-const isRunningIn = (known: Known, run: string) => known.running.some((ledger) => ledger.run === run);
+const isRunningIn = (known: ProducerRecords, run: string) => known.running.some((ledger) => ledger.run === run);
 
 /**
- * Events that stand in Kafka and not in the database may have been overwritten by a run that is not judged, and whose
- * points were not read: it is looked who stands in their places.
+ * Events in Kafka that are missing in the database may have been overwritten by a run that is not judged: reads the
+ * points at their timestamps.
  */
 async function recordHolders(sources: AuditSources, writer: HistoryWriter, table: IdentityTable): Promise<void> {
   const isMissing = (word: (column: Column) => number) => word("log") & ~word("sink");
   if (table.select(isMissing).count === 0) return;
-  const looks = new Map<string, { conveyor: string; ms: number }>();
+  const queries = new Map<string, { conveyor: string; ms: number }>();
   await writer.each("log", ({ reader, run, conveyor, seq, ts_ms }) => {
-    if (reader !== 1 || ts_ms === undefined || looks.size >= MAX_HOLDER_LOOKS) return;
-    if (!table.has("sink", { run, conveyor, seq })) looks.set(`${conveyor} ${ts_ms}`, { conveyor, ms: ts_ms });
+    if (reader !== 1 || ts_ms === undefined || queries.size >= MAX_HOLDER_QUERIES) return;
+    if (!table.has("sink", { run, conveyor, seq })) queries.set(`${conveyor} ${ts_ms}`, { conveyor, ms: ts_ms });
   });
   await writer.begin("holders");
-  for (const { conveyor, ms } of looks.values()) {
+  for (const { conveyor, ms } of queries.values()) {
     await sources.points({ conveyors: [conveyor] }, ms, ms + 1, async ({ run, conveyor, seq, timestampNs }) => {
       const holder = { run, conveyor, seq };
       if (!table.has("sink", holder)) await writer.append("holders", { ...holder, t_ns: timestampNs });
@@ -493,33 +499,33 @@ async function recordHolders(sources: AuditSources, writer: HistoryWriter, table
 
 interface Seen {
   runs: readonly string[] | undefined;
-  wordless: readonly string[];
+  unreportedFleets: readonly string[];
   window: Window;
-  /** In Kafka, of producers that could not say any more whether they were acknowledged. */
-  unknowns: Unknowns;
-  /** In InfluxDB, behind the end of the log that was read. */
-  newer: Unknowns;
+  /** In Kafka, of ended producers whose ledger may lack their acknowledgement. */
+  unknowns: RangeCollector;
+  /** In InfluxDB, after the end of the log that was read. */
+  newer: RangeCollector;
 }
 
 /**
- * 6. What was acknowledged and attempted, by the producers' word. What they say now covers everything found before; what
- * it tells beyond the log that was read is newer than this audit, and is left out.
+ * 6. Attempts and outcomes, from the producers' ledgers. Read last, they cover everything found before; events after the
+ * end of the log that was read are newer than this audit and are skipped.
  */
-async function recordKnown(
+async function recordProducerOutcomes(
   { sources, writer, conveyorsPrefix }: RecordOptions,
-  known: Known,
-  { runs, wordless, window, unknowns, newer }: Seen,
+  known: ProducerRecords,
+  { runs, unreportedFleets, window, unknowns, newer }: Seen,
   recording: Recording,
 ): Promise<void> {
   const { meta } = recording;
-  const gone = known.lives.filter(({ run }) => !isRunningIn(known, run));
+  const lives = known.lives.filter(({ run }) => !isRunningIn(known, run));
   recording.producers = {
     running: known.running.length,
-    ended: gone.filter(({ isComplete }) => isComplete).length,
+    ended: lives.filter(({ isComplete }) => isComplete).length,
     cut_off: [
-      ...gone.filter(({ isComplete }) => !isComplete).map(({ run, gap }) => `${run}: ${gap}`),
-      ...wordless.map((run) => `${run}: nothing is left of what its producer said`),
-      ...known.silent.map((pod) => `${pod}: runs and does not answer`),
+      ...lives.filter(({ isComplete }) => !isComplete).map(({ run, gap }) => `${run}: ${gap}`),
+      ...unreportedFleets.map((run) => `${run}: no record of its producer is left`),
+      ...known.unresponsive.map((pod) => `${pod}: is running and does not answer`),
     ],
   };
   const isWanted = (run: string, conveyor: string) =>
@@ -527,18 +533,18 @@ async function recordKnown(
   const now: RangesByRun = new Map();
   for (const ledger of (await sources.ledgers()).ledgers) addLedger(now, ledger);
   for (const { run, conveyor, ranges } of entriesOf(known.acknowledged)) addRanges(now, run, conveyor, ranges);
-  // With no log, only what was acknowledged before anything was looked at.
+  // Without the log, only what was acknowledged before anything else was read.
   const hasLog = meta.not_recorded!.log === undefined;
-  let isTold = false;
+  let isBegun = false;
   for (const { run, conveyor, ranges } of entriesOf(now)) {
     if (!isWanted(run, conveyor)) {
       recording.acknowledged_elsewhere += ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
       continue;
     }
-    if (!isTold) {
+    if (!isBegun) {
       await writer.begin("attempts");
       await writer.begin("outcomes");
-      isTold = true;
+      isBegun = true;
     }
     const before = known.acknowledged.get(run)?.get(conveyor) ?? [];
     const seen = hasLog ? until(ranges, window.last(run, conveyor)) : [];
@@ -549,18 +555,18 @@ async function recordKnown(
       await writer.append("outcomes", { run, conveyor, seq, last_seq, outcome: "ok" });
     }
   }
-  if (!isTold) {
-    meta.not_recorded!.attempts = "no producer lists this run, and none has left a word of it";
+  if (!isBegun) {
+    meta.not_recorded!.attempts = "no producer lists this run, running or ended";
     meta.not_recorded!.outcomes = meta.not_recorded!.attempts;
   }
   for (const { run, conveyor, ranges } of unknowns.entries()) {
     for (const [seq, last_seq] of ranges) {
-      const reason = "its producer was gone before it could say";
+      const reason = "its producer ended before it recorded the outcome";
       await writer.append("outcomes", { run, conveyor, seq, last_seq, outcome: "unknown", reason });
     }
   }
   for (const { run, conveyor, ranges } of newer.entries()) {
-    for (const [seq, last_seq] of without(ranges, now.get(run)?.get(conveyor) ?? [])) {
+    for (const [seq, last_seq] of subtractRanges(ranges, now.get(run)?.get(conveyor) ?? [])) {
       await writer.append("sink", { run, conveyor, seq, last_seq });
     }
   }
@@ -571,8 +577,8 @@ function until(ranges: readonly Range[], last: number): Range[] {
   return ranges.filter(([from]) => from <= last).map(([from, to]) => [from, Math.min(to, last)]);
 }
 
-/** What of some ranges lies in none of the others; both in order. */
-export function without(ranges: readonly Range[], others: readonly Range[]): Range[] {
+/** The parts of ranges that are in none of the others; both are sorted. */
+export function subtractRanges(ranges: readonly Range[], others: readonly Range[]): Range[] {
   const left: Range[] = [];
   for (const [first, last] of ranges) {
     let from = first;

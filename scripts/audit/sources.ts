@@ -1,6 +1,6 @@
 /**
- * What an audit asks, whoever answers: a cluster (cluster-sources.ts), or servers and services that run as processes of
- * this machine (tests/integration). The recording (record.ts) knows only this.
+ * The sources of an audit: a cluster (cluster-sources.ts), or servers and services as local processes
+ * (tests/integration). record.ts depends on this interface only.
  */
 import type { Range } from "../../services/domain/sequence.ts";
 import type { LogEnd, LogLine, LogRequest, PartitionOffset } from "../../services/tools/log-reader.ts";
@@ -9,10 +9,10 @@ import type { PointFilter, StoredPoint } from "../clients/influxdb.ts";
 import type { CheckpointLine } from "./checkpoints.ts";
 import type { PointCount } from "./point-slices.ts";
 
-/** What a producer says of itself at /ledger. */
+/** Response of a producer at /ledger. */
 export interface ProducerLedger {
   pod: string;
-  /** The run of its simulated fleet; other runs came over HTTP. */
+  /** The run of its simulated fleet; other runs were sent over HTTP. */
   run: string;
   started_at: string;
   repeated: number;
@@ -24,7 +24,7 @@ export interface GroupOffsets {
   partition: number;
   begin: number;
   end: number;
-  /** What the group has committed; absent where the deployed image does not tell. */
+  /** The offset that the group committed; absent where the deployed image does not report it. */
   committed?: number;
 }
 
@@ -48,16 +48,16 @@ export type LogRange = Pick<LogRequest, "runs" | "fleets" | "conveyors_prefix" |
 };
 
 export interface AuditSources {
-  /** The ledgers of the producers that answer, and the names of those that run and do not. */
-  ledgers(): Promise<{ ledgers: ProducerLedger[]; silent: string[] }>;
-  /** What producers, living or gone, have said of their ledgers since then. `gap` says what could not be read. */
+  /** The ledgers of the producers that answer, and the pods of those that run and do not. */
+  ledgers(): Promise<{ ledgers: ProducerLedger[]; unresponsive: string[] }>;
+  /** Checkpoints that producers, running or ended, logged since then. `gap`: what could not be read. */
   checkpoints(sinceMs: number): Promise<{ lines: CheckpointLine[]; gap?: string }>;
-  /** Kafka's ends, and what the processor's group has committed. */
+  /** End offsets, and the offsets committed by the processor's group. */
   offsets(): Promise<GroupOffsets[]>;
-  letters(sinceMs: number): Promise<AuditedDeadLetter[]>;
-  /** A fresh reader's way through the log; undefined when the deployed image cannot do it. */
+  deadLetters(sinceMs: number): Promise<AuditedDeadLetter[]>;
+  /** Reads the log with a new reader; undefined when the deployed image does not support it. */
   log(range: LogRange, visit: (event: LogEvent) => Promise<void> | void): Promise<LogEnd | undefined>;
-  /** How many points, of whatever run, stand in each window of a time range. */
+  /** Number of points of all runs in each window of a time range. */
   pointCounts(
     filter: Omit<PointFilter, "runs">,
     range: { startMs: number; endMs: number; windowMs: number },
@@ -102,6 +102,6 @@ export async function readLogLines(
       }
     }
   }
-  if (!end) throw new OperatorError("Kafka's log cannot be read: the reader ended before the log did");
+  if (!end) throw new OperatorError("Kafka's log cannot be read: the reader ended early");
   return end;
 }

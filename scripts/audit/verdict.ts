@@ -1,30 +1,37 @@
 /**
- * The judge: what a recorded history (history.ts) proves about the events in it.
+ * Judges a recorded history (history.ts): which invariants it proves, which it refutes, which it cannot decide.
  *
- * Vocabulary: A acknowledged, U uncertain, F certainly failed (by the producer's own record), K in Kafka, I in InfluxDB,
- * D dead-lettered; each a set of identities (run, conveyor, seq), never a count.
+ * Sets of identities (run, conveyor, seq): A acknowledged, K in Kafka, I in InfluxDB, D dead-lettered.
  *
  *   L1  lost in Kafka         A \ K is empty
- *   L2  lost in the processor what the group has read of K is in I or D
+ *   L2  lost in the processor the part of K that the group has read is in I or D
  *   L3  end to end            A \ (I ∪ D) is empty
- *   P1  phantoms              K and I hold only what was attempted, and nothing that certainly failed
- *   X1  offsets               an event stands where Kafka acknowledged it; two readers see the same log
- *   D1  duplicates in Kafka   none with an idempotent producer, else no more than its retries
- *   D2  one point per event   none has two points, none holds the point of another
- *   D3  redeliveries          no more writes beyond the first than the faults explain
- *   O1  order                 the events of one conveyor and partition appear in order, none acknowledged is skipped
+ *   P1  phantoms              K and I hold only attempted events, and none that certainly failed
+ *   X1  offsets               an event is at the offset that Kafka acknowledged; two readers find the same log
+ *   D1  duplicates in Kafka   none with an idempotent producer, otherwise at most its retries
+ *   D2  one point per event   no event has two points, none overwrote the point of another
+ *   D3  redeliveries          no more repeated writes than the faults explain
+ *   O1  order                 events of one conveyor and partition are in order, no acknowledged one is missing
  *   R1  recovery              the longest silence and each fault's recovery stay within their bounds
  *
- * Each checker is a pure function of the collected facts and says passed, failed or unknown; the worst wins. What was
- * not recorded is unknown, a checker that crashes is unknown, and a law about no events at all is unknown: a history
- * that shows nothing never passes. A failed law that only repeats what another law found names it in `follows`.
+ * Each checker is a pure function of the collected facts and returns passed, failed or unknown; the worst result is the
+ * verdict. Missing records, a crash of the checker and an empty set of events are all unknown: an empty history never
+ * passes. A failed invariant that only repeats the finding of another one names it in `follows`.
  *
- * Memory: bitmaps per (run, conveyor), see identity-table.ts; one more number per event when acknowledgements carry
- * offsets. Nothing else grows with the number of events.
+ * Memory: bitmaps per run and conveyor (identity-table.ts), and one number per event when acknowledgements have offsets.
  */
 import { pointTimestampNs, SLOTS_PER_MS } from "../../services/domain/point.ts";
 import { causeChain } from "../cli/errors.ts";
-import type { FaultRecord, History, HistoryMeta, Identities, Identity, Kind } from "./history.ts";
+import {
+  type FaultRecord,
+  type History,
+  type HistoryMeta,
+  type Identities,
+  type Identity,
+  KINDS,
+  type Kind,
+  type LogRecord,
+} from "./history.ts";
 import { type Column, entryOf, IdentityTable, type Selection } from "./identity-table.ts";
 
 export type Status = "passed" | "failed" | "unknown";
@@ -32,31 +39,31 @@ export const INVARIANTS = ["L1", "L2", "L3", "P1", "X1", "D1", "D2", "D3", "O1",
 export type InvariantId = (typeof INVARIANTS)[number];
 
 export const INVARIANT_TITLES: Readonly<Record<InvariantId, string>> = {
-  L1: "acknowledged events stand in Kafka",
-  L2: "events read from Kafka stand in InfluxDB or as dead letters",
-  L3: "acknowledged events stand in InfluxDB or as dead letters",
-  P1: "nothing stands anywhere that was not sent",
-  X1: "events stand where Kafka acknowledged them; two readers agree",
-  D1: "no event stands in Kafka twice",
-  D2: "every event has one point of its own in InfluxDB",
+  L1: "acknowledged events are in Kafka",
+  L2: "events read from Kafka are in InfluxDB or dead-lettered",
+  L3: "acknowledged events are in InfluxDB or dead-lettered",
+  P1: "no event is stored that was not sent",
+  X1: "events are at their acknowledged offsets; two readers agree",
+  D1: "no event is in Kafka twice",
+  D2: "every event has its own point in InfluxDB",
   D3: "no more rewrites than the faults explain",
   O1: "the events of a conveyor keep their order",
-  R1: "silences and recoveries within their bounds",
+  R1: "silences and recoveries are within their bounds",
 };
 
 export interface InvariantResult {
   law: InvariantId;
   status: Status;
-  /** What was found, with numbers; for unknown, what is missing. */
+  /** The finding, with numbers; for unknown, the missing record. */
   detail: string;
-  /** Laws that failed already and explain all of this failure. */
+  /** Failed invariants that explain all of this failure. */
   follows: InvariantId[];
   examples: Identity[];
 }
 
-/** Where an event is that has no point in InfluxDB. */
+/** Where an event without a point in InfluxDB is. */
 export const LOCATIONS = [
-  /** Attempted, never acknowledged, not in Kafka: nobody was promised anything. */
+  /** Attempted, never acknowledged, not in Kafka: no promise was made. */
   "never_acknowledged",
   /** Acknowledged, not in Kafka. */
   "lost_in_kafka",
@@ -64,9 +71,9 @@ export const LOCATIONS = [
   "dead_lettered",
   "refused_by_database",
   "overwritten",
-  /** Read by the group, committed, and in no place. */
+  /** Read and committed by the group, but neither stored nor dead-lettered. */
   "lost_in_processor",
-  /** The record does not say. */
+  /** Not known from the record. */
   "unplaced",
 ] as const;
 export type Location = (typeof LOCATIONS)[number];
@@ -74,7 +81,7 @@ export type Location = (typeof LOCATIONS)[number];
 export interface Verdict {
   status: Status;
   laws: InvariantResult[];
-  /** Failed laws that no other law explains. */
+  /** Failed invariants that no other one explains. */
   causes: InvariantId[];
   counts: {
     attempted: number;
@@ -86,44 +93,44 @@ export interface Verdict {
     in_influxdb: number;
     dead_lettered: number;
     dead_letters_without_identity: number;
-    /** Acknowledged, in no place, and not merely unread. */
+    /** Acknowledged, read, and neither stored nor dead-lettered. */
     lost: number;
-    /** Occurrences in Kafka beyond the first of an event, and how many of them are explained. */
+    /** Repeated occurrences in Kafka, and how many of them are explained. */
     twice_in_kafka: number;
     twice_in_kafka_explained: number;
     /** Points beyond the first of an event. */
     twice_in_influxdb: number;
   };
-  /** Events without a point in InfluxDB, by where they are. */
+  /** Events without a point in InfluxDB, by location. */
   missing: Record<Location, Selection>;
 }
 
 // ── facts ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What a history says, gathered in one pass over each of its files. */
+/** The content of a history, collected in one pass over each of its files. */
 export interface Facts {
   meta: HistoryMeta;
   recorded: ReadonlySet<Kind>;
   table: IdentityTable;
-  /** Occurrences in the log beyond the first of an event. */
+  /** Repeated occurrences in the log. */
   logRepeats: number;
-  /** First appearances below an earlier one of the same conveyor and partition. */
+  /** First occurrences with a lower sequence number than an earlier one of the same conveyor and partition. */
   outOfOrder: Selection;
-  /** Readers of the log, in order, with the records of each. */
+  /** Records per reader of the log. */
   readers: Map<number, number>;
   /** Partitions in which two readers found different records. */
   disagreeing: number[];
-  acknowledgedWithPlace: number;
+  acknowledgedWithPosition: number;
   sinkRepeats: number;
   writeRepeats: number;
-  lettersWithoutIdentity: number;
+  deadLettersWithoutIdentity: number;
   faults: FaultRecord[];
   ackTimes: Gaps;
-  /** Overwriting was looked for only among so many of the events without a point. */
+  /** There were more events without a point than the search for overwritten ones covers. */
   overwriteSearchCut: boolean;
 }
 
-/** The longest pause in a sequence of moments, and each fault's wait for the next one. */
+/** The longest pause between acknowledgements, and the first one after each fault. */
 class Gaps {
   #last: number | undefined;
   #longestMs = 0;
@@ -153,106 +160,125 @@ class Gaps {
   }
 }
 
-/** Kafka's partitions are below this, so partition and offset fit into one number exactly (offsets below 2^43). */
+/** Partition numbers are lower, so partition and offset fit into one number exactly (offsets below 2^43). */
 const MAX_PARTITIONS = 1024;
-const placeOf = (partition: number, offset: number) => offset * MAX_PARTITIONS + partition;
-/** Kept instead of a place once the log was seen to hold the event there. */
-const PLACE_CONFIRMED = -1;
-/** Events without a point for which the holder of their point is looked for: enough to tell a pattern from an accident. */
+const positionOf = (partition: number, offset: number) => offset * MAX_PARTITIONS + partition;
+/** Replaces the position once the log was found to hold the event there. */
+const POSITION_CONFIRMED = -1;
+/** Events without a point that are searched for overwriting: enough to show a pattern. */
 const MAX_OVERWRITE_CANDIDATES = 100_000;
 const MAX_EXAMPLES = 5;
 
+const OUTCOME_COLUMNS = { ok: "acknowledged", fail: "failed", unknown: "uncertain" } as const;
+
 const same = (a: Identity, b: Identity) => a.run === b.run && a.conveyor === b.conveyor && a.seq === b.seq;
 
-/** Gathers the facts: every file once, and log and sink once more when events without a point must be explained. */
+/** Adds the events of a record to a set. Returns how many of them it held already. */
+function addTo(table: IdentityTable, column: Column, record: Identities): number {
+  if (record.last_seq !== undefined) return table.addRange(column, record, record.last_seq);
+  return table.add(column, record) ? 0 : 1;
+}
+
+/** What the readers found in Kafka; the sets are filled from the first reader. */
+class LogFacts {
+  repeats = 0;
+  readonly outOfOrder: Selection = { count: 0, examples: [] };
+  readonly readers = new Map<number, number>();
+  /** Reader → partition → fingerprint of its records, in order. */
+  readonly #fingerprints = new Map<number, Map<number, bigint>>();
+  /** Run → partition and conveyor → highest sequence number so far. */
+  readonly #highest = new Map<string, Map<string, number>>();
+
+  constructor(
+    private readonly table: IdentityTable,
+    private readonly committed: ReadonlyMap<number, number>,
+  ) {}
+
+  add(record: LogRecord): void {
+    const { reader, partition, offset, run, conveyor, seq, hash } = record;
+    this.readers.set(reader, (this.readers.get(reader) ?? 0) + 1);
+    const ofReader = entryOf(this.#fingerprints, reader, () => new Map<number, bigint>());
+    const line = `${offset}\n${run}\n${conveyor}\n${seq}\n${hash ?? ""}`;
+    ofReader.set(partition, Bun.hash.wyhash(line, ofReader.get(partition) ?? 0n));
+    if (reader !== 1) return;
+    const { table } = this;
+    if (table.position(record) === positionOf(partition, offset)) table.setPosition(record, POSITION_CONFIRMED);
+    if (offset < (this.committed.get(partition) ?? 0)) table.add("logRead", record);
+    if (table.add("log", record)) {
+      this.#checkOrder(record);
+    } else {
+      this.repeats++;
+      table.add("logTwice", record);
+    }
+  }
+
+  #checkOrder({ partition, run, conveyor, seq }: LogRecord): void {
+    const ofRun = entryOf(this.#highest, run, () => new Map<string, number>());
+    const key = `${partition} ${conveyor}`;
+    const highest = ofRun.get(key);
+    if (highest === undefined || seq >= highest) {
+      ofRun.set(key, seq);
+      return;
+    }
+    this.outOfOrder.count++;
+    if (this.outOfOrder.examples.length < MAX_EXAMPLES) this.outOfOrder.examples.push({ run, conveyor, seq });
+  }
+
+  /** Partitions in which the readers found different records. */
+  disagreeing(): number[] {
+    const readers = [...this.#fingerprints.values()];
+    const partitions = new Set(readers.flatMap((reader) => [...reader.keys()]));
+    return [...partitions]
+      .filter((partition) => new Set(readers.map((reader) => reader.get(partition))).size > 1)
+      .sort((a, b) => a - b);
+  }
+}
+
+/** Collects the facts: each file is read once; log and sink a second time when events without a point need a reason. */
 export async function collectFacts(history: History): Promise<Facts> {
   const table = new IdentityTable();
-  const recorded = new Set<Kind>();
-  const mark = (column: Column, record: Identities): number =>
-    record.last_seq === undefined
-      ? table.add(column, record)
-        ? 0
-        : 1
-      : table.addRange(column, record, record.last_seq);
+  const recorded = new Set(KINDS.filter((kind) => history.recorded(kind)));
   const each: History["each"] = async (kind, visit) => {
-    if (!history.recorded(kind)) return;
-    recorded.add(kind);
-    await history.each(kind, visit);
+    if (recorded.has(kind)) await history.each(kind, visit);
   };
 
   const faults: FaultRecord[] = [];
   await each("faults", (fault) => void faults.push(fault));
-  const ackTimes = new Gaps(faults);
-
   const committed = new Map<number, number>();
   await each("commits", ({ partition, offset }) => {
     committed.set(partition, Math.max(offset, committed.get(partition) ?? 0));
   });
 
-  await each("attempts", (record) => void mark("attempted", record));
-
-  let acknowledgedWithPlace = 0;
+  await each("attempts", (record) => void addTo(table, "attempted", record));
+  const ackTimes = new Gaps(faults);
+  let acknowledgedWithPosition = 0;
   await each("outcomes", (record) => {
     const { outcome, partition, offset, t_ms } = record;
-    if (outcome === "fail") mark("failed", record);
-    else if (outcome === "unknown") mark("uncertain", record);
-    else {
-      mark("acknowledged", record);
-      if (t_ms !== undefined) ackTimes.add(t_ms);
-      if (partition !== undefined && offset !== undefined && record.last_seq === undefined) {
-        acknowledgedWithPlace++;
-        table.setPlace(record, placeOf(partition, offset));
-      }
+    addTo(table, OUTCOME_COLUMNS[outcome], record);
+    if (outcome !== "ok") return;
+    if (t_ms !== undefined) ackTimes.add(t_ms);
+    if (partition !== undefined && offset !== undefined && record.last_seq === undefined) {
+      acknowledgedWithPosition++;
+      table.setPosition(record, positionOf(partition, offset));
     }
   });
 
-  const readers = new Map<number, number>();
-  /** reader → partition → fingerprint of what it read, in order. */
-  const fingerprints = new Map<number, Map<number, bigint>>();
-  const lastFirst = new Map<string, Map<string, number>>();
-  const outOfOrder: Selection = { count: 0, examples: [] };
-  let logRepeats = 0;
-  await each("log", (record) => {
-    const { reader, partition, offset, run, conveyor, seq, hash } = record;
-    readers.set(reader, (readers.get(reader) ?? 0) + 1);
-    const ofReader = entryOf(fingerprints, reader, () => new Map<number, bigint>());
-    const line = `${offset}\n${run}\n${conveyor}\n${seq}\n${hash ?? ""}`;
-    ofReader.set(partition, Bun.hash.wyhash(line, ofReader.get(partition) ?? 0n));
-    if (reader !== 1) return;
-    if (table.place(record) === placeOf(partition, offset)) table.setPlace(record, PLACE_CONFIRMED);
-    if (offset < (committed.get(partition) ?? 0)) table.add("logRead", record);
-    if (!table.add("log", record)) {
-      logRepeats++;
-      table.add("logTwice", record);
-      return;
-    }
-    const ofRun = entryOf(lastFirst, run, () => new Map<string, number>());
-    const key = `${partition} ${conveyor}`;
-    const last = ofRun.get(key);
-    if (last !== undefined && seq < last) {
-      outOfOrder.count++;
-      if (outOfOrder.examples.length < MAX_EXAMPLES) outOfOrder.examples.push({ run, conveyor, seq });
-    } else {
-      ofRun.set(key, seq);
-    }
-  });
-
+  const log = new LogFacts(table, committed);
+  await each("log", (record) => log.add(record));
   let sinkRepeats = 0;
   await each("sink", (record) => {
-    const repeated = mark("sink", record);
+    const repeated = addTo(table, "sink", record);
     sinkRepeats += repeated;
     if (repeated > 0) table.add("sinkTwice", record);
   });
-
   let writeRepeats = 0;
   await each("writes", (record) => {
-    writeRepeats += mark("written", record);
+    writeRepeats += addTo(table, "written", record);
   });
-
-  let lettersWithoutIdentity = 0;
+  let deadLettersWithoutIdentity = 0;
   await each("dlq", ({ run, conveyor, seq, reason }) => {
     if (run === undefined || conveyor === undefined || seq === undefined) {
-      lettersWithoutIdentity++;
+      deadLettersWithoutIdentity++;
       return;
     }
     table.add("dead", { run, conveyor, seq });
@@ -260,43 +286,35 @@ export async function collectFacts(history: History): Promise<Facts> {
   });
   await each("refusals", (record) => void table.add("refused", record));
 
-  const overwriteSearchCut = await findOverwritten(history, table);
   return {
     meta: history.meta,
     recorded,
     table,
-    logRepeats,
-    outOfOrder,
-    readers,
-    disagreeing: disagreeingPartitions([...fingerprints.values()]),
-    acknowledgedWithPlace,
+    logRepeats: log.repeats,
+    outOfOrder: log.outOfOrder,
+    readers: log.readers,
+    disagreeing: log.disagreeing(),
+    acknowledgedWithPosition,
     sinkRepeats,
     writeRepeats,
-    lettersWithoutIdentity,
+    deadLettersWithoutIdentity,
     faults,
     ackTimes,
-    overwriteSearchCut,
+    overwriteSearchCut: await findOverwritten(history, table),
   };
 }
 
-function disagreeingPartitions(readers: readonly Map<number, bigint>[]): number[] {
-  const partitions = new Set(readers.flatMap((reader) => [...reader.keys()]));
-  return [...partitions]
-    .filter((partition) => new Set(readers.map((reader) => reader.get(partition))).size > 1)
-    .sort((a, b) => a - b);
-}
-
 /**
- * Marks events without a point whose point another event holds: at the timestamp that is theirs by the rule of
- * services/domain/point.ts, or at their bare millisecond, which is where a writer of coarser timestamps would have put
- * them. True when there were more candidates than are looked at.
+ * Marks events without a point whose point another event has overwritten: at their timestamp by the rule of
+ * services/domain/point.ts, or at their millisecond, where a writer of coarser timestamps would have put them.
+ * Returns whether there were more candidates than the search covers.
  */
 async function findOverwritten(history: History, table: IdentityTable): Promise<boolean> {
   if (!history.recorded("log") || !history.recorded("sink")) return false;
   const read: Column = history.meta.quiescent ? "log" : "logRead";
   const { count } = table.select((word) => word(read) & ~word("sink") & ~word("dead"));
   if (count === 0) return false;
-  /** conveyor and timestamp → the events that would stand there. */
+  /** Conveyor and timestamp → the events whose point belongs there. */
   const wanted = new Map<string, Identity[]>();
   let kept = 0;
   await history.each("log", ({ reader, run, conveyor, seq, ts_ms }) => {
@@ -311,16 +329,16 @@ async function findOverwritten(history: History, table: IdentityTable): Promise<
       else wanted.set(key, [identity]);
     }
   });
-  const look = ({ run, conveyor, seq, t_ns }: Identity & { t_ns?: string }) => {
+  const markOverwritten = ({ run, conveyor, seq, t_ns }: Identity & { t_ns?: string }) => {
     if (t_ns === undefined) return;
     for (const identity of wanted.get(`${t_ns} ${conveyor}`) ?? []) {
-      // A point at a bare millisecond may be the right place of its own event; then it took nobody's but its equal's.
+      // A point at a full millisecond may be correct for its own event; it then overwrites only an event of the same slot.
       const isExact = seq % SLOTS_PER_MS === identity.seq % SLOTS_PER_MS || seq % SLOTS_PER_MS !== 0;
       if (isExact && !same(identity, { run, conveyor, seq })) table.add("overwritten", identity);
     }
   };
-  await history.each("sink", look);
-  if (history.recorded("holders")) await history.each("holders", look);
+  await history.each("sink", markOverwritten);
+  if (history.recorded("holders")) await history.each("holders", markOverwritten);
   return count > MAX_OVERWRITE_CANDIDATES;
 }
 
@@ -339,30 +357,30 @@ const failed = (detail: string, examples: Identity[] = [], follows: InvariantId[
   follows,
 });
 
-const NAMES: Readonly<Record<Kind, string>> = {
-  attempts: "what was attempted",
-  outcomes: "what was acknowledged",
-  log: "what stands in Kafka",
-  sink: "what stands in InfluxDB",
-  holders: "what stands in InfluxDB in the place of missing points",
-  writes: "what the processor wrote",
-  dlq: "the dead letters",
-  refusals: "what the database refused",
+const KIND_TITLES: Readonly<Record<Kind, string>> = {
+  attempts: "attempted events",
+  outcomes: "acknowledged events",
+  log: "events in Kafka",
+  sink: "points in InfluxDB",
+  holders: "points at the timestamps of missing ones",
+  writes: "the processor's writes",
+  dlq: "dead letters",
+  refusals: "events refused by the database",
   commits: "the group's committed offsets",
-  faults: "the faults",
+  faults: "faults",
 };
 
-/** Unknown, for the first kind of record that a law needs and that is not there. */
+/** Unknown, for the first kind of record that an invariant needs and that is missing. */
 function missingRecord({ meta, recorded }: Facts, ...kinds: Kind[]): Finding | undefined {
   const kind = kinds.find((wanted) => !recorded.has(wanted));
   if (!kind) return undefined;
   const why = meta.not_recorded?.[kind];
-  return unknown(`not recorded: ${NAMES[kind]}${why ? ` (${why})` : ""}`);
+  return unknown(`not recorded: ${KIND_TITLES[kind]}${why ? ` (${why})` : ""}`);
 }
 
 const countOf = ({ table }: Facts, column: Column) => table.select((word) => word(column)).count;
 
-/** What L2 calls lost: read (or everything, once nothing is under way), in no place, and not overwritten. */
+/** Lost as in L2: read (or all, once nothing is in flight), neither stored nor dead-lettered, and not overwritten. */
 const lostInProcessor = ({ table, meta }: Facts): Selection =>
   table.select(
     (word) => (meta.quiescent ? word("log") : word("logRead")) & ~(word("sink") | word("dead") | word("overwritten")),
@@ -371,13 +389,13 @@ const lostInProcessor = ({ table, meta }: Facts): Selection =>
 /** Duplicates in Kafka that the sender's retries explain. */
 const explainedRepeats = ({ meta }: Facts): number => (meta.idempotent_producer === false ? (meta.retries ?? 0) : 0);
 
-/** The events of the log that the group has not come to yet; without the record of that, none. */
+/** The events of the log that the group has not read yet; none where its offsets were not recorded. */
 const unreadRule = ({ recorded, meta }: Facts) => {
   const isKnown = recorded.has("log") && recorded.has("commits") && !meta.quiescent;
   return (word: (column: Column) => number) => (isKnown ? word("log") & ~word("logRead") : 0);
 };
 
-/** Acknowledged, in no place, and not waiting to be read. */
+/** Acknowledged, neither stored nor dead-lettered, and not waiting to be read. */
 const lostEndToEnd = (facts: Facts): Selection => {
   const isUnread = unreadRule(facts);
   return facts.table.select((word) => word("acknowledged") & ~(word("sink") | word("dead")) & ~isUnread(word));
@@ -390,7 +408,7 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
     const gap = missingRecord(facts, "outcomes", "log");
     if (gap) return gap;
     const acknowledged = countOf(facts, "acknowledged");
-    if (acknowledged === 0) return unknown("nothing was acknowledged");
+    if (acknowledged === 0) return unknown("no event was acknowledged");
     const lost = lostInKafka(facts);
     return lost.count === 0
       ? passed(`${acknowledged} acknowledged, all in Kafka`)
@@ -403,15 +421,18 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
       (facts.meta.quiescent ? undefined : missingRecord(facts, "commits"));
     if (gap) return gap;
     const read = facts.meta.quiescent ? countOf(facts, "log") : countOf(facts, "logRead");
-    if (read === 0) return unknown("the group has read nothing of what was recorded");
+    if (read === 0) return unknown("the group has read none of the recorded events");
     const lost = lostInProcessor(facts);
     if (lost.count === 0) return passed(`${read} read from Kafka, all stored or dead-lettered`);
     const refused = facts.table.select(
       (word) => word("logRead") & word("refused") & ~(word("sink") | word("dead")),
     ).count;
-    const why = refused > 0 ? `; ${refused} of them the database had refused` : "";
-    const cut = facts.overwriteSearchCut ? "; not all were looked at for overwriting" : "";
-    return failed(`${lost.count} of ${read} events read from Kafka stand nowhere${why}${cut}`, lost.examples);
+    const why = refused > 0 ? `; ${refused} of them were refused by the database` : "";
+    const cut = facts.overwriteSearchCut ? "; the search for overwritten ones was cut short" : "";
+    return failed(
+      `${lost.count} of ${read} events read from Kafka are neither stored nor dead-lettered${why}${cut}`,
+      lost.examples,
+    );
   },
 
   L3(facts) {
@@ -419,27 +440,27 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
     if (gap) return gap;
     const { table, meta, recorded } = facts;
     const acknowledged = countOf(facts, "acknowledged");
-    if (acknowledged === 0) return unknown("nothing was acknowledged");
+    if (acknowledged === 0) return unknown("no event was acknowledged");
     const knowsUnread = recorded.has("log") && recorded.has("commits") && !meta.quiescent;
     const isUnread = unreadRule(facts);
     const missing = lostEndToEnd(facts);
     const waiting = table.select((word) => word("acknowledged") & ~(word("sink") | word("dead")) & isUnread(word));
     if (missing.count > 0) {
       const explainedBy: InvariantId[] = [];
-      // With the log and what was read of it, every missing event is one of L1's, L2's or D2's; without, it may be none.
+      // With the log and the read offsets, every missing event is one of L1, L2 or D2; without them it may be none of these.
       if (recorded.has("log") && (knowsUnread || meta.quiescent)) {
         if (lostInKafka(facts).count > 0) explainedBy.push("L1");
         if (lostInProcessor(facts).count > 0) explainedBy.push("L2");
         if (countOf(facts, "overwritten") > 0) explainedBy.push("D2");
       }
       return failed(
-        `${missing.count} of ${acknowledged} acknowledged events are in no place`,
+        `${missing.count} of ${acknowledged} acknowledged events are missing`,
         missing.examples,
         explainedBy,
       );
     }
     if (waiting.count > 0)
-      return unknown(`${waiting.count} of ${acknowledged} acknowledged events wait in Kafka, unread`);
+      return unknown(`${waiting.count} of ${acknowledged} acknowledged events are in Kafka, not read yet`);
     const dead = table.select((word) => word("acknowledged") & word("dead") & ~word("sink")).count;
     return passed(`${acknowledged} acknowledged = ${acknowledged - dead} stored + ${dead} dead-lettered, 0 missing`);
   },
@@ -450,18 +471,19 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
     if (gap) return gap;
     if (!recorded.has("log") && !recorded.has("sink")) return missingRecord(facts, "log", "sink")!;
     const found = table.select((word) => word("log") | word("sink")).count;
-    if (found === 0) return unknown("nothing stands anywhere");
-    const undead = table.select((word) => word("failed") & word("log") & ~word("acknowledged"));
-    if (undead.count > 0) return failed(`${undead.count} events that had failed stand in Kafka`, undead.examples);
+    if (found === 0) return unknown("no event was found");
+    const wrong = table.select((word) => word("failed") & word("log") & ~word("acknowledged"));
+    if (wrong.count > 0)
+      return failed(`${wrong.count} events that were reported as failed are in Kafka`, wrong.examples);
     const phantoms = table.select((word) => (word("log") | word("sink")) & ~word("attempted"));
     if (phantoms.count === 0) return passed(`${found} found, all of them sent`);
-    // Of a producer that was killed nobody knows the last attempts; these may be among them.
+    // The last attempts of a killed producer are not known; these may be among them.
     const open = table.select((word) => (word("log") | word("sink")) & ~word("attempted") & word("uncertain")).count;
     if (open === phantoms.count) {
-      return unknown(`${open} of ${found} events found came when nobody could say any more what was sent`);
+      return unknown(`${open} of ${found} events found may be last attempts of a producer that was killed`);
     }
     return meta.attempts_complete === false
-      ? unknown(`${phantoms.count} of ${found} events found are not among the attempts recorded, which are not all`)
+      ? unknown(`${phantoms.count} of ${found} events found are not among the recorded attempts, which are incomplete`)
       : failed(`${phantoms.count} of ${found} events found were never sent`, phantoms.examples);
   },
 
@@ -472,27 +494,30 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
     if (disagreeing.length > 0) {
       return failed(`the readers found different records in partition ${disagreeing.join(", ")}`);
     }
-    const elsewhere = table.countPlaces((place, identity) => place >= 0 && table.has("acknowledged", identity));
+    const elsewhere = table.countPositions(
+      (position, identity) => position >= 0 && table.has("acknowledged", identity),
+    );
     if (elsewhere.count > 0) {
-      const present = table.countPlaces((place, identity) => place >= 0 && table.has("log", identity)).count;
+      const present = table.countPositions((position, identity) => position >= 0 && table.has("log", identity)).count;
       return failed(
-        `${elsewhere.count} events do not stand where Kafka acknowledged them (${present} stand elsewhere)`,
+        `${elsewhere.count} events are not at their acknowledged offsets (${present} are at others)`,
         elsewhere.examples,
         present === 0 ? ["L1"] : [],
       );
     }
     const agreement =
       readers.size >= 2 ? `${readers.size} readers agree on ${readers.get(1) ?? 0} records` : "one reader only";
-    if (facts.acknowledgedWithPlace === 0) return unknown(`${agreement}; not recorded: the acknowledged offsets`);
-    if (readers.size < 2) return unknown(`${facts.acknowledgedWithPlace} stand where acknowledged; ${agreement}`);
-    return passed(`${facts.acknowledgedWithPlace} stand where acknowledged; ${agreement}`);
+    if (facts.acknowledgedWithPosition === 0) return unknown(`${agreement}; not recorded: acknowledged offsets`);
+    if (readers.size < 2)
+      return unknown(`${facts.acknowledgedWithPosition} at their acknowledged offsets; ${agreement}`);
+    return passed(`${facts.acknowledgedWithPosition} at their acknowledged offsets; ${agreement}`);
   },
 
   D1(facts) {
     const gap = missingRecord(facts, "log");
     if (gap) return gap;
     const found = countOf(facts, "log");
-    if (found === 0) return unknown("nothing stands in Kafka");
+    if (found === 0) return unknown("no event is in Kafka");
     const { logRepeats, table } = facts;
     const allowed = explainedRepeats(facts);
     const detail = `${logRepeats} duplicates among ${found} events, at most ${allowed} explained`;
@@ -510,14 +535,14 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
         [...facts.table.select((word) => word("sinkTwice")).examples, ...overwritten.examples].slice(0, MAX_EXAMPLES),
       );
     }
-    return found === 0 ? unknown("nothing stands in InfluxDB") : passed(`${found} events, a point each`);
+    return found === 0 ? unknown("no point is in InfluxDB") : passed(`${found} events, one point each`);
   },
 
   D3(facts) {
     const gap = missingRecord(facts, "writes", "faults");
     if (gap) return gap;
     const written = countOf(facts, "written");
-    if (written === 0) return unknown("the processor wrote nothing");
+    if (written === 0) return unknown("the processor wrote no event");
     const bound = facts.faults.reduce((sum, { redeliveries_max }) => sum + (redeliveries_max ?? 0), 0);
     const detail = `${facts.writeRepeats} rewrites among ${written} events, at most ${bound} explained`;
     return facts.writeRepeats <= bound ? passed(detail) : failed(detail);
@@ -528,14 +553,14 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
     if (gap) return gap;
     const { table, outOfOrder } = facts;
     if (table.select((word) => word("acknowledged") & word("log")).count === 0) {
-      return unknown("no acknowledged event stands in Kafka");
+      return unknown("no acknowledged event is in Kafka");
     }
     if (outOfOrder.count > 0) {
-      return failed(`${outOfOrder.count} events appear behind later ones of their conveyor`, outOfOrder.examples);
+      return failed(`${outOfOrder.count} events come after later ones of their conveyor`, outOfOrder.examples);
     }
     const lost = lostInKafka(facts);
     return lost.count > 0
-      ? failed(`${lost.count} acknowledged events are left out of the order`, lost.examples, ["L1"])
+      ? failed(`${lost.count} acknowledged events are missing from the order`, lost.examples, ["L1"])
       : passed(`${countOf(facts, "log")} events in order, no gap`);
   },
 
@@ -543,17 +568,16 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
     const gap = missingRecord(facts, "outcomes", "faults");
     if (gap) return gap;
     const { ackTimes, faults, meta } = facts;
-    if (ackTimes.moments < 2) return unknown("not recorded: when events were acknowledged");
-    if (meta.ack_gap_max_ms === undefined)
-      return unknown(`longest silence ${ackTimes.longestMs} ms; no bound was given`);
+    if (ackTimes.moments < 2) return unknown("not recorded: times of acknowledgement");
+    if (meta.ack_gap_max_ms === undefined) return unknown(`longest silence ${ackTimes.longestMs} ms; no bound is set`);
     const measured = `longest silence ${ackTimes.longestMs} ms of at most ${meta.ack_gap_max_ms} ms`;
     if (ackTimes.longestMs > meta.ack_gap_max_ms) return failed(measured);
     const recoveries: string[] = [];
     for (const [index, fault] of faults.entries()) {
       const name = `${fault.kind} ${fault.target}`;
       const at = ackTimes.recoveredAt[index];
-      if (!fault.proof) return unknown(`${name}: nothing shows that the fault happened`);
-      if (at === undefined) return failed(`${name}: nothing was acknowledged after it`);
+      if (!fault.proof) return unknown(`${name}: no proof that the fault happened`);
+      if (at === undefined) return failed(`${name}: no event was acknowledged after it`);
       const tookMs = at - fault.t1_ms;
       const bound = meta.recovery_max_ms;
       if (bound !== undefined && tookMs > bound) return failed(`${name}: ${tookMs} ms to recover, at most ${bound} ms`);
@@ -567,69 +591,69 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
 
 const SEVERITY: Readonly<Record<Status, number>> = { passed: 0, unknown: 1, failed: 2 };
 
-/** The worse of several; of none, unknown. */
+/** The worst of several; unknown for an empty list. */
 export const worst = (statuses: readonly Status[]): Status =>
   statuses.length === 0 ? "unknown" : statuses.reduce((a, b) => (SEVERITY[b] > SEVERITY[a] ? b : a));
 
-/** Runs one checker; a crash inside it proves nothing. */
-export function check(law: InvariantId, facts: Facts, checker: Checker = CHECKERS[law]): InvariantResult {
+/** Runs one checker; a crash inside it is unknown. */
+export function check(id: InvariantId, facts: Facts, checker: Checker = CHECKERS[id]): InvariantResult {
   try {
-    return { law, follows: [], examples: [], ...checker(facts) };
+    return { law: id, follows: [], examples: [], ...checker(facts) };
   } catch (error) {
     const detail = `the checker failed: ${causeChain(error).join(": ")}`;
-    return { law, status: "unknown", detail, follows: [], examples: [] };
+    return { law: id, status: "unknown", detail, follows: [], examples: [] };
   }
 }
 
-/** Where each event without a point is. An event is in exactly one place. */
-function placeMissing({ table, recorded, meta }: Facts): Record<Location, Selection> {
+/** The location of each event without a point; every event has exactly one. */
+function locateMissing({ table, recorded, meta }: Facts): Record<Location, Selection> {
   const knowsLog = recorded.has("log");
   const knowsRead = recorded.has("commits") || meta.quiescent === true;
   const expected = (word: (column: Column) => number) =>
     (word("attempted") | word("acknowledged") | word("log")) & ~word("sink");
   const none = (): Selection => ({ count: 0, examples: [] });
-  const places = Object.fromEntries(LOCATIONS.map((place) => [place, none()])) as Record<Location, Selection>;
-  if (!recorded.has("sink")) return places;
+  const locations = Object.fromEntries(LOCATIONS.map((location) => [location, none()])) as Record<Location, Selection>;
+  if (!recorded.has("sink")) return locations;
   const refused = (word: (column: Column) => number) => expected(word) & word("refused");
   const dead = (word: (column: Column) => number) => expected(word) & word("dead") & ~word("refused");
   /** Neither refused nor dead-lettered. */
   const rest = (word: (column: Column) => number) => expected(word) & ~word("refused") & ~word("dead");
-  places.refused_by_database = table.select(refused);
-  places.dead_lettered = table.select(dead);
-  places.overwritten = table.select((word) => rest(word) & word("overwritten"));
+  locations.refused_by_database = table.select(refused);
+  locations.dead_lettered = table.select(dead);
+  locations.overwritten = table.select((word) => rest(word) & word("overwritten"));
   const open = (word: (column: Column) => number) => rest(word) & ~word("overwritten");
   const read = (word: (column: Column) => number) => (meta.quiescent ? word("log") : word("logRead"));
   if (!knowsLog) {
-    places.unplaced = table.select(open);
-    return places;
+    locations.unplaced = table.select(open);
+    return locations;
   }
   if (knowsRead) {
-    places.in_kafka_unread = table.select((word) => open(word) & word("log") & ~read(word));
-    places.lost_in_processor = table.select((word) => open(word) & read(word));
+    locations.in_kafka_unread = table.select((word) => open(word) & word("log") & ~read(word));
+    locations.lost_in_processor = table.select((word) => open(word) & read(word));
   } else {
-    places.unplaced = table.select((word) => open(word) & word("log"));
+    locations.unplaced = table.select((word) => open(word) & word("log"));
   }
-  places.lost_in_kafka = table.select((word) => open(word) & ~word("log") & word("acknowledged"));
-  places.never_acknowledged = table.select((word) => open(word) & ~word("log") & ~word("acknowledged"));
-  return places;
+  locations.lost_in_kafka = table.select((word) => open(word) & ~word("log") & word("acknowledged"));
+  locations.never_acknowledged = table.select((word) => open(word) & ~word("log") & ~word("acknowledged"));
+  return locations;
 }
 
 /** Judges facts; pure. */
 export function judgeFacts(facts: Facts, checkers: Readonly<Record<InvariantId, Checker>> = CHECKERS): Verdict {
-  const laws = INVARIANTS.map((law) => check(law, facts, checkers[law]));
-  const failedLaws = new Set(laws.filter(({ status }) => status === "failed").map(({ law }) => law));
-  for (const result of laws) result.follows = result.follows.filter((law) => failedLaws.has(law));
+  const results = INVARIANTS.map((id) => check(id, facts, checkers[id]));
+  const failedInvariants = new Set(results.filter(({ status }) => status === "failed").map(({ law }) => law));
+  for (const result of results) result.follows = result.follows.filter((id) => failedInvariants.has(id));
   const { table } = facts;
   const acknowledged = countOf(facts, "acknowledged");
   const attempted = table.select((word) => word("attempted") | word("acknowledged")).count;
-  /** Attempted without any certain outcome, whether that was written down or not. */
+  /** Attempted without a certain outcome, recorded or not. */
   const uncertain = table.select(
     (word) => (word("attempted") | word("uncertain")) & ~(word("acknowledged") | word("failed")),
   ).count;
   return {
-    status: worst(laws.map(({ status }) => status)),
-    laws,
-    causes: laws.filter(({ status, follows }) => status === "failed" && follows.length === 0).map(({ law }) => law),
+    status: worst(results.map(({ status }) => status)),
+    laws: results,
+    causes: results.filter(({ status, follows }) => status === "failed" && follows.length === 0).map(({ law }) => law),
     counts: {
       attempted,
       acknowledged,
@@ -639,13 +663,13 @@ export function judgeFacts(facts: Facts, checkers: Readonly<Record<InvariantId, 
       in_kafka: countOf(facts, "log"),
       in_influxdb: countOf(facts, "sink"),
       dead_lettered: countOf(facts, "dead"),
-      dead_letters_without_identity: facts.lettersWithoutIdentity,
+      dead_letters_without_identity: facts.deadLettersWithoutIdentity,
       lost: lostEndToEnd(facts).count,
       twice_in_kafka: facts.logRepeats,
       twice_in_kafka_explained: Math.min(facts.logRepeats, explainedRepeats(facts)),
       twice_in_influxdb: facts.sinkRepeats,
     },
-    missing: placeMissing(facts),
+    missing: locateMissing(facts),
   };
 }
 

@@ -167,13 +167,13 @@ export class Environment {
           ({ process: { exitCode, signalCode } }) => exitCode === null && signalCode === null,
         );
         const texts = await Promise.all(running.map((producer) => producer.get("/ledger")));
-        return { ledgers: texts.map(({ text }) => JSON.parse(text) as ProducerLedger), silent: [] };
+        return { ledgers: texts.map(({ text }) => JSON.parse(text) as ProducerLedger), unresponsive: [] };
       },
       checkpoints: async () => ({
         lines: this.#producers.flatMap(({ raw }) => raw.map(readCheckpoint).filter((line) => line !== undefined)),
       }),
       offsets: () => this.offsets(),
-      letters: (sinceMs) =>
+      deadLetters: (sinceMs) =>
         this.#probe<AuditedDeadLetter[]>({
           kind: "dlq_read",
           topic: this.dlqTopic,

@@ -1,20 +1,20 @@
-/** Goal: an audit judges the window that it was asked for, and its exit code says what was found. */
+/** The window of an audit, its input from ingest, and its exit codes. */
 import { describe, expect, test } from "bun:test";
 import { closing } from "../../../scripts/audit/audit-runs.ts";
-import { memoryHistory } from "../../../scripts/audit/history.ts";
 import { readIngestOutcomes } from "../../../scripts/audit/ingest-outcomes.ts";
-import { Window, without } from "../../../scripts/audit/record.ts";
+import { subtractRanges, Window } from "../../../scripts/audit/record.ts";
 import { judge } from "../../../scripts/audit/verdict.ts";
 import { windowStart } from "../../../scripts/audit.ts";
 import { nanosecondsOf } from "../../../scripts/clients/influxdb.ts";
 import { pointTimestampNs } from "../../../services/domain/point.ts";
 import { newRunId, runStart } from "../../../services/domain/run-id.ts";
+import { memoryHistory } from "./memory-history.ts";
 
 describe("Window", () => {
-  test("clips a ledger to what begins with the first event seen", () => {
+  test("clip cuts ranges at the first event in the window and counts the numbers before it", () => {
     const window = new Window();
-    window.see("r", "c", 7);
-    window.see("r", "c", 5);
+    window.add("r", "c", 7);
+    window.add("r", "c", 5);
     expect(
       window.clip("r", "c", [
         [0, 2],
@@ -30,18 +30,18 @@ describe("Window", () => {
     });
   });
 
-  test("what the window holds nothing of lies before it", () => {
+  test("clip counts all numbers of a conveyor outside the window as before it", () => {
     expect(new Window().clip("r", "c", [[0, 9]])).toEqual({ inside: [], before: 10 });
   });
 });
 
-test("without cuts ranges out of ranges", () => {
+test("subtractRanges cuts ranges out of ranges", () => {
   const others: [number, number][] = [
     [2, 3],
     [6, 20],
   ];
   expect(
-    without(
+    subtractRanges(
       [
         [0, 4],
         [5, 9],
@@ -55,13 +55,13 @@ test("without cuts ranges out of ranges", () => {
     [5, 5],
     [30, 31],
   ]);
-  expect(without([[0, 4]], [])).toEqual([[0, 4]]);
+  expect(subtractRanges([[0, 4]], [])).toEqual([[0, 4]]);
 });
 
 const T0_MS = Date.UTC(2026, 10, 25, 8);
 
-describe("readAccount", () => {
-  const account = {
+describe("readIngestOutcomes", () => {
+  const result = {
     run: newRunId(T0_MS, 0, 1),
     read: 6,
     acknowledged: 5,
@@ -73,8 +73,8 @@ describe("readAccount", () => {
     },
   };
 
-  test("an account of ingest is what its sender was told; an identity in it twice explains a duplicate", () => {
-    expect(readIngestOutcomes(JSON.stringify(account), "a")).toEqual({
+  test("returns outcomes as ranges, and repeated acknowledgements as resent", () => {
+    expect(readIngestOutcomes(JSON.stringify(result), "a")).toEqual({
       outcomes: [
         { run: "r", conveyor: "belt-1", seq: 0, last_seq: 2, outcome: "ok" },
         { run: "s", conveyor: "belt-2", seq: 7, last_seq: 7, outcome: "ok" },
@@ -83,19 +83,19 @@ describe("readAccount", () => {
       resent: 1,
       isComplete: true,
     });
-    expect(readIngestOutcomes(JSON.stringify({ ...account, run: "mine" }), "a").startedAtMs).toBeUndefined();
-    expect(readIngestOutcomes(JSON.stringify({ ...account, failed: 1 }), "a").isComplete).toBe(false);
+    expect(readIngestOutcomes(JSON.stringify({ ...result, run: "mine" }), "a").startedAtMs).toBeUndefined();
+    expect(readIngestOutcomes(JSON.stringify({ ...result, failed: 1 }), "a").isComplete).toBe(false);
   });
 
-  test("anything else is refused, with the field", () => {
+  test("rejects other input and names the field", () => {
     expect(() => readIngestOutcomes("nonsense", "--account x")).toThrow("--account x: must be JSON");
-    expect(() => readIngestOutcomes(JSON.stringify({ ...account, acknowledged: "5" }), "a")).toThrow(
+    expect(() => readIngestOutcomes(JSON.stringify({ ...result, acknowledged: "5" }), "a")).toThrow(
       "acknowledged: must be",
     );
     expect(() =>
-      readIngestOutcomes(JSON.stringify({ ...account, ledger: { b: [{ run: "r", ranges: [[3, 1]] }] } }), "a"),
+      readIngestOutcomes(JSON.stringify({ ...result, ledger: { b: [{ run: "r", ranges: [[3, 1]] }] } }), "a"),
     ).toThrow("ledger.b: a range must be [first, last]; got [3,1]");
-    expect(() => readIngestOutcomes(JSON.stringify({ ...account, ledger: {} }), "a")).toThrow(
+    expect(() => readIngestOutcomes(JSON.stringify({ ...result, ledger: {} }), "a")).toThrow(
       "lists no acknowledged event",
     );
   });
@@ -104,7 +104,7 @@ describe("readAccount", () => {
 describe("windowStart", () => {
   const nowMs = Date.UTC(2026, 10, 25, 12);
 
-  test("--since wins; a run begins where its name says; otherwise ten minutes, or an hour for a run", () => {
+  test("is --since, else the start time in the run's name, else 10 minutes, or 1 hour for a run", () => {
     const run = newRunId(nowMs - 123_456, 2, 0xabcd);
     expect(windowStart(nowMs, { since: 5000, run })).toBe(nowMs - 5000);
     expect(windowStart(nowMs, { run })).toBe(nowMs - 123_456);
@@ -114,7 +114,7 @@ describe("windowStart", () => {
   });
 });
 
-test("nanosecondsOf gives back a point's own timestamp, whatever digits the database leaves out", () => {
+test("nanosecondsOf returns a point's timestamp, also without trailing digits", () => {
   const ms = Date.UTC(2026, 10, 25, 4, 0, 0, 120);
   expect(nanosecondsOf("2026-11-25T04:00:00.120000007Z")).toBe(pointTimestampNs(String(ms), "7"));
   expect(nanosecondsOf("2026-11-25T04:00:00.12Z")).toBe(pointTimestampNs(String(ms), "0"));
@@ -128,12 +128,12 @@ describe("closing", () => {
   const commits = [{ partition: 0, offset: 1 }];
   const outcomes = [{ ...id, outcome: "ok" as const }];
 
-  test("all that was recorded holds: 0", async () => {
+  test("exit 0 when all invariants that could be judged hold", async () => {
     const verdict = await judge(memoryHistory({}, { outcomes, log, commits, sink: [id], dlq: [] }));
     expect(closing(verdict)).toMatchObject({ status: "passed", exitCode: 0 });
   });
 
-  test("an event is lost: 5, with the cause", async () => {
+  test("exit 5 with the cause when an event is lost", async () => {
     const verdict = await judge(memoryHistory({}, { outcomes, log, commits, sink: [], dlq: [] }));
     expect(closing(verdict)).toMatchObject({
       status: "failed",
@@ -142,12 +142,12 @@ describe("closing", () => {
     });
   });
 
-  test("a law that the sender never promised counts neither way, and is named when it is broken", async () => {
+  test("an invariant that is not promised does not count, and is named when violated", async () => {
     const twoOutOfOrder = [1, 0].map((seq, offset) => ({ ...log[0]!, seq, offset }));
     const both = [0, 1].map((seq) => ({ ...id, seq }));
-    const told = both.map((each) => ({ ...each, outcome: "ok" as const }));
+    const acknowledged = both.map((each) => ({ ...each, outcome: "ok" as const }));
     const parts = { log: twoOutOfOrder, commits: [{ partition: 0, offset: 2 }], sink: both, dlq: [] };
-    const verdict = await judge(memoryHistory({}, { outcomes: told, ...parts }));
+    const verdict = await judge(memoryHistory({}, { outcomes: acknowledged, ...parts }));
     expect(closing(verdict)).toMatchObject({
       status: "failed",
       exitCode: 5,
@@ -156,18 +156,18 @@ describe("closing", () => {
     expect(closing(verdict, ["O1"])).toMatchObject({
       status: "passed",
       exitCode: 0,
-      line: expect.stringContaining("not promised by the sender, and broken: O1"),
+      line: expect.stringContaining("violated, but not promised by the sender: O1"),
     });
-    // The other laws decide as ever: an event is lost; and what cannot be told is not passed over for the broken one.
-    const lossy = await judge(memoryHistory({}, { outcomes: told, ...parts, sink: [both[0]!] }));
+    // The other invariants still count: a lost event fails, and unknown L2 and L3 are not hidden by the violated O1.
+    const lossy = await judge(memoryHistory({}, { outcomes: acknowledged, ...parts, sink: [both[0]!] }));
     expect(closing(lossy, ["O1"])).toMatchObject({ status: "failed", line: expect.stringMatching(/cause: L2$/) });
-    const { commits: _, ...untold } = parts;
-    const open = await judge(memoryHistory({}, { outcomes: told, ...untold }));
+    const { commits: _, ...uncommitted } = parts;
+    const open = await judge(memoryHistory({}, { outcomes: acknowledged, ...uncommitted }));
     expect(open.laws.filter(({ status }) => status === "failed").map(({ law }) => law)).toEqual(["O1"]);
     expect(closing(open, ["O1"])).toMatchObject({ status: "unknown", exitCode: 1 });
   });
 
-  test("nothing could be told of what was acknowledged: 1, never passed", async () => {
+  test("exit 1, never passed, when acknowledged events were not recorded", async () => {
     const verdict = await judge(memoryHistory({}, { log, commits, sink: [id], dlq: [] }));
     expect(closing(verdict)).toMatchObject({ status: "unknown", exitCode: 1 });
   });

@@ -1,27 +1,24 @@
-/**
- * Goal: what a producer has said of its ledger in its log gives that ledger back, whatever order, place or number of
- * times the lines come from; and what is missing is never taken for complete.
- */
+/** Checkpoints restore a producer's ledger from log lines of any order and number, and a missing line is never taken for complete. */
 import { describe, expect, test } from "bun:test";
-import { isIn, livesOf, mergeRanges, readCheckpoint } from "../../../scripts/audit/checkpoints.ts";
+import { isInRanges, mergeRanges, producerLives, readCheckpoint } from "../../../scripts/audit/checkpoints.ts";
 import { Ledger } from "../../../services/domain/sequence.ts";
 import { LedgerCheckpoints } from "../../../services/producer/ledger-checkpoints.ts";
 import { Logger } from "../../../services/runtime/log.ts";
 
-/** A ledger, its checkpoints, and the lines that they left. */
+/** A ledger, its checkpoints, and the log lines that they write. */
 function life(run = "life-1") {
   const lines: string[] = [];
   const ledger = new Ledger();
   const log = new Logger("producer", "info", {}, (line) => void lines.push(line));
   const checkpoints = new LedgerCheckpoints({ run, ledger, log });
-  return { ledger, checkpoints, lines, read: () => livesOf(lines.map((line) => readCheckpoint(line)!)) };
+  return { ledger, checkpoints, lines, read: () => producerLives(lines.map((line) => readCheckpoint(line)!)) };
 }
 
-const asRecord = (ledger: ReturnType<typeof livesOf>[number]["ledger"]) =>
+const asRecord = (ledger: ReturnType<typeof producerLives>[number]["ledger"]) =>
   Object.fromEntries([...ledger].map(([run, conveyors]) => [run, Object.fromEntries(conveyors)]));
 
 describe("checkpoints", () => {
-  test("the lines of a life give its ledger, gaps, repeats and late numbers included", () => {
+  test("restore the ledger, with gaps, repeats and late numbers", () => {
     const { ledger, checkpoints, read } = life();
     for (let round = 0; round < 50; round++) {
       for (let seq = round * 10; seq < round * 10 + 10; seq++) {
@@ -38,7 +35,7 @@ describe("checkpoints", () => {
     expect(asRecord(found!.ledger)).toEqual(JSON.parse(JSON.stringify(ledger)));
   });
 
-  test("nothing is written while nothing changes, and the last word comes also then", () => {
+  test("are written only after a change, but the final one always", () => {
     const { ledger, checkpoints, lines } = life();
     ledger.add("r", "c", 0);
     checkpoints.write(false);
@@ -50,11 +47,11 @@ describe("checkpoints", () => {
     expect(readCheckpoint(lines[1]!)).toMatchObject({ final: true, unsettled: 3, repeated: 1, ledger: {} });
   });
 
-  test("a killed producer's life is incomplete, and so is one with a lost line", () => {
+  test("are incomplete without the final one, or with a missing line", () => {
     const killed = life();
     killed.ledger.add("r", "c", 0);
     killed.checkpoints.write(false);
-    expect(killed.read()[0]).toMatchObject({ isComplete: false, gap: "it did not say its last word" });
+    expect(killed.read()[0]).toMatchObject({ isComplete: false, gap: "its final checkpoint is missing" });
 
     const ended = life();
     for (let seq = 0; seq < 3; seq++) {
@@ -63,17 +60,17 @@ describe("checkpoints", () => {
     }
     ended.checkpoints.stop(0);
     const lines = ended.lines.map((line) => readCheckpoint(line)!);
-    expect(livesOf(lines.toSpliced(1, 1))[0]).toMatchObject({
+    expect(producerLives(lines.toSpliced(1, 1))[0]).toMatchObject({
       isComplete: false,
-      gap: "1 lines of its ledger are missing",
+      gap: "1 of its checkpoints are missing",
     });
-    // Twice, and in another order: as when they come from the pod and from Loki.
-    expect(livesOf([...lines, ...lines.toReversed()])[0]).toMatchObject({ isComplete: true });
-    // What was said before the window is not asked for.
-    expect(livesOf(lines.slice(1))[0]).toMatchObject({ isComplete: true });
+    // Twice and in another order, as from the pod and from Loki.
+    expect(producerLives([...lines, ...lines.toReversed()])[0]).toMatchObject({ isComplete: true });
+    // Lines before the window are not required.
+    expect(producerLives(lines.slice(1))[0]).toMatchObject({ isComplete: true });
   });
 
-  test("a large ledger comes in lines that no container runtime cuts, and what is too much comes later", () => {
+  test("split a large ledger into lines below 16 KiB and write the rest later", () => {
     const { ledger, checkpoints, lines, read } = life();
     for (let conveyor = 0; conveyor < 3000; conveyor++) {
       for (let seq = 0; seq < 10; seq += 2) ledger.add("r", `conveyor-${conveyor}`, seq);
@@ -88,13 +85,13 @@ describe("checkpoints", () => {
     expect(asRecord(read()[0]!.ledger)).toEqual(JSON.parse(JSON.stringify(ledger)));
   });
 
-  test("other lines are no checkpoints", () => {
+  test("ignore other log lines", () => {
     expect(readCheckpoint('{"event":"running","note":"ledger_checkpoint"}')).toBeUndefined();
     expect(readCheckpoint("ledger_checkpoint {")).toBeUndefined();
   });
 });
 
-test("mergeRanges and isIn", () => {
+test("mergeRanges joins overlapping and adjacent ranges; isInRanges finds a number in them", () => {
   const ranges = mergeRanges([
     [7, 9],
     [0, 2],
@@ -113,7 +110,7 @@ test("mergeRanges and isIn", () => {
     [7, true],
     [13, false],
   ] as const) {
-    expect(isIn(ranges, seq)).toBe(found);
+    expect(isInRanges(ranges, seq)).toBe(found);
   }
-  expect(isIn(undefined, 0)).toBe(false);
+  expect(isInRanges(undefined, 0)).toBe(false);
 });

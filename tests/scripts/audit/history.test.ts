@@ -1,4 +1,4 @@
-/** Goal: a history comes back from its files as it was written, and what was cut off or spoiled is noticed. */
+/** HistoryWriter, openHistory and IdentityTable. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { appendFile, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -19,7 +19,7 @@ async function read<K extends "attempts" | "sink">(kind: K): Promise<Records[K][
 }
 
 describe("HistoryWriter and openHistory", () => {
-  test("records come back in order, over many blocks", async () => {
+  test("return records in order, over many blocks", async () => {
     const writer = await HistoryWriter.open(folder);
     const sent = Array.from({ length: 5000 }, (_, seq) => ({ run: "r", conveyor: "förderband", seq, t_ms: seq }));
     for (const record of sent) await writer.append("attempts", record);
@@ -28,7 +28,7 @@ describe("HistoryWriter and openHistory", () => {
     expect((await openHistory(folder)).meta).toEqual({ quiescent: true });
   });
 
-  test("a kind that was begun and stayed empty is recorded, another is not", async () => {
+  test("a begun kind without records is recorded, a kind that was not begun is not", async () => {
     const writer = await HistoryWriter.open(folder);
     await writer.begin("dlq");
     await writer.close({});
@@ -37,7 +37,7 @@ describe("HistoryWriter and openHistory", () => {
     expect(history.recorded("log")).toBe(false);
   });
 
-  test("sync puts the record on the disk before it resolves", async () => {
+  test("sync resolves after the record is on disk", async () => {
     const writer = await HistoryWriter.open(folder);
     await writer.append("attempts", { run: "r", conveyor: "c", seq: 0 });
     await writer.sync("attempts");
@@ -45,7 +45,7 @@ describe("HistoryWriter and openHistory", () => {
     await writer.close({});
   });
 
-  test("a last line that was cut off is not a record; a spoiled line in the middle is an error with its place", async () => {
+  test("skip an incomplete last line; an invalid line elsewhere is an error with file and line number", async () => {
     const writer = await HistoryWriter.open(folder);
     await writer.append("sink", { run: "r", conveyor: "c", seq: 0 });
     await writer.close({});
@@ -55,7 +55,7 @@ describe("HistoryWriter and openHistory", () => {
     expect(read("sink")).rejects.toThrow("sink.jsonl:2: is not JSON");
   });
 
-  test("a folder without meta.json is not judged as a whole run", async () => {
+  test("openHistory rejects a folder without meta.json", async () => {
     expect(openHistory(folder)).rejects.toThrow("meta.json");
   });
 });
@@ -63,7 +63,7 @@ describe("HistoryWriter and openHistory", () => {
 describe("IdentityTable", () => {
   const id = (seq: number, conveyor = "c") => ({ run: "r", conveyor, seq });
 
-  test("a range is the same as its events, whatever it covers", () => {
+  test("addRange equals add of each event, for ranges of any alignment", () => {
     const table = new IdentityTable();
     for (const [first, last] of [
       [5, 5],
@@ -81,7 +81,7 @@ describe("IdentityTable", () => {
     expect(table.has("sink", id(73))).toBe(false);
   });
 
-  test("difference gives the events themselves, at most five", () => {
+  test("select returns the number of events and at most five examples", () => {
     const table = new IdentityTable();
     table.addRange("acknowledged", id(0), 9999);
     table.addRange("sink", id(0), 9989);
@@ -91,7 +91,7 @@ describe("IdentityTable", () => {
     });
   });
 
-  test("an impossible number or range is refused", () => {
+  test("rejects invalid sequence numbers and ranges", () => {
     const table = new IdentityTable();
     expect(() => table.add("log", id(-1))).toThrow("seq");
     expect(() => table.addRange("log", id(5), 4)).toThrow("last_seq");

@@ -1,10 +1,10 @@
-/** Goal: the database is read in portions that hold every point once and none too many. */
+/** Slices of the database cover every point once, none with too many points. */
 import { expect, test } from "bun:test";
 import { planSlices, slicesOf, windowMsOf } from "../../../scripts/audit/point-slices.ts";
 
 const windowMs = 60_000;
 
-test("thin windows that touch share a slice, dense ones are cut, empty times are not asked for", () => {
+test("slicesOf joins adjacent sparse windows, splits dense ones and skips empty ones", () => {
   const counts = [
     { startMs: 0, points: 40 },
     { startMs: windowMs, points: 50 },
@@ -22,7 +22,7 @@ test("thin windows that touch share a slice, dense ones are cut, empty times are
   ]);
 });
 
-test("every millisecond of every window with points lies in exactly one slice", () => {
+test("slicesOf covers every millisecond of windows with points exactly once", () => {
   const counts = Array.from({ length: 50 }, (_, index) => ({
     startMs: index * windowMs,
     points: (index * 7919) % 400,
@@ -36,13 +36,13 @@ test("every millisecond of every window with points lies in exactly one slice", 
   expect(covered).toBe(counts.filter(({ points }) => points > 0).length * windowMs);
 });
 
-test("nothing counted, nothing read; a long time has longer windows", () => {
+test("slicesOf returns no slice without points; windowMsOf lengthens windows for long ranges", () => {
   expect(slicesOf([], { startMs: 0, endMs: 1000, windowMs })).toEqual([]);
   expect(windowMsOf(0, 600_000)).toBe(60_000);
   expect(windowMsOf(0, 10_000 * 3_600_000)).toBe(3_600_000);
 });
 
-test("one old event does not make the slices of a dense time large", async () => {
+test("planSlices keeps slices small although one old event makes windows long", async () => {
   const nowMs = 1_764_000_000_000;
   const times = [1_500_000_000_000, ...Array.from({ length: 5000 }, (_, index) => nowMs - 300_000 + index * 60)];
   const slices = await planSlices(

@@ -1,8 +1,8 @@
 /** Goal: each drill is judged by its own events. Method: one small history of two runs. */
 import { expect, test } from "bun:test";
-import { memoryHistory } from "../../../scripts/audit/history.ts";
 import { judge } from "../../../scripts/audit/verdict.ts";
 import { historyOfRun } from "../../../scripts/drills/judgement.ts";
+import { memoryHistory } from "../audit/memory-history.ts";
 
 const events = (run: string) =>
   [0, 1, 2].map((seq) => ({

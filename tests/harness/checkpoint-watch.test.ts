@@ -6,10 +6,10 @@ import { expect, test } from "bun:test";
 import { appendFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { livesOf } from "../../../scripts/audit/checkpoints.ts";
-import { Cluster } from "../../../scripts/cluster/cluster.ts";
-import { watchCheckpoints } from "../../cluster/checkpoint-watch.ts";
-import { eventually } from "../../eventually.ts";
+import { producerLives } from "../../scripts/audit/checkpoints.ts";
+import { Cluster } from "../../scripts/cluster/cluster.ts";
+import { watchCheckpoints } from "../cluster/checkpoint-watch.ts";
+import { eventually } from "../eventually.ts";
 
 /** A pod is a file NAME.log in the folder; a followed log ends when its file is deleted. */
 const KUBECTL = `
@@ -64,9 +64,9 @@ test("watchCheckpoints keeps every line of a deleted producer and follows its re
     } finally {
       await watch.close();
     }
-    expect(livesOf(watch.lines)).toMatchObject([
+    expect(producerLives(watch.lines)).toMatchObject([
       { run: "first", isComplete: true, ledger: new Map([["first", new Map([["belt", [[0, 1]]]])]]) },
-      { run: "second", isComplete: false, gap: "it did not say its last word" },
+      { run: "second", isComplete: false, gap: "its final checkpoint is missing" },
     ]);
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -74,7 +74,7 @@ test("watchCheckpoints keeps every line of a deleted producer and follows its re
 }, 60_000);
 
 test("docs/audit.md names every program that uses watchCheckpoints", async () => {
-  const root = join(import.meta.dir, "../../..");
+  const root = join(import.meta.dir, "../..");
   const page = await readFile(join(root, "docs/audit.md"), "utf8");
   const listeners: string[] = [];
   for (const pattern of ["scripts/**/*.ts", "tests/cluster/*.ts"]) {
