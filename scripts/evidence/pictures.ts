@@ -8,7 +8,7 @@ import { EXIT } from "../cli/errors.ts";
 import { writeAtomic } from "../cli/files.ts";
 import { PrometheusReader } from "../clients/prometheus.ts";
 import { overview } from "../dashboards/overview.ts";
-import { chartHtml } from "../report/charts.ts";
+import { chartStack } from "../report/charts.ts";
 import { documentOf } from "../report/document.ts";
 import { html } from "../report/html.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
@@ -90,13 +90,13 @@ export const keyMetrics: Artifact = {
           return { made: false, reason: `Prometheus has nothing for "${title}"`, hint: "bun scripts/ask.ts --targets" };
         const words = unit === "short" ? "events" : unit === "eps" ? "events/s" : "points/s";
         panels.push(
-          html`<div class="panel">${chartHtml({ title, unit: words, series, timesMs, axis: true })}<p class="soft">${description}</p></div>`,
+          html`<div class="panel">${chartStack({ label: title, timesMs, charts: [{ title, unit: words, series }] })}<p class="soft">${description}</p></div>`,
         );
       }
       const title = "Pipeline overview: the three key metrics";
       const when = `${new Date(timesMs[0]!).toISOString().slice(0, 16)}Z to ${new Date(endMs).toISOString().slice(11, 16)}Z`;
       const body = html`<main><h1>${title}</h1><p class="soft">${when}, from the deployed Prometheus; drawn by bun scripts/evidence.ts with the queries of the dashboard “${overview.title}”. Not a picture of Grafana.</p>${panels}</main>`;
-      await htmlToPng(documentOf({ title, body, theme: "light", script: "" }), join(context.out, "key-metrics.png"), {
+      await htmlToPng(documentOf({ title, body, theme: "light" }), join(context.out, "key-metrics.png"), {
         width: PICTURE_WIDTH_PX,
         ...(context.browser ? { browser: context.browser } : {}),
       });

@@ -41,5 +41,5 @@ export function terminalPage(title: string, typed: readonly Typed[]): string {
     }${shown.map(toned)}</pre>`;
   });
   const body = html`<main class="shell"><h1>${title}</h1>${blocks}</main>`;
-  return documentOf({ title, body, theme: "dark", style: STYLE, script: "" });
+  return documentOf({ title, body, theme: "dark", style: STYLE, isStatic: true });
 }

@@ -2,7 +2,7 @@
 import { type PodState, WATCHED } from "../recording/cluster-watch.ts";
 import type { Observer } from "../recording/observer.ts";
 import type { DrillResult, Ledger, LogLine, OperatorCommand, PhaseName } from "../recording/result.ts";
-import { inShort } from "../report/log-summary.ts";
+import { summarizeLine } from "../report/log-summary.ts";
 import type { LivePage } from "./live-page.ts";
 import { type LiveAlert, type LiveDrill, type LivePod, nextPhase } from "./live-state.ts";
 
@@ -105,7 +105,7 @@ export class LiveFeed {
 
   /** A broker that is away is complained about hundreds of times; a person reads it twice. */
   #isTelling({ pod, line }: LogLine): boolean {
-    const kind = `${pod} ${inShort(line).replaceAll(/\d+/g, "")}`.slice(0, MAX_KIND_CHARACTERS);
+    const kind = `${pod} ${summarizeLine(line).replaceAll(/\d+/g, "")}`.slice(0, MAX_KIND_CHARACTERS);
     const times = (this.#kinds.get(kind) ?? 0) + 1;
     this.#kinds.set(kind, times);
     return times <= MAX_ALIKE;

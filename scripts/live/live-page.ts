@@ -46,12 +46,12 @@ export interface LivePage {
   close(report?: string): Promise<void>;
 }
 
-/** Runs in the page: puts in what the server sends. It uses nothing from here. */
+/** Runs in the page: shows the sections that the server sends. replaceContent is in report/browser/charts.ts. */
 const SCRIPT = `
 const line = document.getElementById("connection");
 const source = new EventSource("/events");
 source.addEventListener("sections", (event) => {
-  for (const [id, text] of Object.entries(JSON.parse(event.data))) document.getElementById(id).innerHTML = text;
+  for (const [id, text] of Object.entries(JSON.parse(event.data))) replaceContent(document.getElementById(id), text);
   line.textContent = "live"; line.className = "state-line";
 });
 source.addEventListener("ended", () => { source.close(); line.textContent = "The run has ended."; });
@@ -64,7 +64,7 @@ const panel = (id: LiveSection, more = "") => html`<section class="panel${more}"
 /** The page without its contents, which come as events. */
 export function livePageHtml(runId: string): string {
   const body = html`<main class="live"><header class="verdict" id="headline" aria-live="polite"></header>
-<div id="beats"></div><div id="numbers"></div>
+<div id="phases"></div><div id="numbers"></div>
 <div class="live-grid"><div>${panel("charts")}${panel("terminal")}${panel("lines")}</div><div>${panel("pods")}${panel("ledger")}${panel("alerts")}${panel("timeline")}</div></div>
 ${panel("finished")}<p class="state-line" id="connection" role="status">connecting</p></main>`;
   return documentOf({ title: `Live: ${runId}`, body, style: LIVE_STYLE, script: SCRIPT, connect: "'self'" });

@@ -1,4 +1,4 @@
-/** How a live state looks: sections of HTML, each with an id, for the live page and for the frames of the video. */
+/** A live state as sections of HTML, each with an id, for the live page and for the frames of the video. */
 
 import type { Mark, SeriesName } from "../recording/recording.ts";
 import { PHASES } from "../recording/result.ts";
@@ -7,18 +7,18 @@ import { chartsOf, LIVE_CHARTS } from "../report/curves.ts";
 import { PHASE_LABELS, recoveryBar, verdictBadge } from "../report/drills-report.ts";
 import { formatClock, formatCount, formatMs, formatNumber, formatOffset } from "../report/format.ts";
 import { type Html, html } from "../report/html.ts";
-import { inShort } from "../report/log-summary.ts";
+import { summarizeLine } from "../report/log-summary.ts";
 import { type LiveState, recentRecording } from "./live-state.ts";
 
-/** Long enough to see a drill's normal before, its fault and its recovery in one picture. */
-/** Of a mark's text beside its time, in a column of the video's width. */
+/** Characters of a line of the timeline, in the narrow column of the video. */
 const MARK_LINE_CHARACTERS = 34;
+/** Shows normal operation, fault and recovery of a drill in one picture. */
 const WINDOW_MS = 120_000;
 
-/** What is on the page of a live run, by the id of its element. */
+/** Sections of the page, by the id of the element. */
 export const LIVE_SECTIONS = [
   "headline",
-  "beats",
+  "phases",
   "numbers",
   "charts",
   "pods",
@@ -32,20 +32,20 @@ export const LIVE_SECTIONS = [
 export type LiveSection = (typeof LIVE_SECTIONS)[number];
 
 export interface LiveViewOptions {
-  /** How many rows the lists have. */
+  /** Rows of the lists. */
   lines?: number;
   marks?: number;
-  /** The newest marks that fit into so many lines of text, where the room is fixed. */
+  /** Only the newest marks that fit into so many lines of text. */
   markLines?: number;
   commands?: number;
   chartHeightPx?: number;
-  /** Rows for labels above the charts that are kept free, so that nothing moves when they come. */
+  /** Rows reserved for labels above the charts, so that the layout does not move. */
   labelRows?: number;
-  /** What the charts show; the last two minutes when absent. */
+  /** Period of the charts; the last two minutes when absent. */
   rangeMs?: { fromMs: number; toMs: number };
 }
 
-/** Where the time axis has its zero: the fault of the present drill, or its begin before there is one. */
+/** Zero of the time axis: the fault of the current drill; before it, the start of the drill. */
 export function liveOriginMs(state: LiveState): { originMs: number; origin: string } {
   const fault = state.marks.findLast(({ kind, timeMs }) => kind === "fault" && timeMs >= state.drillStartedAtMs);
   return fault
@@ -57,25 +57,25 @@ function headline(state: LiveState): Html {
   const { drill, timeMs } = state;
   const clock = html`<span class="mono">${formatClock(timeMs)} UTC</span>`;
   if (!drill)
-    return html`<p class="what">run <span class="mono">${state.runId}</span> · ${clock}</p><h1>Getting ready</h1>`;
+    return html`<p class="what">run <span class="mono">${state.runId}</span> · ${clock}</p><h1>Preparing</h1>`;
   const repeat = drill.repeat > 1 ? `, repeat ${drill.repeat}` : "";
   return html`<p class="what">Drill ${drill.number} of ${drill.count}${repeat} · run <span class="mono">${state.runId}</span> · ${clock}</p><h1>${drill.title}</h1><p>${drill.hypothesis}</p><p class="soft small">Fault: ${drill.fault}</p>`;
 }
 
-function beats(state: LiveState): Html {
+function phases(state: LiveState): Html {
   const present = state.beats.at(-1)?.name;
-  return html`<ol class="beats">${PHASES.map((name) => {
-    const index = state.beats.findIndex((beat) => beat.name === name);
-    const beat = state.beats[index];
-    if (!beat)
-      return html`<li class="beat-none"><span class="beat-name">${PHASE_LABELS[name]}</span><span class="beat-time">to come</span></li>`;
+  return html`<ol class="phases">${PHASES.map((name) => {
+    const index = state.beats.findIndex((phase) => phase.name === name);
+    const phase = state.beats[index];
+    if (!phase)
+      return html`<li class="phase-none"><span class="phase-name">${PHASE_LABELS[name]}</span><span class="phase-time">not reached</span></li>`;
     const endMs = state.beats[index + 1]?.startedAtMs ?? state.timeMs;
     const isNow = name === present && !isFinished(state);
-    return html`<li class="beat-${name}"><span class="beat-name">${isNow && "▶ "}${PHASE_LABELS[name]}</span><span class="beat-time">${isNow ? "for " : ""}${formatMs(Math.max(0, endMs - beat.startedAtMs))}</span></li>`;
+    return html`<li class="phase-${name}"><span class="phase-name">${isNow && "▶ "}${PHASE_LABELS[name]}</span><span class="phase-time">${isNow ? "for " : ""}${formatMs(Math.max(0, endMs - phase.startedAtMs))}</span></li>`;
   })}</ol>`;
 }
 
-/** The present drill has its verdict. */
+/** The current drill has its verdict. */
 function isFinished({ drill, finished }: LiveState): boolean {
   const last = finished.at(-1);
   return drill !== undefined && last?.name === drill.name && last.repeat === drill.repeat;
@@ -108,24 +108,24 @@ function charts(state: LiveState, { chartHeightPx = 110, rangeMs, labelRows }: L
     }))
     .filter((band) => band.toMs > band.fromMs);
   const planned = chartsOf(recording, LIVE_CHARTS);
-  if (planned.length === 0) return html`<p class="soft">The first numbers are on their way.</p>`;
+  if (planned.length === 0) return html`<p class="soft">No measurement yet.</p>`;
   return chartStack({
     label: "Rates, lag and freshness of the last minutes",
     timesMs: recording.timesMs,
     rangeMs: { fromMs, toMs },
     marks: recording.marks,
     labelRows,
-    stages: bands,
+    bands,
     ...liveOriginMs(state),
     charts: planned.map((one) => ({ ...one, heightPx: chartHeightPx })),
-    values: false,
+    table: false,
   });
 }
 
 const POD_SIGNS = { ready: "●", "not ready": "○", ending: "✖" } as const;
 
 function pods(state: LiveState): Html {
-  if (state.pods.length === 0) return html`<h2>Pods</h2><p class="soft small">not seen yet</p>`;
+  if (state.pods.length === 0) return html`<h2>Pods</h2><p class="soft small">no pod seen yet</p>`;
   const groups = [...Map.groupBy(state.pods, ({ workload }) => workload)].toSorted(([a], [b]) => a.localeCompare(b));
   const ready = state.pods.filter((pod) => pod.state === "ready").length;
   return html`<h2>Pods: ${ready} of ${state.pods.length} ready</h2><ul class="pods">${groups.map(
@@ -139,7 +139,7 @@ function pods(state: LiveState): Html {
   )}</ul>`;
 }
 
-/** Without what the group's name says already. */
+/** Name of a pod without the name of its workload. */
 const shortName = (name: string, workload: string) =>
   name.startsWith(`${workload}-`) ? name.slice(workload.length + 1) : name;
 
@@ -154,25 +154,25 @@ function alerts(state: LiveState): Html {
   }`;
 }
 
-const LEDGER_WORDS = [
+const LEDGER_LABELS = [
   ["offered", "offered"],
   ["acknowledged", "acknowledged"],
-  ["unknown", "no answer"],
+  ["unknown", "no response"],
   ["failed", "failed"],
   ["stored", "stored"],
   ["lost", "lost"],
 ] as const;
 
 function ledgerCounts({ ledger, drill }: LiveState): Html {
-  const known = LEDGER_WORDS.filter(([key]) => ledger[key] !== undefined);
-  return html`<h2>Ledger${drill && ", this drill's own events"}</h2>${
+  const known = LEDGER_LABELS.filter(([key]) => ledger[key] !== undefined);
+  return html`<h2>Ledger${drill && ", events of this drill"}</h2>${
     known.length === 0
-      ? html`<p class="soft small">nothing counted yet</p>`
-      : html`<dl class="counts">${known.map(([key, words]) => html`<div><dt>${words}</dt><dd${key === "lost" && (ledger.lost ?? 0) > 0 && html` class="bad-text"`}>${formatCount(ledger[key]!)}</dd></div>`)}</dl>`
+      ? html`<p class="soft small">no event counted yet</p>`
+      : html`<dl class="counts">${known.map(([key, label]) => html`<div><dt>${label}</dt><dd${key === "lost" && (ledger.lost ?? 0) > 0 && html` class="bad-text"`}>${formatCount(ledger[key]!)}</dd></div>`)}</dl>`
   }`;
 }
 
-/** The newest marks whose texts, of which each has two lines at most, have room together. */
+/** The newest marks whose texts, of at most two lines each, fit into so many lines. */
 function fitting(marks: readonly Mark[], lines: number): Mark[] {
   let left = lines;
   const fit: Mark[] = [];
@@ -192,7 +192,7 @@ function timeline(state: LiveState, count: number, lines = Number.POSITIVE_INFIN
   const marks = fitting(all.slice(-count), lines);
   return html`<h2>Timeline</h2>${
     marks.length === 0
-      ? html`<p class="soft small">nothing has happened yet</p>`
+      ? html`<p class="soft small">no event yet</p>`
       : html`<ol class="plain marks">${marks.map(
           (mark) =>
             html`<li class="kind-${mark.kind}"><span class="when">${formatOffset(mark.timeMs - originMs)}</span> <span class="sign">${MARK_SIGNS[mark.kind]} ${MARK_LABELS[mark.kind]}</span> <span>${mark.text}</span></li>`,
@@ -203,7 +203,7 @@ function timeline(state: LiveState, count: number, lines = Number.POSITIVE_INFIN
 function terminal(state: LiveState, count: number): Html {
   const { originMs } = liveOriginMs(state);
   const commands = state.commands.filter(({ timeMs }) => timeMs >= state.drillStartedAtMs).slice(-count);
-  return html`<h2>What an operator types</h2><div class="terminal">${
+  return html`<h2>Operator’s commands</h2><div class="terminal">${
     commands.length === 0
       ? html`<div class="command"><span class="prompt">$</span> <span class="caret">▁</span></div>`
       : commands.map(
@@ -216,19 +216,19 @@ function terminal(state: LiveState, count: number): Html {
 function logLines(state: LiveState, count: number): Html {
   const { originMs } = liveOriginMs(state);
   const lines = state.lines.filter(({ timeMs }) => timeMs >= state.drillStartedAtMs).slice(-count);
-  return html`<h2>Log lines that matter</h2><div class="terminal"><pre>${
+  return html`<h2>Warnings and errors in the logs</h2><div class="terminal"><pre>${
     lines.length === 0
-      ? "no warning and no error so far"
+      ? "no warning and no error yet"
       : lines.map(
           ({ timeMs, pod, line }, index) =>
-            html`${index > 0 && "\n"}<span class="when">${formatOffset(timeMs - originMs)}</span> <span class="who">${pod}</span> ${inShort(line)}`,
+            html`${index > 0 && "\n"}<span class="when">${formatOffset(timeMs - originMs)}</span> <span class="who">${pod}</span> ${summarizeLine(line)}`,
         )
   }</pre></div>`;
 }
 
 function finished(state: LiveState): Html {
   if (state.finished.length === 0) return html``;
-  return html`<h2>Drills so far</h2><div class="wide"><table><caption>Each with its verdict and its recovery against the budget</caption><thead><tr><th scope="col">drill</th><th scope="col">verdict</th><th scope="col">recovery</th></tr></thead><tbody>${state.finished.map(
+  return html`<h2>Finished drills</h2><div class="wide"><table><caption>Verdict, and recovery time against its budget</caption><thead><tr><th scope="col">drill</th><th scope="col">verdict</th><th scope="col">recovery</th></tr></thead><tbody>${state.finished.map(
     ({ title, repeat, verdict, recovery }) =>
       html`<tr><th scope="row">${title}${repeat > 1 && ` (${repeat})`}</th><td>${verdictBadge(verdict)}</td><td>${recoveryBar(recovery)}</td></tr>`,
   )}</tbody></table></div>`;
@@ -238,7 +238,7 @@ function finished(state: LiveState): Html {
 export function liveSections(state: LiveState, options: LiveViewOptions = {}): Record<LiveSection, string> {
   return {
     headline: headline(state).text,
-    beats: beats(state).text,
+    phases: phases(state).text,
     numbers: numbers(state).text,
     charts: charts(state, options).text,
     pods: pods(state).text,
@@ -251,7 +251,7 @@ export function liveSections(state: LiveState, options: LiveViewOptions = {}): R
   };
 }
 
-/** More style, for what only a live page and a video have. */
+/** Style of the live page and of the video. */
 export const LIVE_STYLE = `
 main.live { max-width: 1400px; }
 main.live h2 { font-size: 15px; margin: 0 0 8px; }

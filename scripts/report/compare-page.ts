@@ -1,4 +1,4 @@
-/** Two load tests side by side: what became better, what became worse, and their curves over each other. */
+/** Two load tests compared: metrics that became better or worse, and the curves of both in the same charts. */
 
 import type { MetricName } from "../load/thresholds.ts";
 import type { SeriesName, Value } from "../recording/recording.ts";
@@ -10,9 +10,9 @@ import { formatClock, formatCount, formatMoment, formatNumber } from "./format.t
 import { type Html, html } from "./html.ts";
 import { turnsOf } from "./load-report.ts";
 
-/** Below that a difference of two runs on one machine is noise, and is not called better or worse. */
+/** Smaller differences between two runs on one machine are noise, neither better nor worse. */
 const NOISE_SHARE = 0.05;
-/** A tick of the second run stands for that of the first if it is no further away. */
+/** Largest distance in time of two values that are compared. */
 const NEAREST_MS = 1500;
 
 type Better = "lower" | "higher" | "neither";
@@ -27,7 +27,7 @@ interface Measure {
 const valuesOf = (result: LoadTestResult, name: SeriesName): number[] =>
   (result.recording.series[name] ?? []).filter((value): value is number => value !== null);
 
-/** Which way is good, of what a threshold could have named. */
+/** Which direction is better, for each metric that a threshold may name. */
 const METRIC_DIRECTIONS: Readonly<Record<MetricName, Better>> = {
   lost: "lower",
   duplicated: "lower",
@@ -68,8 +68,8 @@ const counted = (
 const MEASURES: readonly Measure[] = [
   counted("lost", "acknowledged events lost", "lower"),
   counted("duplicated", "events stored twice", "lower"),
-  counted("failed", "events refused", "lower"),
-  counted("unknown", "events without an answer", "lower"),
+  counted("failed", "events rejected", "lower"),
+  counted("unknown", "events without a response", "lower"),
   counted("offered", "events offered", "neither"),
   counted("acknowledged", "events acknowledged", "neither"),
   counted("stored", "events stored", "neither"),
@@ -82,13 +82,13 @@ const MEASURES: readonly Measure[] = [
       of: ({ measured }: LoadTestResult) => measured?.[name] ?? null,
     })),
   {
-    label: "oldest “newest stored event”",
+    label: "highest age of the newest stored event",
     unit: "s",
     better: "lower",
     of: (result) => largest(valuesOf(result, "freshness_seconds")),
   },
   {
-    label: "most of the processors' CPU",
+    label: "highest CPU use of the processors",
     unit: "cores",
     better: "neither",
     of: (result) => largest(valuesOf(result, "processor_cpu_cores")),
@@ -97,7 +97,7 @@ const MEASURES: readonly Measure[] = [
 
 export type Change = "better" | "worse" | "alike" | "not comparable";
 
-/** What b is against a; differences within the noise of one machine are alike, but a lost event is never noise. */
+/** b compared with a. Differences within the noise of one machine are alike; a first lost event is never noise. */
 export function changeOf(a: number | null, b: number | null, better: Better): Change {
   if (a === null || b === null || better === "neither") return a !== null && a === b ? "alike" : "not comparable";
   if (a === b) return "alike";
@@ -106,7 +106,7 @@ export function changeOf(a: number | null, b: number | null, better: Better): Ch
   return b < a === (better === "lower") ? "better" : "worse";
 }
 
-const CHANGE_LOOKS: Readonly<Record<Exclude<Change, "not comparable">, { className: string; sign: string }>> = {
+const CHANGE_STYLES: Readonly<Record<Exclude<Change, "not comparable">, { className: string; sign: string }>> = {
   better: { className: "badge good", sign: "✔" },
   worse: { className: "badge bad", sign: "✖" },
   alike: { className: "soft", sign: "≈" },
@@ -119,11 +119,11 @@ function badgeOf(change: Change, a: number | null, b: number | null): Html {
       ? ""
       : ` ${share > 0 ? "+" : "−"}${formatNumber(Math.abs(Number(share.toFixed(0))))} %`;
   if (change === "not comparable") return html`<span class="soft">${percent.trim()}</span>`;
-  const { className, sign } = CHANGE_LOOKS[change];
+  const { className, sign } = CHANGE_STYLES[change];
   return html`<span class="${className}">${sign} ${change}${percent}</span>`;
 }
 
-/** Values of a run at the moments (since its start) of another. */
+/** Values of a run at given times since its start. */
 export function alignedTo(sinceMs: readonly number[], result: LoadTestResult, name: SeriesName): Value[] {
   const { timesMs, series, startedAtMs } = result.recording;
   const values = series[name] ?? [];
@@ -150,7 +150,7 @@ function overlaid(a: LoadTestResult, b: LoadTestResult): Html {
   const since = (result: LoadTestResult) =>
     result.recording.timesMs.map((timeMs) => timeMs - result.recording.startedAtMs);
   const [sinceA, sinceB] = [since(a), since(b)];
-  // The longer of both, so that nothing of either is cut.
+  // The longer one, so that neither is cut.
   const sinceMs = (sinceA.at(-1) ?? 0) >= (sinceB.at(-1) ?? 0) ? sinceA : sinceB;
   const startMs = a.recording.startedAtMs;
   const charts = COMPARED.flatMap(({ title, name }) => {
@@ -172,10 +172,8 @@ function overlaid(a: LoadTestResult, b: LoadTestResult): Html {
     return [{ title, unit: CURVE_STYLES[name].unit, series }];
   });
   return chartStack({
-    label: "Both runs over the time since their start",
+    label: "Both runs over the time since their starts",
     timesMs: sinceMs.map((ms) => startMs + ms),
-    marks: [],
-    stages: [],
     originMs: startMs,
     origin: "the start of each (the time of day is that of A)",
     charts,
@@ -189,7 +187,7 @@ const verdictOf = (result: LoadTestResult): Html =>
       ? html`<span class="badge good">✔ passed</span>`
       : html`<span class="badge bad">✖ failed</span>`;
 
-/** The page of two load tests; B is judged against A. */
+/** The page of two load tests; B is compared with A. */
 export function renderComparison(a: LoadTestResult, b: LoadTestResult): string {
   const rows = MEASURES.map((measure) => {
     const [left, right] = [measure.of(a), measure.of(b)];
@@ -199,25 +197,25 @@ export function renderComparison(a: LoadTestResult, b: LoadTestResult): string {
   const [better, worse] = [count("better"), count("worse")];
   const verdict =
     better + worse === 0
-      ? "B is like A"
+      ? "B is equal to A"
       : worse === 0
         ? "B is better than A"
         : better === 0
           ? "B is worse than A"
-          : "B is better in some, worse in other things";
-  const mood = worse === 0 ? "good" : better === 0 ? "bad" : "doubt";
+          : "B is better in some metrics, worse in others";
+  const status = worse === 0 ? "good" : better === 0 ? "bad" : "doubt";
   const value = (number: number | null, unit: string) =>
     number === null ? "not measured" : `${formatNumber(number)}${unit && ` ${unit}`}`;
   const isOtherLoad = JSON.stringify(a.stages) !== JSON.stringify(b.stages);
   const side = (letter: string, result: LoadTestResult) =>
     html`<section class="answer"><h2>${letter}</h2><p class="big">${result.profile}</p><p><span class="mono">${result.facts.id}</span></p><p>${formatMoment(result.recording.startedAtMs)} to ${formatClock(result.recording.endedAtMs)}</p><p>${verdictOf(result)}</p><p>processor ${turnsOf(result.scaling, "processor").join(" → ") || "not scaled"}; producer ${turnsOf(result.scaling, "producer").join(" → ") || "not scaled"}</p></section>`;
-  const body = html`<main><header class="verdict ${mood}"><p class="what">Two load tests compared; B is judged against A</p><h1>${verdict}</h1><p>${formatCount(better)} better, ${formatCount(worse)} worse, ${formatCount(count("alike"))} alike; within ${NOISE_SHARE * 100} % two runs on one machine count as alike.${isOtherLoad && " Their stages differ: this compares two loads, not two pipelines."}</p></header>
+  const body = html`<main><header class="verdict ${status}"><p class="what">Two load tests compared; B is compared with A</p><h1>${verdict}</h1><p>${formatCount(better)} better, ${formatCount(worse)} worse, ${formatCount(count("alike"))} alike; differences up to ${NOISE_SHARE * 100} % count as alike.${isOtherLoad && " Their stages differ: this compares two loads, not two pipelines."}</p></header>
 <div class="answers" style="grid-template-columns:repeat(auto-fit,minmax(min(100%,260px),1fr))">${side("A", a)}${side("B", b)}</div>
-<section aria-labelledby="numbers"><h2 id="numbers">In numbers</h2><div class="wide"><table><caption>Each measure of both runs</caption><thead><tr><th scope="col">measure</th><th scope="col" class="number">A</th><th scope="col" class="number">B</th><th scope="col">B against A</th></tr></thead><tbody>${rows.map(
+<section aria-labelledby="numbers"><h2 id="numbers">Metrics</h2><div class="wide"><table><caption>Each metric of both runs</caption><thead><tr><th scope="col">metric</th><th scope="col" class="number">A</th><th scope="col" class="number">B</th><th scope="col">B compared with A</th></tr></thead><tbody>${rows.map(
     ({ label, unit, left, right, change }) =>
       html`<tr><th scope="row">${label}</th><td class="number">${value(left, unit)}</td><td class="number">${value(right, unit)}</td><td>${badgeOf(change, left, right)}</td></tr>`,
   )}</tbody></table></div></section>
-<section aria-labelledby="curves"><h2 id="curves">Over each other</h2><div class="panel">${overlaid(a, b)}</div></section>
-<footer>Made from the records of both runs alone. What was not measured is a gap, not a zero.</footer></main>`;
+<section aria-labelledby="curves"><h2 id="curves">Charts</h2><div class="panel">${overlaid(a, b)}</div></section>
+<footer>Made only from the records of both runs. A gap in a chart means “not measured”.</footer></main>`;
   return documentOf({ title: `Load tests ${a.facts.id} and ${b.facts.id}`, body });
 }

@@ -1,9 +1,9 @@
-/** Which series of a recording stand on which chart, and how each looks: the same on reports, live page and video. */
+/** Which series are on which chart, and the style of each: the same on reports, live page and video. */
 
 import type { Recording, SeriesName, Value } from "../recording/recording.ts";
-import type { ChartOptions, ChartSeries, Dash, Tone } from "./charts.ts";
+import type { Chart, ChartSeries, Dash, Tone } from "./charts.ts";
 
-interface Look {
+interface CurveStyle {
   label: string;
   unit: string;
   tone: Tone;
@@ -11,7 +11,7 @@ interface Look {
   step?: boolean;
 }
 
-export const CURVE_STYLES: Readonly<Record<SeriesName, Look>> = {
+export const CURVE_STYLES: Readonly<Record<SeriesName, CurveStyle>> = {
   offered_events_per_second: { label: "offered", unit: "events/s", tone: "grey", dash: "dashed" },
   acknowledged_events_per_second: { label: "acknowledged by Kafka", unit: "events/s", tone: "blue", dash: "solid" },
   stored_events_per_second: { label: "stored in InfluxDB", unit: "events/s", tone: "green", dash: "solid" },
@@ -19,14 +19,14 @@ export const CURVE_STYLES: Readonly<Record<SeriesName, Look>> = {
   dead_letters_per_second: { label: "dead-lettered", unit: "events/s", tone: "purple", dash: "dashed" },
   lag_events: { label: "lag", unit: "events", tone: "orange", dash: "solid" },
   freshness_seconds: { label: "age of the newest stored event", unit: "s", tone: "teal", dash: "solid" },
-  slowest_freshness_seconds: { label: "the drill's own, slowest conveyor", unit: "s", tone: "purple", dash: "dashed" },
+  slowest_freshness_seconds: { label: "slowest conveyor of the drill", unit: "s", tone: "purple", dash: "dashed" },
   e2e_p50_ms: { label: "p50", unit: "ms", tone: "blue", dash: "dashed" },
   e2e_p99_ms: { label: "p99", unit: "ms", tone: "purple", dash: "solid" },
   producer_replicas_ready: { label: "producer ready", unit: "replicas", tone: "blue", dash: "solid", step: true },
-  producer_replicas_desired: { label: "producer wanted", unit: "replicas", tone: "blue", dash: "dotted", step: true },
+  producer_replicas_desired: { label: "producer desired", unit: "replicas", tone: "blue", dash: "dotted", step: true },
   processor_replicas_ready: { label: "processor ready", unit: "replicas", tone: "green", dash: "solid", step: true },
   processor_replicas_desired: {
-    label: "processor wanted",
+    label: "processor desired",
     unit: "replicas",
     tone: "green",
     dash: "dotted",
@@ -51,7 +51,7 @@ export const CURVE_STYLES: Readonly<Record<SeriesName, Look>> = {
 interface ChartPlan {
   title: string;
   names: readonly SeriesName[];
-  /** Left out where all of it is zero: no trouble needs no chart. */
+  /** Skipped where all values are zero. */
   onlyIfNotZero?: boolean;
 }
 
@@ -71,15 +71,15 @@ const REPLICAS: ChartPlan = {
 const READY: ChartPlan = { title: "Pods ready", names: ["producer_replicas_ready", "processor_replicas_ready"] };
 const LAG: ChartPlan = { title: "Waiting in Kafka", names: ["lag_events"] };
 const FRESHNESS: ChartPlan = { title: "Freshness", names: ["freshness_seconds", "slowest_freshness_seconds"] };
-const LATENCY: ChartPlan = { title: "From an event's time to its storage", names: ["e2e_p50_ms", "e2e_p99_ms"] };
+const LATENCY: ChartPlan = { title: "Latency from event time to storage", names: ["e2e_p50_ms", "e2e_p99_ms"] };
 const CPU: ChartPlan = {
   title: "CPU",
   names: ["producer_cpu_cores", "processor_cpu_cores", "kafka_cpu_cores", "influxdb_cpu_cores"],
 };
 const MEMORY: ChartPlan = { title: "Memory", names: ["producer_memory_mebibytes", "processor_memory_mebibytes"] };
-const WRITES: ChartPlan = { title: "InfluxDB's writes", names: ["influxdb_write_latency_p99_ms"] };
-const TROUBLE: ChartPlan = {
-  title: "Not taken",
+const WRITES: ChartPlan = { title: "Write latency of InfluxDB", names: ["influxdb_write_latency_p99_ms"] };
+const REJECTED: ChartPlan = {
+  title: "Rejected events",
   names: ["failed_events_per_second", "dead_letters_per_second"],
   onlyIfNotZero: true,
 };
@@ -94,11 +94,11 @@ export const LOAD_CHARTS = [
   CPU,
   MEMORY,
   WRITES,
-  TROUBLE,
+  REJECTED,
   REPLICATION,
 ] as const;
-export const DRILL_CHARTS = [RATES, LAG, FRESHNESS, READY, TROUBLE, REPLICATION] as const;
-/** What fits beside a terminal and a list of pods. */
+export const DRILL_CHARTS = [RATES, LAG, FRESHNESS, READY, REJECTED, REPLICATION] as const;
+/** As many as have room beside a terminal and a list of pods. */
 export const LIVE_CHARTS = [RATES, LAG, FRESHNESS] as const;
 
 const hasValue = (values: readonly Value[] | undefined): values is Value[] =>
@@ -114,19 +114,19 @@ export const curveOf = (name: SeriesName, values: readonly Value[]): ChartSeries
   step: CURVE_STYLES[name].step,
 });
 
-export type PlannedChart = Pick<ChartOptions, "title" | "unit" | "series">;
+export type PlannedChart = Pick<Chart, "title" | "unit" | "series">;
 
-/** The charts of a plan for which the recording has at least one measured value. */
+/** The charts for which the recording has at least one measured value. */
 export function chartsOf(recording: Recording, plans: readonly ChartPlan[]): PlannedChart[] {
   return plans.flatMap(({ title, names, onlyIfNotZero }) => {
-    const there = names.filter((name) => hasValue(recording.series[name]));
-    const isQuiet = there.every((name) => recording.series[name]!.every((value) => value === null || value === 0));
-    if (there.length === 0 || (onlyIfNotZero && isQuiet)) return [];
+    const present = names.filter((name) => hasValue(recording.series[name]));
+    const isQuiet = present.every((name) => recording.series[name]!.every((value) => value === null || value === 0));
+    if (present.length === 0 || (onlyIfNotZero && isQuiet)) return [];
     return [
       {
         title,
-        unit: CURVE_STYLES[there[0]!].unit,
-        series: there.map((name) => curveOf(name, recording.series[name]!)),
+        unit: CURVE_STYLES[present[0]!].unit,
+        series: present.map((name) => curveOf(name, recording.series[name]!)),
       },
     ];
   });
@@ -141,7 +141,7 @@ export function valuesWithin(recording: Recording, name: SeriesName, fromMs: num
   });
 }
 
-/** The middle value; null of none. */
+/** The median; null without values. */
 export function median(values: readonly number[]): number | null {
   if (values.length === 0) return null;
   const sorted = values.toSorted((a, b) => a - b);
@@ -149,9 +149,9 @@ export function median(values: readonly number[]): number | null {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** The largest value; null of none. */
+/** The largest value; null without values. */
 export const largest = (values: readonly number[]): number | null =>
   values.length === 0 ? null : values.reduce((most, value) => Math.max(most, value));
-/** The smallest value; null of none. */
+/** The smallest value; null without values. */
 export const smallest = (values: readonly number[]): number | null =>
   values.length === 0 ? null : values.reduce((least, value) => Math.min(least, value));

@@ -1,4 +1,4 @@
-/** The report of drills: what was broken, how that is known, how it healed, how long it took, what was lost. */
+/** The report of a run of drills: verdicts, recovery times against their budgets, losses, and each drill in detail. */
 
 import type { Mark, SeriesName } from "../recording/recording.ts";
 import { type DrillResult, type DrillsResult, type DrillVerdict, PHASES, type PhaseName } from "../recording/result.ts";
@@ -15,9 +15,9 @@ import {
   plural,
   recoveryTime,
 } from "./format.ts";
-import { type Html, html } from "./html.ts";
+import { type Html, html, type Piece, raw } from "./html.ts";
 import { LazySections } from "./lazy-section.ts";
-import { inShort } from "./log-summary.ts";
+import { summarizeLine } from "./log-summary.ts";
 import {
   type Answer,
   factsSection,
@@ -31,9 +31,9 @@ import {
 } from "./parts.ts";
 
 export interface DrillsReportOptions {
-  /** Way from the page to the project's folder, for links to runbooks; from outputs/runs/<id>/ when absent. */
+  /** Path from the page to the project's folder, for links to runbooks; from outputs/runs/<id>/ when absent. */
   projectPath?: string;
-  /** The page stands elsewhere than beside its result.json. */
+  /** The page is not in the folder of its result.json. */
   isElsewhere?: boolean;
 }
 
@@ -50,34 +50,36 @@ const BAND_OF: Readonly<Record<PhaseName, BandTone>> = {
   proven: "proven",
 };
 
-const VERDICTS: Readonly<Record<DrillVerdict, { mood: Status; sign: string; words: string }>> = {
-  passed: { mood: "good", sign: "✔", words: "passed" },
-  failed: { mood: "bad", sign: "✖", words: "failed" },
-  inconclusive: { mood: "doubt", sign: "?", words: "inconclusive" },
-  interrupted: { mood: "doubt", sign: "■", words: "interrupted" },
+const VERDICTS: Readonly<Record<DrillVerdict, { status: Status; sign: string }>> = {
+  passed: { status: "good", sign: "✔" },
+  failed: { status: "bad", sign: "✖" },
+  inconclusive: { status: "doubt", sign: "?" },
+  interrupted: { status: "doubt", sign: "■" },
 };
-/** From the best to the worst: of many repeats the worst one speaks. */
+const DRILL_CHART_HEIGHT_PX = 110;
+/** From the best to the worst: the worst repeat of a drill is shown first. */
 const BADNESS: readonly DrillVerdict[] = ["passed", "interrupted", "inconclusive", "failed"];
 
-export const verdictBadge = (verdict: DrillVerdict): Html =>
-  html`<span class="badge ${VERDICTS[verdict].mood}">${VERDICTS[verdict].sign} ${VERDICTS[verdict].words}</span>`;
+/** @param count of repeats with that verdict. */
+export const verdictBadge = (verdict: DrillVerdict, count = 1): Html =>
+  html`<span class="badge ${VERDICTS[verdict].status}">${VERDICTS[verdict].sign} ${count > 1 && `${count} × `}${verdict}</span>`;
 
-/** Share of the budget that was used; without a measurement there is none. */
+/** Used share of the recovery budget; 0 without a measurement. */
 const shareOf = ({ recovery }: DrillResult): number => (recovery ? recovery.measured_ms / recovery.budget_ms : 0);
 
-/** The repeat that looks worst: by verdict, then by the share of its budget. */
+/** The worst repeat: by verdict, then by the used share of its budget. */
 export function worstOf(repeats: readonly DrillResult[]): DrillResult {
   return repeats.toSorted(
     (a, b) => BADNESS.indexOf(b.verdict) - BADNESS.indexOf(a.verdict) || shareOf(b) - shareOf(a) || a.repeat - b.repeat,
   )[0]!;
 }
 
-/** Repeats of each drill together, in the order in which they first ran. */
+/** The repeats of each drill together, in the order of the first runs. */
 export function byName(drills: readonly DrillResult[]): DrillResult[][] {
   return [...Map.groupBy(drills, ({ name }) => name).values()];
 }
 
-/** When the zero of a drill's axis is: the moment of the fault. */
+/** Zero of a drill's time axis: the moment of the fault. */
 export function faultTimeMs(drill: DrillResult): number {
   return (
     drill.recording.marks.find(({ kind }) => kind === "fault")?.timeMs ??
@@ -86,7 +88,7 @@ export function faultTimeMs(drill: DrillResult): number {
   );
 }
 
-/** The beats as stretches of time. */
+/** The phases as bands of a chart. */
 export const phaseBands = (drill: DrillResult): Band[] =>
   drill.beats
     .toSorted((a, b) => a.startedAtMs - b.startedAtMs)
@@ -97,7 +99,7 @@ export const phaseBands = (drill: DrillResult): Band[] =>
       tone: BAND_OF[name],
     }));
 
-/** Marks with the proof of the effect, in case that the recording has none of it. */
+/** Marks of the recording; that of the effect is added where it is missing. */
 function marksOf(drill: DrillResult): Mark[] {
   const marks = [...drill.recording.marks];
   if (drill.effect && !marks.some(({ kind }) => kind === "effect")) {
@@ -106,72 +108,81 @@ function marksOf(drill: DrillResult): Mark[] {
   return marks.toSorted((a, b) => a.timeMs - b.timeMs);
 }
 
-/** Measured against its budget, as a bar and in words. */
-export function recoveryBar(recovery: DrillResult["recovery"]): Html {
+const share = (ms: number, scale: number) => Number(((ms / scale) * 100).toFixed(2));
+
+/** A recovery time against its budget, as a bar and as text. @param isShort without the amount over the budget. */
+export function recoveryBar(recovery: DrillResult["recovery"], isShort = false): Html {
   if (!recovery) return html`<span class="soft">not measured</span>`;
-  const { measured_ms, budget_ms } = recovery;
+  const { measured_ms, budget_ms, below } = recovery;
   const isOver = measured_ms > budget_ms;
   const scale = Math.max(measured_ms, budget_ms) * 1.02;
-  const percent = (ms: number) => Number(((ms / scale) * 100).toFixed(2));
-  const words = isOver
-    ? `${formatMs(measured_ms)}, over the budget of ${formatMs(budget_ms)} by ${formatMs(measured_ms - budget_ms)}`
-    : recovery.below
-      ? `${recoveryTime(recovery)}: below what can be seen (of ${formatMs(budget_ms)})`
-      : `${formatMs(measured_ms)} of ${formatMs(budget_ms)}`;
-  return html`<div class="bar${isOver && " over"}" role="img" aria-label="recovery ${words}"><i style="width:${percent(measured_ms)}%"></i><b style="left:${percent(budget_ms)}%"></b></div><div class="bar-words${isOver && " bad-text"}">${isOver && "✖ "}${words.replaceAll(/(\d) (ms|s|min)\b/g, "$1\u00a0$2")}</div>`;
+  const label =
+    isOver && !isShort
+      ? `${formatMs(measured_ms)}, over the budget of ${formatMs(budget_ms)} by ${formatMs(measured_ms - budget_ms)}`
+      : below && !isShort
+        ? `${recoveryTime(recovery)}: no outage was measurable (budget ${formatMs(budget_ms)})`
+        : `${recoveryTime(recovery)} of ${formatMs(budget_ms)}`;
+  return html`<div class="bar${isOver && " over"}" role="img" aria-label="recovery ${label}"><i style="width:${share(measured_ms, scale)}%"></i><b style="left:${share(budget_ms, scale)}%"></b></div><div class="bar-label${isOver && " bad-text"}">${isOver && "✖ "}${label.replaceAll(/(\d) (ms|s|min)\b/g, "$1\u00a0$2")}</div>`;
 }
 
-function verdictOf(result: DrillsResult): { mood: Status; verdict: string; because: string } {
+const anchorOf = (name: string) => `drill-${name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-")}`;
+
+/** Drills by their titles, each a link to its section: "A, B and C". */
+function linksTo(drills: readonly DrillResult[]): Html {
+  const links = byName(drills)
+    .map(([first]) => first!)
+    .map(({ name, title }) => html`<a href="#${anchorOf(name)}">${title}</a>`);
+  return html`${links.map((link, index) => html`${index > 0 && (index === links.length - 1 ? " and " : ", ")}${link}`)}`;
+}
+
+function verdictOf(result: DrillsResult): { status: Status; verdict: string; because: Piece } {
   const { drills, facts } = result;
-  const titlesOf = (verdict: DrillVerdict) => [
-    ...new Set(drills.filter((drill) => drill.verdict === verdict).map(({ title }) => title)),
-  ];
-  const losing = drills.filter(({ ledger }) => (ledger?.lost ?? 0) > 0).map(({ title }) => title);
-  const failed = [...new Set([...titlesOf("failed"), ...losing])];
-  const undecided = [...titlesOf("inconclusive"), ...titlesOf("interrupted")];
-  const count = plural(drills.length, "drill");
-  if (drills.length === 0) return { mood: "doubt", verdict: "No drill was run", because: "There is nothing to judge." };
+  const failed = drills.filter(({ verdict, ledger }) => verdict === "failed" || (ledger?.lost ?? 0) > 0);
+  const undecided = drills.filter(({ verdict }) => verdict === "inconclusive" || verdict === "interrupted");
+  const kinds = byName(drills).length;
+  if (drills.length === 0) return { status: "doubt", verdict: "No drill was run", because: "Nothing to judge." };
   if (failed.length > 0) {
-    return {
-      mood: "bad",
-      verdict: `Failed: ${failed.length} of ${plural(byName(drills).length, "drill")}`,
-      because: `${listed(failed)}.`,
-    };
+    const verdict = `Failed: ${byName(failed).length} of ${plural(kinds, "drill")}`;
+    return { status: "bad", verdict, because: html`${linksTo(failed)}.` };
   }
   if (facts.interrupted || undecided.length > 0) {
-    const why = undecided.length > 0 ? `Without a verdict: ${listed(undecided)}.` : "It was stopped before its end.";
-    const verdict = facts.interrupted ? "Interrupted: no verdict on the whole" : "Inconclusive";
-    return { mood: "doubt", verdict, because: why };
+    return {
+      status: "doubt",
+      verdict: facts.interrupted ? "Interrupted: no verdict" : "Inconclusive",
+      because:
+        undecided.length > 0 ? html`Without a verdict: ${linksTo(undecided)}.` : "The run was stopped before its end.",
+    };
   }
   if (!result.passed) {
     return {
-      mood: "bad",
+      status: "bad",
       verdict: "Failed",
-      because: "Each drill passed, yet the run as a whole says that it did not.",
+      because: "Each drill passed, but the record of the run says “not passed”.",
     };
   }
-  const kept = `${count} of ${plural(byName(drills).length, "kind")}: each fault had an effect that was seen, and each recovery kept its budget.`;
-  // Nobody may read "nothing was lost" where nobody counted.
-  return drills.every(({ ledger }) => ledger !== undefined && ledger.acknowledged > 0)
-    ? { mood: "good", verdict: "Passed: it broke, it healed, nothing was lost", because: kept }
+  const kept = `${plural(kinds, "drill")}, ${plural(drills.length, "run")}: every fault had a measured effect, every recovery kept its budget.`;
+  // "Nothing was lost" needs a count in every drill.
+  const isCounted = drills.every(({ ledger }) => ledger !== undefined && ledger.acknowledged > 0);
+  return isCounted
+    ? { status: "good", verdict: "Passed: every drill recovered, nothing was lost", because: kept }
     : {
-        mood: "good",
-        verdict: "Passed: it broke and it healed",
-        because: `${kept} Whether anything was lost was not accounted for in all of them.`,
+        status: "good",
+        verdict: "Passed: every drill recovered",
+        because: `${kept} Losses were not counted in all of them.`,
       };
 }
 
-function passedAnswer(drills: readonly DrillResult[], mood: Status): Answer {
+function passedAnswer(drills: readonly DrillResult[], status: Status): Answer {
   const passed = drills.filter(({ verdict }) => verdict === "passed").length;
   const others = (["failed", "inconclusive", "interrupted"] as const)
     .map((verdict) => ({ verdict, count: drills.filter((drill) => drill.verdict === verdict).length }))
     .filter(({ count }) => count > 0)
-    .map(({ verdict, count }) => `${formatCount(count)} ${VERDICTS[verdict].words}`);
+    .map(({ verdict, count }) => `${formatCount(count)} ${verdict}`);
   return {
     question: "Did it pass?",
     answer: `${formatCount(passed)} of ${formatCount(drills.length)}`,
-    detail: others.length > 0 ? `${listed(others)}.` : "every drill passed",
-    mood,
+    detail: others.length > 0 ? `${listed(others)}.` : "every run of every drill passed",
+    status,
   };
 }
 
@@ -179,44 +190,32 @@ function recoveryAnswer(drills: readonly DrillResult[]): Answer {
   const question = "How long to recover?";
   const measured = drills.filter((drill) => drill.recovery);
   if (measured.length === 0)
-    return { question, answer: "Not measured", detail: "No recovery was timed.", mood: "doubt" };
+    return { question, answer: "Not measured", detail: "No recovery was timed.", status: "doubt" };
   const slowest = measured.toSorted((a, b) => b.recovery!.measured_ms - a.recovery!.measured_ms)[0]!;
   const closest = measured.toSorted((a, b) => shareOf(b) - shareOf(a))[0]!;
   const over = measured.filter((drill) => shareOf(drill) > 1).length;
   const middle = median(measured.map(({ recovery }) => recovery!.measured_ms))!;
-  const budget =
-    over > 0
-      ? `${plural(over, "budget")} exceeded`
-      : `closest to its budget: “${closest.title}” (${Math.round(shareOf(closest) * 100)} %)`;
+  const used = `${Math.round(shareOf(closest) * 100)} %`;
+  const budget = over > 0 ? `${formatCount(over)} over budget` : `closest to its budget: “${closest.title}” (${used})`;
   return {
     question,
     answer: measured.length === 1 ? formatMs(middle) : `${formatMs(middle)} typical`,
-    detail: `slowest ${formatMs(slowest.recovery!.measured_ms)} (“${slowest.title}”); ${budget}.`,
-    mood: over > 0 ? "bad" : "good",
+    detail:
+      measured.length === 1
+        ? `${used} of its budget of ${formatMs(slowest.recovery!.budget_ms)}.`
+        : `slowest ${formatMs(slowest.recovery!.measured_ms)} (“${slowest.title}”); ${budget}.`,
+    status: over > 0 ? "bad" : "good",
   };
 }
 
-const anchorOf = (name: string) => `drill-${name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-")}`;
-
-function overview(groups: readonly DrillResult[][]): Html {
-  return html`<div class="wide"><table><caption>A verdict for each repeat, and the slowest recovery against its budget</caption>
-<thead><tr><th scope="col">drill</th><th scope="col">verdicts</th><th scope="col">recovery</th><th scope="col" class="number if-wide">acknowledged</th><th scope="col" class="number">lost</th></tr></thead>
-<tbody>${groups.map((repeats) => {
-    const slowest = repeats.toSorted((a, b) => shareOf(b) - shareOf(a))[0]!;
-    const ledgers = repeats.flatMap(({ ledger }) => ledger ?? []);
-    const sum = (key: "lost" | "acknowledged") => ledgers.reduce((total, ledger) => total + ledger[key], 0);
-    return html`<tr><th scope="row"><a href="#${anchorOf(repeats[0]!.name)}">${repeats[0]!.title}</a></th><td><div class="chips">${repeats.map(({ verdict }) => verdictBadge(verdict))}</div></td><td>${recoveryBar(slowest.recovery)}</td><td class="number if-wide">${ledgers.length > 0 ? formatCount(sum("acknowledged")) : "–"}</td><td class="number${sum("lost") > 0 && " bad-text"}">${ledgers.length > 0 ? formatCount(sum("lost")) : "not known"}</td></tr>`;
-  })}</tbody></table></div>`;
-}
-
-function beatList(drill: DrillResult): Html {
+function phaseList(drill: DrillResult): Html {
   const originMs = faultTimeMs(drill);
-  return html`<ol class="beats" aria-label="The four beats">${PHASES.map((name) => {
-    const beat = drill.beats.find((one) => one.name === name);
-    if (!beat)
-      return html`<li class="beat-none"><span class="beat-name">${PHASE_LABELS[name]}</span><span class="beat-time">did not come</span></li>`;
-    const { startedAtMs, endedAtMs, detail } = beat;
-    return html`<li class="beat-${name}"><span class="beat-name">${PHASE_LABELS[name]}</span><span class="beat-time">${formatOffset(startedAtMs - originMs)} · ${formatMs(endedAtMs - startedAtMs)} · ${formatClock(startedAtMs)} UTC</span>${detail}</li>`;
+  return html`<ol class="phases" aria-label="The four phases">${PHASES.map((name) => {
+    const phase = drill.beats.find((one) => one.name === name);
+    if (!phase)
+      return html`<li class="phase-none"><span class="phase-name">${PHASE_LABELS[name]}</span><span class="phase-time">not reached</span></li>`;
+    const { startedAtMs, endedAtMs, detail } = phase;
+    return html`<li class="phase-${name}"><span class="phase-name">${PHASE_LABELS[name]}</span><span class="phase-time">${formatOffset(startedAtMs - originMs)} · ${formatMs(endedAtMs - startedAtMs)} · ${formatClock(startedAtMs)} UTC</span>${detail}</li>`;
   })}</ol>`;
 }
 
@@ -235,29 +234,28 @@ const COMPARED: readonly SeriesName[] = [
   "under_replicated_partitions",
 ];
 
-/** Before, during and after in numbers: the middle of what was normal, the extremes of what was not. */
+/** Before, during and after in numbers: the median of normal operation, the extremes of the fault. */
 function beforeDuringAfter(drill: DrillResult): Html | null {
-  const { recording, beats } = drill;
-  const beatOf = (name: PhaseName) => beats.find((beat) => beat.name === name);
-  const [before, fault, healed, proven] = PHASES.map(beatOf);
+  const { recording, beats: phases } = drill;
+  const [before, fault, healed, proven] = PHASES.map((name) => phases.find((phase) => phase.name === name));
   if (!before || !fault) return null;
   const faultEndMs = healed?.endedAtMs ?? fault.endedAtMs;
   const rows = COMPARED.flatMap((name) => {
     const normal = median(valuesWithin(recording, name, before.startedAtMs, before.endedAtMs));
     const during = valuesWithin(recording, name, fault.startedAtMs, faultEndMs);
-    // The end of the proof is what it came back to: its beginning still has the backlog.
+    // The second half of the last phase: its beginning still has the backlog.
     const after = proven ? valuesWithin(recording, name, proven.startedAtMs, proven.endedAtMs + 1) : [];
     const end = median(after.slice(Math.floor(after.length / 2)));
     if (normal === null && during.length === 0 && end === null) return [];
     const range =
       during.length === 0 ? "not measured" : `${formatNumber(smallest(during)!)} to ${formatNumber(largest(during)!)}`;
-    const words = (value: number | null) => (value === null ? "not measured" : formatNumber(value));
+    const cell = (value: number | null) => (value === null ? "not measured" : formatNumber(value));
     const { label, unit } = CURVE_STYLES[name];
     return [
-      html`<tr><th scope="row">${label}, ${unit}</th><td>${words(normal)}</td><td>${range}</td><td>${words(end)}</td></tr>`,
+      html`<tr><th scope="row">${label}, ${unit}</th><td>${cell(normal)}</td><td>${range}</td><td>${cell(end)}</td></tr>`,
     ];
   });
-  return html`<div class="wide"><table class="numbers"><caption>Median before; lowest and highest from the fault until it was healed; median of the proof's second half</caption>
+  return html`<div class="wide"><table class="numbers"><caption>Before: median. During: lowest and highest from the fault until it healed. After: median of the second half of the last phase.</caption>
 <thead><tr><th scope="col">measured</th><th scope="col">before</th><th scope="col">during</th><th scope="col">after</th></tr></thead><tbody>${rows}</tbody></table></div>`;
 }
 
@@ -266,7 +264,7 @@ function operatorView(drill: DrillResult, projectPath: string): Html {
   const originMs = faultTimeMs(drill);
   const terminal = (label: string, body: Html) =>
     html`<div class="terminal" tabindex="0" role="region" aria-label="${label}">${body}</div>`;
-  return html`<h4>What an operator sees and does</h4>${
+  return html`<h4>Operator’s view</h4>${
     runbook && html`<p>Runbook: <a href="${`${projectPath}/${runbook}`}">${runbook}</a></p>`
   }${
     commands.length > 0 &&
@@ -279,11 +277,11 @@ function operatorView(drill: DrillResult, projectPath: string): Html {
     )
   }${
     logLines.length > 0 &&
-    html`<p class="soft small">Log lines that matter, in short (whole in result.json):</p>${terminal(
+    html`<p class="soft small">Warnings and errors in the logs, shortened (complete in result.json):</p>${terminal(
       `Log lines, ${drill.title}`,
       html`<pre>${logLines.map(
         ({ timeMs, pod, line }, index) =>
-          html`${index > 0 && "\n"}<span class="when">${formatOffset(timeMs - originMs)}</span> <span class="who">${pod}</span> ${inShort(line)}`,
+          html`${index > 0 && "\n"}<span class="when">${formatOffset(timeMs - originMs)}</span> <span class="who">${pod}</span> ${summarizeLine(line)}`,
       )}</pre>`,
     )}`
   }${commands.length === 0 && logLines.length === 0 && html`<p class="soft">No command and no log line was recorded.</p>`}`;
@@ -296,58 +294,73 @@ function drillBody(drill: DrillResult, projectPath: string): Html {
   return html`<dl class="facts"><dt>Hypothesis</dt><dd>${drill.hypothesis}</dd><dt>Fault</dt><dd>${drill.fault}</dd><dt>Proof of effect</dt><dd>${
     effect
       ? html`${effect.proof} <span class="soft">(${formatOffset(effect.timeMs - originMs)}, ${formatClock(effect.timeMs)} UTC)</span>`
-      : html`<strong class="doubt-text">None was seen</strong>: whatever else was measured, this proves nothing.`
+      : html`<strong class="doubt-text">No effect was measured</strong>: the drill proves nothing.`
   }</dd><dt>Recovery</dt><dd>${recoveryBar(drill.recovery)}</dd>${
     drill.reasons.length > 0 &&
     html`<dt>Reasons</dt><dd>${drill.reasons.map((reason) => html`<div>${reason}</div>`)}</dd>`
   }</dl>
-<h4>Timeline</h4>${beatList(drill)}
+<h4>Phases</h4>${phaseList(drill)}
 <h4>Before, during, after</h4>${chartStack({
     label: `Charts of ${drill.title}`,
     timesMs: recording.timesMs,
     marks,
-    stages: phaseBands(drill),
+    bands: phaseBands(drill),
     originMs,
     origin: "the fault",
-    charts: chartsOf(recording, DRILL_CHARTS).map((one) => ({ ...one, heightPx: 110 })),
+    charts: chartsOf(recording, DRILL_CHARTS).map((one) => ({ ...one, heightPx: DRILL_CHART_HEIGHT_PX })),
   })}${beforeDuringAfter(drill)}
 <h4>Ledger</h4>${ledgerSentence(drill.ledger)}${drill.ledger && html`<details><summary>All counts</summary>${ledgerTable(drill.ledger)}</details>`}
 ${operatorView(drill, projectPath)}
-<details><summary>${plural(marks.length, "event")} in the order of time</summary>${markTable(marks, originMs, "Since the fault")}</details>`;
+<details><summary>${plural(marks.length, "event")} in order of time</summary>${markTable(marks, originMs, "Times since the fault")}</details>`;
 }
 
-/** The repeat that came out worst, and folded away and packed the others. */
-function drillSection(repeats: readonly DrillResult[], projectPath: string, packed: LazySections): Html {
+/** Verdicts of the repeats, worst first: "1 × failed, 2 × passed". */
+function verdictBadges(repeats: readonly DrillResult[]): Html {
+  const counts = BADNESS.toReversed().map((verdict) => ({
+    verdict,
+    count: repeats.filter((drill) => drill.verdict === verdict).length,
+  }));
+  return html`<span class="chips">${counts.filter(({ count }) => count > 0).map(({ verdict, count }) => verdictBadge(verdict, count))}</span>`;
+}
+
+/** One drill: a row of results that opens to the worst repeat; the other repeats are folded and compressed. */
+function drillSection(repeats: readonly DrillResult[], projectPath: string, lazy: LazySections, isOpen: boolean): Html {
   const worst = worstOf(repeats);
   const others = repeats.filter((drill) => drill !== worst);
-  const which =
-    repeats.length > 1
-      ? html`<p class="soft small">Shown is repeat ${worst.repeat} of ${repeats.length}, the one that came out worst.</p>`
-      : null;
-  const anchor = anchorOf(worst.name);
-  return html`<section class="panel" aria-labelledby="${anchor}"><h3 id="${anchor}" style="margin-top:0">${worst.title} ${verdictBadge(worst.verdict)}</h3>${which}${drillBody(worst, projectPath)}${others.map(
+  const slowest = repeats.toSorted((a, b) => shareOf(b) - shareOf(a))[0]!;
+  const ledgers = repeats.flatMap(({ ledger }) => ledger ?? []);
+  const sum = (key: "lost" | "acknowledged") => ledgers.reduce((total, ledger) => total + ledger[key], 0);
+  const isCounted = ledgers.length > 0;
+  return html`<details class="drill"${isOpen && raw(" open")}><summary><h3>${worst.title}</h3>${verdictBadges(repeats)}<span class="recovery">${recoveryBar(slowest.recovery, true)}</span><span class="count if-wide">${isCounted ? formatCount(sum("acknowledged")) : "–"}</span><span class="count lost${sum("lost") > 0 && " bad-text"}">${isCounted ? formatCount(sum("lost")) : "?"}</span></summary>
+<div class="drill-body" id="${anchorOf(worst.name)}">${
+    repeats.length > 1 &&
+    html`<p class="soft small">Shown is repeat ${worst.repeat} of ${repeats.length}, the worst one.</p>`
+  }${drillBody(worst, projectPath)}${others.map(
     (drill) =>
-      html`<details><summary>Repeat ${drill.repeat} ${verdictBadge(drill.verdict)}</summary>${packed.place(drillBody(drill, projectPath))}</details>`,
-  )}</section>`;
+      html`<details><summary>Repeat ${drill.repeat} ${verdictBadge(drill.verdict)}</summary>${lazy.add(drillBody(drill, projectPath))}</details>`,
+  )}</div></details>`;
 }
 
-/** The whole page. */
+function drillList(groups: readonly DrillResult[][], projectPath: string, lazy: LazySections): Html {
+  return html`<div class="drills"><div class="drills-head" aria-hidden="true"><span></span><span>drill (open for details)</span><span>verdict</span><span>slowest recovery, budget</span><span class="count if-wide">acknowledged</span><span class="count">lost</span></div>
+${groups.map((repeats) => drillSection(repeats, projectPath, lazy, groups.length === 1))}</div>`;
+}
+
+/** The complete page. */
 export function drillsReport(result: DrillsResult, options: DrillsReportOptions = {}): string {
   const projectPath = options.projectPath ?? "../../..";
   const { drills, facts } = result;
-  const groups = byName(drills);
-  const { mood, verdict, because } = verdictOf(result);
-  const packed = new LazySections();
+  const { status, verdict, because } = verdictOf(result);
+  const lazy = new LazySections();
   const body = html`<main>${firstScreen({
     kind: "Resilience drills",
     facts,
-    mood,
+    status,
     verdict,
     because,
-    answers: [passedAnswer(drills, mood), lossAnswer(drills.map(({ ledger }) => ledger)), recoveryAnswer(drills)],
+    answers: [passedAnswer(drills, status), lossAnswer(drills.map(({ ledger }) => ledger)), recoveryAnswer(drills)],
   })}
-<section aria-labelledby="overview"><h2 id="overview">All drills</h2>${overview(groups)}</section>
-<section aria-labelledby="each"><h2 id="each">Drill by drill</h2>${groups.map((repeats) => drillSection(repeats, projectPath, packed))}</section>
-${factsSection(facts)}${footer(facts, !options.isElsewhere)}</main>${packed.element()}`;
+<section aria-labelledby="drills"><h2 id="drills">Drills</h2>${drillList(byName(drills), projectPath, lazy)}</section>
+${factsSection(facts)}${footer(facts, !options.isElsewhere)}</main>${lazy.element()}`;
   return documentOf({ title: `Resilience drills ${facts.id}`, body });
 }

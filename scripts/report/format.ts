@@ -1,4 +1,4 @@
-/** Numbers and times as a person reads them; the same everywhere on reports, live page and video. */
+/** Formats of numbers and times on reports, live page and video. It runs in browsers too. */
 import type { DrillRecovery } from "../recording/result.ts";
 
 /** 12,345 */
@@ -8,14 +8,14 @@ export const formatCount = (value: number): string => Math.round(value).toLocale
 export const plural = (count: number, one: string, many = `${one}s`): string =>
   `${formatCount(count)} ${count === 1 ? one : many}`;
 
-/** A number without the digits that nobody reads: three of them matter, and all before the point. */
+/** A number with three significant digits, and all digits before the point. */
 export function threeDigits(value: number): number {
   const size = Math.abs(value);
   const decimals = size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3;
   return Number(value.toFixed(decimals));
 }
 
-/** Three digits that matter: 0.042, 3.14, 27.5, 1,234. */
+/** 0.042, 3.14, 27.5, 1,234 */
 export function formatNumber(value: number): string {
   const short = threeDigits(value);
   return Math.abs(value) >= 100 || Number.isInteger(value) ? formatCount(short) : String(short);
@@ -24,12 +24,12 @@ export function formatNumber(value: number): string {
 /** For axes: 950, 1.5k, 20k, 3M. */
 export function formatShort(value: number): string {
   const size = Math.abs(value);
-  for (const [limit, letter] of [
+  for (const [limit, suffix] of [
     [1e9, "G"],
     [1e6, "M"],
     [1e3, "k"],
   ] as const) {
-    if (size >= limit) return `${Number((value / limit).toPrecision(3))}${letter}`;
+    if (size >= limit) return `${Number((value / limit).toPrecision(3))}${suffix}`;
   }
   return String(Number(value.toPrecision(3)));
 }
@@ -44,7 +44,7 @@ export function formatMs(ms: number): string {
   return seconds % 60 > 0 ? `${minutes} min ${seconds % 60} s` : `${minutes} min`;
 }
 
-/** "4.2 s"; "< 1.2 s" where no outage was seen, and a longer one would have been. */
+/** "4.2 s"; "< 1.2 s" where no outage was measured and a longer one would have been. */
 export const recoveryTime = ({ measured_ms, below }: DrillRecovery): string =>
   `${below ? "< " : ""}${formatMs(measured_ms)}`;
 
@@ -55,7 +55,7 @@ export const formatClock = (timeMs: number): string => new Date(timeMs).toISOStr
 export const formatMoment = (timeMs: number): string =>
   `${new Date(timeMs).toISOString().slice(0, 19).replace("T", " ")} UTC`;
 
-/** Distance from an origin: "+12.5 s", "-3 s", "+2:05". */
+/** Time since an origin: "+12.5 s", "−3 s", "+2:05". */
 export function formatOffset(ms: number): string {
   const sign = ms < 0 ? "−" : "+";
   const size = Math.abs(ms);
@@ -65,8 +65,8 @@ export function formatOffset(ms: number): string {
 }
 
 /** "a", "a and b", "a, b and c". */
-export const listed = (words: readonly string[]): string =>
-  words.length < 2 ? (words[0] ?? "") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
+export const listed = (items: readonly string[]): string =>
+  items.length < 2 ? (items[0] ?? "") : `${items.slice(0, -1).join(", ")} and ${items.at(-1)}`;
 
 /** GiB with one digit. */
 export const formatGib = (bytes: number): string => `${Number((bytes / 1024 ** 3).toFixed(1))} GiB`;

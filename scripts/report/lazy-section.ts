@@ -1,24 +1,23 @@
 /**
- * Parts of a page that are folded away, packed: of many repeats of a drill one is read, and the others made two thirds of
- * a page of megabytes. The page's script (document.ts) puts them in their places as soon as the page is there; without
- * it, each place says where its record is.
+ * Sections that are folded away, compressed: of three repeats of a drill one is read, and the others would be two thirds
+ * of a page of megabytes. The page's script (browser/page.ts) unpacks a section when it is opened.
  */
 import { gzipSync } from "node:zlib";
 import { type Html, html, raw } from "./html.ts";
 
 export class LazySections {
-  readonly #parts: string[] = [];
+  readonly #sections: string[] = [];
 
-  /** Takes a part and gives what stands in its place until it is unpacked. */
-  place(part: Html): Html {
-    this.#parts.push(part.text);
-    return html`<p class="packed-part soft">The page's script unpacks this repeat; its record stands in result.json.</p>`;
+  /** Adds a section. @returns the placeholder that the script replaces with it. */
+  add(section: Html): Html {
+    const index = this.#sections.push(section.text) - 1;
+    return html`<p class="lazy-section soft" data-section="${index}">This repeat needs JavaScript to be shown here. Its record is in result.json.</p>`;
   }
 
-  /** All parts, to stand once behind their places; nothing where there is none. */
+  /** All sections, for the end of the page; null when there is none. */
   element(): Html | null {
-    if (this.#parts.length === 0) return null;
-    const packed = gzipSync(JSON.stringify(this.#parts), { level: 9 }).toString("base64");
-    return html`<script type="application/gzip" class="packed-parts">${raw(packed)}</script>`;
+    if (this.#sections.length === 0) return null;
+    const packed = gzipSync(JSON.stringify(this.#sections), { level: 9 }).toString("base64");
+    return html`<script type="application/gzip" class="lazy-sections">${raw(packed)}</script>`;
   }
 }

@@ -1,4 +1,4 @@
-/** The report of a load test: did the pipeline follow the load, what did it cost, was anything lost. */
+/** The report of a load test: did the pipeline scale with the load, how long did it take, was anything lost. */
 
 import { METRICS, type MetricName } from "../load/thresholds.ts";
 import type { SeriesName } from "../recording/recording.ts";
@@ -19,7 +19,7 @@ import {
   type Status,
 } from "./parts.ts";
 
-/** The stages as stretches of time, from the first mark of a stage on where there is one. */
+/** The stages as bands; they begin at the first mark of a stage where there is one. */
 export function stageBands(result: LoadTestResult): Band[] {
   const { recording, stages } = result;
   const marks = recording.marks.filter(({ kind }) => kind === "stage").toSorted((a, b) => a.timeMs - b.timeMs);
@@ -32,7 +32,7 @@ export function stageBands(result: LoadTestResult): Band[] {
         ? (marks[index + 1]?.timeMs ?? fromMs + stage.seconds * 1000)
         : at + stage.seconds * 1000;
     at = endMs;
-    // A run that was stopped has stages that never came.
+    // An interrupted run has stages that never began.
     if (fromMs >= recording.endedAtMs) break;
     const label = stage.events_per_second === 0 ? "quiet" : `${formatCount(stage.events_per_second)}/s`;
     bands.push({ fromMs, toMs: Math.min(endMs, recording.endedAtMs), label, tone: "plain" });
@@ -40,7 +40,7 @@ export function stageBands(result: LoadTestResult): Band[] {
   return bands;
 }
 
-/** "1 → 4 → 1": where the number of replicas turned. */
+/** The turning points of the number of replicas: [1, 4, 1]. */
 export function turnsOf(scaling: readonly ScalingEvent[], workload: ScaledWorkload): number[] {
   const events = scaling.filter((event) => event.workload === workload).toSorted((a, b) => a.timeMs - b.timeMs);
   const counts = events.length === 0 ? [] : [events[0]!.from, ...events.map(({ to }) => to)];
@@ -51,39 +51,39 @@ export function turnsOf(scaling: readonly ScalingEvent[], workload: ScaledWorklo
 }
 
 function scalingAnswer(result: LoadTestResult): Answer {
-  const question = "Did it follow the load?";
+  const question = "Did it scale with the load?";
   const turns = (["processor", "producer"] as const).map((workload) => ({
     workload,
     turns: turnsOf(result.scaling, workload),
   }));
   const moved = turns.filter((one) => one.turns.length > 0);
-  if (moved.length === 0)
-    return { question, answer: "It did not scale", detail: "No replica was added or taken away." };
+  if (moved.length === 0) return { question, answer: "It did not scale", detail: "No replica was added or removed." };
   const [first] = moved;
   const firstUp = result.scaling.find(({ from, to, ready_after_ms }) => to > from && ready_after_ms !== undefined);
   const others = moved.slice(1).map((one) => `${one.workload} ${one.turns.join(" → ")}`);
   const ready =
-    firstUp && `first extra ${firstUp.workload} ready ${formatMs(firstUp.ready_after_ms!)} after it was wanted`;
-  const words = [...others, ready].filter((part) => part !== undefined && part !== "");
+    firstUp &&
+    `first extra ${firstUp.workload} ready ${formatMs(firstUp.ready_after_ms!)} after the autoscaler's decision`;
+  const details = [...others, ready].filter((part) => part !== undefined && part !== "");
   return {
     question,
     answer: `${first!.workload} ${first!.turns.join(" → ")}`,
-    detail: words.length > 0 ? `${words.join("; ")}.` : "",
+    detail: details.length > 0 ? `${details.join("; ")}.` : "",
   };
 }
 
 const missOf = (threshold: Threshold): string =>
   threshold.ok ? "" : (threshold.by ?? (threshold.value === null ? "not measured" : "missed"));
 
-function verdictOf(result: LoadTestResult): { mood: Status; verdict: string; because: string } {
+function verdictOf(result: LoadTestResult): { status: Status; verdict: string; because: string } {
   const { thresholds, ledger, facts } = result;
   const missed = thresholds.filter(({ ok }) => !ok);
   const kept = thresholds.length - missed.length;
   if (facts.interrupted) {
     return {
-      mood: "doubt",
+      status: "doubt",
       verdict: "Interrupted: no verdict",
-      because: "It was stopped before its end. What is here was measured up to then.",
+      because: "The run was stopped before its end. The page shows what was measured until then.",
     };
   }
   if (missed.length > 0 || ledger.lost > 0 || !result.passed) {
@@ -93,37 +93,34 @@ function verdictOf(result: LoadTestResult): { mood: Status; verdict: string; bec
       ...missed.map((threshold) => `${threshold.text} missed${missOf(threshold) && ` (${missOf(threshold)})`}`),
     ];
     return {
-      mood: "bad",
+      status: "bad",
       verdict: missed.length > 0 ? `Failed: ${plural(missed.length, "threshold")} missed` : "Failed",
-      because: `${reasons.length > 0 ? listed(reasons) : "The run says that it did not pass"}.`,
+      because: `${reasons.length > 0 ? listed(reasons) : "The record of the run says “not passed”"}.`,
     };
   }
   return {
-    mood: "good",
+    status: "good",
     verdict:
-      result.scaling.length > 0 ? "Passed: the pipeline followed the load" : "Passed: the pipeline carried the load",
-    because:
-      thresholds.length > 0
-        ? `All ${plural(kept, "threshold")} kept.`
-        : "No threshold was set: nothing was there to miss.",
+      result.scaling.length > 0 ? "Passed: the pipeline scaled with the load" : "Passed: the pipeline handled the load",
+    because: thresholds.length > 0 ? `All ${plural(kept, "threshold")} kept.` : "No threshold was set.",
   };
 }
 
-function passedAnswer(result: LoadTestResult, mood: Status): Answer {
+function passedAnswer(result: LoadTestResult, status: Status): Answer {
   const missed = result.thresholds.filter(({ ok }) => !ok).length;
   const total = result.thresholds.length;
   return {
     question: "Did it pass?",
-    answer: { good: "Yes", bad: "No", doubt: "Not known" }[mood],
+    answer: { good: "Yes", bad: "No", doubt: "Not known" }[status],
     detail:
       total === 0 ? "no threshold was set" : `${formatCount(total - missed)} of ${plural(total, "threshold")} kept`,
-    mood,
+    status,
   };
 }
 
 function thresholdTable(thresholds: readonly Threshold[]): Html {
   if (thresholds.length === 0) return html`<p class="soft">No threshold was set.</p>`;
-  return html`<div class="wide"><table><caption>Each limit, what was measured, and by how much it was missed</caption>
+  return html`<div class="wide"><table><caption>Each threshold with the measured value</caption>
 <thead><tr><th scope="col">threshold</th><th scope="col">verdict</th><th scope="col" class="number">measured</th><th scope="col" class="number">limit</th><th scope="col">missed by</th></tr></thead>
 <tbody>${thresholds.map(
     (threshold) =>
@@ -131,7 +128,7 @@ function thresholdTable(thresholds: readonly Threshold[]): Html {
   )}</tbody></table></div>`;
 }
 
-/** Columns of the table of stages: which value of the stage's own stands for it. */
+/** Columns of the table of stages, and which value of a stage is shown. */
 const STAGE_COLUMNS: readonly { name: SeriesName; head: string; pick: "median" | "highest" | "last" }[] = [
   { name: "offered_events_per_second", head: "offered/s", pick: "median" },
   { name: "acknowledged_events_per_second", head: "acknowledged/s", pick: "median" },
@@ -139,13 +136,13 @@ const STAGE_COLUMNS: readonly { name: SeriesName; head: string; pick: "median" |
   { name: "lag_events", head: "highest lag", pick: "highest" },
   { name: "e2e_p50_ms", head: "p50, ms", pick: "median" },
   { name: "e2e_p99_ms", head: "highest p99, ms", pick: "highest" },
-  { name: "producer_replicas_ready", head: "producers at its end", pick: "last" },
-  { name: "processor_replicas_ready", head: "processors at its end", pick: "last" },
+  { name: "producer_replicas_ready", head: "producers at the end", pick: "last" },
+  { name: "processor_replicas_ready", head: "processors at the end", pick: "last" },
 ];
 
 function stageTable(result: LoadTestResult, bands: readonly Band[]): Html {
   const columns = STAGE_COLUMNS.filter(({ name }) => result.recording.series[name]?.some((value) => value !== null));
-  return html`<div class="wide"><table><caption>Each stage in numbers; rates are the median of its seconds</caption>
+  return html`<div class="wide"><table><caption>Each stage in numbers; rates are medians</caption>
 <thead><tr><th scope="col">stage</th><th scope="col" class="number">length</th>${columns.map(({ head }) => html`<th scope="col" class="number">${head}</th>`)}</tr></thead>
 <tbody>${bands.map((band, index) => {
     const cell = ({ name, pick }: (typeof STAGE_COLUMNS)[number]) => {
@@ -160,18 +157,18 @@ function stageTable(result: LoadTestResult, bands: readonly Band[]): Html {
 function scalingTable(result: LoadTestResult): Html {
   if (result.scaling.length === 0) return html`<p class="soft">Nothing was scaled.</p>`;
   const startMs = result.recording.startedAtMs;
-  return html`<div class="wide"><table><caption>Each change that the autoscalers wanted, and how long its pods took</caption>
+  return html`<div class="wide"><table><caption>Each decision of the autoscalers, and the time until its pods were ready</caption>
 <thead><tr><th scope="col" class="number">since start</th><th scope="col">UTC</th><th scope="col">workload</th><th scope="col">replicas</th><th scope="col" class="number">pods ready after</th></tr></thead>
 <tbody>${result.scaling.map(
     ({ timeMs, workload, from, to, ready_after_ms }) =>
-      html`<tr><td class="number">${formatOffset(timeMs - startMs)}</td><td class="nowrap">${formatClock(timeMs)}</td><th scope="row">${workload}</th><td class="nowrap">${to > from ? "▲" : "▼"} ${from} → ${to}</td><td class="number">${ready_after_ms !== undefined ? formatMs(ready_after_ms) : to > from ? "never seen" : ""}</td></tr>`,
+      html`<tr><td class="number">${formatOffset(timeMs - startMs)}</td><td class="nowrap">${formatClock(timeMs)}</td><th scope="row">${workload}</th><td class="nowrap">${to > from ? "▲" : "▼"} ${from} → ${to}</td><td class="number">${ready_after_ms !== undefined ? formatMs(ready_after_ms) : to > from ? "not seen" : ""}</td></tr>`,
   )}</tbody></table></div>`;
 }
 
-/** Everything that a threshold could have named, whether one did or not. */
+/** All metrics that a threshold may name. */
 function measuredTable({ measured }: LoadTestResult): Html | null {
   if (!measured) return null;
-  return html`<details><summary>Everything that was measured</summary><div class="wide"><table><caption>What a threshold may name, and what this run came to</caption>
+  return html`<details><summary>All measured metrics</summary><div class="wide"><table><caption>All metrics that a threshold may name</caption>
 <thead><tr><th scope="col">metric</th><th scope="col" class="number">measured</th><th scope="col">meaning</th></tr></thead>
 <tbody>${Object.entries(measured).map(
     ([name, value]) =>
@@ -179,33 +176,32 @@ function measuredTable({ measured }: LoadTestResult): Html | null {
   )}</tbody></table></div></details>`;
 }
 
-const LAW_BADGES = {
+const INVARIANT_BADGES = {
   passed: ["good", "✔ holds"],
   failed: ["bad", "✖ broken"],
   unknown: ["doubt", "? not known"],
 } as const;
 
-/** The laws, those that this load does not promise included: what it breaks is told, and why it does not count. */
+/** The invariants, also those that this load does not promise: they are shown and do not count. */
 function auditSection({ audit }: LoadTestResult): Html | null {
   if (!audit) return null;
   return html`<section aria-labelledby="audit"><h2 id="audit">Audit</h2><p>${audit.line}.</p>
-<div class="wide"><table><caption>Each law over the load's own events, from Kafka to the database</caption>
-<thead><tr><th scope="col">law</th><th scope="col">must hold</th><th scope="col">verdict</th><th scope="col">found</th></tr></thead>
+<div class="wide"><table><caption>Each invariant over the events of this load, from Kafka to the database</caption>
+<thead><tr><th scope="col">invariant</th><th scope="col">meaning</th><th scope="col">verdict</th><th scope="col">result</th></tr></thead>
 <tbody>${audit.laws.map(({ law, title, status, detail, promised }) => {
-    const [mood, words] = LAW_BADGES[status];
-    const [shown, aside] = promised ? [mood, ""] : ["doubt", " (not promised)"];
-    return html`<tr><th scope="row">${law}</th><td>${title}</td><td class="nowrap"><span class="badge ${shown}">${words}${aside}</span></td><td>${detail}</td></tr>`;
+    const [color, label] = INVARIANT_BADGES[status];
+    return html`<tr><th scope="row">${law}</th><td>${title}</td><td class="nowrap"><span class="badge ${promised ? color : "doubt"}">${label}${!promised && " (not promised)"}</span></td><td>${detail}</td></tr>`;
   })}</tbody></table></div>${
     audit.laws.some(({ promised }) => !promised) &&
-    html`<p class="soft small">Not promised: an open load sends a conveyor's events through several producers at once and waits for no answer, so they may reach Kafka in another order than they were made. Such a law is judged and shown, and does not count.</p>`
+    html`<p class="soft small">Not promised: an open load sends the events of one conveyor through several producers at once, without awaiting responses, so they may reach Kafka out of order. Such an invariant is shown and does not count.</p>`
   }</section>`;
 }
 
-/** The charts of a load test, one above the other. */
+/** The charts of a load test, one below the other. */
 export function loadStack(result: LoadTestResult, bands = stageBands(result)): Html {
   const { recording, thresholds } = result;
   const charts = chartsOf(recording, LOAD_CHARTS).map((one) => {
-    // A limit on a curve that is on this chart is drawn; one on a sum of the run ("lost=0") has no place on a time axis.
+    // Only a limit on a curve of this chart can be drawn; a limit on a total ("lost=0") has no place on a time axis.
     const threshold = thresholds.find(
       ({ metric, limit }) => limit > 0 && one.series.some(({ name }) => name === metric),
     );
@@ -215,7 +211,7 @@ export function loadStack(result: LoadTestResult, bands = stageBands(result)): H
     label: "Load, replicas, lag, latency and CPU over the same time",
     timesMs: recording.timesMs,
     marks: recording.marks,
-    stages: bands,
+    bands,
     originMs: recording.startedAtMs,
     charts,
   });
@@ -227,24 +223,24 @@ function missingSeries(result: LoadTestResult): string[] {
 }
 
 function header(result: LoadTestResult): Html {
-  const { mood, verdict, because } = verdictOf(result);
+  const { status, verdict, because } = verdictOf(result);
   const title = `Load test, profile ${result.profile}`;
   return firstScreen({
     kind: title,
     facts: result.facts,
-    mood,
+    status,
     verdict,
     because,
-    answers: [passedAnswer(result, mood), lossAnswer([result.ledger]), scalingAnswer(result)],
+    answers: [passedAnswer(result, status), lossAnswer([result.ledger]), scalingAnswer(result)],
   });
 }
 
-/** The whole page. */
+/** The complete page. */
 export function loadReport(result: LoadTestResult): string {
   const bands = stageBands(result);
   const missing = missingSeries(result);
   const body = html`<main>${header(result)}
-<section aria-labelledby="story"><h2 id="story">Load, replicas, lag, latency</h2><div class="panel">${loadStack(result, bands)}</div>${
+<section aria-labelledby="charts"><h2 id="charts">Load, replicas, lag, latency</h2><div class="panel">${loadStack(result, bands)}</div>${
     missing.length > 0 && html`<p class="soft small">Not measured in this run: ${missing.join(", ")}.</p>`
   }</section>
 <section aria-labelledby="thresholds"><h2 id="thresholds">Thresholds</h2>${thresholdTable(result.thresholds)}${measuredTable(result)}</section>
@@ -252,17 +248,17 @@ export function loadReport(result: LoadTestResult): string {
 <section aria-labelledby="scaling"><h2 id="scaling">Scaling</h2>${scalingTable(result)}</section>
 <section aria-labelledby="ledger"><h2 id="ledger">Ledger</h2>${ledgerTable(result.ledger)}</section>
 ${auditSection(result)}
-<section aria-labelledby="hpa"><h2 id="hpa">What kubectl get hpa said</h2>${
+<section aria-labelledby="hpa"><h2 id="hpa">Output of kubectl get hpa</h2>${
     result.hpaTable.length > 0
       ? html`<div class="terminal" tabindex="0" role="region" aria-label="kubectl get hpa over time"><pre>${result.hpaTable.join("\n")}</pre></div>`
-      : html`<p class="soft">It was not recorded.</p>`
+      : html`<p class="soft">Not recorded.</p>`
   }</section>
-<section aria-labelledby="events"><h2 id="events">Events</h2><details><summary>${plural(result.recording.marks.length, "event")} of pods, scaling and alerts</summary>${markTable(result.recording.marks, result.recording.startedAtMs, "In the order of time, since the start of the recording")}</details></section>
+<section aria-labelledby="events"><h2 id="events">Events</h2><details><summary>${plural(result.recording.marks.length, "event")} of pods, scaling and alerts</summary>${markTable(result.recording.marks, result.recording.startedAtMs, "Times since the start of the recording")}</details></section>
 ${factsSection(result.facts)}${footer(result.facts)}</main>`;
   return documentOf({ title: `Load test ${result.facts.id}`, body });
 }
 
-/** The first screen, the charts and the scaling, as one picture: outputs/hpa-scaling.png. */
+/** The page for outputs/hpa-scaling.png: first screen, charts and scaling. */
 export function loadPicture(result: LoadTestResult): string {
   const body = html`<main>${header(result)}<div class="panel">${loadStack(result)}</div><h2>Scaling</h2>${scalingTable(result)}</main>`;
   return documentOf({ title: `Load test ${result.facts.id}`, body, theme: "light" });

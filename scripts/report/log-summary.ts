@@ -1,33 +1,33 @@
-/** What a log line says, in short: a person who looks at a run has no use for its thread and its logger. */
+/** A log line shortened for a report: level, event and message, without thread and logger. */
 import { briefly, readLine } from "../clients/log-search.ts";
 import { plainText } from "./html.ts";
 
-/** Fields of our services and of Kafka that say what happened, the most telling first. */
-const TELLING = ["message", "error", "reason", "detail", "cause"] as const;
+/** Fields of our services and of Kafka with the message, the most important first. */
+const MESSAGE_FIELDS = ["message", "error", "reason", "detail", "cause"] as const;
 
-/** Frames of a Java stack: where in Kafka's source it happened, not what. */
+/** Frames of a Java stack trace. */
 const STACK_FRAMES = /(?:\s+at [\w.$/@<>-]+\([^()\n]*\)(?: ~?\[[^\]\n]*\])?|\s+\.\.\. \d+ more)+/g;
-/** Beyond it a message lists what it was about, as a fetch its partitions; what went wrong stands before that. */
-const MAX_SAID_CHARACTERS = 300;
+/** Longer messages end with lists, such as the partitions of a fetch; the cause is before them. */
+const MAX_MESSAGE_CHARACTERS = 300;
 
-/** "warn kafka_send_failed: NOT_LEADER_FOR_PARTITION …"; a line that is no JSON as it is. */
-export function inShort(line: string): string {
+/** "warn kafka_send_failed: NOT_LEADER_FOR_PARTITION …"; a line that is not JSON is unchanged. */
+export function summarizeLine(line: string): string {
   const { level } = readLine(line);
   try {
     const fields = JSON.parse(line) as Record<string, unknown>;
-    const said = TELLING.flatMap((name) =>
-      typeof fields[name] === "string" && fields[name] !== "" ? [withoutTail(fields[name])] : [],
+    const messages = MESSAGE_FIELDS.flatMap((name) =>
+      typeof fields[name] === "string" && fields[name] !== "" ? [withoutStack(fields[name])] : [],
     );
-    if (said.length === 0) return `${level} ${briefly({ line })}`;
-    // Kafka's own lines all have the kind "log", which says nothing.
-    const kind = typeof fields.event === "string" && fields.event !== "log" ? ` ${fields.event}` : "";
-    return plainText(`${level}${kind}: ${[...new Set(said)].join("; ")}`).replaceAll("\n", " ");
+    if (messages.length === 0) return `${level} ${briefly({ line })}`;
+    // All lines of Kafka itself have the event "log".
+    const event = typeof fields.event === "string" && fields.event !== "log" ? ` ${fields.event}` : "";
+    return plainText(`${level}${event}: ${[...new Set(messages)].join("; ")}`).replaceAll("\n", " ");
   } catch {
     return line;
   }
 }
 
-function withoutTail(text: string): string {
-  const said = text.replaceAll(STACK_FRAMES, "").trimEnd();
-  return said.length > MAX_SAID_CHARACTERS ? `${said.slice(0, MAX_SAID_CHARACTERS)}…` : said;
+function withoutStack(text: string): string {
+  const message = text.replaceAll(STACK_FRAMES, "").trimEnd();
+  return message.length > MAX_MESSAGE_CHARACTERS ? `${message.slice(0, MAX_MESSAGE_CHARACTERS)}…` : message;
 }

@@ -1,6 +1,6 @@
 /**
- * The pages of a run, each made from its result.json alone: one file without any request, for a desk, a phone, the dark
- * and paper. What they answer first: passed? lost? how long?
+ * The pages of a run, made only from its result.json: each is one HTML file without network requests, for desktop,
+ * phone and paper. The verdict comes first.
  */
 
 import { isDrills, type LoadTestResult, type RunResult } from "../recording/result.ts";
@@ -8,11 +8,11 @@ import { renderComparison } from "./compare-page.ts";
 import { type DrillsReportOptions, drillsReport } from "./drills-report.ts";
 import { loadPicture, loadReport } from "./load-report.ts";
 
-/** The report of a load test or of drills, as a whole HTML document. */
+/** The report of a load test or of drills, as an HTML document. */
 export const renderReport = (result: RunResult, options: DrillsReportOptions = {}): string =>
   isDrills(result) ? drillsReport(result, options) : loadReport(result);
 
-/** What stands in outputs/hpa-scaling.png: verdict, charts and the table of scaling, as an HTML document for htmlToPng. */
+/** The page of outputs/hpa-scaling.png, for htmlToPng. */
 export const renderScalingPicture = (result: LoadTestResult): string => loadPicture(result);
 
 export { renderComparison };

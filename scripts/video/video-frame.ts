@@ -38,7 +38,7 @@ body { width: ${FRAME_WIDTH}px; height: ${FRAME_HEIGHT}px; overflow: hidden; bac
 .column { display: flex; flex-direction: column; gap: 8px; min-height: 0; min-width: 0; }
 .frame .panel { margin: 0; padding: 9px 12px; min-height: 0; overflow: hidden; }
 .frame dl.numbers { margin: 0; gap: 8px; } .frame dl.numbers > div { padding: 3px 10px 4px; } .frame dl.numbers dd { font-size: 19px; line-height: 1.25; }
-.frame .panel:empty { display: none; } .frame #charts { flex: none; } .frame .chart { margin: 0 0 1px; } .frame .chart figcaption { margin: 0; font-size: 13px; } .frame .axis .utc { display: none; } .frame .axis svg { height: 16px; } .frame .axis-note { display: none; } .frame .plot text { font-size: 11.5px; }
+.frame .panel:empty { display: none; } .frame #charts { flex: none; } .frame .chart { margin: 0 0 1px; } .frame .chart figcaption { margin: 0; font-size: 13px; } .frame .axis-note { display: none; } .frame .strip { margin-top: 2px; font-size: 11.5px; }
 .frame #terminal { flex: 1; } .frame #lines { flex: 0 1000 auto; } .frame .terminal { margin: 0; padding: 8px 12px; font-size: 12.5px; line-height: 1.4; max-height: none; overflow: hidden; } .frame .terminal pre { white-space: pre; }
 .frame #terminal { display: flex; flex-direction: column; } .frame #terminal .terminal { flex: 1; display: flex; flex-direction: column; justify-content: flex-end; min-height: 0; } .frame .terminal .command { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; flex: none; } .frame #lines .terminal { font-size: 11px; padding: 6px 10px; } .frame #lines pre { white-space: pre-wrap; }
 .frame ol.marks { font-size: 13px; } .frame ol.marks li { grid-template-columns: 54px 88px minmax(0, 1fr); padding: 1px 0; } .frame ol.marks li > :last-child { display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; line-height: 1.3; }
@@ -55,7 +55,7 @@ export function frameDocument(runId: string): string {
   const body = html`<div class="frame"><header><span id="chapter"></span><span id="run" class="mono">run ${runId}</span><span id="clock" class="mono"></span><span id="speed"></span></header>
 <div class="stage"><div class="column"><div id="numbers"></div>${section("charts")}${section("terminal")}</div><div class="column">${section("pods")}${section("ledger")}${section("timeline")}${section("lines")}</div></div>
 <footer><span id="caption"></span></footer><div id="overlay"></div></div>`;
-  return documentOf({ title: `Video of ${runId}`, body, theme: "dark", style: STYLE, script: "" });
+  return documentOf({ title: `Video of ${runId}`, body, theme: "dark", style: STYLE });
 }
 
 /** HTML by the id of its element; for #speed and #overlay the class too. */

@@ -59,11 +59,12 @@ export async function requireVideoTools(browser?: string): Promise<void> {
   await requireEncoder();
 }
 
-/** Puts changed parts into the page. Runs in the page: it uses nothing from here. */
+/** Shows changed parts. Runs in the page: replaceContent is in report/browser/charts.ts. */
 function showParts({ html, speedClass, overlayClass }: FrameParts): void {
+  const { replaceContent } = globalThis as unknown as { replaceContent(element: Element, text: string): void };
   for (const [id, text] of Object.entries(html)) {
     const element = document.getElementById(id);
-    if (element) element.innerHTML = text;
+    if (element) replaceContent(element, text);
   }
   document.getElementById("speed")!.className = speedClass;
   document.getElementById("overlay")!.className = overlayClass;

@@ -1,6 +1,6 @@
 /**
- * The pages in a real browser: nothing is loaded, nothing fails, nothing sticks out on a phone, text can be read in both
- * themes, charts have names, the live page follows its run and becomes the report.
+ * The pages in a real browser: no request, no error, no overflow on a phone, readable contrast in both themes, charts that
+ * show their data, a live page that follows its run and becomes the report.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
@@ -11,14 +11,17 @@ import { findBrowser, withBrowser } from "../../scripts/browser/browser.ts";
 import { htmlToPng } from "../../scripts/browser/page-picture.ts";
 import { startLivePage } from "../../scripts/live/live-page.ts";
 import { patchesOfResult } from "../../scripts/live/replay.ts";
+import { chartStack } from "../../scripts/report/charts.ts";
 import { renderComparison } from "../../scripts/report/compare-page.ts";
+import { documentOf } from "../../scripts/report/document.ts";
+import { html } from "../../scripts/report/html.ts";
 import { renderReport } from "../../scripts/report/page.ts";
 import { START_MS, syntheticDrill, syntheticDrills, syntheticLoadTest } from "../scripts/report/synthetic.ts";
 
-/** A page is looked at within a second; a machine with ten programs in front of the browser takes minutes. */
+/** A test takes seconds; on a busy machine minutes. */
 const LIMIT_MS = 240_000;
-/** Likewise for one thing on it. */
-const SEEN_LIMIT_MS = 60_000;
+/** Likewise for one element. */
+const ELEMENT_LIMIT_MS = 60_000;
 
 const browser = findBrowser();
 const EVIL = `"'><img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`;
@@ -58,13 +61,13 @@ function worstContrasts(): { ratio: number; text: string; color: string; ground:
   return found.sort((a, b) => a.ratio - b.ratio).slice(0, 3);
 }
 
-/** Width that the page takes, and what sticks out of it; runs in the page. */
-function widthOf(): { wide: number; sticking: string } {
-  const sticking = [...document.querySelectorAll("main *")].find((element) => {
+/** Width of the page, and the first element that overflows; runs in the page. */
+function widthOf(): { wide: number; overflowing: string } {
+  const overflowing = [...document.querySelectorAll("main *")].find((element) => {
     const isScrolled = element.closest(".wide, .terminal, svg");
     return !isScrolled && element.getBoundingClientRect().right > innerWidth;
   });
-  return { wide: document.documentElement.scrollWidth, sticking: sticking?.outerHTML.slice(0, 120) ?? "" };
+  return { wide: document.documentElement.scrollWidth, overflowing: overflowing?.outerHTML.slice(0, 120) ?? "" };
 }
 
 describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get install chromium)"}`, () => {
@@ -73,7 +76,7 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
   let running: Promise<void>;
   let folder = "";
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), "conveyor-look-test-"));
+    folder = await mkdtemp(join(tmpdir(), "conveyor-pages-test-"));
     const { promise, resolve } = Promise.withResolvers<void>();
     running = withBrowser({ path: browser! }, async (opened) => {
       context = opened;
@@ -90,9 +93,9 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
     await rm(folder, { recursive: true, force: true });
   });
 
-  /** Opens a page from its text and gives what went wrong in it, and what it asked for. */
+  /** Opens a page. @returns it with its errors and requests. */
   async function open(
-    html: string,
+    text: string,
     width: number,
     colorScheme: "light" | "dark",
   ): Promise<{ page: Page; problems: string[] }> {
@@ -103,9 +106,24 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
     page.on("request", (request) => void problems.push(`request: ${request.url()}`));
     await page.emulateMedia({ colorScheme });
     await page.setViewportSize({ width, height: 800 });
-    await page.setContent(html, { waitUntil: "load" });
-    await page.locator("script.packed-parts").waitFor({ state: "detached", timeout: SEEN_LIMIT_MS });
+    await page.setContent(text, { waitUntil: "load" });
     return { page, problems };
+  }
+
+  /** Opens all folded sections, those inside of lazy sections too. */
+  async function unfold(page: Page): Promise<void> {
+    for (let closed = 1; closed > 0; ) {
+      closed = await page.evaluate(() => {
+        const details = [...document.querySelectorAll("details")].filter(({ open }) => !open);
+        for (const one of details) one.open = true;
+        return details.length;
+      });
+      await page.locator(".lazy-section:visible").first().waitFor({ state: "detached", timeout: ELEMENT_LIMIT_MS });
+    }
+    // Charts are drawn by the event that opening fires.
+    await page.waitForFunction(() =>
+      [...document.querySelectorAll(".stack .plot")].every((plot) => plot.querySelector("canvas")),
+    );
   }
 
   const failed = syntheticDrill({
@@ -136,13 +154,10 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
 
   for (const [name, make] of Object.entries(PAGES)) {
     test(
-      `${name}: no request, no error, nothing sticks out on a phone, readable in the light and in the dark`,
+      `${name}: no request, no error, no overflow on a phone, readable contrast in both themes`,
       async () => {
         const { page, problems } = await open(make(), 1280, "light");
-        // Everything that is folded away must be as good.
-        await page.evaluate(() => {
-          for (const details of document.querySelectorAll("details")) details.open = true;
-        });
+        await unfold(page);
         for (const [width, colorScheme] of [
           [1280, "light"],
           [390, "dark"],
@@ -150,10 +165,10 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
         ] as const) {
           await page.emulateMedia({ colorScheme });
           await page.setViewportSize({ width, height: 800 });
-          const [{ wide, sticking }, [worst]] = await page
+          const [{ wide, overflowing }, [worst]] = await page
             .evaluate(widthOf)
             .then(async (size) => [size, await page.evaluate(worstContrasts)] as const);
-          expect(wide, `${width} ${colorScheme}: ${sticking}`).toBeLessThanOrEqual(width);
+          expect(wide, `${width} ${colorScheme}: ${overflowing}`).toBeLessThanOrEqual(width);
           expect(worst!.ratio, `${width} ${colorScheme}: ${JSON.stringify(worst)}`).toBeGreaterThanOrEqual(4.5);
         }
         expect(problems).toEqual([]);
@@ -164,10 +179,11 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
   }
 
   test(
-    "one heading of the first level, no level left out, captions on tables, names on charts",
+    "one h1, no heading level skipped, captions on tables, names on charts",
     async () => {
       for (const make of Object.values(PAGES)) {
         const { page } = await open(make(), 1280, "light");
+        await unfold(page);
         const found = await page.evaluate(() => ({
           levels: [...document.querySelectorAll("h1, h2, h3, h4")].map(({ tagName }) => Number(tagName[1])),
           uncaptioned: [...document.querySelectorAll("table")].filter((table) => !table.caption?.textContent).length,
@@ -189,63 +205,120 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
     LIMIT_MS,
   );
 
+  const TIMES = [0, 1, 2, 3, 4, 5].map((second) => START_MS + second * 1000);
+
+  /** Draws one green curve over six seconds. @returns for each of eleven half seconds, at which heights (0 to 1) it is. */
+  async function heightsOf(values: (number | null)[], step = false): Promise<(number[] | undefined)[]> {
+    const charts = [
+      { title: "T", unit: "s", series: [{ name: "a", label: "A", values, step, tone: "green" as const }] },
+    ];
+    const stack = chartStack({ label: "Stack", timesMs: TIMES, charts });
+    const { page } = await open(documentOf({ title: "t", body: html`<main>${stack}</main>` }), 800, "light");
+    const heights = await page.evaluate(() => {
+      const canvas = document.querySelector("canvas")!;
+      const over = document.querySelector<HTMLElement>(".u-over")!;
+      const { data, width } = canvas.getContext("2d")!.getImageData(0, 0, canvas.width, canvas.height);
+      const [left, top] = [over.offsetLeft, over.offsetTop];
+      // Green of the light theme: #13804f.
+      const isGreen = (at: number) => data[at]! < 60 && data[at + 1]! > 100 && data[at + 2]! < 110;
+      return Array.from({ length: 11 }, (_, half) => {
+        const x = Math.min(over.offsetWidth - 3, Math.max(2, Math.round((half / 10) * over.offsetWidth)));
+        const rows = Array.from({ length: over.offsetHeight }, (_row, y) => y).filter((y) =>
+          [-1, 0, 1].some((dx) => isGreen(((top + y) * width + left + x + dx) * 4)),
+        );
+        return rows.length === 0
+          ? undefined
+          : [rows.at(-1)!, rows[0]!].map((y) => Math.round((1 - y / over.offsetHeight) * 10) / 10);
+      });
+    });
+    await page.close();
+    return heights.map((height) => height ?? undefined);
+  }
+
   test(
-    "marks are on the charts, at their place; the pointer and the arrow keys read values",
+    "a curve: a gap stays a gap, a point between two gaps is a dot, a step keeps its value until the next",
+    async () => {
+      // The axis ends above the highest value.
+      const [top, middle] = [0.9, 0.5];
+      const isDrawn = (heights: (number[] | undefined)[]) => heights.map((height) => height !== undefined);
+      const gap = await heightsOf([10, 10, null, null, 10, 10]);
+      expect(isDrawn(gap)).toEqual([true, true, true, false, false, false, false, false, true, true, true]);
+      for (const height of gap) if (height) expect(height[0]).toBeCloseTo(top, 0);
+      expect(isDrawn(await heightsOf([null, 10, null, null, 10, 10]))).toEqual(
+        [0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 1].map(Boolean),
+      );
+      const step = await heightsOf([10, 10, 0, 0, 0, 10], true);
+      expect(step[3]![0]).toBeCloseTo(top, 0);
+      expect(step[5]![1]).toBeCloseTo(0, 0);
+      expect(step[9]![1]).toBeCloseTo(0, 0);
+      const line = await heightsOf([0, 10, 0, 10, 0, 10]);
+      expect(line[1]![0]).toBeCloseTo(middle, 0);
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "labels of marks and bands are at their times; pointer and arrow keys read values",
     async () => {
       const { page } = await open(renderReport(syntheticDrills({ drills: [syntheticDrill()] })), 1280, "light");
-      // 20 s of 74 s, in the first chart, which draws them, and in the others, which show them again.
-      const place = ([line]: Element[]) => {
-        const plot = line!.closest("svg.x")!.getBoundingClientRect();
-        return (line!.getBoundingClientRect().left - plot.left) / plot.width;
+      const place = ([label]: Element[]) => {
+        const strip = label!.closest(".strip")!.getBoundingClientRect();
+        return (label!.getBoundingClientRect().left - strip.left) / strip.width;
       };
-      const faults = page.locator(".chart .plot[role=img] path.mark-fault");
-      expect(await faults.count()).toBe(1);
-      expect(await faults.evaluateAll(place)).toBeCloseTo(20 / 74, 3);
-      expect(await page.locator(".chart .mark-word-fault").evaluateAll(place)).toBeCloseTo(20 / 74, 1);
-      const plots = await page.locator(".chart .plot[role=img] svg.x").evaluateAll((all) =>
-        all.map((one) => {
-          const { width, height } = one.getBoundingClientRect();
-          // Bands reach from edge to edge, in the plot and in what it shows of another.
-          const behind = (one.querySelector("use, svg[id]") as SVGGraphicsElement).getBoundingClientRect();
-          return [behind.width / width, behind.height / height].map((share) => Math.round(share * 100));
-        }),
-      );
-      expect(plots.length).toBeGreaterThan(2);
-      for (const shares of plots) expect(shares).toEqual([100, 100]);
-      for (const word of ["fault", "effect", "healed", "recovered"])
-        expect(await page.locator(`.mark-word-${word}`).count()).toBe(1);
-      const plot = page.locator(".chart .plot[role=img]").nth(1);
+      // 20 s of 74 s.
+      expect(await page.locator(".strip .mark-fault").evaluateAll(place)).toBeCloseTo(20 / 74, 2);
+      expect(await page.locator(".strip .band-proven").evaluateAll(place)).toBeCloseTo(30 / 74, 2);
+      for (const kind of ["fault", "effect", "healed", "recovered"])
+        expect(await page.locator(`.strip .mark-${kind}`).textContent()).toContain(kind);
+      const plot = page.locator(".chart .plot").nth(1);
+      // The strip is aligned with the plots.
+      const [strip, over] = [await page.locator(".strip").boundingBox(), await plot.locator(".u-over").boundingBox()];
+      expect(over!.x).toBeCloseTo(strip!.x, 0);
+      expect(over!.width).toBeCloseTo(strip!.width, -1);
       await plot.focus();
       await page.keyboard.press("ArrowRight");
       expect(await page.locator(".readout").textContent()).toContain("−20.0 s, 10:00:00 UTC");
-      const box = (await plot.locator("svg.x").boundingBox())!;
+      // The focus scrolled to the chart.
+      const box = (await plot.locator(".u-over").boundingBox())!;
       await page.mouse.move(box.x + (27 / 74) * box.width, box.y + 20);
       expect(await page.locator(".readout").textContent()).toContain("+7.0 s, 10:00:27 UTC");
       expect(await page.locator(".readout").textContent()).toContain("lag: 1,600 events");
+      await page.mouse.move(5, 5);
+      await page.locator(".readout").waitFor({ state: "hidden", timeout: ELEMENT_LIMIT_MS });
       await page.close();
     },
     LIMIT_MS,
   );
 
   test(
-    "repeats that are folded away are packed, and unpacked they are as the one that is shown",
+    "23 drills open folded, without a chart; an opened drill draws its charts, an opened repeat is unpacked",
     async () => {
-      const drills = [syntheticDrill(), syntheticDrill({ repeat: 2 }), syntheticDrill({ repeat: 3, reasons: [EVIL] })];
-      const { page, problems } = await open(renderReport(syntheticDrills({ drills })), 1280, "light");
-      const bodies = page.locator("section.panel, section.panel > details:has(> .stack)");
-      expect(await bodies.count()).toBe(3);
-      const shapes = await bodies.evaluateAll((all) =>
-        all.map((body) =>
-          [...body.querySelectorAll(":scope > .stack path.curve")].map((path) => path.getAttribute("d")),
-        ),
+      const drills = Array.from({ length: 69 }, (_, index) =>
+        syntheticDrill({
+          name: `drill-${index % 23}`,
+          title: `Synthetic drill ${index % 23}`,
+          repeat: Math.floor(index / 23) + 1,
+          reasons: index === 47 ? [EVIL] : [],
+        }),
       );
-      expect(shapes[0]!.length).toBeGreaterThan(2);
-      for (const shape of shapes.slice(1)) expect(shape).toEqual(shapes[0]!);
-      const folded = bodies.nth(2);
-      await folded.locator("> summary").click();
-      await folded.locator(".plot[role=img]").first().focus();
-      await page.keyboard.press("ArrowRight");
-      expect(await folded.locator(".readout").textContent()).toContain("−20.0 s, 10:00:00 UTC");
+      const { page, problems } = await open(renderReport(syntheticDrills({ drills })), 1280, "light");
+      expect(await page.evaluate(() => document.documentElement.scrollHeight)).toBeLessThan(1600);
+      expect(await page.locator("canvas").count()).toBe(0);
+      const drill = page.locator("details.drill").nth(1);
+      await drill.locator("> summary").click();
+      await drill.locator("canvas").first().waitFor({ timeout: ELEMENT_LIMIT_MS });
+      const shown = await page.locator("canvas").count();
+      expect(shown).toBe(await drill.locator(".drill-body > .stack .plot").count());
+      const repeat = drill.locator(".drill-body > details:has(> summary .badge)").nth(1);
+      await repeat.locator("> summary").click();
+      await repeat.locator("canvas").first().waitFor({ timeout: ELEMENT_LIMIT_MS });
+      expect(await repeat.locator("canvas").count()).toBe(shown);
+      expect(await repeat.textContent()).toContain("onerror");
+      // A link to a folded drill opens it.
+      await page.evaluate(() => {
+        location.hash = "#drill-drill-9";
+      });
+      await page.locator("#drill-drill-9 canvas").first().waitFor({ timeout: ELEMENT_LIMIT_MS });
       expect(problems).toEqual([]);
       await page.close();
     },
@@ -253,7 +326,51 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
   );
 
   test(
-    "what came from elsewhere does nothing",
+    "another theme: charts are drawn again in its colours",
+    async () => {
+      const { page } = await open(renderReport(syntheticLoadTest()), 1280, "light");
+      /** Awaits that the most frequent colour of the first chart, its background, is light or dark. */
+      const hasBackground = (isLight: boolean) =>
+        page.waitForFunction(
+          (wanted) => {
+            const canvas = document.querySelector("canvas")!;
+            const { data } = canvas.getContext("2d")!.getImageData(0, 0, canvas.width, canvas.height);
+            const counts = new Map<number, number>();
+            for (let at = 0; at < data.length; at += 4) {
+              if (data[at + 3] === 255) counts.set(data[at]!, (counts.get(data[at]!) ?? 0) + 1);
+            }
+            const red = [...counts].sort(([, a], [, b]) => b - a)[0]![0];
+            return wanted ? red > 200 : red < 60;
+          },
+          isLight,
+          { timeout: ELEMENT_LIMIT_MS },
+        );
+      await hasBackground(true);
+      await page.emulateMedia({ colorScheme: "dark" });
+      await hasBackground(false);
+      await page.close();
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "without JavaScript a table has the values of the charts",
+    async () => {
+      const plain = await context.browser()!.newContext({ javaScriptEnabled: false });
+      const page = await plain.newPage();
+      const path = join(folder, "plain.html");
+      await Bun.write(path, renderReport(syntheticLoadTest()));
+      await page.goto(`file://${path}`);
+      expect(await page.locator("noscript caption").isVisible()).toBe(true);
+      expect(await page.locator("noscript th", { hasText: "Waiting in Kafka: lag, events" }).isVisible()).toBe(true);
+      expect(await page.locator("figure.chart").first().isVisible()).toBe(false);
+      await plain.close();
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "untrusted text stays text",
     async () => {
       const drill = syntheticDrill({
         name: EVIL,
@@ -269,12 +386,13 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
       drill.recording.marks.push({ timeMs: START_MS + 21_000, kind: "alert", subject: EVIL, text: EVIL });
       const evilFacts = { ...syntheticDrills().facts, id: EVIL, versions: { [EVIL]: EVIL } };
       const load = syntheticLoadTest({ profile: EVIL, hpaTable: [EVIL], facts: { ...evilFacts, kind: "load-test" } });
-      for (const html of [
+      for (const text of [
         renderReport(syntheticDrills({ drills: [drill, { ...drill, repeat: 2 }], facts: evilFacts })),
         renderReport(load),
         renderComparison(load, load),
       ]) {
-        const { page, problems } = await open(html, 1280, "light");
+        const { page, problems } = await open(text, 1280, "light");
+        await unfold(page);
         expect(await page.title()).not.toBe("owned");
         expect(await page.locator("img").count()).toBe(0);
         expect(problems).toEqual([]);
@@ -285,7 +403,7 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
   );
 
   test(
-    "a picture of a page is a PNG of the page's own size",
+    "htmlToPng: a PNG of the size of the page",
     async () => {
       const path = join(folder, "picture.png");
       await htmlToPng("<!doctype html><body style='margin:0;height:1234px'>x", path, { width: 700 });
@@ -296,7 +414,7 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
   );
 
   test(
-    "the live page shows what it is told, as it is told it, and becomes the report",
+    "the live page follows its run, keeps its charts, and becomes the report",
     async () => {
       const result = syntheticDrills({ drills: [syntheticDrill()] });
       const live = await startLivePage({ runId: result.facts.id, startedAtMs: START_MS });
@@ -307,8 +425,8 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
       page.on("request", (request) => void (request.url().startsWith(live.url) || problems.push(request.url())));
       await page.setViewportSize({ width: 390, height: 800 });
       await page.goto(live.url);
-      const seen = (text: string) => page.getByText(text).first().waitFor({ timeout: SEEN_LIMIT_MS });
-      await seen("Getting ready");
+      const seen = (text: string) => page.getByText(text).first().waitFor({ timeout: ELEMENT_LIMIT_MS });
+      await seen("Preparing");
       const patches = patchesOfResult(result);
       for (const patch of patches.filter(({ timeMs }) => timeMs <= START_MS + 24_000)) live.update(patch);
       live.update({
@@ -317,13 +435,21 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
       });
       await seen("Synthetic: a processor's pod is deleted");
       await seen("synthetic-b");
-      expect(await page.locator("#beats .beat-proven").count()).toBe(0);
+      expect(await page.locator("#phases .phase-proven").count()).toBe(0);
       expect(await page.locator("#timeline").textContent()).not.toContain("recovered");
       expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(390);
-      for (const patch of patches.filter(({ timeMs }) => timeMs > START_MS + 24_000)) live.update(patch);
-      await page.locator("#timeline .kind-recovered").waitFor({ timeout: SEEN_LIMIT_MS });
+      await page.locator("#charts canvas").first().waitFor({ timeout: ELEMENT_LIMIT_MS });
+      await page.evaluate(() => {
+        for (const canvas of document.querySelectorAll("#charts canvas")) canvas.setAttribute("data-kept", "");
+      });
+      const later = patches.filter(({ timeMs }) => timeMs > START_MS + 24_000);
+      for (const patch of later.filter(({ timeMs }) => timeMs < START_MS + 70_000)) live.update(patch);
+      await page.locator("#charts .mark-recovered").waitFor({ timeout: ELEMENT_LIMIT_MS });
+      expect(await page.locator("#charts canvas:not([data-kept])").count()).toBe(0);
+      for (const patch of later.filter(({ timeMs }) => timeMs >= START_MS + 70_000)) live.update(patch);
+      await page.locator("#timeline .kind-recovered").waitFor({ timeout: ELEMENT_LIMIT_MS });
       await live.close(renderReport(result));
-      await page.waitForURL("**/report", { timeout: SEEN_LIMIT_MS });
+      await page.waitForURL("**/report", { timeout: ELEMENT_LIMIT_MS });
       expect(await page.locator("h1").textContent()).toStartWith("Passed");
       expect(problems).toEqual([]);
       await page.close();

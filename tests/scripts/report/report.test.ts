@@ -1,4 +1,4 @@
-/** Reports say what the record says, the bad before the good, and escape all that came from elsewhere. */
+/** The pages of runs: verdicts, numbers and charts follow the record; untrusted text is escaped. */
 import { describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -6,15 +6,15 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { violatedInvariants } from "../../../scripts/load/load-run.ts";
 import { createRun, openRun } from "../../../scripts/recording/run-folder.ts";
-import { chart, chartStack } from "../../../scripts/report/charts.ts";
+import { placeInRows } from "../../../scripts/report/browser/labels.ts";
+import { type ChartSeries, chartStack, type StackData } from "../../../scripts/report/charts.ts";
 import { alignedTo, changeOf, renderComparison } from "../../../scripts/report/compare-page.ts";
 import { byName, worstOf } from "../../../scripts/report/drills-report.ts";
 import { formatMs, formatNumber, formatShort } from "../../../scripts/report/format.ts";
 import { html, plainText } from "../../../scripts/report/html.ts";
 import { stageBands, turnsOf } from "../../../scripts/report/load-report.ts";
-import { inShort } from "../../../scripts/report/log-summary.ts";
+import { summarizeLine } from "../../../scripts/report/log-summary.ts";
 import { renderReport } from "../../../scripts/report/page.ts";
-import { placeInRows, timeTicks, valueTicks } from "../../../scripts/report/scales.ts";
 import { newestRun, readRun } from "../../../scripts/report.ts";
 import { facts, ledger, START_MS, syntheticDrill, syntheticDrills, syntheticLoadTest } from "./synthetic.ts";
 
@@ -25,52 +25,29 @@ const answers = (page: string) =>
   );
 
 describe("html", () => {
-  test("what is put in is text; HTML stays HTML; lists and nothing", () => {
+  test("html: values are escaped, Html is not, lists are joined, false and null are empty", () => {
     expect(html`<p title="${'"'}">${"<b>&'"}${html`<i>x</i>`}${[1, html`<br>`]}${false}${null}</p>`.text).toBe(
       '<p title="&quot;">&lt;b&gt;&amp;&#39;<i>x</i>1<br></p>',
     );
   });
-  test("a terminal's colours and control characters are not text", () => {
+  test("plainText: terminal codes and control characters are removed", () => {
     expect(plainText("\u001b[31mred\u001b[0m\u0007\u0000 \u009b1m\ttab\r\nnew\u001b]0;title")).toBe("red 1m\ttab\nnew");
   });
 });
 
-describe("scales", () => {
-  test.each([
-    [0, false, [0, 0.2, 0.4, 0.6, 0.8, 1]],
-    [1, true, [0, 1]],
-    [4, true, [0, 1, 2, 3, 4]],
-    [11, true, [0, 3, 6, 9, 12]],
-    [4980, false, [0, 1000, 2000, 3000, 4000, 5000]],
-    [0.7, false, [0, 0.2, 0.4, 0.6, 0.8]],
-  ])("ticks of %d (whole: %p)", (max, whole, ticks) => {
-    expect(valueTicks(max, whole)).toEqual(ticks);
-  });
-  test("ticks cover the highest value and are few, whatever it is", () => {
-    for (let max = 0.0003; max < 1e9; max *= 1.37) {
-      const ticks = valueTicks(max);
-      expect(ticks.at(-1)!).toBeGreaterThanOrEqual(max * (1 - 1e-9));
-      expect(ticks.length).toBeLessThanOrEqual(6);
-    }
-  });
-  test("time: round distances from the origin, before and behind it", () => {
-    const ticks = timeTicks(START_MS - 20_000, START_MS + 55_000, START_MS);
-    expect(ticks.map(({ label }) => label)).toEqual(["−15 s", "0", "+15 s", "+30 s", "+45 s"]);
-    expect(timeTicks(START_MS, START_MS + 3_600_000, START_MS).map(({ label }) => label)).toContain("+30:00");
-  });
-  test("intervals that touch get rows of their own", () => {
-    const rows = placeInRows([
-      { from: 0, to: 10 },
-      { from: 5, to: 12 },
-      { from: 10, to: 20 },
-      { from: 11, to: 30 },
-    ]);
-    expect(rows).toEqual([0, 1, 0, 2]);
-  });
+test("placeInRows: intervals that touch are in different rows; without a free row they are dropped", () => {
+  const intervals = [
+    { from: 0, to: 10 },
+    { from: 5, to: 12 },
+    { from: 10, to: 20 },
+    { from: 11, to: 30 },
+  ];
+  expect(placeInRows(intervals, 3).map(({ row }) => row)).toEqual([0, 1, 0, 2]);
+  expect(placeInRows(intervals, 2).map(({ from }) => from)).toEqual([0, 5, 10]);
 });
 
-describe("words", () => {
-  test("durations and numbers as a person reads them", () => {
+describe("formats", () => {
+  test("formatMs, formatNumber, formatShort: three digits and the largest unit", () => {
     expect([820, 4230, 59_960, 72_000, 7_500_000].map(formatMs)).toEqual([
       "820 ms",
       "4.2 s",
@@ -94,97 +71,92 @@ test.each([
     "warn: lost; java.io.IOException: gone Caused by: why",
   ],
   [JSON.stringify({ level: "warn", event: "x", error: "e".repeat(400) }), `warn x: ${"e".repeat(300)}…`],
-])("a log line in short: %s", (line, short) => {
-  expect(inShort(line)).toBe(short);
+])("summarizeLine: %s", (line, short) => {
+  expect(summarizeLine(line)).toBe(short);
 });
 
-describe("chart", () => {
+describe("chartStack", () => {
   const timesMs = [0, 1, 2, 3, 4, 5].map((second) => START_MS + second * 1000);
-  const pathOf = (values: (number | null)[], step = false) =>
-    /<path class="curve[^>]* d="([^"]*)"/.exec(
-      chart({ title: "T", unit: "s", timesMs, series: [{ name: "a", label: "A", values, step }] }),
-    )![1]!;
-  test("a gap stays a gap: nothing is drawn over it, and nothing falls to zero", () => {
-    const path = pathOf([10, 10, null, null, 10, 10]);
-    expect(path.match(/M/g)).toHaveLength(2);
-    expect(path).toBe("M0 12h400M1600 12h400");
-  });
-  test("a point between two gaps is a dot", () => {
-    expect(pathOf([null, 10, null, null, 10, 10])).toBe("M400 12h0.01M1600 12h400");
-    expect(pathOf([10, null, null, null, null, 10])).toBe("M0 12h0.01M2000 12h0.01");
-  });
-  test("a step stays at its value until the next", () => {
-    expect(pathOf([10, 10, 0, 0, 0, 10], true)).toBe("M0 12h800v288h1200v-288");
-  });
-  test("from point to point, each as far as the one before it", () => {
-    expect(pathOf([0, 10, 5, 5, 10, 0])).toBe("M0 300l400-288 400 144h400l400-144 400 288");
-  });
-  test("charts of a stack share what stands behind them, and numbers lie beside them once", () => {
-    const series = (name: string) => [{ name, label: name, values: [1, 1, null, 0.123456, 1234.5, 1234.4] }];
-    const { text } = chartStack({
-      label: "S",
+  const stackOf = (values: ChartSeries["values"], more: Partial<Parameters<typeof chartStack>[0]> = {}) =>
+    chartStack({
+      label: "Stack",
       timesMs,
-      marks: [{ timeMs: START_MS + 1000, kind: "fault", subject: "x", text: "x" }],
-      stages: [{ fromMs: START_MS, toMs: START_MS + 5000, label: "before", tone: "before" }],
-      charts: ["a", "b", "c"].map((title) => ({ title, unit: "s", series: series(title) })),
-    });
-    expect(text.match(/<path class="mark mark-fault"/g)).toHaveLength(1);
-    const [bands, lines] = [...text.matchAll(/<svg id="(behind-\w+)"/g)].map((found) => found[1]);
-    const shown = [...text.matchAll(/<use href="#(behind-\w+)"/g)].map((found) => found[1]);
-    // The bands once more in the strip of labels.
-    expect(shown).toEqual([bands, bands, lines, bands, lines]);
-    expect(text).toContain('"charts":[["1,,-,0.123,1235,1234"],');
+      charts: [{ title: "T", unit: "s", series: [{ name: "a", label: "A", values }] }],
+      ...more,
+    }).text;
+  const dataOf = (page: string): StackData =>
+    JSON.parse(/class="stack-data">(.*?)<\/script>/.exec(page)![1]!) as StackData;
+
+  test("data: a value that was not measured is a gap, not a zero; repeats are empty", () => {
+    const [chart] = dataOf(stackOf([1, 1, null, 0.123456, 1234.5, 0])).charts;
+    expect(chart!.series[0]!.values).toBe("1,,-,0.123,1235,0");
   });
-  test("thousands of points: highest and lowest stay", () => {
-    const many = Array.from({ length: 20_000 }, (_, index) => (index === 12_345 ? 100 : 1));
-    const page = chart({
-      title: "T",
-      unit: "s",
-      timesMs: many.map((_, index) => START_MS + index * 1000),
-      series: [{ name: "a", label: "A", values: many }],
-    });
-    expect(page).toContain('d="M0 297h1232l3-285 1 285h760"');
-    expect(page.length).toBeLessThan(30_000);
+  test("data: times, marks and bands are seconds since the origin; a mark outside of the range is dropped", () => {
+    const data = dataOf(
+      stackOf([1, 1, 1, 1, 1, 1], {
+        originMs: START_MS + 2000,
+        marks: [
+          { timeMs: START_MS + 1000, kind: "fault", subject: "x", text: "x" },
+          { timeMs: START_MS + 3000, kind: "pod", subject: "x", text: "x" },
+          { timeMs: START_MS + 9000, kind: "fault", subject: "x", text: "x" },
+        ],
+        bands: [{ fromMs: START_MS, toMs: START_MS + 5000, label: "before", tone: "before" }],
+      }),
+    );
+    expect(data.times).toBe("-2000,1000,,,,");
+    expect([data.from, data.to]).toEqual([-2, 3]);
+    expect(data.marks).toEqual([
+      { at: -1, kind: "fault", label: "✖ fault" },
+      { at: 1, kind: "pod" },
+    ]);
+    expect(data.bands).toEqual([{ from: -2, to: 3, label: "before", tone: "before" }]);
   });
-  test("nothing measured: says so, in the picture and in words", () => {
-    const page = chart({
-      title: "T",
-      unit: "s",
-      timesMs,
-      series: [{ name: "a", label: "A", values: timesMs.map(() => null) }],
-    });
-    expect(page).toContain(">not measured</text>");
-    expect(page).toContain("A: not measured");
+  test("the table without JavaScript: lowest, highest, its time and the last value of each curve", () => {
+    const noscript = /<noscript>(.*?)<\/noscript>/s.exec(stackOf([3, null, 1, 7, 2, 2]))![1]!;
+    const cells = [...noscript.matchAll(/<td>(.*?)<\/td>/g)].map(([, cell]) => cell);
+    expect(cells).toEqual(["1", "7", "+3 s", "2"]);
+    expect(stackOf([1], { table: false })).not.toContain("<noscript>");
+  });
+  test("20,000 points take less than 60 kB", () => {
+    const values = Array.from({ length: 20_000 }, (_, index) => (index === 12_345 ? 100 : 1));
+    const page = stackOf(values, { timesMs: values.map((_, index) => START_MS + index * 1000) });
+    expect(page).toContain("highest at +205:45");
+    expect(page.length).toBeLessThan(60_000);
+  });
+  test("a curve without a measured value is described as not measured", () => {
+    const page = stackOf(timesMs.map(() => null));
+    expect(page).toContain('aria-label="T. A: not measured."');
+    expect(page).toContain("<td>not measured</td>");
   });
 });
 
 describe("report of a load test", () => {
-  test("the first screen answers: passed, lost, followed", () => {
+  test("first screen: passed, lost, scaled", () => {
     const page = renderReport(syntheticLoadTest());
     expect(headline(page)).toStartWith("Passed");
     expect(answers(page)).toEqual([
       ["Did it pass?", "Yes"],
       ["Was anything lost?", "Nothing"],
-      ["Did it follow the load?", "processor 1 → 4 → 1"],
+      ["Did it scale with the load?", "processor 1 → 4 → 1"],
     ]);
   });
-  test("a missed threshold is in the headline, with how much", () => {
+  test("a missed threshold is in the headline, with the amount", () => {
     const missed = { text: "e2e_p99_ms<100", metric: "e2e_p99_ms", limit: 100, value: 340, ok: false, by: "by 240 ms" };
     const page = renderReport(syntheticLoadTest({ thresholds: [missed], passed: false }));
     expect(headline(page)).toBe("Failed: 1 threshold missed");
     expect(page).toContain("e2e_p99_ms&lt;100 missed (by 240 ms)");
-    expect(page).toContain('class="limit"');
+    expect(page).toContain('"limit":{"value":100,"label":"e2e_p99_ms\\u003c100"}');
   });
-  test("loss is never a pass, whatever the record's own flag says; an interrupted run has no verdict", () => {
+  test("a loss is a failure even if the record says passed; an interrupted run has no verdict", () => {
     expect(headline(renderReport(syntheticLoadTest({ ledger: ledger({ lost: 3 }) })))).toBe("Failed");
     const interrupted = { ...facts("load-test", 30), interrupted: true };
     expect(headline(renderReport(syntheticLoadTest({ facts: interrupted })))).toStartWith("Interrupted");
   });
-  test("nothing acknowledged is not 'nothing lost'", () => {
+  test("without an acknowledged event the loss is not known", () => {
     const page = renderReport(syntheticLoadTest({ ledger: ledger({ acknowledged: 0, stored: 0 }) }));
     expect(answers(page)[1]).toEqual(["Was anything lost?", "Not known"]);
   });
-  test("the audit of a load: every law, also the one that does not count, and why", () => {
+  test("audit: every invariant, also one that is not promised, with the reason", () => {
     expect(renderReport(syntheticLoadTest())).not.toContain('id="audit"');
     const law = (name: string, status: "passed" | "failed", promised: boolean) => ({
       law: name,
@@ -208,7 +180,7 @@ describe("report of a load test", () => {
     expect(violatedInvariants(audit)).toBe(1);
     expect(violatedInvariants({ ...audit, status: "unknown" })).toBeNull();
   });
-  test("stages follow their marks; those that never came are left out", () => {
+  test("stageBands: stages begin at their marks; stages that never began are skipped", () => {
     const result = syntheticLoadTest();
     expect(stageBands(result).map(({ label, fromMs }) => [label, (fromMs - START_MS) / 1000])).toEqual([
       ["500/s", 0],
@@ -218,14 +190,14 @@ describe("report of a load test", () => {
     const recording = { ...result.recording, endedAtMs: START_MS + 100_000, marks: [] };
     expect(stageBands({ ...result, recording }).map(({ label }) => label)).toEqual(["500/s", "5,000/s"]);
   });
-  test("replicas are told by their turns", () => {
+  test("turnsOf: the turning points of the number of replicas", () => {
     expect(turnsOf(syntheticLoadTest().scaling, "producer")).toEqual([1, 3, 1]);
     expect(turnsOf([], "producer")).toEqual([]);
   });
 });
 
 describe("report of drills", () => {
-  test("the first screen answers: passed, lost, how long", () => {
+  test("first screen: passed, lost, recovery time", () => {
     const page = renderReport(syntheticDrills());
     expect(headline(page)).toStartWith("Passed");
     expect(answers(page).map(([question, answer]) => `${question} ${answer}`)).toEqual([
@@ -234,7 +206,7 @@ describe("report of drills", () => {
       "How long to recover? 11.9 s typical",
     ]);
   });
-  test("one failed drill among many is in the headline, and its bar says by how much", () => {
+  test("a failed drill is in the headline with a link, and its recovery names the amount over the budget", () => {
     const failed = syntheticDrill({
       repeat: 3,
       verdict: "failed",
@@ -245,47 +217,57 @@ describe("report of drills", () => {
     expect(headline(page)).toBe("Failed: 1 of 2 drills");
     expect(page).toContain("12.5 s, over the budget of 10 s by 2.5 s");
     expect(page).toContain("Shown is repeat 3 of 3");
+    expect(page).toContain('<a href="#drill-delete-processor">');
   });
-  test("no effect seen: inconclusive, even if the record's own flag says passed", () => {
+  test("a drill without a measured effect is inconclusive, even if the record says passed", () => {
     const drills = [syntheticDrill({ verdict: "inconclusive", effect: undefined })];
     const page = renderReport(syntheticDrills({ drills, passed: true }));
     expect(headline(page)).toBe("Inconclusive");
-    expect(page).toContain("this proves nothing");
+    expect(page).toContain("the drill proves nothing");
   });
-  test("a drill without a ledger is not called lossless", () => {
+  test("a drill without a ledger is not reported as lossless", () => {
     const page = renderReport(
       syntheticDrills({ drills: [syntheticDrill({ ledger: undefined }), syntheticDrill({ repeat: 2 })] }),
     );
     expect(answers(page)[1]).toEqual(["Was anything lost?", "Nothing seen"]);
-    expect(page).toContain("1 not accounted for");
-    expect(headline(page)).toBe("Passed: it broke and it healed");
+    expect(page).toContain("1 drill run without a count");
+    expect(headline(page)).toBe("Passed: every drill recovered");
     expect(page).not.toContain("nothing was lost");
   });
-  test("a loss is a failure, whatever the drill's own verdict says", () => {
+  test("a loss is a failure, even if the verdict of the drill is passed", () => {
     const page = renderReport(syntheticDrills({ drills: [syntheticDrill({ ledger: ledger({ lost: 1 }) })] }));
     expect(headline(page)).toBe("Failed: 1 of 1 drill");
     expect(answers(page)[1]).toEqual(["Was anything lost?", "1 lost"]);
   });
-  test("of repeats the worst one speaks", () => {
+  test("worstOf: by verdict, then by the used share of the budget", () => {
     const [, repeats] = byName(syntheticDrills().drills);
     expect(worstOf(repeats!).repeat).toBe(2);
     expect(worstOf([...repeats!, syntheticDrill({ repeat: 3, verdict: "inconclusive" })]).repeat).toBe(3);
   });
-  test("repeats that are folded away are packed, whole", () => {
+  test("repeats other than the worst are compressed, and complete", () => {
     const [first, second] = [
       syntheticDrill(),
       syntheticDrill({ repeat: 2, hypothesis: "Synthetic, once more </script>" }),
     ];
     const page = renderReport(syntheticDrills({ drills: [first, second] }));
     expect(page).not.toContain("once more");
-    expect(page.match(/class="packed-part /g)).toHaveLength(1);
-    const packed = /class="packed-parts">([^<]*)<\/script>/.exec(page)![1]!;
-    const [part] = JSON.parse(gunzipSync(Buffer.from(packed, "base64")).toString()) as string[];
-    expect(part).toContain("once more &lt;/script&gt;");
-    expect(part!.match(/<figure class="chart">/g)!.length).toBe(page.match(/<figure class="chart">/g)!.length);
-    expect(renderReport(syntheticDrills({ drills: [first] }))).not.toContain('class="packed-part');
+    expect(page.match(/class="lazy-section /g)).toHaveLength(1);
+    const packed = /class="lazy-sections">([^<]*)<\/script>/.exec(page)![1]!;
+    const [section] = JSON.parse(gunzipSync(Buffer.from(packed, "base64")).toString()) as string[];
+    expect(section).toContain("once more &lt;/script&gt;");
+    expect(section!.match(/<figure class="chart">/g)!.length).toBe(page.match(/<figure class="chart">/g)!.length);
+    expect(renderReport(syntheticDrills({ drills: [first] }))).not.toContain('class="lazy-section');
   });
-  test("a run without a drill, a drill without anything: no pass, no crash", () => {
+  test("69 runs of 23 drills: one folded row per drill, uPlot once, less than 1 MB", () => {
+    const drills = Array.from({ length: 69 }, (_, index) =>
+      syntheticDrill({ name: `drill-${index % 23}`, repeat: Math.floor(index / 23) + 1 }),
+    );
+    const page = renderReport(syntheticDrills({ drills }));
+    expect(page.match(/<details class="drill"><summary>/g)).toHaveLength(23);
+    expect(page.match(/https:\/\/github.com\/leeoniya\/uPlot/g)).toHaveLength(1);
+    expect(page.length).toBeLessThan(1_000_000);
+  });
+  test("a run without a drill, and a drill without any data, have a page and no pass", () => {
     expect(headline(renderReport(syntheticDrills({ drills: [] })))).toBe("No drill was run");
     const recording = { startedAtMs: START_MS, endedAtMs: START_MS, timesMs: [], series: {}, marks: [] };
     const bare = syntheticDrill({
@@ -301,7 +283,7 @@ describe("report of drills", () => {
     });
     expect(headline(renderReport(syntheticDrills({ drills: [bare], passed: false })))).toBe("Inconclusive");
   });
-  test("the runbook's link leads from the page to the project", () => {
+  test("the link to the runbook leads from the page to the project", () => {
     expect(renderReport(syntheticDrills())).toContain('href="../../../docs/runbooks/ConsumerLagGrowing.md"');
     expect(renderReport(syntheticDrills(), { projectPath: ".." })).toContain(
       'href="../docs/runbooks/ConsumerLagGrowing.md"',
@@ -311,7 +293,7 @@ describe("report of drills", () => {
 
 describe("runs by their folder", () => {
   const messageOf = (work: Promise<unknown>) => work.then(String, (error: Error) => error.message);
-  test("the newest is the one that began last; folders of others are none", async () => {
+  test("newestRun: the run that began last; other folders are ignored", async () => {
     const root = await mkdtemp(join(tmpdir(), "conveyor-report-test-"));
     try {
       expect(await messageOf(newestRun(join(root, "nothing")))).toContain("there is no run");
@@ -340,10 +322,10 @@ describe("comparison", () => {
     [1, 0, "lower", "better"],
     [null, 1, "lower", "not comparable"],
     [5, 6, "neither", "not comparable"],
-  ] as const)("%p then %p, %s is good: %s", (a, b, better, change) => {
+  ] as const)("changeOf: %p then %p, %s is better: %s", (a, b, better, change) => {
     expect(changeOf(a, b, better)).toBe(change);
   });
-  test("a lost event is in the headline of the comparison, and other stages are said", () => {
+  test("a lost event is in the headline of the comparison; different stages are named", () => {
     const page = renderComparison(
       syntheticLoadTest(),
       syntheticLoadTest({ ledger: { ...syntheticLoadTest().ledger, lost: 1 }, stages: [] }),
@@ -351,7 +333,7 @@ describe("comparison", () => {
     expect(headline(page)).toBe("B is worse than A");
     expect(page).toContain("this compares two loads");
   });
-  test("ticks of one run stand for those of the other only where they are near", () => {
+  test("alignedTo: only values near in time are compared", () => {
     const result = syntheticLoadTest();
     expect(alignedTo([0, 1400, 60_000, 9_000_000], result, "offered_events_per_second")).toEqual([
       500,
