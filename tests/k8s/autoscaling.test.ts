@@ -1,4 +1,4 @@
-/** What must hold between the autoscalers, the workloads that they scale, and the topic. */
+/** Autoscalers against the workloads that they scale and the topic. */
 import { describe, expect, test } from "bun:test";
 import { isDeepStrictEqual } from "node:util";
 import type { KubernetesObject } from "../../scripts/cluster/cluster.ts";
@@ -46,7 +46,7 @@ const cpuRequestOf = (kind: string, name: string) => {
   return cpuOf((container!.resources as { requests: Record<string, string> }).requests.cpu);
 };
 
-test("a workload that is scaled says nothing of replicas: each deploy would undo the autoscaler's work", () => {
+test("a scaled workload sets no replicas: each deploy would overwrite the autoscaler's number", () => {
   const targets = new Set(objects.flatMap((object) => autoscalerOf(object)?.target ?? []));
   expect([...targets].sort()).toEqual(["Deployment/processor", "StatefulSet/producer"]);
   for (const target of targets) {
@@ -55,7 +55,7 @@ test("a workload that is scaled says nothing of replicas: each deploy would undo
   }
 });
 
-test("never more processors than the topic has partitions, and never none", () => {
+test("processors: at least 1, at most as many as the topic has partitions", () => {
   const { partitions } = TOPIC_TABLE.find(({ name }) => name === EVENTS_TOPIC)!;
   expect(scaledObject.spec).toMatchObject({ minReplicaCount: 1, maxReplicaCount: partitions });
   expect(standIn.spec).toMatchObject({ minReplicas: 1, maxReplicas: partitions });
@@ -68,7 +68,7 @@ test("the producer scales from 1 to 5 at 70 % of its CPU", () => {
   ]);
 });
 
-test("quick up, slow down, and the stand-in as what it stands in for", () => {
+test("scale up fast and down slowly; the CPU fallback behaves like the KEDA autoscaler", () => {
   const { behavior } = scaledObject.spec.advanced.horizontalPodAutoscalerConfig;
   for (const { scaleUp, scaleDown } of [behavior, standIn.spec.behavior, producer.spec.behavior]) {
     expect(scaleUp.stabilizationWindowSeconds).toBe(0);
@@ -82,13 +82,13 @@ describe.each(scaledObject.spec.triggers.map((trigger) => [trigger.name, trigger
   (_, trigger) => {
     const { query, threshold } = trigger.metadata as { query: string; threshold: string };
 
-    test("takes a missing value for an error, not for zero", () => {
-      // KEDA's default is "true": a dead exporter would look like no work, and everything would be scaled down.
+    test("treats a missing value as an error, not as zero", () => {
+      // KEDA's default is "true": a dead exporter would look like zero lag, and everything would be scaled down.
       expect(trigger.metadata.ignoreNullValues).toBe("false");
       expect(scaledObject.spec.fallback).toBeUndefined();
     });
 
-    test("asks the Prometheus of this folder over TLS, verified", () => {
+    test("queries this folder's Prometheus over verified TLS", () => {
       expect(trigger.metadata.serverAddress).toBe("https://prometheus.conveyor.svc:9090");
       expect(trigger.metadata.unsafeSsl).toBeUndefined();
       const authentication = find<
@@ -103,7 +103,7 @@ describe.each(scaledObject.spec.triggers.map((trigger) => [trigger.name, trigger
       }
     });
 
-    test("holds, while the database is the limit, by what is exactly enough for the present number", () => {
+    test("while the database is saturated, returns exactly the value of the current replicas", () => {
       const [, factor] = /\nor\n(\d+) \* max\(kube_deployment_spec_replicas\{[^}]*deployment="processor"\}\)/.exec(
         query,
       )!;
@@ -112,13 +112,13 @@ describe.each(scaledObject.spec.triggers.map((trigger) => [trigger.name, trigger
   },
 );
 
-test("the CPU that a processor may use before there are more is 80 % of what it requests, as for the stand-in", () => {
+test("the CPU target is 80 % of the request, as in the CPU fallback", () => {
   const threshold = Number(scaledObject.spec.triggers.find(({ name }) => name === "cpu")!.metadata.threshold);
   expect(threshold).toBeCloseTo(0.8 * 1000 * cpuRequestOf("Deployment", "processor"));
   expect(standIn.spec.metrics[0]!.resource.target.averageUtilization).toBe(80);
 });
 
-test("KEDA's policy lets in KEDA alone, to Prometheus", () => {
+test("KEDA's network policy admits only KEDA to Prometheus", () => {
   type Policy = KubernetesObject & { spec: { policyTypes: string[]; ingress: { from: unknown[] }[] } };
   const policy = find<Policy>("NetworkPolicy", "prometheus-from-keda");
   expect(policy.spec.policyTypes).toEqual(["Ingress"]);

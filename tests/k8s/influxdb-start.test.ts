@@ -1,6 +1,6 @@
 /**
- * InfluxDB's start script on folders like InfluxDB's, with a program in place of influxd that says that it was started.
- * What the real one makes of it: tests/integration/disk-full.test.ts.
+ * InfluxDB's start script on folders like InfluxDB's, with a fake influxd that prints that it was started.
+ * With the real influxd: tests/integration/disk-full.test.ts.
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
@@ -9,7 +9,7 @@ import { dirname, join } from "node:path";
 import { influxStartScript } from "../servers/real-servers.ts";
 
 const script = await influxStartScript();
-/** More than any volume has. */
+/** Larger than any volume. */
 const NO_ROOM = script.replace(/ROOM_BYTES=.*/, "ROOM_BYTES=$((1 << 62))");
 
 let folder: string;
@@ -44,25 +44,25 @@ async function files(content: Record<string, string>): Promise<void> {
   }
 }
 
-/** Path → size of everything below the engine's folder. */
+/** Path → size of the files in the engine's folder. */
 async function found(): Promise<Record<string, number>> {
   const names = (await readdir(engine(), { recursive: true })).sort();
   const stats = await Promise.all(names.map(async (name) => [name, await stat(join(engine(), name))] as const));
   return Object.fromEntries(stats.filter(([, it]) => it.isFile()).map(([name, it]) => [name, it.size]));
 }
 
-test("on an empty volume it becomes influxd, and says nothing of its own", async () => {
+test("an empty volume: execs influxd and prints nothing", async () => {
   const { pid, ...answer } = await run();
   expect(answer).toEqual({ exitCode: 0, stdout: `started as ${pid}\n`, stderr: "" });
   expect(await readdir(join(folder, "data"))).toEqual([]);
 });
 
 describe("write-ahead log", () => {
-  test("each shard gets an empty last segment, and no other file changes", async () => {
+  test("adds an empty last segment to each shard and changes no other file", async () => {
     const before = {
       "wal/b1/autogen/1/_00001.wal": "older",
       "wal/b1/autogen/1/_00007.wal": "last, torn",
-      // Neither octal nor a digit more.
+      // Decimal, not octal, and of the same length.
       "wal/b1/autogen/2/_00009.wal": "x",
       "wal/b1/autogen/2/other.txt": "x",
       "wal/b2/autogen/30/_00099.wal": "x",
@@ -79,15 +79,15 @@ describe("write-ahead log", () => {
     expect(await readFile(join(engine(), "wal/b1/autogen/1/_00007.wal"), "utf8")).toBe("last, torn");
   });
 
-  test("starts that never came to write pile up no segments", async () => {
+  test("repeated starts without a write add one segment only", async () => {
     await files({ "wal/b1/autogen/1/_00001.wal": "x" });
     for (let times = 0; times < 3; times++) await run();
     expect(await found()).toEqual({ "wal/b1/autogen/1/_00001.wal": 1, "wal/b1/autogen/1/_00002.wal": 0 });
   });
 
-  test("influxd is not started where the segment cannot be made", async () => {
+  test("influxd is not started when the segment cannot be created", async () => {
     await files({ "wal/b1/autogen/1/_00001.wal": "x" });
-    // In a folder that is not there: root, who may run this, is refused nothing by permissions.
+    // A missing folder, since permissions do not restrict root, who may run this test.
     const refused = script.replace(': > "$next"', ': > "$next/refused"');
     expect(refused).not.toBe(script);
     const { exitCode, stdout } = await run(refused);
@@ -96,7 +96,7 @@ describe("write-ahead log", () => {
   });
 });
 
-test("lists of fields are removed, points and index are not", async () => {
+test("removes field lists, keeps points and index", async () => {
   const kept = {
     "data/b1/_series/00/0000": "x",
     "data/b1/autogen/1/000000001-000000001.tsm": "x",
@@ -108,8 +108,8 @@ test("lists of fields are removed, points and index are not", async () => {
   expect(Object.keys(await found())).toEqual(Object.keys(kept));
 });
 
-describe("no room", () => {
-  test("it waits, says for what, and touches nothing; SIGTERM ends it at once", async () => {
+describe("a full volume", () => {
+  test("waits, logs the reason and changes no file; SIGTERM ends it at once", async () => {
     await files({ "wal/b1/autogen/1/_00001.wal": "x", "data/b1/autogen/1/fields.idx": "x" });
     const child = start(NO_ROOM);
     const reader = child.stdout.getReader();
@@ -122,7 +122,7 @@ describe("no room", () => {
     expect(Object.keys(await found())).toEqual(["data/b1/autogen/1/fields.idx", "wal/b1/autogen/1/_00001.wal"]);
   });
 
-  test("it gives up before the start-up probe does, with the reason", async () => {
+  test("exits 1 with the reason before the start-up probe's limit", async () => {
     const limit = Number(/ROOM_LIMIT_SECONDS=(\d+)/.exec(script)?.[1]);
     expect(limit).toBeGreaterThan(0);
     expect(limit).toBeLessThan(600);

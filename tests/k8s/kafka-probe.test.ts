@@ -1,6 +1,6 @@
 /**
- * The brokers' probe against real sockets: a server that answers TLS, one that accepts and stays silent (which is what
- * a frozen process looks like), and none at all.
+ * The brokers' probe against real sockets: a server that answers TLS, one that accepts and never answers (like a frozen
+ * process), and none.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
@@ -22,7 +22,7 @@ const listen = async (server: Server): Promise<number> => {
   return (server.address() as { port: number }).port;
 };
 
-/** Exit code and output of the probe with other ports than the broker's. */
+/** Exit code and output of the probe, with ports of this test instead of the broker's. */
 async function probe(mode: string, given: { controller: number; client: number; replication: number }) {
   const replaced = script
     .replaceAll("9093", String(given.controller))
@@ -56,7 +56,7 @@ afterAll(async () => {
 });
 
 describe("live", () => {
-  test("passes when all listeners answer, and while the broker's own are not open yet", async () => {
+  test("passes when all listeners answer, and before the broker's listeners are open", async () => {
     const { answering, closed } = ports;
     expect(await probe("live", { controller: answering, client: answering, replication: answering })).toEqual({
       exitCode: 0,
@@ -93,19 +93,19 @@ describe("live", () => {
 });
 
 describe("ready", () => {
-  test("passes when the clients' listener answers, whatever the others do", async () => {
+  test("passes when the client listener answers, whatever the others do", async () => {
     const { answering, silent } = ports;
     expect((await probe("ready", { controller: silent, client: answering, replication: silent })).exitCode).toBe(0);
   });
 
-  test("fails when it is closed or silent", async () => {
+  test("fails when the client listener is closed or silent", async () => {
     const { answering, silent, closed } = ports;
     expect((await probe("ready", { controller: answering, client: closed, replication: answering })).exitCode).toBe(1);
     expect((await probe("ready", { controller: answering, client: silent, replication: answering })).exitCode).toBe(1);
   });
 });
 
-test("another word is refused", async () => {
+test("any other argument is an error", async () => {
   const { answering } = ports;
   expect(await probe("alive", { controller: answering, client: answering, replication: answering })).toEqual({
     exitCode: 2,

@@ -1,6 +1,6 @@
 /**
- * What must hold for every object of k8s/, whatever is added to it. Checked on the files alone: a cluster that
- * accepts an object says nothing about a selector that selects nobody.
+ * Rules for every object of k8s/. Checked on the files: a cluster also accepts an object whose selector matches
+ * nothing.
  */
 import { describe, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
@@ -50,21 +50,21 @@ const containers = workloads.flatMap((workload) =>
     name: `${workload.name} ${container.name}`,
   })),
 );
-/** Namespaces that enforce "restricted"; log collection reads the node's files and stands in one that does not. */
+/** Namespaces that enforce "restricted"; log collection needs the node's files and has its own namespace. */
 const restrictedNamespaces = ofKind("Namespace")
   .filter(({ metadata }) => metadata.labels?.["pod-security.kubernetes.io/enforce"] === "restricted")
   .map(({ metadata }) => metadata.name);
 const CLUSTER_SCOPED = /^(Namespace|Cluster|CustomResourceDefinition|PriorityClass|StorageClass|APIService)/;
 /**
- * A frozen process is found by its silence alone, and events must flow again within its goal (docs/resilience.md: 8, 10 and
- * 20 s): so many seconds of it are left for the finding.
+ * Seconds to detect a frozen process by its silence. Events must flow again within the goals of docs/resilience.md
+ * (8, 10 and 20 s), so detection may take only a part of them.
  */
 const FROZEN_FOUND_SECONDS: Readonly<Record<string, number>> = { producer: 4, processor: 4, influxdb: 8 };
 const NAME = "app.kubernetes.io/name";
 const INSTANCE = "app.kubernetes.io/instance";
 
 describe("files", () => {
-  test("the plan's names are there", () => {
+  test("include every file name of the plan", () => {
     const paths = files.map(({ path }) => path);
     const planned = [
       ...["namespace.yaml", "rbac.yaml", "tls/kafka-tls-secret.yaml", "tls/influxdb-tls-secret.yaml"],
@@ -81,25 +81,25 @@ describe("files", () => {
     }
   });
 
-  test("every file is in exactly one stage", async () => {
+  test("are each in exactly one stage", async () => {
     const staged = STAGES.flatMap((stage) => stage.files);
     expect([...staged].sort()).toEqual(files.map(({ path }) => path));
     expect((await loadStages()).flatMap((stage) => stage.objects)).toHaveLength(objects.length);
   });
 
-  test("no object twice", () => {
+  test("declare no object twice", () => {
     const refs = objects.map((object) => `${labelOf(object)} in ${object.metadata.namespace}`);
     expect(refs.filter((ref, index) => refs.indexOf(ref) !== index)).toEqual([]);
   });
 
-  test("a stage awaits only what is there, and every workload but one-off ones is awaited", () => {
+  test("a stage awaits only declared workloads, and every workload except one-off ones is awaited", () => {
     const awaited = STAGES.flatMap(({ awaits }) => awaits.map(({ kind, name }) => `${kind}/${name}`));
     const there = new Map(workloads.map(({ name, object }) => [name, object]));
     for (const ref of awaited) expect(there.has(ref), ref).toBe(true);
     expect([...there.keys()].filter((ref) => !awaited.includes(ref))).toEqual([]);
   });
 
-  test("numbers are read as kubectl reads them", () => {
+  test("numbers have the same value for YAML and kubectl", () => {
     const [object] = parseManifest("apiVersion: v1\nkind: X\nmetadata: {name: x}\nmode: 0440\n", "x.yaml");
     expect(object?.mode).toBe(0o440);
     const dates = JSON.stringify(objects).match(/"\d{4}-\d\d-\d\dT[\d:.]+Z"/g) ?? [];
@@ -116,7 +116,7 @@ describe("files", () => {
 });
 
 describe.each(objects.map((object) => [labelOf(object), object] as const))("%s", (_, object) => {
-  test("has the project's labels, and a namespace of this folder", () => {
+  test("has the project's labels and a declared namespace", () => {
     const labels = object.metadata.labels ?? {};
     expect(labels["app.kubernetes.io/part-of"]).toBe("conveyor");
     expect(labels["app.kubernetes.io/managed-by"]).toBe("conveyor-deploy");
@@ -137,7 +137,7 @@ describe.each(workloads.map((workload) => [workload.name, workload] as const))("
     });
   }
 
-  test("its selector selects its own pods, by name and instance and not by version", () => {
+  test("selects its own pods, by name and instance and not by version", () => {
     if (object.kind === "Job") return;
     const { selector } = object.spec as { selector: Selector };
     expect(matches(selector, labels)).toBe(true);
@@ -145,7 +145,7 @@ describe.each(workloads.map((workload) => [workload.name, workload] as const))("
     expect(Object.keys(labels)).toContain("app.kubernetes.io/version");
   });
 
-  test("runs under an account that is declared, without a token", () => {
+  test("runs as a declared service account without a token", () => {
     const account = ofKind<KubernetesObject & { automountServiceAccountToken?: boolean }>("ServiceAccount").find(
       ({ metadata }) => metadata.name === spec.serviceAccountName && metadata.namespace === namespace,
     );
@@ -162,7 +162,7 @@ describe.each(workloads.map((workload) => [workload.name, workload] as const))("
     expect(secrets.filter((name) => !declared("Secret").includes(name))).toEqual([]);
   });
 
-  test("reads no Secret through its environment: a process's environment is seen by whoever inspects the pod", () => {
+  test("reads no Secret through its environment, which is visible when the pod is inspected", () => {
     const found = containersOf(spec).filter(({ env, envFrom }) =>
       [
         ...(env ?? []).map(({ valueFrom }) => valueFrom?.secretKeyRef),
@@ -172,7 +172,7 @@ describe.each(workloads.map((workload) => [workload.name, workload] as const))("
     expect(found).toEqual([]);
   });
 
-  test("a policy selects it for both directions", () => {
+  test("is selected by network policies for both directions", () => {
     const own = ofKind<Policy>("NetworkPolicy").filter(
       ({ metadata, spec: policy }) =>
         metadata.namespace === namespace && policy.podSelector.matchLabels && matches(policy.podSelector, labels),
@@ -180,14 +180,14 @@ describe.each(workloads.map((workload) => [workload.name, workload] as const))("
     expect(own.map(({ spec: policy }) => policy.policyTypes)).toContainEqual(["Ingress", "Egress"]);
   });
 
-  test("ends in an orderly way and keeps few old revisions", () => {
+  test("has a grace period and keeps few old revisions", () => {
     expect(spec.terminationGracePeriodSeconds).toBeGreaterThanOrEqual(5);
     if (object.kind !== "Job") {
       expect((object.spec as { revisionHistoryLimit?: number }).revisionHistoryLimit).toBeLessThanOrEqual(5);
     }
   });
 
-  test("a workload that is kept running has a disruption budget with a policy, which never blocks for ever", () => {
+  test("a long-running workload has a disruption budget that never blocks a drain forever", () => {
     if (object.kind !== "StatefulSet" && object.kind !== "Deployment") return;
     type Budget = KubernetesObject & {
       spec: { selector: Selector; maxUnavailable?: number; unhealthyPodEvictionPolicy?: string };
@@ -205,13 +205,13 @@ describe.each(containers.map((entry) => [entry.name, entry] as const))("containe
   const resources = container.resources as Record<"requests" | "limits", Record<string, string>> | undefined;
   const ports = (container.ports ?? []) as { name: string; containerPort: number }[];
 
-  test("its image is pinned by a tag that says a version", () => {
+  test("pins its image by a version tag", () => {
     expect(container.image).toMatch(
       /^[a-z0-9.-]+(:\d+)?\/[a-z0-9/_-]+:v?\d+\.\d+\.\d+[a-z0-9.-]*(@sha256:[0-9a-f]{64})?$/,
     );
   });
 
-  test("has requests and limits for CPU, memory and local storage, requests within limits", () => {
+  test("has requests and limits for CPU, memory and local storage, with requests at most limits", () => {
     for (const name of ["cpu", "memory", "ephemeral-storage"]) {
       const read = name === "cpu" ? cpuOf : memoryOf;
       expect(read(resources?.requests?.[name]), `request of ${name}`).toBeGreaterThan(0);
@@ -221,13 +221,13 @@ describe.each(containers.map((entry) => [entry.name, entry] as const))("containe
     }
   });
 
-  test("names its ports, and no environment variable twice", () => {
+  test("names its ports and sets no environment variable twice", () => {
     for (const { name } of ports) expect(name).toMatch(/^[a-z][a-z0-9-]{0,14}$/);
     const names = (container.env ?? []).map(({ name }) => name);
     expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([]);
   });
 
-  test("what it mounts is a volume or a claim, and every path is mounted once", () => {
+  test("mounts only declared volumes or claims, each path once", () => {
     const { volumes } = workload.template.spec;
     const claims = (
       (workload.object.spec as { volumeClaimTemplates?: KubernetesObject[] }).volumeClaimTemplates ?? []
@@ -251,11 +251,11 @@ describe.each(containers.map((entry) => [entry.name, entry] as const))("containe
     };
     const probe = (kind: string) => container[kind] as Probe | undefined;
 
-    test("has all three probes; a named port over TLS or a program, never a bare connection", () => {
+    test("has all three probes, by HTTPS on a named port or by a program, never by a TCP connection", () => {
       for (const kind of ["startupProbe", "livenessProbe", "readinessProbe"]) {
         const it = probe(kind);
         expect(it, kind).toBeDefined();
-        expect(it!.tcpSocket, `${kind}: the kernel accepts for a frozen process`).toBeUndefined();
+        expect(it!.tcpSocket, `${kind}: the kernel accepts connections of a frozen process`).toBeUndefined();
         if (it!.httpGet) {
           expect(
             ports.map(({ name }) => name),
@@ -268,10 +268,10 @@ describe.each(containers.map((entry) => [entry.name, entry] as const))("containe
       }
     });
 
-    test("liveness asks something else than readiness, and tolerates silence for as long as its goal allows", () => {
+    test("liveness differs from readiness and detects a frozen process within its limit", () => {
       const [live, ready] = [probe("livenessProbe")!, probe("readinessProbe")!];
       expect(live.httpGet ?? live.exec).not.toEqual(ready.httpGet ?? ready.exec);
-      // One answer too late is never enough; two are where a thread answers that does nothing else (liveness.ts).
+      // One late answer must not restart a pod; two may where a dedicated thread answers (liveness.ts).
       const hasThread = live.httpGet?.port === "liveness";
       expect(live.failureThreshold).toBeGreaterThanOrEqual(hasThread ? 2 : 3);
       const foundWithin = FROZEN_FOUND_SECONDS[workload.object.metadata.name];
@@ -279,12 +279,12 @@ describe.each(containers.map((entry) => [entry.name, entry] as const))("containe
         expect(live.periodSeconds * live.failureThreshold).toBeGreaterThanOrEqual(15);
         return;
       }
-      // The first look comes up to a period behind the freeze, each takes its timeout, or the next period.
+      // The first probe runs up to a period after the freeze; each takes its timeout or the next period.
       const each = Math.max(live.periodSeconds, live.timeoutSeconds);
       expect(live.periodSeconds + each * live.failureThreshold).toBeLessThanOrEqual(foundWithin);
     });
 
-    test("start-up may take a minute before liveness counts", () => {
+    test("allows at least a minute to start before liveness counts", () => {
       const start = probe("startupProbe")!;
       expect(start.periodSeconds * start.failureThreshold).toBeGreaterThanOrEqual(60);
     });
@@ -316,7 +316,7 @@ describe("services", () => {
     },
   );
 
-  test("a StatefulSet's own Service is there and headless", () => {
+  test("every StatefulSet has a headless Service", () => {
     for (const { spec } of ofKind<KubernetesObject & { spec: { serviceName: string } }>("StatefulSet")) {
       const service = ofKind<Service>("Service").find(({ metadata }) => metadata.name === spec.serviceName);
       expect(service?.spec.clusterIP).toBe("None");
@@ -327,14 +327,14 @@ describe("services", () => {
 describe("secrets", () => {
   const secrets = ofKind("Secret");
 
-  test("no manifest holds a value", () => {
+  test("no manifest contains a secret value", () => {
     for (const secret of secrets) {
       expect(secret.data).toBeUndefined();
       expect(secret.stringData).toBeUndefined();
     }
   });
 
-  test("every file that fills one is made by generate-certs", () => {
+  test("every file that fills one is created by generate-certs", () => {
     const made = [
       "ca.crt",
       ...IDENTITIES.flatMap(({ name, combinedPem }) => [
@@ -349,11 +349,11 @@ describe("secrets", () => {
     }
   });
 
-  test("the CA's key goes into none", () => {
+  test("none contains the CA's key", () => {
     expect(secrets.flatMap((secret) => recipeOf(secret).entries.map(({ source }) => source))).not.toContain("ca.key");
   });
 
-  test("what a pod reads as a file is a key of the Secret that it mounts there", () => {
+  test("every file path in an environment variable is a key of the Secret mounted there", () => {
     for (const { workload, container, name } of containers) {
       const mounts = (container.volumeMounts ?? []) as {
         name: string;
@@ -375,7 +375,7 @@ describe("secrets", () => {
     }
   });
 
-  test("the template lists the same Secrets with the same keys, and no value", async () => {
+  test("the template lists the same Secrets and keys, without values", async () => {
     const text = await readFile(join(MANIFEST_FOLDER, "secrets.yaml.template"), "utf8");
     type Template = KubernetesObject & { type: string; stringData?: Record<string, string> };
     const documents = parseAllDocuments(text).map((document) => document.toJS() as Template);
@@ -399,7 +399,7 @@ describe("secrets", () => {
       for (const value of Object.values(stringData ?? {})) expect(value).toMatch(/^<.+>$/);
   });
 
-  test("only the setup job may touch Secrets through the API, only two, without listing them", () => {
+  test("only the setup job may access Secrets through the API, only two, without list", () => {
     type Role = KubernetesObject & { rules: { resources?: string[]; resourceNames?: string[]; verbs: string[] }[] };
     const rules = [...ofKind<Role>("Role"), ...ofKind<Role>("ClusterRole")].flatMap(({ metadata, rules }) =>
       rules
@@ -418,7 +418,7 @@ describe("secrets", () => {
   });
 });
 
-describe("everything together", () => {
+describe("the complete pipeline", () => {
   const replicasOf = ({ object }: Workload) => (object.spec as { replicas?: number }).replicas ?? 1;
   const total = (read: (container: Container) => number) =>
     workloads.reduce(
@@ -430,13 +430,13 @@ describe("everything together", () => {
   const resource = (which: "requests" | "limits", name: string) => (container: Container) =>
     (name === "cpu" ? cpuOf : memoryOf)((container.resources as Record<string, Record<string, string>>)[which]?.[name]);
 
-  test("fits on 2 cores and 8 GiB, with room for what the node itself needs", () => {
-    // A local node's own pods and daemons ask for about a quarter of a core and half a GiB.
+  test("requests fit on 2 cores and 8 GiB, with room for the node's own pods", () => {
+    // A local node's own pods and daemons request about a quarter of a core and half a GiB.
     expect(total(resource("requests", "cpu"))).toBeLessThanOrEqual(1.75);
     expect(total(resource("requests", "memory"))).toBeLessThanOrEqual(6 * 2 ** 30);
   });
 
-  test("even with every limit of memory reached, the data path fits in 8 GiB", () => {
+  test("memory limits of the data path fit in 8 GiB", () => {
     const path = workloads.filter(({ labels }) =>
       ["kafka", "influxdb", "producer", "processor"].includes(labels[NAME]!),
     );
@@ -448,7 +448,7 @@ describe("everything together", () => {
     expect(sum).toBeLessThanOrEqual(8 * 2 ** 30);
   });
 
-  test("scaled workloads leave the number of replicas to whoever scales them", () => {
+  test("scaled workloads set no replicas", () => {
     for (const name of ["Deployment/processor", "StatefulSet/producer"]) {
       const workload = workloads.find((candidate) => candidate.name === name);
       expect(workload?.object.spec).toBeDefined();
@@ -456,7 +456,7 @@ describe("everything together", () => {
     }
   });
 
-  test("the images are the ones that are known", () => {
+  test("uses only images of the catalog", () => {
     expect(imagesOf(objects)).toEqual(
       expect.arrayContaining([
         "docker.io/apache/kafka:4.3.1",
@@ -483,7 +483,7 @@ describe("kafka", () => {
   const statefulSet = workloads.find(({ name }) => name === "StatefulSet/kafka")!;
   const replicas = (statefulSet.object.spec as { replicas: number }).replicas;
 
-  test("every listener wants a client's certificate", () => {
+  test("every listener requires a client certificate", () => {
     const listeners = properties
       .get("listeners")!
       .split(",")
@@ -504,7 +504,7 @@ describe("kafka", () => {
     );
   });
 
-  test("listeners and container ports are the same", () => {
+  test("listeners equal container ports", () => {
     const listening = properties
       .get("listeners")!
       .split(",")
@@ -514,7 +514,7 @@ describe("kafka", () => {
     expect(ports.filter(({ name }) => name !== "metrics").map(({ containerPort }) => containerPort)).toEqual(listening);
   });
 
-  test("voters, super users and certificates are those of the replicas", () => {
+  test("voters, super users and certificates match the replicas", () => {
     const nodes = Array.from({ length: replicas }, (_, ordinal) => `kafka-${ordinal}`);
     expect(properties.get("controller.quorum.voters")!.split(",")).toEqual(
       nodes.map((node, ordinal) => `${ordinal}@${node}.kafka-headless.conveyor.svc.cluster.local:9093`),
@@ -528,7 +528,7 @@ describe("kafka", () => {
     }
   });
 
-  test("a broker gets its own key and no other's", () => {
+  test("a broker mounts its own key only", () => {
     const [container] = statefulSet.template.spec.containers as [Container];
     const mounts = (container.volumeMounts ?? []) as { name: string; subPath?: string; subPathExpr?: string }[];
     const fromTls = mounts
@@ -537,11 +537,11 @@ describe("kafka", () => {
     expect(fromTls.sort()).toEqual(["$(POD_NAME).pem", "ca.crt"]);
   });
 
-  test("every principal with rights has a certificate of that name", () => {
+  test("every principal with ACLs has a certificate of that name", () => {
     for (const { principal } of ACL_TABLE) expect(IDENTITIES.map(({ name }) => `User:${name}`)).toContain(principal);
   });
 
-  test("nothing is replicated less than three times, no write counts with one copy, no stale replica leads", () => {
+  test("replication factor 3, min ISR 2, no unclean leader election", () => {
     for (const key of properties.keys()) {
       if (key.endsWith("replication.factor")) expect(properties.get(key), key).toBe("3");
       if (key.endsWith("min.isr")) expect(properties.get(key), key).toBe("2");
@@ -554,7 +554,7 @@ describe("kafka", () => {
     expect(properties.get("allow.everyone.if.no.acl.found")).toBe("false");
   });
 
-  test("what the topics may keep fits into the volume", () => {
+  test("retention of all topics fits into the volume", () => {
     type Claims = { volumeClaimTemplates: { spec: { resources: { requests: { storage: string } } } }[] };
     const volume = memoryOf(
       (statefulSet.object.spec as unknown as Claims).volumeClaimTemplates[0]!.spec.resources.requests.storage,

@@ -1,6 +1,5 @@
 /**
- * The network policies, evaluated: who may dial whom on which port follows from all policies together, so that is
- * what is compared, and not the text of one of them.
+ * The network policies, evaluated: the connections that all policies together allow, not the text of single ones.
  */
 import { describe, expect, test } from "bun:test";
 import { containersOf, loadManifests, podTemplateOf } from "../../scripts/deploy/manifests.ts";
@@ -26,7 +25,7 @@ const workloads: Pod[] = objects.flatMap((object) => {
   return [{ name: labels[NAME] ?? "", namespace: object.metadata.namespace ?? "", labels, ports }];
 });
 const podOf = (name: string) => workloads.find((pod) => pod.name === name)!;
-/** Pods that commands start, and one without any label. */
+/** Pods that commands start, and one without labels. */
 const ingest: Pod = {
   name: "ingest",
   namespace: "conveyor",
@@ -45,7 +44,7 @@ const dns: Pod = {
   ports: [{ name: "dns", containerPort: 53 }],
 };
 const stranger: Pod = { ...unlabelled, name: "stranger", namespace: "elsewhere" };
-/** Something that is no pod: the internet, or the API server. */
+/** An address outside the pods: the internet, or the API server. */
 const OUTSIDE = "outside";
 
 function peerMatches(peer: Peer, policy: Policy, pod: Pod | typeof OUTSIDE): boolean {
@@ -70,7 +69,7 @@ function portMatches(rule: Rule, port: number, target: Pod | typeof OUTSIDE): bo
   );
 }
 
-/** True when no policy of that direction selects the pod, or one of them allows it. */
+/** Whether no policy of that direction selects the pod, or one of them allows the connection. */
 function allowed(direction: "ingress" | "egress", pod: Pod, other: Pod | typeof OUTSIDE, port: number): boolean {
   const type = direction === "ingress" ? "Ingress" : "Egress";
   const own = policies.filter(
@@ -90,7 +89,7 @@ function allowed(direction: "ingress" | "egress", pod: Pod, other: Pod | typeof 
 const reaches = (from: Pod, to: Pod, port: number) =>
   allowed("egress", from, to, port) && allowed("ingress", to, from, port);
 
-describe("who reaches whom", () => {
+describe("allowed connections", () => {
   const servers = ["kafka", "influxdb", "producer", "processor"].map(podOf);
   const clients = [...servers, podOf("setup"), ...started, unlabelled, stranger];
   const connections = clients.flatMap((from) =>
@@ -101,7 +100,7 @@ describe("who reaches whom", () => {
     ),
   );
 
-  test("exactly the connections that the pipeline needs", () => {
+  test("are exactly those that the pipeline needs", () => {
     expect(connections.sort()).toEqual(
       [
         "ingest → kafka client",
@@ -121,7 +120,7 @@ describe("who reaches whom", () => {
     );
   });
 
-  test("metrics are read by Prometheus and the observer alone, and Prometheus by Grafana and itself", () => {
+  test("to metrics come only from Prometheus and the observer, to Prometheus only from Grafana and itself", () => {
     const watched = ["kafka", "influxdb", "producer", "processor", "lag-exporter", "prometheus", "alertmanager"];
     const ports = ["ops", "metrics", "https"];
     const everybody = [...workloads, ...started, unlabelled, stranger];
@@ -136,7 +135,7 @@ describe("who reaches whom", () => {
         );
     });
     expect(readers.filter((one) => !one.startsWith("prometheus → ")).sort()).toEqual([
-      // InfluxDB serves its metrics on the port that it serves everything on.
+      // InfluxDB serves its metrics on its only port.
       "grafana → influxdb https",
       "grafana → prometheus https",
       "observer → influxdb https",
@@ -159,7 +158,7 @@ describe("who reaches whom", () => {
     ]);
   });
 
-  test("events come in from pods that their namespace and their label allow", () => {
+  test("to the intake come only from pods with the required namespace and label", () => {
     const producer = podOf("producer");
     const label = { "conveyor.dev/intake-client": "true" };
     expect(reaches({ ...stranger, labels: label }, producer, 8443)).toBe(false);
@@ -169,7 +168,7 @@ describe("who reaches whom", () => {
     ]);
   });
 
-  test("names are asked for only by those who dial somebody", () => {
+  test("to DNS come only from pods with another allowed connection", () => {
     const asking = [
       ...["kafka", "influxdb", "producer", "processor", "setup"].map(podOf),
       ...started,
@@ -186,7 +185,7 @@ describe("who reaches whom", () => {
     ]);
   });
 
-  test("of the data path only the setup job gets outside, and only to the API server's ports", () => {
+  test("out of the pods are the setup job's to the API server's ports only", () => {
     const all = [...["kafka", "influxdb", "producer", "processor", "setup"].map(podOf), ...started, unlabelled];
     const out = all.flatMap((pod) =>
       [22, 53, 80, 443, 6443, 8086, 9092]
@@ -216,7 +215,7 @@ describe.each(policies.map((policy) => [policy.metadata.name, policy] as const))
   const peers = rules.flatMap(({ from, to }) => [...(from ?? []), ...(to ?? [])]);
   const pods = [...workloads, ...started];
 
-  test("selects a pod that there is", () => {
+  test("selects an existing pod", () => {
     expect(
       pods.some(
         ({ namespace, labels }) => namespace === policy.metadata.namespace && matches(policy.spec.podSelector, labels),
@@ -224,7 +223,7 @@ describe.each(policies.map((policy) => [policy.metadata.name, policy] as const))
     ).toBe(true);
   });
 
-  test("every peer in a namespace of this folder is a pod that there is", () => {
+  test("every peer in a declared namespace matches an existing pod", () => {
     for (const peer of peers.filter(({ podSelector, namespaceSelector }) => podSelector && !namespaceSelector)) {
       expect(
         pods.some(
@@ -235,7 +234,7 @@ describe.each(policies.map((policy) => [policy.metadata.name, policy] as const))
     }
   });
 
-  test("every rule names its ports, and a named one is a port of the pod it leads to", () => {
+  test("every rule lists ports, and a named port exists in the target pod", () => {
     for (const rule of policy.spec.ingress ?? []) {
       expect(rule.ports?.length).toBeGreaterThan(0);
       const own = workloads.filter(
@@ -256,7 +255,7 @@ describe.each(policies.map((policy) => [policy.metadata.name, policy] as const))
   });
 });
 
-test("what one side allows, the other side expects: no rule leads nowhere", () => {
+test("every allowed egress has a matching ingress, and the reverse", () => {
   const pods = [...workloads, ...started];
   const half: string[] = [];
   for (const from of pods) {
@@ -264,9 +263,9 @@ test("what one side allows, the other side expects: no rule leads nowhere", () =
       if (from.namespace !== to.namespace) continue;
       for (const { name, containerPort } of to.ports) {
         const [out, into] = [allowed("egress", from, to, containerPort), allowed("ingress", to, from, containerPort)];
-        // The API server's ports are open to the setup job whoever listens there.
+        // The setup job's egress to the API server's ports is not limited to pods.
         if (out !== into && !allowed("egress", from, OUTSIDE, containerPort)) {
-          half.push(`${from.name} → ${to.name} ${name}: ${out ? "not let in" : "not let out"}`);
+          half.push(`${from.name} → ${to.name} ${name}: ${out ? "no ingress rule" : "no egress rule"}`);
         }
       }
     }
@@ -274,12 +273,12 @@ test("what one side allows, the other side expects: no rule leads nowhere", () =
   expect(half).toEqual([]);
 });
 
-test("no policy writes an empty list: the server drops it, and each deploy would change the object again", () => {
+test("no policy contains an empty list: the API server drops it, and each deploy would change the object", () => {
   const empty = policies.filter(({ spec }) => spec.ingress?.length === 0 || spec.egress?.length === 0);
   expect(empty.map(({ metadata }) => metadata.name)).toEqual([]);
 });
 
-test("no policy says a rule twice: the second one is a copy that somebody forgot to change", () => {
+test("no policy repeats a rule: a repeated one is an unedited copy", () => {
   const twice = policies.flatMap(({ metadata, spec }) =>
     [spec.ingress ?? [], spec.egress ?? []].flatMap((rules) => {
       const texts = rules.map((rule) => JSON.stringify(rule));

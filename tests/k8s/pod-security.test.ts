@@ -1,4 +1,4 @@
-/** The checker itself: a good pod passes, and for each rule there is a pod that breaks it and nothing else. */
+/** The checker of pod security: a restricted pod passes, and for each rule a pod violates only that rule. */
 import { describe, expect, test } from "bun:test";
 import type { PodTemplate } from "../../scripts/deploy/manifests.ts";
 import { RULE_NAMES, violationsOf } from "./pod-security.ts";
@@ -29,7 +29,7 @@ const good = (): PodTemplate & { spec: { containers: [Record<string, unknown>] }
   },
 });
 
-/** Fields to set on the pod's spec, its security context, or the container's; undefined takes a field away. */
+/** Fields to set on the pod's spec, its security context, or the container's; undefined removes a field. */
 interface Change {
   spec?: Record<string, unknown>;
   pod?: Record<string, unknown>;
@@ -37,7 +37,7 @@ interface Change {
   container?: Record<string, unknown>;
 }
 
-/** Rule → changes that break it. */
+/** Rule → changes that violate it. */
 const BREAKS: Record<string, Change[]> = {
   hostNamespaces: [{ spec: { hostNetwork: true } }, { spec: { hostPID: true } }, { spec: { hostIPC: true } }],
   volumes: [{ spec: { volumes: [{ name: "host", hostPath: { path: "/" } }] } }],
@@ -65,12 +65,12 @@ test("a restricted pod passes", () => {
   expect(violationsOf(good())).toEqual([]);
 });
 
-test("every rule has a pod that breaks it", () => {
+test("every rule has a pod that violates it", () => {
   expect(Object.keys(BREAKS).sort()).toEqual([...RULE_NAMES].sort());
 });
 
 describe.each(Object.entries(BREAKS))("rule %s", (rule, breaks) => {
-  test.each(breaks.map((change) => [change] as const))("is broken by %j alone", (change) => {
+  test.each(breaks.map((change) => [change] as const))("is the only rule that %j violates", (change) => {
     const pod = good();
     const [container] = pod.spec.containers;
     Object.assign(pod.spec, change.spec);
@@ -81,7 +81,7 @@ describe.each(Object.entries(BREAKS))("rule %s", (rule, breaks) => {
   });
 });
 
-test("containers that run before the others, and ephemeral ones, are looked at too", () => {
+test("init and ephemeral containers are checked too", () => {
   const pod = good();
   pod.spec.initContainers = [{ name: "first", image: "x:1" }];
   pod.spec.ephemeralContainers = [{ name: "debug", image: "x:1" }];

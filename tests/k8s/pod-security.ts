@@ -1,7 +1,7 @@
 /**
- * An own, strict reading of the Pod Security Standard "restricted" (version 1.34), over pod templates. Beyond it, what
- * this project wants of every pod: a read-only root file system, a user above 10000, no service-account token of its
- * own accord. Each rule is one entry, so that a test can break them one by one.
+ * The Pod Security Standard "restricted" (version 1.34) for pod templates, and this project's own rules: a read-only
+ * root file system, a user above 10000, no automatic service-account token. Each rule is one entry, so that a test can
+ * violate each one alone.
  */
 import { type Container, containersOf, type PodSpec, type PodTemplate } from "../../scripts/deploy/manifests.ts";
 
@@ -46,7 +46,7 @@ const SAFE_SYSCTLS = new Set([
   "net.ipv4.tcp_wmem",
 ]);
 const SELINUX_TYPES = new Set(["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"]);
-/** Above it no user of a node can be. */
+/** Users of a node have lower ids. */
 const LOWEST_UID = 10_000;
 
 type PodRule = (spec: PodSpec, context: SecurityContext) => string | false | undefined;
@@ -118,7 +118,7 @@ const CONTAINER_RULES: Record<string, ContainerRule> = {
   readOnly: (_, { readOnlyRootFilesystem }) => readOnlyRootFilesystem !== true && "root file system is not read-only",
 };
 
-/** Every rule that the pod breaks, one line each; empty for a restricted pod. */
+/** The violated rules, one line each; empty for a restricted pod. */
 export function violationsOf({ spec }: PodTemplate): string[] {
   const pod = (spec.securityContext ?? {}) as SecurityContext;
   const found: string[] = [];

@@ -1,4 +1,4 @@
-/** How Kubernetes reads selectors and quantities. */
+/** Selectors and quantities as Kubernetes evaluates them. */
 import type { KubernetesObject } from "../../scripts/cluster/cluster.ts";
 
 export interface Selector {
@@ -43,14 +43,14 @@ export function matches(selector: Selector, labels: Record<string, string>): boo
   return byLabel && byExpression;
 }
 
-/** Cores: "100m" is 0.1. NaN for what is not there. */
+/** Cores: "100m" is 0.1. NaN for a missing quantity. */
 export function cpuOf(quantity: string | number | undefined): number {
   if (quantity === undefined) return Number.NaN;
   const text = String(quantity);
   return text.endsWith("m") ? Number(text.slice(0, -1)) / 1000 : Number(text);
 }
 
-/** Bytes: "1Mi" is 1048576. NaN for what is not there. */
+/** Bytes: "1Mi" is 1048576. NaN for a missing quantity. */
 export function memoryOf(quantity: string | number | undefined): number {
   const match = /^(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?$/.exec(String(quantity));
   if (!match) return Number.NaN;

@@ -1,6 +1,6 @@
 /**
- * What each alert must do, on series written by hand, one sample a minute: when it must still be silent, when it must fire
- * and with which words, when it must be silent again; and a case just below its threshold, in which it never fires.
+ * Cases of each alert, on series with one sample a minute: when it must not fire yet, when it must fire with which
+ * annotations, when it must clear; and a series just below its threshold, on which it never fires.
  */
 
 /** Series by name and labels; a value per minute, undefined where there is no sample. */
@@ -13,16 +13,16 @@ export interface Firing {
 
 export interface AlertCase {
   alert: string;
-  /** Tells cases of one alert apart. */
+  /** Distinguishes cases of one alert. */
   name?: string;
   severity: string;
   summary: string;
   input: Series;
-  /** Minutes at which nothing may fire although the cause is there: the alert's delay. */
+  /** Minutes within the alert's delay, at which it must not fire yet. */
   waits: readonly number[];
   /** Minute at which exactly these fire. */
   fires: readonly [minute: number, firing: readonly Firing[]];
-  /** Minute at which it is over; what still fires then, when a slower window does. */
+  /** Minute at which it has cleared; `still`: what a slower window still fires then. */
   clears?: readonly [minute: number, still?: readonly Firing[]];
   /** Just below the threshold: never fires. */
   below?: Series;
@@ -32,7 +32,7 @@ export interface AlertCase {
 export const hold = (...parts: readonly (readonly [minutes: number, value: number | undefined])[]) =>
   parts.flatMap(([minutes, value]) => Array.from({ length: minutes }, () => value));
 
-/** A counter or a rising gauge: so much more per minute, for some minutes each. */
+/** A counter or a rising gauge: stretches of minutes with an increase per minute. */
 export function ramp(...parts: readonly (readonly [minutes: number, perMinute: number])[]): number[] {
   const values: number[] = [];
   let value = 0;
@@ -60,12 +60,12 @@ const WRITTEN = 'conveyor_processor_points_written_total{pod="processor-a"}';
 const DEAD_LETTERS = 'conveyor_processor_dead_letters_total{pod="processor-a", reason="refused_by_database"}';
 const REFUSED = 'conveyor_producer_events_refused_total{pod="producer-0", source="http", reason="wrong_type"}';
 
-/** 1000 events a minute, of which so many per mille fail in each stretch of minutes. */
+/** 1000 events a minute; `failing` of them fail in each stretch of minutes. */
 const freshness = (...parts: readonly (readonly [minutes: number, failing: number])[]): Series => ({
   [ACKNOWLEDGED]: ramp(...parts.map(([minutes]) => [minutes, 1000] as const)),
   [STORED_IN_TIME]: ramp(...parts.map(([minutes, failing]) => [minutes, 1000 - failing] as const)),
 });
-/** 10,000 events a minute; of those that fail half is refused by the database, half at the source. */
+/** 10,000 events a minute; half of the failing ones are refused by the database, half at the source. */
 const completeness = (...parts: readonly (readonly [minutes: number, failing: number])[]): Series => ({
   [WRITTEN]: ramp(...parts.map(([minutes, failing]) => [minutes, 10_000 - failing] as const)),
   [DEAD_LETTERS]: ramp(...parts.map(([minutes, failing]) => [minutes, failing / 2] as const)),
@@ -101,7 +101,7 @@ const hpa = (current: readonly (number | undefined)[]): Series => ({
   ]),
 });
 const METRICS_HPA = "keda-hpa-processor";
-/** An autoscaler with two metrics: whether it is active, and whether the value of the second one is known. */
+/** An autoscaler with two metrics: its ScalingActive condition, and the current value of the second metric. */
 const blind = (
   active: readonly (number | undefined)[],
   second: readonly (number | undefined)[] = active.map(() => 20),
@@ -142,7 +142,7 @@ const writeLatency = (slow: (minutes: number) => number): Series => {
 const LAG_SUM = 'kafka_consumergroup_lag_sum{group="processor", topic="conveyor.events"}';
 const END_OFFSET = 'kafka_topic_partition_end_offset{topic="conveyor.events", partition="0"}';
 const MEMBERS = 'kafka_consumergroup_members{group="processor"}';
-/** Every job that must be there, up. */
+/** All required jobs, up. */
 const JOBS = [
   ...["producer", "processor", "lag-exporter", "kafka", "influxdb", "kube-state-metrics", "alertmanager"],
   ...["prometheus", "kubelet"],
@@ -296,7 +296,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
       ],
     ],
     clears: [21],
-    // A rolling restart: gone before the delay is over.
+    // A rolling restart: over before the delay ends.
     below: { 'kafka_server_replicamanager_underreplicatedpartitions{pod="kafka-0"}': hold([10, 0], [4, 4], [26, 0]) },
   },
   {
@@ -368,7 +368,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
     severity: "critical",
     summary: "Nothing consumes the events.",
     input: { [MEMBERS]: hold([10, 1], [20, undefined], [20, 1]) },
-    // A sample counts for five minutes when nothing says that its series has ended.
+    // A sample counts for five minutes unless its series is marked as ended.
     waits: [11, 15],
     fires: [
       18,
@@ -387,7 +387,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
     alert: "ConsumerLagHigh",
     severity: "warning",
     summary: "The processor is more than a minute behind.",
-    // 100 events a second come in; 12,000 are two minutes of them.
+    // 100 events a second arrive; 12,000 are two minutes of them.
     input: { [LAG_SUM]: hold([15, 10], [15, 12_000], [20, 10]), [END_OFFSET]: ramp([50, 6000]) },
     waits: [15, 16],
     fires: [
@@ -544,7 +544,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
     alert: "PodCrashLooping",
     severity: "critical",
     summary: "A container crashes again and again.",
-    // Between two crashes it runs for a moment and the series is not there.
+    // Between two crashes it runs for a moment and the series is absent.
     input: {
       [CRASHING]: hold([10, undefined], [3, 1], [1, undefined], [3, 1], [1, undefined], [3, 1], [20, undefined]),
     },
@@ -559,7 +559,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
       ],
     ],
     clears: [31],
-    // One crash: waiting once.
+    // One crash: one wait.
     below: { [CRASHING]: hold([10, undefined], [1, 1], [29, undefined]) },
   },
   {
@@ -639,7 +639,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
     name: "by one of them",
     severity: "warning",
     summary: "An autoscaler does not know how much there is to do.",
-    // promtool carries a value on for five minutes where no sample says that it ended.
+    // promtool repeats the last value for five minutes unless the series is marked as ended.
     input: blind(hold([40, 1]), hold([10, 20], [15, undefined], [15, 20])),
     waits: [11, 18],
     fires: [22, BLIND],

@@ -1,7 +1,4 @@
-/**
- * Goal: every alert does what it says. Method: promtool evaluates the rules as they are deployed over series written by
- * hand (alert-cases.ts), with labels and words compared exactly.
- */
+/** The deployed alert rules, evaluated by promtool over the series of alert-cases.ts; labels and annotations compare exactly. */
 import { describe, expect, test } from "bun:test";
 import { stringify } from "yaml";
 import { ALERT_CASES, type AlertCase, type Firing, type Series } from "./alert-cases.ts";
@@ -12,13 +9,13 @@ const rules = files.flatMap(({ groups }) => groups.flatMap((group) => group.rule
 const alerts = rules.filter(({ alert }) => alert !== undefined);
 const names = [...new Set(alerts.map(({ alert }) => alert!))].sort();
 const obstacle = await promtoolObstacle();
-if (obstacle) console.warn(`rules are not evaluated: promtool cannot be had: ${obstacle}`);
+if (obstacle) console.warn(`rules are not evaluated: promtool is not available: ${obstacle}`);
 const texts = Object.fromEntries(files.map(({ name, text }) => [name, text]));
 
-/** promtool evaluates all rules of a case in some tenths of a second; a busy machine may take longer. */
+/** A case takes some tenths of a second; more on a busy machine. */
 const LIMIT_MS = 60_000;
 
-/** Series in promtool's words: one sample a minute, "_" for none. */
+/** Series in promtool's format: one sample a minute, "_" for none. */
 const seriesOf = (input: Series) =>
   Object.entries(input).map(([series, values]) => ({
     series,
@@ -57,7 +54,7 @@ function promtoolTest(item: AlertCase): string {
     alert_rule_test: Array.from({ length: lengthOf(item.below) }, (_, minute) => expectationAt(item, minute, [])),
   };
   return stringify({
-    // Its own file alone: evaluating the others would cost minutes and tell nothing.
+    // Only its own file: evaluating the others takes minutes.
     rule_files: files
       .filter(({ groups }) => groups.some(({ rules }) => rules.some(({ alert }) => alert === item.alert)))
       .map(({ name }) => name),
@@ -68,13 +65,13 @@ function promtoolTest(item: AlertCase): string {
 
 describe.skipIf(obstacle !== undefined)("promtool", () => {
   test(
-    "finds nothing to complain about, all lints fatal",
+    "check rules passes with all lints fatal",
     async () => {
       const command = [await tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", ...Object.keys(texts)];
       const { exitCode, output } = await runOn(texts, command);
       expect({ exitCode, output: exitCode === 0 ? "" : output }).toEqual({ exitCode: 0, output: "" });
     },
-    // The first use on a machine downloads some 50 MB.
+    // The first run on a machine downloads some 50 MB.
     5 * LIMIT_MS,
   );
 
@@ -90,11 +87,11 @@ describe.skipIf(obstacle !== undefined)("promtool", () => {
 });
 
 describe("every alert", () => {
-  test("has a case, and every case an alert", () => {
+  test("has a case, and every case is of an alert", () => {
     expect([...new Set(ALERT_CASES.map(({ alert }) => alert))].sort()).toEqual(names);
   });
 
-  test("of every severity that it can have", () => {
+  test("has a case for each of its severities", () => {
     const wanted = alerts.map(({ alert, labels }) => `${alert} ${labels?.severity} ${labels?.window ?? ""}`);
     const shown = ALERT_CASES.flatMap(({ alert, severity, fires }) =>
       fires[1].map(({ labels }) => `${alert} ${labels.severity ?? severity} ${labels.window ?? ""}`),
@@ -102,7 +99,7 @@ describe("every alert", () => {
     expect([...new Set(shown)].sort()).toEqual([...new Set(wanted)].sort());
   });
 
-  test("has a case that waits if it has a delay, one that clears, and one just below", () => {
+  test("has a case for its delay, for clearing, and for a value just below its threshold", () => {
     for (const name of names.filter((alert) => alert !== "Watchdog")) {
       const own = ALERT_CASES.filter(({ alert }) => alert === name);
       expect(
@@ -120,7 +117,7 @@ describe("every alert", () => {
     }
   });
 
-  test("has severity, summary, a description, and its runbook's place", () => {
+  test("has severity, summary, description and the path of its runbook", () => {
     for (const { alert, labels, annotations } of alerts) {
       expect(["critical", "warning", "none"], alert).toContain(labels?.severity ?? "");
       expect(annotations?.summary, alert).toMatch(/^[A-Z].*\.$/);

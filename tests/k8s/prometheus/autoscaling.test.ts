@@ -1,7 +1,6 @@
 /**
- * Goal: the numbers that KEDA is given are right, and there is none where the truth is not known: then the autoscaler holds.
- * Method: promtool evaluates the queries as they stand in the ScaledObject over series written by hand, and again with each
- * of their conditions taken out: every condition must be missed by some case.
+ * The queries of the ScaledObject, evaluated by promtool: correct values, and no value where the state is not known, so
+ * that the autoscaler keeps its number. Then without each of their conditions: some case must fail.
  */
 import { describe, expect, test } from "bun:test";
 import { stringify } from "yaml";
@@ -17,31 +16,31 @@ const triggers = (scaledObject.spec as { triggers: Trigger[] }).triggers;
 const queryOf = (name: string) => triggers.find((trigger) => trigger.name === name)!.metadata.query;
 const obstacle = await promtoolObstacle();
 
-/** promtool evaluates a handful of points in some tenths of a second; a busy machine may take longer. */
+/** A case takes some tenths of a second; more on a busy machine. */
 const LIMIT_MS = 60_000;
 
-/** Series in promtool's words, one sample each five seconds; undefined takes one of HEALTHY away. */
+/** Series in promtool's format, one sample every five seconds; undefined removes one of HEALTHY. */
 type Series = Record<string, string | undefined>;
 interface Case {
   name: string;
   series: Series;
-  /** The query's number after two minutes; undefined where it must give none. */
+  /** The query's value after two minutes; undefined: it must return none. */
   value: number | undefined;
 }
 
 const LAG = 'kafka_consumergroup_lag_sum{group="processor",topic="conveyor.events",pod="lag-exporter-a"}';
 const OTHER_LAG = 'kafka_consumergroup_lag_sum{group="processor",topic="conveyor.events",pod="lag-exporter-b"}';
-const LOOKED = 'conveyor_lag_exporter_last_success_timestamp_seconds{pod="lag-exporter-a"}';
+const LAST_QUERY = 'conveyor_lag_exporter_last_success_timestamp_seconds{pod="lag-exporter-a"}';
 const PENDING = 'conveyor_processor_write_pending_seconds{pod="processor-a"}';
 const OTHER_PENDING = 'conveyor_processor_write_pending_seconds{pod="processor-b"}';
 const REPLICAS = 'kube_deployment_spec_replicas{namespace="conveyor",deployment="processor"}';
 const CPU = 'process_cpu_seconds_total{job="processor",pod="processor-a"}';
 const OTHER_CPU = 'process_cpu_seconds_total{job="processor",pod="processor-b"}';
 
-/** Two processors that have 2,500 events before them and use 0.06 and 0.03 of a core. */
+/** Two processors with a lag of 2,500 events that use 0.06 and 0.03 of a core. */
 const HEALTHY: Series = {
   [LAG]: "2500x24",
-  [LOOKED]: "0+5x24",
+  [LAST_QUERY]: "0+5x24",
   [PENDING]: "0.02x24",
   [OTHER_PENDING]: "0.02x24",
   [REPLICAS]: "2x24",
@@ -50,68 +49,76 @@ const HEALTHY: Series = {
   'process_cpu_seconds_total{job="producer",pod="producer-0"}': "0+3x24",
 };
 
-const DATABASE_IS_THE_LIMIT: Case[] = [
-  { name: "one processor's lines have waited for ten seconds", series: { [PENDING]: "10x24" }, value: 2 },
-  { name: "the other's", series: { [OTHER_PENDING]: "10x24" }, value: 2 },
-  { name: "it was so twenty seconds ago", series: { [PENDING]: "0x19 5 0x4" }, value: 2 },
+const DATABASE_SATURATED: Case[] = [
+  { name: "one processor's lines wait for ten seconds", series: { [PENDING]: "10x24" }, value: 2 },
+  { name: "the other processor's lines wait for ten seconds", series: { [OTHER_PENDING]: "10x24" }, value: 2 },
+  { name: "a processor's lines waited twenty seconds ago", series: { [PENDING]: "0x19 5 0x4" }, value: 2 },
 ];
 const cases: Record<string, Case[]> = {
   lag: [
-    { name: "as it is", series: {}, value: 2500 },
-    { name: "nothing is behind", series: { [LAG]: "0x24" }, value: 0 },
-    { name: "a rebalance left events lying at one look", series: { [LAG]: "100x22 90000 100" }, value: 100 },
-    { name: "behind at two looks of three", series: { [LAG]: "100x22 9000x1" }, value: 9000 },
-    { name: "two exporters, as while one takes over from the other", series: { [OTHER_LAG]: "2400x24" }, value: 2500 },
+    { name: "healthy", series: {}, value: 2500 },
+    { name: "no lag", series: { [LAG]: "0x24" }, value: 0 },
+    { name: "a high lag in one sample, as in a rebalance", series: { [LAG]: "100x22 90000 100" }, value: 100 },
+    { name: "a high lag in two samples of three", series: { [LAG]: "100x22 9000x1" }, value: 9000 },
+    { name: "two exporters, as during a handover", series: { [OTHER_LAG]: "2400x24" }, value: 2500 },
     { name: "absent", series: { [LAG]: undefined }, value: undefined },
-    { name: "gone for half a minute", series: { [LAG]: "2500x17 stale", [LOOKED]: "0+5x17 stale" }, value: undefined },
+    {
+      name: "absent for half a minute",
+      series: { [LAG]: "2500x17 stale", [LAST_QUERY]: "0+5x17 stale" },
+      value: undefined,
+    },
     { name: "negative", series: { [LAG]: "-1x24" }, value: undefined },
     { name: "not a number", series: { [LAG]: "NaN ".repeat(25).trim() }, value: undefined },
     {
-      name: "shown on by an exporter that stopped looking a minute ago",
-      series: { [LOOKED]: "0+5x12 60x11" },
+      name: "from an exporter whose last query was a minute ago",
+      series: { [LAST_QUERY]: "0+5x12 60x11" },
       value: undefined,
     },
-    { name: "of an age that nobody tells", series: { [LOOKED]: undefined }, value: undefined },
+    { name: "without the time of the exporter's last query", series: { [LAST_QUERY]: undefined }, value: undefined },
     {
-      name: "with no processor to tell whether the database keeps up",
+      name: "without write metrics of any processor",
       series: { [PENDING]: undefined, [OTHER_PENDING]: undefined },
       value: undefined,
     },
-    ...DATABASE_IS_THE_LIMIT.map((item) => ({ ...item, value: 1000 * item.value! })),
+    ...DATABASE_SATURATED.map((item) => ({ ...item, value: 1000 * item.value! })),
     {
-      name: "the database is the limit, and the lag is not known",
+      name: "the database is saturated, and the lag is not known",
       series: { [PENDING]: "10x24", [LAG]: undefined },
       value: 2000,
     },
     {
-      name: "the database is the limit, and nobody tells how many processors there are",
+      name: "the database is saturated, and the number of processors is not known",
       series: { [PENDING]: "10x24", [REPLICAS]: undefined },
       value: undefined,
     },
-    { name: "the database is slow, and just keeps up", series: { [PENDING]: "1.9x24" }, value: 2500 },
+    { name: "the database is slow but not saturated", series: { [PENDING]: "1.9x24" }, value: 2500 },
   ],
   cpu: [
-    { name: "as it is: both processors, and no other program", series: {}, value: 90 },
+    { name: "healthy: both processors, and no other program", series: {}, value: 90 },
     { name: "absent", series: { [CPU]: undefined, [OTHER_CPU]: undefined }, value: undefined },
-    { name: "gone for a minute", series: { [CPU]: "0+0.3x12 stale", [OTHER_CPU]: "0+0.3x12 stale" }, value: undefined },
-    // The look before the restart and the one after it are one step short, no more.
+    {
+      name: "absent for a minute",
+      series: { [CPU]: "0+0.3x12 stale", [OTHER_CPU]: "0+0.3x12 stale" },
+      value: undefined,
+    },
+    // The increase over the restart is one sample short.
     { name: "a processor was restarted", series: { [CPU]: "0+0.3x20 0+0.3x3" }, value: 78 },
     {
-      name: "with no processor to tell whether the database keeps up",
+      name: "without write metrics of any processor",
       series: { [PENDING]: undefined, [OTHER_PENDING]: undefined },
       value: undefined,
     },
-    ...DATABASE_IS_THE_LIMIT.map((item) => ({ ...item, value: 80 * item.value! })),
+    ...DATABASE_SATURATED.map((item) => ({ ...item, value: 80 * item.value! })),
     {
-      name: "the database is the limit, and nobody tells how many processors there are",
+      name: "the database is saturated, and the number of processors is not known",
       series: { [PENDING]: "10x24", [REPLICAS]: undefined },
       value: undefined,
     },
   ],
 };
 
-/** What promtool has against the cases with a query; "" when it has nothing. */
-async function judge(query: string, list: readonly Case[]): Promise<string> {
+/** promtool's failures of the cases with a query; "" when all pass. */
+async function failuresOf(query: string, list: readonly Case[]): Promise<string> {
   const tests = list.map(({ name, series, value }) => ({
     interval: "5s",
     name,
@@ -127,39 +134,39 @@ async function judge(query: string, list: readonly Case[]): Promise<string> {
   return exitCode === 0 ? "" : output;
 }
 
-/** Parts of the queries whose loss would make the autoscaler act on what it does not know. */
+/** Parts of the queries without which the autoscaler would act on wrong or missing values. */
 const CONDITIONS: readonly [query: string, what: string, part: string | RegExp, instead: string][] = [
-  ["lag", "the median of three looks", "quantile_over_time(0.5, ", "max_over_time("],
-  ["lag", "nothing below zero", " >= 0", ""],
-  ["lag", "looked at within 30 s", /and on\(\) \(time\(\)[^\n]+\n/, ""],
-  ["lag", "only while the database keeps up", /and on\(\) [^\n]+<= 2\)\n/, ""],
-  ["lag", "what holds while the database is the limit", /\n\s*or\n[\s\S]*$/, ""],
-  ["lag", "only then", / and on\(\) [^\n]+> 2\)$/, ""],
-  ["lag", "counted once", "max(quantile", "sum(quantile"],
-  ["lag", "the time after the limit", /\[30s\]/g, "[5s]"],
-  ["cpu", "of the processors alone", '{job="processor"}', ""],
-  ["cpu", "only while the database keeps up", /and on\(\) [^\n]+<= 2\)\n/, ""],
-  ["cpu", "what holds while the database is the limit", /\n\s*or\n[\s\S]*$/, ""],
+  ["lag", "the median of three samples", "quantile_over_time(0.5, ", "max_over_time("],
+  ["lag", "the condition on negative values", " >= 0", ""],
+  ["lag", "the condition on the age of the sample", /and on\(\) \(time\(\)[^\n]+\n/, ""],
+  ["lag", "the condition on the database", /and on\(\) [^\n]+<= 2\)\n/, ""],
+  ["lag", "the value for a saturated database", /\n\s*or\n[\s\S]*$/, ""],
+  ["lag", "the condition of that value", / and on\(\) [^\n]+> 2\)$/, ""],
+  ["lag", "the maximum over exporters", "max(quantile", "sum(quantile"],
+  ["lag", "the time window of the database condition", /\[30s\]/g, "[5s]"],
+  ["cpu", "the selection of processors", '{job="processor"}', ""],
+  ["cpu", "the condition on the database", /and on\(\) [^\n]+<= 2\)\n/, ""],
+  ["cpu", "the value for a saturated database", /\n\s*or\n[\s\S]*$/, ""],
 ];
 
-describe.skipIf(obstacle !== undefined)("what KEDA is told", () => {
+describe.skipIf(obstacle !== undefined)("KEDA query", () => {
   for (const name of Object.keys(cases)) {
     test.each(cases[name]!.map((item) => [item.name, item] as const))(
       `${name}: %s`,
       async (_, item) => {
-        expect(await judge(queryOf(name), [item])).toBe("");
+        expect(await failuresOf(queryOf(name), [item])).toBe("");
       },
       LIMIT_MS,
     );
   }
 
   test.each(CONDITIONS)(
-    "%s without %s: a case finds it",
+    "%s without %s fails a case",
     async (name, _, part, instead) => {
       const query = queryOf(name);
       const without = query.replace(part, instead);
       expect(without).not.toBe(query);
-      expect(await judge(without, cases[name]!)).not.toBe("");
+      expect(await failuresOf(without, cases[name]!)).not.toBe("");
     },
     LIMIT_MS,
   );

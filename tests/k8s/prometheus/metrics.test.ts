@@ -1,4 +1,4 @@
-/** Every metric that a rule asks for exists, and every configuration is one that the real programs accept. */
+/** Every metric in a rule or runbook exists, and the real programs accept every configuration. */
 import { describe, expect, test } from "bun:test";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ const rules = (await ruleFiles()).flatMap(({ groups }) => groups.flatMap((group)
 const recorded = new Set(rules.flatMap(({ record }) => record ?? []));
 const RUNBOOKS = join(import.meta.dir, "../../../docs/runbooks");
 const pages = await Promise.all((await readdir(RUNBOOKS)).map((name) => readFile(join(RUNBOOKS, name), "utf8")));
-/** Queries that a runbook tells a person to ask. */
+/** Queries of the runbooks. */
 const runbookQueries = pages.flatMap((page) => [...page.matchAll(/ask '([^']+)'/g)].map(([, query]) => query!));
 const asked = [...new Set([...rules.map(({ expr }) => expr), ...runbookQueries].flatMap(metricNamesIn))].sort();
 const manifests = await loadManifests();
@@ -35,7 +35,7 @@ describe("metricNamesIn", () => {
   });
 });
 
-describe("every metric that a rule or a runbook asks for", () => {
+describe("every metric of a rule or runbook", () => {
   test.each(asked)("%s exists", (name) => {
     const base = name.replace(/_(bucket|sum|count)$/, "");
     const kind = (METRIC_TABLE as Record<string, { kind: string }>)[base]?.kind ?? "";
@@ -43,12 +43,12 @@ describe("every metric that a rule or a runbook asks for", () => {
     expect(ours || recorded.has(name) || Object.hasOwn(THIRD_PARTY_METRICS, name)).toBe(true);
   });
 
-  test("what is listed of others is asked for", () => {
+  test("third-party-metrics.ts lists only metrics in use", () => {
     expect(Object.keys(THIRD_PARTY_METRICS).filter((name) => !asked.includes(name))).toEqual([]);
   });
 });
 
-/** A real operator judges on a cluster (tests/cluster/servicemonitor.test.ts); this finds a forgotten half at once. */
+/** tests/cluster/servicemonitor.test.ts compares with a real operator; this finds a forgotten half at once. */
 describe("the ServiceMonitors and the plain configuration", () => {
   interface Job {
     job_name: string;
@@ -67,12 +67,12 @@ describe("the ServiceMonitors and the plain configuration", () => {
   type Monitor = KubernetesObject & { spec: { endpoints: Endpoint[] } };
   const jobs = ["prometheus.yml", "scrape-logging.yml"].flatMap((key) => {
     const map = key === "prometheus.yml" ? "prometheus" : "prometheus-scrape-logging";
-    // Anchors serve the reader there.
+    // The anchors there are for the reader.
     return (parse(textOf(map, key), { merge: true }) as { scrape_configs: Job[] }).scrape_configs;
   });
   const monitors = manifests.filter(({ kind }) => kind === "ServiceMonitor") as Monitor[];
 
-  test("speak of the same jobs, as often, over TLS, checked against the same names", () => {
+  test("have the same jobs, intervals, TLS and server names", () => {
     const plain = jobs.map(({ job_name, scheme, honor_labels, scrape_interval = "15s", tls_config }) => ({
       // cAdvisor is a second path of the kubelet.
       job: job_name === "cadvisor" ? "kubelet" : job_name,
@@ -95,7 +95,7 @@ describe("the ServiceMonitors and the plain configuration", () => {
     for (const { scheme } of plain) expect(scheme).toBe("https");
   });
 
-  test("nothing skips verification", () => {
+  test("never skip TLS verification", () => {
     const texts = [textOf("prometheus", "prometheus.yml"), textOf("prometheus-scrape-logging", "scrape-logging.yml")];
     expect(texts.join("\n")).not.toMatch(/insecure_skip_verify/);
     expect(JSON.stringify(monitors)).not.toMatch(/insecureSkipVerify/);
@@ -103,8 +103,8 @@ describe("the ServiceMonitors and the plain configuration", () => {
 });
 
 describe.skipIf(obstacle !== undefined)("the real programs accept", () => {
-  test("Prometheus's configuration, its jobs of the logging tier included", async () => {
-    // Files of the pod are not here; everything else is checked as it is.
+  test("Prometheus's configuration, with the jobs of the logging tier", async () => {
+    // Files of the pod do not exist here; everything else is checked unchanged.
     const files = {
       "prometheus.yml": textOf("prometheus", "prometheus.yml").replace("/etc/prometheus/scrape-", "scrape-"),
       "scrape-logging.yml": textOf("prometheus-scrape-logging", "scrape-logging.yml"),
@@ -124,7 +124,7 @@ describe.skipIf(obstacle !== undefined)("the real programs accept", () => {
     expect(web.exitCode === 0 ? "" : web.output).toBe("");
   });
 
-  test("Alertmanager's, which sends to nobody until a person says to whom", async () => {
+  test("Alertmanager's configuration, without a receiver by default", async () => {
     const text = textOf("alertmanager", "alertmanager.yml");
     const { exitCode, output } = await runOn({ "alertmanager.yml": text }, [
       await tool("amtool"),
@@ -135,7 +135,7 @@ describe.skipIf(obstacle !== undefined)("the real programs accept", () => {
     expect((parse(text) as { receivers: unknown[] }).receivers).toEqual([{ name: "null" }]);
   });
 
-  test("the configuration that the documentation tells a person to write", async () => {
+  test("the receiver configuration of the documentation", async () => {
     const page = await readFile(join(import.meta.dir, "../../../docs/observability.md"), "utf8");
     const [, text] = /```yaml\n(# alertmanager\.yml\n[\s\S]+?)```/.exec(page)!;
     const { exitCode, output } = await runOn({ "alertmanager.yml": text! }, [

@@ -1,4 +1,4 @@
-/** Reads the names of metrics out of PromQL: what is neither a function, nor a keyword, nor inside braces or brackets. */
+/** Metric names in PromQL: names that are neither functions nor keywords, outside braces and brackets. */
 const KEYWORDS = new Set([
   ...["and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "bool"],
   ...["inf", "nan"],
@@ -6,7 +6,7 @@ const KEYWORDS = new Set([
 
 export function metricNamesIn(expression: string): string[] {
   const bare = expression
-    // Label matchers and strings first: both may hold anything.
+    // Label matchers and strings first: both may contain anything.
     .replaceAll(/\{[^{}]*\}/g, " ")
     .replaceAll(/"(?:[^"\\]|\\.)*"|'[^']*'/g, " ")
     .replaceAll(/\[[^\]]*\]/g, " ")

@@ -1,4 +1,4 @@
-/** The alert rules of k8s/prometheus/rules, and promtool to judge them. */
+/** The alert rules of k8s/prometheus/rules, and promtool to evaluate them. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import { MONITORING } from "../../../scripts/images/monitoring.ts";
 import { ensurePart, isBuilt, partDir } from "../../../scripts/local-cluster/cache.ts";
 import { debianProblem } from "../../../scripts/local-cluster/debian.ts";
 
-export interface Rule {
+interface Rule {
   record?: string;
   alert?: string;
   expr: string;
@@ -19,13 +19,13 @@ export interface Rule {
   annotations?: Record<string, string>;
 }
 export interface RuleFile {
-  /** As Prometheus sees it: "kafka.yml". */
+  /** File name in Prometheus: "kafka.yml". */
   name: string;
   text: string;
   groups: { name: string; rules: Rule[] }[];
 }
 
-/** Every rule file, out of its ConfigMap. */
+/** All rule files, from their ConfigMaps. */
 export async function ruleFiles(): Promise<RuleFile[]> {
   const files = await loadManifestFiles();
   return files
@@ -34,17 +34,17 @@ export async function ruleFiles(): Promise<RuleFile[]> {
     .map(([name, text]) => ({ name, text, groups: (parse(text) as { groups: RuleFile["groups"] }).groups }));
 }
 
-/** Why promtool cannot be had on this machine, or undefined when it can. */
+/** Why promtool is not available on this machine; undefined when it is. */
 export const promtoolObstacle = async (): Promise<string | undefined> =>
   (await isBuilt(MONITORING)) ? undefined : await debianProblem();
 
-/** A program of Prometheus, fetched once per machine. */
+/** Path of a program of Prometheus, downloaded once per machine. */
 export async function tool(name: "promtool" | "amtool" | "prometheus"): Promise<string> {
   await ensurePart(MONITORING, new TerminalReport({ quiet: true }));
   return join(partDir(MONITORING), name);
 }
 
-/** Writes files into a folder of their own, runs a program there, and gives its exit code and everything it said. */
+/** Writes files into a new folder and runs a program there. Returns its exit code and output. */
 export async function runOn(
   files: Readonly<Record<string, string>>,
   command: readonly string[],

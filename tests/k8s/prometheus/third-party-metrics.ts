@@ -1,4 +1,4 @@
-/** Metrics of others that rules and dashboards ask for, and where each comes from. A name that is not here is a typing error. */
+/** Metrics of third-party programs that rules and dashboards use, with their source. Any other unknown name is a typing error. */
 export const THIRD_PARTY_METRICS: Readonly<Record<string, string>> = {
   up: "Prometheus itself, for every target",
   ALERTS: "Prometheus, for every pending or firing alert",
