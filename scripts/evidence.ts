@@ -8,9 +8,9 @@
  * Each subject can be made alone; outputs/README.md says of each file when, by what and from which commit it was made.
  */
 import { join, relative, resolve } from "node:path";
-import { $ } from "zx";
 import { runCommand } from "./cli/command.ts";
 import { EXIT, isAbort, OperatorError } from "./cli/errors.ts";
+import { capture } from "./cli/process.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import type { Artifact, Making } from "./evidence/artifact.ts";
@@ -22,10 +22,9 @@ const PROJECT = join(import.meta.dir, "..");
 
 /** The commit that the project's folder is at, and how many files differ from it. */
 async function versionOf(folder: string): Promise<Version> {
-  const git = $({ cwd: folder, quiet: true, nothrow: true });
-  const head = await git`git rev-parse HEAD`;
+  const head = await capture(["git", "rev-parse", "HEAD"], { cwd: folder });
   if (head.exitCode !== 0) return { commit: "unknown", changed_files: 0 };
-  const status = await git`git status --porcelain -- . ${":!outputs"}`;
+  const status = await capture(["git", "status", "--porcelain", "--", ".", ":!outputs"], { cwd: folder });
   return { commit: head.stdout.trim(), changed_files: status.stdout.split("\n").filter(Boolean).length };
 }
 

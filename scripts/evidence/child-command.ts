@@ -1,9 +1,13 @@
-/** Another command of the project, run as a person would run it: its words are the evidence, its exit code the verdict. */
+/** Runs another command of the project; its output is the evidence, its exit code the verdict. */
 import { join } from "node:path";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { capture } from "../cli/process.ts";
 
 const PROJECT = join(import.meta.dir, "..", "..");
-/** The last thing that a command printed, for a reason. */
+/** Lines of a command's output that go into a reason. */
 const REASON_LINES = 3;
+/** A command ends its pods and forwards after an interrupt; the longest clean-up is that of a drill. */
+const CLEANUP_LIMIT_MS = 5 * 60_000;
 
 export interface Ran {
   exitCode: number;
@@ -13,35 +17,30 @@ export interface Ran {
   stderr: string;
 }
 
-/** An argument as a person types it into a shell. */
+/** An argument as typed into a shell. */
 const quoted = (arg: string) => (/^[\w./:=,@+-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`);
 
-/** Runs `bun scripts/NAME …` to its end; a signal is handed on, so that it cleans up. */
+/** Runs `bun scripts/NAME …` to its end. The signal interrupts it, so that it cleans up; so does the limit. */
 export async function runScript(args: readonly string[], limitMs: number, signal: AbortSignal): Promise<Ran> {
-  const child = Bun.spawn([process.execPath, ...args], {
-    cwd: PROJECT,
-    env: { ...process.env, NO_COLOR: "1" },
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-  });
-  const end = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
-  const stop = () => child.kill("SIGINT");
-  end.addEventListener("abort", stop, { once: true });
+  const shown = args.filter((arg) => !["--local", "--json"].includes(arg));
+  const command = ["bun", ...shown.map(quoted)].join(" ");
   try {
-    const [stdout, stderr, exitCode] = await Promise.all([
-      new Response(child.stdout).text(),
-      new Response(child.stderr).text(),
-      child.exited,
-    ]);
-    signal.throwIfAborted();
-    const shown = args.filter((arg) => !["--local", "--json"].includes(arg));
-    return { exitCode, command: ["bun", ...shown.map(quoted)].join(" "), stdout, stderr };
-  } finally {
-    end.removeEventListener("abort", stop);
+    const result = await capture([process.execPath, ...args], {
+      cwd: PROJECT,
+      env: { NO_COLOR: "1" },
+      what: command,
+      signal,
+      timeoutMs: limitMs,
+      stopSignal: "SIGINT",
+      graceMs: CLEANUP_LIMIT_MS,
+    });
+    return { command, ...result };
+  } catch (error) {
+    if (!(error instanceof OperatorError) || error.exitCode !== EXIT.timeout) throw error;
+    return { command, exitCode: EXIT.timeout, stdout: "", stderr: error.message };
   }
 }
 
-/** Why it failed, in its own last words. */
+/** The last lines of its output, as the reason of a failure. */
 export const lastOutputLines = ({ stderr, stdout }: Ran): string =>
   (stderr.trim() || stdout.trim()).split("\n").slice(-REASON_LINES).join(" · ");

@@ -4,6 +4,7 @@
  */
 import { X509Certificate } from "node:crypto";
 import { EXIT, OperatorError } from "../cli/errors.ts";
+import { capture } from "../cli/process.ts";
 
 /** A handshake takes milliseconds; a server that says nothing at all is no TLS server. */
 const HANDSHAKE_LIMIT_MS = 10_000;
@@ -72,6 +73,12 @@ export function readHandshake(output: string): Handshake {
   };
 }
 
+/** A server that does not answer within the limit is one without a handshake. */
+function noAnswer(error: unknown): { stdout: string; stderr: string } {
+  if (error instanceof OperatorError && error.exitCode === EXIT.timeout) return { stdout: "", stderr: "" };
+  throw error;
+}
+
 /** One handshake. @throws OperatorError (exit 3) without openssl. */
 export async function shakeHands(
   { host, port, servername }: Endpoint,
@@ -81,7 +88,7 @@ export async function shakeHands(
   const openssl = Bun.which("openssl");
   if (!openssl) throw new OperatorError("openssl is not installed", { exitCode: EXIT.precondition });
   const identity = client.cert && client.key ? ["-cert", client.cert, "-key", client.key] : [];
-  const child = Bun.spawn(
+  const { stdout, stderr } = await capture(
     [
       openssl,
       "s_client",
@@ -96,14 +103,8 @@ export async function shakeHands(
       ...identity,
       ...flags,
     ],
-    // An end of input at once: it closes when the handshake is over.
-    { stdin: "ignore", stdout: "pipe", stderr: "pipe", timeout: HANDSHAKE_LIMIT_MS },
-  );
-  const [stdout, stderr] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
+    { timeoutMs: HANDSHAKE_LIMIT_MS },
+  ).catch(noAnswer);
   return readHandshake(`${stdout}\n${stderr}`);
 }
 

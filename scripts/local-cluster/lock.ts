@@ -1,50 +1,43 @@
 /**
- * A lock between runs on one machine. A helper process holds flock(2) for as long as a pipe to us is open, so the lock
- * is gone the moment this process is, however it ends; a lock file with a pid in it would have to be guessed about.
+ * A lock between runs on one machine. A helper process holds flock(2) while its stdin, a pipe from this process, is open:
+ * the lock ends with this process, however that ends. A lock file with a process id could be stale.
  */
-import { spawn } from "node:child_process";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
+import { start } from "../cli/process.ts";
 import { pause } from "../cli/wait.ts";
 
 /** How often a lock that another run holds is tried again. */
 const RETRY_MS = 500;
+/** Exit code of flock when another process holds the lock. */
+const CONFLICT = 9;
 
 export interface Lock {
   release(): Promise<void>;
 }
 
 async function tryLock(path: string): Promise<Lock | undefined> {
-  // setsid: Ctrl-C in a terminal reaches the whole foreground group; the lock must outlast our own clean-up.
-  const child = spawn(
-    "setsid",
-    ["flock", "--nonblock", "--conflict-exit-code", "9", path, "sh", "-c", "echo held; exec cat"],
-    {
-      stdio: ["pipe", "pipe", "ignore"],
-    },
-  );
-  const ended = new Promise<number>((resolve, reject) => {
-    child.on("error", (error) =>
-      reject(new OperatorError("flock could not be started", { exitCode: EXIT.precondition, cause: error })),
-    );
-    child.on("close", (code) => resolve(code ?? 1));
+  const flock = ["flock", "--nonblock", "--conflict-exit-code", String(CONFLICT), path];
+  const child = start([...flock, "sh", "-c", "echo held; exec cat"], { stdin: "pipe", stderr: "ignore" });
+  for await (const _ of child.stdout) {
+    return {
+      async release() {
+        child.closeInput();
+        await child.exited;
+      },
+    };
+  }
+  const exitCode = await child.exited.catch((error: unknown) => {
+    throw new OperatorError("flock could not be started", { exitCode: EXIT.precondition, cause: error });
   });
-  const held = new Promise<"held">((resolve) => child.stdout.once("data", () => resolve("held")));
-  const outcome = await Promise.race([held, ended]);
-  if (outcome === 9) return undefined;
-  if (outcome !== "held") throw new OperatorError(`the lock ${path} could not be taken (flock ended with ${outcome})`);
-  return {
-    async release() {
-      child.stdin.end();
-      await ended;
-    },
-  };
+  if (exitCode === CONFLICT) return undefined;
+  throw new OperatorError(`the lock ${path} could not be taken (flock ended with ${exitCode})`);
 }
 
 /**
  * Takes the lock, waiting while another run holds it.
- * @param onWait told who holds it, each time it is tried again
+ * @param options.onWait called with the holder at each retry
  * @throws OperatorError (exit 4) after limitMs; the abort reason when the signal is aborted
  */
 export async function takeLock(

@@ -7,6 +7,8 @@ import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createAuthority, issueCertificate } from "../../scripts/cli/pki.ts";
+import { must } from "../../scripts/cli/process.ts";
 import { loadManifests } from "../../scripts/deploy/manifests.ts";
 import { KAFKA_JARS } from "../../scripts/images/kafka.ts";
 import { isBuilt, partDir } from "../../scripts/local-cluster/cache.ts";
@@ -37,17 +39,6 @@ export async function unavailable(): Promise<string | undefined> {
   return undefined;
 }
 
-async function run(command: string[], cwd?: string): Promise<string> {
-  const child = Bun.spawn(command, { cwd, stdout: "pipe", stderr: "pipe", stdin: "ignore" });
-  const [out, err, code] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  if (code !== 0) throw new Error(`${command.slice(0, 3).join(" ")}: exit ${code}: ${err || out}`);
-  return out;
-}
-
 /** What InfluxDB's pod runs. */
 export async function influxStartScript(): Promise<string> {
   const map = (await loadManifests()).find(
@@ -59,25 +50,14 @@ export async function influxStartScript(): Promise<string> {
 }
 
 async function makeCertificates(folder: string, names: readonly string[]): Promise<void> {
-  const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-  await run(
-    ["openssl", "req", "-x509", ...curve, "-days", "2", "-subj", "/CN=bench-ca", "-keyout", "ca.key", "-out", "ca.crt"],
-    folder,
-  );
-  await writeFile(
-    join(folder, "leaf.ext"),
-    "subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n",
-  );
+  const options = { days: 2 };
+  const authority = await createAuthority("bench-ca", options);
+  await writeFile(join(folder, "ca.crt"), authority.certificate);
+  const hosts = ["DNS:localhost", "IP:127.0.0.1"];
   for (const name of names) {
-    await run(
-      ["openssl", "req", ...curve, "-subj", `/CN=${name}`, "-keyout", `${name}.key`, "-out", `${name}.csr`],
-      folder,
-    );
-    const sign = ["openssl", "x509", "-req", "-in", `${name}.csr`, "-CA", "ca.crt", "-CAkey", "ca.key", "-days", "2"];
-    await run([...sign, "-CAcreateserial", "-extfile", "leaf.ext", "-out", `${name}.crt`], folder);
-    const [key, certificate] = await Promise.all(
-      ["key", "crt"].map((end) => readFile(join(folder, `${name}.${end}`), "utf8")),
-    );
+    const { key, certificate } = await issueCertificate(authority, { commonName: name, names: hosts }, options);
+    await writeFile(join(folder, `${name}.key`), key);
+    await writeFile(join(folder, `${name}.crt`), certificate);
     await writeFile(join(folder, `${name}.pem`), `${key}${certificate}`);
   }
 }
@@ -192,7 +172,7 @@ export class RealServers {
     await writeFile(logging, LOGGING);
     if (!existsSync(join(this.folder, `${name}-data`, "meta.properties"))) {
       const format = ["format", "--cluster-id", CLUSTER_ID, "--config", properties];
-      await run(["java", "-Xmx256m", "-cp", classPath, "kafka.tools.StorageTool", ...format]);
+      await must(["java", "-Xmx256m", "-cp", classPath, "kafka.tools.StorageTool", ...format]);
     }
     const heap = [`-Xms256m`, `-Xmx${this.options.brokerHeapMb}m`, "-XX:+UseSerialGC"];
     this.#spawn(name, [
