@@ -1,9 +1,5 @@
-/** Checks of Kafka: the topics as agreed, the ACLs as agreed, and every wrong way in refused. */
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { $ } from "zx";
 import { ACL_TABLE, aclKey, TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
+import { createAuthority, issueCertificate } from "../cli/pki.ts";
 import { BROKERS, HOSTS, KAFKA_CLIENT_PORT, OWN_TLS, type Probe, type ProbeSession } from "../clients/probe-session.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
@@ -74,18 +70,11 @@ const aclsCheck: Check<ProbeSession> = {
   },
 };
 
-/** A certificate for CN=producer from a CA that nobody here knows. */
+/** A certificate for CN=producer from an authority that this deployment does not trust. */
 async function foreignCertificate(): Promise<{ cert: string; key: string }> {
-  const folder = await mkdtemp(join(tmpdir(), "conveyor-foreign-"));
-  try {
-    const [cert, key] = [join(folder, "tls.crt"), join(folder, "tls.key")];
-    await $({
-      quiet: true,
-    })`openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=producer -keyout ${key} -out ${cert}`;
-    return { cert: await readFile(cert, "utf8"), key: await readFile(key, "utf8") };
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  const authority = await createAuthority("foreign", { days: 1 });
+  const { certificate, key } = await issueCertificate(authority, { commonName: "producer" }, { days: 1 });
+  return { cert: certificate, key };
 }
 
 /** A way in that must be refused, beside one that must work from the same pod at the same time. */

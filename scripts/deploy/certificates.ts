@@ -10,10 +10,11 @@
  * one file, the form in which Kafka reads PEM), and `ca.crt`, `ca.key`. The CA's key is used here and nowhere else:
  * no Secret holds it, and it may be kept elsewhere until a certificate has to be issued.
  */
-import { createPrivateKey, randomBytes, X509Certificate } from "node:crypto";
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { chmod, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
+import { createAuthority, issueCertificate, type KeyPair } from "../cli/pki.ts";
 import { NAMESPACE } from "../cluster/cluster.ts";
 
 export interface Identity {
@@ -81,12 +82,6 @@ export const MAX_LEAF_DAYS = 825;
 export const DEFAULT_RENEW_BEFORE_MS = 30 * 86_400_000;
 /** The CA outlives many generations of certificates; it is renewed with its key, which every client keeps trusting. */
 const CA_DAYS = 3650;
-/** Valid from a little before now: clocks of nodes differ, and a certificate from the future is refused. */
-const CLOCK_SKEW_MS = 5 * 60_000;
-/** 16 random bytes: unique without a register (RFC 5280 allows up to 20). */
-const SERIAL_BYTES = 16;
-/** One openssl call takes about 10 ms; beyond this it hangs. */
-const OPENSSL_LIMIT_MS = 20_000;
 const DAY_MS = 86_400_000;
 
 export interface CertificateOptions {
@@ -306,7 +301,7 @@ function statusOf(
 
 const WORK_PREFIX = ".making-";
 
-/** Calls openssl in a temporary folder beside the certificates, and moves what is finished into place. */
+/** Signs in a temporary folder beside the certificates and stores the results. */
 class Issuer {
   readonly folder: string;
   readonly #work: string;
@@ -318,141 +313,40 @@ class Issuer {
     this.now = now;
   }
 
-  /** A CA's certificate with a new key, or with the one given. */
+  /** The CA's certificate, with a new key or with the given one. */
   async selfSign(key?: string): Promise<X509Certificate> {
-    const keyFile = join(this.#work, `${CA_NAME}.key`);
-    const request = join(this.#work, `${CA_NAME}.csr`);
-    const made = join(this.#work, `${CA_NAME}.crt`);
-    const config = await this.#configure("CA", [
-      "basicConstraints = critical, CA:TRUE, pathlen:0",
-      "keyUsage = critical, keyCertSign, cRLSign",
-      "subjectKeyIdentifier = hash",
-    ]);
-    const subject = "/CN=Conveyor Pipeline CA";
-    if (key === undefined) await this.#request(config, keyFile, request, subject);
-    else {
-      await writeFile(keyFile, key, { mode: 0o600 });
-      await openssl(["req", "-new", "-config", config, "-key", keyFile, "-subj", subject, "-out", request]);
-    }
-    await this.#sign(config, request, made, CA_DAYS, ["-selfsign", "-keyfile", keyFile]);
-    await this.publish(`${CA_NAME}.key`, await readFile(keyFile, "utf8"), 0o600);
-    return await this.#publishCertificate(CA_NAME, made);
+    const made = await createAuthority("Conveyor Pipeline CA", { ...this.#signing(CA_DAYS), ...(key ? { key } : {}) });
+    return await this.#store(CA_NAME, made);
   }
 
-  /** A certificate for an identity, with a new key. @throws OperatorError (exit 3) when the CA's key is not there. */
-  async issue(identity: Identity, days: number): Promise<X509Certificate> {
-    const { name } = identity;
-    const authorityKey = join(this.folder, `${CA_NAME}.key`);
-    if (!(await exists(authorityKey))) {
-      throw new OperatorError(`the certificate of ${name} has to be issued, but ${authorityKey} is not there`, {
+  /** A certificate for an identity, with a new key. @throws OperatorError (exit 3) without the CA's key. */
+  async issue({ name, subjectAltNames, combinedPem }: Identity, days: number): Promise<X509Certificate> {
+    const path = (file: string) => join(this.folder, file);
+    const key = await readFile(path(`${CA_NAME}.key`), "utf8").catch(() => {
+      throw new OperatorError(`the certificate of ${name} must be issued, but ${path(`${CA_NAME}.key`)} is missing`, {
         exitCode: EXIT.precondition,
-        hint: "bring the CA's key back for this run, or make a new CA: bun scripts/generate-certs.ts --new-ca",
+        hint: "restore the CA's key for this run, or create a new CA: bun scripts/generate-certs.ts --new-ca",
       });
-    }
-    const keyFile = join(this.#work, `${name}.key`);
-    const request = join(this.#work, `${name}.csr`);
-    const made = join(this.#work, `${name}.crt`);
-    const config = await this.#configure(name, [
-      "basicConstraints = critical, CA:FALSE",
-      "keyUsage = critical, digitalSignature",
-      // Both ends of every connection show a certificate, and a broker is server and client at once.
-      "extendedKeyUsage = serverAuth, clientAuth",
-      "subjectKeyIdentifier = hash",
-      "authorityKeyIdentifier = keyid:always",
-      `subjectAltName = ${identity.subjectAltNames.join(", ")}`,
-    ]);
-    await this.#request(config, keyFile, request, `/CN=${name}`);
-    const authority = ["-cert", join(this.folder, `${CA_NAME}.crt`), "-keyfile", authorityKey];
-    await this.#sign(config, request, made, days, authority);
-    const key = await readFile(keyFile, "utf8");
-    await this.publish(`${name}.key`, key, 0o600);
-    if (identity.combinedPem) await this.publish(`${name}.pem`, combine(key, await readFile(made, "utf8")), 0o600);
-    return await this.#publishCertificate(name, made);
+    });
+    const authority = { key, certificate: await readFile(path(`${CA_NAME}.crt`), "utf8") };
+    const made = await issueCertificate(authority, { commonName: name, names: subjectAltNames }, this.#signing(days));
+    return await this.#store(name, made, combinedPem);
   }
 
-  /** Writes a file under a temporary name and renames it: nobody ever reads half of it. */
+  /** Stores a file complete or not at all; an interrupted run leaves its temporary file in the work folder. */
   async publish(file: string, content: string, mode: number): Promise<void> {
-    const temporary = join(this.#work, `${file}.publish`);
+    const temporary = join(this.#work, file);
     await writeFile(temporary, content, { mode });
     await rename(temporary, join(this.folder, file));
   }
 
-  async #publishCertificate(name: string, made: string): Promise<X509Certificate> {
-    const text = await readFile(made, "utf8");
-    await this.publish(`${name}.crt`, text, 0o644);
-    return new X509Certificate(text);
-  }
+  #signing = (days: number) => ({ days, now: this.now, workFolder: this.#work });
 
-  /** What `openssl ca` wants to know; it is used because `openssl x509` before 3.4 cannot set the start date. */
-  async #configure(name: string, extensions: string[]): Promise<string> {
-    const path = join(this.#work, `${name}.cnf`);
-    const serial = randomBytes(SERIAL_BYTES);
-    // A serial is positive (first bit 0) and fills its bytes (second bit 1).
-    serial[0] = (serial[0]! & 0x3f) | 0x40;
-    await writeFile(join(this.#work, "serial"), `${serial.toString("hex").toUpperCase()}\n`);
-    await writeFile(join(this.#work, "index.txt"), "");
-    const quoted = this.#work.replaceAll("$", "\\$");
-    await writeFile(
-      path,
-      [
-        "[ca]",
-        "default_ca = authority",
-        "[authority]",
-        `database = ${quoted}/index.txt`,
-        `serial = ${quoted}/serial`,
-        `new_certs_dir = ${quoted}`,
-        "default_md = sha256",
-        "policy = policy",
-        "x509_extensions = extensions",
-        "unique_subject = no",
-        "[policy]",
-        "commonName = supplied",
-        "[req]",
-        "distinguished_name = subject",
-        "[subject]",
-        "[extensions]",
-        ...extensions,
-        "",
-      ].join("\n"),
-    );
-    return path;
-  }
-
-  async #request(config: string, keyFile: string, request: string, subject: string): Promise<void> {
-    const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", keyFile];
-    await openssl(["req", "-new", "-config", config, ...key, "-subj", subject, "-out", request]);
-    await chmod(keyFile, 0o600);
-  }
-
-  async #sign(config: string, request: string, out: string, days: number, signer: string[]): Promise<void> {
-    const start = new Date(this.now.getTime() - CLOCK_SKEW_MS);
-    // To the second, upwards: a certificate for 365 days has 365 days left when it is made.
-    const end = new Date(Math.ceil((this.now.getTime() + days * DAY_MS) / 1000) * 1000);
-    const dates = ["-startdate", asn1Time(start), "-enddate", asn1Time(end)];
-    await openssl(["ca", "-batch", "-notext", "-config", config, ...dates, ...signer, "-in", request, "-out", out]);
-  }
-}
-
-/** 2026-11-25T02:42:00Z as 20261125024200Z. */
-const asn1Time = (date: Date) => date.toISOString().replace(/[-:T]/g, "").replace(/\.\d+/, "");
-
-async function openssl(args: string[]): Promise<void> {
-  const command = Bun.which("openssl");
-  if (!command) {
-    throw new OperatorError("openssl is not installed", {
-      exitCode: EXIT.precondition,
-      hint: "install it from your system's packages, for example: apt-get install openssl",
-    });
-  }
-  const child = Bun.spawn([command, ...args], {
-    stdin: "ignore",
-    stdout: "ignore",
-    stderr: "pipe",
-    timeout: OPENSSL_LIMIT_MS,
-  });
-  const [complaint, exitCode] = await Promise.all([new Response(child.stderr).text(), child.exited]);
-  if (exitCode !== 0) {
-    throw new OperatorError(`openssl ${args[0]} failed (exit ${exitCode})`, { cause: new Error(complaint.trim()) });
+  async #store(name: string, { key, certificate }: KeyPair, combinedPem = false): Promise<X509Certificate> {
+    await this.publish(`${name}.key`, key, 0o600);
+    if (combinedPem) await this.publish(`${name}.pem`, combine(key, certificate), 0o600);
+    await this.publish(`${name}.crt`, certificate, 0o644);
+    return new X509Certificate(certificate);
   }
 }
 

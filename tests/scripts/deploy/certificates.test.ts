@@ -206,7 +206,7 @@ describe("what it survives", () => {
     expect(await actions()).toEqual({ ca: "kept", "kafka-0": "kept", influxdb: "kept", admin: "kept" });
     const error = await failure(make({ force: true }));
     expect(error.exitCode).toBe(3);
-    expect(error.message).toContain("ca.key is not there");
+    expect(error.message).toContain("ca.key is missing");
   });
 
   test("a second run at the same time is refused by name", async () => {
