@@ -1,13 +1,13 @@
-/** The sources that make or read events: a simulated fleet, and lines of a file or of stdin. */
-import { MAX_EVENT_BYTES, parseEvent } from "../domain/event.ts";
+/** The sources of events: a simulated fleet, and lines of a file or of stdin. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { identifyCanonical, MAX_EVENT_BYTES, parseEvent } from "../domain/event.ts";
 import type { Fleet } from "../domain/fleet.ts";
 import { isBlank, LineSplitter } from "../domain/ndjson.ts";
-import { renderCanonical } from "../domain/point.ts";
 import { eventsDue, type RateProfile } from "../domain/rate.ts";
 import type { EventProducer } from "../kafka/event-producer.ts";
 import type { EventPublisher, Settlement } from "./event-publisher.ts";
 
-/** Events are made in bunches this far apart: fewer, fuller requests, at a tenth of a second's delay nobody sees. */
+/** Interval between two groups of simulated events: longer means fewer, fuller requests and a longer delay. */
 export const TICK_MS = 100;
 
 export interface SimulationOptions {
@@ -17,30 +17,31 @@ export interface SimulationOptions {
   profile: RateProfile;
   eventsPerSecond: number;
   signal: AbortSignal;
-  /** Each turn of the loop: a sign of life. */
+  /** Called for each turn of the loop, as progress for the liveness check. */
   onTick?: () => void;
-  /** Seconds in which the fleet stood still because the buffer was full. */
+  /** Called after the fleet has paused because the buffer was full. */
   onPaused?: (seconds: number) => void;
 }
 
 /**
- * Emits the fleet's events at its rate until the signal. While the buffer is full the fleet stands still, and the time
- * does not count: afterwards the rate goes on as before instead of making up for it.
+ * Emits the fleet's events at its rate until the signal. While the buffer is full the fleet pauses; afterwards it
+ * continues at its rate and does not catch up.
  */
 export async function runSimulation(options: SimulationOptions): Promise<void> {
   const { fleet, publisher, producer, signal } = options;
   let startedAt = performance.now();
   let emitted = 0;
   let lastTs = 0;
+  const aborted = whenAborted(signal);
   while (!signal.aborted) {
     options.onTick?.();
     const due = eventsDue(options.profile, options.eventsPerSecond, performance.now() - startedAt);
-    // A clock that steps back must not give a new event an old time: two points could meet.
+    // A clock that steps back must not reuse an earlier time: two events could become the same point.
     lastTs = Math.max(lastTs, Date.now());
     while (emitted < due) {
       if (!producer.hasRoom(1, MAX_EVENT_BYTES)) {
         const pausedAt = performance.now();
-        await Promise.race([producer.whenRoom(), whenAborted(signal)]);
+        await Promise.race([producer.whenRoom(), aborted]);
         const pausedMs = performance.now() - pausedAt;
         startedAt += pausedMs;
         options.onPaused?.(pausedMs / 1000);
@@ -49,7 +50,7 @@ export async function runSimulation(options: SimulationOptions): Promise<void> {
       publisher.offer(fleet.next(lastTs), "simulated");
       emitted++;
     }
-    await Bun.sleep(TICK_MS);
+    await sleep(TICK_MS);
   }
 }
 
@@ -92,7 +93,7 @@ export async function readInput(input: AsyncIterable<Uint8Array>, options: Input
   return { read };
 }
 
-/** Judges a line once and gives the function that offers it, which may have to be called again while there is no room. */
+/** Checks a line once and returns the function that offers it; call that one repeatedly while it returns false. */
 export function prepare(
   publisher: EventPublisher,
   source: "file" | "stdin" | "http",
@@ -102,16 +103,13 @@ export function prepare(
 ): () => boolean {
   if (line.length === line.bytes.length) {
     const text = Buffer.from(line.bytes.buffer, line.bytes.byteOffset, line.bytes.byteLength).toString();
-    const canonical = renderCanonical(text);
-    if (canonical) {
-      const identity = { run: canonical.run, conveyor: canonical.conveyor, seq: Number(canonical.seq) };
-      return () => publisher.offerText(text, identity, source, settled);
-    }
+    const identity = identifyCanonical(text);
+    if (identity) return () => publisher.offerText(text, identity, source, settled);
   }
   const { event, refusal } = parseEvent(line.bytes, line.length);
   if (event) return () => publisher.offer(event, source, settled);
   onRefused?.(refusal.reason, refusal.detail);
-  // Copied: the letter outlives the chunk it was cut from.
+  // Copied, since the dead letter outlives the chunk.
   const value = line.bytes.slice();
   return () => publisher.refuse(refusal, { source, line: line.number }, { value, bytes: line.length }, settled);
 }

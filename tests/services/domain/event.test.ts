@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import {
   checkEvent,
+  exampleEvent,
   FIELDS,
   MAX_EVENT_BYTES,
   parseEvent,
@@ -11,16 +12,8 @@ import {
 } from "../../../services/domain/event.ts";
 
 const good: TelemetryEvent = {
-  v: 1,
-  conveyor: "belt-0-1",
-  run: "20261125T000000000Z-0-0000",
-  seq: 0,
-  ts: 1_764_038_400_000,
-  speed_mps: 1.25,
-  load_kg: 320.5,
+  ...exampleEvent({ conveyor: "belt-0-1", run: "20261125T000000000Z-0-0000", seq: 0, ts: 1_764_038_400_000 }),
   motor_temp_c: 61.2,
-  vibration_mm_s: 2.1,
-  state: "running",
 };
 const bytes = (text: string) => new TextEncoder().encode(text);
 const without = (field: keyof TelemetryEvent) => {
@@ -28,7 +21,7 @@ const without = (field: keyof TelemetryEvent) => {
   return rest;
 };
 
-/** Each kind of fault, the reason it must be given, and the field that the message must name. */
+/** Each kind of invalid input, its reason, and the field that the message must name. */
 const faults: [name: string, input: Uint8Array, reason: Reason, field?: string][] = [
   ["broken JSON", bytes('{"v":1,'), "malformed_json"],
   ["an empty value", bytes(""), "malformed_json"],
@@ -61,7 +54,7 @@ const faults: [name: string, input: Uint8Array, reason: Reason, field?: string][
 ];
 
 describe("parseEvent", () => {
-  test("takes a valid event as it is", () => {
+  test("returns a valid event unchanged", () => {
     expect(parseEvent(bytes(serializeEvent(good)))).toEqual({ event: good });
     expect(parseEvent(bytes(JSON.stringify(good, null, 2))).event).toEqual(good);
   });
@@ -76,18 +69,18 @@ describe("parseEvent", () => {
     });
   }
 
-  test("knows a fault for every reason but the database's own", () => {
+  test("has a case for every reason but refused_by_database", () => {
     const covered = new Set(faults.map(([, , reason]) => reason));
     expect(REASONS.filter((reason) => !covered.has(reason))).toEqual(["refused_by_database"]);
   });
 
-  test("refuses each field's absence by name", () => {
+  test("refuses an event without a field and names the field", () => {
     for (const field of FIELDS) {
       expect(checkEvent(without(field))).toMatchObject({ reason: "missing_field", field });
     }
   });
 
-  test("never throws, and its message stays short, whatever comes", () => {
+  test("returns a short refusal for random bytes and never throws", () => {
     for (let round = 0; round < 500; round++) {
       const noise = crypto.getRandomValues(new Uint8Array(round));
       const { refusal } = parseEvent(noise);

@@ -1,5 +1,15 @@
 import { describe, expect, test } from "bun:test";
-import { parseEvent, RANGES, STATES, serializeEvent, type TelemetryEvent } from "../../../services/domain/event.ts";
+import {
+  exampleEvent,
+  identifyCanonical,
+  MEASUREMENT_NAMES,
+  MEASUREMENTS,
+  type Measurement,
+  parseEvent,
+  STATES,
+  serializeEvent,
+  type TelemetryEvent,
+} from "../../../services/domain/event.ts";
 import { Fleet } from "../../../services/domain/fleet.ts";
 import {
   escapeString,
@@ -11,11 +21,7 @@ import {
 } from "../../../services/domain/point.ts";
 
 const good: TelemetryEvent = {
-  v: 1,
-  conveyor: "belt-0-1",
-  run: "r-1",
-  seq: 42,
-  ts: 1_764_038_400_000,
+  ...exampleEvent({ conveyor: "belt-0-1", run: "r-1", seq: 42, ts: 1_764_038_400_000 }),
   speed_mps: 1.25,
   load_kg: 320,
   motor_temp_c: -5.5,
@@ -47,16 +53,16 @@ function* randomEvents(count: number): Generator<TelemetryEvent> {
       run: `r${index}`,
       seq: Math.floor(10 ** (random() * 15)),
       ts: 1_000_000_000_000 + Math.floor(random() * 2_999_999_999_999),
-      speed_mps: field(RANGES.speed_mps),
-      load_kg: field(RANGES.load_kg),
-      motor_temp_c: field(RANGES.motor_temp_c),
-      vibration_mm_s: field(RANGES.vibration_mm_s),
+      ...(Object.fromEntries(MEASUREMENT_NAMES.map((name) => [name, field(MEASUREMENTS[name].range)])) as Record<
+        Measurement,
+        number
+      >),
       state: STATES[Math.floor(random() * STATES.length)]!,
     };
   }
 }
 
-/** What a line says, read back by splitting at the unescaped marks. */
+/** Parses a line by splitting at its unescaped separators. */
 function readLine(line: string) {
   const match = /^conveyor_telemetry,conveyor=([^ ,=]+) (\S+) (\d+)$/.exec(line);
   if (!match) throw new Error(`not a line: ${line}`);
@@ -68,20 +74,20 @@ function readLine(line: string) {
 }
 
 describe("renderPoint", () => {
-  test("writes tag, fields with their types, and nanoseconds", () => {
+  test("writes the tag, typed fields and the time in nanoseconds", () => {
     expect(renderPoint(good)).toBe(
       'conveyor_telemetry,conveyor=belt-0-1 run="r-1",seq=42i,speed_mps=1.25,load_kg=320,motor_temp_c=-5.5,vibration_mm_s=0,state="idle" 1764038400000000042',
     );
   });
 
-  test("says what the event says, for thousands of events", () => {
+  test("keeps every value of 5,000 random events", () => {
     for (const event of randomEvents(5000)) {
       const { conveyor, time, fields } = readLine(renderPoint(event));
       expect(conveyor).toBe(event.conveyor);
       expect(BigInt(time!)).toBe(BigInt(event.ts) * 1_000_000n + (BigInt(event.seq) % 1_000_000n));
       expect(fields.run).toBe(`"${event.run}"`);
       expect(fields.seq).toBe(`${event.seq}i`);
-      for (const field of ["speed_mps", "load_kg", "motor_temp_c", "vibration_mm_s"] as const) {
+      for (const field of MEASUREMENT_NAMES) {
         expect(Number(fields[field])).toBe(event[field]);
         expect(fields[field]).toMatch(/^-?\d+(\.\d+)?(e-?\d+)?$/);
       }
@@ -90,15 +96,17 @@ describe("renderPoint", () => {
 });
 
 describe("renderCanonical", () => {
-  test("agrees with the general path wherever it takes an event at all", () => {
-    let taken = 0;
+  test("agrees with parseEvent() and renderPoint() for every event that it accepts", () => {
+    let accepted = 0;
     for (const event of randomEvents(5000)) {
       const text = serializeEvent(event);
       const fast = renderCanonical(text);
       if (!fast) continue;
-      taken++;
+      accepted++;
       expect(parseEvent(Buffer.from(text)).event).toEqual(event);
       expect(fast).toMatchObject({ ts: event.ts, conveyor: event.conveyor, run: event.run, seq: String(event.seq) });
+      expect(identifyCanonical(text)).toEqual({ conveyor: event.conveyor, run: event.run, seq: event.seq });
+      expect(Object.keys(readLine(fast.line).fields)).toEqual(Object.keys(readLine(renderPoint(event)).fields));
       const [ours, general] = [readLine(fast.line), readLine(renderPoint(event))];
       expect(ours.time).toBe(general.time);
       for (const [name, value] of Object.entries(general.fields)) {
@@ -106,19 +114,19 @@ describe("renderCanonical", () => {
         else expect(Number(ours.fields[name])).toBe(Number(value));
       }
     }
-    // Edges and exponents go the general way; most events must not.
-    expect(taken).toBeGreaterThan(2500);
+    // Values at the edges and exponents take the slow path; most events must not.
+    expect(accepted).toBeGreaterThan(2500);
   });
 
-  test("takes everything that the simulated fleet makes", () => {
+  test("accepts every event of the simulated fleet", () => {
     const fleet = new Fleet({ ordinal: 3, count: 7, run: "20261125T000000000Z-3-00ff", seed: 9 });
     for (let index = 0; index < 50_000; index++) {
       const text = serializeEvent(fleet.next(1_795_000_000_000 + index));
-      if (!renderCanonical(text)) throw new Error(`not taken: ${text}`);
+      if (!renderCanonical(text)) throw new Error(`not accepted: ${text}`);
     }
   });
 
-  test("never takes what the rules refuse", () => {
+  test("accepts nothing that parseEvent() refuses", () => {
     const text = serializeEvent(good);
     const changes: [from: string, to: string][] = [
       ['"v":1', '"v":2'],
@@ -158,12 +166,12 @@ describe("renderCanonical", () => {
 });
 
 describe("pointTimestampNs", () => {
-  test("no two events of a run and conveyor share a timestamp within a million of seq", () => {
+  test("is unique per run and conveyor within a million of seq", () => {
     const seen = new Set<string>();
     const ts = "1764038400000";
     for (let seq = 999_000; seq < 1_001_000; seq++) seen.add(pointTimestampNs(ts, String(seq)));
     expect(seen.size).toBe(2000);
-    // Seq 10⁶ apart in the same millisecond is the one case that meets: a billion events a second of one conveyor.
+    // Only a seq 10⁶ higher in the same millisecond collides: a billion events a second of one conveyor.
     expect(pointTimestampNs(ts, "0")).toBe(pointTimestampNs(ts, String(SLOTS_PER_MS)));
   });
 
