@@ -1,20 +1,14 @@
 /** The audit's sources on a cluster: each part is queried itself, over its own protocol. */
 import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
-import type { LogRequest } from "../../services/tools/log-reader.ts";
+import type { LogRequest } from "../../services/protocol/log-reader.ts";
 import { causeChain, isAbort, OperatorError } from "../cli/errors.ts";
 import { LogStore, nsOfMs } from "../clients/loki.ts";
 import { getVerified } from "../clients/pod-metrics.ts";
-import { BROKERS, OWN_TLS, type Probe, type ProbeSession } from "../clients/probe-session.ts";
+import { KAFKA, type ProbeSession, readBy } from "../clients/probe-session.ts";
 import { type Cluster, KubectlError, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 import { CHECKPOINT_EVENT, type CheckpointLine, readCheckpoint } from "./checkpoints.ts";
-import {
-  type AuditedDeadLetter,
-  type AuditSources,
-  type GroupOffsets,
-  type ProducerLedger,
-  readLogLines,
-} from "./sources.ts";
+import { type AuditSources, type ProducerLedger, readLogLines } from "./sources.ts";
 
 const OPS_PORT = 9464;
 const MAX_DEAD_LETTERS = 100_000;
@@ -29,35 +23,25 @@ const LOGS_LIMIT_MS = 60_000;
 
 /** Sources of a cluster, through the session's probe pod and database connection. */
 export function clusterSources(cluster: Cluster, context: ProbeSession, signal: AbortSignal): AuditSources {
-  const kafka = { brokers: BROKERS, tls: OWN_TLS };
-  const probe = async <T>(probe: Probe, what: string): Promise<T> => {
-    signal.throwIfAborted();
-    const result = (await context.probeFrom("admin", [probe])).get(probe.id)!;
-    if (!result.ok) throw new OperatorError(`${what} cannot be read: ${result.outcome} ${result.detail}`);
-    return result.data as T;
-  };
   return {
     ledgers: () => readLedgers(cluster, signal),
     checkpoints: (sinceMs) => readCheckpoints(cluster, sinceMs, signal),
-    offsets: () =>
-      probe<GroupOffsets[]>(
-        { id: "offsets", kind: "kafka_offsets", ...kafka, topic: EVENTS_TOPIC, group: PROCESSOR_GROUP },
-        "Kafka's offsets",
-      ),
-    deadLetters: (sinceMs) =>
-      probe<AuditedDeadLetter[]>(
-        {
-          id: "letters",
-          kind: "dlq_read",
-          ...kafka,
-          topic: DLQ_TOPIC,
-          from_timestamp_ms: sinceMs,
-          max: MAX_DEAD_LETTERS,
-        },
-        "the dead-letter topic",
-      ),
+    async offsets() {
+      signal.throwIfAborted();
+      const { result } = await context.probeFrom("admin", {
+        result: { kind: "kafka_offsets", ...KAFKA, topic: EVENTS_TOPIC, group: PROCESSOR_GROUP },
+      });
+      return readBy(result, "Kafka's offsets");
+    },
+    async deadLetters(sinceMs) {
+      signal.throwIfAborted();
+      const { result } = await context.probeFrom("admin", {
+        result: { kind: "dlq_read", ...KAFKA, topic: DLQ_TOPIC, from_timestamp_ms: sinceMs, max: MAX_DEAD_LETTERS },
+      });
+      return readBy(result, "the dead-letter topic");
+    },
     async log(range, visit) {
-      const request: LogRequest = { ...kafka, topic: EVENTS_TOPIC, ...range };
+      const request: LogRequest = { ...KAFKA, topic: EVENTS_TOPIC, ...range };
       const pod = await context.podFor("admin");
       // An older image has no reader: the shell reports it by its exit code.
       const script = `test -e ${LOG_READER} || exit ${NO_LOG_READER}; exec bun ${LOG_READER}`;

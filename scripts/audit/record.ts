@@ -9,7 +9,7 @@
  */
 import { runStart } from "../../services/domain/run-id.ts";
 import type { Range } from "../../services/domain/sequence.ts";
-import type { LogEnd } from "../../services/tools/log-reader.ts";
+import type { LogEnd } from "../../services/protocol/log-reader.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { pause } from "../cli/wait.ts";

@@ -3,7 +3,9 @@
  * (tests/integration). record.ts depends on this interface only.
  */
 import type { Range } from "../../services/domain/sequence.ts";
-import type { LogEnd, LogLine, LogRequest, PartitionOffset } from "../../services/tools/log-reader.ts";
+import type { PartitionOffset } from "../../services/protocol/kafka.ts";
+import type { LogEnd, LogLine, LogRequest } from "../../services/protocol/log-reader.ts";
+import type { DeadLetterHeaders, OffsetRange } from "../../services/protocol/probe.ts";
 import { OperatorError } from "../cli/errors.ts";
 import type { PointFilter, StoredPoint } from "../clients/influxdb.ts";
 import type { CheckpointLine } from "./checkpoints.ts";
@@ -20,17 +22,7 @@ export interface ProducerLedger {
   runs: Record<string, Record<string, Range[]>>;
 }
 
-export interface GroupOffsets {
-  partition: number;
-  begin: number;
-  end: number;
-  /** The offset that the group committed; absent where the deployed image does not report it. */
-  committed?: number;
-}
-
-export interface AuditedDeadLetter {
-  headers: Record<string, string>;
-}
+export type AuditedDeadLetter = Pick<DeadLetterHeaders, "headers">;
 
 /** An event as a reader of the log found it. */
 export interface LogEvent {
@@ -53,7 +45,7 @@ export interface AuditSources {
   /** Checkpoints that producers, running or ended, logged since then. `gap`: what could not be read. */
   checkpoints(sinceMs: number): Promise<{ lines: CheckpointLine[]; gap?: string }>;
   /** End offsets, and the offsets committed by the processor's group. */
-  offsets(): Promise<GroupOffsets[]>;
+  offsets(): Promise<OffsetRange[]>;
   deadLetters(sinceMs: number): Promise<AuditedDeadLetter[]>;
   /** Reads the log with a new reader; undefined when the deployed image does not support it. */
   log(range: LogRange, visit: (event: LogEvent) => Promise<void> | void): Promise<LogEnd | undefined>;

@@ -12,7 +12,7 @@ import {
   quantile,
   scrape,
 } from "../clients/pod-metrics.ts";
-import { BROKERS, OWN_TLS, type ProbeSession } from "../clients/probe-session.ts";
+import { KAFKA, type ProbeSession } from "../clients/probe-session.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { ingest } from "../cluster/one-off-pods.ts";
 import { type Check, failed, passed } from "./checklist.ts";
@@ -170,11 +170,13 @@ const deadLetters: Check<ProbeSession> = {
   async run(context) {
     const { run, startMs } = figures.get(context)!;
     // Read back from the topic, by the administrator: what the producer says of itself proves little.
-    const probe = { id: "letters", kind: "dlq_read", brokers: BROKERS, tls: OWN_TLS, from_timestamp_ms: startMs };
-    const result = (await context.probeFrom("admin", [probe])).get("letters")!;
+    const { result } = await context.probeFrom("admin", {
+      result: { kind: "dlq_read", ...KAFKA, from_timestamp_ms: startMs },
+    });
     if (!result.ok) return failed(`the dead-letter topic cannot be read: ${result.outcome} ${result.detail}`);
-    const letters = result.data as { headers: Record<string, string> }[];
-    const reasons = letters.filter(({ headers }) => headers.run === run).map(({ headers }) => headers.reason ?? "none");
+    const reasons = result.data
+      .filter(({ headers }) => headers.run === run)
+      .map(({ headers }) => headers.reason ?? "none");
     const wanted = CHECK_BAD_EVENTS.map(({ reason }) => reason);
     return reasons.sort().join() === [...wanted].sort().join()
       ? passed(`${reasons.length} of ${wanted.length}: ${reasons.join(", ")}`)

@@ -1,22 +1,19 @@
 /** Checks of InfluxDB: TLS only, tokens that may do one thing each. */
 
+import type { Finding, ProbeData, ProbeOf } from "../../services/protocol/probe.ts";
 import { BUCKET, MEASUREMENT, ORGANIZATION } from "../clients/influxdb.ts";
-import { HOSTS, INFLUXDB_PORT, type Probe, type ProbeSession } from "../clients/probe-session.ts";
+import { HOSTS, INFLUXDB_PORT, type ProbeSession } from "../clients/probe-session.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
 const base = `${HOSTS.influxdb}:${INFLUXDB_PORT}`;
 const needs = ["influxdb-ready", "network-allowed"];
 
-const http = (id: string, fields: Record<string, unknown>): Probe => ({
-  id,
-  kind: "http",
-  ca: "/certs/ca.crt",
-  ...fields,
-});
+type HttpProbe = Omit<ProbeOf<"http">, "id">;
+const http = (fields: Omit<HttpProbe, "kind" | "ca">): HttpProbe => ({ kind: "http", ca: "/certs/ca.crt", ...fields });
 
-const statusOf = (result: { data?: unknown; outcome: string }): number =>
-  Number((result.data as { status?: number } | undefined)?.status ?? result.outcome);
+/** Status of an answer; NaN without one. */
+const statusOf = ({ data }: Finding<ProbeData<HttpProbe>>): number => data?.status ?? Number.NaN;
 
 const plainHttp: Check<ProbeSession> = {
   id: "influxdb-plain-http",
@@ -24,13 +21,11 @@ const plainHttp: Check<ProbeSession> = {
   needs,
   limitMs: 60_000,
   async run(context) {
-    const results = await context.probeIn("processor", [
-      http("plain", { url: `http://${base}/health` }),
-      http("tls", { url: `https://${base}/health` }),
-    ]);
-    const tls = results.get("tls")!;
+    const { plain, tls } = await context.probeIn("processor", {
+      plain: http({ url: `http://${base}/health` }),
+      tls: http({ url: `https://${base}/health` }),
+    });
     if (statusOf(tls) !== 200) return failed(`cannot tell: HTTPS does not work either (${tls.outcome} ${tls.detail})`);
-    const plain = results.get("plain")!;
     const status = statusOf(plain);
     // Go's server answers plain HTTP on a TLS port with 400 and closes; anything that serves is a finding.
     if (plain.ok && status !== 400) return failed(`plain HTTP was answered: ${plain.outcome}`);
@@ -60,24 +55,25 @@ const tokens: Check<ProbeSession> = {
       headers: { authorization: `Token ${token}` },
       body: "\n",
     });
-    const results = await context.probeIn("processor", [
-      http("wrong", query("not-a-token-of-this-database")),
-      http("reader-reads", query(reader)),
-      http("writer-writes", write(writer)),
-      http("writer-reads", query(writer)),
-      http("reader-writes", write(reader)),
-    ]);
-    const status = (id: string) => statusOf(results.get(id)!);
+    const results = await context.probeIn("processor", {
+      wrong: http(query("not-a-token-of-this-database")),
+      "reader-reads": http(query(reader)),
+      "writer-writes": http(write(writer)),
+      "writer-reads": http(query(writer)),
+      "reader-writes": http(write(reader)),
+    });
+    type Id = keyof typeof results;
+    const status = (id: Id) => statusOf(results[id]);
     const problems: string[] = [];
-    const may = (id: string, what: string) => {
+    const may = (id: Id, what: string) => {
       const code = status(id);
       if (!(code >= 200 && code < 300) && !(id === "writer-writes" && code === 400)) {
-        problems.push(`${what}: answered ${code || results.get(id)!.outcome}`);
+        problems.push(`${what}: answered ${code || results[id].outcome}`);
       }
     };
-    const mayNot = (id: string, what: string, codes: number[]) => {
+    const mayNot = (id: Id, what: string, codes: number[]) => {
       const code = status(id);
-      if (!codes.includes(code)) problems.push(`${what}: answered ${code || results.get(id)!.outcome}`);
+      if (!codes.includes(code)) problems.push(`${what}: answered ${code || results[id].outcome}`);
     };
     may("reader-reads", "the reader cannot read");
     may("writer-writes", "the processor cannot write");

@@ -1,6 +1,7 @@
 import { ACL_TABLE, aclKey, TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
+import type { ProbeSpec } from "../../services/protocol/probe.ts";
 import { createAuthority, issueCertificate } from "../cli/pki.ts";
-import { BROKERS, HOSTS, KAFKA_CLIENT_PORT, OWN_TLS, type Probe, type ProbeSession } from "../clients/probe-session.ts";
+import { HOSTS, KAFKA, KAFKA_CLIENT_PORT, type ProbeSession } from "../clients/probe-session.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
 const topicsCheck: Check<ProbeSession> = {
@@ -10,14 +11,11 @@ const topicsCheck: Check<ProbeSession> = {
   limitMs: 60_000,
   async run(context) {
     const topics = TOPIC_TABLE.map(({ name }) => name);
-    const probe: Probe = { id: "topics", kind: "kafka", brokers: BROKERS, tls: OWN_TLS, op: "describe_topics", topics };
-    const result = (await context.probeFrom("admin", [probe])).get("topics")!;
+    const { result } = await context.probeFrom("admin", {
+      result: { kind: "kafka", ...KAFKA, op: "describe_topics", topics },
+    });
     if (!result.ok) return failed(`${result.outcome} ${result.detail}`);
-    const found = result.data as {
-      topic: string;
-      partitions: { partition: number; leader: number; replicas: number[]; isr: number[] }[];
-      config: Record<string, string>;
-    }[];
+    const found = result.data;
     const problems: string[] = [];
     for (const wanted of TOPIC_TABLE) {
       const topic = found.find(({ topic }) => topic === wanted.name);
@@ -51,10 +49,9 @@ const aclsCheck: Check<ProbeSession> = {
   needs: ["kafka-ready"],
   limitMs: 60_000,
   async run(context) {
-    const probe: Probe = { id: "acls", kind: "kafka", brokers: BROKERS, tls: OWN_TLS, op: "describe_acls" };
-    const result = (await context.probeFrom("admin", [probe])).get("acls")!;
+    const { result } = await context.probeFrom("admin", { result: { kind: "kafka", ...KAFKA, op: "describe_acls" } });
     if (!result.ok) return failed(`${result.outcome} ${result.detail}`);
-    const live = new Set((result.data as Parameters<typeof aclKey>[0][]).map(aclKey));
+    const live = new Set(result.data.map(aclKey));
     const wanted = new Set(ACL_TABLE.map(aclKey));
     const missing = [...wanted].filter((key) => !live.has(key));
     const surplus = [...live].filter((key) => !wanted.has(key));
@@ -81,7 +78,7 @@ async function foreignCertificate(): Promise<{ cert: string; key: string }> {
 function refusal(
   id: string,
   title: string,
-  makeProbe: () => Promise<Probe> | Probe,
+  makeProbe: () => Promise<ProbeSpec> | ProbeSpec,
   refusedBy: (outcome: string) => boolean,
 ): Check<ProbeSession> {
   return {
@@ -90,12 +87,11 @@ function refusal(
     needs: ["kafka-ready", "network-allowed"],
     limitMs: 60_000,
     async run(context) {
-      const control: Probe = { id: "control", kind: "kafka", brokers: BROKERS, tls: OWN_TLS, op: "metadata" };
-      const probe = { ...(await makeProbe()), id: "probe" };
-      const results = await context.probeIn("producer", [control, probe]);
-      const good = results.get("control")!;
+      const { control: good, probe: bad } = await context.probeIn("producer", {
+        control: { kind: "kafka", ...KAFKA, op: "metadata" },
+        probe: await makeProbe(),
+      });
       if (!good.ok) return failed(`cannot tell: the right certificate is refused too (${good.outcome} ${good.detail})`);
-      const bad = results.get("probe")!;
       if (bad.ok) return failed(`accepted: ${bad.outcome} ${bad.detail}`);
       if (!refusedBy(bad.outcome)) return failed(`not a refusal: ${bad.outcome} ${bad.detail}`);
       return passed(`${bad.outcome}; the right certificate is accepted`);
@@ -110,22 +106,17 @@ const tlsHost = { ...host, servername: HOSTS.kafka };
 export const KAFKA_CHECKS: Check<ProbeSession>[] = [
   topicsCheck,
   aclsCheck,
-  refusal(
-    "kafka-plaintext",
-    "Kafka refuses plaintext",
-    () => ({ id: "probe", kind: "plaintext_kafka", ...host }),
-    refusedHandshake,
-  ),
+  refusal("kafka-plaintext", "Kafka refuses plaintext", () => ({ kind: "plaintext_kafka", ...host }), refusedHandshake),
   refusal(
     "kafka-no-certificate",
     "Kafka refuses a client without a certificate",
-    () => ({ id: "probe", kind: "tls", ...tlsHost, ca: "/certs/ca.crt" }),
+    () => ({ kind: "tls", ...tlsHost, ca: "/certs/ca.crt" }),
     refusedHandshake,
   ),
   refusal(
     "kafka-foreign-ca",
     "Kafka refuses a foreign CA's certificate",
-    async () => ({ id: "probe", kind: "tls", ...tlsHost, ca: "/certs/ca.crt", ...(await foreignCertificate()) }),
+    async () => ({ kind: "tls", ...tlsHost, ca: "/certs/ca.crt", ...(await foreignCertificate()) }),
     refusedHandshake,
   ),
   {
@@ -133,7 +124,7 @@ export const KAFKA_CHECKS: Check<ProbeSession>[] = [
       "kafka-wrong-principal",
       "Kafka refuses a principal without the right",
       // The producer may write events; reading them is the processor's right alone.
-      () => ({ id: "probe", kind: "kafka", brokers: BROKERS, tls: OWN_TLS, op: "fetch", topic: TOPIC_TABLE[0]!.name }),
+      () => ({ kind: "kafka", ...KAFKA, op: "fetch", topic: TOPIC_TABLE[0]!.name }),
       (outcome) => outcome.includes("AUTHORIZATION_FAILED"),
     ),
     needs: ["kafka-ready", "network-allowed", "acls"],

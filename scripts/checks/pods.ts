@@ -134,13 +134,13 @@ const confinedCheck: Check<ProbeSession> = {
   async run(context) {
     const seen: string[] = [];
     for (const workload of ["processor", "producer"]) {
-      const self = (await context.probeIn(workload, [{ id: "self", kind: "self" }])).get("self")!;
-      const data = (self.data ?? {}) as { uid?: number; gid?: number; rootWritable?: boolean };
-      if (!self.ok || data.uid === undefined) return failed(`${workload}: ${self.outcome} ${self.detail}`);
-      if (data.uid === 0 || data.rootWritable !== false) {
-        return failed(`${workload}: uid ${data.uid}, root file system ${data.rootWritable ? "writable" : "read-only"}`);
+      const { self } = await context.probeIn(workload, { self: { kind: "self" } });
+      if (!self.ok || self.data.uid === undefined) return failed(`${workload}: ${self.outcome} ${self.detail}`);
+      const { uid, rootWritable } = self.data;
+      if (uid === 0 || rootWritable) {
+        return failed(`${workload}: uid ${uid}, root file system ${rootWritable ? "writable" : "read-only"}`);
       }
-      seen.push(`${workload} uid ${data.uid}`);
+      seen.push(`${workload} uid ${uid}`);
     }
     return passed(`${seen.join(", ")}, read-only`);
   },

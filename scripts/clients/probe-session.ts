@@ -1,31 +1,26 @@
 /**
- * What the checks of validate share: the cluster, one probe pod of each kind made on first use, and one open database.
- * Everything opened here is closed by `close`, also after an interrupt.
+ * Access of one command to the inside of a cluster: probe pods, one of each kind, started on first use, and one open
+ * database. `close` removes everything, also after an interrupt.
  */
 
+import type { Probe, ProbeData, ProbeResult, ProbeSpec } from "../../services/protocol/probe.ts";
 import { OperatorError } from "../cli/errors.ts";
-import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
+import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { type OneOffPod, withPod } from "../cluster/one-off-pods.ts";
 import { TelemetryStore } from "./influxdb.ts";
 
-/** A probe as services/tools/probe.ts understands it: an id, a kind and its fields. */
-export interface Probe {
-  id: string;
-  kind: string;
-  [field: string]: unknown;
+/** Results by the names of their probes, each with the data of its probe. */
+export type ProbeResults<P extends Record<string, ProbeSpec>> = { [Name in keyof P]: ProbeResult<ProbeData<P[Name]>> };
+/** Runs named probes. */
+export type RunProbes = <const P extends Record<string, ProbeSpec>>(probes: P) => Promise<ProbeResults<P>>;
+
+/** Data of a probe that read `what`. @throws OperatorError when it failed */
+export function readBy<Data>(result: ProbeResult<Data>, what: string): Data {
+  if (!result.ok) throw new OperatorError(`${what} cannot be read: ${result.outcome} ${result.detail}`);
+  return result.data;
 }
 
-export interface ProbeResult {
-  id: string;
-  ok: boolean;
-  /** "ok", "handshake_ok", "refused:…", "timeout", an error code of Kafka, … */
-  outcome: string;
-  detail: string;
-  duration_ms: number;
-  data?: unknown;
-}
-
-/** A probe run has a limit of its own per probe; this one is for the whole exec. */
+/** Each probe has its own limit; this one is for the complete call. */
 const PROBE_RUN_LIMIT_MS = 60_000;
 
 /** In-cluster addresses, as the workloads use them. */
@@ -39,15 +34,17 @@ export const HOSTS = {
 export const KAFKA_CLIENT_PORT = 9092;
 export const INFLUXDB_PORT = 8086;
 
-/** Kafka as a probe's clients reach it, with the certificate that the pod itself has. */
-export const BROKERS = [`${HOSTS.kafka}:${KAFKA_CLIENT_PORT}`];
-export const OWN_TLS = { ca: "/certs/ca.crt", cert: "/certs/tls.crt", key: "/certs/tls.key" };
+/** Access to Kafka with the certificate of the pod that the probe runs in. */
+export const KAFKA = {
+  brokers: [`${HOSTS.kafka}:${KAFKA_CLIENT_PORT}`],
+  tls: { ca: "/certs/ca.crt", cert: "/certs/tls.crt", key: "/certs/tls.key" },
+};
 
-/** Pods that validate starts for probes, by what they are allowed. */
+/** Labels of the pods that are started for probes. */
 const PROBE_PODS = {
-  /** No label: nothing allows it anything. */
+  /** No network policy selects it. */
   unlabelled: {},
-  /** Stands where the setup job stands, with the administrator's certificate. */
+  /** The network policies of the setup job apply, and it has the administrator's certificate. */
   admin: { "app.kubernetes.io/name": "setup", "app.kubernetes.io/instance": "setup" },
 } as const satisfies Record<string, Record<string, string>>;
 
@@ -61,7 +58,7 @@ interface HeldPod {
 
 export class ProbeSession {
   readonly cluster: Cluster;
-  /** The services' image, which carries the probe program. */
+  /** The services' image; it contains the probe program. */
   readonly image: string;
   readonly #held = new Map<ProbePod, HeldPod>();
   readonly #signal: AbortSignal;
@@ -73,20 +70,20 @@ export class ProbeSession {
     this.#signal = signal;
   }
 
-  /** Runs probes inside a running pod of a workload; the pod's own network policies and certificates apply. */
-  async probeIn(workload: string, probes: readonly Probe[]): Promise<Map<string, ProbeResult>> {
+  /** Runs probes in a running pod of a workload: its network policies and certificates apply. */
+  async probeIn<const P extends Record<string, ProbeSpec>>(workload: string, probes: P): Promise<ProbeResults<P>> {
     const pods = await this.cluster.pods(workload);
     const pod = pods.find((candidate) => candidate.status.phase === "Running");
     if (!pod) throw new OperatorError(`no running pod of ${workload} to probe from`);
     return await this.#run(pod.metadata.name, probes);
   }
 
-  /** Runs probes in a pod made for it. */
-  async probeFrom(kind: ProbePod, probes: readonly Probe[]): Promise<Map<string, ProbeResult>> {
+  /** Runs probes in a probe pod. */
+  async probeFrom<const P extends Record<string, ProbeSpec>>(kind: ProbePod, probes: P): Promise<ProbeResults<P>> {
     return await this.#run(await this.#hold(kind), probes);
   }
 
-  /** Name of the pod made for probes of that kind, for running another program in it. */
+  /** Name of a probe pod, for running another program in it. */
   podFor(kind: ProbePod): Promise<string> {
     return this.#hold(kind);
   }
@@ -97,10 +94,6 @@ export class ProbeSession {
     return this.#store;
   }
 
-  async podsOf(workload: string): Promise<Pod[]> {
-    return await this.cluster.pods(workload);
-  }
-
   async close(): Promise<void> {
     for (const held of this.#held.values()) held.release();
     await Promise.allSettled([...this.#held.values()].map((held) => held.gone));
@@ -108,7 +101,7 @@ export class ProbeSession {
     await store?.close();
   }
 
-  /** A probe pod that stays until `close`. */
+  /** A probe pod that exists until `close`. */
   #hold(kind: ProbePod): Promise<string> {
     let held = this.#held.get(kind);
     if (!held) {
@@ -118,7 +111,7 @@ export class ProbeSession {
         prefix: `probe-${kind}`,
         image: this.image,
         labels: PROBE_PODS[kind],
-        // Waits for its end; the probes are executed in it. The limit is the pod's own activeDeadlineSeconds.
+        // Probes are executed in it; its activeDeadlineSeconds ends it at the latest.
         command: ["sleep", "3600"],
         ...(kind === "admin" ? { secrets: { "admin-tls": "/certs" } } : {}),
       };
@@ -132,22 +125,22 @@ export class ProbeSession {
     return held.name;
   }
 
-  async #run(pod: string, probes: readonly Probe[]): Promise<Map<string, ProbeResult>> {
+  async #run<P extends Record<string, ProbeSpec>>(pod: string, probes: P): Promise<ProbeResults<P>> {
+    const request = Object.entries(probes).map(([id, probe]): Probe => ({ ...probe, id }));
     const { stdout, stderr, exitCode } = await this.cluster.exec(pod, ["bun", "/app/probe.js"], {
-      input: JSON.stringify(probes),
+      input: JSON.stringify(request),
       timeoutMs: PROBE_RUN_LIMIT_MS,
       signal: this.#signal,
     });
-    const text = stdout.trim();
-    if (!text.startsWith("[")) {
-      throw new OperatorError(`the probe in pod ${pod} gave no result (exit ${exitCode})`, {
+    if (exitCode !== 0) {
+      throw new OperatorError(`the probe in pod ${pod} failed (exit ${exitCode})`, {
         cause: new Error((stderr || stdout).trim().slice(0, 500) || "no output"),
       });
     }
-    const results = new Map((JSON.parse(text) as ProbeResult[]).map((result) => [result.id, result]));
-    for (const probe of probes) {
-      if (!results.has(probe.id)) throw new OperatorError(`the probe in pod ${pod} left out "${probe.id}"`);
+    const results = Object.fromEntries((JSON.parse(stdout) as ProbeResult[]).map((result) => [result.id, result]));
+    for (const { id } of request) {
+      if (!results[id]) throw new OperatorError(`the probe in pod ${pod} has no result for "${id}"`);
     }
-    return results;
+    return results as ProbeResults<P>;
   }
 }

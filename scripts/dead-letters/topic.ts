@@ -5,10 +5,10 @@
  */
 import { MAX_EVENT_BYTES, parseEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 import { BUCKET_RETENTION_MS } from "../../services/domain/point.ts";
-import type { DeadLetterPage, DeadLetterRecord } from "../../services/tools/probe.ts";
+import type { DeadLetterPage, DeadLetterRecord } from "../../services/protocol/probe.ts";
 import { OperatorError } from "../cli/errors.ts";
 import type { TelemetryStore } from "../clients/influxdb.ts";
-import { BROKERS, OWN_TLS, type ProbeSession } from "../clients/probe-session.ts";
+import { KAFKA, type ProbeSession, readBy } from "../clients/probe-session.ts";
 
 /** A page is at most a few megabytes of letters; the probe's own limit is a minute. */
 const PAGE_LIMIT_MS = 50_000;
@@ -140,20 +140,15 @@ export async function eachDeadLetter(
   let page: DeadLetterPage | undefined;
   for (let pages = 0; pages < MAX_PAGES; pages++) {
     signal.throwIfAborted();
-    const result = (
-      await context.probeFrom("admin", [
-        {
-          id: "letters",
-          kind: "letter_read",
-          brokers: BROKERS,
-          tls: OWN_TLS,
-          timeout_ms: PAGE_LIMIT_MS,
-          ...(page ? { from: page.next, to: page.to } : { from_timestamp_ms: filter.sinceMs }),
-        },
-      ])
-    ).get("letters")!;
-    if (!result.ok) throw new OperatorError(`the dead letters cannot be read: ${result.outcome} ${result.detail}`);
-    page = result.data as DeadLetterPage;
+    const { result } = await context.probeFrom("admin", {
+      result: {
+        kind: "letter_read",
+        ...KAFKA,
+        timeout_ms: PAGE_LIMIT_MS,
+        ...(page ? { from: page.next, to: page.to } : { from_timestamp_ms: filter.sinceMs }),
+      },
+    });
+    page = readBy<DeadLetterPage>(result, "the dead letters");
     for (const letter of page.letters.map(storedDeadLetterOf)) if (matchesFilter(letter, filter)) visit(letter);
     const ends = new Map(page.to.map(({ partition, offset }) => [partition, offset]));
     if (page.next.every(({ partition, offset }) => offset >= (ends.get(partition) ?? 0))) return;

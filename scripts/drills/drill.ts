@@ -2,7 +2,7 @@
  * What a drill is: one fault, what is expected of the pipeline while it lasts, and how it is undone. The runner
  * (runner.ts) leads every drill through the same four beats: healthy before, effect proven, healed, proven by traffic.
  */
-import type { Probe, ProbeResult } from "../clients/probe-session.ts";
+import type { RunProbes } from "../clients/probe-session.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import type { FaultAgents } from "./fault-agents.ts";
 
@@ -14,8 +14,8 @@ export interface DrillContext {
   readonly agents: FaultAgents;
   /** Aborted when the drill is to end; the one that heal gets is another, since healing goes on then. */
   readonly signal: AbortSignal;
-  /** Asks Kafka or an address from a pod with the administrator's certificate. */
-  probe(probes: readonly Probe[]): Promise<Map<string, ProbeResult>>;
+  /** Runs probes in a pod with the administrator's certificate. */
+  readonly probe: RunProbes;
   /** Events that the drill's own sender has had acknowledged so far. */
   acknowledged(): number;
   /** A moment that the charts and the log show. */

@@ -3,7 +3,7 @@
  * own that exists only while drills run. One per node, started when it is first needed.
  */
 import { join } from "node:path";
-import type { AgentAction, AgentAnswer } from "../../services/tools/node-agent.ts";
+import type { AgentAction, AgentAnswer } from "../../services/protocol/node-agent.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { DLQ_TOPIC, EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
 import { OperatorError } from "../cli/errors.ts";
-import { BROKERS, OWN_TLS } from "../clients/probe-session.ts";
+import { KAFKA } from "../clients/probe-session.ts";
 import { withPod } from "../cluster/one-off-pods.ts";
 import { BUDGET, type Drill, defineDrill } from "./drill.ts";
 import { bundled } from "./fault-agents.ts";
@@ -17,10 +17,6 @@ interface Place {
 interface Target {
   startedAtMs: number;
   placed: Place[];
-}
-
-interface Letter {
-  headers: Record<string, string>;
 }
 
 const WRITE_LIMIT_MS = 30_000;
@@ -52,7 +48,7 @@ export const poisonedBatch: Drill = defineDrill<Target>({
         command: ["sleep", "600"],
         environment: {
           TOPIC: EVENTS_TOPIC,
-          KAFKA_BROKERS: BROKERS.join(","),
+          KAFKA_BROKERS: KAFKA.brokers.join(","),
           RUN_ID: `drill-poison-${randomBytes(4).toString("hex")}`,
         },
         secrets: { "admin-tls": "/certs" },
@@ -83,25 +79,18 @@ export const poisonedBatch: Drill = defineDrill<Target>({
   // What stands in the log cannot be taken back, and need not.
   heal: async () => {},
   async proven({ probe }, { placed, startedAtMs }) {
-    const result = (
-      await probe([
-        {
-          id: "letters",
-          kind: "dlq_read",
-          brokers: BROKERS,
-          tls: OWN_TLS,
-          topic: DLQ_TOPIC,
-          from_timestamp_ms: startedAtMs - CLOCK_SLACK_MS,
-          max: MAX_LETTERS,
-        },
-      ])
-    ).get("letters")!;
+    const { result } = await probe({
+      result: {
+        kind: "dlq_read",
+        ...KAFKA,
+        topic: DLQ_TOPIC,
+        from_timestamp_ms: startedAtMs - CLOCK_SLACK_MS,
+        max: MAX_LETTERS,
+      },
+    });
     if (!result.ok) return [`the dead letters cannot be read: ${result.outcome} ${result.detail}`];
     const reasons = new Map(
-      (result.data as Letter[]).map(({ headers }) => [
-        `${headers.source_partition} ${headers.source_offset}`,
-        headers.reason,
-      ]),
+      result.data.map(({ headers }) => [`${headers.source_partition} ${headers.source_offset}`, headers.reason]),
     );
     return placed
       .filter(({ partition, offset }) => !reasons.get(`${partition} ${offset}`))

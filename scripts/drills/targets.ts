@@ -4,7 +4,7 @@ import { EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
 import { OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import { getVerified, parseMetrics } from "../clients/pod-metrics.ts";
-import { BROKERS, OWN_TLS } from "../clients/probe-session.ts";
+import { KAFKA, readBy } from "../clients/probe-session.ts";
 import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 import type { DrillContext } from "./drill.ts";
@@ -27,25 +27,13 @@ export async function anyPod(cluster: Cluster, workload: string): Promise<Pod> {
   return pod;
 }
 
-interface TopicDescription {
-  topic: string;
-  partitions: { partition: number; leader: number; replicas: number[]; isr: number[] }[];
-}
-
 /** Leaders of the events' partitions: broker → partitions. */
 export async function leaders(context: DrillContext): Promise<Map<number, number[]>> {
-  const probe = {
-    id: "topics",
-    kind: "kafka",
-    op: "describe_topics",
-    brokers: BROKERS,
-    tls: OWN_TLS,
-    topics: [EVENTS_TOPIC],
-  };
-  const result = (await context.probe([probe])).get("topics")!;
-  if (!result.ok) throw new OperatorError(`the leaders cannot be read: ${result.outcome} ${result.detail}`);
+  const { result } = await context.probe({
+    result: { kind: "kafka", op: "describe_topics", ...KAFKA, topics: [EVENTS_TOPIC] },
+  });
   const byBroker = new Map<number, number[]>();
-  for (const { partition, leader } of (result.data as TopicDescription[])[0]?.partitions ?? []) {
+  for (const { partition, leader } of readBy(result, "the leaders")[0]?.partitions ?? []) {
     byBroker.set(leader, [...(byBroker.get(leader) ?? []), partition]);
   }
   return byBroker;

@@ -11,7 +11,7 @@ import { isAbort, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { pause } from "../cli/wait.ts";
 import { TelemetryStore } from "../clients/influxdb.ts";
-import { BROKERS, OWN_TLS, ProbeSession } from "../clients/probe-session.ts";
+import { KAFKA, ProbeSession, readBy } from "../clients/probe-session.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { type Observer, type Row, startObserver } from "../recording/observer.ts";
 import {
@@ -395,10 +395,10 @@ export function violatedInvariants({ status, laws }: LoadAudit): number | null {
 async function countLetters({ cluster, image, signal }: LoadRunOptions, run: string, sinceMs: number): Promise<number> {
   const context = new ProbeSession(cluster, image, signal);
   try {
-    const probe = { id: "letters", kind: "dlq_read", brokers: BROKERS, tls: OWN_TLS, from_timestamp_ms: sinceMs, run };
-    const result = (await context.probeFrom("admin", [probe])).get("letters")!;
-    if (!result.ok) throw new OperatorError(`the dead-letter topic cannot be read: ${result.outcome} ${result.detail}`);
-    return (result.data as unknown[]).length;
+    const { result } = await context.probeFrom("admin", {
+      result: { kind: "dlq_read", ...KAFKA, from_timestamp_ms: sinceMs, run },
+    });
+    return readBy(result, "the dead-letter topic").length;
   } finally {
     await context.close();
   }

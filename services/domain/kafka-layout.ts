@@ -72,6 +72,6 @@ export const ACL_TABLE: readonly Acl[] = [
 ];
 
 /** One ACL as a line: equal lines are equal rights. */
-export function aclKey(acl: Acl): string {
+export function aclKey(acl: Record<keyof Acl, string>): string {
   return `${acl.principal} ${acl.operation} ${acl.resourceType}:${acl.resourceName}`;
 }

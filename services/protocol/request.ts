@@ -1,92 +1,104 @@
 /**
- * Requests that one of the project's programs sends another as JSON: exactly the fields that the receiver knows, each
- * with its rule. A field that nobody reads would be a wish that nobody grants, and nobody would be told.
+ * Requests between programs of the project, as JSON. A request type is declared once, by its rules; the TypeScript type
+ * follows from them. Unknown fields are rejected, since ignoring them hides mistakes of the caller.
  */
 import { shown } from "../domain/event.ts";
 
-/** What is wrong with a value: "FIELD: RULE; got VALUE"; undefined when it may stay. */
-export type Rule = (value: unknown, field: string) => string | undefined;
-
-/** A rule for each field that a request of this type can have, and for no other. */
-export type RulesOf<T> = { [Field in keyof T]-?: Rule };
+/** Checks a value that must be a T. @returns "FIELD: RULE; got VALUE" for a wrong one, else undefined */
+export interface Rule<T> {
+  (value: unknown, field: string): string | undefined;
+  /** Never set; carries the type. */
+  readonly accepts?: T;
+}
+type Accepted<R> = R extends Rule<infer T> ? T : never;
+/** The rule of each field of an object. */
+export type Shape = Readonly<Record<string, Rule<unknown>>>;
+type OptionalKeys<S extends Shape> = { [K in keyof S]: undefined extends Accepted<S[K]> ? K : never }[keyof S];
+/** The objects that a shape describes. */
+export type Shaped<S extends Shape> = { [K in Exclude<keyof S, OptionalKeys<S>>]: Accepted<S[K]> } & {
+  [K in OptionalKeys<S>]?: Accepted<S[K]>;
+};
 
 const rule =
-  (words: string, accepts: (value: unknown) => boolean): Rule =>
+  <T>(description: string, accepts: (value: unknown) => boolean): Rule<T> =>
   (value, field) =>
-    accepts(value) ? undefined : `${field}: ${words}; got ${shown(value)}`;
-
-export const text = rule("must be a text that is not empty", (value) => typeof value === "string" && value !== "");
-/** Any text, also none at all. */
-export const anyText = rule("must be a text", (value) => typeof value === "string");
-export const matching = (pattern: RegExp, words: string) =>
-  rule(words, (value) => typeof value === "string" && pattern.test(value));
-export const oneOf = (choices: readonly string[]) =>
-  rule(`must be one of ${choices.join(", ")}`, (value) => typeof value === "string" && choices.includes(value));
-export const integer = (least: number, most: number) =>
-  rule(
-    `must be a whole number from ${least} to ${most}`,
-    (value) => Number.isInteger(value) && (value as number) >= least && (value as number) <= most,
-  );
-/** Milliseconds since the epoch; a fraction is harmless. */
-export const moment = rule(
-  "must be milliseconds since the epoch",
-  (value) => typeof value === "number" && value >= 0 && value <= Number.MAX_SAFE_INTEGER,
-);
-export const flag = rule("must be true or false", (value) => typeof value === "boolean");
-
-/** A field that may be left out. */
-export const optional =
-  (given: Rule): Rule =>
-  (value, field) =>
-    value === undefined ? undefined : given(value, field);
-
-/** A list of things that keep one rule each. */
-export const listOf =
-  (item: Rule): Rule =>
-  (value, field) => {
-    if (!Array.isArray(value)) return `${field}: must be a list; got ${shown(value)}`;
-    for (const [index, given] of value.entries()) {
-      const problem = item(given, `${field}[${index}]`);
-      if (problem) return problem;
-    }
-    return undefined;
-  };
-
+    accepts(value) ? undefined : `${field}: ${description}; got ${shown(value)}`;
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** Texts by names that the sender chooses. */
-export const texts: Rule = (value, field) => {
-  if (!isObject(value)) return `${field}: must be an object; got ${shown(value)}`;
-  const wrong = Object.entries(value).find(([, given]) => typeof given !== "string");
-  return wrong && `${field}.${wrong[0]}: must be a text; got ${shown(wrong[1])}`;
-};
+export const text = rule<string>("must be a non-empty string", (value) => typeof value === "string" && value !== "");
+export const anyText = rule<string>("must be a string", (value) => typeof value === "string");
+export const matching = (pattern: RegExp, description: string) =>
+  rule<string>(description, (value) => typeof value === "string" && pattern.test(value));
+export const oneOf = <const T extends readonly string[]>(choices: T) =>
+  rule<T[number]>(`must be one of ${choices.join(", ")}`, (value) => choices.some((choice) => choice === value));
+export const integer = (least: number, most: number) =>
+  rule<number>(
+    `must be an integer from ${least} to ${most}`,
+    (value) => Number.isInteger(value) && (value as number) >= least && (value as number) <= most,
+  );
+export const count = integer(0, Number.MAX_SAFE_INTEGER);
+/** Milliseconds since the epoch; a fraction is allowed. */
+export const moment = rule<number>(
+  "must be milliseconds since the epoch",
+  (value) => typeof value === "number" && value >= 0 && value <= Number.MAX_SAFE_INTEGER,
+);
+export const flag = rule<boolean>("must be true or false", (value) => typeof value === "boolean");
+
+export const optional =
+  <T>(given: Rule<T>): Rule<T | undefined> =>
+  (value, field) =>
+    value === undefined ? undefined : given(value, field);
+
+export const listOf =
+  <T>(item: Rule<T>): Rule<T[]> =>
+  (value, field) => {
+    if (!Array.isArray(value)) return `${field}: must be a list; got ${shown(value)}`;
+    return firstProblem(value.map((given, index) => () => item(given, `${field}[${index}]`)));
+  };
+
+/** An object whose keys the caller chooses. */
+export const mapOf =
+  <T>(item: Rule<T>): Rule<Record<string, T>> =>
+  (value, field) => {
+    if (!isObject(value)) return `${field}: must be an object; got ${shown(value)}`;
+    return firstProblem(
+      Object.entries(value).map(
+        ([name, given]) =>
+          () =>
+            item(given, `${field}.${name}`),
+      ),
+    );
+  };
 
 /** An object with exactly these fields. */
 export const fields =
-  <T extends object>(rules: RulesOf<T>): Rule =>
+  <S extends Shape>(shape: S): Rule<Shaped<S>> =>
   (value, field) => {
     if (!isObject(value)) return `${field || "request"}: must be an object; got ${shown(value)}`;
     const inner = (name: string) => (field ? `${field}.${name}` : name);
-    const known = Object.keys(rules);
-    for (const [name, given] of Object.entries(value)) {
-      if (!Object.hasOwn(rules, name)) {
-        return `${inner(name)}: is not a field (${known.join(", ") || "there is none"}); got ${shown(given)}`;
-      }
+    const known = Object.keys(shape);
+    const unknown = Object.keys(value).find((name) => !Object.hasOwn(shape, name));
+    if (unknown !== undefined) {
+      return `${inner(unknown)}: is not a field (${known.join(", ") || "there is none"}); got ${shown(value[unknown])}`;
     }
-    for (const name of known) {
-      const problem = rules[name as keyof T](value[name], inner(name));
-      if (problem) return problem;
-    }
-    return undefined;
+    return firstProblem(known.map((name) => () => shape[name]!(value[name], inner(name))));
   };
 
+function firstProblem(checks: readonly (() => string | undefined)[]): string | undefined {
+  for (const check of checks) {
+    const problem = check();
+    if (problem) return problem;
+  }
+  return undefined;
+}
+
 /**
- * The value of a request's text.
- * @param name what a message calls it where it is wrong as a whole
+ * Parses a request.
+ * @param name of the request in messages about its JSON; `prefix` before the names of its fields
  * @throws Error that names the field, the rule and the value
  */
-export function parseRequest(request: string, name: string, given: Rule, prefix = name): unknown {
+export function parseRequest<T>(request: string, name: string, given: Rule<T>, prefix = name): T {
   let value: unknown;
   try {
     value = JSON.parse(request);
@@ -95,5 +107,5 @@ export function parseRequest(request: string, name: string, given: Rule, prefix 
   }
   const problem = given(value, prefix);
   if (problem) throw new Error(problem);
-  return value;
+  return value as T;
 }

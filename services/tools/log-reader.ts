@@ -1,14 +1,10 @@
 /**
- * Reads a topic as somebody who trusts nobody: a fresh client that joins no group, from each partition's leader, from a
- * moment on up to given ends; one line per event on stdout, so that a topic of any length passes through.
+ * Reads a topic independently of the services: a new client without a consumer group, from each partition's leader, from a
+ * time up to given ends. Prints one line per event, so that a topic of any length fits.
  *
  *   bun log-reader.js '{"brokers":["kafka:9092"],"tls":{"ca":"…","cert":"…","key":"…"},"runs":["r1"]}'   (or on stdin)
  *
- * Lines are JSON arrays:
- *   ["run",0,"r1"] ["conveyor",0,"belt-0-1"]      a name and the number that stands for it from now on
- *   [partition,offset,run,conveyor,seq,ts,hash]    an event; hash is the beginning of its payload's SHA-256
- *   ["end",{…}]                                    the last line of a reading that is complete: LogEnd
- *   ["error","what"]                               instead of it, with exit 1
+ * Request and lines: services/protocol/log-reader.ts. The last line is ["end",{…}], or ["error",…] with exit 1.
  */
 import { readFile } from "node:fs/promises";
 import type { TelemetryEvent } from "../domain/event.ts";
@@ -16,93 +12,22 @@ import { EVENTS_TOPIC } from "../domain/kafka-layout.ts";
 import { runStart } from "../domain/run-id.ts";
 import { createCluster, createKafka, type KafkaCluster, RETRY_BRIEFLY } from "../kafka/client.ts";
 import { installKafkajsPatches, PATCHES_WITHOUT_DECODER } from "../kafka/patches/index.ts";
-import {
-  anyText,
-  fields,
-  flag,
-  integer,
-  listOf,
-  moment,
-  oneOf,
-  optional,
-  parseRequest,
-  type RulesOf,
-  text,
-} from "../protocol/request.ts";
+import type { PartitionOffset } from "../protocol/kafka.ts";
+import { type LogEnd, type LogLine, type LogRequest, parseLogRequest } from "../protocol/log-reader.ts";
 import { errorText, Logger } from "../runtime/log.ts";
 
 /** Per partition and fetch: some 4,000 events, so a reader of any topic stays within its pod's memory. */
 const MAX_BYTES_PER_PARTITION = 1024 * 1024;
 const MAX_WAIT_MS = 500;
-/** A partition that gives nothing for so long ends the reading: a new leader is there within seconds. */
+/** No progress for this long ends the read: a new leader is elected within seconds. */
 const STALL_LIMIT_MS = 20_000;
 const RETRY_MS = 200;
-/** Of a payload's SHA-256: two payloads of one event that agree in so many hexadecimal digits are the same. */
+/** Hexadecimal digits of a payload's SHA-256: enough to tell two payloads of one event apart. */
 const HASH_CHARS = 16;
-/** Written at once; a system call per event would cost more than reading it. */
+/** Lines are written in blocks: a system call per event would cost more than reading it. */
 const WRITE_CHARS = 64 * 1024;
-/** Runs nobody asked for are counted by name; more than so many names together. */
+/** Runs that were not requested are counted by name, up to this many names. */
 const MAX_OTHER_RUNS = 1000;
-
-export interface PartitionOffset {
-  partition: number;
-  offset: number;
-}
-
-export interface LogRequest {
-  brokers: string[];
-  /** PEM text or paths. */
-  tls: { ca: string; cert: string; key: string };
-  topic?: string;
-  /** Since this time of Kafka's; from the beginning when absent. */
-  from_timestamp_ms?: number;
-  /** The first offset that is not read, per partition; the ends of now when absent. */
-  to?: PartitionOffset[];
-  /** Only these runs, or only conveyors whose name begins so; without either, every event. */
-  runs?: string[];
-  /** With `runs`: also every run named as the simulated fleets name theirs (domain/run-id.ts). */
-  fleets?: boolean;
-  conveyors_prefix?: string;
-  /** Who takes the brokers' answers apart: the services' own code, or kafkajs'. Two readers should not share a mistake. */
-  decoder?: "own" | "kafkajs";
-}
-
-const count = integer(0, Number.MAX_SAFE_INTEGER);
-const RULES: RulesOf<LogRequest> = {
-  brokers: listOf(text),
-  tls: fields<LogRequest["tls"]>({ ca: text, cert: text, key: text }),
-  topic: optional(text),
-  from_timestamp_ms: optional(moment),
-  to: optional(listOf(fields<PartitionOffset>({ partition: count, offset: count }))),
-  runs: optional(listOf(text)),
-  fleets: optional(flag),
-  conveyors_prefix: optional(anyText),
-  decoder: optional(oneOf(["own", "kafkajs"])),
-};
-
-/** @throws Error that names the field, the rule and the value. */
-export const parseLogRequest = (request: string): LogRequest =>
-  parseRequest(request, "request", fields(RULES), "") as LogRequest;
-
-/** Closing line of a complete reading. */
-export interface LogEnd {
-  /** Records read, also those that were not asked for. */
-  records: number;
-  /** Lines written. */
-  listed: number;
-  /** Records that are no events. */
-  unreadable: number;
-  /** Events of runs that nobody asked for, by run. */
-  other_runs: Record<string, number>;
-  from: PartitionOffset[];
-  to: PartitionOffset[];
-}
-
-export type LogLine =
-  | ["run" | "conveyor", number, string]
-  | [partition: number, offset: number, run: number, conveyor: number, seq: number, tsMs: number, hash: string]
-  | ["end", LogEnd]
-  | ["error", string];
 
 interface Message {
   offset: string;
@@ -114,24 +39,24 @@ interface FetchedPartition {
   messages: Message[];
 }
 
-/** Texts by number, each once. */
+/** Numbers of names; each name is announced once. */
 class Names {
-  readonly #places = new Map<string, number>();
+  readonly #numbers = new Map<string, number>();
 
-  constructor(private readonly announce: (place: number, name: string) => void) {}
+  constructor(private readonly announce: (number: number, name: string) => void) {}
 
   of(name: string): number {
-    let place = this.#places.get(name);
-    if (place === undefined) {
-      place = this.#places.size;
-      this.#places.set(name, place);
-      this.announce(place, name);
+    let number = this.#numbers.get(name);
+    if (number === undefined) {
+      number = this.#numbers.size;
+      this.#numbers.set(name, number);
+      this.announce(number, name);
     }
-    return place;
+    return number;
   }
 }
 
-/** Identity and time of a record's event, or undefined where it is none: the processor decides about those. */
+/** Identity and time of a record's event; undefined when the record is not an event. */
 export function identityOf(value: Buffer | null): Pick<TelemetryEvent, "run" | "conveyor" | "seq" | "ts"> | undefined {
   try {
     const { run, conveyor, seq, ts } = JSON.parse(value?.toString("utf8") ?? "") as Partial<TelemetryEvent>;
@@ -153,10 +78,10 @@ const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve,
 const silent = new Logger("log-reader", "error", {}, () => {});
 
 /**
- * Reads and hands over lines, each without line break; `write` may make it wait.
- * @throws when Kafka cannot be read up to the ends.
+ * Reads the topic and writes its lines; a promise of `write` is awaited.
+ * @throws Error when Kafka cannot be read up to the ends
  */
-export async function readLog(request: LogRequest, write: (line: string) => Promise<void> | void): Promise<LogEnd> {
+export async function readLog(request: LogRequest, write: (line: LogLine) => Promise<void> | void): Promise<LogEnd> {
   if (request.decoder === "kafkajs") installKafkajsPatches(PATCHES_WITHOUT_DECODER);
   const [ca, cert, key] = await Promise.all([request.tls.ca, request.tls.cert, request.tls.key].map(pem));
   const kafka = { brokers: request.brokers, tls: { ca: ca!, cert: cert!, key: key! } };
@@ -175,16 +100,16 @@ export async function readLog(request: LogRequest, write: (line: string) => Prom
   const end: LogEnd = { records: 0, listed: 0, unreadable: 0, other_runs: Object.create(null), from, to };
   let otherRuns = 0;
 
-  let announced: string[] = [];
+  let announced: LogLine[] = [];
   const names = {
-    runs: new Names((place, name) => announced.push(JSON.stringify(["run", place, name]))),
-    conveyors: new Names((place, name) => announced.push(JSON.stringify(["conveyor", place, name]))),
+    runs: new Names((number, name) => announced.push(["run", number, name])),
+    conveyors: new Names((number, name) => announced.push(["conveyor", number, name])),
   };
   const take = async ({ partition, messages }: FetchedPartition): Promise<void> => {
     const last = ends.get(partition)!;
     for (const message of messages) {
       const offset = Number(message.offset);
-      // A batch begins before what was asked for, and goes on behind the end.
+      // A batch can start before the requested offset and end after the last one.
       if (offset < next.get(partition)!) continue;
       if (offset >= last) {
         next.set(partition, last);
@@ -206,7 +131,7 @@ export async function readLog(request: LogRequest, write: (line: string) => Prom
         continue;
       }
       const hash = new Bun.CryptoHasher("sha256").update(value!).digest("hex").slice(0, HASH_CHARS);
-      const row = `[${partition},${offset},${names.runs.of(run)},${names.conveyors.of(conveyor)},${seq},${ts},"${hash}"]`;
+      const row: LogLine = [partition, offset, names.runs.of(run), names.conveyors.of(conveyor), seq, ts, hash];
       if (announced.length > 0) {
         for (const line of announced) await write(line);
         announced = [];
@@ -220,7 +145,7 @@ export async function readLog(request: LogRequest, write: (line: string) => Prom
   const open = () =>
     [...ends].filter(([partition, last]) => next.get(partition)! < last).map(([partition]) => partition);
   let progressAt = performance.now();
-  let trouble = "the brokers gave nothing";
+  let trouble = "the brokers returned nothing";
   try {
     await cluster.connect();
     await cluster.addMultipleTargetTopics([topic]);
@@ -320,23 +245,24 @@ if (import.meta.main) {
     const text = pending.join("");
     pending = [];
     chars = 0;
-    // Resolves when the reader at the other end has taken it: a slow one makes this program wait, not grow.
+    // Resolves when the pipe has taken it: backpressure bounds the memory.
     if (text) await new Promise<void>((resolve) => process.stdout.write(text, () => resolve()));
   };
-  const write = (line: string): Promise<void> | void => {
-    pending.push(`${line}\n`);
-    chars += line.length;
+  const write = (line: LogLine): Promise<void> | void => {
+    const text = JSON.stringify(line);
+    pending.push(`${text}\n`);
+    chars += text.length;
     if (chars >= WRITE_CHARS) return flush();
   };
   let exitCode = 0;
   try {
     const request = parseLogRequest(process.argv[2] ?? (await Bun.stdin.text()));
-    await write(JSON.stringify(["end", await readLog(request, write)]));
+    await write(["end", await readLog(request, write)]);
   } catch (error) {
     exitCode = 1;
-    await write(JSON.stringify(["error", errorText(error)]));
+    await write(["error", errorText(error)]);
   }
   await flush();
-  // Sockets of clients that were given up would keep the process alive.
+  // Sockets of abandoned clients would keep the process alive.
   process.exit(exitCode);
 }

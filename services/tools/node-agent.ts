@@ -8,38 +8,7 @@
  */
 import { dlopen, FFIType, ptr } from "bun:ffi";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-
-export type AgentAction =
-  | { op: "signal"; signal: "SIGKILL" | "SIGSTOP" | "SIGCONT" }
-  /** `ports`: packets from or to these TCP ports of either side are dropped. */
-  | { op: "cut"; ports: number[] }
-  | { op: "counters" }
-  | { op: "uncut" }
-  | { op: "state" }
-  /** Does the node have what a cut needs? */
-  | { op: "tools" }
-  /** A volume that is a folder of the node: replaced by a small one with the same content, filled, emptied, put back. */
-  | { op: "volume"; step: VolumeStep; path: string };
-
-export type VolumeStep = "measure" | "shrink" | "fill" | "free" | "restore";
-
-export type AgentRequest = AgentAction & { containerId: string };
-
-export interface AgentAnswer {
-  ok: boolean;
-  error?: string;
-  /** The container's first process, as the node numbers it. */
-  pid?: number;
-  /** Letter of /proc/PID/stat: R, S, T (frozen), … */
-  state?: string;
-  /** Packets that the cut has dropped; undefined: there is no cut. */
-  dropped?: number;
-  /** MiB in the volume, and whether it is a drill's small one. */
-  usedMebibytes?: number;
-  isSmall?: boolean;
-  /** Bytes that can still be written. */
-  freeBytes?: number;
-}
+import type { AgentAnswer, AgentRequest, VolumeStep } from "../protocol/node-agent.ts";
 
 /** The chain that holds a drill's rules: its name is how leftovers are found. */
 const CHAIN = "CONVEYOR-DRILL";

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { waitFor } from "../../scripts/cli/wait.ts";
 import type { StoredRun } from "../../scripts/clients/influxdb.ts";
-import { ProbeSession } from "../../scripts/clients/probe-session.ts";
+import { KAFKA, ProbeSession, readBy } from "../../scripts/clients/probe-session.ts";
 import type { IngestResult } from "../../scripts/cluster/one-off-pods.ts";
 import { deployedServicesImage } from "../../scripts/cluster/services-image.ts";
 import { cluster, describeOnCluster, newRun, script, testEvent } from "./harness.ts";
@@ -125,21 +125,11 @@ describeOnCluster("ingest", () => {
     expect([...stored.sequences.keys()]).toEqual(["test-1"]);
 
     // The dead-letter topic itself, read by a fresh reader: the reason of each record that this file's run made.
-    const letters = (
-      await context.probeFrom("admin", [
-        {
-          id: "dlq",
-          kind: "dlq_read",
-          brokers: ["kafka.conveyor.svc.cluster.local:9092"],
-          tls: { ca: "/certs/ca.crt", cert: "/certs/tls.crt", key: "/certs/tls.key" },
-          from_timestamp_ms: startMs,
-          max: 20_000,
-        },
-      ])
-    ).get("dlq")!;
-    expect(`${letters.ok} ${letters.ok ? "" : letters.detail}`).toBe("true ");
+    const { result } = await context.probeFrom("admin", {
+      result: { kind: "dlq_read", ...KAFKA, from_timestamp_ms: startMs, max: 20_000 },
+    });
     const found: Record<string, number> = {};
-    for (const { headers } of letters.data as { headers: Record<string, string> }[]) {
+    for (const { headers } of readBy(result, "the dead-letter topic")) {
       if (headers.run !== account.run) continue;
       found[headers.reason!] = (found[headers.reason!] ?? 0) + 1;
     }

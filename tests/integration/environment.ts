@@ -8,17 +8,12 @@ import { InfluxDB } from "@influxdata/influxdb-client";
 import { readCheckpoint } from "../../scripts/audit/checkpoints.ts";
 import { HistoryWriter, openHistory } from "../../scripts/audit/history.ts";
 import { recordHistory } from "../../scripts/audit/record.ts";
-import {
-  type AuditedDeadLetter,
-  type AuditSources,
-  type GroupOffsets,
-  type ProducerLedger,
-  readLogLines,
-} from "../../scripts/audit/sources.ts";
+import { type AuditSources, type ProducerLedger, readLogLines } from "../../scripts/audit/sources.ts";
 import { judge, type Verdict } from "../../scripts/audit/verdict.ts";
 import { countPoints, eachPoint } from "../../scripts/clients/influxdb.ts";
 import { textLines } from "../../services/domain/ndjson.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/kafka/client.ts";
+import type { OffsetRange, ProbeData, ProbeResult, ProbeSpec } from "../../services/protocol/probe.ts";
 import { Logger } from "../../services/runtime/log.ts";
 import { freePort } from "../servers/free-ports.ts";
 import { type Pipeline, type ServiceProcess, until } from "./harness.ts";
@@ -139,23 +134,25 @@ export class Environment {
     return child.stdout;
   }
 
-  async #probe<T>(fields: Record<string, unknown>): Promise<T> {
+  get #kafka() {
     const { servers } = this.pipeline;
-    const kafka = { brokers: servers.brokers, tls: servers.tlsPaths("admin") };
-    const output = await this.#ask("probe", [{ id: "it", ...kafka, ...fields }]);
-    const [result] = JSON.parse(await new Response(output).text()) as [{ ok: boolean; detail: string; data: T }];
+    return { brokers: [...servers.brokers], tls: servers.tlsPaths("admin") };
+  }
+
+  async #probe<const P extends ProbeSpec>(probe: P): Promise<ProbeData<P>> {
+    const output = await this.#ask("probe", [{ ...probe, id: "it" }]);
+    const [result] = JSON.parse(await new Response(output).text()) as [ProbeResult<ProbeData<P>>];
     if (!result.ok) throw new Error(`probe: ${result.detail}`);
     return result.data;
   }
 
-  offsets(): Promise<GroupOffsets[]> {
-    return this.#probe({ kind: "kafka_offsets", topic: this.topic, group: this.group });
+  offsets(): Promise<OffsetRange[]> {
+    return this.#probe({ kind: "kafka_offsets", ...this.#kafka, topic: this.topic, group: this.group });
   }
 
   /** The audit's questions, answered by these processes and servers. */
   #sources(ca: string): AuditSources {
     const { servers } = this.pipeline;
-    const kafka = { brokers: servers.brokers, tls: servers.tlsPaths("admin") };
     const influx = new InfluxDB({
       url: servers.influxUrl,
       token: servers.influxAdmin.token,
@@ -174,15 +171,19 @@ export class Environment {
       }),
       offsets: () => this.offsets(),
       deadLetters: (sinceMs) =>
-        this.#probe<AuditedDeadLetter[]>({
+        this.#probe({
           kind: "dlq_read",
+          ...this.#kafka,
           topic: this.dlqTopic,
           from_timestamp_ms: sinceMs,
           max: 100_000,
           timeout_ms: LETTERS_LIMIT_MS,
         }),
       log: async (range, visit) =>
-        await readLogLines(textLines(await this.#ask("log-reader", { ...kafka, topic: this.topic, ...range })), visit),
+        await readLogLines(
+          textLines(await this.#ask("log-reader", { ...this.#kafka, topic: this.topic, ...range })),
+          visit,
+        ),
       pointCounts: (filter, range) => countPoints(influx, filter, range),
       points: (filter, startMs, endMs, visit) => eachPoint(influx, filter, startMs, endMs, visit),
     };

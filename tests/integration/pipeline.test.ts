@@ -18,7 +18,7 @@ import { type Reason, serializeEvent, type TelemetryEvent } from "../../services
 import { Fleet } from "../../services/domain/fleet.ts";
 import { PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
 import { textLines } from "../../services/domain/ndjson.ts";
-import type { DeadLetterPage } from "../../services/tools/probe.ts";
+import type { DeadLetterPage } from "../../services/protocol/probe.ts";
 import { freePort } from "../servers/free-ports.ts";
 import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
 

@@ -1,15 +1,15 @@
 /**
- * Goal: what a program in a pod is asked is understood to the last field, or refused by name. Method: the parsers on
- * requests that are right but for one thing; the probe as a program; and what the callers really send, taken from them.
+ * Requests to programs in pods: each field is accepted, or rejected with its name, its rule and its value. The parsers get
+ * requests with one error; the probe runs as a program; requests of the commands are taken from the commands.
  */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { CHECKS } from "../../../scripts/checks/index.ts";
 import { KAFKA_CHECKS } from "../../../scripts/checks/kafka.ts";
-import type { Probe, ProbeResult, ProbeSession } from "../../../scripts/clients/probe-session.ts";
+import type { ProbeSession } from "../../../scripts/clients/probe-session.ts";
 import { eachDeadLetter } from "../../../scripts/dead-letters/topic.ts";
-import { parseProbes } from "../../../services/protocol/probe-request.ts";
-import { parseLogRequest } from "../../../services/tools/log-reader.ts";
+import { parseLogRequest } from "../../../services/protocol/log-reader.ts";
+import { type ProbeSpec, parseProbes } from "../../../services/protocol/probe.ts";
 
 const kafka = { brokers: ["kafka:9092"], tls: { ca: "/certs/ca.crt", cert: "/certs/tls.crt", key: "/certs/tls.key" } };
 const probe = (fields: object) => JSON.stringify([{ id: "a", ...fields }]);
@@ -23,7 +23,7 @@ test.each([
   { kind: "kafka_offsets", ...kafka, topic: "conveyor.events", group: "processor" },
   { kind: "letter_read", ...kafka, from: [{ partition: 0, offset: 7 }], to: [{ partition: 0, offset: 9 }] },
   { kind: "dlq_read", ...kafka, from_timestamp_ms: 1000.5, run: "r1", max: 10 },
-])("%j is a probe", (fields) => {
+])("parseProbes accepts %j", (fields) => {
   expect(parseProbes(probe(fields))).toMatchObject([fields]);
 });
 
@@ -41,13 +41,13 @@ test.each([
     { kind: "letter_read", ...kafka, to: [{ partition: 0, offset: 1, group: "g" }] },
     'probes[0].to[0].group: is not a field (partition, offset); got "g"',
   ],
-  [{ kind: "tcp", host: "a" }, "probes[0].port: must be a whole number from 1 to 65535; got undefined"],
-  [{ kind: "tcp", host: "", port: 1 }, 'probes[0].host: must be a text that is not empty; got ""'],
+  [{ kind: "tcp", host: "a" }, "probes[0].port: must be an integer from 1 to 65535; got undefined"],
+  [{ kind: "tcp", host: "", port: 1 }, 'probes[0].host: must be a non-empty string; got ""'],
   [{ kind: "http", url: "influxdb" }, 'probes[0].url: must be an http:// or https:// address; got "influxdb"'],
   [{ kind: "dlq_read", ...kafka, run: "a b" }, /^probes\[0\]\.run: must be 1 to 64 of .*; got "a b"$/],
   [{ kind: "kafka", ...kafka, op: "delete" }, /^probes\[0\]\.op: must be one of metadata, .*; got "delete"$/],
   [{ kind: "toString" }, /^probes\[0\]\.kind: must be one of tcp, .*; got "toString"$/],
-])("%j is refused", (fields, message) => {
+])("parseProbes rejects %j", (fields, message) => {
   expect(() => parseProbes(probe(fields))).toThrow(message);
 });
 
@@ -55,11 +55,11 @@ test.each([
   ["{", 'probes: must be JSON; got "{"'],
   ["{}", "probes: must be a list; got {}"],
   ["[7]", "probes[0]: must be an object; got 7"],
-])("%s is no request", (request, message) => {
+])("parseProbes rejects %s", (request, message) => {
   expect(() => parseProbes(request)).toThrow(message);
 });
 
-test("the probe program ends with exit 2 and the reason, and tries nothing", async () => {
+test("the probe program runs no probe of an invalid request: exit 2 and the reason", async () => {
   const program = join(import.meta.dir, "../../../services/tools/probe.ts");
   const request = JSON.stringify([
     { id: "a", kind: "self" },
@@ -74,7 +74,7 @@ test("the probe program ends with exit 2 and the reason, and tries nothing", asy
   });
 });
 
-test("a log request says what of it is not understood", () => {
+test("parseLogRequest names the unknown field", () => {
   const request = { ...kafka, topic: "t", runs: ["r1"], fleets: true, to: [{ partition: 0, offset: 0 }] };
   expect(parseLogRequest(JSON.stringify(request))).toEqual(request);
   expect(() => parseLogRequest(JSON.stringify({ ...request, run: "r1" }))).toThrow(
@@ -83,24 +83,24 @@ test("a log request says what of it is not understood", () => {
   expect(() => parseLogRequest("[]")).toThrow("request: must be an object; got []");
 });
 
-/** Stands where the pod stands: takes every request as the probe program would, and answers nothing of use. */
-function listener(): { context: ProbeSession; heard: { kind: string }[] } {
-  const heard: { kind: string }[] = [];
-  const answer = async (_: string, probes: readonly Probe[]): Promise<Map<string, ProbeResult>> => {
-    heard.push(...parseProbes(JSON.stringify(probes)));
+/** Replaces the session: parses every request as the probe program does; every result is a timeout. */
+function fakeSession(): { context: ProbeSession; kinds: Set<string> } {
+  const kinds = new Set<string>();
+  const run = async (_: string, probes: Record<string, ProbeSpec>) => {
+    const request = Object.entries(probes).map(([id, probe]) => ({ ...probe, id }));
+    for (const { kind } of parseProbes(JSON.stringify(request))) kinds.add(kind);
     const result = { ok: false, outcome: "timeout", detail: "", duration_ms: 0 };
-    return new Map(probes.map(({ id }) => [id, { id, ...result }]));
+    return Object.fromEntries(request.map(({ id }) => [id, { ...result, id }]));
   };
-  return { context: { probeIn: answer, probeFrom: answer } as unknown as ProbeSession, heard };
+  return { context: { probeIn: run, probeFrom: run } as unknown as ProbeSession, kinds };
 }
 
-test("what the checks of Kafka and InfluxDB and the dead letters' command send is understood", async () => {
-  const { context, heard } = listener();
+test("requests of the checks of Kafka and InfluxDB and of dead-letters are valid", async () => {
+  const { context, kinds } = fakeSession();
   const { signal } = new AbortController();
   const plainHttp = CHECKS.find(({ id }) => id === "influxdb-plain-http")!;
   for (const check of [...KAFKA_CHECKS, plainHttp]) await check.run(context, signal);
   const filter = { sinceMs: 1000, reasons: [] };
   await expect(eachDeadLetter(context, filter, signal, () => {})).rejects.toThrow("cannot be read: timeout");
-  const kinds = new Set(heard.map(({ kind }) => kind));
   expect([...kinds].sort()).toEqual(["http", "kafka", "letter_read", "plaintext_kafka", "tls"]);
 });

@@ -1,0 +1,49 @@
+/** Requests to services/tools/log-reader.ts and the lines that it prints. */
+import { kafkaShape, offsets, type PartitionOffset } from "./kafka.ts";
+import { anyText, fields, flag, listOf, moment, oneOf, optional, parseRequest, type Shaped, text } from "./request.ts";
+
+const requestShape = {
+  brokers: listOf(text),
+  tls: fields({ ca: text, cert: text, key: text }),
+  topic: optional(text),
+  /** Kafka's time of the first record; from the beginning when absent. */
+  from_timestamp_ms: optional(moment),
+  /** The first offset that is not read, per partition; the current ends when absent. */
+  to: optional(offsets),
+  /** Only these runs, or only conveyors with this prefix; every event when both are absent. */
+  runs: optional(listOf(text)),
+  /** With `runs`: also every run named like those of the simulated fleets (domain/run-id.ts). */
+  fleets: optional(flag),
+  conveyors_prefix: optional(anyText),
+  /** Decoder of the brokers' answers. A second, independent one checks the first. */
+  decoder: optional(oneOf(["own", "kafkajs"])),
+};
+export type LogRequest = Shaped<typeof requestShape>;
+
+/** @throws Error that names the field, the rule and the value */
+export const parseLogRequest = (request: string): LogRequest =>
+  parseRequest(request, "request", fields(requestShape), "");
+
+/** Last line of a complete read. */
+export interface LogEnd {
+  /** Records read, requested or not. */
+  records: number;
+  /** Lines written. */
+  listed: number;
+  /** Records that are not events. */
+  unreadable: number;
+  /** Events of runs that were not requested, by run. */
+  other_runs: Record<string, number>;
+  from: PartitionOffset[];
+  to: PartitionOffset[];
+}
+
+/** Each line is a JSON array. */
+export type LogLine =
+  /** A name and the number that replaces it in later lines. */
+  | ["run" | "conveyor", number, string]
+  /** An event; hash: the first digits of its payload's SHA-256. */
+  | [partition: number, offset: number, run: number, conveyor: number, seq: number, tsMs: number, hash: string]
+  | ["end", LogEnd]
+  /** Replaces the end; exit 1. */
+  | ["error", string];
