@@ -123,7 +123,7 @@ const BLIND: readonly Firing[] = [
   {
     labels: { namespace: "conveyor", horizontalpodautoscaler: METRICS_HPA },
     description:
-      "keda-hpa-processor has lacked a metric for five minutes: it takes no pod away, and may add none, whatever the load.",
+      "keda-hpa-processor has lacked a metric for five minutes: it removes no pod and may add none, whatever the load.",
   },
 ];
 const REQUESTS = 'conveyor_processor_write_requests_total{pod="processor-a", outcome="written"}';
@@ -354,7 +354,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
         {
           labels: { group: "processor" },
           description:
-            "The consumer group processor has no member, or nobody can tell (the lag exporter's series is gone): events pile up in Kafka.",
+            "The consumer group processor has no member, or its state is unknown (the lag exporter exports no data): events accumulate in Kafka.",
         },
       ],
     ],
@@ -376,7 +376,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
         {
           labels: { group: "processor" },
           description:
-            "The consumer group processor has no member, or nobody can tell (the lag exporter's series is gone): events pile up in Kafka.",
+            "The consumer group processor has no member, or its state is unknown (the lag exporter exports no data): events accumulate in Kafka.",
         },
       ],
     ],
@@ -413,7 +413,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
       [
         {
           labels: {},
-          description: "The lag has grown for ten minutes, by 10 events a second: more comes in than is stored.",
+          description: "The lag has grown for ten minutes, by 10 events a second: more events arrive than are stored.",
         },
       ],
     ],
@@ -424,10 +424,13 @@ export const ALERT_CASES: readonly AlertCase[] = [
   {
     alert: "ProcessorRebalancing",
     severity: "warning",
-    summary: "The consumer group does not settle.",
+    summary: "The consumer group rebalances repeatedly.",
     input: { 'conveyor_processor_rebalances_total{pod="processor-a"}': ramp([20, 0], [20, 1], [40, 0]) },
     waits: [25, 33],
-    fires: [40, [{ labels: {}, description: "15 rebalances in 15 minutes: each stops the whole group for a moment." }]],
+    fires: [
+      40,
+      [{ labels: {}, description: "15 rebalances in 15 minutes: each pauses the complete group for a moment." }],
+    ],
     clears: [60],
     below: { 'conveyor_processor_rebalances_total{pod="processor-a"}': ramp([80, 0.6]) },
   },
@@ -435,7 +438,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
   {
     alert: "ProducerBlocked",
     severity: "critical",
-    summary: "A producer cannot get rid of its events.",
+    summary: "A producer's buffer is nearly full.",
     input: { 'conveyor_producer_buffer_fill_ratio{pod="producer-0"}': brief(0.9) },
     waits: [10],
     fires: [
@@ -444,7 +447,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
         {
           labels: { pod: "producer-0" },
           description:
-            "The buffer of producer-0 is 90% full: Kafka takes events slower than they come, the sources will have to wait.",
+            "The buffer of producer-0 is 90% full: events arrive faster than Kafka acknowledges them; the sources will be paused.",
         },
       ],
     ],
@@ -472,7 +475,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
   {
     alert: "ProducerSilent",
     severity: "warning",
-    summary: "No events come in.",
+    summary: "No events arrive.",
     input: {
       'conveyor_producer_events_emitted_total{pod="producer-0", source="simulated"}': ramp(
         [10, 100],
@@ -501,7 +504,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
   {
     alert: "InfluxDBRefusingWrites",
     severity: "critical",
-    summary: "InfluxDB does not take the writes.",
+    summary: "InfluxDB fails to accept writes.",
     input: { [REQUESTS]: ramp([20, 90], [10, 90], [20, 90]), [FAILED_REQUESTS]: ramp([20, 0], [10, 10], [20, 0]) },
     waits: [20, 24],
     fires: [
@@ -514,7 +517,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
   {
     alert: "InfluxDBWritesBlocked",
     severity: "critical",
-    summary: "InfluxDB refuses every write until somebody acts.",
+    summary: "InfluxDB refuses every write until its configuration is corrected.",
     input: { 'conveyor_processor_write_blocked{pod="processor-a"}': brief(1) },
     waits: [10],
     fires: [
@@ -522,7 +525,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
       [
         {
           labels: {},
-          description: "InfluxDB answers that token, organization or bucket are wrong: trying again does not help.",
+          description: "InfluxDB answers that token, organization or bucket are wrong: retries do not help.",
         },
       ],
     ],
@@ -532,7 +535,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
   {
     alert: "InfluxDBSlowWrites",
     severity: "warning",
-    summary: "InfluxDB takes long to write.",
+    summary: "InfluxDB is slow to write.",
     input: writeLatency((minute) => (minute >= 20 && minute < 35 ? 10 : 0)),
     waits: [22, 25],
     fires: [31, [{ labels: {}, description: "The 99th percentile of a write request is 2.35s." }]],
@@ -543,7 +546,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
   {
     alert: "PodCrashLooping",
     severity: "critical",
-    summary: "A container crashes again and again.",
+    summary: "A container crashes repeatedly.",
     // Between two crashes it runs for a moment and the series is absent.
     input: {
       [CRASHING]: hold([10, undefined], [3, 1], [1, undefined], [3, 1], [1, undefined], [3, 1], [20, undefined]),
@@ -554,7 +557,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
       [
         {
           labels: { namespace: "conveyor", pod: "processor-a", container: "processor" },
-          description: "processor in processor-a has been crashing and waiting to be restarted for five minutes.",
+          description: "processor in processor-a has been in a restart loop for five minutes.",
         },
       ],
     ],
@@ -596,7 +599,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
       [
         {
           labels: VOLUME,
-          description: "At the pace of the last six hours the volume of data-kafka-0 is full within a day.",
+          description: "At the rate of the last six hours the volume of data-kafka-0 is full within a day.",
         },
       ],
     ],
@@ -607,7 +610,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
   {
     alert: "HpaAtMaximum",
     severity: "warning",
-    summary: "An autoscaler is at its ceiling.",
+    summary: "An autoscaler is at its maximum.",
     input: hpa(hold([10, 2], [25, 5], [25, 2])),
     waits: [12, 24],
     fires: [
@@ -615,7 +618,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
       [
         {
           labels: HPA,
-          description: "producer has run at its maximum of 5 replicas for 15 minutes: more load finds no more pods.",
+          description: "producer has run at its maximum of 5 replicas for 15 minutes: higher load adds no pods.",
         },
       ],
     ],
@@ -626,7 +629,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
     alert: "AutoscalerBlind",
     name: "by all metrics",
     severity: "warning",
-    summary: "An autoscaler does not know how much there is to do.",
+    summary: "An autoscaler lacks a metric.",
     input: blind(hold([10, 1], [15, 0], [15, 1])),
     waits: [11, 14],
     fires: [16, BLIND],
@@ -638,7 +641,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
     alert: "AutoscalerBlind",
     name: "by one of them",
     severity: "warning",
-    summary: "An autoscaler does not know how much there is to do.",
+    summary: "An autoscaler lacks a metric.",
     // promtool repeats the last value for five minutes unless the series is marked as ended.
     input: blind(hold([40, 1]), hold([10, 20], [15, undefined], [15, 20])),
     waits: [11, 18],
@@ -650,7 +653,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
     alert: "CertificateExpiring",
     name: "two weeks",
     severity: "warning",
-    summary: "A certificate ends soon.",
+    summary: "A certificate expires soon.",
     input: { 'conveyor_certificate_expiry_timestamp_seconds{job="producer"}': hold([100, 10 * DAY], [30, 365 * DAY]) },
     waits: [5, 59],
     fires: [
@@ -658,7 +661,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
       [
         {
           labels: { job: "producer" },
-          description: "The certificate that producer runs with ends in 9d 22h 59m 0s.",
+          description: "The certificate that producer uses expires in 9d 22h 59m 0s.",
         },
       ],
     ],
@@ -669,7 +672,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
     alert: "CertificateExpiring",
     name: "three days",
     severity: "critical",
-    summary: "A certificate is about to end.",
+    summary: "A certificate is about to expire.",
     input: { 'conveyor_certificate_expiry_timestamp_seconds{job="processor"}': hold([20, 2 * DAY], [30, 365 * DAY]) },
     waits: [1, 4],
     fires: [
@@ -677,7 +680,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
       [
         {
           labels: { job: "processor" },
-          description: "The certificate that processor runs with ends in 1d 23h 54m 0s.",
+          description: "The certificate that processor uses expires in 1d 23h 54m 0s.",
         },
       ],
     ],
@@ -688,7 +691,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
   {
     alert: "Watchdog",
     severity: "none",
-    summary: "The alerts work.",
+    summary: "Alerting works.",
     input: {},
     waits: [],
     fires: [
@@ -697,7 +700,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
         {
           labels: {},
           description:
-            "This alert always fires. A receiver outside of the cluster that no longer hears it knows that nobody would be called.",
+            "This alert always fires. If an external receiver stops getting it, no notifications are delivered.",
         },
       ],
     ],
@@ -713,7 +716,8 @@ export const ALERT_CASES: readonly AlertCase[] = [
       [
         {
           labels: { job: "influxdb", instance: "10.0.0.9:8086" },
-          description: "influxdb (10.0.0.9:8086) has not answered for three minutes: its alerts are blind.",
+          description:
+            "influxdb (10.0.0.9:8086) has not answered for three minutes: alerts on its metrics cannot fire.",
         },
       ],
     ],
@@ -723,7 +727,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
   {
     alert: "ScrapeTargetAbsent",
     severity: "critical",
-    summary: "Prometheus does not know a part of the pipeline.",
+    summary: "Prometheus finds no target of a component.",
     input: targets({ 'up{job="kafka", instance="10.0.0.1:9464"}': hold([10, 1], [20, undefined], [10, 1]) }),
     waits: [12, 18],
     fires: [
@@ -732,7 +736,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
         {
           labels: { job: "kafka" },
           description:
-            "No target of kafka has been found for five minutes: the workload is gone, or discovery is broken.",
+            "No target of kafka has been found for five minutes: the workload is missing, or discovery is broken.",
         },
       ],
     ],
@@ -742,7 +746,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
   {
     alert: "LagExporterStale",
     severity: "warning",
-    summary: "The lag shown is old.",
+    summary: "The exported lag is stale.",
     input: {
       conveyor_lag_exporter_last_success_timestamp_seconds: [
         ...rising(10, 0, 60),
@@ -756,7 +760,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
       [
         {
           labels: {},
-          description: "The lag exporter last reached Kafka 5m 0s ago: lag and members are those of then.",
+          description: "The lag exporter last reached Kafka 5m 0s ago: lag and members have not been updated since.",
         },
       ],
     ],
@@ -779,7 +783,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
   {
     alert: "AlertmanagerMissing",
     severity: "critical",
-    summary: "Alerts reach nobody.",
+    summary: "Alerts are not sent to Alertmanager.",
     input: { prometheus_notifications_alertmanagers_discovered: brief(0, 1) },
     waits: [11, 14],
     fires: [16, [{ labels: {}, description: "Prometheus finds no Alertmanager to send alerts to." }]],
@@ -794,7 +798,12 @@ export const ALERT_CASES: readonly AlertCase[] = [
     waits: [12, 15],
     fires: [
       20,
-      [{ labels: { integration: "webhook" }, description: "Alertmanager fails to deliver through webhook." }],
+      [
+        {
+          labels: { integration: "webhook" },
+          description: "Alertmanager fails to send notifications through webhook.",
+        },
+      ],
     ],
     clears: [35],
     below: { 'alertmanager_notifications_failed_total{integration="webhook"}': hold([45, 7]) },
@@ -804,7 +813,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
     alert: "LogDeliveryMissing",
     name: "nothing is sent",
     severity: "critical",
-    summary: "No logs are delivered.",
+    summary: "No logs are delivered to Loki.",
     input: { 'promtail_sent_entries_total{pod="promtail-x"}': ramp([10, 100], [20, 0], [20, 100]) },
     waits: [14, 18],
     fires: [
@@ -812,7 +821,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
       [
         {
           labels: {},
-          description: "Promtail has delivered no line to Loki for five minutes: the search shows the past.",
+          description: "Promtail has delivered no line to Loki for five minutes: recent lines cannot be found.",
         },
       ],
     ],
