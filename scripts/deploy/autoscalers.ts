@@ -3,7 +3,7 @@
  * its own HorizontalPodAutoscaler out of a ScaledObject, so a switch from one way to the other has to take away what the
  * other left.
  */
-import { apiVersionsOf, type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
 import { KEDA_API } from "./keda.ts";
 
 export const SCALED_OBJECT = "ScaledObject";
@@ -79,36 +79,4 @@ export async function removeConflictingAutoscalers(
     if (made && apiVersions.has(KEDA_API)) await remove("scaledobject", made);
     await remove("hpa", metadata.name);
   }
-}
-
-/** Over a ScaledObject: so many, until it is taken away. */
-const PAUSED = "autoscaling.keda.sh/paused-replicas";
-
-/**
- * Keeps the number of processors as it is set here, for tests and drills that need it so: KEDA would bring back at once
- * a processor that was scaled to 0. `releaseProcessors` undoes it.
- */
-export async function holdProcessors(cluster: Cluster, replicas: number): Promise<void> {
-  if (await hasScaledObject(cluster)) {
-    const args = ["annotate", "scaledobject", "processor", "-n", NAMESPACE, "--overwrite"];
-    await cluster.kubectl([...args, `${PAUSED}=${replicas}`]);
-  }
-  await scaleProcessors(cluster, replicas);
-}
-
-/** Gives the processors back to their autoscaler, which leaves none at 0. */
-export async function releaseProcessors(cluster: Cluster): Promise<void> {
-  const deployment = await cluster.get<KubernetesObject & { spec: { replicas?: number } }>("deployment", "processor");
-  if (deployment?.spec.replicas === 0) await scaleProcessors(cluster, 1);
-  if (await hasScaledObject(cluster)) {
-    await cluster.kubectl(["annotate", "scaledobject", "processor", "-n", NAMESPACE, `${PAUSED}-`]);
-  }
-}
-
-const scaleProcessors = async (cluster: Cluster, replicas: number) =>
-  await cluster.kubectl(["scale", "deployment", "processor", "-n", NAMESPACE, `--replicas=${replicas}`]);
-
-async function hasScaledObject(cluster: Cluster): Promise<boolean> {
-  if (!(await apiVersionsOf(cluster)).has(KEDA_API)) return false;
-  return (await cluster.get("scaledobject", "processor")) !== undefined;
 }

@@ -1,7 +1,6 @@
 /**
- * Goal: a dead letter whose event is valid by now comes back into the pipeline once. Method: a letter as the processor
- * writes it when InfluxDB refuses an event, put into the real topic with Kafka's own tool; then the command as a person
- * runs it, twice; and the point itself, read from InfluxDB.
+ * Replay of dead letters: records like the processor's for refused events, produced into the real topic with Kafka's own
+ * tool; then the command, twice; then the points in InfluxDB.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { TelemetryStore } from "../../scripts/clients/influxdb.ts";
@@ -14,10 +13,10 @@ import { kafkaTool, LIST_LEFT } from "./kafka-tool.ts";
 
 const LIMIT_MS = 180_000;
 const EVENTS = 3;
-/** No partition of a test cluster has so many records: an audit takes no other event for one that was refused. */
-const OFFSET_OF_NOTHING = 1_000_000_000_000;
+/** Beyond the offsets of a test cluster: an audit must not take another event for the refused one. */
+const UNUSED_OFFSET = 1_000_000_000_000;
 
-/** A line is its headers, a tab, and the body. */
+/** A line is headers, a tab, and the body. */
 const PRODUCE = kafkaTool("ConsoleProducer", 9091, [
   ...["--topic", DLQ_TOPIC],
   ...["--reader-property", "parse.headers=true", "--reader-property", "headers.separator='##'"],
@@ -51,12 +50,12 @@ describeOnCluster("dead letters", () => {
     const bodies = Array.from({ length: EVENTS }, (_, seq) =>
       serializeEvent(testEvent(run, "test-letters", seq, startMs + seq)),
     );
-    // One that is wrong for ever: it is counted, and never sent.
+    // One that stays invalid: it is counted and never sent.
     bodies.push(bodies[0]!.replace('"state":"running"', '"state":"dancing"'));
     const lines = bodies.map((body, index) => {
       const { headers } = createDeadLetter(
         { reason: "refused_by_database", detail: "load_kg is of another type in this shard" },
-        { source: "kafka", topic: EVENTS_TOPIC, partition: 0, offset: String(OFFSET_OF_NOTHING + index) },
+        { source: "kafka", topic: EVENTS_TOPIC, partition: 0, offset: String(UNUSED_OFFSET + index) },
         { key: "test-letters", value: new TextEncoder().encode(body) },
         "processor",
       );
@@ -79,7 +78,7 @@ describeOnCluster("dead letters", () => {
   const points = async () => await store.run(run, startMs, startMs + EVENTS);
 
   test(
-    "a replay that is only tried sends nothing; a real one stores each valid event; a second one has nothing to do",
+    "replay --dry-run sends nothing, replay stores each valid event once, a second replay sends nothing",
     async () => {
       expect(await replay("--dry-run")).toMatchObject({
         valid: EVENTS,

@@ -1,6 +1,6 @@
 /**
- * What the tests on a cluster share. They run when CONVEYOR_CLUSTER_TESTS=1 (npm test sets it) against the local
- * cluster with the pipeline deployed, and show as skipped otherwise.
+ * Helpers of the tests on a cluster. They run when CONVEYOR_CLUSTER_TESTS=1 (set by npm test) against the local cluster
+ * with the pipeline deployed, and are skipped otherwise.
  */
 import { describe } from "bun:test";
 import { randomBytes } from "node:crypto";
@@ -12,9 +12,9 @@ import { loadManifests } from "../../scripts/deploy/manifests.ts";
 import { localTarget } from "../../scripts/local-cluster/index.ts";
 import type { TelemetryEvent } from "../../services/domain/event.ts";
 
-/** `describe` for tests that need the cluster and the pipeline on it. */
+/** `describe` for tests that need the deployed pipeline. */
 export const describeOnCluster = describe.skipIf(process.env.CONVEYOR_CLUSTER_TESTS !== "1");
-/** `describe` for tests that take the cluster or the data away: only where this test run made the cluster. */
+/** `describe` for tests that destroy the cluster or its data: only where this test run made the cluster. */
 export const describeOnOwnCluster = describe.skipIf(
   process.env.CONVEYOR_CLUSTER_TESTS !== "1" || process.env.CONVEYOR_CLUSTER_OWNED !== "1",
 );
@@ -27,7 +27,7 @@ export interface ScriptResult {
   stderr: string;
 }
 
-/** Runs a command of the project as a person would, and ends it at its limit. */
+/** Runs a command of the project as a process, and kills it at its limit. */
 export async function script(args: string[], options: { limitMs?: number; stdin?: Blob } = {}): Promise<ScriptResult> {
   const child = Bun.spawn([process.execPath, ...args], {
     stdin: options.stdin ?? "ignore",
@@ -57,24 +57,25 @@ export async function validate(...args: string[]): Promise<{ exitCode: number; d
   try {
     return { exitCode, document: JSON.parse(stdout) as ValidationDocument };
   } catch (error) {
-    throw new Error(`validate gave no document (exit ${exitCode}): ${stderr.slice(-2000)}`, { cause: error });
+    throw new Error(`validate printed no document (exit ${exitCode}): ${stderr.slice(-2000)}`, { cause: error });
   }
 }
 
-/** Puts everything back as the manifests say; for the end of tests that broke something on purpose. */
+/** Restores everything to the manifests; for the end of tests that broke something on purpose. */
 export async function redeploy(): Promise<void> {
   const { exitCode, stderr } = await script(["scripts/deploy.ts", "--local", "--no-check"], { limitMs: 600_000 });
-  if (exitCode !== 0) throw new Error(`deploy could not mend the pipeline (exit ${exitCode}): ${stderr.slice(-2000)}`);
+  if (exitCode !== 0)
+    throw new Error(`deploy could not restore the pipeline (exit ${exitCode}): ${stderr.slice(-2000)}`);
 }
 
-/** A backlog of other tests is worked off, pods end, metrics-server knows the new ones: a minute; a busy machine takes more. */
+/** Backlogs are processed, pods end, metrics-server reports new ones: a minute; more on a busy machine. */
 const REST_LIMIT_MS = 300_000;
-const REST_LOOK_MS = 1000;
+const REST_POLL_MS = 1000;
 
-/** How many pods of producer and processor there are, whether they are ready, and what their autoscalers make of it. */
-async function restlessness(target: Cluster, most: ReadonlyMap<string, number>): Promise<string[]> {
+/** Differences from one ready producer and processor with autoscalers that want no more. */
+async function unsettled(target: Cluster, most: ReadonlyMap<string, number>): Promise<string[]> {
   const [pods, scalers] = await Promise.all([
-    // Those that are ending too: they are among the pods for half a minute yet.
+    // Also terminating ones, which remain for half a minute.
     target.list<Pod>("pods", "app.kubernetes.io/name in (producer,processor)"),
     target.list<Autoscaler>("horizontalpodautoscalers"),
   ]);
@@ -88,10 +89,10 @@ async function restlessness(target: Cluster, most: ReadonlyMap<string, number>):
     const scaler = scalers.find(({ spec }) => spec.scaleTargetRef.name === workload);
     const condition = (type: string) => scaler?.status?.conditions?.find((one) => one.type === type);
     if (scaler?.spec.maxReplicas !== maximum) found.push(`${workload}: at most ${scaler?.spec.maxReplicas}`);
-    if (condition("ScalingActive")?.status !== "True") found.push(`${workload}: what it has to do is not known`);
-    // Held at one it may want more all the same.
+    if (condition("ScalingActive")?.status !== "True") found.push(`${workload}: its autoscaler has no metrics`);
+    // Limited to one, it may still want more.
     if (scaler?.status?.desiredReplicas !== 1 || condition("ScalingLimited")?.reason === "TooManyReplicas") {
-      found.push(`${workload}: more than one is wanted`);
+      found.push(`${workload}: its autoscaler wants more than one`);
     }
   }
   return found;
@@ -100,23 +101,22 @@ async function restlessness(target: Cluster, most: ReadonlyMap<string, number>):
 const awaitRest = async (target: Cluster, most: ReadonlyMap<string, number>) =>
   await waitFor(
     async () => {
-      const found = await restlessness(target, most);
+      const found = await unsettled(target, most);
       return found.length === 0 ? { done: true, value: undefined } : { done: false, state: found.join("; ") };
     },
-    { what: "producer and processor to be at rest", limitMs: REST_LIMIT_MS, intervalMs: REST_LOOK_MS },
+    { what: "producer and processor to be at rest", limitMs: REST_LIMIT_MS, intervalMs: REST_POLL_MS },
   );
 
 /**
- * Brings producer and processor to one ready pod each, with autoscalers that know their work and want no more: other tests
- * leave work behind, and a pod that comes or goes meanwhile would look like the doing of what is tested. The autoscalers
- * would come to it by themselves in two minutes; here they may have one pod at most until that is enough, and then what the
- * manifests say again.
+ * Brings producer and processor to one ready pod each, with autoscalers that have metrics and want no more, so that
+ * scaling after an earlier test does not disturb this one. Instead of waiting two minutes for the autoscalers, it limits
+ * them to one pod until that is enough, and then restores the manifests.
  */
 export async function atRest(target: Cluster): Promise<void> {
   const scalers = new Map<string, KubernetesObject>();
   for (const object of await loadManifests()) {
     const workload = autoscalerOf(object)?.target.split("/")[1];
-    // Of a workload's two ways of scaling that one which is deployed.
+    // A workload has two autoscalers in the manifests; one of them is deployed.
     if (workload && (await target.get(object.kind, object.metadata.name).catch(() => undefined))) {
       scalers.set(workload, object);
     }
@@ -126,7 +126,7 @@ export async function atRest(target: Cluster): Promise<void> {
     return maxReplicas ?? maxReplicaCount!;
   };
   const usual = new Map([...scalers].map(([workload, object]) => [workload, mostOf(object)]));
-  if ((await restlessness(target, usual)).length === 0) return;
+  if ((await unsettled(target, usual)).length === 0) return;
   const one = [...scalers.values()].map((object) => {
     const field = "maxReplicas" in (object.spec as object) ? "maxReplicas" : "maxReplicaCount";
     return { ...object, spec: { ...(object.spec as object), [field]: 1 } };
@@ -140,10 +140,10 @@ export async function atRest(target: Cluster): Promise<void> {
   await awaitRest(target, usual);
 }
 
-/** A run id of this test, so that tests never read each other's events. */
+/** A new run id, so that tests never read each other's events. */
 export const newRun = (test: string): string => `${test}-${randomBytes(5).toString("hex")}`;
 
-/** A valid event; conveyors of tests are few and always the same, so that series stay bounded. */
+/** A valid event. Tests use few, constant conveyors, so that series stay bounded. */
 export function testEvent(run: string, conveyor: string, seq: number, ts: number): TelemetryEvent {
   return {
     v: 1,

@@ -23,7 +23,7 @@ describeOnCluster("images on the local cluster", () => {
   }
 
   test(
-    "what deploy brought is present: nothing is built, assembled or imported again",
+    "images of a deploy are present: none is built, assembled or imported",
     async () => {
       const refs = [
         "docker.io/apache/kafka:4.3.1",
@@ -36,7 +36,7 @@ describeOnCluster("images on the local cluster", () => {
   );
 
   test(
-    "archives are imported under their names, docker's and OCI's; changed content replaces, unchanged is present",
+    "docker and OCI archives are imported under their names; unchanged ones are present",
     async () => {
       const content = newRun("archive");
       const docker = "docker.io/conveyor/archived:1.0.0";
@@ -59,7 +59,7 @@ describeOnCluster("images on the local cluster", () => {
   );
 
   test(
-    "Kafka's archive of classes fits the image: with sharing demanded, the broker's program still starts",
+    "Kafka's class-data archive matches the image: the broker starts with -Xshare:on",
     async () => {
       const command =
         'jars=$(printf ":%s" /opt/kafka/libs/*.jar); ' +
@@ -72,7 +72,7 @@ describeOnCluster("images on the local cluster", () => {
   );
 });
 
-/** The image of a docker-archive as an OCI layout in a tar, named only by the general annotation, as skopeo does. */
+/** Converts a docker-archive to an OCI layout in a tar, named only by the standard annotation, like skopeo. */
 async function writeOci(dockerArchive: string, out: string, ref: string): Promise<void> {
   const read = (member: string) => must(["tar", "--extract", "--to-stdout", "--file", dockerArchive, member]);
   const [entry] = JSON.parse(await read("manifest.json")) as { Config: string; Layers: string[] }[];

@@ -1,7 +1,4 @@
-/**
- * Goal: every line of a file is accounted for. Method: files of known content through `scripts/ingest.ts`, then sets of
- * identities in InfluxDB and records in the dead-letter topic, compared with what was in the file.
- */
+/** scripts/ingest.ts with files of known content: identities in InfluxDB and dead letters must match the file. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -14,7 +11,7 @@ import { deployedServicesImage } from "../../scripts/cluster/services-image.ts";
 import { cluster, describeOnCluster, newRun, script, testEvent } from "./harness.ts";
 
 const CONVEYORS = 10;
-/** Time for the processor to store what Kafka has: the backlog of 100,000 takes it a few seconds. */
+/** The processor stores a backlog of 100,000 events in a few seconds. */
 const STORE_LIMIT_MS = 120_000;
 
 let folder = "";
@@ -50,7 +47,7 @@ describeOnCluster("ingest", () => {
     if (folder) await rm(folder, { recursive: true, force: true });
   });
 
-  test("100,000 events of a file are all in InfluxDB, each once, by identity", async () => {
+  test("stores 100,000 events of a file, each identity once", async () => {
     const count = 100_000;
     const run = newRun("file");
     const endMs = Date.now();
@@ -62,8 +59,8 @@ describeOnCluster("ingest", () => {
     }
     const path = join(folder, "events.ndjson");
     await Bun.write(path, `${lines.join("\n")}\n`);
-    const account = await ingestFile(path);
-    expect(account).toMatchObject({ read: count, acknowledged: count, refused: 0, failed: 0 });
+    const ingested = await ingestFile(path);
+    expect(ingested).toMatchObject({ read: count, acknowledged: count, refused: 0, failed: 0 });
     const stored = await storedOf(run, startMs, endMs + 1, count);
     expect(stored).toMatchObject({ points: count, duplicates: 0 });
     expect(stored.sequences.size).toBe(CONVEYORS);
@@ -77,7 +74,7 @@ describeOnCluster("ingest", () => {
     }
   }, 300_000);
 
-  /** Twelve kinds of malformed lines, each with the reason that it must be dead-lettered with. */
+  /** Twelve kinds of invalid lines, each with its dead-letter reason. */
   const KINDS: [reason: string, line: (run: string, seq: number) => string][] = (() => {
     const event = (run: string, seq: number) => testEvent(run, "test-0", seq, Date.now());
     const without = (object: object, field: string) =>
@@ -98,7 +95,7 @@ describeOnCluster("ingest", () => {
     ];
   })();
 
-  test("1,000 malformed lines of 12 kinds among 4,000 good ones: good all stored, bad all dead-lettered with the reason", async () => {
+  test("stores 4,000 valid lines and dead-letters 1,000 invalid ones of 12 kinds with their reason", async () => {
     const run = newRun("mixed");
     const startMs = Date.now() - 1000;
     const expected: Record<string, number> = {};
@@ -115,22 +112,22 @@ describeOnCluster("ingest", () => {
     }
     const path = join(folder, "mixed.ndjson");
     await Bun.write(path, `${lines.join("\n")}\n`);
-    const account = await ingestFile(path);
-    expect(account).toMatchObject({ read: 5000, acknowledged: good, refused: 1000, failed: 0 });
-    expect(account.refused_by_reason).toEqual(expected);
+    const ingested = await ingestFile(path);
+    expect(ingested).toMatchObject({ read: 5000, acknowledged: good, refused: 1000, failed: 0 });
+    expect(ingested.refused_by_reason).toEqual(expected);
     expect(Object.keys(expected)).toHaveLength(12);
 
     const stored = await storedOf(run, startMs, Date.now() + 1000, good);
     expect(stored).toMatchObject({ points: good, duplicates: 0 });
     expect([...stored.sequences.keys()]).toEqual(["test-1"]);
 
-    // The dead-letter topic itself, read by a fresh reader: the reason of each record that this file's run made.
+    // The dead-letter topic, read by a new reader: the reason of each record of this run.
     const { result } = await context.probeFrom("admin", {
       result: { kind: "dlq_read", ...KAFKA, from_timestamp_ms: startMs, max: 20_000 },
     });
     const found: Record<string, number> = {};
     for (const { headers } of readBy(result, "the dead-letter topic")) {
-      if (headers.run !== account.run) continue;
+      if (headers.run !== ingested.run) continue;
       found[headers.reason!] = (found[headers.reason!] ?? 0) + 1;
     }
     expect(found).toEqual(expected);

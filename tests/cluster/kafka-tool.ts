@@ -1,6 +1,6 @@
-/** Kafka's own tools, run inside a broker: with the broker's certificate, which is a super user's, and its own jars. */
+/** Kafka's own tools, run in a broker with its jars and its certificate, which is a super user's. */
 
-/** The settings of the tool's client: the certificate that the broker has. */
+/** Client settings of the tool: the broker's certificate. */
 const SETTINGS = [
   "security.protocol=SSL",
   "ssl.keystore.type=PEM",
@@ -10,11 +10,11 @@ const SETTINGS = [
 ];
 
 /**
- * A script for `bash -ec` in container kafka of a broker. It leaves nothing there, however it ends: the settings go through
- * a pipe and not through a file, and Java keeps no account of its performance in /tmp.
- * @param tool its class below org.apache.kafka.tools
- * @param listener of this broker: 9091 for what a broker does, 9092 for what a client does
- * @param args words for the shell, quoted where it would take them apart
+ * A script for `bash -ec` in container kafka of a broker. It leaves no file, however it ends: the settings are read from a
+ * pipe, and Java writes no performance data to /tmp.
+ * @param tool class in org.apache.kafka.tools
+ * @param listener 9091 with the rights of a broker, 9092 with those of a client
+ * @param args arguments, quoted for the shell
  */
 export function kafkaTool(tool: string, listener: 9091 | 9092, args: readonly string[]): string {
   const java = "exec java -Xmx64m -XX:+UseSerialGC -XX:-UsePerfData -cp '/opt/kafka/libs/*'";
@@ -22,5 +22,5 @@ export function kafkaTool(tool: string, listener: 9091 | 9092, args: readonly st
   return `${java} org.apache.kafka.tools.${tool} --bootstrap-server localhost:${listener} --command-config ${settings} ${args.join(" ")}`;
 }
 
-/** What tools have left in a broker's /tmp; for `bash -c`, one name a line. */
+/** Lists files that tools left in a broker's /tmp; for `bash -c`, one name a line. */
 export const LIST_LEFT = "ls -A /tmp | grep -E 'properties|hsperfdata' || true";

@@ -1,7 +1,6 @@
 /**
- * Goal: every line can be found, and a search finds the same whichever way it asks. Method: an event of known identity
- * through the pipeline, then the lines of producer and processor about it; numbered lines across restarts of Promtail
- * and Loki. Where the cluster has no Loki the search reads the pods, and the rest shows as skipped.
+ * Log search in pods and in Loki: the lines of producer and processor about one event, and numbered lines across restarts
+ * of Promtail and Loki. Without Loki on the cluster, its tests are skipped.
  */
 import { beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -19,7 +18,7 @@ import { cluster, describeOnCluster, newRun, script, testEvent } from "./harness
 const isOn = process.env.CONVEYOR_CLUSTER_TESTS === "1";
 const hasLoki = isOn && (await LogStore.isThere(await cluster()));
 
-/** From the event to its line in Loki: about a second; a busy machine takes some more. */
+/** An event's line is in Loki after about a second; later on a busy machine. */
 const LINE_LIMIT_MS = 60_000;
 const RESTART_LIMIT_MS = 180_000;
 const LOGGING_NAMESPACE = "conveyor-logging";
@@ -36,7 +35,7 @@ async function search(...args: string[]): Promise<Found> {
   return JSON.parse(stdout) as Found;
 }
 
-/** Sends one event whose seq is logged, and gives its identity. */
+/** Sends one event whose sequence number is logged. Returns its identity. */
 async function sendTraced(): Promise<{ run: string; conveyor: string; seq: number }> {
   const identity = { run: newRun("logs"), conveyor: "test-0", seq: 17_000 };
   const folder = await mkdtemp(join(tmpdir(), "conveyor-logs-"));
@@ -70,17 +69,17 @@ describeOnCluster("log search", () => {
   }, 120_000);
   const eventOf = () => `${identity.run}/${identity.conveyor}/${identity.seq}`;
 
-  test("the pods themselves: the processor's line about an event, by its identity", async () => {
+  test("--source pods finds the processor's line about an event by its identity", async () => {
     const found = await awaitLines(1, "--source", "pods", "--event", eventOf());
     expect(found.source).toBe("pods");
     expect(found.entries.map(({ service, event }) => `${service} ${event}`)).toContain("processor event_stored");
   }, 120_000);
 
-  test("an event that never was has no line", async () => {
+  test("finds no line of an unknown event", async () => {
     expect((await search("--event", `${newRun("never")}/test-0/1000`)).count).toBe(0);
   }, 60_000);
 
-  test("a flag with a value that makes no sense is bad usage", async () => {
+  test("exits 2 on an invalid value of a flag", async () => {
     for (const args of [
       ["--event", "a/b/c/d"],
       ["--grep", "("],
@@ -93,19 +92,19 @@ describeOnCluster("log search", () => {
   }, 60_000);
 
   describe.skipIf(!hasLoki)("in Loki", () => {
-    test("an event's identity finds the producer's and the processor's line, though the producer's pod is gone", async () => {
+    test("an identity finds the lines of producer and processor, also of a deleted pod", async () => {
       const found = await awaitLines(2, "--event", eventOf());
       expect(found.source).toBe("loki");
-      // Which of the two comes first is a race of milliseconds: Kafka answers the producer and a waiting fetch alike.
+      // Their order is a race: Kafka answers the producer and a waiting fetch at the same time.
       expect(found.entries.map(({ service, event }) => `${service} ${event}`).sort()).toEqual([
         "processor event_stored",
         "producer event_acknowledged",
       ]);
-      // Its neighbour is not logged: one of a thousand is.
+      // The next event is not logged: one of a thousand is.
       expect((await search("--event", `${identity.run}/${identity.conveyor}/${identity.seq + 1}`)).count).toBe(0);
     }, 120_000);
 
-    test("labels: service, level and text narrow the search; every component is there", async () => {
+    test("service, level and text restrict the search; every component has lines", async () => {
       const store = await LogStore.open(await cluster());
       try {
         const { data } = await store.get<{ data: string[] }>("/loki/api/v1/label/service/values", { since: "1h" });
@@ -133,7 +132,7 @@ describeOnCluster("log search", () => {
       }
     }, 120_000);
 
-    test("10,000 lines across a restart of Promtail and one of Loki: none lost, none twice", async () => {
+    test("10,000 lines across restarts of Promtail and Loki: none lost, none repeated", async () => {
       const target: Cluster = await cluster();
       const { signal } = new AbortController();
       const restart = async (kind: "DaemonSet" | "Deployment", name: string, namespace: string) => {
@@ -154,7 +153,7 @@ describeOnCluster("log search", () => {
         ratePerSecond: 150,
         signal,
         meanwhile: async () => {
-          // One after the other, while lines are being written.
+          // One after the other, while lines are written.
           await pause(10_000);
           await restart("DaemonSet", "promtail", LOGGING_NAMESPACE);
           await restart("Deployment", "loki", "conveyor");

@@ -1,7 +1,4 @@
-/**
- * Goal: Prometheus sees every part of the pipeline, under the labels that rules and dashboards count on.
- * Method: its own list of targets, and the lag as the plan names it, read from the deployed Prometheus.
- */
+/** The deployed Prometheus: its targets, the lag metric of the plan, rules and alert delivery. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { SIGNALS } from "../../scripts/checks/signals.ts";
 import { waitFor } from "../../scripts/cli/wait.ts";
@@ -11,17 +8,17 @@ import { deployedStages } from "../../scripts/deploy/deployed-stages.ts";
 import { TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
 import { cluster, describeOnCluster } from "./harness.ts";
 
-/** A target that was found a moment ago is scraped within 15 s; a busy machine may take some more. */
+/** A new target is scraped within 15 s; later on a busy machine. */
 const TARGETS_LIMIT_MS = 120_000;
 
 let target: Cluster;
 let prometheus: PrometheusReader;
 
-/** Waits until what is expected is so: what Prometheus knows is a scrape old, and one that has just started knows nothing. */
-const settled = async (what: string, look: () => Promise<void>) =>
+/** Repeats a check until it passes: metrics are a scrape old, and a restarted Prometheus has none. */
+const settled = async (what: string, check: () => Promise<void>) =>
   await waitFor(
     async () => {
-      await look();
+      await check();
       return { done: true, value: undefined };
     },
     { what, limitMs: TARGETS_LIMIT_MS, intervalMs: 2000 },
@@ -35,7 +32,7 @@ describeOnCluster("Prometheus", () => {
   afterAll(() => prometheus?.close());
 
   test(
-    "has every expected target, each pod once, all of them up",
+    "has every expected target, each pod once, all up",
     async () => {
       const stages = new Set((await deployedStages(target)).stages.map(({ name }) => name));
       const expected = SIGNALS.filter(({ stage }) => stages.has(stage)).map(({ service }) => service);
@@ -69,11 +66,11 @@ describeOnCluster("Prometheus", () => {
   );
 
   test(
-    'the lag is exactly kafka_consumergroup_lag{group="processor"}, one series for each partition',
+    'has kafka_consumergroup_lag{group="processor"}, one series per partition',
     async () => {
       const { name, partitions } = TOPIC_TABLE[0]!;
-      // Another lag exporter may have been there a moment ago, or a group without a member.
-      await settled("one series of lag for each partition", async () => {
+      // Series of a replaced lag exporter, or of a group without members, may still exist.
+      await settled("one lag series per partition", async () => {
         const lag = await prometheus.query('kafka_consumergroup_lag{group="processor"}');
         expect(lag.map(({ labels }) => `${labels.topic}/${labels.partition}`).sort()).toEqual(
           Array.from({ length: partitions }, (_, partition) => `${name}/${partition}`),
@@ -86,7 +83,7 @@ describeOnCluster("Prometheus", () => {
   );
 
   test(
-    "every rule is evaluated without an error",
+    "evaluates every rule without an error",
     async () => {
       await settled("rules to be evaluated", async () => {
         const [evaluated] = await prometheus.query("sum(prometheus_rule_evaluations_total)");
@@ -100,7 +97,7 @@ describeOnCluster("Prometheus", () => {
   );
 
   test(
-    "alerts reach Alertmanager",
+    "sends alerts to Alertmanager",
     async () => {
       await settled("an alert to have reached Alertmanager", async () => {
         const [discovered] = await prometheus.query("prometheus_notifications_alertmanagers_discovered");

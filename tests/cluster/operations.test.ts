@@ -1,7 +1,6 @@
 /**
- * Goal: whoever follows docs/operations.md at night types commands that work and sees what it shows.
- * Method: its blocks are run as they stand, in a shell with the functions of its first block, in their order: first those
- * that only read, two at a time, then those that change something, with what is broken before and put back after.
+ * Runs the command blocks of docs/operations.md unchanged, in a shell with the functions of its first block, and compares
+ * their output: first the read-only ones, two at a time, then those that change something, with their set-up and clean-up.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
@@ -10,12 +9,12 @@ import { waitFor } from "../../scripts/cli/wait.ts";
 import { type Block, isFound, readOperations } from "../docs/operations-blocks.ts";
 import { describeOnCluster, redeploy } from "./harness.ts";
 
-/** The longest block waits for a rollout; none takes longer than this when the pipeline is healthy. */
+/** The longest block waits for a rollout of a healthy pipeline. */
 const BLOCK_LIMIT_MS = 120_000;
 const LIMIT_MS = 420_000;
-/** metrics-server knows a new pod after half a minute; replicas are in sync again sooner. */
+/** metrics-server reports a new pod after half a minute; replicas are in sync sooner. */
 const REST_LIMIT_MS = 120_000;
-/** Fails, with what is not yet as it should be, until use is known of every workload and every copy is in sync. */
+/** Fails with the reason until every workload has usage metrics, every target is up and every replica in sync. */
 const HEALTHY = `
 for name in kafka influxdb processor producer; do kubectl -n conveyor top pod -l app.kubernetes.io/name=$name > /dev/null; done
 down=$(ask --targets | grep -v '^up' || true)
@@ -34,7 +33,7 @@ interface Ran {
   output: string;
 }
 
-/** Runs commands as a person's shell would, but stops at the first that fails. */
+/** Runs commands in bash; stops at the first that fails. */
 async function shell(commands: string): Promise<Ran> {
   const child = Bun.spawn(["bash", "-c", `set -euo pipefail\n${terminal!.commands}\n${commands}`], {
     cwd: join(import.meta.dir, "..", ".."),
@@ -57,7 +56,7 @@ async function shell(commands: string): Promise<Ran> {
   return { exitCode, output: `${stdout}\n${stderr}` };
 }
 
-/** What is wrong with a block's run, in words; empty when it did what the page says. */
+/** Differences between a block's run and the page; empty when it matches. */
 function faults({ line, heading, expected }: Block, { exitCode, output }: Ran): string[] {
   const where = `docs/operations.md:${line} (${heading})`;
   if (exitCode !== 0) return [`${where}: exit ${exitCode}\n${output.slice(-1500)}`];
@@ -71,7 +70,7 @@ describeOnCluster("docs/operations.md", () => {
   let isHealed = false;
   beforeAll(async () => {
     expect(terminal?.kind).toBe("read");
-    // Tests before this one restart things, and a page of a healthy pipeline shows a healthy one.
+    // Earlier tests restart pods; the page shows a healthy pipeline.
     await waitFor(
       async () => {
         const { exitCode, output } = await shell(HEALTHY);
@@ -80,13 +79,13 @@ describeOnCluster("docs/operations.md", () => {
       { what: "a pipeline at rest", limitMs: REST_LIMIT_MS, intervalMs: 2000 },
     );
   }, REST_LIMIT_MS + BLOCK_LIMIT_MS);
-  // A change that failed half way must not break the tests behind this one.
+  // A change that failed half-way must not break later tests.
   afterAll(async () => {
     if (!isHealed) await redeploy();
   }, LIMIT_MS);
 
   test(
-    "every command that only reads works, and shows what the page says",
+    "every read-only block exits 0 and prints what the page shows",
     async () => {
       const waiting = blocks.filter(({ kind }) => kind === "read");
       expect(waiting.length).toBeGreaterThan(15);
@@ -103,7 +102,7 @@ describeOnCluster("docs/operations.md", () => {
   );
 
   test(
-    "every command that changes something works on what it is for, and leaves the pipeline healthy",
+    "every changing block solves its case and leaves the pipeline healthy",
     async () => {
       for (const block of blocks.filter(({ kind }) => kind === "change")) {
         if (block.given) expect(faults({ ...block, expected: [] }, await shell(block.given))).toEqual([]);

@@ -1,6 +1,4 @@
-/**
- * prometheus-operator as a part that only one test needs: built from its Go module, put into images under its own names.
- */
+/** prometheus-operator for servicemonitor.test.ts: built from its Go module, assembled into images under its own names. */
 import { join } from "node:path";
 import { must } from "../../scripts/cli/process.ts";
 import type { Report } from "../../scripts/cli/report.ts";
@@ -14,7 +12,7 @@ const MODULE = "github.com/prometheus-operator/prometheus-operator";
 export const OPERATOR_IMAGE = `quay.io/prometheus-operator/prometheus-operator:v${VERSION}`;
 export const RELOADER_IMAGE = `quay.io/prometheus-operator/prometheus-config-reloader:v${VERSION}`;
 
-/** Kinds that the operator watches in any case; without one of the first five it never starts to work. */
+/** Kinds that the operator always watches; it does not start without any of the first five. */
 const CRDS = [
   ...["prometheuses", "servicemonitors", "prometheusrules", "podmonitors", "probes"],
   ...["alertmanagers", "alertmanagerconfigs", "scrapeconfigs", "prometheusagents", "thanosrulers"],
@@ -40,13 +38,13 @@ const OPERATOR: Part = {
   },
 };
 
-/** @returns files of the CRDs */
+/** Paths of the CRD files. */
 export async function operatorCrds(report: Report): Promise<string[]> {
   const folder = await ensurePart(OPERATOR, report);
   return CRDS.map((name) => join(folder, `monitoring.coreos.com_${name}.yaml`));
 }
 
-/** Recipes of the operator's own images; the third is the deployed Prometheus under the name that the operator asks for. */
+/** Recipes of the operator's images. */
 export const OPERATOR_RECIPES = [
   assembled(OPERATOR_IMAGE, [BASE, program(OPERATOR, "operator", "usr/bin/operator")], {
     Entrypoint: ["/bin/operator"],

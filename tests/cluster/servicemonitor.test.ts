@@ -1,7 +1,6 @@
 /**
- * Goal: a cluster with prometheus-operator sees the pipeline exactly as the plain Prometheus does: same targets, same labels.
- * Method: a real operator, the ServiceMonitors as they are in k8s/, and its Prometheus beside the deployed one; both are
- * asked for their targets until the two lists are equal. Everything that the operator needs is taken away afterwards.
+ * The ServiceMonitors of k8s/ with a real prometheus-operator: its Prometheus must have the same targets and labels as the
+ * deployed one. Everything that the operator needs is removed afterwards.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
@@ -18,7 +17,7 @@ import { OPERATOR_IMAGE, OPERATOR_RECIPES, operatorCrds, RELOADER_IMAGE } from "
 const OPERATOR_NAMESPACE = "conveyor-operator-test";
 /** Compiling the operator takes minutes, once per machine. */
 const SETUP_LIMIT_MS = 1_800_000;
-/** A new ServiceMonitor is scraped within a minute: the kubelet refreshes a Secret, the reloader tells Prometheus. */
+/** A new ServiceMonitor is scraped within a minute: the kubelet refreshes a Secret, then the reloader reloads Prometheus. */
 const EQUAL_LIMIT_MS = 300_000;
 const READY_LIMIT_MS = 180_000;
 
@@ -54,7 +53,7 @@ const binding = (
   subjects: [{ kind: "ServiceAccount", namespace: subject[0], name: subject[1] }],
 });
 
-/** The operator, in a namespace of its own. */
+/** The operator, in its own namespace. */
 const operator = [
   { apiVersion: "v1", kind: "Namespace", metadata: { name: OPERATOR_NAMESPACE } },
   { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "operator", namespace: OPERATOR_NAMESPACE } },
@@ -112,7 +111,7 @@ const operator = [
   },
 ] as unknown as KubernetesObject[];
 
-/** Its Prometheus, under the account of the plain one, and the way for it through the network policies. */
+/** Its Prometheus, with the service account of the deployed one, and network policies for it. */
 const OPERATED = { "operator.prometheus.io/name": "operated" };
 const operated = [
   {
@@ -135,7 +134,7 @@ const operated = [
       ingress: [{ from: [{ podSelector: { matchLabels: OPERATED } }] }],
     },
   },
-  // Where the operator keeps the kubelets' Service.
+  // The operator keeps the kubelets' Service here.
   role("Role", NAME, "kube-system", [
     { apiGroups: [""], resources: ["pods", "services"], verbs: ["list", "watch"] },
     { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list", "watch"] },
@@ -162,8 +161,8 @@ const operated = [
   },
 ] as unknown as KubernetesObject[];
 
-/** Targets as comparable text: where, and under which labels. */
-export const comparable = (targets: readonly Target[]): string[] =>
+/** Targets as comparable text: URL and labels. */
+const comparable = (targets: readonly Target[]): string[] =>
   targets
     .map(({ scrapeUrl, labels }) => {
       const sorted = Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
@@ -187,7 +186,7 @@ const ready = async (kind: string, name: string, namespace: string) =>
       );
       return (object?.status?.readyReplicas ?? 0) > 0
         ? { done: true, value: true }
-        : { done: false, state: object ? "not ready" : "not there" };
+        : { done: false, state: object ? "not ready" : "absent" };
     },
     { what: `${kind} ${name} to be ready`, limitMs: READY_LIMIT_MS, intervalMs: 1000 },
   );
@@ -235,7 +234,7 @@ describeOnCluster("ServiceMonitors", () => {
   }, SETUP_LIMIT_MS);
 
   test(
-    "give the operator's Prometheus the same targets with the same labels as the plain configuration",
+    "give the operator's Prometheus the same targets and labels as the plain configuration",
     async () => {
       const operatedTargets = async () => {
         const response = await fetch(`http://127.0.0.1:${forward!.port}/api/v1/targets?state=active`);

@@ -1,11 +1,11 @@
-/** Rules and configuration of Prometheus with every length of time divided, so that hours become minutes. */
+/** Rules and configuration of Prometheus with every duration divided, so that hours become minutes. */
 import { parse, stringify } from "yaml";
 
 /** 5 m → 10 s, 1 h → 2 m, 6 h → 12 m; the shortest window still holds several scrapes. */
-export const FACTOR = 30;
+const FACTOR = 30;
 const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400 } as const;
 
-/** "5m" → "10s". @throws RangeError for what is no length of time. */
+/** "5m" → "10s". @throws RangeError for an invalid duration. */
 export function shorter(duration: string): string {
   const match = /^(\d+)([smhd])$/.exec(duration);
   if (!match) throw new RangeError(`must be a number and s, m, h or d; got "${duration}"`);
@@ -29,7 +29,7 @@ export function shortenedRules(text: string): string {
   return stringify(file);
 }
 
-/** Prometheus' configuration that looks and judges every two seconds. */
+/** Prometheus' configuration with scrapes and evaluations every two seconds. */
 export function shortenedConfiguration(text: string): string {
   return text
     .replaceAll(/scrape_interval: \d+s/g, "scrape_interval: 2s")

@@ -1,7 +1,4 @@
-/**
- * Goal: destroy leaves nothing of the pipeline behind, and does no harm when it is run again.
- * Runs only on a cluster that this test run made, after the tests that need the pipeline.
- */
+/** scripts/destroy.ts; only on a cluster that this test run made, after the tests that need the pipeline. */
 import { beforeAll, expect, test } from "bun:test";
 import { type Cluster, type KubernetesObject, NAMESPACE } from "../../../scripts/cluster/cluster.ts";
 import { cluster, describeOnOwnCluster, script } from "../harness.ts";
@@ -14,14 +11,14 @@ describeOnOwnCluster("destroy", () => {
     target = await cluster();
   });
 
-  test("wants --yes where nobody can be asked, and deletes nothing without it", async () => {
+  test("without --yes and without a terminal: exits 2 and deletes nothing", async () => {
     const { exitCode, stderr } = await script(["scripts/destroy.ts", "--local"]);
     expect(exitCode).toBe(2);
     expect(stderr).toContain("--yes");
     expect(await target.get("namespace", NAMESPACE)).toBeDefined();
   });
 
-  test("--dry-run names what would go and deletes nothing", async () => {
+  test("--dry-run lists the resources and deletes nothing", async () => {
     const { exitCode, stdout } = await script(["scripts/destroy.ts", "--local", "--dry-run"]);
     expect(exitCode).toBe(0);
     expect(stdout).toContain("would delete StatefulSet/kafka");
@@ -29,7 +26,7 @@ describeOnOwnCluster("destroy", () => {
   });
 
   test(
-    "takes the namespace, its pods and its volumes away",
+    "removes the namespace, its pods and its volumes",
     async () => {
       const { exitCode, stderr } = await script(["scripts/destroy.ts", "--local", "--yes"], { limitMs: LIMIT_MS });
       expect(`${exitCode} ${exitCode === 0 ? "" : stderr}`).toBe("0 ");
@@ -43,7 +40,7 @@ describeOnOwnCluster("destroy", () => {
     LIMIT_MS,
   );
 
-  test("run again, it says that there is nothing to delete, exit 0", async () => {
+  test("a second run has nothing to delete and exits 0", async () => {
     const { exitCode, stdout } = await script(["scripts/destroy.ts", "--local", "--yes"]);
     expect({ exitCode, stdout: stdout.trim() }).toEqual({
       exitCode: 0,

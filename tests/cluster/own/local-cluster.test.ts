@@ -10,7 +10,7 @@ import { kubeconfigPath, status } from "../../../scripts/local-cluster/lifecycle
 import { endProcesses, markedProcesses } from "../../../scripts/local-cluster/processes.ts";
 import { cluster, describeOnOwnCluster, script } from "../harness.ts";
 
-/** Built parts are there; up takes half a minute, on a machine that is busy with the rest some minutes. */
+/** With built parts, up takes half a minute; some minutes on a busy machine. */
 const LIMIT_MS = 300_000;
 const NAMESPACE = "local-cluster-test";
 
@@ -21,15 +21,15 @@ const run = async (...args: string[]) => {
   return result;
 };
 
-/** What other programs of the machine do meanwhile is not ours: processes and namespaces come and go. */
+/** A snapshot without processes and namespaces, which other programs of the machine create and end. */
 const lasting = ({ processes: _, namespaces: __, ...rest }: Snapshot) => ({ ...rest, processes: [], namespaces: [] });
 
 const volumeFolders = () => readdir(join(stateFolder(), "volumes")).catch(() => [] as string[]);
 
-/** The test's own volume, of several that the pipeline may have. */
+/** The volume of this test. */
 let volume = "";
 
-/** A claim in a namespace of its own; its folder is given a file, as a pod would have written it. */
+/** Creates a claim in a new namespace and writes a file into its folder, like a pod. Returns the file. */
 async function makeVolume(): Promise<string> {
   const { kubectl } = await cluster().then((it) => ({ kubectl: it.kubectl.bind(it) }));
   const before = await volumeFolders();
@@ -72,7 +72,7 @@ const containerOf = async (label: string) => {
   return pod?.status.containerStatuses?.[0]?.containerID;
 };
 
-describeOnOwnCluster("the local cluster", () => {
+describeOnOwnCluster("local cluster", () => {
   beforeAll(async () => {
     await run("up");
   }, LIMIT_MS);
@@ -80,7 +80,7 @@ describeOnOwnCluster("the local cluster", () => {
     await run("down");
   }, LIMIT_MS);
 
-  test("up on a running cluster changes nothing and ends within two seconds", async () => {
+  test("up on a running cluster changes nothing and takes less than 2 s", async () => {
     const before = await status();
     const startedAt = performance.now();
     await run("up", "--quiet");
@@ -89,7 +89,7 @@ describeOnOwnCluster("the local cluster", () => {
   });
 
   test(
-    "kubelet, API server and etcd killed with -9: up heals them and no container is restarted",
+    "up restarts killed kubelet, API server and etcd without restarting a container",
     async () => {
       const container = await containerOf("k8s-app=kube-dns");
       expect(container).toBeDefined();
@@ -107,7 +107,7 @@ describeOnOwnCluster("the local cluster", () => {
   );
 
   test(
-    "every process of it killed with -9: up brings all of it back, objects and volumes with their data",
+    "up restores a cluster with all processes killed, with objects and volume data",
     async () => {
       const file = await makeVolume();
       const all = [...(await markedProcesses(stateFolder())), ...(await processesInCgroup())];
@@ -122,7 +122,7 @@ describeOnOwnCluster("the local cluster", () => {
   );
 
   test(
-    "down --keep-data leaves nothing running, and up carries on with objects and volumes",
+    "down --keep-data ends all processes, and up restores objects and volumes",
     async () => {
       await run("down", "--keep-data");
       expect(await findLeftovers(stateFolder())).toEqual([]);
@@ -135,22 +135,22 @@ describeOnOwnCluster("the local cluster", () => {
   );
 
   test(
-    "a deleted claim takes its folder with it",
+    "deleting a claim removes its folder",
     async () => {
       await (await cluster()).kubectl(["delete", "namespace", NAMESPACE, "--wait", "--timeout=90s"], {
         timeoutMs: 100_000,
       });
-      const look = async () => {
-        const there = (await volumeFolders()).includes(volume);
-        return there ? { done: false as const, state: "it is there" } : { done: true as const, value: true };
+      const check = async () => {
+        const exists = (await volumeFolders()).includes(volume);
+        return exists ? { done: false as const, state: "it exists" } : { done: true as const, value: true };
       };
-      await waitFor(look, { what: "the volume's folder to be removed", limitMs: 30_000 });
+      await waitFor(check, { what: "the volume's folder to be removed", limitMs: 30_000 });
     },
     LIMIT_MS,
   );
 
   test(
-    "down leaves no process, mount, link, namespace, cgroup, route or rule, also the second time",
+    "down leaves no process, mount, link, namespace, cgroup, route or rule, twice in a row",
     async () => {
       await run("down");
       const clean = await snapshot();
