@@ -5,6 +5,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { type TextLineOptions, textLines } from "../../services/domain/ndjson.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
+import { type Child, capture, start } from "../cli/process.ts";
 import { pause } from "../cli/wait.ts";
 
 /** The namespace of the pipeline; every manifest names it. */
@@ -99,7 +100,7 @@ export class KubectlError extends OperatorError {
     args: readonly string[],
     readonly result: Pick<KubectlResult, "exitCode" | "stderr">,
   ) {
-    super(`kubectl ${args.slice(0, 6).join(" ")} failed (exit ${result.exitCode}): ${result.stderr.trim()}`);
+    super(`${commandOf(args)} failed (exit ${result.exitCode}): ${result.stderr.trim()}`);
     this.name = "KubectlError";
   }
 }
@@ -160,53 +161,27 @@ export class Cluster implements ClusterLocation {
     return [this.#command, ...location, ...args];
   }
 
-  /** The only place that starts kubectl. Disposing the call, or one of the signals, ends it. */
-  #start<Stdin extends "ignore" | "pipe" | Blob>(
-    args: readonly string[],
-    stdin: Stdin,
-    signals: readonly (AbortSignal | undefined)[],
-  ) {
-    const child = Bun.spawn<Stdin, "pipe", "pipe">(this.commandLine(args), { stdin, stdout: "pipe", stderr: "pipe" });
-    const kill = () => child.kill();
-    for (const signal of signals) signal?.addEventListener("abort", kill, { once: true });
-    return {
-      child,
-      async [Symbol.asyncDispose]() {
-        for (const signal of signals) signal?.removeEventListener("abort", kill);
-        child.kill();
-        await child.exited;
-      },
-    };
-  }
-
-  #timeoutError(args: readonly string[], timeoutMs: number): OperatorError {
-    return new OperatorError(`kubectl ${args.slice(0, 4).join(" ")} did not answer within ${timeoutMs / 1000} s`, {
-      exitCode: EXIT.timeout,
-      hint: this.isLocal
-        ? "bun scripts/local-cluster.ts status"
-        : `kubectl --context ${this.context} get --raw /readyz`,
-    });
+  /** Starts kubectl for a stream; disposing the child ends it. */
+  #start(args: readonly string[], options: Parameters<typeof start>[1] = {}): Child {
+    return start(this.commandLine(args), { ...options, what: commandOf(args) });
   }
 
   /**
    * Runs kubectl.
-   * @throws KubectlError when it fails (unless allowFailure), OperatorError (exit 4) when it exceeds its limit.
+   * @throws KubectlError when it fails (unless allowFailure), OperatorError (exit 4) when it exceeds its limit
    */
   async kubectl(args: readonly string[], options: KubectlOptions = {}): Promise<KubectlResult> {
-    const timeoutMs = options.timeoutMs ?? KUBECTL_LIMIT_MS;
-    options.signal?.throwIfAborted();
-    const limit = AbortSignal.timeout(timeoutMs);
-    const stdin = options.input === undefined ? "ignore" : new Blob([options.input as BlobPart]);
-    await using call = this.#start(args, stdin, [limit, options.signal]);
-    const [stdout, stderr, exitCode] = await Promise.all([
-      new Response(call.child.stdout).text(),
-      new Response(call.child.stderr).text(),
-      call.child.exited,
-    ]);
-    options.signal?.throwIfAborted();
-    if (limit.aborted) throw this.#timeoutError(args, timeoutMs);
-    if (exitCode !== 0 && !options.allowFailure) throw new KubectlError(args, { exitCode, stderr });
-    return { stdout, stderr, exitCode };
+    const { allowFailure, timeoutMs = KUBECTL_LIMIT_MS, ...rest } = options;
+    const what = commandOf(args);
+    const result = await capture(this.commandLine(args), { ...rest, timeoutMs, what }).catch((error: unknown) => {
+      if (!(error instanceof OperatorError) || error.exitCode !== EXIT.timeout) throw error;
+      const hint = this.isLocal
+        ? "bun scripts/local-cluster.ts status"
+        : `kubectl --context ${this.context} get --raw /readyz`;
+      throw new OperatorError(`${what} did not answer within ${timeoutMs / 1000} s`, { exitCode: EXIT.timeout, hint });
+    });
+    if (result.exitCode !== 0 && !allowFailure) throw new KubectlError(args, result);
+    return result;
   }
 
   /** The parsed answer of a call with `-o json`. */
@@ -308,15 +283,12 @@ export class Cluster implements ClusterLocation {
     options: LinesOptions = {},
   ): AsyncGenerator<string, void, void> {
     if (signal.aborted) return;
-    const limit = options.timeoutMs === undefined ? undefined : AbortSignal.timeout(options.timeoutMs);
-    const stdin = options.input === undefined ? "ignore" : new Blob([options.input]);
-    await using call = this.#start(args, stdin, [signal, limit]);
-    const stderr = new Response(call.child.stderr).text();
-    yield* textLines(call.child.stdout, options);
-    if (!options.mustSucceed || signal.aborted) return;
-    if (limit?.aborted) throw this.#timeoutError(args, options.timeoutMs!);
-    const exitCode = await call.child.exited;
-    if (exitCode !== 0) throw new KubectlError(args, { exitCode, stderr: await stderr });
+    const { mustSucceed, maxBytes, skipCutEnd, ...rest } = options;
+    await using child = this.#start(args, { ...rest, signal });
+    yield* textLines(child.stdout, { maxBytes, skipCutEnd });
+    if (!mustSucceed || signal.aborted) return;
+    const exitCode = await child.exited;
+    if (exitCode !== 0) throw new KubectlError(args, { exitCode, stderr: child.stderr });
   }
 
   /**
@@ -329,21 +301,16 @@ export class Cluster implements ClusterLocation {
     options: { signal: AbortSignal; onSent?: (chunk: Uint8Array) => void },
   ): Promise<Pick<KubectlResult, "exitCode" | "stderr">> {
     const args = ["attach", pod, "-n", NAMESPACE, "-i", "--quiet"];
-    await using call = this.#start(args, "pipe", [options.signal]);
-    const { stdin, stdout } = call.child;
-    const stderr = new Response(call.child.stderr).text();
-    // The container's output is read and dropped: a full pipe would block kubectl.
-    void stdout.pipeTo(new WritableStream()).catch(() => {});
+    await using child = this.#start(args, { stdin: "pipe", stdout: "ignore", signal: options.signal });
     for await (const chunk of input) {
       options.signal.throwIfAborted();
-      stdin.write(chunk);
-      await stdin.flush();
+      await child.write(chunk);
       options.onSent?.(chunk);
     }
-    await stdin.end();
-    const exitCode = await call.child.exited;
+    child.closeInput();
+    const exitCode = await child.exited;
     options.signal.throwIfAborted();
-    return { exitCode, stderr: await stderr };
+    return { exitCode, stderr: child.stderr };
   }
 
   /**
@@ -424,29 +391,30 @@ export class Cluster implements ClusterLocation {
 
   /** Forwards a local port on 127.0.0.1 to a pod, service or workload until it is closed. */
   async portForward(target: string, port: number, namespace = NAMESPACE): Promise<PortForward> {
-    const limit = AbortSignal.timeout(PORT_FORWARD_LIMIT_MS);
-    const args = ["port-forward", "-n", namespace, "--address", "127.0.0.1", target, `:${port}`];
-    const call = this.#start(args, "ignore", []);
-    const kill = () => call.child.kill();
-    limit.addEventListener("abort", kill);
-    const stderr = new Response(call.child.stderr).text().catch(() => "");
-    const lines = textLines(call.child.stdout);
-    for (let next = await lines.next(); !next.done; next = await lines.next()) {
-      const match = /127\.0\.0\.1:(\d+) ->/.exec(next.value);
-      if (!match) continue;
-      limit.removeEventListener("abort", kill);
-      // Keep reading: port-forward prints a line per connection and would block on a full pipe.
-      void (async () => {
-        while (!(await lines.next()).done) {}
-      })().catch(() => {});
-      return { port: Number(match[1]), close: () => call[Symbol.asyncDispose]() };
+    const child = this.#start(["port-forward", "-n", namespace, "--address", "127.0.0.1", target, `:${port}`]);
+    const limit = setTimeout(() => void child.stop(), PORT_FORWARD_LIMIT_MS);
+    try {
+      const lines = textLines(child.stdout);
+      for (let next = await lines.next(); !next.done; next = await lines.next()) {
+        const match = /127\.0\.0\.1:(\d+) ->/.exec(next.value);
+        if (!match) continue;
+        // Keep reading: port-forward prints a line per connection and would block on a full pipe.
+        void (async () => {
+          while (!(await lines.next()).done) {}
+        })().catch(() => {});
+        return { port: Number(match[1]), close: () => child.stop() };
+      }
+    } finally {
+      clearTimeout(limit);
     }
-    limit.removeEventListener("abort", kill);
-    throw new OperatorError(
-      `port-forward to ${target} port ${port} did not start: ${(await stderr).trim() || "no answer"}`,
-    );
+    await child.stop();
+    const reason = child.stderr.trim() || "no answer";
+    throw new OperatorError(`port-forward to ${target} port ${port} did not start: ${reason}`);
   }
 }
+
+/** Name of a call in messages: its first arguments. */
+const commandOf = (args: readonly string[]) => `kubectl ${args.slice(0, 6).join(" ")}`;
 
 /** A line of `kubectl logs --timestamps`; the kubelet's own messages have no time. Times have a fixed width. */
 const LOG_LINE = /^(\d{4}-\d\d-\d\dT\S+) (.*)$/s;
