@@ -39,6 +39,7 @@ import type { MarkKind } from "./recording/recording.ts";
 import type { DrillResult, DrillsResult, DrillVerdict, PhaseName } from "./recording/result.ts";
 import { runFacts } from "./recording/run-facts.ts";
 import { createRun } from "./recording/run-folder.ts";
+import { drillLine } from "./report/drill-line.ts";
 import { recoveryTime } from "./report/format.ts";
 import { renderReport } from "./report/page.ts";
 import { requireVideoTools, videoOfRun } from "./video/video.ts";
@@ -68,16 +69,6 @@ export function chosenDrills(only: readonly string[], all: readonly Drill[] = DR
 export function exitCodeOf(drills: readonly DrillResult[], interrupted: boolean): ExitCode {
   if (interrupted) return EXIT.interrupted;
   return drills.length > 0 && drills.every(({ verdict }) => verdict === "passed") ? EXIT.ok : EXIT.violations;
-}
-
-/** One line of the table for a person. */
-export function lineOf(result: DrillResult): string {
-  const { recovery, ledger } = result;
-  const took = recovery ? `${recoveryTime(recovery)} of ${formatDuration(recovery.budget_ms)}` : "no recovery measured";
-  const events = ledger
-    ? `${ledger.acknowledged} acknowledged, ${ledger.lost} lost, ${ledger.duplicated} twice unexplained`
-    : "not audited";
-  return `${result.name.padEnd(24)} ${result.verdict.toUpperCase().padEnd(12)} ${took.padEnd(20)} ${events}`;
 }
 
 /** Everything that is not as deploy left it because of a drill, undone. @returns a sentence for each thing. */
@@ -308,7 +299,7 @@ function printOutcome(report: Report, result: DrillsResult, { path, impossible, 
   const color = Boolean(process.stdout.isTTY) && !process.env.NO_COLOR && !report.json;
   const shades = { passed: "green", failed: "red", inconclusive: "yellow", interrupted: "yellow" } as const;
   for (const drill of drills) {
-    report.print(paint(color, shades[drill.verdict], lineOf(drill)));
+    report.print(paint(color, shades[drill.verdict], drillLine(drill)));
     for (const reason of drill.reasons) report.print(`  ${reason}`);
   }
   for (const [name, reason] of impossible) report.print(`${name.padEnd(24)} NOT POSSIBLE ${reason}`);

@@ -1,24 +1,21 @@
-/**
- * The queries of all panels as Grafana would send them at first sight: every variable at its default, over a given
- * range. The tests ask them of the real Prometheus, Loki and InfluxDB.
- */
-import type { DashboardSpec, Query } from "./panels.ts";
+/** The queries of all panels as Grafana sends them first: every variable has its default. */
+import { type Dashboard, languageOf, panelsOf, textOf } from "./definitions.ts";
 
 export interface PanelQuery {
   dashboard: string;
   panel: string;
   language: "promql" | "logql" | "flux";
-  /** One value per series now, or values over the range. */
+  /** One value per series now, instead of values over the range. */
   instant: boolean;
   text: string;
 }
 
-/** Four scrape intervals of 15 s: what Grafana makes of $__rate_interval for a short range. */
-const RATE_INTERVAL = "1m";
+/** Four scrape intervals of 15 s: Grafana's $__rate_interval for a short range. */
+export const RATE_INTERVAL = "1m";
 /** Grafana's step for a quarter of an hour on a panel of ordinary width. */
 const STEP = "15s";
 
-/** The value of each of Grafana's own variables, longest names first, so that none is cut by another. */
+/** Values of Grafana's built-in variables; longest names first, since names contain each other. */
 const BUILT_IN: readonly (readonly [name: string, value: string])[] = [
   ["$__rate_interval", RATE_INTERVAL],
   ["$__interval", STEP],
@@ -28,46 +25,35 @@ const BUILT_IN: readonly (readonly [name: string, value: string])[] = [
   ["v.windowPeriod", STEP],
 ];
 
-function withDefaults(text: string, dashboard: DashboardSpec): string {
+function withDefaults(text: string, { templating }: Dashboard): string {
   let result = text;
   for (const [name, value] of BUILT_IN) result = result.replaceAll(name, value);
-  for (const { name, from, all } of dashboard.variables ?? []) {
-    const value = "text" in from ? from.text : (all ?? "");
+  for (const { name, type, query, allValue } of templating.list ?? []) {
+    const value = type === "textbox" ? String(query) : (allValue ?? "");
     result = result.replaceAll(`\${${name}:regex}`, value).replaceAll(`$${name}`, value);
   }
   return result;
 }
 
-const languageOf = (query: Query): PanelQuery["language"] =>
-  "flux" in query ? "flux" : "logql" in query ? "logql" : "promql";
-
-function textOf(query: Query): string {
-  if ("flux" in query) return query.flux;
-  if ("logql" in query) return query.logql;
-  return "instant" in query ? query.instant : query.promql;
-}
-
-/** Every query of a dashboard, and those that fill its variables. @throws Error for a variable that nothing fills. */
-export function queriesOf(dashboard: DashboardSpec): PanelQuery[] {
-  const queries = dashboard.rows.flatMap(({ panels }) =>
-    panels.flatMap((panel) =>
-      panel.queries.map((query) => ({
-        dashboard: dashboard.title,
-        panel: panel.title,
-        language: languageOf(query),
-        instant: "instant" in query,
-        text: withDefaults(textOf(query), dashboard),
-      })),
-    ),
+/** Every query of a dashboard, those of its variables included. @throws Error for a variable without a definition. */
+export function queriesOf(dashboard: Dashboard): PanelQuery[] {
+  const queries = panelsOf(dashboard).flatMap((panel) =>
+    (panel.targets ?? []).map((target) => ({
+      dashboard: dashboard.title,
+      panel: panel.title,
+      language: languageOf(panel),
+      instant: target.instant === true,
+      text: withDefaults(textOf(target), dashboard),
+    })),
   );
-  for (const { name, from } of dashboard.variables ?? []) {
-    if (!("flux" in from)) continue;
-    const text = withDefaults(from.flux, dashboard);
+  for (const { name, datasource, query } of dashboard.templating.list ?? []) {
+    if (datasource?.type !== "influxdb" || typeof query === "string") continue;
+    const text = withDefaults(query.query ?? "", dashboard);
     queries.push({ dashboard: dashboard.title, panel: `variable ${name}`, language: "flux", instant: true, text });
   }
   for (const { text, panel } of queries) {
-    const left = /\$\{?[a-z_]+/i.exec(text.replaceAll("$)", ""))?.[0];
-    if (left) throw new Error(`${dashboard.title}, ${panel}: nothing fills ${left}`);
+    const undefinedVariable = /\$\{?[a-z_]+/i.exec(text.replaceAll("$)", ""))?.[0];
+    if (undefinedVariable) throw new Error(`${dashboard.title}, ${panel}: nothing defines ${undefinedVariable}`);
   }
   return queries;
 }

@@ -5,8 +5,8 @@
  */
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
-import { join, relative, sep } from "node:path";
-import { parseAllDocuments } from "yaml";
+import { basename, dirname, join, relative, sep } from "node:path";
+import { parse, parseAllDocuments } from "yaml";
 import type { KubernetesObject } from "../cluster/cluster.ts";
 
 export const MANIFEST_FOLDER = join(import.meta.dir, "../../k8s");
@@ -60,7 +60,32 @@ export async function loadManifestFiles(folder = MANIFEST_FOLDER): Promise<Manif
     .map((entry) => relative(folder, join(entry.parentPath, entry.name)).split(sep).join("/"))
     .sort();
   return await Promise.all(
-    paths.map(async (path) => ({ path, objects: parseManifest(await readFile(join(folder, path), "utf8"), path) })),
+    paths.map(async (path) => {
+      const text = await readFile(join(folder, path), "utf8");
+      const isGenerator = basename(path) === "kustomization.yaml";
+      return { path, objects: isGenerator ? await generatedConfigMaps(folder, path, text) : parseManifest(text, path) };
+    }),
+  );
+}
+
+interface Kustomization {
+  configMapGenerator: {
+    name: string;
+    namespace: string;
+    files: string[];
+    options: { labels: Record<string, string> };
+  }[];
+}
+
+/** The ConfigMaps that a kustomization.yaml makes from the files beside it, as `kubectl apply -k` makes them. */
+async function generatedConfigMaps(folder: string, path: string, text: string): Promise<KubernetesObject[]> {
+  const { configMapGenerator } = parse(text) as Kustomization;
+  return await Promise.all(
+    configMapGenerator.map(async ({ name, namespace, files, options }) => {
+      const contents = files.map(async (file) => [file, await readFile(join(folder, dirname(path), file), "utf8")]);
+      const data: Record<string, string> = Object.fromEntries(await Promise.all(contents));
+      return { apiVersion: "v1", kind: "ConfigMap", metadata: { name, namespace, labels: options.labels }, data };
+    }),
   );
 }
 

@@ -216,7 +216,7 @@ export const STAGES: readonly StageSpec[] = [
       "grafana/grafana-admin-secret.yaml",
       "grafana/grafana-serviceaccount.yaml",
       "grafana/grafana-configmap.yaml",
-      "grafana/grafana-dashboards-configmap.yaml",
+      "grafana/dashboards/kustomization.yaml",
       "grafana/grafana-service.yaml",
       "grafana/grafana-pdb.yaml",
       "grafana/grafana-deployment.yaml",

@@ -1,6 +1,6 @@
 /**
- * Subjects that take many minutes, since they put load on the pipeline or break it: a load test that scales, and the
- * drills. Each is run as the command that a person would type; what stands in outputs/ is made from its record.
+ * Artifacts that take many minutes: a load test that scales, and the drills. Each is run as a command; the files in
+ * outputs/ are made from its record.
  */
 import { copyFile, readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
@@ -10,13 +10,13 @@ import { writeAtomic } from "../cli/files.ts";
 import { scalingText } from "../load/scaling-text.ts";
 import type { DrillsResult, LoadTestResult, RunResult } from "../recording/result.ts";
 import { openRun, RUNS_FOLDER } from "../recording/run-folder.ts";
+import { drillLine } from "../report/drill-line.ts";
 import { renderReport, renderScalingPicture } from "../report/page.ts";
-import { lineOf } from "../resilience-test.ts";
 import { KEPT_REPORT_FILE, requireVideoTools, VIDEO_FILE, videoOfRun } from "../video/video.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { lastOutputLines, type Ran, runScript } from "./child-command.ts";
 
-/** The profile takes three minutes, waiting for the smallest number of replicas and the audit as much again. */
+/** Three minutes of load; as much again for scaling down and for the audit; times three for a busy machine. */
 const LOAD_LIMIT_MS = 1_200_000;
 /** Twenty-five drills of half a minute to two. */
 const DRILLS_LIMIT_MS = 5_400_000;
@@ -42,7 +42,7 @@ async function* records<R extends RunResult>(
   }
 }
 
-/** The newest record of a kind that `fits`, that began at `sinceMs` or later. */
+/** The newest record of a kind that `fits` accepts and that began at `sinceMs` or later. */
 export async function newestRecord<R extends RunResult>(
   kind: R["facts"]["kind"],
   fits: (result: R) => boolean,
@@ -53,18 +53,18 @@ export async function newestRecord<R extends RunResult>(
   return undefined;
 }
 
-/** The drills that did not pass in a run, and were run again since: whoever reads of the one wants to read of the other. */
+/** Later runs of the drills that did not pass in a run. */
 export async function repeatedSince(result: DrillsResult, root = RUNS_FOLDER): Promise<string[]> {
   const failed = new Set(result.drills.filter(({ verdict }) => verdict !== "passed").map(({ name }) => name));
   const lines: string[] = [];
   for await (const later of records<DrillsResult>("drills", Date.parse(result.facts.endedAt), root)) {
-    const again = later.drills.filter(({ name }) => failed.has(name));
-    if (again.length > 0) lines.unshift(`# run again since, in run ${later.facts.id}`, ...again.map(lineOf));
+    const repeated = later.drills.filter(({ name }) => failed.has(name));
+    if (repeated.length > 0) lines.unshift(`# repeated in run ${later.facts.id}`, ...repeated.map(drillLine));
   }
   return lines;
 }
 
-/** The record of a run that is made now, or of the newest one there is. */
+/** The record of a new run, or with --reuse the newest one. */
 async function recordOf<R extends RunResult>(
   context: EvidenceContext,
   run: { kind: R["facts"]["kind"]; args: readonly string[]; limitMs: number; fits: (result: R) => boolean },
@@ -110,13 +110,12 @@ export const hpaScaling: Artifact = {
   },
 };
 
-/** A run of drills that shows more than one part of the pipeline. */
+/** A run of more than one drill. */
 const isBroad = ({ drills }: DrillsResult) => new Set(drills.map(({ name }) => name)).size > 1;
 
 export const resilience: Artifact = {
   name: "resilience",
-  title:
-    "each part broken on purpose while events flow: what was seen, how long it took, what was lost; a video of three",
+  title: "faults in each component under traffic: effect, recovery time, losses; a video of three drills",
   files: [VIDEO_FILE, KEPT_REPORT_FILE, TABLE_FILE],
   minutes: 25,
   async make(context): Promise<Making> {
@@ -129,7 +128,7 @@ export const resilience: Artifact = {
     if (!("result" in found)) return { made: false, ...found };
     const { result } = found;
     const head = `# drills of run ${result.facts.id} (UTC), Kubernetes ${result.facts.cluster.kubernetes}`;
-    const table = [head, ...result.drills.map(lineOf), ...(await repeatedSince(result))];
+    const table = [head, ...result.drills.map(drillLine), ...(await repeatedSince(result))];
     await writeAtomic(join(context.out, TABLE_FILE), `${table.join("\n")}\n`);
     const passed = result.drills.filter(({ verdict }) => verdict === "passed").length;
     const detail = `run ${result.facts.id}: ${passed} of ${result.drills.length} passed`;
@@ -153,7 +152,7 @@ export const resilience: Artifact = {
       onState: context.step.update,
       ...browserOf(context),
     });
-    // It puts them into the project's outputs/; another folder gets copies.
+    // videoOfRun writes to the outputs/ of the project; another folder gets copies.
     for (const name of [VIDEO_FILE, KEPT_REPORT_FILE]) {
       const path = video.paths.find((made) => made === join(OUTPUTS, name));
       if (path && resolve(context.out) !== OUTPUTS) await copyFile(path, join(context.out, name));

@@ -1,45 +1,41 @@
 /**
- * Subjects that are pictures: Grafana's dashboard and log search where Grafana is deployed; a search in the terminal and
- * the same three questions asked of Prometheus where it is not.
+ * Artifacts that are pictures: Grafana's dashboard and log search where Grafana is deployed; without it a log search in
+ * the terminal, and the same key metrics from Prometheus.
  */
 import { join } from "node:path";
 import { htmlToPng } from "../browser/page-picture.ts";
 import { EXIT } from "../cli/errors.ts";
 import { writeAtomic } from "../cli/files.ts";
 import { PrometheusReader } from "../clients/prometheus.ts";
-import { overview } from "../dashboards/overview.ts";
+import { panelsOf, readDashboard } from "../dashboards/definitions.ts";
+import { RATE_INTERVAL } from "../dashboards/queries.ts";
 import { chartStack } from "../report/charts.ts";
 import { documentOf } from "../report/document.ts";
 import { html } from "../report/html.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { lastOutputLines, runScript } from "./child-command.ts";
+import { captureGrafana, GRAFANA_PICTURES, hasGrafana } from "./grafana-capture.ts";
 import { type Typed, terminalPage } from "./terminal.ts";
 
-/** Grafana draws within seconds; starting a browser on a busy machine takes as long. */
-const CAPTURE_LIMIT_MS = 300_000;
 const SEARCH_LIMIT_MS = 60_000;
 const PICTURE_WIDTH_PX = 1400;
-/** What is shown of the past. */
+/** Period shown. */
 const WINDOW_MS = 15 * 60_000;
-/** Prometheus looks every 15 s. */
+/** The scrape interval of Prometheus. */
 const STEP_MS = 15_000;
-/** In place of Grafana's own: four looks, as it chooses. */
-const RATE_INTERVAL = "1m";
 
 const GRAFANA_HINT =
   "bun scripts/deploy.ts --images DIR && bun scripts/capture.ts   (docs/logging.md says which images DIR holds)";
 
-const hasGrafana = async (context: EvidenceContext) =>
-  (await (await context.cluster()).get("deployment", "grafana")) !== undefined;
-
-const browserFlags = ({ browser }: EvidenceContext) => (browser ? ["--browser", browser] : []);
-
-async function capture(context: EvidenceContext): Promise<Making> {
-  const args = ["scripts/capture.ts", "--out", context.out, ...browserFlags(context), ...context.clusterFlags];
-  const ran = await runScript(args, CAPTURE_LIMIT_MS, context.signal);
-  return ran.exitCode === EXIT.ok
-    ? { made: true, detail: "taken from Grafana", files: ["grafana-dashboard.png", "log-search.png"] }
-    : { made: false, reason: `exit ${ran.exitCode}: ${lastOutputLines(ran)}`, hint: "bun scripts/capture.ts" };
+async function capture({ cluster, out, browser, signal, step }: EvidenceContext): Promise<Making> {
+  await captureGrafana(await cluster(), {
+    out,
+    sinceMs: WINDOW_MS,
+    browser,
+    signal,
+    step: (_file, work) => work(step.update),
+  });
+  return { made: true, detail: "taken from Grafana", files: GRAFANA_PICTURES.map(({ file }) => file) };
 }
 
 export const dashboard: Artifact = {
@@ -47,17 +43,20 @@ export const dashboard: Artifact = {
   title: "Grafana's dashboard with the three key metrics",
   files: ["grafana-dashboard.png"],
   async make(context) {
-    if (await hasGrafana(context)) return await capture(context);
+    if (await hasGrafana(await context.cluster())) return await capture(context);
     return {
       made: false,
-      reason: "Grafana is not deployed here: its image cannot be had on this machine, only from a registry",
+      reason: "Grafana is not deployed: its image is only available from a registry",
       hint: GRAFANA_HINT,
     };
   },
 };
 
-/** The three questions of the dashboard's first row. */
-const KEY_PANELS = overview.rows[0]!.panels;
+const OVERVIEW = readDashboard("pipeline-overview");
+/** The panels of its first row. */
+const KEY_PANELS = panelsOf(OVERVIEW).slice(0, 3);
+/** Names of Grafana's units. */
+const UNIT_NAMES: Readonly<Record<string, string>> = { short: "events", eps: "events/s", wps: "points/s" };
 
 export const keyMetrics: Artifact = {
   name: "key-metrics",
@@ -71,31 +70,29 @@ export const keyMetrics: Artifact = {
     try {
       const panels = [];
       let points = 0;
-      for (const { title, description, unit, queries } of KEY_PANELS) {
+      for (const { title, description = "", fieldConfig, targets = [] } of KEY_PANELS) {
         const series = [];
-        for (const query of queries) {
-          if (!("promql" in query)) continue;
-          const { promql, legend } = query;
+        for (const { expr = "", legendFormat = "" } of targets) {
           for (const { labels, values } of await prometheus.range(
-            promql.replaceAll("$__rate_interval", RATE_INTERVAL),
+            expr.replaceAll("$__rate_interval", RATE_INTERVAL),
             timesMs,
             context.signal,
           )) {
-            const label = legend.replaceAll(/\{\{(\w+)\}\}/g, (_, name: string) => labels[name] ?? "");
+            const label = legendFormat.replaceAll(/\{\{(\w+)\}\}/g, (_, name: string) => labels[name] ?? "");
             points += values.filter((value) => value !== null).length;
             series.push({ name: label, label, values });
           }
         }
         if (series.length === 0)
           return { made: false, reason: `Prometheus has nothing for "${title}"`, hint: "bun scripts/ask.ts --targets" };
-        const words = unit === "short" ? "events" : unit === "eps" ? "events/s" : "points/s";
+        const unit = UNIT_NAMES[fieldConfig?.defaults.unit ?? ""] ?? "";
         panels.push(
-          html`<div class="panel">${chartStack({ label: title, timesMs, charts: [{ title, unit: words, series }] })}<p class="soft">${description}</p></div>`,
+          html`<div class="panel">${chartStack({ label: title, timesMs, charts: [{ title, unit, series }] })}<p class="soft">${description}</p></div>`,
         );
       }
       const title = "Pipeline overview: the three key metrics";
       const when = `${new Date(timesMs[0]!).toISOString().slice(0, 16)}Z to ${new Date(endMs).toISOString().slice(11, 16)}Z`;
-      const body = html`<main><h1>${title}</h1><p class="soft">${when}, from the deployed Prometheus; drawn by bun scripts/evidence.ts with the queries of the dashboard “${overview.title}”. Not a picture of Grafana.</p>${panels}</main>`;
+      const body = html`<main><h1>${title}</h1><p class="soft">${when}, from the deployed Prometheus; drawn by bun scripts/evidence.ts with the queries of the dashboard “${OVERVIEW.title}”. Not a picture of Grafana.</p>${panels}</main>`;
       await htmlToPng(documentOf({ title, body, theme: "light" }), join(context.out, "key-metrics.png"), {
         width: PICTURE_WIDTH_PX,
         ...(context.browser ? { browser: context.browser } : {}),
@@ -122,7 +119,7 @@ async function search(context: EvidenceContext, ...args: string[]): Promise<LogD
   return ran.exitCode === EXIT.ok ? (JSON.parse(ran.stdout) as LogDocument).entries : [];
 }
 
-/** Identity of the newest event that both producer and processor have logged. */
+/** Identity of the newest event that both producer and processor logged. */
 async function tracedEvent(context: EvidenceContext): Promise<string | undefined> {
   const lines = (await search(context, "--since", "15m", "--grep", "event_(acknowledged|stored)")).map(
     ({ line }) => line,
@@ -140,15 +137,15 @@ async function tracedEvent(context: EvidenceContext): Promise<string | undefined
 
 export const logSearch: Artifact = {
   name: "log-search",
-  title: "a log search filtered across components: one event's way, and what producer, processor and Kafka say",
+  title: "a log search across components: the path of one event, and the logs of producer, processor and Kafka",
   files: ["log-search.png", "log-search.txt"],
   async make(context) {
-    if (await hasGrafana(context)) return await capture(context);
+    if (await hasGrafana(await context.cluster())) return await capture(context);
     const event = await tracedEvent(context);
     if (!event) {
       return {
         made: false,
-        reason: "no event was traced through producer and processor in 15 minutes",
+        reason: "no event was logged by both producer and processor in 15 minutes",
         hint: "bun scripts/logs.ts --grep event_",
       };
     }
@@ -184,6 +181,6 @@ export const logSearch: Artifact = {
       join(context.out, "log-search.png"),
       { width: PICTURE_WIDTH_PX, theme: "dark", ...(context.browser ? { browser: context.browser } : {}) },
     );
-    return { made: true, detail: `the way of ${event}`, files: ["log-search.png", "log-search.txt"] };
+    return { made: true, detail: `path of event ${event}`, files: ["log-search.png", "log-search.txt"] };
   },
 };

@@ -1,7 +1,7 @@
 /**
- * Goal: no panel is empty. Method: each query of each dashboard, with its variables at their defaults, is asked of the
- * real Prometheus, InfluxDB and Loki of the deployed pipeline, over the last minutes; a query without a number or a
- * line in its answer fails by the name of its panel. What a cluster without Loki cannot answer shows as skipped.
+ * No panel is empty: each query of each dashboard, with its variables at their defaults, is sent to the Prometheus,
+ * InfluxDB and Loki of the deployed pipeline, over the last minutes. A query without a result fails with the name of its
+ * panel. Queries of Loki are skipped on a cluster without it.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { waitFor } from "../../scripts/cli/wait.ts";
@@ -9,7 +9,7 @@ import { TelemetryStore } from "../../scripts/clients/influxdb.ts";
 import { LogStore, nsOfMs } from "../../scripts/clients/loki.ts";
 import { NAMESPACE, type PortForward } from "../../scripts/cluster/cluster.ts";
 import { readSecret } from "../../scripts/cluster/secret-values.ts";
-import { DASHBOARDS } from "../../scripts/dashboards/files.ts";
+import { readDashboards } from "../../scripts/dashboards/definitions.ts";
 import { type PanelQuery, queriesOf } from "../../scripts/dashboards/queries.ts";
 import { cluster, describeOnCluster } from "./harness.ts";
 
@@ -18,12 +18,12 @@ const target = isOn ? await cluster() : undefined;
 const hasLoki = target !== undefined && (await LogStore.isThere(target));
 const hasPrometheus = target !== undefined && (await target.get("deployment", "prometheus")) !== undefined;
 
-/** Two minutes of traffic give every rate its data; a pipeline that was deployed a moment ago has them by then. */
+/** Every rate has data after two minutes of traffic. */
 const DATA_LIMIT_MS = 150_000;
 const QUERY_LIMIT_MS = 30_000;
 const RANGE_S = 300;
 
-const queries = DASHBOARDS.flatMap(queriesOf);
+const queries = readDashboards().flatMap(queriesOf);
 const isAboutLogs = ({ language, text }: PanelQuery) => language === "logql" || /\b(promtail|loki)_/.test(text);
 const names = (list: PanelQuery[]) =>
   list.map((query, index) => [`${query.dashboard}: ${query.panel} (${index + 1})`, query] as const);
@@ -39,7 +39,7 @@ let ca = "";
 let influx: TelemetryStore | undefined;
 let loki: LogStore | undefined;
 
-/** How many finite numbers Prometheus gives for a query. @throws Error with its own words. */
+/** Number of finite values that Prometheus returns for a query. @throws Error with the message of Prometheus. */
 async function numbersOf(query: PanelQuery): Promise<number> {
   const now = Date.now() / 1000;
   const parameters: Record<string, string> = query.instant
@@ -56,7 +56,7 @@ async function numbersOf(query: PanelQuery): Promise<number> {
   return values.filter(([, text]) => Number.isFinite(Number(text))).length;
 }
 
-/** Waits until a query has data: rates need some scrapes after a deploy. */
+/** Waits until a query has data: after a deploy, rates need some scrapes. */
 async function awaitData(query: PanelQuery, count: (query: PanelQuery) => Promise<number>): Promise<number> {
   return await waitFor(
     async () => {
@@ -102,7 +102,7 @@ describeOnCluster("panels", () => {
     );
   });
 
-  describe.skipIf(!hasLoki)("Loki, and Prometheus about the way of the logs", () => {
+  describe.skipIf(!hasLoki)("Loki, and metrics of the log tier", () => {
     test.each(names(queries.filter(isAboutLogs)))(
       "%s",
       async (_, query) => {

@@ -8,9 +8,9 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findBrowser, pinOf, signIn, withBrowser } from "../../scripts/browser/browser.ts";
-import { dashboardUrl } from "../../scripts/capture.ts";
 import { EXIT, OperatorError } from "../../scripts/cli/errors.ts";
 import { ensureCertificates } from "../../scripts/deploy/certificates.ts";
+import { dashboardUrl } from "../../scripts/evidence/grafana-capture.ts";
 import { judgePanels, type PanelState } from "../../scripts/evidence/grafana-panels.ts";
 import { type PictureOptions, takePicture } from "../../scripts/evidence/grafana-picture.ts";
 

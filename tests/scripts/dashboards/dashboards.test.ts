@@ -1,12 +1,19 @@
-/** The dashboards as text: equal to their source, complete, readable, and about metrics that exist. */
+/** The dashboards: complete, readable, formatted as Grafana exports them, and about metrics that exist. */
 import { describe, expect, test } from "bun:test";
-import { readdir } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { DASHBOARDS, dashboardFiles } from "../../../scripts/dashboards/files.ts";
-import { buildDashboard, type Panel, type Query } from "../../../scripts/dashboards/panels.ts";
+import { $ } from "bun";
+import {
+  DASHBOARD_FOLDER,
+  DASHBOARD_NAMES,
+  languageOf,
+  type Panel,
+  panelsOf,
+  readDashboards,
+  textOf,
+} from "../../../scripts/dashboards/definitions.ts";
 import { queriesOf } from "../../../scripts/dashboards/queries.ts";
-import { staleDashboards } from "../../../scripts/dashboards.ts";
-import { loadManifests } from "../../../scripts/deploy/manifests.ts";
+import { loadManifests, parseManifest } from "../../../scripts/deploy/manifests.ts";
 import { METRIC_TABLE } from "../../../services/runtime/metrics.ts";
 import { metricNamesIn } from "../../k8s/prometheus/promql.ts";
 import { THIRD_PARTY_METRICS } from "../../k8s/prometheus/third-party-metrics.ts";
@@ -56,34 +63,41 @@ const PANEL_METRICS: Record<string, string> = {
 };
 const OTHERS = { ...THIRD_PARTY_METRICS, ...PANEL_METRICS };
 
-const PROJECT = join(import.meta.dir, "../../..");
-const panels = DASHBOARDS.flatMap((dashboard) =>
-  dashboard.rows.flatMap((row) => row.panels.map((panel) => ({ dashboard, panel }))),
-);
+const DASHBOARDS = readDashboards();
+const panels = DASHBOARDS.flatMap((dashboard) => panelsOf(dashboard).map((panel) => ({ dashboard, panel })));
 const named = panels.map(({ dashboard, panel }) => [`${dashboard.title}: ${panel.title}`, panel] as const);
-const textOf = (query: Query) =>
-  "promql" in query ? query.promql : "instant" in query ? query.instant : "logql" in query ? query.logql : query.flux;
-const configMap = (await loadManifests()).find(
-  ({ kind, metadata }) => kind === "ConfigMap" && metadata.name === "grafana-dashboards",
-) as unknown as { data: Record<string, string> };
+const targetsOf = ({ targets = [] }: Panel) => targets;
+const jsonNames = DASHBOARD_NAMES.map((name) => `${name}.json`).sort();
 
 describe("files", () => {
-  test("JSON and ConfigMap are what the source gives (bun scripts/dashboards.ts)", async () => {
-    expect(await staleDashboards()).toEqual([]);
+  test("each JSON is named by its uid, listed, and formatted as Grafana exports it", async () => {
+    expect((await readdir(DASHBOARD_FOLDER)).sort()).toEqual([...jsonNames, "kustomization.yaml"].sort());
+    for (const [index, name] of DASHBOARD_NAMES.entries()) {
+      const text = await readFile(join(DASHBOARD_FOLDER, `${name}.json`), "utf8");
+      expect(text).toBe(`${JSON.stringify(JSON.parse(text), null, 2)}\n`);
+      expect(DASHBOARDS[index]!.uid).toBe(name);
+    }
   });
 
-  test("no JSON without a source", async () => {
-    const found = (await readdir(join(PROJECT, "k8s/grafana/dashboards"))).sort();
-    expect(found).toEqual(DASHBOARDS.map(({ uid }) => `${uid}.json`).sort());
-  });
-
-  test("the ConfigMap holds each dashboard as JSON that parses, and fits into a ConfigMap", () => {
-    expect(Object.keys(configMap.data).sort()).toEqual(DASHBOARDS.map(({ uid }) => `${uid}.json`).sort());
+  test("deploy makes one ConfigMap of all dashboards, below the size limit of a ConfigMap", async () => {
+    const configMap = (await loadManifests()).find(
+      ({ kind, metadata }) => kind === "ConfigMap" && metadata.name === "grafana-dashboards",
+    ) as unknown as { data: Record<string, string> };
+    expect(Object.keys(configMap.data).sort()).toEqual(jsonNames);
     for (const [name, text] of Object.entries(configMap.data)) expect(`${JSON.parse(text).uid}.json`).toBe(name);
     const bytes = Object.values(configMap.data).reduce((sum, text) => sum + Buffer.byteLength(text), 0);
-    // The limit of a ConfigMap is 1 MiB.
+    // The limit is 1 MiB.
     expect(bytes).toBeLessThan(900_000);
   });
+
+  test.skipIf(!Bun.which("kubectl"))(
+    "kubectl makes the same ConfigMap as deploy (skipped without kubectl)",
+    async () => {
+      const [made] = parseManifest(await $`kubectl kustomize ${DASHBOARD_FOLDER}`.text(), "kustomize");
+      const deployed = (await loadManifests()).find(({ metadata }) => metadata.name === "grafana-dashboards");
+      expect(made as unknown).toEqual(deployed as unknown);
+    },
+  );
 
   test("Grafana mounts every dashboard of the ConfigMap", async () => {
     const deployment = (await loadManifests()).find(
@@ -92,38 +106,32 @@ describe("files", () => {
     const text = JSON.stringify(deployment);
     for (const { uid } of DASHBOARDS) expect(text).toContain(`"path":"dashboards/${uid}.json"`);
   });
-
-  test("a changed JSON is noticed", async () => {
-    const [path] = dashboardFiles().keys();
-    expect(await staleDashboards("/nowhere")).toContain(path!);
-  });
 });
 
 describe("queries", () => {
-  test("every variable of every query has a value at first sight", () => {
+  test("every variable of every query has a default", () => {
     const queries = DASHBOARDS.flatMap(queriesOf);
     expect(queries.length).toBeGreaterThanOrEqual(panels.length);
     expect(queries.filter(({ text }) => text.includes("$__") || text.includes("v.timeRange"))).toEqual([]);
   });
 
-  test("a variable that nobody fills is named", () => {
-    const panel = { ...panels[0]!.panel, queries: [{ promql: "up{job=~'$job'}", legend: "" }] as const };
-    const broken = { ...DASHBOARDS[0]!, rows: [{ title: "r", panels: [panel] }] };
-    expect(() => queriesOf(broken)).toThrow("nothing fills $job");
+  test("a variable without a definition is named", () => {
+    const panel = { ...panels[0]!.panel, targets: [{ refId: "A", expr: "up{job=~'$job'}" }] };
+    expect(() => queriesOf({ ...DASHBOARDS[0]!, panels: [panel] })).toThrow("nothing defines $job");
   });
 });
 
-test("what is listed of others is asked for", () => {
-  const asked = new Set(
+test("every listed metric of others is queried", () => {
+  const queried = new Set(
     panels.flatMap(({ panel }) =>
-      panel.queries.flatMap((query) => ("flux" in query ? [] : metricNamesIn(textOf(query)))),
+      targetsOf(panel).flatMap((target) => (languageOf(panel) === "flux" ? [] : metricNamesIn(textOf(target)))),
     ),
   );
-  expect(Object.keys(PANEL_METRICS).filter((name) => !asked.has(name))).toEqual([]);
+  expect(Object.keys(PANEL_METRICS).filter((name) => !queried.has(name))).toEqual([]);
 });
 
-describe("what is there", () => {
-  test("the six dashboards, each with a uid and a title of its own", () => {
+describe("content", () => {
+  test("six dashboards, each with its own uid and title", () => {
     expect(DASHBOARDS.map(({ title }) => title)).toEqual([
       "Pipeline overview",
       "Kafka",
@@ -136,36 +144,35 @@ describe("what is there", () => {
   });
 
   test("the overview begins with the plan's three panels over time", () => {
-    const first = DASHBOARDS[0]!.rows[0]!.panels;
-    expect(first.map(({ kind }) => kind)).toEqual(["timeseries", "timeseries", "timeseries"]);
-    const queries = first.map(({ queries }) => queries.map(textOf).join(" "));
+    const first = panelsOf(DASHBOARDS[0]!).slice(0, 3);
+    expect(first.map(({ type }) => type)).toEqual(["timeseries", "timeseries", "timeseries"]);
+    const queries = first.map((panel) => targetsOf(panel).map(textOf).join(" "));
     expect(queries[0]).toContain("conveyor_producer_events_emitted_total");
     expect(queries[1]).toContain('kafka_consumergroup_lag{group="processor"}');
     expect(queries[2]).toContain("conveyor_processor_points_written_total");
   });
 
-  test("each is read-only, links to the others, marks what happened, and reads from provisioned datasources", () => {
-    for (const spec of DASHBOARDS) {
-      const built = buildDashboard(spec);
-      expect(built.editable).toBe(false);
-      expect(built.links?.map(({ type }) => type)).toEqual(["dashboards" as never]);
-      expect(built.annotations?.list?.length).toBeGreaterThanOrEqual(3);
-      const uids = JSON.stringify(built).match(/"uid":"(prometheus|loki|influxdb|-- Grafana --)"/g) ?? [];
-      expect(uids.length).toBeGreaterThan(0);
+  test("each is read-only, links to the others, marks events, and reads from provisioned datasources", () => {
+    for (const { editable, links, annotations, panels: all } of DASHBOARDS) {
+      expect(editable).toBe(false);
+      expect(links.map(({ type }) => type)).toEqual(["dashboards"]);
+      expect(annotations.list.length).toBeGreaterThanOrEqual(3);
+      for (const { type, datasource } of all) {
+        if (type !== "row") expect(["prometheus", "loki", "influxdb"]).toContain(datasource!.uid);
+      }
     }
   });
 
-  test("panels lie side by side within 24 columns, none over another, ids by place", () => {
-    for (const spec of DASHBOARDS) {
-      const { panels: placed = [] } = buildDashboard(spec);
+  test("panels are within 24 columns, do not overlap, and have ids in their order", () => {
+    for (const { title, panels: placed } of DASHBOARDS) {
       const cells = new Set<string>();
       placed.forEach((panel, index) => {
         expect(panel.id).toBe(index + 1);
-        const { x, y, w, h } = panel.gridPos!;
+        const { x, y, w, h } = panel.gridPos;
         expect(x + w).toBeLessThanOrEqual(24);
         for (let column = x; column < x + w; column++) {
           for (let row = y; row < y + h; row++) {
-            expect(cells.has(`${column},${row}`), `${spec.title}: ${panel.title}`).toBe(false);
+            expect(cells.has(`${column},${row}`), `${title}: ${panel.title}`).toBe(false);
             cells.add(`${column},${row}`);
           }
         }
@@ -175,16 +182,17 @@ describe("what is there", () => {
 });
 
 describe.each(named)("%s", (_, panel: Panel) => {
-  test("says in whole sentences what it shows, and has a unit", () => {
-    expect(panel.description.length).toBeGreaterThan(30);
+  test("has a description in sentences, a unit and a query", () => {
+    expect(panel.description!.length).toBeGreaterThan(30);
     expect(panel.description).toMatch(/[.!?]$/);
-    expect(panel.unit).toBeTruthy();
+    expect(panel.fieldConfig!.defaults.unit).toBeTruthy();
+    expect(targetsOf(panel).length).toBeGreaterThan(0);
   });
 
-  test("asks for metrics that exist: ours are in the services' table, others are listed with where they come from", () => {
-    for (const query of panel.queries) {
-      if (!("promql" in query || "instant" in query)) continue;
-      for (const name of metricNamesIn(textOf(query)).filter((word) => !/^[a-z]?\d|^e\d*$/.test(word))) {
+  test("queries metrics that exist: ours are in the services' table, others are listed with their source", () => {
+    if (languageOf(panel) !== "promql") return;
+    for (const target of targetsOf(panel)) {
+      for (const name of metricNamesIn(textOf(target)).filter((word) => !/^[a-z]?\d|^e\d*$/.test(word))) {
         const base = name.replace(/_(bucket|sum|count)$/, "");
         const ours = Object.hasOwn(METRIC_TABLE, name) || Object.hasOwn(METRIC_TABLE, base);
         expect(ours || Object.hasOwn(OTHERS, name), name).toBe(true);
@@ -193,17 +201,17 @@ describe.each(named)("%s", (_, panel: Panel) => {
   });
 
   test("rates of counters use Grafana's interval or say their own, and counters are never shown raw", () => {
-    for (const query of panel.queries) {
-      if (!("promql" in query || "instant" in query)) continue;
-      const text = textOf(query);
+    if (languageOf(panel) !== "promql") return;
+    for (const target of targetsOf(panel)) {
+      const text = textOf(target);
       for (const match of text.matchAll(/([a-z_:]+_total)(\{[^}]*\})?(\[[^\]]+\])?/g)) {
         expect(match[3], `${match[1]} in ${text}`).toBeDefined();
       }
     }
   });
 
-  test("one kind of datasource", () => {
-    const kinds = panel.queries.map((query) => ("flux" in query ? "flux" : "logql" in query ? "logql" : "promql"));
-    expect(new Set(kinds).size).toBe(1);
+  test("every query is in the language of the panel's datasource", () => {
+    const field = languageOf(panel) === "flux" ? "query" : "expr";
+    for (const target of targetsOf(panel)) expect(target[field]).toBeTruthy();
   });
 });

@@ -164,7 +164,7 @@ describe("the newest record of a run", () => {
   });
 });
 
-test("a drill that did not pass is shown with what became of it since, and no other one", async () => {
+test("repeatedSince: later runs of the drills that did not pass, and of no other", async () => {
   const root = await mkdtemp(join(tmpdir(), "conveyor-runs-"));
   const run = (id: string, time: string, drills: object[]) => ({
     facts: { id, kind: "drills", startedAt: time, endedAt: time, interrupted: false },
@@ -182,7 +182,7 @@ test("a drill that did not pass is shown with what became of it since, and no ot
     expect(await repeatedSince(whole, root)).toEqual([]);
     await Bun.write(join(root, later.facts.id, "result.json"), JSON.stringify(later));
     const lines = await repeatedSince(whole, root);
-    expect(lines[0]).toBe("# run again since, in run 20261125T080000Z-drills");
+    expect(lines[0]).toBe("# repeated in run 20261125T080000Z-drills");
     expect(lines.slice(1).map((line) => line.slice(0, 36).trim())).toEqual(
       Array(2).fill(`${"cut-broker".padEnd(24)} PASSED`),
     );
