@@ -4,7 +4,7 @@ import { waitFor } from "../cli/wait.ts";
 import type { ProbeSession } from "../clients/probe-session.ts";
 import { type KubernetesObject, refOf } from "../cluster/cluster.ts";
 import { type Autoscaler, autoscalerOf, conflictingAutoscalers, SCALED_OBJECT } from "../deploy/autoscalers.ts";
-import { deployedStages } from "../deploy/deployed-stages.ts";
+import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
 /**

@@ -3,8 +3,8 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import type { ProbeSession } from "../clients/probe-session.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
-import { deployedStages } from "../deploy/deployed-stages.ts";
 import { recipeOf } from "../deploy/secrets.ts";
+import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
 /** Fewer days than this are a violation: renewal (generate-certs, deploy) is due at 30. */

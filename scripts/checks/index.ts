@@ -1,11 +1,12 @@
-/** The checklist of validate, in the order of what stands on what. */
-
-import type { ProbeSession } from "../clients/probe-session.ts";
+/** The checklist of validate; a check follows those that it depends on. */
+import type { Report } from "../cli/report.ts";
+import { ProbeSession } from "../clients/probe-session.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import { deployedServicesImage } from "../cluster/services-image.ts";
 import { requireReachable } from "../cluster/target.ts";
 import { autoscalingCheck } from "./autoscaling.ts";
 import { certificatesCheck } from "./certificates.ts";
-import type { Check } from "./checklist.ts";
-import { passed } from "./checklist.ts";
+import { type Check, type ChecklistResult, passed, reportChecklist, selectChecks } from "./checklist.ts";
 import { FLOW_CHECKS } from "./flow.ts";
 import { INFLUXDB_CHECKS } from "./influxdb.ts";
 import { KAFKA_CHECKS } from "./kafka.ts";
@@ -37,5 +38,23 @@ export const CHECKS: readonly Check<ProbeSession>[] = [
   autoscalingCheck,
 ];
 
-/** What deploy looks at when it is done: do events flow, and how fast. */
+/** The closing check of deploy: whether events flow, and how fast. */
 export const FLOW_CHECK_IDS = FLOW_CHECKS.map(({ id }) => id);
+
+/**
+ * Runs checks on a deployed pipeline, one line each.
+ * @param ids the checks, with those that they depend on; all where empty
+ */
+export async function runChecks(
+  cluster: Cluster,
+  ids: readonly string[],
+  report: Report,
+  signal: AbortSignal,
+): Promise<ChecklistResult> {
+  const session = new ProbeSession(cluster, await deployedServicesImage(cluster), signal);
+  try {
+    return await reportChecklist(selectChecks(CHECKS, ids), session, report, signal);
+  } finally {
+    await session.close();
+  }
+}

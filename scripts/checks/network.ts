@@ -7,7 +7,7 @@ import type { ProbeSpec } from "../../services/protocol/probe.ts";
 import { OperatorError } from "../cli/errors.ts";
 import { INFLUXDB_PORT, KAFKA_CLIENT_PORT, type ProbeSession } from "../clients/probe-session.ts";
 import { type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
-import { deployedStages } from "../deploy/deployed-stages.ts";
+import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
 /**

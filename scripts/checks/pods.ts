@@ -3,7 +3,7 @@
 import type { ProbeSession } from "../clients/probe-session.ts";
 import { type KubernetesObject, NAMESPACE, type Pod, refOf } from "../cluster/cluster.ts";
 import { podState } from "../cluster/one-off-pods.ts";
-import { deployedStages } from "../deploy/deployed-stages.ts";
+import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
 /** Workloads of the pipeline in the order of the data, and the kind of each. */
@@ -67,7 +67,7 @@ const objectsCheck: Check<ProbeSession> = {
   limitMs: 30_000,
   async run({ cluster }) {
     // NetworkPolicies have their own check; the setup job is made anew by each deploy.
-    const { stages, leftOut } = await deployedStages(cluster);
+    const { stages, skipped } = await deployedStages(cluster);
     const objects = stages
       .flatMap((stage) => stage.objects)
       .filter(({ kind }) => kind !== "NetworkPolicy" && kind !== "Job");
@@ -79,7 +79,7 @@ const objectsCheck: Check<ProbeSession> = {
     const there = new Set((found.items ?? [found]).map(refOf));
     const missing = objects.map(refOf).filter((ref) => !there.has(ref));
     return missing.length === 0
-      ? passed(`${objects.length} objects${leftOut.length > 0 ? `; left out by deploy: ${leftOut.join(", ")}` : ""}`)
+      ? passed(`${objects.length} objects${skipped.length > 0 ? `; skipped by deploy: ${skipped.join(", ")}` : ""}`)
       : failed(`${missing.length} of ${objects.length} missing: ${missing.join(", ")}`);
   },
 };

@@ -11,7 +11,7 @@ import { allSamples, scrape } from "../clients/pod-metrics.ts";
 import type { ProbeSession } from "../clients/probe-session.ts";
 import { PrometheusReader } from "../clients/prometheus.ts";
 import type { Cluster } from "../cluster/cluster.ts";
-import { deployedStages } from "../deploy/deployed-stages.ts";
+import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
 export interface SignalRow {

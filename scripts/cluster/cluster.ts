@@ -240,6 +240,21 @@ export class Cluster implements ClusterLocation {
     });
   }
 
+  /** Deletes objects in one call and waits until they are gone; those that do not exist are ignored. */
+  async delete(
+    objects: readonly KubernetesObject[],
+    options: { timeoutMs: number; signal: AbortSignal },
+  ): Promise<void> {
+    if (objects.length === 0) return;
+    const items = objects.map(({ apiVersion, kind, metadata: { name, namespace } }) => ({
+      apiVersion,
+      kind,
+      metadata: { name, ...(namespace ? { namespace } : {}) },
+    }));
+    const input = JSON.stringify({ apiVersion: "v1", kind: "List", items });
+    await this.kubectl(["delete", "-f", "-", "--ignore-not-found"], { ...options, input });
+  }
+
   /**
    * Of some objects those that are in the cluster, as they are there; one call, however many they are.
    * @throws OperatorError when the cluster cannot be read, or does not know one of the kinds.
@@ -419,7 +434,8 @@ const commandOf = (args: readonly string[]) => `kubectl ${args.slice(0, 6).join(
 /** A line of `kubectl logs --timestamps`; the kubelet's own messages have no time. Times have a fixed width. */
 const LOG_LINE = /^(\d{4}-\d\d-\d\dT\S+) (.*)$/s;
 
-const keyOf = (object: KubernetesObject) =>
+/** Identity of an object, whatever version of its API it is read in. */
+export const keyOf = (object: KubernetesObject) =>
   `${object.apiVersion.split("/")[0]}|${object.kind}|${object.metadata.namespace ?? ""}|${object.metadata.name}`;
 
 /** Objects of a kubectl answer: one object, a List, or nothing. */

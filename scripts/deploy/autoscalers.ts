@@ -1,13 +1,11 @@
 /**
- * Who scales which workload. A workload must have one autoscaler: two undo each other's work every few seconds. KEDA makes
- * its own HorizontalPodAutoscaler out of a ScaledObject, so a switch from one way to the other has to take away what the
- * other left.
+ * Which object scales which workload. A workload must have one autoscaler: two revert each other's changes every few
+ * seconds. KEDA creates its own HorizontalPodAutoscaler for a ScaledObject.
  */
-import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
-import { KEDA_API } from "./keda.ts";
+import type { KubernetesObject } from "../cluster/cluster.ts";
 
 export const SCALED_OBJECT = "ScaledObject";
-/** KEDA's own beginning for the names of the autoscalers that it makes. */
+/** Prefix of the names of the autoscalers that KEDA creates. */
 const KEDA_PREFIX = "keda-hpa-";
 const HPA = "HorizontalPodAutoscaler";
 
@@ -19,7 +17,7 @@ export interface Autoscaler extends KubernetesObject {
     metrics?: { type: string }[];
   };
   status?: {
-    /** An entry per metric; without a type where it is not known. */
+    /** One entry per metric; without a type where its value is unknown. */
     currentMetrics?: { type?: string }[] | null;
     currentReplicas?: number;
     desiredReplicas?: number;
@@ -27,7 +25,7 @@ export interface Autoscaler extends KubernetesObject {
   };
 }
 
-/** The HorizontalPodAutoscaler that an object is, or that KEDA makes out of it; undefined for everything else. */
+/** The HorizontalPodAutoscaler that an object is, or that KEDA creates for it; undefined for other kinds. */
 export function autoscalerOf(object: KubernetesObject): { name: string; target: string } | undefined {
   if (object.kind !== HPA && object.kind !== SCALED_OBJECT) return undefined;
   const { kind = "Deployment", name } = (object as Autoscaler).spec.scaleTargetRef;
@@ -35,7 +33,10 @@ export function autoscalerOf(object: KubernetesObject): { name: string; target: 
   return { name: object.kind === HPA ? own : `${KEDA_PREFIX}${own}`, target: `${kind}/${name}` };
 }
 
-/** Of the autoscalers in the cluster those that scale what one of the wanted ones scales, and are none of them. */
+/**
+ * Live autoscalers that scale the same workload as one of the wanted ones. ScaledObjects first: KEDA would create their
+ * autoscaler again.
+ */
 export function conflictingAutoscalers(
   wanted: readonly KubernetesObject[],
   live: readonly KubernetesObject[],
@@ -45,38 +46,10 @@ export function conflictingAutoscalers(
     const scaler = autoscalerOf(object);
     if (scaler) names.set(scaler.target, scaler.name);
   }
-  return live.filter((object) => {
+  const conflicting = live.filter((object) => {
     const scaler = autoscalerOf(object);
     const name = scaler && names.get(scaler.target);
     return scaler !== undefined && name !== undefined && name !== scaler.name;
   });
-}
-
-/** The autoscalers in the cluster that would work against those among the objects. */
-export async function findConflictingAutoscalers(
-  cluster: Cluster,
-  wanted: readonly KubernetesObject[],
-): Promise<KubernetesObject[]> {
-  if (!wanted.some((object) => autoscalerOf(object))) return [];
-  return conflictingAutoscalers(wanted, await cluster.list<KubernetesObject>("horizontalpodautoscalers"));
-}
-
-/**
- * Removes autoscalers; one that KEDA made goes with its ScaledObject where the API server still knows those, or KEDA
- * would make it again.
- */
-export async function removeConflictingAutoscalers(
-  cluster: Cluster,
-  rivals: readonly KubernetesObject[],
-  apiVersions: ReadonlySet<string>,
-  signal: AbortSignal,
-): Promise<void> {
-  const remove = async (kind: string, name: string) => {
-    await cluster.kubectl(["delete", kind, name, "-n", NAMESPACE, "--ignore-not-found"], { signal });
-  };
-  for (const { metadata } of rivals) {
-    const made = metadata.name.startsWith(KEDA_PREFIX) ? metadata.name.slice(KEDA_PREFIX.length) : undefined;
-    if (made && apiVersions.has(KEDA_API)) await remove("scaledobject", made);
-    await remove("hpa", metadata.name);
-  }
+  return conflicting.sort((a, b) => Number(a.kind === HPA) - Number(b.kind === HPA));
 }

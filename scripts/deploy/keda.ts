@@ -1,40 +1,34 @@
 /**
- * KEDA's own side of the pipeline's objects: it holds on to each of them until it has done its part, so where KEDA itself
- * is gone, or goes first, nobody lets go of them.
+ * KEDA's state on a cluster, and the deletion of the pipeline's KEDA objects: KEDA sets a finalizer on each of them, so
+ * where KEDA is gone they would never be deleted.
  */
-
 import { OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
 
-/** Group and version of ScaledObjects; on a cluster without it there is no KEDA. */
+/** Group and version of ScaledObjects. */
 export const KEDA_API = "keda.sh/v1alpha1";
 
-/** What deploy makes of KEDA's kinds; a ScaledObject first, since it uses the other. */
-const KINDS = ["scaledobjects.keda.sh", "triggerauthentications.keda.sh"] as const;
+/** Resources of the kinds that deploy applies; a ScaledObject first, since it refers to the other. */
+const RESOURCES = {
+  ScaledObject: "scaledobjects.keda.sh",
+  TriggerAuthentication: "triggerauthentications.keda.sh",
+} as const;
 
-/**
- * KEDA gives its objects free within a second. Where KEDA is gone or broken nobody does; then they are freed by hand, or
- * neither their namespace nor their kinds would ever go.
- */
-const RELEASE_LIMIT_MS = 20_000;
+/** KEDA removes its finalizers within a second; after this time they are removed by deploy. */
+const FINALIZER_LIMIT_MS = 20_000;
 
-/**
- * True while KEDA's kinds are being deleted, as `kubectl delete -f` of its release does together with everything that
- * would let them go: the API server still lists them, and nothing works on them.
- */
-export async function isKedaLeaving(cluster: Cluster, signal: AbortSignal): Promise<boolean> {
-  const args = ["get", "crd", KINDS[0], "--ignore-not-found", "-o", "jsonpath={.metadata.deletionTimestamp}"];
-  // Who may not look at definitions is told nothing; what does not work is seen by validate.
-  const { stdout, exitCode } = await cluster.kubectl(args, { signal, allowFailure: true });
-  return exitCode === 0 && stdout.trim() !== "";
-}
-
-/** What the autoscaler asks for the numbers of a ScaledObject; the API server hands the question on to KEDA. */
+/** The APIService through which autoscalers read the metrics of a ScaledObject; KEDA serves it. */
 const METRICS_API = "v1beta1.external.metrics.k8s.io";
 const OPERATOR = "keda-operator";
-/** KEDA's pods restart within seconds; where they are on their way for the first time, their images are pulled too. */
+/** KEDA's pods restart within seconds; at their first start their images are pulled too. */
 const START_LIMIT_MS = 90_000;
+
+/**
+ * absent: the API server does not know KEDA's kinds. uninstalling: the kinds are being deleted and nothing works on them.
+ * idle: the kinds exist and KEDA does not work, which says nothing about how long.
+ */
+export type KedaState = { status: "absent" | "uninstalling" | "working" } | { status: "idle"; problem: string };
 
 type ApiService = KubernetesObject & {
   spec: { service?: { name: string; namespace: string } | null };
@@ -42,18 +36,18 @@ type ApiService = KubernetesObject & {
 };
 type Operator = KubernetesObject & { spec: { replicas?: number }; status?: { availableReplicas?: number } };
 
-/** What keeps KEDA from working, for a person, and whether it may pass by itself: a pod that is starting. */
-export interface KedaProblem {
+/** Why KEDA does not work, and whether that can pass without intervention: a pod that is starting. */
+interface KedaProblem {
   problem: string;
   mayPass: boolean;
 }
 
 /**
- * Whether KEDA works, by what the API server says of it; its kinds alone prove nothing, they stay when KEDA is gone.
+ * Whether KEDA works, by its APIService and its operator. Its kinds alone prove nothing: they outlive KEDA.
  * @param api the APIService for external metrics; undefined where there is none
  * @param operator the operator's Deployment in the namespace of that APIService's service
  */
-export function kedaProblem(api: ApiService | undefined, operator: Operator | undefined): KedaProblem | undefined {
+function kedaProblem(api: ApiService | undefined, operator: Operator | undefined): KedaProblem | undefined {
   const service = api?.spec.service;
   if (!service) return { problem: `there is no APIService ${METRICS_API}`, mayPass: false };
   if (!operator) {
@@ -63,120 +57,138 @@ export function kedaProblem(api: ApiService | undefined, operator: Operator | un
     return { problem: `Deployment ${OPERATOR} (${service.namespace}) is scaled to 0`, mayPass: false };
   }
   if ((operator.status?.availableReplicas ?? 0) < 1) {
-    return { problem: `Deployment ${OPERATOR} (${service.namespace}) has no pod that is available`, mayPass: true };
+    return { problem: `Deployment ${OPERATOR} (${service.namespace}) has no available pod`, mayPass: true };
   }
   const available = api.status?.conditions?.find(({ type }) => type === "Available");
   if (available?.status === "True") return undefined;
-  const words = [available?.reason, available?.message].filter(Boolean).join(": ");
-  return { problem: `APIService ${METRICS_API} is not available (${words || "says nothing"})`, mayPass: true };
+  const detail = [available?.reason, available?.message].filter(Boolean).join(": ");
+  return { problem: `APIService ${METRICS_API} is not available (${detail || "no reason reported"})`, mayPass: true };
 }
 
-/** An object, undefined where it is not there, or "unknown" where this account may not look. */
-async function look<T extends KubernetesObject>(
+/** An object, undefined where it does not exist, or "unknown" where this account may not read it. */
+async function readIfAllowed<T extends KubernetesObject>(
   cluster: Cluster,
   args: readonly string[],
   signal: AbortSignal,
 ): Promise<T | undefined | "unknown"> {
-  const asked = ["get", ...args, "--ignore-not-found", "-o", "json"];
-  const { stdout, exitCode } = await cluster.kubectl(asked, { signal, allowFailure: true });
+  const { stdout, exitCode } = await cluster.kubectl(["get", ...args, "--ignore-not-found", "-o", "json"], {
+    signal,
+    allowFailure: true,
+  });
   if (exitCode !== 0) return "unknown";
   return stdout.trim() === "" ? undefined : (JSON.parse(stdout) as T);
 }
 
-async function presentProblem(cluster: Cluster, signal: AbortSignal): Promise<KedaProblem | undefined> {
-  const api = await look<ApiService>(cluster, ["apiservice", METRICS_API], signal);
-  // Who may not look is told nothing, as above.
+async function readProblem(cluster: Cluster, signal: AbortSignal): Promise<KedaProblem | undefined> {
+  const api = await readIfAllowed<ApiService>(cluster, ["apiservice", METRICS_API], signal);
+  // Without the right to read it KEDA counts as working; validate checks the autoscalers themselves.
   if (api === "unknown") return undefined;
   const namespace = api?.spec.service?.namespace;
   const operator = namespace
-    ? await look<Operator>(cluster, ["deployment", OPERATOR, "-n", namespace], signal)
+    ? await readIfAllowed<Operator>(cluster, ["deployment", OPERATOR, "-n", namespace], signal)
     : undefined;
   return operator === "unknown" ? undefined : kedaProblem(api, operator);
 }
 
-/**
- * Why KEDA, whose kinds are there, does not work; undefined when it does. What may pass is waited for: a pod that is
- * starting must not cost the pipeline its autoscaler.
- * @param limitMs how long that may take at most; 0 looks once
- * @param onWait told once what is waited for
- */
-export async function whyKedaIsIdle(
+export interface KedaWait {
+  /** How long a problem that may pass is awaited; 0 reads the state once. */
+  limitMs?: number;
+  /** Called once with the problem that is awaited. */
+  onWait?: (problem: string) => void;
+}
+
+/** KEDA's state. A pod that is starting is awaited, so that a restart of KEDA does not replace the autoscaler. */
+export async function readKedaState(
   cluster: Cluster,
+  apiVersions: ReadonlySet<string>,
   signal: AbortSignal,
-  limitMs = START_LIMIT_MS,
-  onWait: (problem: string) => void = () => {},
-): Promise<string | undefined> {
-  let seen = await presentProblem(cluster, signal);
+  { limitMs = START_LIMIT_MS, onWait }: KedaWait = {},
+): Promise<KedaState> {
+  if (!apiVersions.has(KEDA_API)) return { status: "absent" };
+  const kind = await readIfAllowed<KubernetesObject>(cluster, ["crd", RESOURCES.ScaledObject], signal);
+  if (kind !== "unknown" && kind?.metadata.deletionTimestamp) return { status: "uninstalling" };
+  let seen = await readProblem(cluster, signal);
   if (seen?.mayPass && limitMs > 0) {
-    onWait(seen.problem);
-    const again = async () => {
-      seen = await presentProblem(cluster, signal);
+    onWait?.(seen.problem);
+    const poll = async () => {
+      seen = await readProblem(cluster, signal);
       return seen?.mayPass ? { done: false as const, state: seen.problem } : { done: true as const, value: undefined };
     };
-    await waitFor(again, { what: "KEDA to work", limitMs, intervalMs: 1000, signal }).catch((error: unknown) => {
+    await waitFor(poll, { what: "KEDA to work", limitMs, intervalMs: 1000, signal }).catch((error: unknown) => {
       if (signal.aborted) throw error;
     });
   }
-  return seen?.problem;
+  return seen ? { status: "idle", problem: seen.problem } : { status: "working" };
 }
 
-/** kubectl's words for a kind that went meanwhile, and with it all of its objects. */
-const KIND_IS_GONE = /doesn't have a resource type|could not find the requested resource/;
+/** kubectl's messages for a kind that was deleted meanwhile, and with it all of its objects. */
+const KIND_NOT_FOUND = /doesn't have a resource type|could not find the requested resource/;
 
-/** Names of the pipeline's objects of one of KEDA's kinds. */
-async function namesOf(cluster: Cluster, kind: string, signal: AbortSignal): Promise<string[]> {
-  const { stdout, stderr, exitCode } = await cluster.kubectl(["get", kind, "-n", NAMESPACE, "-o", "json"], {
-    signal,
-    allowFailure: true,
-  });
-  if (exitCode === 0) {
-    return (JSON.parse(stdout) as { items: KubernetesObject[] }).items.map(({ metadata }) => metadata.name);
-  }
-  if (KIND_IS_GONE.test(stderr)) return [];
-  throw new OperatorError(`${kind} cannot be listed: ${stderr.trim()}`);
+/** The KEDA objects of the pipeline's namespace. */
+export async function listKedaObjects(cluster: Cluster, signal: AbortSignal): Promise<KubernetesObject[]> {
+  const lists = await Promise.all(
+    Object.entries(RESOURCES).map(async ([kind, resource]) => {
+      const { stdout, stderr, exitCode } = await cluster.kubectl(["get", resource, "-n", NAMESPACE, "-o", "json"], {
+        signal,
+        allowFailure: true,
+      });
+      if (exitCode !== 0) {
+        if (KIND_NOT_FOUND.test(stderr)) return [];
+        throw new OperatorError(`${resource} cannot be listed: ${stderr.trim()}`);
+      }
+      const { items } = JSON.parse(stdout) as { items: KubernetesObject[] };
+      return items.map((object) => ({ ...object, apiVersion: KEDA_API, kind }));
+    }),
+  );
+  return lists.flat();
 }
 
 /**
- * Deletes the pipeline's objects of KEDA's kinds; while KEDA is there it lets them go.
- * @param limitMs how long KEDA is given
- * @returns those that it did not let go in time, and that were freed by hand
- * @throws OperatorError when one stays all the same
+ * Deletes KEDA objects of the pipeline's namespace, and removes the finalizers that KEDA does not remove in time.
+ * @param limitMs how long KEDA may take for each kind
+ * @returns the objects whose finalizers were removed here
+ * @throws OperatorError when an object remains
  */
 export async function deleteKedaObjects(
   cluster: Cluster,
+  objects: readonly KubernetesObject[],
   signal: AbortSignal,
-  limitMs = RELEASE_LIMIT_MS,
+  limitMs = FINALIZER_LIMIT_MS,
 ): Promise<string[]> {
-  const freed: string[] = [];
-  for (const kind of KINDS) {
-    const list = () => namesOf(cluster, kind, signal);
-    if ((await list()).length === 0) continue;
-    // Both may fail because KEDA was quicker; what counts is what is left at the end.
-    const tried = { signal, allowFailure: true };
-    await cluster.kubectl(["delete", kind, "--all", "-n", NAMESPACE, "--wait=false"], tried);
+  const forced: string[] = [];
+  for (const [kind, resource] of Object.entries(RESOURCES)) {
+    const names = objects.filter((object) => object.kind === kind).map(({ metadata }) => metadata.name);
+    if (names.length === 0) continue;
+    const remaining = async () =>
+      (await listKedaObjects(cluster, signal))
+        .filter((object) => object.kind === kind && names.includes(object.metadata.name))
+        .map(({ metadata }) => metadata.name);
+    // Either call may fail because KEDA was faster; what counts is what remains at the end.
+    const options = { signal, allowFailure: true };
+    await cluster.kubectl(["delete", resource, ...names, "-n", NAMESPACE, "--wait=false"], options);
     const stuck = await waitFor<string[]>(
       async () => {
-        const left = await list();
+        const left = await remaining();
         return left.length === 0
           ? { done: true, value: [] }
-          : { done: false, state: `KEDA has not let go of ${left.join(", ")}` };
+          : { done: false, state: `KEDA's finalizer is on ${left.join(", ")}` };
       },
-      { what: `${kind} to be gone`, limitMs, intervalMs: 300, signal },
+      { what: `the deletion of ${resource}`, limitMs, intervalMs: 300, signal },
     ).catch(async (error: unknown) => {
       if (signal.aborted) throw error;
-      return await list();
+      return await remaining();
     });
     for (const name of stuck) {
       const patch = '{"metadata":{"finalizers":null}}';
-      await cluster.kubectl(["patch", kind, name, "-n", NAMESPACE, "--type=merge", "-p", patch], tried);
-      freed.push(`${kind.split(".")[0]}/${name}`);
+      await cluster.kubectl(["patch", resource, name, "-n", NAMESPACE, "--type=merge", "-p", patch], options);
+      forced.push(`${resource.split(".")[0]}/${name}`);
     }
-    const left = await list();
+    const left = await remaining();
     if (left.length > 0) {
-      throw new OperatorError(`${kind}: ${left.join(", ")} cannot be deleted`, {
-        hint: `kubectl -n ${NAMESPACE} get ${kind} -o yaml   (metadata.finalizers says who holds on to it)`,
+      throw new OperatorError(`${resource}: ${left.join(", ")} cannot be deleted`, {
+        hint: `kubectl -n ${NAMESPACE} get ${resource} -o yaml   (metadata.finalizers names what blocks the deletion)`,
       });
     }
   }
-  return freed;
+  return forced;
 }

@@ -1,14 +1,14 @@
 /**
- * How the Secrets of k8s/ get their content. A manifest holds none; its annotation says where each key comes from:
+ * Contents of the Secrets of k8s/. A manifest holds no value; an annotation names the source of each key:
  *
- *   conveyor.dev/fill-from: "KEY=FILE,…"            a file of certs/; anew at each deploy, so that renewals arrive
- *   conveyor.dev/generate:  "KEY=GENERATOR,…"       made once, then kept as it stands in the cluster
- *   conveyor.dev/filled-by: "WHO"                   by somebody in the cluster; deploy only makes the empty Secret
+ *   conveyor.dev/fill-from: "KEY=FILE,…"            a file of certs/, read at each deploy, so that renewals are applied
+ *   conveyor.dev/generate:  "KEY=GENERATOR,…"       generated once; afterwards the value in the cluster is kept
+ *   conveyor.dev/filled-by: "WHO"                   a program in the cluster; deploy only creates the empty Secret
  *
- * A ConfigMap with the first of them is filled too: a CA's certificate is no secret.
+ * A ConfigMap with fill-from is filled too: a CA's certificate is public.
  *
- * Generators: `random-hex-32` (32 random bytes), `kafka-cluster-id`, `literal:TEXT`. This module reads neither files
- * nor the cluster: both are handed in.
+ * Generators: `random-hex-32` (32 random bytes), `kafka-cluster-id`, `literal:TEXT`. This module reads neither files nor
+ * the cluster; its caller passes functions that do.
  */
 import { randomBytes } from "node:crypto";
 import { EXIT, OperatorError } from "../cli/errors.ts";
@@ -19,17 +19,17 @@ export const GENERATE = "conveyor.dev/generate";
 export const FILLED_BY = "conveyor.dev/filled-by";
 
 export interface SecretSources {
-  /** Content of a file of the certificates' folder; undefined when it is not there. */
+  /** Content of a file in the folder of certificates; undefined when it does not exist. */
   file(name: string): Promise<string | undefined>;
-  /** Decoded entries of a Secret that stands in the cluster; empty or undefined when it is not there. */
+  /** Decoded entries of a Secret in the cluster; empty or undefined when it does not exist. */
   live(secret: string): Promise<Record<string, string> | undefined>;
-  /** For tests; random bytes of the system otherwise. */
+  /** Default: random bytes of the system. */
   random?(bytes: number): Buffer;
 }
 
 type SecretObject = KubernetesObject & { data?: Record<string, string> };
 
-/** True for what fillSecrets fills: every Secret, and a ConfigMap that says so. */
+/** True for objects that fillSecrets fills: every Secret, and a ConfigMap with the annotation. */
 const isFilled = ({ kind, metadata }: KubernetesObject) =>
   kind === "Secret" || (kind === "ConfigMap" && metadata.annotations?.[FILL_FROM] !== undefined);
 
@@ -39,20 +39,20 @@ export interface SecretEntry {
   source: string;
 }
 
-/** What the annotations of a Secret, or of a ConfigMap that is filled, say. @throws Error for one that says nothing, or several things at once. */
+/** The sources that the annotations of a Secret or ConfigMap name. @throws Error unless exactly one annotation is set. */
 export function recipeOf(secret: KubernetesObject): {
   how: "fill-from" | "generate" | "filled-by";
   entries: SecretEntry[];
 } {
   const annotations = secret.metadata.annotations ?? {};
-  const said = [FILL_FROM, GENERATE, FILLED_BY].filter((name) => annotations[name] !== undefined);
+  const present = [FILL_FROM, GENERATE, FILLED_BY].filter((name) => annotations[name] !== undefined);
   const where = `${secret.kind}/${secret.metadata.name}`;
-  if (said.length !== 1) {
+  if (present.length !== 1) {
     throw new Error(
-      `${where}: must have one of ${FILL_FROM}, ${GENERATE}, ${FILLED_BY}; has ${said.join(", ") || "none"}`,
+      `${where}: must have one of ${FILL_FROM}, ${GENERATE}, ${FILLED_BY}; has ${present.join(", ") || "none"}`,
     );
   }
-  const [name] = said as [string];
+  const [name] = present as [string];
   if (name === FILLED_BY) return { how: "filled-by", entries: [] };
   const entries = annotations[name]!.split(",").map((entry) => {
     const match = /^\s*([-._a-zA-Z0-9]+)=(.+?)\s*$/.exec(entry);
@@ -63,9 +63,9 @@ export function recipeOf(secret: KubernetesObject): {
 }
 
 /**
- * Copies of the objects, with the Secrets, and the ConfigMaps that ask for it, filled; everything else as it is.
- * A key that was generated before keeps its value, so that filling twice gives the same.
- * @throws OperatorError (exit 3) that names every missing file at once.
+ * The objects with Secrets and annotated ConfigMaps filled. A generated key keeps its value in the cluster, so that a
+ * second deploy changes nothing.
+ * @throws OperatorError (exit 3) that names every missing file
  */
 export async function fillSecrets(
   objects: readonly KubernetesObject[],
@@ -80,7 +80,7 @@ export async function fillSecrets(
     }
     const { how, entries } = recipeOf(object);
     if (how === "filled-by") {
-      // Without `data`: a server-side apply then leaves alone what somebody else owns in it.
+      // Without `data`, so that a server-side apply does not touch the entries of another field manager.
       filled.push(object);
       continue;
     }
@@ -91,7 +91,7 @@ export async function fillSecrets(
       if (value === undefined) missing.push(`${source} (for ${object.metadata.name})`);
       else data[key] = object.kind === "Secret" ? Buffer.from(value, "utf8").toString("base64") : value;
     }
-    // What a ConfigMap's manifest says itself stays; no manifest of a Secret holds a value.
+    // A ConfigMap's manifest may have entries of its own; a Secret's has none.
     filled.push({ ...object, data: { ...(object.data as Record<string, string> | undefined), ...data } });
   }
   if (missing.length > 0) {
@@ -103,8 +103,11 @@ export async function fillSecrets(
   return filled;
 }
 
-/** Decoded content of the filled Secrets among the objects, by name: what withHashes wants. */
-export function contentsOf(objects: readonly KubernetesObject[]): Record<string, Record<string, string>> {
+/** Decoded entries of Secrets by the name of the Secret. */
+export type SecretContents = Record<string, Record<string, string>>;
+
+/** Decoded entries of the Secrets with data among the objects. */
+export function contentsOf(objects: readonly KubernetesObject[]): SecretContents {
   const secrets = objects.filter(
     (object): object is SecretObject => object.kind === "Secret" && object.data !== undefined,
   );
@@ -118,14 +121,14 @@ export function contentsOf(objects: readonly KubernetesObject[]): Record<string,
   );
 }
 
-/** A new value. @throws Error for a generator that is not known. */
+/** A new value. @throws Error for an unknown generator */
 export function generate(generator: string, random: (bytes: number) => Buffer = randomBytes): string {
   if (generator.startsWith("literal:")) return generator.slice("literal:".length);
   switch (generator) {
     case "random-hex-32":
       return random(32).toString("hex");
     case "kafka-cluster-id": {
-      // As Kafka writes its ids: 16 bytes in URL-safe base64. It makes none that a command line takes for a flag.
+      // Kafka's format: 16 bytes in URL-safe base64, without a leading dash, which a command line takes for a flag.
       const id = random(16).toString("base64url");
       return id.startsWith("-") ? `A${id.slice(1)}` : id;
     }

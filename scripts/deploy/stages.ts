@@ -1,56 +1,43 @@
 /**
- * The one list of what is applied, in which order, and what is awaited before the next: deploy reads it forward,
- * destroy backward, validate as its checklist. Every file of k8s/ stands in exactly one stage.
+ * The stages of a deploy: what is applied, in which order, and what is awaited before the next stage. Deploy reads the
+ * list forward, destroy backward, validate as its checklist. Every file of k8s/ belongs to exactly one stage.
  */
-import type { KubernetesObject } from "../cluster/cluster.ts";
-import { imagesOf, loadManifestFiles, MANIFEST_FOLDER } from "./manifests.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
+import { loadManifestFiles, MANIFEST_FOLDER } from "./manifests.ts";
 
 export interface Await {
   kind: "StatefulSet" | "Deployment" | "DaemonSet" | "Job";
   name: string;
-  /** The pipeline's when absent. */
+  /** Default: the pipeline's. */
   namespace?: string;
-  /** rolled-out: every replica is of the newest template and ready. complete: the job has succeeded. */
+  /** rolled-out: every replica has the newest template and is ready. complete: the job has succeeded. */
   condition: "rolled-out" | "complete";
-  /** How long that may take, in milliseconds. */
   limitMs: number;
 }
 
 export interface StageSpec {
   name: string;
-  /** What a person reads while it runs. */
+  /** Title of the progress line. */
   title: string;
-  /** Below k8s/, in the order in which they are applied. */
+  /** Paths below k8s/, in the order in which they are applied. */
   files: readonly string[];
-  /** All of them are awaited at the same time. */
+  /** All are awaited concurrently. */
   awaits: readonly Await[];
-  /** The pipeline works without it: where one of its images cannot be had it is left out, by name. */
+  /** The pipeline works without this stage; it is skipped where one of its images is missing. */
   optional?: true;
-  /** A group and version that an operator adds to the API server; where that is not there the stage is left out. */
+  /** Group and version that an operator adds to the API server; without it the stage is skipped. */
   needsApi?: string;
-  /** How a person gets that API. */
+  /** Command that installs that API. */
   install?: string;
-  /** Name of a stage without which this one cannot do its work: it is left out together with that one. */
+  /** Name of a stage that this one depends on; both are skipped together. */
   needsStage?: string;
-  /** Name of a stage that cannot be on every cluster: this one is applied where that one is left out, and only there. */
-  standsInFor?: string;
-}
-
-/** A stage that was not applied, and why. */
-export interface SkippedStage {
-  stage: string;
-  reason: string;
-  /** What a person can do about it. */
-  install?: string;
-  /** The stage that is applied in its place. */
-  standIn?: string;
-  /** True for a stand-in that is not needed: nothing that a person has to know. */
-  notNeeded?: true;
+  /** Name of the stage that this one replaces: it is applied where that stage is skipped, and only there. */
+  fallbackFor?: string;
 }
 
 /**
- * Over the Namespace, names separated by commas: the stages that the last deploy left out, so that validate knows what
- * to look for. One that it kept running without applying it (possible-stages.ts) is none of them.
+ * Annotation of the Namespace: names of the stages that the last deploy skipped, separated by commas. validate does not
+ * expect their objects. A stage that deploy kept running without applying it is not among them.
  */
 export const SKIPPED_STAGES = "conveyor.dev/left-out";
 
@@ -58,28 +45,28 @@ export interface Stage extends StageSpec {
   objects: KubernetesObject[];
 }
 
-/** From nothing three brokers take about 16 s on two cores; logs of an unclean stop are read first, which takes longer. */
+/** An empty cluster takes about 16 s on two cores; after an unclean stop the brokers read their logs first. */
 const BROKERS_LIMIT_MS = 300_000;
-/** Seconds with little data; with full volumes the write-ahead log is read first. */
+/** Seconds with little data; a full write-ahead log is read before the database is ready. */
 const DATABASE_LIMIT_MS = 300_000;
-/** The setup job gives up by itself after 240 s, and is started again then. */
+/** The setup job ends after 240 s at most and is restarted once. */
 const SETUP_LIMIT_MS = 600_000;
-/** A service starts within a second; its readiness waits for Kafka, and on a busy machine for a core. */
+/** A service starts within a second; its readiness depends on Kafka and, on a busy machine, on CPU time. */
 const SERVICE_LIMIT_MS = 120_000;
-/** Loki waits 15 s for its ring before it is ready, and reads its write-ahead log first; Grafana makes its database. */
-const LOOK_LIMIT_MS = 300_000;
+/** Loki reads its write-ahead log and waits 15 s for its ring; Grafana migrates its database. */
+const MONITORING_LIMIT_MS = 300_000;
 
-/** What KEDA's own documentation installs, in the version that was tried. */
+/** The manifest that KEDA's documentation installs, in the tested version. */
 const KEDA_RELEASE = "https://github.com/kedacore/keda/releases/download/v2.20.2/keda-2.20.2.yaml";
 
 export const STAGES: readonly StageSpec[] = [
   {
     name: "foundation",
-    title: "namespace, accounts, network policies",
+    title: "namespace, service accounts, network policies",
     files: [
       "namespace.yaml",
       "rbac.yaml",
-      // Before any pod is there: none ever runs without them.
+      // Applied before any pod exists, so that no pod runs without its policies.
       "network/default-deny-networkpolicy.yaml",
       "network/allow-dns-networkpolicy.yaml",
       "network/kafka-networkpolicy.yaml",
@@ -196,13 +183,13 @@ export const STAGES: readonly StageSpec[] = [
       "prometheus/rules/logging.yaml",
     ],
     awaits: [
-      { kind: "Deployment", name: "loki", condition: "rolled-out", limitMs: LOOK_LIMIT_MS },
+      { kind: "Deployment", name: "loki", condition: "rolled-out", limitMs: MONITORING_LIMIT_MS },
       {
         kind: "DaemonSet",
         name: "promtail",
         namespace: "conveyor-logging",
         condition: "rolled-out",
-        limitMs: LOOK_LIMIT_MS,
+        limitMs: MONITORING_LIMIT_MS,
       },
     ],
     optional: true,
@@ -221,12 +208,12 @@ export const STAGES: readonly StageSpec[] = [
       "grafana/grafana-pdb.yaml",
       "grafana/grafana-deployment.yaml",
     ],
-    awaits: [{ kind: "Deployment", name: "grafana", condition: "rolled-out", limitMs: LOOK_LIMIT_MS }],
+    awaits: [{ kind: "Deployment", name: "grafana", condition: "rolled-out", limitMs: MONITORING_LIMIT_MS }],
     optional: true,
   },
   {
     name: "metrics",
-    // Behind the tiers that bring jobs and rules of their own: Prometheus reads its configuration when it starts.
+    // After the stages that add scrape jobs and rules: Prometheus reads its configuration at start.
     title: "metrics and alerts: Prometheus, Alertmanager, kube-state-metrics",
     files: [
       "network/allow-scrape-networkpolicy.yaml",
@@ -263,15 +250,15 @@ export const STAGES: readonly StageSpec[] = [
       "prometheus/prometheus-deployment.yaml",
     ],
     awaits: [
-      { kind: "Deployment", name: "kube-state-metrics", condition: "rolled-out", limitMs: LOOK_LIMIT_MS },
-      { kind: "StatefulSet", name: "alertmanager", condition: "rolled-out", limitMs: LOOK_LIMIT_MS },
-      { kind: "Deployment", name: "prometheus", condition: "rolled-out", limitMs: LOOK_LIMIT_MS },
+      { kind: "Deployment", name: "kube-state-metrics", condition: "rolled-out", limitMs: MONITORING_LIMIT_MS },
+      { kind: "StatefulSet", name: "alertmanager", condition: "rolled-out", limitMs: MONITORING_LIMIT_MS },
+      { kind: "Deployment", name: "prometheus", condition: "rolled-out", limitMs: MONITORING_LIMIT_MS },
     ],
     optional: true,
   },
   {
     name: "autoscaling-keda",
-    // Behind Prometheus, which it asks.
+    // After Prometheus, which KEDA queries.
     title: "autoscaling of the processor: KEDA, by lag and CPU",
     files: [
       "network/keda-networkpolicy.yaml",
@@ -289,7 +276,7 @@ export const STAGES: readonly StageSpec[] = [
     title: "autoscaling of the processor: by CPU alone",
     files: ["processor/processor-hpa.yaml"],
     awaits: [],
-    standsInFor: "autoscaling-keda",
+    fallbackFor: "autoscaling-keda",
   },
   {
     name: "service-monitors",
@@ -302,7 +289,7 @@ export const STAGES: readonly StageSpec[] = [
 
 /**
  * The stages with their objects, in order.
- * @throws Error that names a file in no stage, in two, or that is not there.
+ * @throws Error that names a file that is missing, in two stages, or in no stage.
  */
 export async function loadStages(folder = MANIFEST_FOLDER): Promise<Stage[]> {
   const files = new Map((await loadManifestFiles(folder)).map(({ path, objects }) => [path, objects]));
@@ -310,7 +297,7 @@ export async function loadStages(folder = MANIFEST_FOLDER): Promise<Stage[]> {
     ...stage,
     objects: stage.files.flatMap((path) => {
       const objects = files.get(path);
-      if (!objects) throw new Error(`stage ${stage.name}: k8s/${path} is not there, or stands in two stages`);
+      if (!objects) throw new Error(`stage ${stage.name}: k8s/${path} is missing, or belongs to two stages`);
       files.delete(path);
       return objects;
     }),
@@ -321,57 +308,15 @@ export async function loadStages(folder = MANIFEST_FOLDER): Promise<Stage[]> {
 }
 
 /**
- * Stages that cannot be on this cluster: an optional one without an image, one whose API the server does not know or
- * nobody works on, one that rests on such a stage; and the stand-ins of all stages that can.
- * @param idleApis APIs that the server knows and whose operator does not work, with the reason
+ * The stages that the last deploy applied or kept, by the annotation of the Namespace.
+ * @returns skipped: names of the skipped stages, without fallbacks that were not needed
  */
-export function skippedStages(
-  stages: readonly Stage[],
-  missingImages: ReadonlySet<string>,
-  apiVersions: ReadonlySet<string>,
-  idleApis: ReadonlyMap<string, string> = new Map(),
-): SkippedStage[] {
-  const left = new Map<string, SkippedStage>();
-  // In the order of the list: what a stage rests on stands before it, and so does what it stands in for.
-  for (const stage of stages) {
-    const reason = whyLeftOut(stage, missingImages, apiVersions, idleApis, left);
-    if (reason) left.set(stage.name, { stage: stage.name, ...reason });
-    const replaced = stage.standsInFor ? left.get(stage.standsInFor) : undefined;
-    if (replaced && !reason) replaced.standIn = stage.name;
-  }
-  return [...left.values()];
-}
-
-function whyLeftOut(
-  stage: Stage,
-  missingImages: ReadonlySet<string>,
-  apiVersions: ReadonlySet<string>,
-  idleApis: ReadonlyMap<string, string>,
-  left: ReadonlyMap<string, SkippedStage>,
-): Omit<SkippedStage, "stage"> | undefined {
-  if (stage.standsInFor && !left.has(stage.standsInFor)) {
-    return { reason: `${stage.standsInFor} is there`, notNeeded: true };
-  }
-  if (stage.needsStage && left.has(stage.needsStage)) return { reason: `${stage.needsStage} is left out` };
-  if (stage.needsApi) {
-    const idle = idleApis.get(stage.needsApi);
-    const reason = !apiVersions.has(stage.needsApi)
-      ? `the cluster has no ${stage.needsApi}`
-      : idle && `the cluster has ${stage.needsApi}, but nobody works on it: ${idle}`;
-    if (reason) return { reason, ...(stage.install ? { install: stage.install } : {}) };
-  }
-  const reason = whyNoImage(stage, missingImages);
-  return reason ? { reason } : undefined;
-}
-
-/** Which images an optional stage lacks; undefined where it has them all, and for one that is not optional. */
-export function whyNoImage(stage: Stage, missingImages: ReadonlySet<string>): string | undefined {
-  const missing = stage.optional ? imagesOf(stage.objects).filter((image) => missingImages.has(image)) : [];
-  return missing.length > 0 ? `no image ${missing.join(", ")}` : undefined;
-}
-
-/** One line for a person about a stage that was left out; undefined where there is nothing to know. */
-export function describeSkipped({ stage, reason, install, standIn, notNeeded }: SkippedStage): string | undefined {
-  if (notNeeded) return undefined;
-  return `left out: ${stage} (${reason}${install ? `; to get it: ${install}` : ""})${standIn ? `; ${standIn} stands in` : ""}`;
+export async function deployedStages(cluster: Cluster): Promise<{ stages: Stage[]; skipped: string[] }> {
+  const namespace = await cluster.get<KubernetesObject>("namespace", NAMESPACE);
+  const names = (namespace?.metadata.annotations?.[SKIPPED_STAGES] ?? "").split(",").filter(Boolean);
+  const all = await loadStages();
+  return {
+    stages: all.filter(({ name }) => !names.includes(name)),
+    skipped: names.filter((name) => !all.find((stage) => stage.name === name)?.fallbackFor),
+  };
 }

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { writeAtomic } from "../cli/files.ts";
 import { NAMESPACE } from "../cluster/cluster.ts";
-import { deployedStages } from "../deploy/deployed-stages.ts";
+import { deployedStages } from "../deploy/stages.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { liveObjects, yamlOf } from "./live-objects.ts";
 
@@ -11,7 +11,7 @@ export const SKIPPED_STAGES_LINE = "stages that this cluster does not have: ";
 
 async function make(context: EvidenceContext, file: string, kinds: readonly string[], what: string): Promise<Making> {
   const cluster = await context.cluster();
-  const { stages, leftOut } = await deployedStages(cluster);
+  const { stages, skipped } = await deployedStages(cluster);
   // The namespaces that deploy makes things in; a policy that somebody put there by hand is shown as well.
   const namespaces = [
     ...new Set([
@@ -26,7 +26,7 @@ async function make(context: EvidenceContext, file: string, kinds: readonly stri
     join(context.out, file),
     yamlOf(objects, [
       `The ${what} that are deployed, read from the cluster by: bun scripts/evidence.ts`,
-      `${SKIPPED_STAGES_LINE}${leftOut.join(", ") || "none"}`,
+      `${SKIPPED_STAGES_LINE}${skipped.join(", ") || "none"}`,
     ]),
   );
   return { made: true, detail: `${objects.length} objects`, files: [file] };

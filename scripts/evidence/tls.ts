@@ -12,7 +12,7 @@ import { writeAtomic } from "../cli/files.ts";
 import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 import { daysLeft, namesOf } from "../deploy/certificates.ts";
-import { deployedStages } from "../deploy/deployed-stages.ts";
+import { deployedStages } from "../deploy/stages.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { examine, PROTOCOLS, type TlsFindings } from "./tls-handshake.ts";
 
@@ -282,7 +282,7 @@ function keyText({ publicKey }: X509Certificate): string {
 async function make(context: EvidenceContext): Promise<Making> {
   const { X509Certificate: Certificate } = await import("node:crypto");
   const cluster = await context.cluster();
-  const { stages, leftOut } = await deployedStages(cluster);
+  const { stages, skipped } = await deployedStages(cluster);
   const namespaces = [
     ...new Set([
       NAMESPACE,
@@ -299,7 +299,7 @@ async function make(context: EvidenceContext): Promise<Making> {
     kubernetes: version.serverVersion?.gitVersion ?? "unknown",
     ca: new Certificate(ca),
     ports,
-    leftOut,
+    leftOut: skipped,
     now: new Date(),
   });
   await writeAtomic(join(context.out, FILE), text);

@@ -89,7 +89,10 @@ export function missingHint(ref: string): string {
 
 export interface ImagePlan {
   ref: string;
+  /** Description for users. */
   plan: string;
+  /** True when neither the target nor any source has the image. */
+  missing: boolean;
   /** Of an image that is there already, or was pushed before. */
   digest?: string;
   pushedRef?: string;
@@ -111,7 +114,7 @@ export async function planImages(
     const present = key === undefined ? await held : await opened.has(fullReference(ref), key);
     const plan = present ? "present, nothing to do" : await planned(source, opened);
     const expected = present ?? (key === undefined ? {} : await opened.expect?.(fullReference(ref), key));
-    plans.push({ ref, plan, ...expected });
+    plans.push({ ref, plan, missing: !present && source.via === "missing", ...expected });
   }
   return plans;
 }

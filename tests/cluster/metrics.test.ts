@@ -4,7 +4,7 @@ import { SIGNALS } from "../../scripts/checks/signals.ts";
 import { waitFor } from "../../scripts/cli/wait.ts";
 import { PrometheusReader } from "../../scripts/clients/prometheus.ts";
 import type { Cluster } from "../../scripts/cluster/cluster.ts";
-import { deployedStages } from "../../scripts/deploy/deployed-stages.ts";
+import { deployedStages } from "../../scripts/deploy/stages.ts";
 import { TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
 import { cluster, describeOnCluster } from "./harness.ts";
 

@@ -44,7 +44,7 @@ describeOnOwnCluster("destroy", () => {
     const { exitCode, stdout } = await script(["scripts/destroy.ts", "--local", "--yes"]);
     expect({ exitCode, stdout: stdout.trim() }).toEqual({
       exitCode: 0,
-      stdout: `nothing to delete: namespace ${NAMESPACE} is not there`,
+      stdout: `nothing to delete: namespace ${NAMESPACE} does not exist`,
     });
   });
 });

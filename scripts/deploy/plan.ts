@@ -1,0 +1,292 @@
+/**
+ * What a deploy does to a cluster, decided once and without side effects: `deploy --dry-run` prints the plan, deploy
+ * executes it (execution.ts).
+ */
+import { type KubernetesObject, keyOf, NAMESPACE, refOf } from "../cluster/cluster.ts";
+import { autoscalerOf, conflictingAutoscalers } from "./autoscalers.ts";
+import { KEDA_API, type KedaState } from "./keda.ts";
+import { imagesOf, withImages } from "./manifests.ts";
+import { contentsOf } from "./secrets.ts";
+import { SKIPPED_STAGES, type Stage } from "./stages.ts";
+
+/** The state of a cluster that a plan depends on, read once (snapshot.ts). */
+export interface Snapshot {
+  context: string;
+  /** `group/version` of every API that can be used; without KEDA's while KEDA is being uninstalled. */
+  apiVersions: ReadonlySet<string>;
+  keda: KedaState;
+  /** Objects of the manifests that exist, and every autoscaler and KEDA object of the pipeline's namespace. */
+  live: readonly KubernetesObject[];
+}
+
+/** Availability of an image on the target cluster. */
+export interface ImageState {
+  ref: string;
+  missing: boolean;
+  /** Reference in the registry to which the image was pushed. */
+  pushedRef?: string;
+  digest?: string;
+}
+
+/** A stage that is not applied; an earlier deploy's objects of it are pruned. */
+export interface SkippedStage {
+  stage: string;
+  reason: string;
+  /** Command that removes the reason. */
+  install?: string;
+  /** The stage that is applied instead. */
+  fallback?: string;
+  /** True for a fallback that is not needed; not reported to users. */
+  unneeded?: true;
+}
+
+/** A stage that is neither applied nor pruned: it runs, and one of its images is missing. */
+export interface KeptStage {
+  stage: string;
+  reason: string;
+  /** References of those of its workloads that exist. */
+  workloads: string[];
+  /** Command that deletes its workloads; the next deploy without the image then prunes the stage. */
+  remove: string;
+}
+
+export interface PrunedObject {
+  object: KubernetesObject;
+  reason: string;
+  /** Remove its finalizers without waiting: the controller that should do so is gone. */
+  force?: true;
+}
+
+export interface AppliedStage extends Pick<Stage, "name" | "title" | "awaits"> {
+  /** Deleted before the stage is applied. */
+  prune: PrunedObject[];
+  apply: KubernetesObject[];
+  /** Jobs; each deploy deletes and creates them, since a Job cannot be changed. */
+  run: KubernetesObject[];
+  /** Workload whose pods are all deleted at once after the stage is applied. */
+  restart?: { workload: string; reason: string };
+}
+
+export interface Plan {
+  /** Deleted before the first stage: Prometheus reads the rules and scrape jobs of other stages when it starts. */
+  prune: PrunedObject[];
+  stages: AppliedStage[];
+  keep: KeptStage[];
+  skip: SkippedStage[];
+  /** ConfigMaps of kept stages, as they are in the cluster: pods of other stages mount them. */
+  keptConfiguration: KubernetesObject[];
+}
+
+/** Workload whose pods cannot be replaced one by one when the CA changes: old and new pods would not trust each other. */
+const BROKERS = "kafka";
+
+/**
+ * Plans a deploy.
+ * @param ca certificate of the CA that is deployed; undefined where it is not known yet
+ */
+export function plan(
+  snapshot: Snapshot,
+  stages: readonly Stage[],
+  images: readonly ImageState[],
+  options: { ca?: string | undefined } = {},
+): Plan {
+  const missing = new Set(images.filter((image) => image.missing).map(({ ref }) => ref));
+  const pushed = new Map(images.flatMap(({ ref, pushedRef }) => (pushedRef ? [[ref, pushedRef] as const] : [])));
+  const keep = keptStages(snapshot, stages, missing);
+  const isKept = ({ name }: Stage) => keep.some(({ stage }) => stage === name);
+  const others = stages.filter((stage) => !isKept(stage));
+  const skip = skippedStages(snapshot, others, missing);
+  const skipped = skip.map(({ stage }) => stage);
+  const applied = others.filter(({ name }) => !skipped.includes(name));
+  const prune = prunedObjects(snapshot, stages, applied, skip);
+  const prunedBefore = (name: string | undefined) =>
+    prune.filter(({ before }) => before === name).map(({ before: _, ...pruned }) => pruned);
+  return {
+    prune: prunedBefore(undefined),
+    stages: applied.map(({ name, title, awaits, objects }) => {
+      const named = withImages(withSkippedStages(objects, skipped), (ref) => pushed.get(ref) ?? ref);
+      const restart = caChanges(snapshot, options.ca) && objects.some(isBrokers);
+      return {
+        name,
+        title,
+        awaits,
+        prune: prunedBefore(name),
+        apply: named.filter(({ kind }) => kind !== "Job"),
+        run: named.filter(({ kind }) => kind === "Job"),
+        ...(restart
+          ? { restart: { workload: BROKERS, reason: "the CA has changed: all brokers restart at once" } }
+          : {}),
+      };
+    }),
+    keep,
+    skip,
+    keptConfiguration: declared(
+      snapshot,
+      stages.filter(isKept).flatMap(({ objects }) => objects),
+    ).filter(({ kind }) => kind === "ConfigMap"),
+  };
+}
+
+/** Objects of the manifests that exist, as they are in the cluster, in the order of the manifests. */
+function declared({ live }: Snapshot, objects: readonly KubernetesObject[]): KubernetesObject[] {
+  const existing = new Map(live.map((object) => [keyOf(object), object]));
+  return objects.flatMap((object) => existing.get(keyOf(object)) ?? []);
+}
+
+const isBrokers = ({ kind, metadata }: KubernetesObject) => kind === "StatefulSet" && metadata.name === BROKERS;
+
+/** True when the running brokers trust another CA than the one that is deployed. */
+function caChanges({ live }: Snapshot, ca: string | undefined): boolean {
+  const trusted = contentsOf(live)["kafka-tls"]?.["ca.crt"];
+  return trusted !== undefined && ca !== undefined && trusted.trim() !== ca.trim();
+}
+
+function withSkippedStages(objects: readonly KubernetesObject[], skipped: readonly string[]): KubernetesObject[] {
+  return objects.map((object) => {
+    if (object.kind !== "Namespace" || object.metadata.name !== NAMESPACE || skipped.length === 0) return object;
+    const annotations = { ...object.metadata.annotations, [SKIPPED_STAGES]: skipped.join(",") };
+    return { ...object, metadata: { ...object.metadata, annotations } };
+  });
+}
+
+// ── keep ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+type Workload = KubernetesObject & { status?: { readyReplicas?: number; numberReady?: number } };
+
+/** Pods of a workload that are Ready; a DaemonSet counts nodes. */
+const READY_PODS: Record<string, (workload: Workload) => number> = {
+  Deployment: ({ status }) => status?.readyReplicas ?? 0,
+  StatefulSet: ({ status }) => status?.readyReplicas ?? 0,
+  DaemonSet: ({ status }) => status?.numberReady ?? 0,
+};
+
+/**
+ * Optional stages without an image that run: at least one pod of theirs is Ready. An image can be missing for a passing
+ * reason (network, mirror, assembly), which must not stop what runs.
+ */
+function keptStages(snapshot: Snapshot, stages: readonly Stage[], missing: ReadonlySet<string>): KeptStage[] {
+  return stages.flatMap((stage) => {
+    const reason = missingImages(stage, missing);
+    if (!reason) return [];
+    const workloads = declared(snapshot, stage.objects).filter(({ kind }) => kind in READY_PODS);
+    const own = workloads.filter(isOfThisProject);
+    if (!own.some((workload) => READY_PODS[workload.kind]!(workload) > 0)) return [];
+    return [{ stage: stage.name, reason, workloads: own.map(refOf), remove: deleteCommand(snapshot.context, own) }];
+  });
+}
+
+/** The images that an optional stage lacks, as a reason; undefined for a stage that has them all or is not optional. */
+function missingImages(stage: Stage, missing: ReadonlySet<string>): string | undefined {
+  const lacking = stage.optional ? imagesOf(stage.objects).filter((image) => missing.has(image)) : [];
+  return lacking.length > 0 ? `no image ${lacking.join(", ")}` : undefined;
+}
+
+function deleteCommand(context: string, workloads: readonly KubernetesObject[]): string {
+  const byNamespace = Map.groupBy(workloads, ({ metadata }) => metadata.namespace ?? NAMESPACE);
+  return [...byNamespace]
+    .map(([namespace, objects]) => {
+      const names = objects.map(({ kind, metadata }) => `${kind.toLowerCase()}/${metadata.name}`).join(" ");
+      return `kubectl --context ${context} -n ${namespace} delete ${names}`;
+    })
+    .join(" && ");
+}
+
+// ── skip ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Stages that cannot run on this cluster, and fallbacks of stages that can. */
+function skippedStages(snapshot: Snapshot, stages: readonly Stage[], missing: ReadonlySet<string>): SkippedStage[] {
+  const skipped = new Map<string, SkippedStage>();
+  // In the order of the list: a stage follows those that it depends on or replaces.
+  for (const stage of stages) {
+    const reason = skipReason(snapshot, stage, missing, skipped);
+    if (reason) skipped.set(stage.name, { stage: stage.name, ...reason });
+    const replaced = stage.fallbackFor ? skipped.get(stage.fallbackFor) : undefined;
+    if (replaced && !reason) replaced.fallback = stage.name;
+  }
+  return [...skipped.values()];
+}
+
+function skipReason(
+  { apiVersions, keda }: Snapshot,
+  stage: Stage,
+  missing: ReadonlySet<string>,
+  skipped: ReadonlyMap<string, SkippedStage>,
+): Omit<SkippedStage, "stage"> | undefined {
+  const { fallbackFor, needsStage, needsApi, install } = stage;
+  if (fallbackFor && !skipped.has(fallbackFor)) return { reason: `${fallbackFor} is applied`, unneeded: true };
+  if (needsStage && skipped.has(needsStage)) return { reason: `${needsStage} is skipped` };
+  if (needsApi) {
+    const idle = needsApi === KEDA_API && keda.status === "idle" ? keda.problem : undefined;
+    const reason = !apiVersions.has(needsApi)
+      ? `the cluster has no ${needsApi}`
+      : idle && `the cluster has ${needsApi}, but KEDA does not work: ${idle}`;
+    if (reason) return { reason, ...(install ? { install } : {}) };
+  }
+  const reason = missingImages(stage, missing);
+  return reason ? { reason } : undefined;
+}
+
+// ── prune ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Kinds that are never pruned: data, and the Secrets that belong to it. A deploy that has the stage again reuses them. */
+export const RETAINED = new Set(["Namespace", "PersistentVolumeClaim", "Secret"]);
+
+/** False for an object that has a name of this project's and was created by someone else. */
+export const isOfThisProject = ({ metadata }: KubernetesObject): boolean =>
+  metadata.labels?.["app.kubernetes.io/part-of"] === NAMESPACE;
+
+/**
+ * Every object that a deploy deletes, once, with the reason: KEDA's while KEDA is being uninstalled, those of skipped
+ * stages, and autoscalers that scale the same workload as an applied one.
+ */
+function prunedObjects(
+  snapshot: Snapshot,
+  stages: readonly Stage[],
+  applied: readonly Stage[],
+  skip: readonly SkippedStage[],
+): (PrunedObject & { before?: string })[] {
+  const { live, keda, apiVersions } = snapshot;
+  const pruned = new Map<string, PrunedObject & { before?: string }>();
+  const add = (objects: readonly KubernetesObject[], entry: Omit<PrunedObject, "object"> & { before?: string }) => {
+    for (const object of objects) if (!pruned.has(keyOf(object))) pruned.set(keyOf(object), { object, ...entry });
+  };
+  if (keda.status === "uninstalling") {
+    // Their finalizers would block the deletion of KEDA's kinds and, later, of the namespace.
+    const objects = live.filter(({ apiVersion }) => apiVersion === KEDA_API);
+    add(objects, { reason: "KEDA is being uninstalled", force: true });
+  }
+  for (const { stage, reason, fallback, unneeded } of skip) {
+    if (unneeded) continue;
+    const objects = stages.find(({ name }) => name === stage)!.objects.filter(({ kind }) => !RETAINED.has(kind));
+    // Reverse order: network policies last, so that no pod runs without its policies.
+    add(declared(snapshot, objects).filter(isOfThisProject).reverse(), {
+      reason: fallback ? `${stage} is replaced by ${fallback}` : `${stage} is skipped: ${reason}`,
+      ...(fallback ? { before: fallback } : {}),
+    });
+  }
+  for (const { name, objects } of applied) {
+    const scalers = live.filter(({ apiVersion }) => apiVersion !== KEDA_API || apiVersions.has(KEDA_API));
+    for (const object of conflictingAutoscalers(objects, scalers)) {
+      add([object], { reason: `a second autoscaler for ${autoscalerOf(object)!.target}`, before: name });
+    }
+  }
+  return [...pruned.values()];
+}
+
+// ── text ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Warnings about stages that are not applied: what that means, and what to do. */
+export function describeNotApplied({ keep, skip }: Pick<Plan, "keep" | "skip">): string[] {
+  return [
+    ...keep.map(
+      ({ stage, reason, remove }) =>
+        `kept: ${stage} (${reason}): it keeps running and is not updated; deploy again when its images are available; to remove it: ${remove}, then deploy again`,
+    ),
+    ...skip
+      .filter(({ unneeded }) => !unneeded)
+      .map(
+        ({ stage, reason, install, fallback }) =>
+          `skipped: ${stage} (${reason}${install ? `; to install it: ${install}` : ""})${fallback ? `; ${fallback} is applied instead` : ""}`,
+      ),
+  ];
+}

@@ -1,0 +1,237 @@
+/**
+ * The changes that a dry run prints are the changes that a deploy makes, and the plan lists every call that changes the
+ * cluster. Method: the stages of k8s/ against a cluster in memory that records each change.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { NETWORK_CHECKS } from "../../../scripts/checks/network.ts";
+import { POD_CHECKS } from "../../../scripts/checks/pods.ts";
+import { TerminalReport } from "../../../scripts/cli/report.ts";
+import { ProbeSession } from "../../../scripts/clients/probe-session.ts";
+import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
+import { executePlan, preparePlan, previewFirst, previewPlan, prunedBy } from "../../../scripts/deploy/execution.ts";
+import { KEDA_API } from "../../../scripts/deploy/keda.ts";
+import { imagesOf } from "../../../scripts/deploy/manifests.ts";
+import { type Plan, plan } from "../../../scripts/deploy/plan.ts";
+import { FILL_FROM, recipeOf } from "../../../scripts/deploy/secrets.ts";
+import { readSnapshot } from "../../../scripts/deploy/snapshot.ts";
+import { loadStages } from "../../../scripts/deploy/stages.ts";
+import { FakeCluster, kedaItself } from "./fake-cluster.ts";
+
+const stages = await loadStages();
+const every = stages.flatMap(({ objects }) => objects);
+const APIS = new Set([...every.map(({ apiVersion }) => apiVersion), "apiregistration.k8s.io/v1"]);
+const WITHOUT_KEDA = [...APIS].filter((api) => api !== KEDA_API);
+const imagesOfStage = (name: string) => imagesOf(stages.find((stage) => stage.name === name)!.objects);
+
+const { signal } = new AbortController();
+const silent = new TerminalReport({ color: false, stdout: { write: () => true }, stderr: { write: () => true } });
+
+let certificates: string;
+beforeAll(async () => {
+  certificates = await mkdtemp(join(tmpdir(), "conveyor-execution-"));
+  const files = every
+    .filter(({ metadata }) => metadata.annotations?.[FILL_FROM])
+    .flatMap((object) => recipeOf(object).entries);
+  for (const { source } of files) await writeFile(join(certificates, source), `content of ${source}`);
+});
+afterAll(async () => await rm(certificates, { recursive: true, force: true }));
+
+interface Decision {
+  decided: Plan;
+  /** The changes that a dry run prints. */
+  previewed: { ref: string; change: string }[];
+  execute(): Promise<{ ref: string; change: string }[]>;
+}
+
+async function decide(
+  cluster: FakeCluster,
+  missing: readonly string[] = [],
+  ca = "content of ca.crt",
+): Promise<Decision> {
+  const images = imagesOf(every).map((ref) => ({ ref, missing: missing.includes(ref) }));
+  const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
+  const decided = plan(snapshot, stages, images, { ca });
+  const prepared = await preparePlan(decided, snapshot, images, certificates);
+  const objects = snapshot.live.some(({ kind }) => kind === "Namespace")
+    ? await previewPlan(cluster, prepared, snapshot, signal)
+    : previewFirst(decided);
+  return {
+    decided,
+    previewed: objects.filter(({ change }) => change !== "unchanged").map(({ ref, change }) => ({ ref, change })),
+    execute: async () => (await executePlan(cluster, prepared, silent, signal)).changes,
+  };
+}
+
+const fillTokens = (cluster: FakeCluster) => () => {
+  for (const object of cluster.objects.values()) {
+    if (object.metadata.annotations?.["conveyor.dev/filled-by"]) object.data = { token: "dG9rZW4=" };
+  }
+};
+
+/** A cluster with the pipeline as a deploy leaves it. */
+async function deployed(apis: Iterable<string> = APIS): Promise<FakeCluster> {
+  const cluster = new FakeCluster(apis).add(...kedaItself());
+  cluster.onJob = fillTokens(cluster);
+  await (await decide(cluster)).execute();
+  cluster.mutations.length = 0;
+  return cluster;
+}
+
+const stopped = (cluster: FakeCluster, ...refs: string[]) => {
+  for (const ref of refs) cluster.find(ref)!.status = {};
+};
+const otherAutoscaler: KubernetesObject = {
+  apiVersion: "autoscaling/v2",
+  kind: "HorizontalPodAutoscaler",
+  metadata: { name: "manual", namespace: "conveyor" },
+  spec: { scaleTargetRef: { kind: "Deployment", name: "processor" }, maxReplicas: 2 },
+};
+const SCENARIOS: [string, () => Promise<{ cluster: FakeCluster; missing?: string[]; ca?: string }>][] = [
+  ["an empty cluster with KEDA", async () => ({ cluster: new FakeCluster(APIS).add(...kedaItself()) })],
+  ["an empty cluster without KEDA", async () => ({ cluster: new FakeCluster(WITHOUT_KEDA) })],
+  ["a deployed pipeline", async () => ({ cluster: await deployed() })],
+  [
+    "an object changed and one deleted by hand",
+    async () => {
+      const cluster = await deployed();
+      cluster.find("Service/kafka")!.spec = { publishNotReadyAddresses: true };
+      cluster.remove("PodDisruptionBudget/kafka");
+      return { cluster };
+    },
+  ],
+  [
+    "a stage without its image that does not run",
+    async () => {
+      const cluster = await deployed();
+      stopped(cluster, "Deployment/loki", "DaemonSet/promtail (conveyor-logging)");
+      return { cluster, missing: imagesOfStage("logging") };
+    },
+  ],
+  [
+    "a stage without its image that runs",
+    async () => ({ cluster: await deployed(), missing: imagesOfStage("logging") }),
+  ],
+  ["a KEDA that stopped working", async () => ({ cluster: (await deployed()).add(...kedaItself(0)) })],
+  [
+    "a KEDA that is being uninstalled",
+    async () => {
+      const cluster = await deployed();
+      cluster.kedaRuns = false;
+      cluster.add({
+        apiVersion: "apiextensions.k8s.io/v1",
+        kind: "CustomResourceDefinition",
+        metadata: { name: "scaledobjects.keda.sh", deletionTimestamp: "2026-11-25T10:00:00Z" },
+      });
+      return { cluster };
+    },
+  ],
+  [
+    "a KEDA that was installed after the first deploy",
+    async () => {
+      const cluster = await deployed(WITHOUT_KEDA);
+      cluster.apis.add(KEDA_API);
+      return { cluster };
+    },
+  ],
+  ["a second autoscaler that someone created", async () => ({ cluster: (await deployed()).add(otherAutoscaler) })],
+  ["another CA", async () => ({ cluster: await deployed(), ca: "another CA" })],
+];
+
+describe("execution of a plan", () => {
+  test.each(SCENARIOS)("%s: dry run and deploy make the same changes, all of them in the plan", async (_, scenario) => {
+    const { cluster, missing, ca } = await scenario();
+    cluster.onJob = fillTokens(cluster);
+    const { decided, previewed, execute } = await decide(cluster, missing, ca);
+    expect(cluster.mutations).toEqual([]);
+    expect(await execute()).toEqual(previewed);
+
+    const jobs = decided.stages.flatMap(({ run }) => run.map(refOf));
+    const planned = new Set([
+      ...prunedBy(decided).map(({ object }) => refOf(object)),
+      ...decided.stages.flatMap(({ apply }) => apply.map(refOf)),
+      ...jobs,
+      ...decided.stages.flatMap(({ restart }) => restart?.workload ?? []),
+    ]);
+    const changed = new Set(cluster.mutations.map((mutation) => mutation.replace(/^\w+ /, "")));
+    // An autoscaler that KEDA creates is deleted together with its ScaledObject.
+    const unlisted = [...changed].filter((ref) => !planned.has(ref));
+    expect(unlisted).toEqual([]);
+    expect([...planned].filter((ref) => !changed.has(ref) && !ref.includes("keda-hpa-"))).toEqual([]);
+    for (const { object } of prunedBy(decided)) expect(cluster.find(refOf(object))).toBeUndefined();
+
+    const second = await decide(cluster, missing);
+    expect(second.previewed).toEqual([]);
+  });
+
+  test("exactly one autoscaler scales the processor after every switch between KEDA and CPU", async () => {
+    const cluster = await deployed();
+    const autoscalers = () =>
+      [...cluster.objects.values()].filter(({ kind }) => kind === "HorizontalPodAutoscaler").map(refOf);
+    const redeploy = async () => await (await decide(cluster)).execute();
+    const withKeda = ["HorizontalPodAutoscaler/keda-hpa-processor", "HorizontalPodAutoscaler/producer"];
+    expect(autoscalers().sort()).toEqual(withKeda);
+    cluster.add(...kedaItself(0));
+    await redeploy();
+    expect(autoscalers().sort()).toEqual(["HorizontalPodAutoscaler/processor", "HorizontalPodAutoscaler/producer"]);
+    cluster.add(...kedaItself());
+    await redeploy();
+    expect(autoscalers().sort()).toEqual(withKeda);
+  });
+
+  test("a kept stage does not restart pods that mount its ConfigMaps", async () => {
+    const cluster = await deployed();
+    const { previewed } = await decide(cluster, imagesOfStage("logging"));
+    expect(previewed).toEqual([]);
+  });
+
+  test("a setup job that leaves a token Secret empty is an error before its user starts", async () => {
+    const cluster = new FakeCluster(APIS).add(...kedaItself());
+    const { execute } = await decide(cluster);
+    await expect(execute()).rejects.toThrow("is empty: the setup job did not fill it");
+  });
+
+  test("a cluster that cannot be read is not taken for an empty one", async () => {
+    const cluster = new FakeCluster(APIS);
+    cluster.existing = async () => {
+      throw new Error("the cluster could not be read: timeout");
+    };
+    await expect(decide(cluster, imagesOfStage("logging"))).rejects.toThrow("the cluster could not be read: timeout");
+  });
+});
+
+describe("validate after a deploy that did not apply a stage", () => {
+  const checked = async (cluster: FakeCluster) => {
+    const session = new ProbeSession(cluster, "no image", signal);
+    return {
+      objects: await POD_CHECKS.objects.run(session, signal),
+      policies: await NETWORK_CHECKS.policies.run(session, signal),
+    };
+  };
+
+  test("checks a kept stage like any other", async () => {
+    const cluster = await deployed();
+    await (await decide(cluster, imagesOfStage("metrics"))).execute();
+    expect(await checked(cluster)).toMatchObject({ objects: { ok: true }, policies: { ok: true } });
+    cluster.remove("Deployment/prometheus");
+    expect((await checked(cluster)).objects).toMatchObject({
+      ok: false,
+      detail: expect.stringContaining("Deployment/prometheus"),
+    });
+  });
+
+  test("reports a policy of a skipped stage as foreign", async () => {
+    const cluster = await deployed();
+    const policy = cluster.find("NetworkPolicy/prometheus")!;
+    stopped(cluster, "Deployment/prometheus", "StatefulSet/alertmanager", "Deployment/kube-state-metrics");
+    await (await decide(cluster, imagesOfStage("metrics"))).execute();
+    expect(await checked(cluster)).toMatchObject({ objects: { ok: true }, policies: { ok: true } });
+    cluster.add(policy);
+    expect((await checked(cluster)).policies).toMatchObject({
+      ok: false,
+      detail: expect.stringContaining("prometheus is in no file"),
+    });
+  });
+});

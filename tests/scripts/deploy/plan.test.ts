@@ -1,0 +1,335 @@
+/** plan() over hand-written snapshots: which stages are skipped or kept, which objects are pruned, and when. */
+import { describe, expect, test } from "bun:test";
+import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
+import { autoscalerOf } from "../../../scripts/deploy/autoscalers.ts";
+import { KEDA_API, type KedaState } from "../../../scripts/deploy/keda.ts";
+import { imagesOf } from "../../../scripts/deploy/manifests.ts";
+import { describeNotApplied, plan, type Snapshot } from "../../../scripts/deploy/plan.ts";
+import { loadStages, SKIPPED_STAGES, type Stage } from "../../../scripts/deploy/stages.ts";
+
+const stages = await loadStages();
+const every = stages.flatMap(({ objects }) => objects);
+const apiVersions = new Set(every.map(({ apiVersion }) => apiVersion));
+const withoutKeda = new Set([...apiVersions].filter((api) => api !== KEDA_API));
+
+const stageOf = (name: string) => stages.find((stage) => stage.name === name)!;
+const refsOf = (name: string) => stageOf(name).objects.map(refOf);
+const imagesOfStage = (name: string) => imagesOf(stageOf(name).objects);
+
+const snapshot = (more: Partial<Snapshot> = {}): Snapshot => ({
+  context: "test",
+  apiVersions,
+  keda: { status: "working" },
+  live: [],
+  ...more,
+});
+const idle = (problem = "its pods are gone"): KedaState => ({ status: "idle", problem });
+const lacking = (refs: readonly string[]) => refs.map((ref) => ({ ref, missing: true }));
+const planned = (more: Partial<Snapshot>, missing: readonly string[] = []) =>
+  plan(snapshot(more), stages, lacking(missing));
+
+/** The live objects with the status of pods that are Ready for some workloads, as the API server reports them. */
+const running = (...workloads: readonly string[]): KubernetesObject[] =>
+  every.map((object) => {
+    const ready = workloads.includes(refOf(object)) ? 1 : 0;
+    if (object.kind === "DaemonSet") return { ...object, status: { desiredNumberScheduled: 2, numberReady: ready } };
+    if (object.kind !== "Deployment" && object.kind !== "StatefulSet") return object;
+    // Without a Ready pod the API server omits the field.
+    return { ...object, status: { replicas: 1, ...(ready ? { readyReplicas: ready } : {}) } };
+  });
+const foreign = (objects: readonly KubernetesObject[]) =>
+  objects.map((object) => ({ ...object, metadata: { ...object.metadata, labels: {} } }));
+
+const hpa = (name: string, target: string, kind = "Deployment"): KubernetesObject => ({
+  apiVersion: "autoscaling/v2",
+  kind: "HorizontalPodAutoscaler",
+  metadata: { name, namespace: "conveyor" },
+  spec: { scaleTargetRef: { kind, name: target }, maxReplicas: 2 },
+});
+const scaledObject = (name: string, target: string): KubernetesObject => ({
+  apiVersion: KEDA_API,
+  kind: "ScaledObject",
+  metadata: { name, namespace: "conveyor" },
+  spec: { scaleTargetRef: { name: target } },
+});
+
+describe("plan: skip", () => {
+  const stage = (name: string, image: string, more: Partial<Stage> = {}): Stage => ({
+    name,
+    title: name,
+    files: [],
+    awaits: [],
+    objects: [
+      {
+        apiVersion: "apps/v1",
+        kind: "Deployment",
+        metadata: { name },
+        spec: { template: { spec: { containers: [{ name, image }] } } },
+      },
+    ],
+    ...more,
+  });
+  const skip = (list: readonly Stage[], missing: readonly string[], apis: readonly string[], keda: KedaState) =>
+    plan(snapshot({ apiVersions: new Set(apis), keda }), list, lacking(missing));
+  const absent: KedaState = { status: "absent" };
+  const core = stage("core", "example/core:1");
+  const pictures = stage("pictures", "example/pictures:1", { optional: true });
+
+  test("an optional stage without its image is skipped; the reason names the image", () => {
+    expect(skip([core, pictures], ["example/pictures:1"], [], absent).skip).toEqual([
+      { stage: "pictures", reason: "no image example/pictures:1" },
+    ]);
+  });
+
+  test("a stage that is not optional is never skipped for its image", () => {
+    expect(skip([core], ["example/core:1"], [], absent).skip).toEqual([]);
+  });
+
+  test("a stage is skipped exactly where the API server does not know its API", () => {
+    const monitors = stage("monitors", "example/core:1", { needsApi: "monitoring.coreos.com/v1" });
+    expect(skip([monitors], [], ["apps/v1"], absent).skip).toEqual([
+      { stage: "monitors", reason: "the cluster has no monitoring.coreos.com/v1" },
+    ]);
+    expect(skip([monitors], [], ["monitoring.coreos.com/v1"], absent).skip).toEqual([]);
+  });
+
+  describe("with a fallback", () => {
+    const metrics = stage("metrics", "example/metrics:1", { optional: true });
+    const operated = stage("operated", "example/core:1", {
+      needsApi: KEDA_API,
+      install: "COMMAND",
+      needsStage: "metrics",
+    });
+    const plain = stage("plain", "example/core:1", { fallbackFor: "operated" });
+    const all = [metrics, operated, plain];
+
+    test("the fallback is skipped without a warning where the stage can be applied", () => {
+      const result = skip(all, [], [KEDA_API], { status: "working" });
+      expect(result.skip.map(({ stage }) => stage)).toEqual(["plain"]);
+      expect(describeNotApplied(result)).toEqual([]);
+    });
+
+    test("without the API one warning names the reason, the install command and the fallback", () => {
+      expect(describeNotApplied(skip(all, [], [], absent))).toEqual([
+        "skipped: operated (the cluster has no keda.sh/v1alpha1; to install it: COMMAND); plain is applied instead",
+      ]);
+    });
+
+    test("with a KEDA that does not work one warning names the problem and the fallback", () => {
+      expect(describeNotApplied(skip(all, [], [KEDA_API], idle()))).toEqual([
+        "skipped: operated (the cluster has keda.sh/v1alpha1, but KEDA does not work: its pods are gone; to install it: COMMAND); plain is applied instead",
+      ]);
+    });
+
+    test("a stage is skipped together with the stage that it needs, whatever its API", () => {
+      expect(describeNotApplied(skip(all, ["example/metrics:1"], [KEDA_API], { status: "working" }))).toEqual([
+        "skipped: metrics (no image example/metrics:1)",
+        "skipped: operated (metrics is skipped); plain is applied instead",
+      ]);
+    });
+
+    test("exactly one of stage and fallback is applied, whatever is missing", () => {
+      for (const missing of [[], ["example/metrics:1"]]) {
+        for (const keda of [absent, idle(), { status: "working" } as const]) {
+          const apis = keda.status === "absent" ? [] : [KEDA_API];
+          const applied = skip(all, missing, apis, keda).stages.map(({ name }) => name);
+          expect(applied.filter((name) => name === "operated" || name === "plain")).toHaveLength(1);
+        }
+      }
+    });
+  });
+
+  test("the Namespace's annotation names the skipped stages, fallbacks included", () => {
+    const [namespace] = planned({}, imagesOfStage("logging")).stages[0]!.apply;
+    expect(namespace!.metadata.annotations?.[SKIPPED_STAGES]).toBe("logging,autoscaling-cpu");
+  });
+});
+
+describe("plan: keep", () => {
+  test.each([
+    ["metrics", "Deployment/prometheus", imagesOfStage("metrics")],
+    ["metrics", "StatefulSet/alertmanager", imagesOfStage("metrics").slice(0, 1)],
+    ["logging", "Deployment/loki", imagesOfStage("logging")],
+    ["logging", "DaemonSet/promtail (conveyor-logging)", imagesOfStage("logging").slice(0, 1)],
+  ])("%s without an image is kept while %s has a Ready pod", (name, workload, images) => {
+    const { keep, stages: applied, prune } = planned({ live: running(workload) }, images);
+    expect(keep.map(({ stage }) => stage)).toEqual([name]);
+    expect(applied.map((stage) => stage.name)).not.toContain(name);
+    expect(prune).toEqual([]);
+  });
+
+  test("stages that need a kept stage are applied, and its ConfigMaps stay in the hashes of other pods", () => {
+    const { stages: applied, keptConfiguration } = planned(
+      { live: running("Deployment/prometheus") },
+      imagesOfStage("metrics"),
+    );
+    expect(applied.map(({ name }) => name)).toContain("autoscaling-keda");
+    expect(applied.map(({ name }) => name)).not.toContain("autoscaling-cpu");
+    expect(keptConfiguration.map(refOf)).toContain("ConfigMap/prometheus");
+  });
+
+  test("one warning names the reason and the command that removes the stage", () => {
+    const live = running("Deployment/loki", "DaemonSet/promtail (conveyor-logging)");
+    expect(describeNotApplied(planned({ live }, imagesOfStage("logging")))).toEqual([
+      `kept: logging (no image ${imagesOfStage("logging").join(", ")}): it keeps running and is not updated; ` +
+        "deploy again when its images are available; to remove it: kubectl --context test -n conveyor delete deployment/loki" +
+        " && kubectl --context test -n conveyor-logging delete daemonset/promtail, then deploy again",
+    ]);
+  });
+
+  test("a stage without a Ready pod is not kept, whatever else runs", () => {
+    const live = running("Deployment/loki", "Deployment/processor");
+    const { keep, prune } = planned({ live }, imagesOfStage("metrics"));
+    expect(keep).toEqual([]);
+    expect(prune.map(({ object }) => refOf(object))).toContain("Deployment/prometheus");
+    expect(prune.map(({ object }) => refOf(object))).not.toContain("Deployment/loki");
+  });
+
+  test("a workload of another project with the same name keeps nothing", () => {
+    expect(planned({ live: foreign(running("Deployment/loki")) }, imagesOfStage("logging")).keep).toEqual([]);
+  });
+});
+
+describe("plan: prune", () => {
+  const prunedOf = (result: ReturnType<typeof planned>) => result.prune.map(({ object }) => refOf(object));
+  const prunedBefore = (result: ReturnType<typeof planned>, name: string) =>
+    result.stages.find((stage) => stage.name === name)?.prune.map(({ object }) => refOf(object));
+
+  test("every object of a skipped stage is pruned first, but its volumes, Secrets and namespaces", () => {
+    const result = planned(
+      { live: every.filter(({ kind }) => kind !== "HorizontalPodAutoscaler") },
+      imagesOfStage("logging"),
+    );
+    const pruned = prunedOf(result);
+    expect(refsOf("logging").filter((ref) => !pruned.includes(ref))).toEqual([
+      "Secret/loki-tls",
+      "PersistentVolumeClaim/loki-data",
+      "Namespace/conveyor-logging",
+      "Secret/promtail-tls (conveyor-logging)",
+    ]);
+    expect(pruned.filter((ref) => !refsOf("logging").includes(ref))).toEqual([]);
+    expect(result.prune[0]!.reason).toStartWith("logging is skipped: no image ");
+    // Policies last, so that no pod runs without its policies.
+    expect(pruned.indexOf("NetworkPolicy/loki")).toBeGreaterThan(pruned.indexOf("Deployment/loki"));
+  });
+
+  test("objects of another project are not pruned", () => {
+    const live = foreign(every).filter((object) => !autoscalerOf(object));
+    const result = planned({ live }, imagesOfStage("logging"));
+    expect([...result.prune, ...result.stages.flatMap(({ prune }) => prune)]).toEqual([]);
+  });
+
+  test("objects that do not exist are not pruned", () => {
+    expect(prunedOf(planned({ live: [] }, imagesOfStage("logging")))).toEqual([]);
+  });
+
+  test("applied stages lose nothing", () => {
+    expect(prunedOf(planned({ live: every }))).toEqual([]);
+  });
+
+  test("objects of a stage are pruned just before its fallback is applied, the KEDA objects too", () => {
+    const result = planned({ live: every, keda: idle() });
+    expect(prunedOf(result)).toEqual([]);
+    expect(prunedBefore(result, "autoscaling-cpu")).toEqual([
+      "ScaledObject/processor",
+      "TriggerAuthentication/processor-scaling",
+      "ConfigMap/processor-scaling",
+      "NetworkPolicy/prometheus-from-keda",
+    ]);
+  });
+
+  test("where the API server no longer knows KEDA the rest of its stage is pruned", () => {
+    const live = every.filter(({ apiVersion }) => apiVersion !== KEDA_API);
+    const result = planned({ live, apiVersions: withoutKeda, keda: { status: "absent" } });
+    expect(prunedBefore(result, "autoscaling-cpu")).toEqual([
+      "ConfigMap/processor-scaling",
+      "NetworkPolicy/prometheus-from-keda",
+    ]);
+  });
+
+  test("while KEDA is being uninstalled its objects are pruned first and without waiting for KEDA", () => {
+    const live = [...every, scaledObject("other", "other"), hpa("keda-hpa-processor", "processor")];
+    const result = planned({ live, apiVersions: withoutKeda, keda: { status: "uninstalling" } });
+    expect(result.prune.map(({ object, reason, force }) => [refOf(object), reason, force])).toEqual([
+      ["TriggerAuthentication/processor-scaling", "KEDA is being uninstalled", true],
+      ["ScaledObject/processor", "KEDA is being uninstalled", true],
+      ["ScaledObject/other", "KEDA is being uninstalled", true],
+    ]);
+    expect(prunedBefore(result, "autoscaling-cpu")).toEqual([
+      "ConfigMap/processor-scaling",
+      "NetworkPolicy/prometheus-from-keda",
+      "HorizontalPodAutoscaler/keda-hpa-processor",
+    ]);
+  });
+});
+
+describe("plan: one autoscaler per workload", () => {
+  const prunedAutoscalers = (live: readonly KubernetesObject[], more: Partial<Snapshot> = {}) =>
+    planned({ live, ...more }).stages.flatMap(({ prune }) => prune.map(({ object }) => refOf(object)));
+  const plainKeda = { apiVersions: withoutKeda, keda: { status: "absent" } as const };
+
+  test("with KEDA the CPU autoscaler is pruned and KEDA's stays", () => {
+    const live = [
+      hpa("processor", "processor"),
+      hpa("keda-hpa-processor", "processor"),
+      scaledObject("processor", "processor"),
+    ];
+    const result = planned({ live });
+    expect(result.stages.flatMap(({ name, prune }) => prune.map((pruned) => ({ name, ...pruned })))).toEqual([
+      { name: "autoscaling-keda", object: live[0]!, reason: "a second autoscaler for Deployment/processor" },
+    ]);
+  });
+
+  test("without KEDA its autoscaler is pruned and the CPU autoscaler stays", () => {
+    const live = [hpa("processor", "processor"), hpa("keda-hpa-processor", "processor")];
+    expect(prunedAutoscalers(live, plainKeda)).toEqual(["HorizontalPodAutoscaler/keda-hpa-processor"]);
+  });
+
+  test("a ScaledObject is pruned before its autoscaler, which KEDA would create again", () => {
+    const live = [hpa("keda-hpa-other", "processor"), scaledObject("other", "processor")];
+    expect(prunedAutoscalers(live)).toEqual(["ScaledObject/other", "HorizontalPodAutoscaler/keda-hpa-other"]);
+  });
+
+  test("autoscalers of other workloads stay, also of one with the same name and another kind", () => {
+    expect(prunedAutoscalers([hpa("other", "other"), hpa("producer", "processor", "StatefulSet")])).toEqual([]);
+  });
+
+  test("both autoscaling stages scale the same workload under different names", () => {
+    expect(
+      ["autoscaling-keda", "autoscaling-cpu"].map((name) =>
+        stageOf(name).objects.flatMap((object) => autoscalerOf(object) ?? []),
+      ),
+    ).toEqual([
+      [{ name: "keda-hpa-processor", target: "Deployment/processor" }],
+      [{ name: "processor", target: "Deployment/processor" }],
+    ]);
+  });
+});
+
+describe("plan: apply", () => {
+  test("images that were pushed are named by their reference in the registry", () => {
+    const [ref] = imagesOfStage("processor");
+    const result = plan(snapshot(), stages, [{ ref: ref!, missing: false, pushedRef: "registry.example/x:1" }]);
+    expect(imagesOf(result.stages.find(({ name }) => name === "processor")!.apply)).toEqual(["registry.example/x:1"]);
+  });
+
+  test("all brokers restart exactly when the CA changes", () => {
+    const trusted = {
+      ...stageOf("secrets").objects.find(({ metadata }) => metadata.name === "kafka-tls")!,
+      data: { "ca.crt": Buffer.from("OLD\n").toString("base64") },
+    };
+    const restarts = (live: KubernetesObject[], ca?: string) =>
+      plan(snapshot({ live }), stages, [], { ca }).stages.flatMap(({ name, restart }) =>
+        restart ? [name, restart.workload] : [],
+      );
+    expect(restarts([trusted], "NEW")).toEqual(["stores", "kafka"]);
+    expect(restarts([trusted], "OLD")).toEqual([]);
+    expect(restarts([trusted])).toEqual([]);
+    expect(restarts([], "NEW")).toEqual([]);
+  });
+
+  test("Jobs run and are not applied", () => {
+    const setup = planned({}).stages.find(({ name }) => name === "setup")!;
+    expect({ apply: setup.apply, run: setup.run.map(refOf) }).toEqual({ apply: [], run: ["Job/setup"] });
+  });
+});
