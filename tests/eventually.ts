@@ -1,10 +1,10 @@
-/** Waiting for an event in tests without a cluster: a machine with ten processes in front of ours takes its time. */
+/** Waits for a condition in tests without a cluster, also on a busy machine. */
 
-/** What is waited for takes milliseconds; only a test that fails waits so long. */
+/** The awaited state is reached in milliseconds; only a failing test takes this long. */
 const LIMIT_MS = 30_000;
 const LOOK_MS = 2;
 
-/** Looks until `isSo`. @throws Error that names what was waited for. */
+/** Polls until `isSo`. @throws Error that names `what` */
 export async function eventually(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
   const limit = performance.now() + LIMIT_MS;
   while (!(await isSo())) {

@@ -1,20 +1,17 @@
-/**
- * Goal: a tool of Kafka's that the cluster tests run in a broker leaves no file there, whether it works or not. Method: the
- * script as a shell runs it, with a stand-in for Java, in a folder where every file that it writes would be seen.
- */
+/** kafkaTool's script leaves no file in the broker. It runs in a shell with a fake Java, in a folder that shows every file. */
 import { expect, test } from "bun:test";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { kafkaTool } from "../cluster/kafka-tool.ts";
 
-test.each([0, 3])("the settings reach a tool that ends with exit %d, and no file stays", async (exitCode) => {
+test.each([0, 3])("kafkaTool passes the settings to a tool that exits %d and leaves no file", async (exitCode) => {
   const folder = await mkdtemp(join(tmpdir(), "conveyor-kafka-tool-"));
   try {
     const [bin, seen] = [join(folder, "bin"), join(folder, "seen")];
     await mkdir(bin);
     await mkdir(seen);
-    // Says its arguments and its settings, as a tool reads them: once, by the name that it is given.
+    // Prints its arguments and its settings, read once, as a tool does.
     const java = `#!/bin/bash
 printf '%s\\n' "$@" > ${seen}/arguments
 while [ "$1" != --command-config ]; do shift; done
@@ -37,7 +34,7 @@ exit ${exitCode}
     const words = await read("arguments");
     expect(words).toContain("-XX:-UsePerfData");
     expect(words.slice(-4)).toEqual(["--topic", "t", "--reader-property", "headers.separator=##"]);
-    // A pipe of this shell: gone with it.
+    // A pipe of this shell, which ends with it.
     const [config] = await read("config");
     expect(config).toMatch(/^\/dev\/fd\/\d+$/);
     expect((await readdir(seen)).sort()).toEqual(["arguments", "config", "settings"]);
@@ -46,7 +43,7 @@ exit ${exitCode}
   }
 });
 
-test("no cluster test writes a file of settings into a broker", async () => {
+test("no cluster test writes a settings file into a broker", async () => {
   const folder = join(import.meta.dir, "../cluster");
   for (const name of await readdir(folder)) {
     if (!name.endsWith(".ts")) continue;

@@ -1,4 +1,4 @@
-/** The shortened rules of the cluster test are the deployed ones but for their lengths of time. */
+/** The shortened rules of the cluster test equal the deployed ones except for durations. */
 import { expect, test } from "bun:test";
 import { parse } from "yaml";
 import { shortenedRules, shorter } from "../cluster/shortened.ts";
@@ -14,11 +14,11 @@ test.each([
   expect(shorter(long)).toBe(short);
 });
 
-test("what is no length of time is refused", () => {
+test("shorter rejects an invalid duration", () => {
   expect(() => shorter("soon")).toThrow('must be a number and s, m, h or d; got "soon"');
 });
 
-test("rules keep names, thresholds and order", async () => {
+test("shortenedRules keeps names, thresholds and order", async () => {
   for (const { text, groups } of await ruleFiles()) {
     const short = parse(shortenedRules(text)) as { groups: typeof groups };
     const bare = (all: typeof groups) =>

@@ -1,9 +1,9 @@
 /**
- * InfluxDB's disk is full to the last byte: every point that was answered with 204, before, between and after, is found
- * after the restarts that follow. The disk is a small file system in memory, so the error comes from the kernel.
+ * InfluxDB on a full disk: every point acknowledged with 204 is found after the following restarts. The disk is a small
+ * file system in memory, so the errors are the kernel's.
  *
- * What k8s/influxdb's start script is there for is shown as well, by starting influxd without it. When one of those
- * tests fails with a newer influxd, that part of the script may go.
+ * Each test first shows the failure without the start script of k8s/influxdb. When that part fails with a newer influxd,
+ * the corresponding part of the script can be removed.
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { appendFileSync } from "node:fs";
@@ -13,7 +13,7 @@ import { MEASUREMENT } from "../../services/domain/point.ts";
 import { RealServers } from "../servers/real-servers.ts";
 import { skipReason, until } from "./harness.ts";
 
-/** The start script wants 64 MiB free; what InfluxDB itself writes here is less than one. */
+/** The start script requires 64 MiB free; InfluxDB writes less than one here. */
 const DISK_MEBIBYTES = 96;
 const DAY_MS = 86_400_000;
 const START_LIMIT_MS = 30_000;
@@ -28,9 +28,9 @@ async function must(...command: string[]): Promise<void> {
   if ((await child.exited) !== 0) throw new Error(`${command.join(" ")}: ${said}`);
 }
 
-/** InfluxDB on its small disk, and the points that it has answered for. */
+/** InfluxDB on a small disk, and the points that it acknowledged. */
 class Database {
-  /** Timestamps, as InfluxDB writes them, of the points answered with 204. */
+  /** Timestamps, in InfluxDB's format, of points acknowledged with 204. */
   readonly #answered = new Set<string>();
   #written = 0;
   readonly #midnightMs = Math.floor(Date.now() / DAY_MS) * DAY_MS;
@@ -56,7 +56,7 @@ class Database {
     return join(this.servers.influxData, "ballast");
   }
 
-  /** Fills the disk to its last byte. */
+  /** Fills the disk completely. */
   fill(): void {
     for (const piece of [Buffer.alloc(1024 * 1024), Buffer.alloc(1)]) {
       try {
@@ -71,7 +71,7 @@ class Database {
     await rm(this.#ballast);
   }
 
-  /** One request with `points` points, of a day so many days ago, of as many conveyors. @returns status and text. */
+  /** Writes `points` points of as many conveyors, of a day some days ago. @returns status and text */
   async write(points: number, conveyors: number, daysAgo: number): Promise<string> {
     const times = Array.from({ length: points }, () => this.#midnightMs - daysAgo * DAY_MS + ++this.#written);
     const lines = times.map(
@@ -85,13 +85,13 @@ class Database {
     return `${answer.status} ${await answer.text()}`.trim();
   }
 
-  /** Killed, and started again. */
+  /** Kills and restarts InfluxDB. */
   async restart(bare: boolean): Promise<void> {
     await this.servers.kill("influxdb");
     await this.servers.startInflux({ bare });
   }
 
-  /** How many answered points are not found by a query of their own day alone: another day's shard may know their series. */
+  /** Number of acknowledged points missing in a query of their day only: shards of other days may know their series. */
   async missing(): Promise<number> {
     const found = new Set<string>();
     for (const day of new Set([...this.#answered].map((time) => time.slice(0, 10)))) {
@@ -136,7 +136,7 @@ describe.skipIf(skipped !== undefined)(`InfluxDB's disk is full${skipped ? ` (sk
         it.fill();
         expect(await it.write(20_000, CONVEYORS, 1)).toMatch(/^5\d\d .*no space left on device/);
         await it.free();
-        // Room alone does not help (docs/runbooks/VolumeFilling.md).
+        // Free space is not enough (docs/runbooks/VolumeFilling.md).
         expect(await it.write(1000, CONVEYORS, 1)).toMatch(/^5\d\d .*no space left on device/);
         await it.restart(bare);
         expect(await it.missing()).toBe(0);
@@ -153,12 +153,12 @@ describe.skipIf(skipped !== undefined)(`InfluxDB's disk is full${skipped ? ` (sk
       async () => {
         const it = database!;
         expect(await it.write(CONVEYORS, CONVEYORS, 1)).toBe("204");
-        // One conveyor opens the next day's shard while there is room.
+        // One conveyor creates the next day's shard while there is space.
         expect(await it.write(1, 1, 0)).toBe("204");
         it.fill();
         expect(await it.write(CONVEYORS, CONVEYORS, 0)).toMatch(/^5\d\d .*no space left on device/);
         await it.free();
-        // The same again: now it is taken, without any restart.
+        // Now the same write is accepted, without a restart.
         expect(await it.write(CONVEYORS, CONVEYORS, 0)).toBe("204");
         expect(await it.missing()).toBe(0);
         await it.restart(bare);
@@ -170,7 +170,7 @@ describe.skipIf(skipped !== undefined)(`InfluxDB's disk is full${skipped ? ` (sk
   });
 
   test(
-    "a start without room waits for it, and then opens everything",
+    "a start on a full disk waits for space, then opens all shards",
     async () => {
       database = await Database.start(false);
       const it = database;

@@ -1,6 +1,6 @@
 /**
- * A stretch of pipeline of its own on shared servers: topics, group and conveyors that no other scene uses, real
- * services or variants of them as processes, and the audit's own recording and judge over what they leave behind.
+ * A pipeline on shared servers with its own topics, group and conveyors: real services, or variants of them, as processes,
+ * and the audit of their events.
  */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -19,12 +19,12 @@ import { freePort } from "../servers/free-ports.ts";
 import { type Pipeline, type ServiceProcess, until } from "./harness.ts";
 
 const PARTITIONS = 3;
-/** A scene's few thousand events are read within seconds, once a dead member of the group is given up (6 s); a busy machine… */
+/** A few thousand events are read within seconds after a dead member's session has expired (6 s); more on a busy machine. */
 const COMMIT_LIMIT_MS = 120_000;
-/** One broker after the other learns of a topic within a second. */
+/** All brokers know a new topic within a second; more on a busy machine. */
 const TOPICS_LIMIT_MS = 90_000;
-/** Reading some dozen letters takes a second. */
-const LETTERS_LIMIT_MS = 60_000;
+/** Reading some dozen dead letters takes a second. */
+const DEAD_LETTERS_LIMIT_MS = 60_000;
 
 export interface TopicOptions {
   /** Brokers of every partition; by default all of them, chosen by Kafka. */
@@ -37,18 +37,18 @@ export class Environment {
   readonly topic: string;
   readonly dlqTopic: string;
   readonly group: string;
-  /** Kafka's records since then belong to the scene. */
+  /** Start of the audited window. */
   readonly startedAtMs = Date.now();
   readonly #producers: ServiceProcess[] = [];
 
   private constructor(
     readonly pipeline: Pipeline,
     readonly name: string,
-    /** Names the conveyors: scenes share a database. */
+    /** Part of the conveyors' names, since environments share a database. */
     private readonly ordinal: number,
   ) {
     this.topic = `events-${name}`;
-    this.dlqTopic = `letters-${name}`;
+    this.dlqTopic = `dead-letters-${name}`;
     this.group = `group-${name}`;
   }
 
@@ -58,11 +58,11 @@ export class Environment {
     ordinal: number,
     options: TopicOptions = {},
   ): Promise<Environment> {
-    const scene = new Environment(pipeline, name, ordinal);
+    const created = new Environment(pipeline, name, ordinal);
     const { servers } = pipeline;
-    const silent = new Logger("scene", "error", {}, () => {});
+    const silent = new Logger("environment", "error", {}, () => {});
     const kafka = { brokers: servers.brokers, tls: await servers.tlsFiles("admin") };
-    const admin = createKafka(kafka, "scene", silent, { retry: RETRY_BRIEFLY }).admin();
+    const admin = createKafka(kafka, "environment", silent, { retry: RETRY_BRIEFLY }).admin();
     await admin.connect();
     try {
       const { replicas, partitions = PARTITIONS, config = {} } = options;
@@ -70,7 +70,7 @@ export class Environment {
         waitForLeaders: false,
         topics: [
           {
-            topic: scene.topic,
+            topic: created.topic,
             configEntries: Object.entries(config).map(([name, value]) => ({ name, value })),
             ...(replicas
               ? {
@@ -81,31 +81,33 @@ export class Environment {
                 }
               : { numPartitions: partitions, replicationFactor: servers.brokers.length }),
           },
-          { topic: scene.dlqTopic, numPartitions: 1, replicationFactor: servers.brokers.length },
+          { topic: created.dlqTopic, numPartitions: 1, replicationFactor: servers.brokers.length },
         ],
       });
-      // One broker after the other learns of a new topic.
+      // Each broker learns of a new topic separately.
       await until(`the topics of ${name}`, TOPICS_LIMIT_MS, async () => {
-        const found = await admin.fetchTopicMetadata({ topics: [scene.topic, scene.dlqTopic] }).catch(() => undefined);
+        const found = await admin
+          .fetchTopicMetadata({ topics: [created.topic, created.dlqTopic] })
+          .catch(() => undefined);
         const leaders = found?.topics.flatMap((topic) => topic.partitions.map(({ leader }) => leader)) ?? [];
         return leaders.length > 0 && leaders.every((leader) => leader >= 0) ? true : undefined;
       });
     } finally {
       await admin.disconnect();
     }
-    return scene;
+    return created;
   }
 
   get #environment(): Record<string, string> {
     return { TOPIC: this.topic, DLQ_TOPIC: this.dlqTopic, POD_NAME: `producer-${this.ordinal}` };
   }
 
-  /** A producer of this scene; `folder` holds a variant of it. */
+  /** Starts a producer; `folder` contains a variant of it. */
   async producer(environment: Record<string, string>, options: { folder?: string; input?: Blob } = {}) {
     const port = await freePort();
     const all = {
       ...this.#environment,
-      // Every scene has a pod number of its own, and a fleet.
+      // Every environment has its own pod ordinal and fleet.
       FLEET_PODS: "1000",
       FLEET_CONVEYORS: "10",
       TRACE_EVERY_SEQ: "0",
@@ -125,7 +127,7 @@ export class Environment {
     return this.pipeline.spawn("processor", "admin", all, port, undefined, folder);
   }
 
-  async #ask(program: string, request: unknown) {
+  async #run(program: string, request: unknown) {
     const child = Bun.spawn([process.execPath, join(this.pipeline.bundled, `${program}.js`)], {
       stdin: new Blob([JSON.stringify(request)]),
       stdout: "pipe",
@@ -140,7 +142,7 @@ export class Environment {
   }
 
   async #probe<const P extends ProbeSpec>(probe: P): Promise<ProbeData<P>> {
-    const output = await this.#ask("probe", [{ ...probe, id: "it" }]);
+    const output = await this.#run("probe", [{ ...probe, id: "it" }]);
     const [result] = JSON.parse(await new Response(output).text()) as [ProbeResult<ProbeData<P>>];
     if (!result.ok) throw new Error(`probe: ${result.detail}`);
     return result.data;
@@ -150,7 +152,7 @@ export class Environment {
     return this.#probe({ kind: "kafka_offsets", ...this.#kafka, topic: this.topic, group: this.group });
   }
 
-  /** The audit's questions, answered by these processes and servers. */
+  /** The audit's sources: these processes and servers. */
   #sources(ca: string): AuditSources {
     const { servers } = this.pipeline;
     const influx = new InfluxDB({
@@ -177,11 +179,11 @@ export class Environment {
           topic: this.dlqTopic,
           from_timestamp_ms: sinceMs,
           max: 100_000,
-          timeout_ms: LETTERS_LIMIT_MS,
+          timeout_ms: DEAD_LETTERS_LIMIT_MS,
         }),
       log: async (range, visit) =>
         await readLogLines(
-          textLines(await this.#ask("log-reader", { ...this.#kafka, topic: this.topic, ...range })),
+          textLines(await this.#run("log-reader", { ...this.#kafka, topic: this.topic, ...range })),
           visit,
         ),
       pointCounts: (filter, range) => countPoints(influx, filter, range),
@@ -189,7 +191,7 @@ export class Environment {
     };
   }
 
-  /** Records what stands where of some runs, as the audit of a cluster does, and judges it. */
+  /** Records and judges the events of some runs, as an audit of a cluster does. */
   async audit(runs: readonly string[]): Promise<Verdict> {
     const { servers } = this.pipeline;
     const folder = join(servers.folder, `history-${this.name}`);

@@ -1,6 +1,6 @@
 /**
  * The pipeline without Kubernetes: real brokers and a real InfluxDB on loopback (tests/servers/real-servers.ts), the real
- * services as processes of their own, bundled as for their image. Only the API server that setup writes its two Secrets to is a stand-in.
+ * services as processes, bundled as for their image. Only the API server of setup's two Secrets is a fake.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,19 +14,19 @@ import { freePort } from "../servers/free-ports.ts";
 import { type Principal, RealServers, unavailable } from "../servers/real-servers.ts";
 
 const POLL_MS = 100;
-/** An orderly end has 25 s; a busy machine takes some more to say so. */
+/** A graceful shutdown takes up to 25 s; more on a busy machine. */
 const STOP_LIMIT_MS = 60_000;
-/** An answer takes milliseconds; so long does a machine with three brokers starting on it let one wait. */
+/** A response takes milliseconds; much longer while three brokers start on the machine. */
 const ANSWER_LIMIT_MS = 30_000;
 
-/** A process is gone that would have had to do what is waited for: no use in waiting on. */
+/** The process ended that was expected to reach the awaited state: `until` stops at once. */
 class Ended extends Error {}
 
-/** The reason to skip, or undefined. The servers take cores and minutes, so a run must ask for them, as npm test does. */
+/** The reason to skip, or undefined. The servers take cores and minutes, so a run must enable them, as npm test does. */
 export async function skipReason(): Promise<string | undefined> {
   const { CONVEYOR_INTEGRATION_TESTS, CONVEYOR_CLUSTER_TESTS } = process.env;
   if (CONVEYOR_INTEGRATION_TESTS !== "1" && CONVEYOR_CLUSTER_TESTS !== "1") {
-    return "CONVEYOR_INTEGRATION_TESTS=1 was not given";
+    return "CONVEYOR_INTEGRATION_TESTS=1 is not set";
   }
   return await unavailable();
 }
@@ -75,9 +75,9 @@ export class ServiceProcess {
     return this.lines.find((line) => line.event === event);
   }
 
-  /** Waits for a log line of that kind. */
-  async said(event: string, limitMs: number): Promise<LogLine> {
-    return await until(`${this.entry} to say ${event}`, limitMs, () => {
+  /** Waits for the first log line with this event. */
+  async logged(event: string, limitMs: number): Promise<LogLine> {
+    return await until(`${this.entry} to log ${event}`, limitMs, () => {
       if (this.process.exitCode !== null && !this.find(event)) {
         throw new Ended(`${this.entry} ended (exit ${this.process.exitCode}) without ${event}:\n${this.tail()}`);
       }
@@ -115,7 +115,7 @@ export class ServiceProcess {
     });
   }
 
-  /** SIGTERM, and the exit code. */
+  /** Sends a signal and returns the exit code. */
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number> {
     if (this.process.exitCode !== null) return this.process.exitCode;
     this.process.kill(signal);
@@ -127,19 +127,19 @@ export class ServiceProcess {
 }
 
 /**
- * Polls until there is a value. A look that fails is one that saw nothing: servers are killed and started meanwhile.
- * @throws Error that names what was waited for and the last failure; at once when a process has ended that was to do it.
+ * Polls until `poll` returns a value. A failed poll counts as no value, since servers are killed and started meanwhile.
+ * @throws Error with the awaited state and the last failure; at once when the process in question has ended
  */
 export async function until<T>(
   what: string,
   limitMs: number,
-  look: () => Promise<T | undefined> | T | undefined,
+  poll: () => Promise<T | undefined> | T | undefined,
 ): Promise<T> {
   const limit = performance.now() + limitMs;
   let failure: unknown;
   for (;;) {
     try {
-      const value = await look();
+      const value = await poll();
       if (value !== undefined) return value;
       failure = undefined;
     } catch (error) {
@@ -176,7 +176,7 @@ export class Pipeline {
     return new Pipeline(await RealServers.start({ brokers, brokerHeapMb: brokers > 1 ? 320 : 512 }));
   }
 
-  /** Secrets as setup left them, decoded. */
+  /** A Secret written by setup, decoded. */
   secret(name: string, key = "token"): string {
     return Buffer.from(this.#secrets[name]?.[key] ?? "", "base64").toString();
   }
@@ -185,7 +185,7 @@ export class Pipeline {
     this.#secrets[name]![key] = Buffer.from(value).toString("base64");
   }
 
-  /** Runs the setup service to its end and gives its closing line. */
+  /** Runs the setup service to its end. Returns its closing log line. */
   async setup(): Promise<LogLine> {
     const { servers } = this;
     const { cert, key } = await servers.tlsFiles("influxdb");
@@ -224,7 +224,7 @@ export class Pipeline {
     });
     const code = await setup.process.exited;
     if (code !== 0) throw new Error(`setup ended with exit ${code}:\n${setup.tail()}`);
-    return await setup.said("setup_done", 1000);
+    return await setup.logged("setup_done", 1000);
   }
 
   spawn(
@@ -254,7 +254,7 @@ export class Pipeline {
 
   #ca = "";
 
-  /** Where `prepare` puts the services. */
+  /** Folder of the services that `prepare` bundles. */
   get bundled(): string {
     return join(this.servers.folder, "services");
   }
@@ -283,14 +283,14 @@ export class Pipeline {
     return createKafka({ brokers: servers.brokers, tls }, "harness", log, { retry: RETRY_BRIEFLY }).admin();
   }
 
-  /** A connected admin client, which the caller disconnects. */
+  /** A connected admin client; the caller disconnects it. */
   async admin(): Promise<Admin> {
     const admin = await this.#adminClient();
     await admin.connect();
     return admin;
   }
 
-  /** Waits until every replica of every partition is in sync: only then may the next broker go. */
+  /** Waits until every replica of every partition is in sync, before the next broker is killed. */
   async inSync(limitMs: number): Promise<void> {
     await this.#partitions(
       "all replicas to be in sync",
@@ -299,16 +299,16 @@ export class Pipeline {
     );
   }
 
-  /** Waits until nobody counts on a broker any more: it leads no partition and is in sync with none. */
-  async givenUp(node: number, limitMs: number): Promise<void> {
+  /** Waits until a broker leads no partition and is in no ISR. */
+  async removedFromIsr(node: number, limitMs: number): Promise<void> {
     await this.#partitions(
-      `kafka-${node} to be given up`,
+      `kafka-${node} to lead no partition and be in no ISR`,
       limitMs,
       ({ leader, isr }) => leader !== node && !isr.includes(node),
     );
   }
 
-  /** Waits until all partitions of all topics are as they should be. */
+  /** Waits until a condition holds for all partitions of all topics. */
   async #partitions(what: string, limitMs: number, isAsWanted: (partition: PartitionMetadata) => boolean) {
     const admin = await this.#adminClient();
     let isConnected = false;
@@ -325,7 +325,7 @@ export class Pipeline {
     }
   }
 
-  /** Sequence numbers in InfluxDB of one run, by conveyor, each with how often it is there. */
+  /** Sequence numbers of one run in InfluxDB, by conveyor. */
   async stored(run: string): Promise<Map<string, Set<number>>> {
     const csv = await this.servers.query(
       `from(bucket: "telemetry") |> range(start: 0) |> filter(fn: (r) => r._measurement == "conveyor_telemetry" and (r._field == "seq" or r._field == "run"))` +
@@ -353,7 +353,7 @@ export class Pipeline {
   }
 }
 
-/** "conveyor/seq" of what the ledger acknowledges and the database does not have. */
+/** "conveyor/seq" of acknowledged events that are not in the database. */
 export function missingFrom(stored: Map<string, Set<number>>, conveyors: Record<string, Range[]>): string[] {
   const missing: string[] = [];
   for (const [conveyor, ranges] of Object.entries(conveyors)) {

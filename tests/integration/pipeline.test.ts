@@ -1,4 +1,4 @@
-/** The whole flow between a real broker and a real InfluxDB: counts by identity, reasons, rights, an orderly end. */
+/** All services between a real broker and a real InfluxDB. */
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
@@ -25,7 +25,7 @@ import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness
 type StoreArguments = Parameters<TelemetryStore["eachPoint"]>;
 
 const skipped = await skipReason();
-/** A service is up, a file is read, events are stored within seconds; a machine with ten others in front takes minutes. */
+/** A start, a read file or stored events take seconds; minutes on a busy machine. */
 const STEP_LIMIT_MS = 150_000;
 /** The longest test waits for three of those steps. */
 const LIMIT_MS = 500_000;
@@ -38,7 +38,7 @@ function goodEvents(count: number, run: string): TelemetryEvent[] {
   return Array.from({ length: count }, (_, index) => fleet.next(startMs + Math.floor(index / 20)));
 }
 
-/** Bad lines of twelve kinds, and the reason that each must be given. */
+/** Invalid lines of twelve kinds, with their dead-letter reasons. */
 function badKinds(run: string): [Reason, (index: number) => string][] {
   const base = goodEvents(1, run)[0]!;
   const change = (fields: Record<string, unknown>) => (index: number) =>
@@ -69,7 +69,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
   afterAll(async () => await pipeline?.stop());
 
   test(
-    "setup makes everything, and a second run changes nothing",
+    "setup creates topics, ACLs and tokens; a second run changes nothing",
     async () => {
       const first = await pipeline.setup();
       expect(first.created).toContain("topic conveyor.events");
@@ -83,7 +83,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
     LIMIT_MS,
   );
 
-  test("each token does one thing: the processor's writes and cannot read, the reader's reads and cannot write", async () => {
+  test("the processor's token only writes, the reader's only reads", async () => {
     const { servers } = pipeline;
     const write = (token: string) =>
       servers.influx("/api/v2/write?org=conveyor&bucket=telemetry", { method: "POST", body: "probe f=1i 1" }, token);
@@ -98,7 +98,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
         token,
       );
     const [writer, reader] = [pipeline.secret("influxdb-token-processor"), pipeline.secret("influxdb-token-reader")];
-    // The point is older than the bucket keeps: 422 says that the token was good.
+    // The point is older than the bucket's retention: 422 means that the token was accepted.
     expect([204, 422]).toContain((await write(writer)).status);
     expect((await query(reader)).status).toBe(200);
     expect([401, 403, 404]).toContain((await write(reader)).status);
@@ -106,7 +106,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
   });
 
   test(
-    "setup replaces a token that no longer works and removes ACLs that nobody agreed to",
+    "setup replaces an invalid token and removes unknown ACLs",
     async () => {
       pipeline.setSecret("influxdb-token-reader", "token", "stale");
       const { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes } = await import("kafkajs");
@@ -139,7 +139,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
   );
 
   test(
-    "100,000 events from a file are all in InfluxDB, counted by identity; bad lines of 12 kinds are dead letters with their reason",
+    "stores 100,000 events of a file, each identity once, and dead-letters invalid lines of 12 kinds with their reason",
     async () => {
       const run = "file-run";
       const lines = goodEvents(GOOD, run).map(serializeEvent);
@@ -150,7 +150,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       const processor = await pipeline.processor();
       await processor.ready(STEP_LIMIT_MS);
       const producer = await pipeline.producer({ SOURCE: "stdin" }, new Blob([`${lines.join("\n")}\n`]));
-      const done = await producer.said("input_done", STEP_LIMIT_MS);
+      const done = await producer.logged("input_done", STEP_LIMIT_MS);
       expect(await producer.process.exited).toBe(0);
       const refusedByReason = Object.fromEntries(kinds.map(([reason]) => [reason, BAD_OF_EACH_KIND]));
       expect(done).toMatchObject({
@@ -198,7 +198,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
   );
 
   test(
-    "a fresh reader lists the log, each event once; one with another decoder sees the same",
+    "the log reader lists each event once, with both decoders alike",
     async () => {
       const kafka = { brokers: pipeline.servers.brokers, tls: pipeline.servers.tlsPaths("admin") };
       const probe = Bun.spawn([process.execPath, new URL("../../services/tools/probe.ts", import.meta.url).pathname], {
@@ -246,9 +246,9 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
   );
 
   test(
-    "what InfluxDB itself refuses becomes a dead letter, and what stands around it is stored",
+    "an event that InfluxDB refuses is dead-lettered, the others of its batch are stored",
     async () => {
-      // Valid for the rules of an event, and older than the bucket keeps.
+      // A valid event, older than the bucket's retention.
       const run = "conflict-run";
       const events = goodEvents(50, run);
       const old = { ...events[10]!, ts: 1_500_000_000_000, seq: 999 };
@@ -266,7 +266,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       expect(processor.find("event_refused")).toMatchObject({ reason: "refused_by_database" });
       expect(await processor.stop()).toBe(0);
 
-      // The letters as dead-letters.ts reads them, page by page: none is missing, and this one would be refused again.
+      // Read page by page, as scripts/dead-letters.ts does: none is missing, and a replay would refuse this one.
       const letters: StoredDeadLetter[] = [];
       let page: DeadLetterPage | undefined;
       do {
@@ -296,7 +296,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       expect(refused).toMatchObject({ reason: "refused_by_database", service: "processor" });
       expect(Buffer.from(refused!.body).toString()).toBe(serializeEvent(old));
       expect(replayStatusOf(refused!)).toMatchObject({ kind: "refused", reason: "refused_by_database" });
-      // Who asks what stands in the database already is told of the fifty, and not of this one.
+      // The query for stored events returns the fifty, and not this one.
       const influx = new InfluxDB({
         url: pipeline.servers.influxUrl,
         token: pipeline.servers.influxAdmin.token,
@@ -309,7 +309,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
   );
 
   test(
-    "the producer ends in order under load: what it acknowledged is in the database, and it exits 0",
+    "a producer stopped under load exits 0, and all its acknowledged events are stored",
     async () => {
       const producer = await pipeline.producer({
         SOURCE: "simulated",
@@ -334,10 +334,10 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
   );
 
   test(
-    "a token file that holds no token ends the processor at its start",
+    "the processor exits 1 at start when the token file holds no token",
     async () => {
       const wrong = await pipeline.processor({ INFLUX_TOKEN_FILE: pipeline.servers.tlsPaths("admin").ca });
-      // A PEM file is not one word: the configuration is refused.
+      // A PEM file is not a single token: the configuration is invalid.
       expect(await wrong.process.exited).toBe(1);
       expect(wrong.find("configuration_invalid")).toBeDefined();
     },
@@ -345,18 +345,18 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
   );
 
   test(
-    "a processor that is told to end at any moment of its start leaves nobody behind in the group",
+    "a processor stopped at any moment of its start leaves no member in the group",
     async () => {
       const admin = await pipeline.admin();
       try {
-        // From its first line, before it is connected, to well after it has asked to join (an empty group waits for others).
+        // From its first log line, before it is connected, to well after its join request.
         for (const afterMs of [0, 40, 80, 120, 160, 240, 320, 480, 640, 1000]) {
           const processor = await pipeline.processor();
-          await processor.said("starting", STEP_LIMIT_MS);
+          await processor.logged("starting", STEP_LIMIT_MS);
           await Bun.sleep(afterMs);
           expect(await processor.stop()).toBe(0);
           const { groups } = await admin.describeGroups([PROCESSOR_GROUP]);
-          // Who asks for a name and is given none yet is no member, but the group waits for it: "PreparingRebalance".
+          // A consumer without a member id yet is no member, but the group waits for it: "PreparingRebalance".
           const { state, members } = groups[0]!;
           expect({ afterMs, members: members.length, waits: !["Empty", "Dead"].includes(state) }).toEqual({
             afterMs,
@@ -372,7 +372,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
   );
 
   test(
-    "the lag exporter counts what was never committed, and follows the group",
+    "the lag exporter counts uncommitted events and follows the group",
     async () => {
       const producer = await pipeline.producer(
         { SOURCE: "stdin" },
@@ -386,7 +386,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       expect(await exporter.metric("kafka_consumergroup_lag")).toBe(500);
       expect(await exporter.metric("kafka_consumergroup_members")).toBe(0);
       const processor = await pipeline.processor();
-      await until("the lag to be gone", STEP_LIMIT_MS, async () =>
+      await until("a lag of 0", STEP_LIMIT_MS, async () =>
         (await exporter.metric("kafka_consumergroup_lag_sum")) === 0 &&
         (await exporter.metric("kafka_consumergroup_members")) === 1
           ? true

@@ -1,7 +1,7 @@
 /**
- * Real Kafka brokers and a real InfluxDB on loopback, over TLS, without Kubernetes: for the benchmark and for the
- * integration tests. The programs come from the project's cache (what the local cluster's images are made of); nothing
- * is fetched or built here. Everything runs in a temporary folder and ends with `stop`, by process id.
+ * Real Kafka brokers and a real InfluxDB on loopback, over TLS, without Kubernetes, for the benchmark and the integration
+ * tests. The programs come from the cache of the local cluster's images; nothing is downloaded or built here. All files
+ * are in a temporary folder; `stop` ends all processes by id.
  */
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -19,7 +19,7 @@ import { freePorts } from "./free-ports.ts";
 /** A JVM on a busy two-core machine. */
 const START_LIMIT_MS = 90_000;
 const POLL_MS = 100;
-/** Brokers flush and hand over leadership; InfluxDB closes its files. */
+/** Brokers flush and transfer leadership; InfluxDB closes its files. */
 const STOP_LIMIT_MS = 15_000;
 const CLUSTER_ID = "bG9vcGJhY2stYmVuY2gxMQ";
 /** As in k8s/kafka: a broker that is gone is noticed within seconds. */
@@ -28,7 +28,7 @@ const BROKER_SESSION_MS = 6000;
 export const PRINCIPALS = ["producer", "processor", "lag-exporter", "admin"] as const;
 export type Principal = (typeof PRINCIPALS)[number];
 
-/** Why the servers cannot run here; undefined when they can. */
+/** Why the servers cannot run on this machine; undefined when they can. */
 export async function unavailable(): Promise<string | undefined> {
   if (Bun.which("java") === null) return "java is not installed";
   if (Bun.which("openssl") === null) return "openssl is not installed";
@@ -39,7 +39,7 @@ export async function unavailable(): Promise<string | undefined> {
   return undefined;
 }
 
-/** What InfluxDB's pod runs. */
+/** The start script of InfluxDB's pod. */
 export async function influxStartScript(): Promise<string> {
   const map = (await loadManifests()).find(
     ({ kind, metadata }) => kind === "ConfigMap" && metadata.name === "influxdb",
@@ -86,8 +86,8 @@ export class RealServers {
 
   /**
    * Starts `brokers` combined KRaft nodes and InfluxDB.
-   * @param options.cpu pin the servers to this core, so that a measured client has the other one to itself.
-   * @throws with the last log lines of the server that did not come up.
+   * @param options.cpu pins the servers to this core, so that a measured client has the other one.
+   * @throws Error with the last log lines of the server that did not start
    */
   static async start(options: { brokers: number; cpu?: number; brokerHeapMb?: number; influx?: boolean }) {
     const folder = await mkdtemp(join(tmpdir(), "conveyor-servers-"));
@@ -111,7 +111,7 @@ export class RealServers {
     return `https://localhost:${this.#influxPort}`;
   }
 
-  /** Paths of a principal's files. */
+  /** Paths of a principal's TLS files. */
   tlsPaths(name: string): TlsFiles {
     return {
       ca: join(this.folder, "ca.crt"),
@@ -126,7 +126,7 @@ export class RealServers {
     return { ca: caText!, cert: certText!, key: keyText! };
   }
 
-  /** Environment of a service that talks to these servers as `principal`. */
+  /** Environment of a service that connects to these servers as `principal`. */
   environment(principal: Principal): Record<string, string> {
     const { ca, cert, key } = this.tlsPaths(principal);
     return {
@@ -150,7 +150,7 @@ export class RealServers {
     return managed.process.pid;
   }
 
-  /** SIGKILL by default, and waits for the end. */
+  /** Sends SIGKILL by default and waits for the end. */
   async kill(name: string, signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
     const managed = this.#running.get(name);
     if (!managed) return;
@@ -187,14 +187,14 @@ export class RealServers {
     await this.#untilLogSays(name, "Kafka Server started");
   }
 
-  /** Where InfluxDB's files are. */
+  /** Folder of InfluxDB's files. */
   get influxData(): string {
     return join(this.folder, "influxdb-data");
   }
 
   /**
-   * Starts InfluxDB as its pod does, by k8s/influxdb's start script.
-   * @param options.bare without that script: for a test of what the script is there for.
+   * Starts InfluxDB like its pod, with k8s/influxdb's start script.
+   * @param options.bare without that script, for tests of its purpose
    */
   async startInflux(options: { bare?: boolean } = {}): Promise<void> {
     const { cert, key } = this.tlsPaths("influxdb");
@@ -217,7 +217,7 @@ export class RealServers {
     await this.#until("influxdb", async () => (await this.influx("/health").catch(() => undefined))?.status === 200);
   }
 
-  /** A request to InfluxDB's API, by default as its administrator. */
+  /** Sends a request to InfluxDB's API, by default as administrator. */
   async influx(path: string, init: RequestInit = {}, token: string = this.influxAdmin.token): Promise<Response> {
     const ca = await readFile(join(this.folder, "ca.crt"), "utf8");
     return await fetch(`${this.influxUrl}${path}`, {
@@ -227,7 +227,7 @@ export class RealServers {
     });
   }
 
-  /** Onboards InfluxDB and gives a token that may write and read the bucket, which keeps points so long (0: for ever). */
+  /** Onboards InfluxDB with a bucket of this retention (0: unlimited). Returns a token that may write and read it. */
   async onboardInflux(retentionPeriodSeconds = 0): Promise<string> {
     const { username, password, token } = this.influxAdmin;
     const answer = await this.influx("/api/v2/setup", {
@@ -241,7 +241,7 @@ export class RealServers {
     return token;
   }
 
-  /** CSV of a Flux query. */
+  /** Result of a Flux query as CSV. */
   async query(flux: string): Promise<string> {
     const answer = await this.influx("/api/v2/query?org=conveyor", {
       method: "POST",
@@ -253,7 +253,7 @@ export class RealServers {
     return text;
   }
 
-  /** Points in the bucket, by counting one field. */
+  /** Number of points in the bucket, by counting one field. */
   async countPoints(filter = ""): Promise<number> {
     const csv = await this.query(
       `from(bucket: "telemetry") |> range(start: 0) |> filter(fn: (r) => r._measurement == "conveyor_telemetry" and r._field == "seq"${filter}) |> group() |> count()`,
