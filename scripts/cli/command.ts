@@ -1,9 +1,10 @@
 /**
- * The command line of every script: flags declared in one literal, help made from it, exit codes and signals handled
- * once. A script is: a spec, a `main`, and `if (import.meta.main) await runCommand(spec, main)`.
+ * The command line of every script: flags declared in one literal, help generated from it, exit codes and signals handled
+ * once. A script is `export const command = defineCommand({ …, run })` and `if (import.meta.main) await runCommand(command)`.
  *
  * Precedence of a value: flag > environment variable > default.
  */
+import { type ParseArgsConfig, parseArgs } from "node:util";
 import { EXIT, type ExitCode, formatError, isAbort, OperatorError } from "./errors.ts";
 import { type Report, TerminalReport } from "./report.ts";
 
@@ -11,16 +12,16 @@ interface FlagBase {
   description: string;
   /** One letter, without the dash. */
   short?: string;
-  /** Environment variable that gives the value when the flag is absent. */
+  /** Environment variable with the value when the flag is absent. */
   env?: string;
-  /** What stands behind the flag in the help: NAME, DIR, … */
+  /** Name of the value in the help: NAME, DIR, … */
   valueName?: string;
 }
 
 export type Flag =
   | (FlagBase & { type: "boolean"; default?: boolean })
   | (FlagBase & { type: "string"; default?: string; choices?: readonly string[]; multiple?: boolean })
-  /** A count of something: whole numbers only. */
+  /** An integer. */
   | (FlagBase & { type: "number"; default?: number; min?: number; max?: number })
   /** "500ms", "30s", "5m", "2h", "30d"; the value is in milliseconds. */
   | (FlagBase & { type: "duration"; default?: number });
@@ -53,15 +54,15 @@ export interface CommandSpec<F extends Flags> {
   /** As typed: `scripts/deploy.ts`. */
   name: string;
   summary: string;
-  /** Forms behind the name, for example `["up [--install-tools]", "down"]`. */
+  /** Forms after the name, for example `["up [--install-tools]", "down"]`. */
   usage: readonly string[];
-  /** Real command lines and what each does. */
-  examples: readonly (readonly [command: string, what: string])[];
+  /** Command lines and what each does. */
+  examples: readonly (readonly [command: string, effect: string])[];
   flags: F;
   positionals?: readonly Positional[];
   /** Paragraphs below the flags. */
   notes?: readonly string[];
-  /** How long clean-up after an interrupt may take, where what must be undone takes longer than usual; milliseconds. */
+  /** Limit of the clean-up after an interrupt, in milliseconds, for a command that needs more than the default. */
   cleanupLimitMs?: number;
 }
 
@@ -72,6 +73,16 @@ export interface CommandContext<F extends Flags> {
   /** Aborted on SIGINT and SIGTERM: work stops and cleans up. */
   signal: AbortSignal;
 }
+
+/** Does the work; without an exit code it is 0. */
+export type Run<F extends Flags> = (context: CommandContext<F>) => Promise<ExitCode | undefined> | Promise<void>;
+
+export interface Command<F extends Flags> extends CommandSpec<F> {
+  run: Run<F>;
+}
+
+/** A command with the types of its flags, so that tests can import it and call `run`. */
+export const defineCommand = <const F extends Flags>(command: Command<F>): Command<F> => command;
 
 const COMMON_FLAGS = {
   help: { type: "boolean", short: "h", description: "show this help and exit" },
@@ -90,7 +101,7 @@ const EXIT_CODE_HELP: readonly (readonly [number, string])[] = [
   [EXIT.interrupted, "interrupted"],
 ];
 
-/** How long clean-up after the first signal may take before the process ends all the same. */
+/** Limit of the clean-up after the first signal; then the process ends. */
 const CLEANUP_LIMIT_MS = 30_000;
 
 const usageError = (message: string, spec: CommandSpec<Flags>) =>
@@ -154,14 +165,14 @@ export function helpText(spec: CommandSpec<Flags>): string {
   for (const note of spec.notes ?? []) lines.push("", note);
   if (spec.examples.length > 0) {
     lines.push("", "Examples:");
-    for (const [command, what] of spec.examples) lines.push(`  ${command}`, `      ${what}`);
+    for (const [command, effect] of spec.examples) lines.push(`  ${command}`, `      ${effect}`);
   }
   lines.push("", "Exit codes:");
   for (const [code, meaning] of EXIT_CODE_HELP) lines.push(`  ${String(code).padStart(3)}  ${meaning}`);
   return lines.join("\n");
 }
 
-/** Edit distance, for "did you mean"; the names are short, so the plain table is enough. */
+/** Edit distance, for suggestions. */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {
@@ -209,6 +220,8 @@ function readValue(name: string, flag: Flag, text: string, origin: string, spec:
   }
 }
 
+type Environment = Record<string, string | undefined>;
+
 /**
  * Values of a command line.
  * @throws OperatorError (exit 2) that names the flag, the rule and the value received.
@@ -216,87 +229,85 @@ function readValue(name: string, flag: Flag, text: string, origin: string, spec:
 export function parseArguments<F extends Flags>(
   spec: CommandSpec<F>,
   argv: readonly string[],
-  environment: Record<string, string | undefined> = process.env,
+  environment: Environment = process.env,
 ): { values: Values<F> & Values<typeof COMMON_FLAGS>; positionals: string[] } {
-  const flags: Flags = { ...spec.flags, ...COMMON_FLAGS };
   const plain = spec as unknown as CommandSpec<Flags>;
+  const flags: Flags = { ...spec.flags, ...COMMON_FLAGS };
+  const { values, positionals } = readArguments(plain, flags, argv);
+  for (const [name, flag] of Object.entries(flags)) {
+    values[name] ??= valueWithout(name, flag, environment, plain);
+  }
+  if (!values.help) checkPositionals(plain, positionals);
+  return { values: values as Values<F> & Values<typeof COMMON_FLAGS>, positionals };
+}
+
+function readArguments(spec: CommandSpec<Flags>, flags: Flags, argv: readonly string[]) {
+  const options: ParseArgsConfig["options"] = {};
+  for (const [name, { type, short }] of Object.entries(flags)) {
+    options[name] = { type: type === "boolean" ? "boolean" : "string", ...(short ? { short } : {}) };
+  }
+  // Not strict: an error of parseArgs names neither the rule nor the near flag.
+  const { tokens } = parseArgs({ args: [...argv], options, strict: false, allowPositionals: true, tokens: true });
   const values: Record<string, unknown> = {};
   const positionals: string[] = [];
-  const byShort = new Map(Object.entries(flags).flatMap(([name, flag]) => (flag.short ? [[flag.short, name]] : [])));
-  for (let index = 0; index < argv.length; index++) {
-    const argument = argv[index]!;
-    if (argument === "--") {
-      positionals.push(...argv.slice(index + 1));
-      break;
-    }
-    if (!argument.startsWith("-") || argument === "-") {
-      positionals.push(argument);
-      continue;
-    }
-    const equals = argument.indexOf("=");
-    const typed = equals < 0 ? argument : argument.slice(0, equals);
-    const name = typed.startsWith("--") ? typed.slice(2) : (byShort.get(typed.slice(1)) ?? typed.slice(1));
+  for (const token of tokens) {
+    if (token.kind === "positional") positionals.push(token.value);
+    if (token.kind !== "option") continue;
+    const { name, rawName, value: text } = token;
     const flag = Object.hasOwn(flags, name) ? flags[name] : undefined;
-    if (!flag) {
-      const near = Object.keys(flags).find((known) => distance(known, name) <= 2);
-      const known = Object.keys(flags).map((known) => `--${known}`);
-      throw usageError(
-        `unknown flag ${typed}${near ? `; did you mean --${near}?` : ""}\nknown flags: ${known.join(" ")}`,
-        plain,
-      );
+    if (!flag) throw unknownFlag(rawName, Object.keys(flags), spec);
+    if (text === undefined && flag.type !== "boolean") {
+      throw usageError(`--${name}: needs a value (${flag.description})`, spec);
     }
-    let text = equals < 0 ? undefined : argument.slice(equals + 1);
-    if (flag.type === "boolean") {
-      values[name] = text === undefined ? true : readValue(name, flag, text, `--${name}`, plain);
-      continue;
-    }
-    if (text === undefined) {
-      text = argv[++index];
-      if (text === undefined) throw usageError(`--${name}: needs a value (${flag.description})`, plain);
-    }
-    const value = readValue(name, flag, text, `--${name}`, plain);
-    if (flag.type === "string" && flag.multiple) values[name] = [...((values[name] as string[]) ?? []), value];
-    else values[name] = value;
+    const value = text === undefined ? true : readValue(name, flag, text, `--${name}`, spec);
+    values[name] =
+      flag.type === "string" && flag.multiple ? [...((values[name] as string[] | undefined) ?? []), value] : value;
   }
-  for (const [name, flag] of Object.entries(flags)) {
-    if (values[name] !== undefined) continue;
-    const fromEnvironment = flag.env ? environment[flag.env] : undefined;
-    if (fromEnvironment !== undefined && fromEnvironment !== "") {
-      const value = readValue(name, flag, fromEnvironment, flag.env!, plain);
-      values[name] = flag.type === "string" && flag.multiple ? [value] : value;
-    } else if (flag.type === "boolean") values[name] = flag.default ?? false;
-    else if (flag.type === "string" && flag.multiple) values[name] = flag.default === undefined ? [] : [flag.default];
-    else values[name] = flag.default;
+  return { values, positionals };
+}
+
+function unknownFlag(typed: string, known: readonly string[], spec: CommandSpec<Flags>): OperatorError {
+  const near = known.find((name) => distance(name, typed.replace(/^-+/, "")) <= 2);
+  return usageError(
+    `unknown flag ${typed}${near ? `; did you mean --${near}?` : ""}\nknown flags: ${known.map((name) => `--${name}`).join(" ")}`,
+    spec,
+  );
+}
+
+/** The value of an absent flag. */
+function valueWithout(name: string, flag: Flag, environment: Environment, spec: CommandSpec<Flags>): unknown {
+  const isList = flag.type === "string" && flag.multiple;
+  const text = flag.env ? environment[flag.env] : undefined;
+  const value = text ? readValue(name, flag, text, flag.env!, spec) : flag.default;
+  if (isList) return value === undefined ? [] : [value];
+  return flag.type === "boolean" ? (value ?? false) : value;
+}
+
+function checkPositionals(spec: CommandSpec<Flags>, positionals: readonly string[]): void {
+  const expected = spec.positionals ?? [];
+  if (positionals.length > expected.length && !expected.at(-1)?.many) {
+    throw usageError(`unexpected argument "${positionals[expected.length]}"`, spec);
   }
-  if (!values.help) {
-    const expected = spec.positionals ?? [];
-    const last = expected.at(-1);
-    if (positionals.length > expected.length && !last?.many) {
-      throw usageError(`unexpected argument "${positionals[expected.length]}"`, plain);
+  expected.forEach(({ name, required, many, choices }, index) => {
+    const texts = many ? positionals.slice(index) : positionals.slice(index, index + 1);
+    if (required && texts.length === 0) {
+      throw usageError(`missing argument ${name}${choices ? ` (${choices.join(", ")})` : ""}`, spec);
     }
-    expected.forEach((positional, index) => {
-      const given = positional.many ? positionals.slice(index) : positionals.slice(index, index + 1);
-      const choices = positional.choices ? ` (${positional.choices.join(", ")})` : "";
-      if (positional.required && given.length === 0) {
-        throw usageError(`missing argument ${positional.name}${choices}`, plain);
-      }
-      for (const text of given) {
-        if (positional.choices && !positional.choices.includes(text)) {
-          throw usageError(`${positional.name}: must be one of ${positional.choices.join(", ")}; got "${text}"`, plain);
-        }
-      }
-    });
-  }
-  return { values: values as Values<F> & Values<typeof COMMON_FLAGS>, positionals };
+    const wrong = texts.find((text) => choices && !choices.includes(text));
+    if (wrong !== undefined) throw usageError(`${name}: must be one of ${choices!.join(", ")}; got "${wrong}"`, spec);
+  });
 }
 
 /**
  * Runs a command to its exit code and ends the process.
  * Signals abort the context's signal; a second one, or clean-up beyond its limit, ends the process at once.
  */
+export async function runCommand<const F extends Flags>(command: Command<F>): Promise<never>;
+/** @deprecated Use defineCommand. */
+export async function runCommand<const F extends Flags>(spec: CommandSpec<F>, main: Run<F>): Promise<never>;
 export async function runCommand<const F extends Flags>(
-  spec: CommandSpec<F>,
-  main: (context: CommandContext<F>) => Promise<ExitCode | undefined> | Promise<void>,
+  spec: CommandSpec<F> | Command<F>,
+  main: Run<F> = (spec as Command<F>).run,
 ): Promise<never> {
   const argv = process.argv.slice(2);
   let report = new TerminalReport({ json: argv.includes("--json") });

@@ -1,6 +1,6 @@
 /**
- * The one error that commands show to a person, and the exit codes they all share.
- * Everything that is not an OperatorError is a defect of this project and keeps its stack.
+ * The error that commands show to an operator, and the exit codes that they share.
+ * Any other error is a defect of this project and keeps its stack.
  */
 
 /** Exit codes of every command (docs/architecture.md, "Conventions of every command"). */
@@ -11,11 +11,11 @@ export const EXIT = {
   failed: 1,
   /** Unknown flag, missing argument, bad value. */
   usage: 2,
-  /** A tool, a cluster or a right that the work needs is missing. */
+  /** A tool, a cluster or a permission is missing. */
   precondition: 3,
   /** Something awaited did not happen within its limit. */
   timeout: 4,
-  /** The work ran to its end and found violations: the verdict is red. */
+  /** The work ran to its end and found violations. */
   violations: 5,
   /** Interrupted by a signal. */
   interrupted: 130,
@@ -24,15 +24,15 @@ export const EXIT = {
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
 export interface OperatorErrorOptions {
-  /** What the operator can do next, in a sentence or a command to paste. */
+  /** The operator's next step: a sentence, or a command to paste. */
   hint?: string;
   /** Exit code of the command; `failed` when absent. */
   exitCode?: ExitCode;
-  /** The error underneath; its chain is printed in one line each. */
+  /** The original error; its chain is printed, one line each. */
   cause?: unknown;
 }
 
-/** A problem that a person can act on: what happened, what to do, what caused it. */
+/** A problem that the operator can act on: what happened, what to do, what caused it. */
 export class OperatorError extends Error {
   readonly hint: string | undefined;
   readonly exitCode: ExitCode;
@@ -48,19 +48,21 @@ export class OperatorError extends Error {
 /** Longest chain of causes that is followed: deeper ones repeat themselves, and a cycle must end. */
 const MAX_CAUSES = 8;
 
-/** The messages of an error and of its causes, outermost first; repeated ones once. */
-export function causeChain(error: unknown): string[] {
-  const messages: string[] = [];
-  let current: unknown = error;
+/** An error and its causes, outermost first. */
+function* errorsOf(error: unknown): Generator<unknown, void, void> {
+  let current = error;
   for (let depth = 0; depth < MAX_CAUSES && current !== undefined && current !== null; depth++) {
-    const message = current instanceof Error ? current.message || current.name : String(current);
-    if (!messages.includes(message)) messages.push(message);
+    yield current;
     current = current instanceof Error ? current.cause : undefined;
   }
-  return messages;
 }
 
-/** The whole text that an operator sees for an error, without colour, one fact a line. */
+/** The messages of an error and of its causes, outermost first; repeated ones once. */
+export const causeChain = (error: unknown): string[] => [
+  ...new Set([...errorsOf(error)].map((each) => (each instanceof Error ? each.message || each.name : String(each)))),
+];
+
+/** The text that an operator sees for an error, without colour, one fact a line. */
 export function formatError(error: unknown): string {
   if (error instanceof OperatorError) {
     const [message, ...causes] = causeChain(error);
@@ -79,12 +81,6 @@ export function formatError(error: unknown): string {
   return `unexpected error: ${String(error)}`;
 }
 
-/** True for the error that an aborted signal raises, however it was wrapped. */
-export function isAbort(error: unknown): boolean {
-  let current: unknown = error;
-  for (let depth = 0; depth < MAX_CAUSES && current instanceof Error; depth++) {
-    if (current.name === "AbortError") return true;
-    current = current.cause;
-  }
-  return false;
-}
+/** True for the error of an aborted signal, also as the cause of another. */
+export const isAbort = (error: unknown): boolean =>
+  [...errorsOf(error)].some((each) => each instanceof Error && each.name === "AbortError");
