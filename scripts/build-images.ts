@@ -1,5 +1,5 @@
 /**
- * Brings the images that the manifests name to where they are needed.
+ * Builds or assembles the images that the manifests name, and delivers them to a cluster, a registry or a folder.
  *
  *   bun scripts/build-images.ts --local                        build, assemble, import into the local cluster
  *   bun scripts/build-images.ts --kind dev                     build and load into the nodes of a kind cluster
@@ -9,56 +9,13 @@
  * The services' image is built from services/Dockerfile with docker, podman or buildah, whichever works.
  */
 
-import { type CommandSpec, type Flags, runCommand } from "./cli/command.ts";
+import { defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import { imagesOf, loadManifests } from "./deploy/manifests.ts";
 import { BUILDERS, type BuilderName } from "./images/builders.ts";
 import { ensureImages, exitCodeFor, type ImageTarget, planImages } from "./images/index.ts";
 
-const FLAGS = {
-  local: { type: "boolean", description: "import into the local cluster" },
-  kind: { type: "string", valueName: "NAME", description: "load into the nodes of this kind cluster" },
-  registry: { type: "string", valueName: "HOST/PATH", description: "push to this registry, and nowhere else" },
-  export: { type: "string", valueName: "DIR", description: "write an archive of each image into this folder" },
-  images: { type: "string", valueName: "DIR", description: "folder with archives (docker save, OCI) to take first" },
-  assemble: {
-    type: "boolean",
-    description: "assemble third-party images from packages also for --kind and --registry",
-  },
-  "allow-pull": { type: "boolean", description: "let the tool pull the base image of services/Dockerfile" },
-  tool: {
-    type: "string",
-    choices: BUILDERS,
-    valueName: "NAME",
-    description: "build and push with this; else the first that works",
-  },
-  "dry-run": { type: "boolean", description: "say what would be done for each image" },
-} as const satisfies Flags;
-
-const SPEC: CommandSpec<typeof FLAGS> = {
-  name: "scripts/build-images.ts",
-  summary: "build the services' image, and bring it and the third-party images to a cluster",
-  usage: ["[--local | --kind NAME | --registry HOST/PATH | --export DIR] [flags] [IMAGE...]"],
-  positionals: [
-    { name: "IMAGE", description: "only these references; without any, all that the manifests name", many: true },
-  ],
-  flags: FLAGS,
-  examples: [
-    ["bun scripts/build-images.ts --local", "everything that the manifests name, into the local cluster"],
-    ["bun scripts/build-images.ts --registry registry.lan:5000/belts", "push; deploy takes the same flag"],
-    [
-      "bun scripts/build-images.ts --local --images ~/images",
-      "archives first, for example of docker save grafana/grafana:13.1.1 -o ~/images/grafana.tar",
-    ],
-    ["bun scripts/build-images.ts --export images --json", "archives for a machine that reaches no registry"],
-  ],
-  notes: [
-    "Without a target the services' image is built into the cache and the third-party images are left to the cluster.",
-    "Nothing is pulled from, or pushed to, a place that is not named on this command line; --allow-pull allows the one that services/Dockerfile names.",
-  ],
-};
-
-/** The one target that the flags name. @throws OperatorError (exit 2) when they name several. */
+/** The target that the flags name. @throws OperatorError (exit 2) when they name several. */
 export function targetOf(flags: { local: boolean; kind?: string; registry?: string; export?: string }): ImageTarget {
   const targets: ImageTarget[] = [];
   if (flags.local) targets.push({ kind: "local" });
@@ -74,8 +31,46 @@ export function targetOf(flags: { local: boolean; kind?: string; registry?: stri
   return targets[0] ?? { kind: "cache" };
 }
 
-if (import.meta.main) {
-  await runCommand(SPEC, async ({ flags, positionals, report, signal }) => {
+export const command = defineCommand({
+  name: "scripts/build-images.ts",
+  summary: "build the services' image, and deliver it and the third-party images to a cluster",
+  usage: ["[--local | --kind NAME | --registry HOST/PATH | --export DIR] [flags] [IMAGE...]"],
+  positionals: [
+    { name: "IMAGE", description: "only these references; default: all that the manifests name", many: true },
+  ],
+  flags: {
+    local: { type: "boolean", description: "import into the local cluster" },
+    kind: { type: "string", valueName: "NAME", description: "load into the nodes of this kind cluster" },
+    registry: { type: "string", valueName: "HOST/PATH", description: "push to this registry, and nowhere else" },
+    export: { type: "string", valueName: "DIR", description: "write an archive of each image into this folder" },
+    images: { type: "string", valueName: "DIR", description: "folder with archives (docker save, OCI), used first" },
+    assemble: {
+      type: "boolean",
+      description: "assemble third-party images from packages also for --kind and --registry",
+    },
+    "allow-pull": { type: "boolean", description: "let the tool pull the base image of services/Dockerfile" },
+    tool: {
+      type: "string",
+      choices: BUILDERS,
+      valueName: "NAME",
+      description: "build and push with this tool; default: the first that works",
+    },
+    "dry-run": { type: "boolean", description: "print the plan for each image" },
+  },
+  examples: [
+    ["bun scripts/build-images.ts --local", "everything that the manifests name, into the local cluster"],
+    ["bun scripts/build-images.ts --registry registry.lan:5000/belts", "push; deploy takes the same flag"],
+    [
+      "bun scripts/build-images.ts --local --images ~/images",
+      "archives first, for example of docker save grafana/grafana:13.1.1 -o ~/images/grafana.tar",
+    ],
+    ["bun scripts/build-images.ts --export images --json", "archives for a machine without a registry"],
+  ],
+  notes: [
+    "Without a target the services' image is built into the cache and the cluster pulls the third-party images.",
+    "Images are only pulled from and pushed to registries named on this command line; --allow-pull adds the one that services/Dockerfile names.",
+  ],
+  async run({ flags, positionals, report, signal }) {
     const target = targetOf(flags);
     const refs = positionals.length > 0 ? positionals : imagesOf(await loadManifests());
     const options = {
@@ -101,5 +96,7 @@ if (import.meta.main) {
       images: results.map(({ pushedRef, ...rest }) => ({ ...rest, ...(pushedRef ? { pushed_ref: pushedRef } : {}) })),
     });
     return exitCodeFor(results);
-  });
-}
+  },
+});
+
+if (import.meta.main) await runCommand(command);

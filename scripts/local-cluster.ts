@@ -1,52 +1,17 @@
 /**
  * A real Kubernetes on one Linux machine, from packages: no container registry, no Docker, no virtual machine.
  *
- *   bun scripts/local-cluster.ts up          makes it, or finds it up
- *   bun scripts/local-cluster.ts status      what runs, and whether it works
- *   bun scripts/local-cluster.ts down        removes it with its data
+ *   bun scripts/local-cluster.ts up          create or start it
+ *   bun scripts/local-cluster.ts status      running programs and readiness
+ *   bun scripts/local-cluster.ts down        remove it with its data
  *
- * It lives in namespaces of its own; the only thing outside is one link to it. `npm start` makes it when it is needed.
+ * It runs in separate namespaces; outside them there is only one network link to it. `npm start` creates it when needed.
  */
 
-import { type CommandSpec, runCommand } from "./cli/command.ts";
+import { defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT } from "./cli/errors.ts";
 import type { Report } from "./cli/report.ts";
 import { type ClusterStatus, down, kubeconfigPath, kubectlPath, status, up } from "./local-cluster/lifecycle.ts";
-
-const FLAGS = {
-  "install-tools": { type: "boolean", description: "up: install missing Debian packages with apt-get" },
-  "keep-data": { type: "boolean", description: "down: keep volumes and database for the next up" },
-} as const;
-
-const spec: CommandSpec<typeof FLAGS> = {
-  name: "scripts/local-cluster.ts",
-  summary: "a real Kubernetes on this Linux machine, from packages",
-  usage: ["up [--install-tools]", "down [--keep-data]", "status [--json]", "kubeconfig"],
-  flags: FLAGS,
-  positionals: [
-    { name: "ACTION", description: "what to do", required: true, choices: ["up", "down", "status", "kubeconfig"] },
-  ],
-  examples: [
-    [
-      "bun scripts/local-cluster.ts up",
-      "make it; the first time on a machine compiles Kubernetes (some 6 minutes on 2 cores)",
-    ],
-    [
-      "bun scripts/local-cluster.ts status --json",
-      "programs, versions, readiness; exit 0 only when all of it is ready",
-    ],
-    ["export KUBECONFIG=$(bun scripts/local-cluster.ts kubeconfig)", "use it with kubectl"],
-    ["bun scripts/local-cluster.ts down --keep-data", "stop it; volumes and objects are there again at the next up"],
-    [
-      "bun scripts/local-cluster.ts down",
-      "remove it with its data; built programs and images stay in the cache folder",
-    ],
-  ],
-  notes: [
-    "Needs Linux (Debian), root, Go and some small tools; what is missing is named all at once.",
-    "Programs and images are kept under $XDG_CACHE_HOME/conveyor, the cluster under $XDG_STATE_HOME/conveyor.",
-  ],
-};
 
 function printStatus(report: Report, now: ClusterStatus): void {
   report.print(`local cluster: ${now.state}`);
@@ -75,8 +40,38 @@ function printStatus(report: Report, now: ClusterStatus): void {
   }
 }
 
-if (import.meta.main) {
-  await runCommand(spec, async ({ flags, positionals, report, signal }) => {
+export const command = defineCommand({
+  name: "scripts/local-cluster.ts",
+  summary: "a real Kubernetes on this Linux machine, from packages",
+  usage: ["up [--install-tools]", "down [--keep-data]", "status [--json]", "kubeconfig"],
+  flags: {
+    "install-tools": { type: "boolean", description: "up: install missing Debian packages with apt-get" },
+    "keep-data": { type: "boolean", description: "down: keep volumes and database for the next up" },
+  },
+  positionals: [
+    { name: "ACTION", description: "operation", required: true, choices: ["up", "down", "status", "kubeconfig"] },
+  ],
+  examples: [
+    [
+      "bun scripts/local-cluster.ts up",
+      "create or start it; the first time on a machine compiles Kubernetes (some 6 minutes on 2 cores)",
+    ],
+    [
+      "bun scripts/local-cluster.ts status --json",
+      "programs, versions, readiness; exit 0 only when everything is ready",
+    ],
+    ["export KUBECONFIG=$(bun scripts/local-cluster.ts kubeconfig)", "use it with kubectl"],
+    ["bun scripts/local-cluster.ts down --keep-data", "stop it; the next up restores volumes and objects"],
+    [
+      "bun scripts/local-cluster.ts down",
+      "remove it with its data; built programs and images stay in the cache folder",
+    ],
+  ],
+  notes: [
+    "Needs Linux (Debian), root, Go and some small tools; the command lists everything that is missing.",
+    "Programs and images are kept under $XDG_CACHE_HOME/conveyor, the cluster under $XDG_STATE_HOME/conveyor.",
+  ],
+  async run({ flags, positionals, report, signal }) {
     switch (positionals[0]) {
       case "up": {
         const startedAt = performance.now();
@@ -93,8 +88,8 @@ if (import.meta.main) {
       case "down": {
         const result = await down(report, { keepData: flags["keep-data"], signal });
         report.result(result);
-        if (result.was_there) report.print(result.kept_data ? "stopped; `up` carries on with its data" : "removed");
-        else report.print(result.kept_data ? "it does not run; its data is kept" : "there is no local cluster");
+        if (result.was_there) report.print(result.kept_data ? "stopped; `up` continues with its data" : "removed");
+        else report.print(result.kept_data ? "not running; its data is kept" : "there is no local cluster");
         return;
       }
       case "status": {
@@ -108,5 +103,7 @@ if (import.meta.main) {
         report.print(kubeconfigPath());
         report.info(`# export KUBECONFIG=${kubeconfigPath()}`);
     }
-  });
-}
+  },
+});
+
+if (import.meta.main) await runCommand(command);

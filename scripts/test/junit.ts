@@ -1,4 +1,4 @@
-/** What `bun test --reporter=junit` leaves: how many tests ended how, and what those that failed said. */
+/** Reads the output of `bun test --reporter=junit`: counts by outcome, and the failures with their messages. */
 
 export interface Counts {
   passed: number;
@@ -8,9 +8,9 @@ export interface Counts {
 
 export interface Failure {
   file: string;
-  /** Its groups and its own name, outermost first, joined by " > ". */
+  /** Its groups and its name, outermost first, joined by " > ". */
   test: string;
-  /** What it expected and got, over several lines; never empty. */
+  /** Expected and received, over several lines; never empty. */
   message: string;
 }
 
@@ -18,10 +18,10 @@ const ENTITIES: Record<string, string> = { lt: "<", gt: ">", quot: '"', apos: "'
 
 /** XML 1.0, section 4.6 (predefined entities) and 4.1 (character references). */
 function unescapeXml(text: string): string {
-  return text.replaceAll(/&(?:#(\d+)|#x([0-9a-f]+)|(\w+));/gi, (whole, decimal, hex, name) => {
+  return text.replaceAll(/&(?:#(\d+)|#x([0-9a-f]+)|(\w+));/gi, (entity, decimal, hex, name) => {
     if (decimal) return String.fromCodePoint(Number(decimal));
     if (hex) return String.fromCodePoint(Number.parseInt(hex, 16));
-    return ENTITIES[name] ?? whole;
+    return ENTITIES[name] ?? entity;
   });
 }
 
@@ -29,7 +29,7 @@ function attribute(attributes: string, name: string): string {
   return unescapeXml(new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? "");
 }
 
-/** Counts of the outermost element; all 0 for a text that is no such file. */
+/** Counts of the outermost element; all 0 for any other text. */
 export function countsOf(junit: string): Counts {
   const root = /<testsuites\b([^>]*)>/.exec(junit)?.[1] ?? "";
   const read = (name: string) => Number(attribute(root, name) || "0");
@@ -37,7 +37,7 @@ export function countsOf(junit: string): Counts {
   return { passed: tests - failures - skipped, failed: failures, skipped };
 }
 
-/** Those that failed, in the order in which they ran. */
+/** The failed tests, in the order in which they ran. */
 export function failuresOf(junit: string): Failure[] {
   const failures: Failure[] = [];
   for (const [, attributes, body] of junit.matchAll(/<testcase\b([^>]*[^/])>([\s\S]*?)<\/testcase>/g)) {
@@ -46,7 +46,7 @@ export function failuresOf(junit: string): Failure[] {
     failures.push({
       file: attribute(attributes!, "file"),
       test: [attribute(attributes!, "classname"), attribute(attributes!, "name")].filter(Boolean).join(" > "),
-      message: attribute(failure, "message") || attribute(failure, "type") || "failed, and did not say why",
+      message: attribute(failure, "message") || attribute(failure, "type") || "failed without a message",
     });
   }
   return failures;
@@ -57,15 +57,15 @@ export function summaryLine({ passed, failed, skipped }: Counts): string {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`;
 }
 
-/** As many as fit onto a screen or two; who has more failures than these begins with the first ones anyway. */
+/** As many as fit onto a screen or two. */
 const SHOWN = { failures: 10, linesEach: 40 } as const;
 
-/** What failed and why, for the end of a long output, where it is looked for; empty when nothing failed. */
+/** The failures with their messages, for the end of a long output. */
 export function failureLines(failures: readonly Failure[]): string[] {
   const lines = failures.slice(0, SHOWN.failures).flatMap(({ file, test, message }) => {
-    const said = message.trimEnd().split("\n");
-    const shown = said.slice(0, SHOWN.linesEach);
-    const left = said.length - shown.length;
+    const all = message.trimEnd().split("\n");
+    const shown = all.slice(0, SHOWN.linesEach);
+    const left = all.length - shown.length;
     return [
       `✗ ${file}: ${test}`,
       ...shown.map((line) => `    ${line}`),
@@ -73,5 +73,5 @@ export function failureLines(failures: readonly Failure[]): string[] {
     ];
   });
   const left = failures.length - SHOWN.failures;
-  return left > 0 ? [...lines, `… and ${left} more that failed`] : lines;
+  return left > 0 ? [...lines, `… and ${left} more failures`] : lines;
 }

@@ -1,5 +1,5 @@
 /**
- * Goal: the end of a long test run says what failed and why.
+ * Goal: the end of a long test run shows the failures and their messages.
  * Method: a real run of `bun test` over a file with tests of every outcome, and its JUnit file read.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
@@ -39,13 +39,13 @@ describe("a JUnit file", () => {
   });
   afterAll(async () => await rm(folder, { recursive: true, force: true }));
 
-  test("is counted by outcome", () => {
+  test("counts tests by outcome", () => {
     expect(countsOf(junit)).toEqual({ passed: 1, failed: 3, skipped: 1 });
     expect(summaryLine(countsOf(junit))).toBe("1 passed, 3 failed, 1 skipped");
     expect(summaryLine({ passed: 1, failed: 0, skipped: 0 })).toBe("1 passed, 0 failed");
   });
 
-  test("names each test that failed, with its file and what it said", () => {
+  test("lists each failed test with its file and message", () => {
     const failures = failuresOf(junit);
     expect(failures.map(({ test }) => test.split(" > ").at(-1))).toEqual([
       'compares "quoted"',
@@ -59,7 +59,7 @@ describe("a JUnit file", () => {
     expect(failures[2]!.message).toContain("timed out");
   });
 
-  test("that is none has neither tests nor failures", () => {
+  test("of another format has neither tests nor failures", () => {
     expect(countsOf("")).toEqual({ passed: 0, failed: 0, skipped: 0 });
     expect(failuresOf("")).toEqual([]);
   });
@@ -68,7 +68,7 @@ describe("a JUnit file", () => {
 describe("lines about failures", () => {
   const failure = (message: string) => ({ file: "a.test.ts", test: "group > one", message });
 
-  test("show file, name and message; none when nothing failed", () => {
+  test("show file, name and message; none without failures", () => {
     expect(failureLines([failure("expected 1\ngot 2\n")])).toEqual([
       "✗ a.test.ts: group > one",
       "    expected 1",
@@ -77,11 +77,11 @@ describe("lines about failures", () => {
     expect(failureLines([])).toEqual([]);
   });
 
-  test("are bounded, and say what they leave out", () => {
+  test("are bounded, with the number of lines and failures not shown", () => {
     const long = Array.from({ length: 45 }, (_, line) => `line ${line}`).join("\n");
     expect(failureLines([failure(long)]).at(-1)).toBe("    … 5 more lines");
     const many = failureLines(Array.from({ length: 12 }, () => failure("no")));
     expect(many.filter((line) => line.startsWith("✗"))).toHaveLength(10);
-    expect(many.at(-1)).toBe("… and 2 more that failed");
+    expect(many.at(-1)).toBe("… and 2 more failures");
   });
 });

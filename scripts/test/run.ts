@@ -1,0 +1,77 @@
+/** Parts of a test run: the test files by what they need, and their execution with the outcome as counts and failures. */
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { capture } from "../cli/process.ts";
+import { type Counts, countsOf, type Failure, failuresOf } from "./junit.ts";
+
+/** Clean-up of a test run after an interrupt: its tests stop pods and servers. */
+const CLEANUP_LIMIT_MS = 60_000;
+
+export interface Outcome extends Counts {
+  failures: Failure[];
+}
+
+export const ONE_FAILED: Outcome = { passed: 0, failed: 1, skipped: 0, failures: [] };
+
+/** Runs a program with its output on the terminal; returns its exit code, also when it reached its limit. */
+export async function runTool(
+  command: readonly string[],
+  limitMs: number,
+  signal: AbortSignal,
+  env: Record<string, string> = {},
+): Promise<number> {
+  try {
+    const options = { inherit: true, env, signal, timeoutMs: limitMs, graceMs: CLEANUP_LIMIT_MS } as const;
+    return (await capture(command, { ...options, stopSignal: "SIGINT" })).exitCode;
+  } catch (error) {
+    if (error instanceof OperatorError && error.exitCode === EXIT.timeout) return EXIT.timeout;
+    throw error;
+  }
+}
+
+/** Runs `bun test` on files; a run that ends without counts is one failure. */
+export async function runTests(
+  files: readonly string[],
+  env: Record<string, string>,
+  limitMs: number,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const folder = await mkdtemp(join(tmpdir(), "conveyor-test-"));
+  const outfile = join(folder, "junit.xml");
+  try {
+    const output = ["--reporter=junit", `--reporter-outfile=${outfile}`];
+    const exitCode = await runTool([process.execPath, "test", ...files, ...output], limitMs, signal, env);
+    const junit = await readFile(outfile, "utf8").catch(() => "");
+    const counts = countsOf(junit);
+    if (exitCode !== 0 && counts.failed === 0) counts.failed = 1;
+    if (counts.passed + counts.failed + counts.skipped === 0) counts.failed = 1;
+    return { ...counts, failures: failuresOf(junit) };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Test files below tests/ by what they need; paths start with "./" so that bun takes them as paths. */
+export async function testFiles(): Promise<{ fast: string[]; pictures: string[]; cluster: string[] }> {
+  const all = (await readdir("tests", { recursive: true }))
+    .filter((path) => path.endsWith(".test.ts"))
+    .sort()
+    .map((path) => `./tests/${path}`);
+  const isIn = (...folders: string[]) => {
+    return (path: string) => folders.some((folder) => path.startsWith(`./tests/${folder}/`));
+  };
+  const [needsCluster, needsBrowser, removesCluster] = [
+    isIn("cluster", "integration"),
+    isIn("pictures"),
+    isIn("cluster/own"),
+  ];
+  const cluster = all.filter(needsCluster);
+  return {
+    fast: all.filter((path) => !needsCluster(path) && !needsBrowser(path)),
+    pictures: all.filter(needsBrowser),
+    // Tests that remove the pipeline or the cluster are last: the others need it.
+    cluster: [...cluster.filter((path) => !removesCluster(path)), ...cluster.filter(removesCluster)],
+  };
+}
