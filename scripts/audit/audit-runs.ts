@@ -93,30 +93,37 @@ function auditFolder(nowMs: number): string {
 }
 
 /**
- * Audits the events of some runs: seconds for some ten thousand events, half a minute for a million.
- * @throws OperatorError when a part cannot be queried: a missing verdict must not pass.
+ * Records what Kafka and InfluxDB hold of some runs: seconds for some ten thousand events, half a minute for a million.
+ * @returns the recording and the folder of the history. @throws OperatorError when a part cannot be read.
  */
-export async function auditRuns(cluster: Cluster, options: AuditOptions): Promise<RunsAudit> {
+export async function recordRuns(
+  cluster: Cluster,
+  options: AuditOptions,
+): Promise<{ recording: Recording; history: string }> {
   const signal = options.signal ?? new AbortController().signal;
-  const report = options.report ?? silent;
   const history = options.folder ?? auditFolder(Date.now());
   const writer = await HistoryWriter.open(history);
   const context = options.context ?? new ProbeSession(cluster, await deployedServicesImage(cluster), signal);
-  const recording = await (async () => {
-    try {
-      return await recordHistory({
-        ...options,
-        sinceMs: options.sinceMs - (options.outcomes ? CLOCK_MARGIN_MS : 0),
-        sources: clusterSources(cluster, context, signal),
-        writer,
-        report,
-        signal,
-      });
-    } finally {
-      if (!options.context) await context.close();
-    }
-  })();
-  await writer.close(recording.meta);
+  try {
+    const recording = await recordHistory({
+      ...options,
+      sinceMs: options.sinceMs - (options.outcomes ? CLOCK_MARGIN_MS : 0),
+      sources: clusterSources(cluster, context, signal),
+      writer,
+      report: options.report ?? silent,
+      signal,
+    });
+    await writer.close(recording.meta);
+    return { recording, history };
+  } finally {
+    if (!options.context) await context.close();
+  }
+}
+
+/** Records the events of some runs, and judges them. @throws OperatorError when a part cannot be read. */
+export async function auditRuns(cluster: Cluster, options: AuditOptions): Promise<RunsAudit> {
+  const { recording, history } = await recordRuns(cluster, options);
+  const report = options.report ?? silent;
   const verdict = await report.step("verdict", async () => await judge(await openHistory(history)));
   return { verdict, ledger: ledgerOf(verdict), ...closing(verdict, options.notPromised), recording, history };
 }

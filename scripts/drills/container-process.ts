@@ -17,8 +17,8 @@ export function ofProcess({ workload, choose: _, ...tier }: ProcessTier) {
     recoversFrom: "effect",
     holdMs: 0,
     workloads: [workload],
-    look: [getPods(workload), getEvents()],
-    async possible({ cluster, agents }: DrillContext) {
+    commands: [getPods(workload), getEvents()],
+    async obstacle({ cluster, agents }: DrillContext) {
       return await agents.obstacle(await anyPod(cluster, workload), false);
     },
   } satisfies Partial<Drill>;

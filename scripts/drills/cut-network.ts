@@ -30,8 +30,8 @@ const cut = ({ workload, ports, choose, ...drill }: Cut): Drill =>
   defineDrill<Target>({
     ...drill,
     workloads: [workload],
-    look: [getPods(workload), getLogs(workload), getEvents()],
-    async possible({ cluster, agents }) {
+    commands: [getPods(workload), getLogs(workload), getEvents()],
+    async obstacle({ cluster, agents }) {
       return await agents.obstacle(await anyPod(cluster, workload), true);
     },
     async prepare(context) {
@@ -40,7 +40,7 @@ const cut = ({ workload, ports, choose, ...drill }: Cut): Drill =>
     async inject({ agents }, { pods }) {
       for (const pod of pods) await agents.ask(pod, { op: "cut", ports });
     },
-    async effectSeen({ agents }, { pods }) {
+    async proveEffect({ agents }, { pods }) {
       const dropped = await Promise.all(
         pods.map(async (pod) => [pod.metadata.name, (await agents.ask(pod, { op: "counters" })).dropped ?? 0] as const),
       );
@@ -49,7 +49,7 @@ const cut = ({ workload, ports, choose, ...drill }: Cut): Drill =>
         proof: dropped.map(([name, count]) => `${count} packets of ${name} dropped (ports ${ports})`).join("; "),
       };
     },
-    async watch({ cluster, agents }, { pods }) {
+    async violations({ cluster, agents }, { pods }) {
       if (choose) return [];
       // An autoscaler may add pods while it lasts: the cut is between the tiers.
       for (const pod of await cluster.pods(workload)) {

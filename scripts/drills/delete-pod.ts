@@ -11,21 +11,21 @@ interface Target {
   deletedAtMs?: number;
 }
 
-type Tier = Pick<Drill, "name" | "title" | "hypothesis" | "budgetMs" | "budgetReason" | "readyAgain" | "runbook"> & {
+type Tier = Pick<Drill, "name" | "title" | "hypothesis" | "budgetMs" | "budgetReason" | "awaitReady" | "runbook"> & {
   workload: string;
   choose?: (context: DrillContext) => Promise<Target>;
   /** Behind the recovery: what must have come of it. */
-  proven?: (context: DrillContext, target: Target) => Promise<string[]>;
+  verify?: (context: DrillContext, target: Target) => Promise<string[]>;
 };
 
-const deletion = ({ workload, choose, proven, ...tier }: Tier): Drill =>
+const deletion = ({ workload, choose, verify, ...tier }: Tier): Drill =>
   defineDrill<Target>({
     ...tier,
     fault: `kubectl delete pod, one of ${workload}`,
     recoversFrom: "effect",
     holdMs: 0,
     workloads: [workload],
-    look: [getPods(workload), getEvents()],
+    commands: [getPods(workload), getEvents()],
     async prepare(context) {
       return (await choose?.(context)) ?? { pod: await anyPod(context.cluster, workload), why: `a pod of ${workload}` };
     },
@@ -33,14 +33,14 @@ const deletion = ({ workload, choose, proven, ...tier }: Tier): Drill =>
       await cluster.kubectl(["delete", "pod", target.pod.metadata.name, "-n", NAMESPACE, "--wait=false"]);
       target.deletedAtMs = Date.now();
     },
-    async effectSeen({ cluster }, { pod, why, deletedAtMs }) {
+    async proveEffect({ cluster }, { pod, why, deletedAtMs }) {
       const { name, uid } = pod.metadata;
       const live = await cluster.get<Pod>("pod", name);
       if (live?.metadata.uid === uid || deletedAtMs === undefined) return undefined;
       return { proof: `pod ${name} (uid ${uid}), ${why}, has ended and is gone`, timeMs: deletedAtMs };
     },
-    async proven(context, target) {
-      return (await proven?.(context, target)) ?? [];
+    async verify(context, target) {
+      return (await verify?.(context, target)) ?? [];
     },
     // The controller has made a new one; the runner waits until it is Ready.
     heal: async () => {},
@@ -78,7 +78,7 @@ export const deleteDrills: readonly Drill[] = [
     async choose({ cluster }) {
       return { pod: await activeController(cluster), why: "the active controller" };
     },
-    async proven({ cluster }, { pod }) {
+    async verify({ cluster }, { pod }) {
       // The new pod of the same name could have become it again, by its uid it is another one.
       const now = await activeController(cluster);
       return now.metadata.uid === pod.metadata.uid ? ["the active controller has not changed"] : [];
@@ -106,7 +106,7 @@ export const deleteDrills: readonly Drill[] = [
     title: "The lag exporter is deleted",
     hypothesis: "Events flow on; lag is unknown meanwhile, not zero, and no autoscaler acts on it.",
     workload: "lag-exporter",
-    readyAgain: ["lag-exporter"],
+    awaitReady: ["lag-exporter"],
     runbook: "LagExporterStale",
     budgetMs: 15_000,
     budgetReason: "three looks of an autoscaler, which takes 15 s to each",
@@ -116,7 +116,7 @@ export const deleteDrills: readonly Drill[] = [
     title: "Prometheus is deleted",
     hypothesis: "Events flow on; nobody is alerted until it is back, and it keeps what it had stored.",
     workload: "prometheus",
-    readyAgain: ["prometheus"],
+    awaitReady: ["prometheus"],
     runbook: "Watchdog",
     budgetMs: 60_000,
     budgetReason: "no event depends on it; it ends in order and reads its log again; alerts wait a minute and more",
@@ -126,7 +126,7 @@ export const deleteDrills: readonly Drill[] = [
     title: "Loki is deleted",
     hypothesis: "Events flow on; Promtail keeps its place in the pods' logs and sends what Loki missed.",
     workload: "loki",
-    readyAgain: ["loki"],
+    awaitReady: ["loki"],
     runbook: "LogDeliveryMissing",
     budgetMs: 90_000,
     budgetReason: "no event depends on it; it waits 15 s for its ring and reads its log again",
@@ -136,7 +136,7 @@ export const deleteDrills: readonly Drill[] = [
     title: "Grafana is deleted",
     hypothesis: "Events flow on; dashboards are provisioned and come back with the pod.",
     workload: "grafana",
-    readyAgain: ["grafana"],
+    awaitReady: ["grafana"],
     runbook: "ScrapeTargetAbsent",
     budgetMs: 90_000,
     budgetReason: "no event depends on it; it makes its own database when it starts",

@@ -92,8 +92,8 @@ export const diskFull: Drill = defineDrill<Target>({
   holdMs: 10_000,
   workloads: [NAME, "kafka", "processor"],
   runbook: "InfluxDBRefusingWrites",
-  look: [getPods(NAME), getLogs(NAME), getLogs("processor")],
-  async possible(context) {
+  commands: [getPods(NAME), getLogs(NAME), getLogs("processor")],
+  async obstacle(context) {
     const { cluster } = context;
     if (!cluster.isLocal)
       return "the database's volume would have to be replaced, which only the local cluster may suffer";
@@ -119,7 +119,7 @@ export const diskFull: Drill = defineDrill<Target>({
     await ask(context, "fill", target.path);
     target.filledAtMs = Date.now();
   },
-  async effectSeen(context, { path, filledAtMs }) {
+  async proveEffect(context, { path, filledAtMs }) {
     if (filledAtMs === 0) return undefined;
     const { freeBytes } = await ask(context, "measure", path);
     const { stdout } = await context.cluster.kubectl(

@@ -1,6 +1,20 @@
 /**
- * What a drill is: one fault, what is expected of the pipeline while it lasts, and how it is undone. The runner
- * (runner.ts) leads every drill through the same four beats: healthy before, effect proven, healed, proven by traffic.
+ * A drill: one fault, the hypothesis about the pipeline while it lasts, and how it is undone.
+ *
+ * Files that explain the verdict of a drill, for example of delete-processor:
+ *
+ *   drills/delete-pod.ts               the fault and the proof of its effect
+ *   drills/drill.ts                    the parts of a drill
+ *   drills/run.ts                      one run: record, then judge
+ *   drills/runner.ts                   the phases of a drill
+ *   drills/environment.ts              what the runner reads from the cluster; the samples
+ *   drills/traffic.ts                  the drill's own events and the ledger of their sender
+ *   services/tools/ordered-load.ts     the sender, in a pod
+ *   services/tools/observer.ts         the measurements, in a pod
+ *   recording/run-record.ts            the record of a run
+ *   drills/recovery.ts                 how a recovery is measured
+ *   drills/judge.ts                    the verdict, from the record
+ *   audit/verdict.ts                   the invariants of the ledger
  */
 import type { RunProbes } from "../clients/probe-session.ts";
 import type { Cluster } from "../cluster/cluster.ts";
@@ -9,77 +23,74 @@ import type { FaultAgents } from "./fault-agents.ts";
 /** What a drill may use. */
 export interface DrillContext {
   readonly cluster: Cluster;
-  /** The services' image, as it is deployed. */
+  /** The deployed services' image. */
   readonly image: string;
   readonly agents: FaultAgents;
-  /** Aborted when the drill is to end; the one that heal gets is another, since healing goes on then. */
+  /** Aborted when the drill must end; heal and restore get another one, since they run after that. */
   readonly signal: AbortSignal;
   /** Runs probes in a pod with the administrator's certificate. */
   readonly probe: RunProbes;
-  /** Events that the drill's own sender has had acknowledged so far. */
+  /** Acknowledged events of the drill's own sender so far. */
   acknowledged(): number;
-  /** A moment that the charts and the log show. */
+  /** Adds a mark to charts and record. */
   note(subject: string, text: string): void;
 }
 
 export interface Effect {
-  /** What was seen, with values: it is the proof that the fault happened. */
+  /** What was observed, with values. */
   proof: string;
-  /** When it took hold, where that is known better than by the look that found it. */
+  /** When the effect began, if known better than by the query that found it. */
   timeMs?: number;
 }
 
 export interface Drill<Target = unknown> {
-  /** As typed behind --only. */
+  /** Value of --only. */
   readonly name: string;
-  /** A few words for a person. */
   readonly title: string;
-  /** What is expected, so that it can turn out false. */
+  /** The expectation, which can turn out false. */
   readonly hypothesis: string;
-  /** What is done, as an operator would say it. */
+  /** The fault in an operator's terms. */
   readonly fault: string;
-  /** From there to freshness and lag back where they were before. */
+  /** Limit of the time until freshness and lag are back at their baseline. */
   readonly budgetMs: number;
   readonly budgetReason: string;
-  /**
-   * effect: the pipeline must recover from the fault by itself. healed: it cannot, before the fault has been taken away.
-   */
+  /** effect: the pipeline must recover while the fault exists. healed: it can only recover after the fault is undone. */
   readonly recoversFrom: "effect" | "healed";
-  /** How long the fault stays when it has shown its effect, before it is taken away; 0 where it passes by itself. */
+  /** How long the fault is held after its effect is proven; 0 for a fault that passes by itself. */
   readonly holdMs: number;
-  /** Workloads that must be there for the drill (app.kubernetes.io/name). */
+  /** Workloads that the drill needs (app.kubernetes.io/name). */
   readonly workloads: readonly string[];
-  /** Below docs/runbooks, without ending: what somebody would open. */
+  /** Name of a file in docs/runbooks, without extension. */
   readonly runbook?: string;
-  /** kubectl arguments that an operator would type while it lasts. */
-  readonly look: readonly (readonly string[])[];
-  /** For a fault that takes its time: how old the newest stored event of any conveyor may ever be, from its beginning to its end. */
+  /** kubectl arguments that an operator would type during the fault. */
+  readonly commands: readonly (readonly string[])[];
+  /** Limit of the age of the newest stored event of any conveyor during the fault. */
   readonly freshnessLimitSeconds?: number;
-  /** Parts whose absence the drill must see mended too before it counts as recovered, for what is not on the events' way. */
-  readonly readyAgain?: readonly string[];
-  /** Why it cannot be done on this cluster, if so. */
-  possible?(context: DrillContext): Promise<string | undefined>;
-  /** Chooses the target and looks at it before; nothing is broken yet. */
+  /** Workloads that must be Ready again before the drill counts as recovered, for parts that events do not pass. */
+  readonly awaitReady?: readonly string[];
+  /** Why the drill is not possible on this cluster; undefined: it is. */
+  obstacle?(context: DrillContext): Promise<string | undefined>;
+  /** Chooses the target and reads its state; breaks nothing. */
   prepare(context: DrillContext): Promise<Target>;
   inject(context: DrillContext, target: Target): Promise<void>;
-  /** Asked again and again after the injection, until it gives the proof or the limit has passed. */
-  effectSeen(context: DrillContext, target: Target): Promise<Effect | undefined>;
-  /** While the fault is held: what must not be. Each sentence is a violation. */
-  watch?(context: DrillContext, target: Target): Promise<string[]>;
-  /** Undoes the fault; called always, also when nothing was injected. */
+  /** Polled after the injection until it returns the proof. */
+  proveEffect(context: DrillContext, target: Target): Promise<Effect | undefined>;
+  /** Polled while the fault is held. @returns expectations that do not hold, a sentence each. */
+  violations?(context: DrillContext, target: Target): Promise<string[]>;
+  /** Undoes the fault; always called, also when nothing was injected. */
   heal(context: DrillContext, target: Target): Promise<void>;
-  /** Puts back what prepare had replaced so that the fault could be made; called always, at the very end. */
+  /** Restores what prepare replaced; always called, at the very end. */
   restore?(context: DrillContext, target: Target): Promise<void>;
-  /** Behind the recovery, for what a drill has to prove itself. Each sentence is a violation. */
-  proven?(context: DrillContext, target: Target): Promise<string[]>;
+  /** Called after the recovery. @returns expectations that do not hold, a sentence each. */
+  verify?(context: DrillContext, target: Target): Promise<string[]>;
 }
 
-/** Keeps a drill's target type inside and forgets it outside. */
+/** Checks the drill with its type of target, and returns it without. */
 export function defineDrill<Target>(drill: Drill<Target>): Drill {
   return drill as Drill;
 }
 
-/** The service goals, from the project's plan. */
+/** The service goals of the project's plan. */
 export const BUDGET = {
   processor: { budgetMs: 10_000, budgetReason: "goal for the processor" },
   broker: { budgetMs: 10_000, budgetReason: "goal for one broker" },

@@ -10,8 +10,8 @@ import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../clu
 import { podState } from "../cluster/one-off-pods.ts";
 
 export const DRILLS_NAMESPACE = "conveyor-drills";
-/** ConfigMap of the drills' programs. */
-export const PROGRAMS = "drill-programs";
+/** ConfigMap of the agents' program. */
+const PROGRAMS = "drill-programs";
 /** A pod of an image that is there starts within seconds; a busy two-core machine may need some more. */
 const AGENT_START_LIMIT_MS = 60_000;
 /** Agents end by themselves after this long, should a run be killed without having cleaned up. */
@@ -75,7 +75,7 @@ async function makeNamespace(cluster: Cluster): Promise<void> {
       apiVersion: "v1",
       kind: "ConfigMap",
       metadata: { name: PROGRAMS, namespace: DRILLS_NAMESPACE, labels: LABELS },
-      data: { "agent.js": await bundled("node-agent"), "sender.js": await bundled("drill-sender") },
+      data: { "agent.js": await bundled("node-agent") },
     },
   ];
   await cluster.apply(objects);
@@ -92,10 +92,6 @@ export async function removeNamespace(cluster: Cluster, wait = false): Promise<v
     timeoutMs: NAMESPACE_GONE_LIMIT_MS,
   });
 }
-
-/** Volume and mount of the programs, for pods of this namespace. */
-export const programsVolume = { name: "programs", configMap: { name: PROGRAMS } };
-export const programsMount = { name: "programs", mountPath: "/programs", readOnly: true };
 
 /** The id of a pod's first container as its node knows it, without the runtime's name. @throws Error when it has none. */
 export function containerIdOf(pod: Pod): string {
@@ -200,10 +196,10 @@ function agentPod(name: string, node: string, image: string): KubernetesObject {
           command: ["sleep", String(AGENT_LIFETIME_SECONDS)],
           securityContext: { privileged: true, runAsUser: 0, runAsNonRoot: false },
           resources: { requests: { cpu: "10m", memory: "32Mi" }, limits: { memory: "256Mi" } },
-          volumeMounts: [programsMount],
+          volumeMounts: [{ name: "programs", mountPath: "/programs", readOnly: true }],
         },
       ],
-      volumes: [programsVolume],
+      volumes: [{ name: "programs", configMap: { name: PROGRAMS } }],
     },
   };
 }

@@ -21,7 +21,7 @@ const freeze = (tier: ProcessTier): Drill =>
     async inject({ agents }, { pod }) {
       await agents.ask(pod, { op: "signal", signal: "SIGSTOP" });
     },
-    async effectSeen({ agents }, { pod }) {
+    async proveEffect({ agents }, { pod }) {
       const { state, pid } = await agents.ask(pod, { op: "state" });
       return state === "T" ? { proof: `process ${pid} of ${pod.metadata.name} is in state T (stopped)` } : undefined;
     },

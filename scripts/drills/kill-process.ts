@@ -24,7 +24,7 @@ const kill = (tier: ProcessTier): Drill =>
       await agents.ask(target.pod, { op: "signal", signal: "SIGKILL" });
       target.killedAtMs = Date.now();
     },
-    async effectSeen({ cluster }, { pod, pid, killedAtMs }) {
+    async proveEffect({ cluster }, { pod, pid, killedAtMs }) {
       const live = await cluster.get<Pod>("pod", pod.metadata.name);
       const [before, now] = [pod.status.containerStatuses?.[0], live?.status.containerStatuses?.[0]];
       const ended =
@@ -35,7 +35,7 @@ const kill = (tier: ProcessTier): Drill =>
         timeMs: killedAtMs,
       };
     },
-    async proven({ cluster }, { pod }) {
+    async verify({ cluster }, { pod }) {
       const live = await cluster.get<Pod>("pod", pod.metadata.name);
       const restarts = live?.status.containerStatuses?.[0]?.restartCount ?? 0;
       const before = pod.status.containerStatuses?.[0]?.restartCount ?? 0;

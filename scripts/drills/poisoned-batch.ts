@@ -34,7 +34,7 @@ export const poisonedBatch: Drill = defineDrill<Target>({
   holdMs: 0,
   workloads: ["kafka", "processor"],
   runbook: "DeadLettersFilling",
-  look: [getPods("processor"), getLogs("processor")],
+  commands: [getPods("processor"), getLogs("processor")],
   prepare: async () => ({ startedAtMs: Date.now(), placed: [] }),
   async inject({ cluster, image, signal }, target) {
     const program = await bundled("poisoner");
@@ -69,7 +69,7 @@ export const poisonedBatch: Drill = defineDrill<Target>({
       },
     );
   },
-  async effectSeen(_context, { placed }) {
+  async proveEffect(_context, { placed }) {
     const [first, last] = [placed[0], placed.at(-1)];
     if (!first || !last) return undefined;
     return {
@@ -78,7 +78,7 @@ export const poisonedBatch: Drill = defineDrill<Target>({
   },
   // What stands in the log cannot be taken back, and need not.
   heal: async () => {},
-  async proven({ probe }, { placed, startedAtMs }) {
+  async verify({ probe }, { placed, startedAtMs }) {
     const { result } = await probe({
       result: {
         kind: "dlq_read",

@@ -1,66 +1,46 @@
 /**
- * When a drill's pipeline was back where it was before: pure, from the looks that were taken. What counts as "before" is
- * what the healthy beat showed, with its own spread; docs/resilience.md has the definition in words.
+ * When the pipeline had recovered from a fault: pure, from samples. "Recovered" is defined by the values before the fault
+ * and their own spread; docs/resilience.md has the definition in words.
  */
+import { formatDuration } from "../cli/report.ts";
+import type { DrillRecovery } from "../recording/result.ts";
+import type { Baseline, RecoveryWait, Sample, SampleRange } from "../recording/run-record.ts";
 
-/** One look at the pipeline. Null: could not be read, which is never taken for calm. */
-export interface Sample {
-  timeMs: number;
-  /**
-   * Age of the newest stored event of that conveyor of the drill's own which is furthest behind. There is one conveyor for
-   * each partition, so a single partition that stands still shows, however fresh the others are.
-   */
-  ageSeconds: number | null;
-  /** Events behind, of all partitions. */
-  lagEvents: number | null;
-  /** The longest that a batch of the drill's own has waited for its acknowledgement since the look before. */
-  waitedMs: number;
-  /** Partitions that lack a replica, as the brokers last said. */
-  underReplicated: number | null;
-}
+/** Bound on the wait for a recovery. Beyond its budget a recovery is still measured, so that the excess is known. */
+export const RECOVERY_LIMIT_MS = 120_000;
 
-interface Range {
-  least: number;
-  worst: number;
-}
-
-/** What was normal before the fault. */
-export interface Normal {
-  ageSeconds: Range;
-  lagEvents: Range;
-  waitedMs: Range;
-}
-
-/** A recovery that is there. */
 export interface Recovery {
-  /** From the fault's moment; where nothing was seen, the shortest outage that would have been. */
+  /** From the moment of the fault; when no outage was seen, the shortest that would have been visible. */
   ms: number;
-  /** Nothing ever was beyond its limit: an outage, if there was one, was shorter than `ms`. */
+  /** No value exceeded its limit: an outage, if any, was shorter than `ms`. */
   below: boolean;
 }
 
 /**
- * Beyond the worst of the healthy beat by its spread, and by these at the least: a dozen looks do not show the rarest of
- * what is normal, and a core that is busy with a start holds everything up for a moment.
+ * Limits are the worst value of the phase "before" plus its spread, and at least plus these: a dozen samples miss rare
+ * normal values, and a core that is busy with a start delays everything for a moment.
  */
 const AGE_SLACK_SECONDS = 0.5;
 const WAITED_SLACK_MS = 500;
 /**
- * One second of the drill's and the fleet's events. Lag is looked at once a second, between commits, and jumps by that
- * much. Nothing hides below: a partition with less lag that stands still is seen by the age of its newest event.
+ * One second of the drill's and the fleet's events: lag is sampled once a second, between commits, and jumps by that much.
+ * A stopped partition with less lag is visible by the age of its newest event.
  */
 const LAG_SLACK_EVENTS = 300;
-/** Calm must last this long: longer than an outage takes to show, so that the silence behind a fault is no recovery. */
+/** Minimum duration of healthy samples: longer than an outage takes to show after its fault. */
 export const STABLE_MS = 3000;
-/** Looks are four a second. Between two that are further apart than this nothing is known, and calm begins anew. */
+/** There are four samples a second. A longer gap is unknown, and restarts the minimum duration. */
 const GAP_LIMIT_MS = 1500;
 
-const rangeOf = (values: readonly number[]): Range => ({ least: Math.min(...values), worst: Math.max(...values) });
-const limitOf = ({ least, worst }: Range, slack: number): number => worst + Math.max(worst - least, slack);
+const rangeOf = (values: readonly number[]): SampleRange => ({
+  least: Math.min(...values),
+  worst: Math.max(...values),
+});
+const limitOf = ({ least, worst }: SampleRange, slack: number): number => worst + Math.max(worst - least, slack);
 
-/** What some healthy looks say is normal. @throws Error when one of them could not be read. */
-export function normalOf(samples: readonly Sample[]): Normal {
-  const read = (what: string, values: readonly (number | null)[]): Range => {
+/** The baseline of healthy samples. @throws Error when one of them could not be read. */
+export function baselineOf(samples: readonly Sample[]): Baseline {
+  const read = (what: string, values: readonly (number | null)[]): SampleRange => {
     const known = values.filter((value) => value !== null);
     if (known.length === 0 || known.length < values.length)
       throw new Error(`before the fault ${what} could not be read`);
@@ -79,11 +59,11 @@ export function normalOf(samples: readonly Sample[]): Normal {
   };
 }
 
-/** What of a look is worse than before the fault, or undefined. */
-export function worseThan(normal: Normal, { ageSeconds, lagEvents, waitedMs }: Sample): string | undefined {
-  const ageLimit = limitOf(normal.ageSeconds, AGE_SLACK_SECONDS);
-  const lagLimit = limitOf(normal.lagEvents, LAG_SLACK_EVENTS);
-  const waitedLimit = limitOf(normal.waitedMs, WAITED_SLACK_MS);
+/** Why a sample is worse than before the fault; undefined: it is not. */
+export function worseThan(baseline: Baseline, { ageSeconds, lagEvents, waitedMs }: Sample): string | undefined {
+  const ageLimit = limitOf(baseline.ageSeconds, AGE_SLACK_SECONDS);
+  const lagLimit = limitOf(baseline.lagEvents, LAG_SLACK_EVENTS);
+  const waitedLimit = limitOf(baseline.waitedMs, WAITED_SLACK_MS);
   if (ageSeconds === null) return "the newest event of each conveyor cannot be read";
   if (ageSeconds > ageLimit) {
     return `the newest event of a conveyor is ${ageSeconds.toFixed(1)} s old (limit ${ageLimit.toFixed(1)} s)`;
@@ -97,62 +77,61 @@ export function worseThan(normal: Normal, { ageSeconds, lagEvents, waitedMs }: S
 }
 
 /**
- * The shortest outage that is seen for certain: an event that is as fresh as it ever was must age to beyond the limit, and
- * then somebody must look.
- * @param gapMs the longest time between two looks
+ * The shortest outage that is certainly visible: the newest event must age from its best value to beyond the limit, and
+ * then a sample must be taken.
+ * @param gapMs the longest time between two samples
  */
-export function visibleFromMs({ ageSeconds }: Normal, gapMs: number): number {
+export function visibleFromMs({ ageSeconds }: Baseline, gapMs: number): number {
   return Math.ceil((limitOf(ageSeconds, AGE_SLACK_SECONDS) - ageSeconds.least) * 1000 + gapMs);
 }
 
 /**
- * How long it took, from the fault's moment to the first look from which on everything was as before for STABLE_MS, also
- * behind `provenMs`; undefined when that is not so yet.
- * @param sinceMs when the fault took hold, or was taken away
- * @param provenMs when that was known for certain: a pod that is told to end still works for a while, and the calm of
- *   that time is no recovery
+ * Time from the fault to the first sample from which on all values were as before for STABLE_MS, also after `provenMs`;
+ * undefined while there is none.
+ * @param sinceMs when the fault had its effect, or was healed
+ * @param provenMs when that was certain: a deleted pod still works for a while, and healthy samples of that time do not count
  */
 export function recoveryOf(
   samples: readonly Sample[],
   sinceMs: number,
-  normal: Normal,
+  baseline: Baseline,
   provenMs = sinceMs,
 ): Recovery | undefined {
-  let calmSinceMs: number | undefined;
+  let healthySinceMs: number | undefined;
   let lastMs: number | undefined;
   let longestGapMs = 0;
-  // An outage that began before, since the fault is taken away only now, ends with the first calm look behind it.
-  let sawTrouble = false;
+  // An outage that began before (the fault is healed only now) ends with the first healthy sample after it.
+  let sawOutage = false;
   for (const sample of samples) {
-    const isWorse = worseThan(normal, sample) !== undefined;
+    const isWorse = worseThan(baseline, sample) !== undefined;
     const gapMs = lastMs === undefined ? 0 : sample.timeMs - lastMs;
     lastMs = sample.timeMs;
     if (sample.timeMs < sinceMs) {
-      sawTrouble = isWorse;
+      sawOutage = isWorse;
       continue;
     }
     longestGapMs = Math.max(longestGapMs, gapMs);
     if (gapMs > GAP_LIMIT_MS) {
-      calmSinceMs = undefined;
-      sawTrouble = true;
+      healthySinceMs = undefined;
+      sawOutage = true;
     }
     if (isWorse) {
-      calmSinceMs = undefined;
-      sawTrouble = true;
+      healthySinceMs = undefined;
+      sawOutage = true;
       continue;
     }
-    calmSinceMs ??= sample.timeMs;
-    if (sample.timeMs - Math.max(calmSinceMs, provenMs) < STABLE_MS) continue;
-    return sawTrouble
-      ? { ms: calmSinceMs - sinceMs, below: false }
-      : { ms: visibleFromMs(normal, longestGapMs), below: true };
+    healthySinceMs ??= sample.timeMs;
+    if (sample.timeMs - Math.max(healthySinceMs, provenMs) < STABLE_MS) continue;
+    return sawOutage
+      ? { ms: healthySinceMs - sinceMs, below: false }
+      : { ms: visibleFromMs(baseline, longestGapMs), below: true };
   }
   return undefined;
 }
 
 /**
- * How old the newest stored event ever was between two moments, in seconds. While it could not be read it ages on from
- * what was seen last.
+ * Highest age of the newest stored event between two moments, in seconds. While it cannot be read, it ages from the last
+ * known value.
  */
 export function oldestAge(samples: readonly Sample[], fromMs: number, toMs: number): number {
   let oldest = 0;
@@ -165,3 +144,25 @@ export function oldestAge(samples: readonly Sample[], fromMs: number, toMs: numb
   }
   return oldest;
 }
+
+/**
+ * The measured recovery of a drill; undefined when it has not recovered yet. Both the runner, which waits for it, and the
+ * judge use this function: samples after the recovery do not change its result.
+ */
+export function measureRecovery(
+  samples: readonly Sample[],
+  baseline: Baseline,
+  { sinceMs, provenMs, readyMs }: RecoveryWait,
+  budgetMs: number,
+): DrillRecovery | undefined {
+  const recovery = recoveryOf(samples, sinceMs, baseline, provenMs);
+  if (recovery === undefined || readyMs === undefined) return undefined;
+  const readyAfterMs = readyMs - sinceMs;
+  const below = recovery.below && recovery.ms >= readyAfterMs;
+  const measured_ms = Math.round(Math.max(recovery.ms, readyAfterMs));
+  return { measured_ms, budget_ms: budgetMs, ...(below ? { below } : {}) };
+}
+
+/** "4.2 s"; "< 1.2 s" when no outage was visible. */
+export const recoveryText = ({ measured_ms, below }: DrillRecovery): string =>
+  `${below ? "< " : ""}${formatDuration(measured_ms)}`;

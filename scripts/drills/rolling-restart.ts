@@ -44,7 +44,7 @@ export const rollingRestart: Drill = defineDrill<Target>({
   recoversFrom: "effect",
   holdMs: 0,
   workloads: ["kafka", "influxdb", "processor", "producer"],
-  look: [["get", "pods", "-n", NAMESPACE], getPods("kafka")],
+  commands: [["get", "pods", "-n", NAMESPACE], getPods("kafka")],
   async prepare(context) {
     const workloads: Target["workloads"] = [];
     for (const name of ORDER) {
@@ -64,7 +64,7 @@ export const rollingRestart: Drill = defineDrill<Target>({
       await awaitRollout(context.cluster, kind, name, { limitMs: ROLLOUT_LIMIT_MS, signal: context.signal });
     }
   },
-  async effectSeen(context, { workloads }) {
+  async proveEffect(context, { workloads }) {
     let pods = 0;
     for (const { name, uids } of workloads) {
       const now = await uidsOf(context, name);

@@ -1,225 +1,123 @@
-/**
- * The drills' own traffic as the host sees it: starts the sender's pod, follows what it says, and gives its account at
- * the end. The account is read again from the pod's whole log, so that nothing depends on a stream that may break.
- */
-
+/** The drills' own traffic: an ordered load of the load generator, and the ledger of what its sender attempted. */
+import type { GeneratorLine } from "../../services/protocol/load-generator.ts";
 import type { AttemptRecord, OutcomeRecord } from "../audit/history.ts";
 import { OperatorError } from "../cli/errors.ts";
-import { waitFor } from "../cli/wait.ts";
-import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
-import { type OneOffPod, startPod } from "../cluster/one-off-pods.ts";
-import { readSecret } from "../cluster/secret-values.ts";
-import { DRILLS_NAMESPACE, PROGRAMS, prepareNamespace } from "./fault-agents.ts";
+import { pause } from "../cli/wait.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import { GeneratorPod } from "../load/generator-pod.ts";
+import type { SenderCounts } from "../recording/run-record.ts";
 
-/** Enough to see a gap of a tenth of a second, little enough to leave two cores to the pipeline. */
+/** Shows a gap of a tenth of a second, and leaves two cores to the pipeline. */
 export const EVENTS_PER_SECOND = 100;
-/** One for each partition of the topic (Kafka's partitioner, 6 partitions), so that no part of the way goes unused. */
+/** One for each partition of the topic (Kafka's partitioner, 6 partitions), so that every partition is measured. */
 export const CONVEYORS = ["drill-2", "drill-0", "drill-1", "drill-5", "drill-11", "drill-7"];
-/** The sender itself gives up 40 s after it was told to end. */
+/** Longer than any drill. */
+const MAX_SECONDS = 3600;
+/** The sender drains for 20 s at most; its last line arrives within some seconds more. */
 const END_LIMIT_MS = 60_000;
-/** An hour at the full rate is some ten megabytes of lines. */
-const LOG_LIMIT_MS = 60_000;
-const SECRET = "drill-intake";
 
-export interface TrafficCounts {
-  offered: number;
-  acknowledged: number;
-  unknown: number;
-  /** Sent once more, because no answer came; each may stand in Kafka twice. */
-  again: number;
-}
-
-export interface TrafficOutcomes extends TrafficCounts {
-  run: string;
+/** The ledger of one drill's sender. */
+export interface SenderLedger extends SenderCounts {
   attempts: AttemptRecord[];
   outcomes: OutcomeRecord[];
 }
 
-/** What the runner needs of the traffic. */
 export interface Traffic {
-  readonly run: string;
   readonly startedAtMs: number;
-  counts(): TrafficCounts;
+  counts(): SenderCounts;
   /**
-   * The longest that a batch has waited for its acknowledgement since this was asked last: of those under way, and of those
-   * that were answered meanwhile, so that no wait falls between two looks.
+   * Longest wait of a batch for its acknowledgement since the call before: of outstanding batches and of those that were
+   * answered meanwhile, so that no wait falls between two samples.
    */
   waitedMs(nowMs: number): number;
-  /** Makes no more events, waits for what is under way (unless `atOnce`), takes the sender away. */
-  stop(atOnce?: boolean): Promise<TrafficOutcomes>;
+  /** Ends the events, waits for outstanding batches (unless `atOnce`) and deletes the sender. */
+  stop(atOnce?: boolean): Promise<SenderLedger>;
 }
 
-type Line = {
-  attempt?: [string, number, number];
-  outcome?: "ok" | "unknown";
-  batch?: [string, number, number];
-  again?: number;
-  why?: string;
-  done?: TrafficCounts;
-  started?: string;
-  t: number;
-};
-
-/** Adds what the sender's lines say to an account; what is not a line of its own is skipped. */
-export function readLines(run: string, text: string): TrafficOutcomes & { done: boolean } {
-  const account = {
-    run,
-    offered: 0,
-    acknowledged: 0,
-    unknown: 0,
-    again: 0,
-    attempts: [] as AttemptRecord[],
-    outcomes: [] as OutcomeRecord[],
-    done: false,
-  };
-  for (const line of text.split("\n")) {
-    if (!line.startsWith("{")) continue;
-    let said: Line;
-    try {
-      said = JSON.parse(line) as Line;
-    } catch {
-      continue;
-    }
-    if (said.attempt) {
-      const [conveyor, seq, last] = said.attempt;
-      account.offered += last - seq + 1;
-      account.attempts.push({ run, conveyor, seq, last_seq: last, t_ms: said.t });
-    }
-    if (said.outcome && said.batch) {
-      const [conveyor, seq, last] = said.batch;
-      if (said.outcome === "ok") account.acknowledged += last - seq + 1;
-      else account.unknown += last - seq + 1;
-      account.outcomes.push({ run, conveyor, seq, last_seq: last, outcome: said.outcome, t_ms: said.t });
-    }
-    if (said.again) account.again += said.again;
-    if (said.done) account.done = true;
-  }
-  return account;
-}
-
-/** How long batches wait for their acknowledgement, from the sender's own times. */
-export class Waits {
-  /** Conveyor → when its batch that is under way was first sent. */
-  readonly #open = new Map<string, number>();
+/** Counts and lists the batches of a sender from its lines, in their order. */
+export class SenderTally {
+  readonly ledger: SenderLedger;
+  /** Conveyor → when its outstanding batch was first sent. */
+  readonly #outstanding = new Map<string, number>();
   #longestAnsweredMs = 0;
+  #isComplete = false;
 
-  /** Takes in what the sender said, in its order. */
-  add({ attempts, outcomes }: Pick<TrafficOutcomes, "attempts" | "outcomes">): void {
-    const said = [
-      ...attempts.map(({ conveyor, t_ms = 0 }) => ({ conveyor, t_ms, isAttempt: true })),
-      ...outcomes.map(({ conveyor, t_ms = 0 }) => ({ conveyor, t_ms, isAttempt: false })),
-      // An answer in the millisecond of its attempt stands behind it; the next attempt comes a pause later.
-    ].sort((a, b) => a.t_ms - b.t_ms || Number(b.isAttempt) - Number(a.isAttempt));
-    for (const { conveyor, t_ms, isAttempt } of said) {
-      if (isAttempt) {
-        this.#open.set(conveyor, t_ms);
-        continue;
-      }
-      const since = this.#open.get(conveyor);
-      this.#open.delete(conveyor);
-      if (since !== undefined) this.#longestAnsweredMs = Math.max(this.#longestAnsweredMs, t_ms - since);
-    }
+  constructor(run: string) {
+    this.ledger = { run, offered: 0, acknowledged: 0, unknown: 0, again: 0, attempts: [], outcomes: [] };
   }
 
-  /** The longest since this was asked last. */
-  take(nowMs: number): number {
-    const longest = Math.max(this.#longestAnsweredMs, ...[...this.#open.values()].map((since) => nowMs - since));
+  /** The sender has printed its last line. */
+  get isComplete(): boolean {
+    return this.#isComplete;
+  }
+
+  add(line: GeneratorLine): void {
+    const { ledger } = this;
+    const { run } = ledger;
+    if ("attempt" in line) {
+      const [conveyor, seq, last_seq] = line.attempt;
+      ledger.offered += last_seq - seq + 1;
+      ledger.attempts.push({ run, conveyor, seq, last_seq, t_ms: line.t });
+      this.#outstanding.set(conveyor, line.t);
+    } else if ("outcome" in line) {
+      const [conveyor, seq, last_seq] = line.batch;
+      ledger[line.outcome === "ok" ? "acknowledged" : "unknown"] += last_seq - seq + 1;
+      ledger.outcomes.push({ run, conveyor, seq, last_seq, outcome: line.outcome, t_ms: line.t });
+      const sinceMs = this.#outstanding.get(conveyor) ?? line.t;
+      this.#outstanding.delete(conveyor);
+      this.#longestAnsweredMs = Math.max(this.#longestAnsweredMs, line.t - sinceMs);
+    } else if ("again" in line) ledger.again += line.again;
+    else if ("done" in line) this.#isComplete = true;
+  }
+
+  /** The longest wait since the call before. */
+  waitedMs(nowMs: number): number {
+    const waits = [...this.#outstanding.values()].map((sinceMs) => nowMs - sinceMs);
+    const longest = Math.max(this.#longestAnsweredMs, ...waits);
     this.#longestAnsweredMs = 0;
     return longest;
   }
 }
 
-function senderPod(name: string, run: string, image: string): OneOffPod {
-  return {
-    prefix: "sender",
-    name,
-    namespace: DRILLS_NAMESPACE,
-    image,
-    labels: { "app.kubernetes.io/name": "drill-sender", "conveyor.dev/intake-client": "true" },
-    command: ["bun", "/programs/sender.js"],
-    environment: {
-      RUN_ID: run,
-      INTAKE_URL: `https://producer.${NAMESPACE}.svc.cluster.local:8443`,
-      EVENTS_PER_SECOND: String(EVENTS_PER_SECOND),
-      CONVEYORS: CONVEYORS.join(","),
-    },
-    secrets: { [SECRET]: "/secrets" },
-    configMaps: { [PROGRAMS]: "/programs" },
-  };
-}
-
-/** Once per run. */
-const intakes = new WeakMap<Cluster, Promise<void>>();
-
-/** What a sender needs to be let in: the intake's token and its CA, as a Secret of the drills' namespace. */
-function prepareIntake(cluster: Cluster): Promise<void> {
-  let preparing = intakes.get(cluster);
-  if (!preparing) {
-    preparing = (async () => {
-      await prepareNamespace(cluster);
-      const token = (await readSecret(cluster, "producer-intake")).token;
-      const ca = (await readSecret(cluster, "producer-tls"))["ca.crt"];
-      if (!token || !ca) {
-        throw new OperatorError("the intake's token or CA is missing", { hint: "bun scripts/deploy.ts" });
-      }
-      const metadata = { name: SECRET, namespace: DRILLS_NAMESPACE };
-      await cluster.apply([{ apiVersion: "v1", kind: "Secret", metadata, stringData: { token, "ca.crt": ca } }]);
-    })();
-    intakes.set(cluster, preparing);
-    preparing.catch(() => intakes.delete(cluster));
-  }
-  return preparing;
-}
+export const countsOf = ({ run, offered, acknowledged, unknown, again }: SenderLedger): SenderCounts => ({
+  run,
+  offered,
+  acknowledged,
+  unknown,
+  again,
+});
 
 /** Starts the sender of one drill. @throws OperatorError when it does not start. */
 export async function startTraffic(
   cluster: Cluster,
-  image: string,
-  run: string,
+  options: { image: string; run: string; folder: string },
   signal: AbortSignal,
 ): Promise<Traffic> {
-  await prepareIntake(cluster);
-  const name = `sender-${run}`
-    .toLowerCase()
-    .slice(0, 62)
-    .replace(/[^a-z0-9]+$/, "");
-  const pod = await startPod(cluster, senderPod(name, run, image), signal);
-  const startedAtMs = Date.now();
-  const counts: TrafficCounts = { offered: 0, acknowledged: 0, unknown: 0, again: 0 };
-  const waits = new Waits();
-  const followed = new AbortController();
-  void (async () => {
-    const parse = (line: string) => readLines(run, line);
-    for await (const more of cluster.follow(name, parse, followed.signal, DRILLS_NAMESPACE)) {
-      counts.offered += more.offered;
-      counts.acknowledged += more.acknowledged;
-      counts.unknown += more.unknown;
-      counts.again += more.again;
-      waits.add(more);
-    }
-  })().catch(() => {});
-  const log = async () =>
-    (await cluster.kubectl(["logs", name, "-n", DRILLS_NAMESPACE], { timeoutMs: LOG_LIMIT_MS })).stdout;
+  const tally = new SenderTally(options.run);
+  const pod = await GeneratorPod.start(
+    cluster,
+    {
+      ...options,
+      stages: [{ seconds: MAX_SECONDS, events_per_second: EVENTS_PER_SECOND }],
+      schedule: { kind: "ordered", conveyors: CONVEYORS },
+    },
+    signal,
+    (line) => tally.add(line),
+  );
   return {
-    run,
-    startedAtMs,
-    counts: () => ({ ...counts }),
-    waitedMs: (nowMs) => waits.take(nowMs),
+    startedAtMs: Date.now(),
+    counts: () => countsOf(tally.ledger),
+    waitedMs: (nowMs) => tally.waitedMs(nowMs),
     async stop(atOnce = false) {
+      const over = new AbortController();
       try {
-        if (atOnce) return readLines(run, await log());
-        await cluster.exec(name, ["bun", "-e", "process.kill(1, 'SIGTERM')"], { namespace: DRILLS_NAMESPACE });
-        return await waitFor(
-          async () => {
-            const phase = (await cluster.get<Pod>("pod", name, DRILLS_NAMESPACE))?.status.phase;
-            if (phase !== "Succeeded" && phase !== "Failed") return { done: false, state: `sender ${phase}` };
-            const account = readLines(run, await log());
-            return account.done ? { done: true, value: account } : { done: false, state: "its record has no end" };
-          },
-          { what: "the drill's sender to end", limitMs: END_LIMIT_MS },
-        );
+        if (atOnce) return tally.ledger;
+        pod.terminate();
+        await Promise.race([pod.ended, pause(END_LIMIT_MS, over.signal)]);
+        if (!tally.isComplete) throw new OperatorError(`pod ${pod.name} ended without its last line`);
+        return tally.ledger;
       } finally {
-        followed.abort();
+        over.abort();
         await pod.remove();
       }
     },

@@ -48,7 +48,7 @@ export const twoBrokersDown: Drill = defineDrill<Target>({
   holdMs: 10_000,
   workloads: [NAME],
   runbook: "KafkaUnderMinIsrPartitions",
-  look: [getPods(NAME), getEvents()],
+  commands: [getPods(NAME), getEvents()],
   async prepare({ cluster, acknowledged }) {
     const live = await cluster.get<StatefulSet>("statefulset", NAME);
     return {
@@ -71,7 +71,7 @@ export const twoBrokersDown: Drill = defineDrill<Target>({
     target.acknowledged = acknowledged();
     target.changedAtMs = Date.now();
   },
-  async effectSeen({ cluster, acknowledged }, target) {
+  async proveEffect({ cluster, acknowledged }, target) {
     const now = acknowledged();
     if (now !== target.acknowledged) {
       target.acknowledged = now;
@@ -84,7 +84,7 @@ export const twoBrokersDown: Drill = defineDrill<Target>({
       proof: `one broker is left (${pods[0]?.metadata.name}); no acknowledgement for ${(silentMs / 1000).toFixed(1)} s`,
     };
   },
-  async watch({ acknowledged }, target) {
+  async violations({ acknowledged }, target) {
     const more = acknowledged() - target.acknowledged;
     return more > 0 ? ["events were acknowledged with one broker left"] : [];
   },

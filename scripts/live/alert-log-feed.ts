@@ -1,67 +1,68 @@
 /**
- * Alerts and log lines while a run goes on, for its live page: Prometheus and Loki are asked every few seconds. Both may
- * be what a drill breaks, so that an answer that does not come is asked for again, and never ends a run.
+ * Alerts and log lines during a run, written into its record: Prometheus and Loki are polled. Drills may break both, so a
+ * missing answer is retried and never ends a run.
  */
-
 import { pause } from "../cli/wait.ts";
 import { logQl } from "../clients/log-search.ts";
 import { LogStore, nsOfMs } from "../clients/loki.ts";
 import { followPodLogs } from "../clients/pod-logs.ts";
 import { PrometheusReader } from "../clients/prometheus.ts";
 import type { Cluster } from "../cluster/cluster.ts";
+import { RepeatedLines } from "../recording/repeated-lines.ts";
 import type { LogLine } from "../recording/result.ts";
-import type { FeedSource, LiveFeed } from "./live-feed.ts";
-import type { LiveAlert } from "./live-state.ts";
+import type { AlertStatus, RunRecord } from "../recording/run-record.ts";
 
-/** Rules are evaluated every few seconds; the machine has other work than to answer this. */
-const ASK_INTERVAL_MS = 3000;
-/** A part that is being broken is back within that time, or a little later. */
-const AGAIN_MS = 5000;
-/** An answer takes milliseconds; a connection that died gives none. */
+/** Rules are evaluated every few seconds; polling more often only loads the machine. */
+const POLL_INTERVAL_MS = 3000;
+/** A broken part is back within this time or a little later. */
+const RETRY_MS = 5000;
+/** An answer takes milliseconds; a dead connection returns none. */
 const ANSWER_LIMIT_MS = 4000;
-/** A line is in Loki about a second after it was said; so far back is asked again, and what is known is left out. */
+/** A line is in Loki about a second after it was written; the overlap is queried again, known lines are skipped. */
 const OVERLAP_MS = 10_000;
-/** More lines in three seconds are a flood, of which the newest tell enough. */
+/** More lines in three seconds are a flood; the newest suffice. */
 const MAX_LINES = 40;
+/** Known lines of some minutes, also in a flood; older ones are not queried again. */
+const MAX_KNOWN_LINES = 5000;
 
-const POD_LOOK_MS = 500;
+const POD_POLL_MS = 500;
 /**
- * A follower is started anew when the pods have been the same for this long: it costs a second of a core, which a
- * pipeline that recovers needs itself. What was said meanwhile is read behind it.
+ * A follower is restarted when the pods have been the same for this long: a start costs a second of a core, which a
+ * recovering pipeline needs itself. Lines of the meantime are read afterwards.
  */
 const SETTLED_MS = 4000;
 const FOLLOW_BACK_MS = 20_000;
 
-/** Somewhere to ask, opened anew after a failure. */
+/** A connection that can be queried, opened again after a failure. */
 export interface Source<T> {
-  ask(signal: AbortSignal): Promise<T>;
+  query(signal: AbortSignal): Promise<T>;
   close(): Promise<void>;
 }
 
 /**
- * Asks again and again until the signal, one question at a time.
- * @param open gives nothing where there is nothing to ask: then it ends.
+ * Polls a source until the signal, one query at a time.
+ * @param open returns undefined when there is nothing to query; the polling then ends.
  */
-export async function pollUntilAnswered<T>(
+export async function poll<T>(
   open: () => Promise<Source<T> | undefined>,
-  tell: (answer: T) => void,
+  onAnswer: (answer: T) => void,
   signal: AbortSignal,
-  intervals = { askMs: ASK_INTERVAL_MS, againMs: AGAIN_MS, limitMs: ANSWER_LIMIT_MS },
+  intervals = { pollMs: POLL_INTERVAL_MS, retryMs: RETRY_MS, limitMs: ANSWER_LIMIT_MS },
 ): Promise<void> {
   let source: Source<T> | undefined;
   try {
     while (!signal.aborted) {
-      let nextMs = intervals.askMs;
+      let nextMs = intervals.pollMs;
       try {
         source ??= await open();
         if (!source) return;
-        const answer = await source.ask(AbortSignal.any([signal, AbortSignal.timeout(intervals.limitMs)]));
-        if (!signal.aborted) tell(answer);
+        const answer = await source.query(AbortSignal.any([signal, AbortSignal.timeout(intervals.limitMs)]));
+        if (!signal.aborted) onAnswer(answer);
       } catch {
-        // Away, as things are while drills run: a new connection, a little later.
+        // Expected during drills: a new connection, a little later.
         await source?.close().catch(() => {});
         source = undefined;
-        nextMs = intervals.againMs;
+        nextMs = intervals.retryMs;
       }
       await pause(nextMs, signal).catch(() => {});
     }
@@ -70,12 +71,12 @@ export async function pollUntilAnswered<T>(
   }
 }
 
-/** Alerts as a page shows them; the one that always fires, to show that alerting works, is none. */
-async function alertSource(cluster: Cluster): Promise<Source<LiveAlert[]> | undefined> {
+/** Pending and firing alerts, each once, without the one that always fires. */
+async function alertSource(cluster: Cluster): Promise<Source<AlertStatus[]> | undefined> {
   if (!(await PrometheusReader.isThere(cluster))) return undefined;
   const reader = await PrometheusReader.open(cluster);
   return {
-    async ask(signal) {
+    async query(signal) {
       const alerts = await reader.alerts(signal);
       return alerts
         .map(({ labels, state }) => ({ name: labels.alertname ?? "", severity: labels.severity ?? "", state }))
@@ -95,7 +96,7 @@ async function lineSource(cluster: Cluster, sinceMs: number): Promise<Source<Log
   const query = logQl({ services: [], levels: ["error", "warn"] });
   let fromMs = sinceMs;
   return {
-    async ask(signal) {
+    async query(signal) {
       const nowMs = Date.now();
       const range = { startNs: nsOfMs(fromMs), endNs: nsOfMs(nowMs) };
       const entries = await store.newest(query, range, MAX_LINES, signal);
@@ -107,15 +108,15 @@ async function lineSource(cluster: Cluster, sinceMs: number): Promise<Source<Log
 }
 
 /**
- * Calls `follow` again and again, since what it follows is the pods that were there when it began: anew whenever those
- * are others, and when it ended by itself.
- * @param pods names of the pods that are there, as one text.
+ * Calls `follow` repeatedly, since a follower only reads pods that exist when it starts: when the pods have changed, and
+ * when it ended by itself.
+ * @param pods names of the present pods, as one text.
  */
-export async function followAnew(
+export async function followPresentPods(
   follow: (signal: AbortSignal) => Promise<void>,
   pods: () => string,
   signal: AbortSignal,
-  intervals = { lookMs: POD_LOOK_MS, settledMs: SETTLED_MS },
+  intervals = { pollMs: POD_POLL_MS, settledMs: SETTLED_MS },
 ): Promise<void> {
   while (!signal.aborted) {
     const changed = new AbortController();
@@ -124,58 +125,79 @@ export async function followAnew(
     const following = follow(end)
       .catch(() => {})
       .finally(() => changed.abort());
-    while (!end.aborted && pods() === known) await pause(intervals.lookMs, end).catch(() => {});
+    while (!end.aborted && pods() === known) await pause(intervals.pollMs, end).catch(() => {});
     for (let last = "", sinceMs = performance.now(); !signal.aborted; ) {
       const now = pods();
       if (now !== last) sinceMs = performance.now();
       last = now;
       if (performance.now() - sinceMs >= intervals.settledMs) break;
-      await pause(intervals.lookMs, signal).catch(() => {});
+      await pause(intervals.pollMs, signal).catch(() => {});
     }
     changed.abort();
     await following;
   }
 }
 
-/** Where there is no Loki: the pods themselves, followed. */
-async function followPods(cluster: Cluster, feed: LiveFeed, source: FeedSource, signal: AbortSignal): Promise<void> {
-  if (await LogStore.isThere(cluster)) return;
-  const pods = () =>
-    source
-      .pods()
-      .map(({ name, restarts }) => `${name} ${restarts}`)
-      .sort()
-      .join();
-  await followAnew(
-    async (until) => {
-      for await (const { level, timeNs, pod, line } of followPodLogs(cluster, FOLLOW_BACK_MS, until)) {
-        if (level === "error" || level === "warn") feed.lines([{ timeMs: Number(timeNs.slice(0, -6)), pod, line }]);
-      }
-    },
-    pods,
-    signal,
-  );
+type Recorder = Pick<RunRecord, "append" | "onEntry">;
+
+/** Appends alerts to a record when they have changed. */
+export function alertAppender(record: Recorder): (alerts: readonly AlertStatus[]) => void {
+  let known = "";
+  return (alerts) => {
+    const text = JSON.stringify(alerts);
+    if (text === known) return;
+    known = text;
+    record.append({ timeMs: Date.now(), alerts });
+  };
 }
 
-/** Tells the feed until the signal. Never throws. */
-export async function watchAlertsAndLogs(
+/** Appends log lines to a record, each once, and at most two that differ only in their numbers per pod and drill. */
+export function lineAppender(record: Recorder): (lines: readonly LogLine[]) => void {
+  const keyOf = ({ timeMs, pod, line }: LogLine) => `${timeMs} ${pod} ${line}`;
+  const known = new Set<string>();
+  const repeated = new RepeatedLines();
+  record.onEntry(({ drill }) => drill && repeated.clear());
+  return (lines) => {
+    const linesAdded = lines.filter((line) => !known.has(keyOf(line)) && repeated.accepts(line));
+    for (const line of linesAdded) known.add(keyOf(line));
+    for (const key of known) {
+      if (known.size <= MAX_KNOWN_LINES) break;
+      known.delete(key);
+    }
+    if (linesAdded.length > 0) record.append({ timeMs: Date.now(), linesAdded });
+  };
+}
+
+/** On a cluster without Loki: the logs of the pods that the record names. */
+async function followPods(
   cluster: Cluster,
-  feed: LiveFeed,
-  source: FeedSource,
+  record: Recorder,
+  append: (lines: readonly LogLine[]) => void,
   signal: AbortSignal,
 ): Promise<void> {
+  let pods = "";
+  const end = record.onEntry((entry) => {
+    pods = entry.pods?.map(({ name, restarts }) => `${name} ${restarts}`).join() ?? pods;
+  });
+  if (await LogStore.isThere(cluster)) return end();
+  await followPresentPods(
+    async (until) => {
+      for await (const { level, timeNs, pod, line } of followPodLogs(cluster, FOLLOW_BACK_MS, until)) {
+        if (level === "error" || level === "warn") append([{ timeMs: Number(timeNs.slice(0, -6)), pod, line }]);
+      }
+    },
+    () => pods,
+    signal,
+  ).finally(end);
+}
+
+/** Writes alerts and log lines into the record until the signal. Never throws. */
+export async function watchAlertsAndLogs(cluster: Cluster, record: Recorder, signal: AbortSignal): Promise<void> {
   const sinceMs = Date.now();
+  const appendLines = lineAppender(record);
   await Promise.allSettled([
-    followPods(cluster, feed, source, signal),
-    pollUntilAnswered(
-      () => alertSource(cluster),
-      (alerts) => feed.alerts(alerts),
-      signal,
-    ),
-    pollUntilAnswered(
-      () => lineSource(cluster, sinceMs),
-      (lines) => feed.lines(lines),
-      signal,
-    ),
+    followPods(cluster, record, appendLines, signal),
+    poll(() => alertSource(cluster), alertAppender(record), signal),
+    poll(() => lineSource(cluster, sinceMs), appendLines, signal),
   ]);
 }

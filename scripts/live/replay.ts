@@ -1,16 +1,14 @@
-/** A run played again from its record: its states at any moment, as the live page had them. */
+/** The replay of a run from its record: the state of the live page at any moment. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { SeriesName, Value } from "../recording/recording.ts";
+import type { Row, SeriesName } from "../recording/recording.ts";
 import type { DrillsResult } from "../recording/result.ts";
-import { applyPatch, emptyState, LIVE_FILE, type LivePatch, type LiveState, readPatches } from "./live-state.ts";
+import { RECORD_FILE, type RecordEntry, readRecord } from "../recording/run-record.ts";
+import { applyEntry, emptyState, type LiveState } from "./live-state.ts";
 
-/**
- * Patches made from result.json alone, for a run whose live page kept none: everything but the pods, the alerts'
- * comings and goings, and the counts of a drill before its end.
- */
-export function patchesOfResult(result: DrillsResult): LivePatch[] {
-  const patches = result.drills.flatMap((drill, index): LivePatch[] => {
+/** Entries made from result.json alone: everything but pods, alerts over time, and a drill's counts before its end. */
+export function entriesOfResult(result: DrillsResult): RecordEntry[] {
+  const entries = result.drills.flatMap((drill, index): RecordEntry[] => {
     const { name, title, hypothesis, fault, repeat, recording, beats, commands, logLines, ledger, verdict, recovery } =
       drill;
     const endMs = Math.max(recording.endedAtMs, beats.at(-1)?.endedAtMs ?? 0);
@@ -20,8 +18,8 @@ export function patchesOfResult(result: DrillsResult): LivePatch[] {
         timeMs: recording.startedAtMs,
         drill: { name, title, hypothesis, fault, repeat, number, count: result.drills.length },
       },
-      ...recording.timesMs.map((timeMs, at): LivePatch => {
-        const row: Partial<Record<SeriesName, Value>> = {};
+      ...recording.timesMs.map((timeMs, at): RecordEntry => {
+        const row: Row = {};
         for (const [series, values] of Object.entries(recording.series)) row[series as SeriesName] = values[at] ?? null;
         return { timeMs, row };
       }),
@@ -32,50 +30,50 @@ export function patchesOfResult(result: DrillsResult): LivePatch[] {
       { timeMs: endMs, ledger, finished: { name, title, repeat, verdict, recovery } },
     ];
   });
-  return patches.toSorted((a, b) => a.timeMs - b.timeMs);
+  return entries.toSorted((a, b) => a.timeMs - b.timeMs);
 }
 
 /**
- * All that is known of a run: its result, and what only the live page was told (pods, alerts, counts on the way). What
- * both have is taken from the result: alerts and log lines that were found later stand there at their own time.
+ * Entries of a run's result, and what only its record has (pods, alerts, counts before the end). What both have is taken
+ * from the result, where alerts and log lines that were collected later have their own time.
  */
-export function mergedPatches(result: DrillsResult, live: readonly LivePatch[]): LivePatch[] {
-  const onlyLive = live.flatMap(({ timeMs, pods, alerts, ledger }): LivePatch[] =>
+export function mergedEntries(result: DrillsResult, record: readonly RecordEntry[]): RecordEntry[] {
+  const onlyRecord = record.flatMap(({ timeMs, pods, alerts, ledger }): RecordEntry[] =>
     pods || alerts || ledger ? [{ timeMs, pods, alerts, ledger }] : [],
   );
-  return [...patchesOfResult(result), ...onlyLive].toSorted((a, b) => a.timeMs - b.timeMs);
+  return [...entriesOfResult(result), ...onlyRecord].toSorted((a, b) => a.timeMs - b.timeMs);
 }
 
-/** Patches of the run whose folder that is; a run without a live record has those of its result alone. */
-export async function patchesOfRun(folder: string, result: DrillsResult): Promise<LivePatch[]> {
-  const path = join(folder, LIVE_FILE);
-  return mergedPatches(result, existsSync(path) ? await readPatches(path) : []);
+/** Entries of the run in a folder; without a record, those of its result alone. */
+export async function entriesOfRun(folder: string, result: DrillsResult): Promise<RecordEntry[]> {
+  const path = join(folder, RECORD_FILE);
+  return mergedEntries(result, existsSync(path) ? await readRecord(path) : []);
 }
 
-/** States at ascending moments; going back begins again. */
+/** States at ascending moments; an earlier moment replays from the start. */
 export class Replay {
   #state: LiveState;
   #next = 0;
 
   constructor(
     private readonly runId: string,
-    private readonly patches: readonly LivePatch[],
+    private readonly entries: readonly RecordEntry[],
   ) {
     this.#state = this.#begin();
   }
 
   #begin(): LiveState {
-    return emptyState(this.runId, this.patches[0]?.timeMs ?? 0);
+    return emptyState(this.runId, this.entries[0]?.timeMs ?? 0);
   }
 
-  /** The state as it was at that moment. The same object each time, changed in place. */
+  /** The state at a moment. The same object each time, changed in place. */
   at(timeMs: number): LiveState {
     if (timeMs < this.#state.timeMs) {
       this.#state = this.#begin();
       this.#next = 0;
     }
-    while (this.#next < this.patches.length && this.patches[this.#next]!.timeMs <= timeMs) {
-      applyPatch(this.#state, this.patches[this.#next]!);
+    while (this.#next < this.entries.length && this.entries[this.#next]!.timeMs <= timeMs) {
+      applyEntry(this.#state, this.entries[this.#next]!);
       this.#next += 1;
     }
     this.#state.timeMs = Math.max(timeMs, this.#state.timeMs);

@@ -1,6 +1,6 @@
 /** The ledger of a load by identity: what was acknowledged, against what stands in InfluxDB and in the dead-letter topic. */
 import type { Range } from "../../services/domain/sequence.ts";
-import type { ConveyorLedger } from "../../services/tools/open-load.ts";
+import type { ConveyorLedger } from "../../services/protocol/load-generator.ts";
 import type { Ledger } from "../recording/result.ts";
 
 /** Sequence numbers found in the database, per conveyor. */

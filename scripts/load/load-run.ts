@@ -3,7 +3,7 @@
  * Whatever happens, what was started is taken away, and what was seen is kept.
  */
 import { type LoadStage, totalSeconds } from "../../services/domain/load-stages.ts";
-import type { ConveyorLedger } from "../../services/tools/open-load.ts";
+import type { ConveyorLedger } from "../../services/protocol/load-generator.ts";
 import { auditRuns } from "../audit/audit-runs.ts";
 import type { OutcomeRecord } from "../audit/history.ts";
 import { INVARIANT_TITLES, type InvariantId } from "../audit/verdict.ts";
@@ -13,7 +13,8 @@ import { pause } from "../cli/wait.ts";
 import { TelemetryStore } from "../clients/influxdb.ts";
 import { KAFKA, ProbeSession, readBy } from "../clients/probe-session.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
-import { type Observer, type Row, startObserver } from "../recording/observer.ts";
+import { Observer } from "../recording/observer.ts";
+import type { Row } from "../recording/recording.ts";
 import {
   type Ledger,
   type LoadAudit,
@@ -36,7 +37,7 @@ import {
   replicasEnd,
   timeToScale,
 } from "./load-measures.ts";
-import { type LoadOutcomes, LoadPod } from "./load-pod.ts";
+import { type LoadOutcomes, LoadPod, noOutcomes } from "./load-pod.ts";
 import { judge, type Limit, METRICS, type Measured, type MetricName } from "./thresholds.ts";
 
 const TICK_MS = 1000;
@@ -90,7 +91,7 @@ export interface Progress {
 }
 
 interface Seen {
-  account: LoadOutcomes;
+  outcomes: LoadOutcomes;
   loadStartMs: number;
   /** When the last stage ended. */
   loadEndMs: number;
@@ -109,7 +110,7 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
   const conveyorPrefix = `load-${folder.id.replace("-load-test", "")}`;
   const run = folder.id;
   const seen: Seen = {
-    account: { summary: undefined, ledger: new Map(), seconds: [] },
+    outcomes: noOutcomes(),
     loadStartMs: Number.POSITIVE_INFINITY,
     loadEndMs: Number.POSITIVE_INFINITY,
     baselineLag: 0,
@@ -121,9 +122,9 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
   let failure: unknown;
   let observer: Observer | undefined;
   try {
-    observer = await startObserver(
+    observer = await Observer.start(
       cluster,
-      { tickMs: TICK_MS, image: options.image, run, extra: () => loadRow(seen.account, seen.loadEndMs) },
+      { tickMs: TICK_MS, image: options.image, run, extra: () => loadRow(seen.outcomes, seen.loadEndMs) },
       signal,
     );
     await loadAndSettle(options, observer, autoscalers, run, conveyorPrefix, seen);
@@ -136,11 +137,12 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
   }
   if (!observer) throw failure;
   const ledger = await report.step("stored events, by identity", async (step) => {
-    const counted = await countStored(options, conveyorPrefix, run, seen.account, startedAtMs, observer.recording);
+    const counted = await countStored(options, conveyorPrefix, run, seen.outcomes, startedAtMs, observer.recording);
     step.update(`${counted.acknowledged} acknowledged, ${counted.stored} stored, ${counted.lost} lost`);
     return counted;
   });
-  const audit = options.audit && !signal.aborted ? await auditLoad(options, run, seen.account, startedAtMs) : undefined;
+  const audit =
+    options.audit && !signal.aborted ? await auditLoad(options, run, seen.outcomes, startedAtMs) : undefined;
   const measured = {
     ...measure(observer, autoscalers, seen, ledger),
     audit_laws_broken: audit ? violatedInvariants(audit) : null,
@@ -228,7 +230,13 @@ async function loadAndSettle(
   enter("load");
   const pod = await LoadPod.start(
     cluster,
-    { image: options.image, stages, run, conveyorPrefix, conveyors: CONVEYORS },
+    {
+      image: options.image,
+      stages,
+      run,
+      folder: run,
+      schedule: { kind: "open", conveyorPrefix, conveyors: CONVEYORS },
+    },
     signal,
     (line) => {
       if (!("stage" in line)) return;
@@ -241,13 +249,13 @@ async function loadAndSettle(
       observer.mark("stage", `stage ${index + 1}`, `${events_per_second} events/s for ${seconds} s`, t);
     },
   );
-  seen.account = pod.account;
+  seen.outcomes = pod.outcomes;
   try {
     await pod.finished(stages, signal);
   } finally {
     await pod.stop();
     // Before the account's last word the end is where the schedule put it; after it, where it was.
-    const ended = pod.account.summary?.ended_at_ms;
+    const ended = pod.outcomes.summary?.ended_at_ms;
     if (ended !== undefined) seen.loadEndMs = Math.min(seen.loadEndMs, ended);
     seen.sinceStart = observer.sinceStart;
     await pod.remove();
@@ -411,7 +419,7 @@ function measure(
   ledger: Ledger,
 ): Record<MetricName, number | null> {
   const { recording, scaling } = observer;
-  const { summary } = seen.account;
+  const { summary } = seen.outcomes;
   const { loadStartMs } = seen;
   const hasLoad = Number.isFinite(loadStartMs) && summary !== undefined;
   const ready: readonly ReadyEvent[] = observer.ready;
@@ -426,8 +434,8 @@ function measure(
         error_rate: ledger.offered === 0 ? 0 : (ledger.failed + ledger.unknown) / ledger.offered,
         ...seen.sinceStart,
         ack_p99_ms: summary.latency_p99_ms,
-        generator_behind_ms: Math.max(0, ...seen.account.seconds.map(({ behind_ms }) => behind_ms)),
-        generator_cpu_cores: Math.max(0, ...seen.account.seconds.map(({ cpu_cores }) => cpu_cores)),
+        generator_behind_ms: Math.max(0, ...seen.outcomes.seconds.map(({ behind_ms }) => behind_ms)),
+        generator_cpu_cores: Math.max(0, ...seen.outcomes.seconds.map(({ cpu_cores }) => cpu_cores)),
         time_to_scale_seconds: timeToScale(recording, ready, autoscalers.lagThreshold, loadStartMs),
         time_to_scale_producer_seconds:
           producerReadyMs === undefined ? null : Math.round((producerReadyMs - loadStartMs) / 100) / 10,

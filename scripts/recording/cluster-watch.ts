@@ -1,6 +1,6 @@
 /**
- * What happens to the pods and the replica counts of the pipeline, from watches of the API server: who is Ready, how many
- * are wanted, and the moments in which that changed. Times are those at which this machine heard of it.
+ * Pods and replica counts of the pipeline and their changes, from watches of the API server. Times are the times of
+ * receipt on this machine.
  */
 
 import { isAbort } from "../cli/errors.ts";
@@ -12,7 +12,7 @@ import { SCALED_WORKLOADS, type ScaledWorkload } from "./result.ts";
 export const WATCHED = ["producer", "processor", "kafka", "influxdb", "lag-exporter", "prometheus"] as const;
 export type Watched = (typeof WATCHED)[number];
 
-/** A replica count that somebody changed. */
+/** A changed replica count. */
 export interface ScaleChange {
   timeMs: number;
   workload: ScaledWorkload;
@@ -25,7 +25,7 @@ export interface PodState {
   name: string;
   uid: string;
   workload: Watched;
-  /** Empty until it has one. */
+  /** Empty until the pod has one. */
   address: string;
   ready: boolean;
   /** Being deleted. */
@@ -37,9 +37,9 @@ export interface ClusterWatchHandlers {
   onScale?: (change: ScaleChange) => void;
   /** A pod became Ready. */
   onReady?: (pod: PodState, timeMs: number) => void;
-  /** Something that a chart marks. */
+  /** An event that charts mark. */
   onMark?: (kind: MarkKind, subject: string, text: string, timeMs: number) => void;
-  /** A watch gave up; nothing more is heard. */
+  /** A watch has ended for good. */
   onLost?: (error: unknown) => void;
 }
 
@@ -47,14 +47,14 @@ type Scalable = KubernetesObject & { spec: { replicas?: number } };
 
 const WORKLOAD_KINDS: Record<ScaledWorkload, string> = { producer: "statefulsets", processor: "deployments" };
 
-/** The state of pods as their watch tells it; a class of its own so that tests can feed it. */
+/** The state of pods, from the events of their watch. */
 export class PodLedger {
   readonly #pods = new Map<string, PodState>();
   #synced = false;
 
   constructor(private readonly handlers: ClusterWatchHandlers = {}) {}
 
-  /** Every pod that is there; those that are not listed any more are gone. */
+  /** All existing pods; a pod that is not listed any more was deleted. */
   sync(pods: readonly Pod[], timeMs: number): void {
     const there = new Set(pods.map(({ metadata }) => metadata.uid));
     for (const [uid] of this.#pods) if (!there.has(uid)) this.#remove(uid, timeMs);
@@ -71,12 +71,12 @@ export class PodLedger {
     const subject = `pod/${state.name}`;
     const mark = (text: string) => this.handlers.onMark?.("pod", subject, text, timeMs);
     if (!before) mark(`${state.name} was created`);
-    if (state.restarts > (before?.restarts ?? 0)) mark(`${state.name}: its container was started again`);
+    if (state.restarts > (before?.restarts ?? 0)) mark(`${state.name}: its container was restarted`);
     if (state.ending && !before?.ending) mark(`${state.name} is being deleted`);
     if (state.ready && !before?.ready) {
       mark(`${state.name} is Ready`);
       this.handlers.onReady?.(state, timeMs);
-    } else if (!state.ready && before?.ready && !state.ending) mark(`${state.name} is not Ready any more`);
+    } else if (!state.ready && before?.ready && !state.ending) mark(`${state.name} is no longer Ready`);
   }
 
   delete(pod: Pod, timeMs: number): void {
@@ -118,7 +118,7 @@ function stateOf(pod: Pod): PodState | undefined {
     uid: pod.metadata.uid,
     workload,
     address: pod.status.podIP ?? "",
-    // A pod that is being deleted takes no more work, whatever its last probe said.
+    // A pod that is being deleted accepts no work, whatever its last probe returned.
     ready: !ending && (pod.status.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false),
     ending,
     restarts: pod.status.containerStatuses?.reduce((sum, { restartCount }) => sum + restartCount, 0) ?? 0,
@@ -131,7 +131,8 @@ export class ClusterWatch {
   readonly #stop = new AbortController();
   readonly #work: Promise<void>[];
 
-  private constructor(
+  /** Begins to watch, until the signal. */
+  constructor(
     cluster: Cluster,
     private readonly handlers: ClusterWatchHandlers,
     signal: AbortSignal,
@@ -157,17 +158,10 @@ export class ClusterWatch {
     );
   }
 
-  /** Resolves when everything was heard of once. */
+  /** Resolves when the present state is known. */
   readonly synced: Promise<void>;
 
-  /** Begins to watch; returns when the present state is known. */
-  static async start(cluster: Cluster, handlers: ClusterWatchHandlers, signal: AbortSignal): Promise<ClusterWatch> {
-    const watch = new ClusterWatch(cluster, handlers, signal);
-    await watch.synced;
-    return watch;
-  }
-
-  /** Replicas that the workload's own object wants; null: not known. */
+  /** Replicas in the spec of the workload; null: not known. */
   desired(workload: ScaledWorkload): number | null {
     return this.#desired.get(workload) ?? null;
   }

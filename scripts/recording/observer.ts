@@ -1,61 +1,43 @@
 /**
- * Watches the pipeline while something happens to it: rows of numbers from the observer pod (services/tools/observer.ts), and
- * pods and replica counts from watches of the API server, together in one recording.
+ * Observes the pipeline during a run: measurements of the observer pod (services/tools/observer.ts), and pods and replica
+ * counts from watches of the API server, combined into one recording.
  */
-
+import { type NewestEvents, type ObserverRow, parseObserverLine } from "../../services/protocol/observer.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { type OneOffPod, podLog, type StartedPod, startPod } from "../cluster/one-off-pods.ts";
-import { ClusterWatch, type ScaleChange, type Watched } from "./cluster-watch.ts";
+import { ClusterWatch, type PodState, type ScaleChange, WATCHED, type Watched } from "./cluster-watch.ts";
 import { PodUsage } from "./pod-usage.ts";
-import { type Mark, type MarkKind, type Recording, SERIES, type SeriesName, type Value } from "./recording.ts";
+import { type Mark, type MarkKind, type Recording, RecordingBuilder, type Row, type SeriesName } from "./recording.ts";
 import { SCALED_WORKLOADS, type ScaledWorkload } from "./result.ts";
+import type { PodStatus, RunRecord } from "./run-record.ts";
 
-/** The first row comes within two ticks; a busy machine and a slow first answer take some seconds more. */
+/** The first row takes two ticks; a busy machine and a slow first answer take some seconds more. */
 const FIRST_ROW_LIMIT_MS = 20_000;
-/** A run is an hour at the most; the pod ends itself a little later. */
+/** A run takes an hour at most; the pod ends a little later. */
 const LIFETIME_SECONDS = 4000;
-/** A recording of a longer run would fill the memory and the page. */
-const MAX_ROWS = 50_000;
-
-export type Row = Partial<Record<SeriesName, Value>>;
+/** Fine enough for an outage of a second; a query costs InfluxDB some milliseconds. */
+export const SAMPLE_INTERVAL_MS = 250;
 
 export interface ObserverOptions {
   /** Milliseconds between two rows; from 250. */
   tickMs: number;
-  /** The services' image that is deployed. */
+  /** The deployed services' image. */
   image: string;
-  /** Becomes a label of the pod. */
+  /** Label of the pod: the run's folder. */
   run?: string;
-  /** Series that this side knows, asked for at each row: what a load generator offers, for example. */
+  /** Conveyors whose newest stored event is sampled four times a second. */
+  newestOf?: readonly string[];
+  /** Series of the host, read at each row: for example the offered rate of a load generator. */
   extra?: () => Row;
 }
 
-export interface SinceStart {
-  e2e_p50_ms: Value;
-  e2e_p99_ms: Value;
-}
-
-export interface Observer {
-  /** Grows while it runs. */
-  readonly recording: Recording;
-  readonly watch: ClusterWatch;
-  /** Latencies of everything that was stored since the start. */
-  readonly sinceStart: SinceStart;
-  /** Pods that became Ready so far. */
-  readonly ready: readonly { workload: Watched; timeMs: number }[];
-  /** Replica counts that changed so far. */
-  readonly scaling: readonly (ScaleChange & { ready_after_ms?: number })[];
-  mark(kind: MarkKind, subject: string, text: string, timeMs?: number): void;
-  /** @returns ends the listening. */
-  onRow(listener: (timeMs: number, row: Row) => void): () => void;
-  onMark(listener: (mark: Mark) => void): () => void;
-  /** Stops the pod and takes it away; asking twice is harmless. */
-  close(): Promise<Recording>;
-}
+/** Replica counts that changed, and when the new pods were Ready. */
+export type ScaleMeasurement = ScaleChange & { ready_after_ms?: number };
 
 /** The pod that runs services/tools/observer.ts. */
-export function observerPod(options: Pick<ObserverOptions, "tickMs" | "image" | "run">): OneOffPod {
+export function observerPod(options: ObserverOptions): OneOffPod {
+  const { newestOf = [] } = options;
   return {
     prefix: "observer",
     image: options.image,
@@ -73,8 +55,9 @@ export function observerPod(options: Pick<ObserverOptions, "tickMs" | "image" | 
       INFLUX_URL: `https://influxdb.${NAMESPACE}.svc.cluster.local:8086`,
       INFLUX_CA: "/certs/ca.crt",
       INFLUX_TOKEN_FILE: "/secrets/influxdb-token-reader/token",
+      ...(newestOf.length > 0 ? { NEWEST_OF: newestOf.join(","), NEWEST_EVERY_MS: String(SAMPLE_INTERVAL_MS) } : {}),
     },
-    // Of the certificate only what verifies others: it proves nothing of itself.
+    // Only the CA of the certificate: the pod needs no identity.
     secrets: {
       "influxdb-tls": { folder: "/certs", keys: ["ca.crt"] },
       "influxdb-token-reader": { folder: "/secrets/influxdb-token-reader", keys: ["token"] },
@@ -83,184 +66,222 @@ export function observerPod(options: Pick<ObserverOptions, "tickMs" | "image" | 
   };
 }
 
-/** Addresses of the pods that a row is about. */
-type SeenPods = Readonly<Record<ScaledWorkload, readonly string[]>>;
-
-/** A line of the observer pod, or undefined when it is something else (a log line, a cut one). */
-export function parseRow(
-  line: string,
-): { timeMs: number; row: Row; sinceStart: SinceStart; seen: SeenPods } | undefined {
-  if (!line.startsWith('{"t":')) return undefined;
-  try {
-    const { t, row, since_start, seen } = JSON.parse(line) as {
-      t: number;
-      row: Row;
-      since_start: SinceStart;
-      seen: SeenPods;
-    };
-    return { timeMs: t, row, sinceStart: since_start, seen };
-  } catch {
-    return undefined;
-  }
-}
-
-/** Series that are sums over all pods of a workload; a quantile of what some of them saw is a sample, and stays. */
+/** Series that are sums over all pods of a workload; a quantile over some of them is a sample, and stays. */
 const SUMS: Readonly<Record<ScaledWorkload, readonly SeriesName[]>> = {
   producer: ["acknowledged_events_per_second", "producer_cpu_cores", "producer_memory_mebibytes"],
   processor: ["stored_events_per_second", "processor_cpu_cores", "processor_memory_mebibytes"],
 };
 
 /**
- * The row without what it cannot know: the observer pod learns of new pods from the name server, up to 5 s late, and a sum
+ * The row without incomplete sums: the observer pod learns of new pods from the name server, up to 5 s late, and a sum
  * over some of the pods is no sum.
- * @param ready addresses of the pods that the API server says are Ready
+ * @param ready addresses of the pods that are Ready according to the API server
  */
-export function withoutGuesses(row: Row, seen: SeenPods, ready: (workload: ScaledWorkload) => readonly string[]): Row {
+export function withoutPartialSums(
+  row: Row,
+  seen: ObserverRow["seen"],
+  ready: (workload: ScaledWorkload) => readonly string[],
+): Row {
   const known: Row = { ...row };
   for (const workload of SCALED_WORKLOADS) {
-    const isWhole = ready(workload).every((address) => seen[workload].includes(address));
-    if (!isWhole) for (const name of SUMS[workload]) known[name] = null;
+    const isComplete = ready(workload).every((address) => seen[workload].includes(address));
+    if (!isComplete) for (const name of SUMS[workload]) known[name] = null;
   }
   return known;
 }
 
-/** A recording that rows are added to, column by column. */
-export class Recorder {
-  readonly recording: Recording;
+/** Listeners of one kind of event. */
+class Listeners<Args extends unknown[]> {
+  readonly #listeners = new Set<(...args: Args) => void>();
 
-  constructor(startedAtMs: number) {
-    this.recording = { startedAtMs, endedAtMs: startedAtMs, timesMs: [], series: {}, marks: [] };
-  }
+  /** @returns a function that removes the listener. */
+  readonly add = (listener: (...args: Args) => void): (() => void) => {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  };
 
-  /** Adds a row; a row that is not newer than the last, or beyond the bound, is left out. */
-  add(timeMs: number, row: Row): boolean {
-    const { timesMs, series } = this.recording;
-    if (timeMs <= (timesMs.at(-1) ?? Number.NEGATIVE_INFINITY) || timesMs.length >= MAX_ROWS) return false;
-    for (const name of SERIES) {
-      const value = row[name];
-      if (value === undefined && series[name] === undefined) continue;
-      // A series that appears late has a gap before.
-      series[name] ??= new Array<Value>(timesMs.length).fill(null);
-      series[name].push(value ?? null);
-    }
-    timesMs.push(timeMs);
-    this.recording.endedAtMs = timeMs;
-    return true;
-  }
-
-  mark(mark: Mark): void {
-    this.recording.marks.push(mark);
-    // Marks come from several watches; charts want them in order.
-    this.recording.marks.sort((a, b) => a.timeMs - b.timeMs);
+  notify(...args: Args): void {
+    for (const listener of this.#listeners) listener(...args);
   }
 }
 
-/**
- * Starts the pod and the watches; rows arrive from then on. The caller closes it; an interrupt closes it too.
- * @throws OperatorError when the pod does not start or gives no row.
- */
-export async function startObserver(
-  cluster: Cluster,
-  options: ObserverOptions,
-  signal: AbortSignal,
-): Promise<Observer> {
-  const recorder = new Recorder(Date.now());
-  const rowListeners = new Set<(timeMs: number, row: Row) => void>();
-  const markListeners = new Set<(mark: Mark) => void>();
-  const scaling: (ScaleChange & { ready_after_ms?: number })[] = [];
-  const ready: { workload: Watched; timeMs: number }[] = [];
-  let sinceStart: SinceStart = { e2e_p50_ms: null, e2e_p99_ms: null };
-  const stopped = new AbortController();
-  const ended = AbortSignal.any([signal, stopped.signal]);
+export class Observer {
+  readonly watch: ClusterWatch;
+  /** Pods that became Ready so far. */
+  readonly ready: { workload: Watched; timeMs: number }[] = [];
+  /** Replica counts that changed so far. */
+  readonly scaling: ScaleMeasurement[] = [];
+  /** Latencies of all events stored since the start. */
+  sinceStart: ObserverRow["since_start"] = { e2e_p50_ms: null, e2e_p99_ms: null };
 
-  const mark: Observer["mark"] = (kind, subject, text, timeMs = Date.now()) => {
-    const made: Mark = { timeMs, kind, subject, text };
-    recorder.mark(made);
-    for (const listener of markListeners) listener(made);
-  };
-  const watch = await ClusterWatch.start(
-    cluster,
-    {
-      onMark: mark,
-      onScale: (change) => scaling.push(change),
-      onReady: ({ workload }, timeMs) => {
-        ready.push({ workload, timeMs });
-        const count = watch.pods.ready(workload);
-        for (const change of scaling) {
-          const isUp = change.workload === workload && change.to > change.from;
-          if (isUp && change.to <= count) change.ready_after_ms ??= timeMs - change.timeMs;
-        }
+  readonly #options: ObserverOptions;
+  readonly #builder = new RecordingBuilder(Date.now());
+  readonly #rows = new Listeners<[timeMs: number, row: Row]>();
+  readonly #marks = new Listeners<[mark: Mark]>();
+  readonly #newest = new Listeners<[newest: NewestEvents]>();
+  readonly #closed = new AbortController();
+  readonly #usage: PodUsage;
+  #pod: StartedPod | undefined;
+  #following: Promise<void> | undefined;
+  #closing: Promise<Recording> | undefined;
+
+  private constructor(
+    private readonly cluster: Cluster,
+    options: ObserverOptions,
+    signal: AbortSignal,
+  ) {
+    this.#options = options;
+    const ended = AbortSignal.any([signal, this.#closed.signal]);
+    this.#usage = new PodUsage(cluster, "influxdb", ended);
+    this.watch = new ClusterWatch(
+      cluster,
+      {
+        onMark: (...mark) => this.mark(...mark),
+        onScale: (change) => this.scaling.push(change),
+        onReady: ({ workload }, timeMs) => this.#podReady(workload, timeMs),
+        onLost: (error) => this.mark("note", "API server", `the watch ended: ${(error as Error).message}`),
       },
-      onLost: (error) => mark("note", "API server", `is not watched any more: ${(error as Error).message}`),
-    },
-    ended,
-  );
+      ended,
+    );
+    signal.addEventListener("abort", () => void this.close(), { once: true });
+  }
 
-  const usage = new PodUsage(cluster, "influxdb", ended);
-
-  let pod: StartedPod | undefined;
-  let following: Promise<void> | undefined;
-  const follow = async (name: string) => {
-    for await (const parsed of cluster.follow(name, parseRow, ended)) {
-      const row: Row = {
-        ...withoutGuesses(parsed.row, parsed.seen, (workload) => watch.pods.readyAddresses(workload)),
-        producer_replicas_ready: watch.pods.ready("producer"),
-        processor_replicas_ready: watch.pods.ready("processor"),
-        producer_replicas_desired: watch.desired("producer"),
-        processor_replicas_desired: watch.desired("processor"),
-        influxdb_cpu_cores: usage.cores(),
-        ...options.extra?.(),
-      };
-      if (!recorder.add(parsed.timeMs, row)) continue;
-      sinceStart = parsed.sinceStart;
-      for (const listener of rowListeners) listener(parsed.timeMs, row);
+  /**
+   * Starts the pod and the watches. The caller closes the observer; an interrupt closes it too.
+   * @throws OperatorError when the pod does not start or prints no row
+   */
+  static async start(cluster: Cluster, options: ObserverOptions, signal: AbortSignal): Promise<Observer> {
+    const observer = new Observer(cluster, options, signal);
+    try {
+      await observer.watch.synced;
+      await observer.#startPod(signal);
+      return observer;
+    } catch (error) {
+      await observer.close();
+      throw error;
     }
-  };
+  }
 
-  let closing: Promise<Recording> | undefined;
-  const close = () => {
-    closing ??= (async () => {
-      signal.removeEventListener("abort", onAbort);
-      stopped.abort();
-      await Promise.all([pod?.remove(), watch.close(), following]);
-      recorder.recording.endedAtMs = Math.max(recorder.recording.endedAtMs, recorder.recording.timesMs.at(-1) ?? 0);
-      return recorder.recording;
+  /** Grows while the observer runs. */
+  get recording(): Recording {
+    return this.#builder.recording;
+  }
+
+  mark(kind: MarkKind, subject: string, text: string, timeMs = Date.now()): void {
+    const mark: Mark = { timeMs, kind, subject, text };
+    this.#builder.mark(mark);
+    this.#marks.notify(mark);
+  }
+
+  readonly onRow = this.#rows.add;
+  readonly onMark = this.#marks.add;
+  readonly onNewest = this.#newest.add;
+
+  /** Deletes the pod and ends the watches; idempotent. */
+  close(): Promise<Recording> {
+    this.#closing ??= (async () => {
+      this.#closed.abort();
+      await Promise.all([this.#pod?.remove(), this.watch.close(), this.#following]);
+      return this.recording;
     })();
-    return closing;
-  };
-  const onAbort = () => void close();
-  signal.addEventListener("abort", onAbort, { once: true });
+    return this.#closing;
+  }
 
-  try {
-    const started = await startPod(cluster, observerPod(options), signal);
-    pod = started;
-    following = follow(started.name);
+  async #startPod(signal: AbortSignal): Promise<void> {
+    const pod = await startPod(this.cluster, observerPod(this.#options), signal);
+    this.#pod = pod;
+    this.#following = this.#follow(pod.name);
+    const { newestOf = [] } = this.#options;
+    let hasNewest = newestOf.length === 0;
+    const end = this.onNewest(() => {
+      hasNewest = true;
+    });
     await waitFor(
       async () =>
-        recorder.recording.timesMs.length > 0
+        this.recording.timesMs.length > 0 && hasNewest
           ? { done: true, value: true }
-          : { done: false, state: (await podLog(cluster, started.name, { lines: 3 })) || "no output yet" },
-      { what: `the first row of pod ${started.name}`, limitMs: FIRST_ROW_LIMIT_MS, signal },
-    );
-  } catch (error) {
-    await close();
-    throw error;
+          : { done: false, state: (await podLog(this.cluster, pod.name, { lines: 3 })) || "no output yet" },
+      { what: `the first row of pod ${pod.name}`, limitMs: FIRST_ROW_LIMIT_MS, signal },
+    ).finally(end);
   }
-  const listen = <T>(set: Set<T>, listener: T) => {
-    set.add(listener);
-    return () => void set.delete(listener);
+
+  async #follow(pod: string): Promise<void> {
+    for await (const line of this.cluster.follow(pod, parseObserverLine, this.#closed.signal)) {
+      if ("row" in line) this.#addRow(line);
+      else this.#newest.notify(line);
+    }
+  }
+
+  #addRow({ t, row: measured, since_start, seen }: ObserverRow): void {
+    const { pods } = this.watch;
+    const row: Row = {
+      ...withoutPartialSums(measured, seen, (workload) => pods.readyAddresses(workload)),
+      producer_replicas_ready: pods.ready("producer"),
+      processor_replicas_ready: pods.ready("processor"),
+      producer_replicas_desired: this.watch.desired("producer"),
+      processor_replicas_desired: this.watch.desired("processor"),
+      influxdb_cpu_cores: this.#usage.cores(),
+      ...this.#options.extra?.(),
+    };
+    if (!this.#builder.add(t, row)) return;
+    this.sinceStart = since_start;
+    this.#rows.notify(t, row);
+  }
+
+  #podReady(workload: Watched, timeMs: number): void {
+    this.ready.push({ workload, timeMs });
+    const count = this.watch.pods.ready(workload);
+    for (const change of this.scaling) {
+      const isUp = change.workload === workload && change.to > change.from;
+      if (isUp && change.to <= count) change.ready_after_ms ??= timeMs - change.timeMs;
+    }
+  }
+}
+
+const statusOf = ({ name, workload, ready, ending, restarts }: PodState): PodStatus => ({
+  name,
+  workload,
+  state: ending ? "ending" : ready ? "ready" : "not ready",
+  restarts,
+});
+
+const order = (pod: PodStatus) => `${String(WATCHED.indexOf(pod.workload as never)).padStart(2, "0")} ${pod.name}`;
+
+/** An observer as the record needs it. */
+export interface ObservationSource {
+  onRow: Observer["onRow"];
+  onMark: Observer["onMark"];
+  pods(): readonly PodState[];
+}
+
+/**
+ * Writes an observer's rows and marks, and the pods when they have changed, into a record.
+ * @returns a function that ends it.
+ */
+export function recordObservations(source: ObservationSource, record: Pick<RunRecord, "append">): () => void {
+  let known = "";
+  const recordPods = (timeMs: number) => {
+    const pods = source
+      .pods()
+      .map(statusOf)
+      .toSorted((a, b) => order(a).localeCompare(order(b)));
+    const text = JSON.stringify(pods);
+    if (text === known) return;
+    known = text;
+    record.append({ timeMs, pods });
   };
-  return {
-    recording: recorder.recording,
-    watch,
-    get sinceStart() {
-      return sinceStart;
-    },
-    ready,
-    scaling,
-    mark,
-    onRow: (listener) => listen(rowListeners, listener),
-    onMark: (listener) => listen(markListeners, listener),
-    close,
+  const ends = [
+    source.onRow((timeMs, row) => {
+      recordPods(timeMs);
+      record.append({ timeMs, row });
+    }),
+    source.onMark((mark) => {
+      record.append({ timeMs: Date.now(), marksAdded: [mark] });
+      // The next row would report a changed pod up to a tick late.
+      recordPods(Date.now());
+    }),
+  ];
+  return () => {
+    for (const end of ends) end();
   };
 }

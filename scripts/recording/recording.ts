@@ -1,28 +1,28 @@
 /**
- * What a run recorded: one column of numbers per series, one row per tick, and the moments that matter. A load test and
- * a drill record the same, so that one set of charts and one page show both. Written as part of outputs/runs/<id>/result.json.
+ * Time series of a run: one column of numbers per series, one row per tick, and marked moments. A load test and a drill
+ * record the same, so that one set of charts shows both. Part of outputs/runs/<id>/result.json.
  */
 
-/** A value of a tick that could not be read is null: a gap in the chart, never a zero. */
+/** Null: the value of a tick could not be read; a gap in the chart, never a zero. */
 export type Value = number | null;
 
-/** Names of the series that every run records; units last. A series that a cluster has no source for is left out. */
+/** Names of the series, with the unit last. A series without a source on the cluster is omitted. */
 export const SERIES = [
-  /** What the load generator meant to send, per second. */
+  /** Events that were due at the load generator. */
   "offered_events_per_second",
-  /** What Kafka acknowledged to all producers, per second. */
+  /** Events that Kafka acknowledged to all producers. */
   "acknowledged_events_per_second",
-  /** What the processors stored in InfluxDB, per second. */
+  /** Events that the processors stored in InfluxDB. */
   "stored_events_per_second",
   "failed_events_per_second",
   "dead_letters_per_second",
-  /** Events behind, summed over the partitions. */
+  /** Summed over the partitions. */
   "lag_events",
   /** Age of the newest stored point of the live fleet. */
   "freshness_seconds",
-  /** The same of a drill's own events, of that conveyor which is furthest behind: what its recovery is measured by. */
+  /** Age of the newest stored point of the drill's own conveyor that is furthest behind. */
   "slowest_freshness_seconds",
-  /** From an event's time to its point stored; of the events stored in that tick. */
+  /** From an event's time to its storage; of the events stored in that tick. */
   "e2e_p50_ms",
   "e2e_p99_ms",
   "producer_replicas_ready",
@@ -45,14 +45,13 @@ export type SeriesName = (typeof SERIES)[number];
 export const MARK_KINDS = ["stage", "scale", "pod", "fault", "effect", "healed", "recovered", "alert", "note"] as const;
 export type MarkKind = (typeof MARK_KINDS)[number];
 
-/** A moment that a chart marks. */
+/** A moment that charts mark. */
 export interface Mark {
   /** Milliseconds since the epoch. */
   timeMs: number;
   kind: MarkKind;
-  /** What it happened to, as "processor" or "pod/kafka-1". */
+  /** The object: "processor", "pod/kafka-1". */
   subject: string;
-  /** One sentence for a person. */
   text: string;
 }
 
@@ -65,4 +64,57 @@ export interface Recording {
   /** Each as long as timesMs. */
   series: Partial<Record<SeriesName, Value[]>>;
   marks: Mark[];
+}
+
+/** A longer recording would fill the memory and the page. */
+const MAX_ROWS = 50_000;
+
+export type Row = Partial<Record<SeriesName, Value>>;
+
+/** Builds a recording from rows, column by column. */
+export class RecordingBuilder {
+  readonly recording: Recording;
+
+  constructor(startedAtMs: number) {
+    this.recording = { startedAtMs, endedAtMs: startedAtMs, timesMs: [], series: {}, marks: [] };
+  }
+
+  /** Adds a row. @returns false for a row that is not newer than the last, or beyond the bound. */
+  add(timeMs: number, row: Row): boolean {
+    const { timesMs, series } = this.recording;
+    if (timeMs <= (timesMs.at(-1) ?? Number.NEGATIVE_INFINITY) || timesMs.length >= MAX_ROWS) return false;
+    for (const name of SERIES) {
+      const value = row[name];
+      if (value === undefined && series[name] === undefined) continue;
+      // A series that starts late has a gap before.
+      series[name] ??= new Array<Value>(timesMs.length).fill(null);
+      series[name].push(value ?? null);
+    }
+    timesMs.push(timeMs);
+    this.recording.endedAtMs = timeMs;
+    return true;
+  }
+
+  /** Adds a mark; marks stay in the order of their times, whatever the order of their sources. */
+  mark(mark: Mark): void {
+    this.recording.marks.push(mark);
+    this.recording.marks.sort((a, b) => a.timeMs - b.timeMs);
+  }
+}
+
+/** The rows and marks of a recording between two moments. */
+export function sliceRecording(recording: Recording, fromMs: number, toMs: number): Recording {
+  const first = recording.timesMs.findIndex((timeMs) => timeMs >= fromMs);
+  const behind = recording.timesMs.findIndex((timeMs) => timeMs > toMs);
+  const from = first < 0 ? recording.timesMs.length : first;
+  const to = behind < 0 ? recording.timesMs.length : behind;
+  const series: Recording["series"] = {};
+  for (const [name, values] of Object.entries(recording.series)) series[name as SeriesName] = values.slice(from, to);
+  return {
+    startedAtMs: fromMs,
+    endedAtMs: toMs,
+    timesMs: recording.timesMs.slice(from, to),
+    series,
+    marks: recording.marks.filter(({ timeMs }) => timeMs >= fromMs && timeMs <= toMs),
+  };
 }

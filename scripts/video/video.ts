@@ -9,10 +9,10 @@ import type { CDPSession, Page } from "playwright-core";
 import { withBrowser } from "../browser/browser.ts";
 import { requireBrowser } from "../browser/page-picture.ts";
 import { createAtomic, writeAtomic } from "../cli/files.ts";
-import type { LivePatch } from "../live/live-state.ts";
-import { patchesOfRun, Replay } from "../live/replay.ts";
+import { entriesOfRun, Replay } from "../live/replay.ts";
 import type { DrillsResult } from "../recording/result.ts";
 import type { RunFolder } from "../recording/run-folder.ts";
+import type { RecordEntry } from "../recording/run-record.ts";
 import { plural } from "../report/format.ts";
 import { renderReport } from "../report/page.ts";
 import { encode, requireEncoder } from "./video-encoder.ts";
@@ -26,8 +26,8 @@ const LAYOUT_LIMIT_MS = 90_000;
 
 export interface VideoOptions {
   result: DrillsResult;
-  /** patchesOfRun of the run's folder. */
-  patches: readonly LivePatch[];
+  /** entriesOfRun of the run's folder. */
+  entries: readonly RecordEntry[];
   /** The MP4. */
   out: string;
   signal?: AbortSignal;
@@ -107,13 +107,13 @@ export class FramePainter {
  * @throws OperatorError (exit 3) without Chromium or ffmpeg; Error for a run without a drill.
  */
 export async function recordVideo(options: VideoOptions): Promise<Video> {
-  const { result, patches, out, signal } = options;
+  const { result, entries, out, signal } = options;
   await requireVideoTools(options.browser);
   const plan = options.plan ?? planVideo(result);
   const framesPerSecond = options.framesPerSecond ?? FRAMES_PER_SECOND;
   const frames = framesOf(plan, framesPerSecond);
   const chapters = chaptersOf(plan);
-  const replay = new Replay(plan.runId, patches);
+  const replay = new Replay(plan.runId, entries);
   await withBrowser({ path: requireBrowser(options.browser) }, async (context) => {
     const painter = await FramePainter.open(await context.newPage(), plan.runId);
     async function* painted() {
@@ -149,7 +149,7 @@ export async function videoOfRun(
   options: Pick<VideoOptions, "signal" | "onState" | "browser"> = {},
 ): Promise<Video & { paths: string[] }> {
   const own = folder.path(VIDEO_FILE);
-  const video = await recordVideo({ ...options, result, patches: await patchesOfRun(folder.folder, result), out: own });
+  const video = await recordVideo({ ...options, result, entries: await entriesOfRun(folder.folder, result), out: own });
   const outputs = join(folder.folder, "../..");
   const [kept, report] = [join(outputs, VIDEO_FILE), join(outputs, KEPT_REPORT_FILE)];
   await createAtomic(kept, (temporary) => copyFile(own, temporary));

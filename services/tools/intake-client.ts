@@ -1,31 +1,33 @@
-/** A client of the producers' intake (POST /events) that tells apart what was taken, what was not, and what is not known. */
+/** A client of the producers' intake (POST /events) that tells accepted, not accepted and uncertain requests apart. */
 
 export type SendOutcome =
   | { kind: "acknowledged"; refused: number[] }
-  /** Certainly not taken: sending it again is a first time. */
+  /** Certainly not accepted: sending it again is a first time. */
   | { kind: "not_taken"; afterMs: number; why: string }
-  /** May have been taken; its identity makes a repeat harmless. */
+  /** May have been accepted; the identity of its events makes a repeat harmless. */
   | { kind: "unknown"; afterMs: number; why: string }
-  /** Will never be taken as it is. */
+  /** Will never be accepted as it is. */
   | { kind: "rejected"; why: string };
 
 export interface IntakeClientOptions {
   port: number;
   ca: string;
-  /** Name in the producers' certificate, whichever of them answers. */
+  /** Name in the producers' certificate, the same for all of them. */
   serverName: string;
   token: string;
   /** Longer than the intake's own wait for Kafka. */
   timeoutMs: number;
+  /** Opens a new connection: after a failure the old one may lead to a pod that is gone. */
+  isFresh?: boolean;
 }
 
-/** Nothing listens there, or not any more: another pod takes it at once. */
+/** No listener at the address: another pod can accept the request at once. */
 const NOT_CONNECTED = new Set(["ConnectionRefused", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH"]);
-/** After an answer that never came. */
+/** Pause after a request without an answer. */
 const AFTER_LOST_MS = 200;
 const AFTER_REFUSED_MS = 100;
 const DEFAULT_RETRY_AFTER_MS = 1000;
-/** An intake that asks for more patience than this is asked again sooner. */
+/** Bound on the pause that an intake asks for. */
 const MAX_RETRY_AFTER_MS = 5000;
 
 interface Answer {
@@ -52,6 +54,7 @@ export async function sendEvents(
       body,
       tls: { ca: options.ca, serverName: options.serverName },
       redirect: "error",
+      keepalive: !options.isFresh,
       signal: AbortSignal.any([signal, AbortSignal.timeout(options.timeoutMs)]),
     });
     status = response.status;
@@ -66,19 +69,19 @@ export async function sendEvents(
   return classifyAnswer(status, text, retryAfter);
 }
 
-/** What an answer of the intake means for the events of the request. */
+/** The outcome of a request's events, from the intake's answer. */
 export function classifyAnswer(status: number, text: string, retryAfter: string | null): SendOutcome {
   let answer: Answer = {};
   try {
     answer = JSON.parse(text) as Answer;
   } catch {
-    // Not the intake's words: only the status counts.
+    // Not an answer of the intake: only the status counts.
   }
   const why = `${status}${answer.error ? ` ${answer.error}` : ""}`;
   if (status === 200) return { kind: "acknowledged", refused: [] };
   if (status === 207 || status === 422) {
     const refused = (answer.refused ?? []).map(({ index }) => index);
-    // Listed in part only: nobody can say which ones were taken.
+    // The list is incomplete: which events were accepted is unknown.
     if (refused.length !== answer.refused_count) return { kind: "unknown", afterMs: DEFAULT_RETRY_AFTER_MS, why };
     return { kind: "acknowledged", refused };
   }

@@ -1,61 +1,86 @@
 /**
- * The load generator: sends events to the producers' intake on a schedule that nothing slows, from a pod of its own, and
- * accounts for each of them. One JSON line per second, one per conveyor at the end, and a summary:
+ * The load generator: sends events to the producers' intake and records the outcome of each. What it prints is in
+ * services/protocol/load-generator.ts. Two schedules:
  *
- *   {"second":{…}}  {"ledger":{"conveyor":"load-…-1","acknowledged":[[0,99]],…}}  {"summary":{…}}
+ *   open      events are sent on schedule whatever the answers; a ledger per conveyor and a summary at the end
+ *   ordered   one batch per conveyor at a time, repeated until acknowledged; each attempt and outcome as it happens
  *
- * SIGTERM ends the load within a second, and the ledger and the summary are printed all the same.
+ * SIGTERM ends an open load within a second and an ordered load when what is due is acknowledged; either prints its end.
  */
 import { resolve4 } from "node:dns/promises";
 import { NAME_PATTERN, NAME_RULE } from "../domain/event.ts";
 import { formatStages, type LoadStage, parseStages } from "../domain/load-stages.ts";
 import { ACK_LIMIT_MS } from "../producer/intake.ts";
+import type { GeneratorLine } from "../protocol/load-generator.ts";
 import { type ConfigReader, readCommon } from "../runtime/config.ts";
 import { runService, type ServiceFrame } from "../runtime/service.ts";
-import { type IntakeClientOptions, type SendOutcome, sendEvents } from "./intake-client.ts";
+import type { Send } from "./delivery.ts";
+import { sendEvents } from "./intake-client.ts";
 import { OpenLoad } from "./open-load.ts";
+import { DRAIN_LIMIT_MS, OrderedLoad } from "./ordered-load.ts";
 
-/** Pods come and go while the producer scales: their names are asked for this often. */
+/** Interval of name resolution: pods are added and removed while the producer scales. */
 const RESOLVE_MS = 1000;
-/** A pod that refused a connection is left alone for this long, as long as there is another. */
+/** A pod that refused a connection is skipped for this long while there is another. */
 const AVOID_MS = 1000;
-/** The first answer of the name server; without a single pod there is nobody to send to. */
+/** Limit for the first answer of the name server. */
 const FIRST_RESOLVE_LIMIT_MS = 10_000;
-/** Above the intake's own limit, so that its answer is heard. */
+/** Above the intake's own limit, so that its answer is received. */
 const REQUEST_LIMIT_MS = ACK_LIMIT_MS + 5000;
+/** Below the intake's own limit: a frozen producer never answers, and another one may be available. */
+const ORDERED_REQUEST_LIMIT_MS = 5000;
+/** An open load needs a moment to print its ledger. */
+const OPEN_END_LIMIT_MS = 5000;
 /** Shorter than a conveyor's name: a hyphen and a number of up to seven digits follow. */
 const PREFIX_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,55}$/;
 const PREFIX_RULE = "must be 1 to 56 of A-Z a-z 0-9 . _ -, first a letter or digit";
 
-const read = (reader: ConfigReader) => {
-  let stages: LoadStage[] = [];
+const readStages = (reader: ConfigReader): LoadStage[] => {
   try {
-    stages = parseStages(reader.text("STAGES"));
+    return parseStages(reader.text("STAGES"));
   } catch (error) {
     reader.problem("STAGES", (error as Error).message);
+    return [];
   }
+};
+
+/** Names of the conveyors: CONVEYOR_NAMES, or PREFIX-1, PREFIX-2, … */
+function readConveyors(reader: ConfigReader): string[] {
+  if (reader.has("CONVEYOR_NAMES")) {
+    const names = reader.text("CONVEYOR_NAMES").split(",");
+    for (const name of names) if (!NAME_PATTERN.test(name)) reader.problem("CONVEYOR_NAMES", NAME_RULE, name);
+    return names;
+  }
+  const prefix = reader.pattern("CONVEYOR_PREFIX", PREFIX_PATTERN, PREFIX_RULE, "");
+  const count = reader.integer("CONVEYORS", { least: 1, most: 1000, fallback: 60 });
+  return Array.from({ length: count }, (_, index) => `${prefix}-${index + 1}`);
+}
+
+const read = (reader: ConfigReader) => {
+  const schedule = reader.choice("SCHEDULE", ["open", "ordered"], "open");
   return {
     common: readCommon(reader),
-    stages,
-    run: reader.pattern("RUN_ID", NAME_PATTERN, NAME_RULE, ""),
-    /** Conveyors are called PREFIX-1, PREFIX-2, … */
-    prefix: reader.pattern("CONVEYOR_PREFIX", PREFIX_PATTERN, PREFIX_RULE, ""),
-    conveyors: reader.integer("CONVEYORS", { least: 1, most: 1000, fallback: 60 }),
-    seed: reader.integer("SEED", { least: 0, most: 4_294_967_295, fallback: 1 }),
+    schedule,
+    load: {
+      stages: readStages(reader),
+      run: reader.pattern("RUN_ID", NAME_PATTERN, NAME_RULE, ""),
+      conveyors: readConveyors(reader),
+      seed: reader.integer("SEED", { least: 0, most: 4_294_967_295, fallback: 1 }),
+    },
     host: reader.text("TARGET_HOST"),
     intake: {
       port: reader.integer("TARGET_PORT", { least: 1, most: 65_535, fallback: 8443 }),
       ca: reader.file("TARGET_CA"),
       serverName: reader.text("TARGET_SERVER_NAME"),
       token: reader.secretFile("INTAKE_TOKEN_FILE"),
-      timeoutMs: REQUEST_LIMIT_MS,
-    } satisfies IntakeClientOptions,
+      timeoutMs: schedule === "open" ? REQUEST_LIMIT_MS : ORDERED_REQUEST_LIMIT_MS,
+    },
   };
 };
 type Config = ReturnType<typeof read>;
 
-/** The pods that take events, in turn. */
-class Targets {
+/** The addresses that accept events, in turn. */
+class IntakeAddresses {
   #addresses: string[] = [];
   #turn = 0;
   readonly #avoidUntil = new Map<string, number>();
@@ -73,7 +98,7 @@ class Targets {
         if (!this.#addresses.includes(address)) this.#avoidUntil.delete(address);
       }
     } catch {
-      // The name server is away or knows no pod: the last ones are still the best guess.
+      // The name server does not answer or knows no pod: the last addresses stay.
     }
   }
 
@@ -89,49 +114,65 @@ class Targets {
   }
 }
 
-const print = (value: unknown) => process.stdout.write(`${JSON.stringify(value)}\n`);
+const print = (line: GeneratorLine) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
-async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<void> {
-  const targets = new Targets(config.host);
+/** @throws Error when the host has no address within the limit. */
+async function resolveFirst(addresses: IntakeAddresses, host: string): Promise<void> {
   const deadline = performance.now() + FIRST_RESOLVE_LIMIT_MS;
-  while (targets.count === 0) {
-    await targets.refresh();
-    if (targets.count > 0) break;
-    if (performance.now() > deadline) throw new Error(`${config.host}: has no address`);
+  for (;;) {
+    await addresses.refresh();
+    if (addresses.count > 0) return;
+    if (performance.now() > deadline) throw new Error(`${host}: has no address`);
     await Bun.sleep(200);
   }
-  const refresh = setInterval(() => void targets.refresh(), RESOLVE_MS);
+}
 
-  const send = async (body: string, signal: AbortSignal): Promise<SendOutcome> => {
-    const address = targets.next();
-    if (!address) return { kind: "not_taken", afterMs: RESOLVE_MS, why: "no producer" };
-    const outcome = await sendEvents(address, body, config.intake, signal);
-    if (outcome.kind === "not_taken" || outcome.kind === "unknown") targets.avoid(address);
-    return outcome;
-  };
+/** An open load that prints its seconds, and its ledger and summary at the end. */
+function openLoad({ load }: Config, send: Send, targets: () => number) {
   let cpu = process.cpuUsage();
-  const load = new OpenLoad({
-    stages: config.stages,
-    run: config.run,
-    conveyors: Array.from({ length: config.conveyors }, (_, index) => `${config.prefix}-${index + 1}`),
-    seed: config.seed,
+  const open = new OpenLoad({
+    ...load,
     send,
     onStage: (index, stage, timeMs) => print({ stage: { t: timeMs, index, ...stage } }),
     onSecond: (report) => {
       const used = process.cpuUsage(cpu);
       cpu = process.cpuUsage();
       const cores = Math.round((used.user + used.system) / 1000) / 1000;
-      print({ second: { ...report, targets: targets.count, cpu_cores: cores } });
+      print({ second: { ...report, targets: targets(), cpu_cores: cores } });
     },
   });
-  shutdown.signal.addEventListener("abort", () => load.stop(), { once: true });
-  log.info("loading", { run: config.run, stages: formatStages(config.stages), targets: targets.count });
-  const finished = load.run().then((summary) => {
-    for (const ledger of load.ledger()) print({ ledger });
+  const run = async () => {
+    const summary = await open.run();
+    for (const ledger of open.ledger()) print({ ledger });
     print({ summary });
-  });
-  // A signal ends the load; the process waits here until its account is printed.
-  shutdown.step("account", 5000, () => finished);
+  };
+  return { stop: () => open.stop(), run, endLimitMs: OPEN_END_LIMIT_MS };
+}
+
+/** An ordered load that prints each step. */
+function orderedLoad({ load }: Config, send: Send) {
+  const ordered = new OrderedLoad({ ...load, send, onLine: print });
+  return { stop: () => ordered.stop(), run: () => ordered.run(), endLimitMs: DRAIN_LIMIT_MS + 2000 };
+}
+
+async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<void> {
+  const addresses = new IntakeAddresses(config.host);
+  await resolveFirst(addresses, config.host);
+  const refresh = setInterval(() => void addresses.refresh(), RESOLVE_MS);
+  const send: Send = async (body, signal, isRepeat) => {
+    const address = addresses.next();
+    if (!address) return { kind: "not_taken", afterMs: RESOLVE_MS, why: "no producer" };
+    const outcome = await sendEvents(address, body, { ...config.intake, isFresh: isRepeat }, signal);
+    if (outcome.kind === "not_taken" || outcome.kind === "unknown") addresses.avoid(address);
+    return outcome;
+  };
+  const { schedule, load } = config;
+  const sender = schedule === "open" ? openLoad(config, send, () => addresses.count) : orderedLoad(config, send);
+  shutdown.signal.addEventListener("abort", () => sender.stop(), { once: true });
+  log.info("loading", { schedule, run: load.run, stages: formatStages(load.stages), targets: addresses.count });
+  const finished = sender.run();
+  // A signal ends the load; the process exits when its last line is printed.
+  shutdown.step("ledger", sender.endLimitMs, () => finished);
   await finished;
   clearInterval(refresh);
   await shutdown.begin("stages done", 0);

@@ -1,29 +1,31 @@
 /**
- * An open load: events are sent when their schedule says so, however slow the answers are. What may be outstanding is
- * bounded; an event that is due while the bound is reached is counted as shed, not sent later and not forgotten.
+ * An open load: events are sent on schedule, however slow the answers are. Outstanding requests and events are bounded;
+ * an event that is due while the bound is reached is counted as shed and never sent.
  *
- * Every event has an identity (run, conveyor, seq) without gaps and the time at which it was due, so that a delay on our
- * side is part of the latency that the pipeline shows. A request without a certain answer is sent again, to another pod:
- * the identity makes that harmless. What never got a certain answer is reported as unknown.
+ * Every event has an identity (run, conveyor, seq) without gaps and the time at which it was due, so that a delay of the
+ * generator is part of the measured latency. A request without a certain answer is sent again, to another pod: the
+ * identity makes that harmless. Events without a certain outcome are reported as unknown.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { serializeEvent } from "../domain/event.ts";
 import { Conveyor } from "../domain/fleet.ts";
 import { dueEvents, dueTimeMs, type LoadStage, stageAt, totalSeconds } from "../domain/load-stages.ts";
-import { type Range, SequenceRanges } from "../domain/sequence.ts";
-import type { SendOutcome } from "./intake-client.ts";
+import { SequenceRanges } from "../domain/sequence.ts";
+import type { ConveyorLedger, LoadSummary, SecondReport } from "../protocol/load-generator.ts";
+import { type Delivery, deliver, type Send } from "./delivery.ts";
 
-/** How often the schedule is looked at: short against any latency of interest, long enough to fill requests. */
+/** Interval of the schedule: short against any latency of interest, long enough to fill requests. */
 const SLICE_MS = 50;
 /** Events of one request: 115 KB. The intake takes 10,000; a tenth of its buffer at once would make a load of bursts. */
 const MAX_REQUEST_EVENTS = 500;
-/** Requests without an answer, and the events in them (about 25 MB): beyond this a load is shed. */
+/** Bounds on requests without an answer and on the events in them (about 25 MB); more load is shed. */
 export const MAX_OUTSTANDING_REQUESTS = 500;
 export const MAX_OUTSTANDING_EVENTS = 100_000;
 /** A request is sent again until its events are this old; then they count as failed or unknown. */
 export const GIVE_UP_MS = 30_000;
-/** Consecutive events of one conveyor: a request then holds whole stretches, so that what is missing is told in few ranges. */
+/** Consecutive events of one conveyor in a request: the ledger then needs few ranges. */
 const STRETCH = 10;
-/** Latencies kept for the summary, one per request: a day of them. */
+/** Latencies kept for the summary, one per request; enough for a day. */
 const MAX_LATENCIES = 2_000_000;
 
 export interface OpenLoadOptions {
@@ -32,66 +34,16 @@ export interface OpenLoadOptions {
   /** Names of the conveyors. */
   conveyors: readonly string[];
   seed: number;
-  /** Sends a body of NDJSON somewhere; never throws. */
-  send: (body: string, signal: AbortSignal) => Promise<SendOutcome>;
+  send: Send;
   onSecond?: (report: SecondReport) => void;
   onStage?: (index: number, stage: LoadStage, timeMs: number) => void;
   giveUpMs?: number;
   maxOutstandingRequests?: number;
 }
 
-/** What happened within one second; latencies in milliseconds from the time an event was due to its acknowledgement. */
-export interface SecondReport {
-  t: number;
-  second: number;
-  stage: number;
-  offered: number;
-  acknowledged: number;
-  failed: number;
-  unknown: number;
-  retries: number;
-  outstanding_requests: number;
-  latency_p50_ms: number | null;
-  latency_p99_ms: number | null;
-  /** The latest that the generator itself was behind its schedule. */
-  behind_ms: number;
-  /** Why requests were not acknowledged at once, counted. */
-  answers: Record<string, number>;
-}
-
-export interface ConveyorLedger {
-  conveyor: string;
-  acknowledged: Range[];
-  failed: Range[];
-  unknown: Range[];
-}
-
-export interface LoadSummary {
-  run: string;
-  started_at_ms: number;
-  ended_at_ms: number;
-  /** Stopped before its stages were over. */
-  interrupted: boolean;
-  /** Events whose time came: acknowledged + failed + unknown. */
-  offered: number;
-  acknowledged: number;
-  /** Certainly not taken; with those that were shed. */
-  failed: number;
-  /** Of the failed: never sent, because too much was outstanding. */
-  shed: number;
-  unknown: number;
-  requests: number;
-  retries: number;
-  /** Events that were sent again after a request that may have been taken: as many may stand in Kafka twice. */
-  resent: number;
-  latency_p50_ms: number | null;
-  latency_p99_ms: number | null;
-  latency_max_ms: number | null;
-}
-
 interface Batch {
   body: string;
-  /** The stretches in it. */
+  /** Consecutive events of one conveyor each. */
   parts: { index: number; first: number; count: number }[];
   events: number;
   /** When its first event was due, on performance.now()'s clock. */
@@ -124,7 +76,7 @@ export class OpenLoad {
     }));
   }
 
-  /** Ends the load now; what is outstanding has no certain answer. */
+  /** Ends the load now; outstanding requests have no certain answer. */
   stop(): void {
     this.#interrupted = true;
     this.#stop.abort();
@@ -148,7 +100,8 @@ export class OpenLoad {
         }
         this.#offer(dueEvents(stages, elapsedMs), startedAt, startedAtMs);
         if (elapsedMs >= endMs) break;
-        await sleep(Math.min(SLICE_MS, Math.max(1, endMs - elapsedMs)), this.#stop.signal);
+        const pauseMs = Math.min(SLICE_MS, Math.max(1, endMs - elapsedMs));
+        await sleep(pauseMs, undefined, { signal: this.#stop.signal }).catch(() => {});
       }
       await Promise.all(this.#inFlight);
     } finally {
@@ -177,7 +130,7 @@ export class OpenLoad {
     };
   }
 
-  /** What became of the events of each conveyor. */
+  /** Outcomes of the events of each conveyor. */
   ledger(): ConveyorLedger[] {
     return this.#ledger.map(({ acknowledged, failed, unknown }, index) => ({
       conveyor: this.options.conveyors[index]!,
@@ -236,49 +189,34 @@ export class OpenLoad {
   }
 
   /** Until the batch is acknowledged, rejected, too old, or the load ends. */
-  async #deliver(batch: Batch): Promise<{ kind: "acknowledged" | "failed" | "unknown"; refused: number[] }> {
+  async #deliver(batch: Batch): Promise<Delivery> {
     const giveUpMs = this.options.giveUpMs ?? GIVE_UP_MS;
-    const stop = this.#stop.signal;
-    let mayBeTaken = false;
-    for (let attempt = 0; ; attempt++) {
-      if (attempt > 0) {
+    return await deliver(batch.body, {
+      send: (...request) => {
+        this.#requests++;
+        return this.options.send(...request);
+      },
+      signal: this.#stop.signal,
+      givesUp: (afterMs) => performance.now() - batch.dueAt + afterMs > giveUpMs,
+      onRefusal: (why) => count(this.#second.answers, why),
+      onRepeat: (_why, mayBeAccepted) => {
         this.#retries++;
         this.#second.retries++;
-        if (mayBeTaken) this.#resent += batch.events;
-      }
-      this.#requests++;
-      const outcome = await this.options.send(batch.body, stop);
-      switch (outcome.kind) {
-        case "acknowledged":
-          return { kind: "acknowledged", refused: outcome.refused };
-        case "rejected":
-          count(this.#second.answers, outcome.why);
-          return { kind: mayBeTaken ? "unknown" : "failed", refused: [] };
-        case "unknown":
-          mayBeTaken = true;
-          break;
-        case "not_taken":
-          break;
-      }
-      count(this.#second.answers, outcome.why);
-      if (stop.aborted || performance.now() - batch.dueAt + outcome.afterMs > giveUpMs) {
-        return { kind: mayBeTaken ? "unknown" : "failed", refused: [] };
-      }
-      await sleep(outcome.afterMs, stop);
-      if (stop.aborted) return { kind: mayBeTaken ? "unknown" : "failed", refused: [] };
-    }
+        if (mayBeAccepted) this.#resent += batch.events;
+      },
+    });
   }
 
-  #settle(batch: Batch, { kind, refused }: { kind: "acknowledged" | "failed" | "unknown"; refused: number[] }): void {
-    const notTaken = new Set(refused);
+  #settle(batch: Batch, { kind, refused }: Delivery): void {
+    const notAccepted = new Set<number>(refused);
     let position = 0;
     for (const { index, first, count: length } of batch.parts) {
       for (let offset = 0; offset < length; offset++, position++) {
-        this.#ledger[index]![notTaken.has(position) ? "failed" : kind].add(first + offset);
+        this.#ledger[index]![notAccepted.has(position) ? "failed" : kind].add(first + offset);
       }
     }
-    this.#second[kind] += batch.events - notTaken.size;
-    this.#second.failed += notTaken.size;
+    this.#second[kind] += batch.events - notAccepted.size;
+    this.#second.failed += notAccepted.size;
     if (kind === "acknowledged") {
       const latencyMs = performance.now() - batch.dueAt;
       this.#second.latencies.push(latencyMs);
@@ -320,7 +258,7 @@ const emptySecond = () => ({
   answers: {} as Record<string, number>,
 });
 
-/** Kinds of answers are few; a server's own words must not become an endless list. */
+/** Bound on distinct answers: texts of a server could be endless. */
 const MAX_ANSWER_KINDS = 20;
 
 function count(answers: Record<string, number>, why: string): void {
@@ -333,18 +271,4 @@ function quantileOf(ascending: readonly number[], q: number): number | null {
   if (ascending.length === 0) return null;
   const index = Math.min(ascending.length - 1, Math.ceil(q * ascending.length) - 1);
   return Math.round(ascending[Math.max(0, index)]! * 10) / 10;
-}
-
-/** Resolves after `ms`, or at once when the signal is aborted. */
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener("abort", end, { once: true });
-  });
 }

@@ -10,7 +10,8 @@ import type { BrowserContext, Page } from "playwright-core";
 import { findBrowser, withBrowser } from "../../scripts/browser/browser.ts";
 import { htmlToPng } from "../../scripts/browser/page-picture.ts";
 import { startLivePage } from "../../scripts/live/live-page.ts";
-import { patchesOfResult } from "../../scripts/live/replay.ts";
+import { entriesOfResult } from "../../scripts/live/replay.ts";
+import { RunRecord } from "../../scripts/recording/run-record.ts";
 import { chartStack } from "../../scripts/report/charts.ts";
 import { renderComparison } from "../../scripts/report/compare-page.ts";
 import { documentOf } from "../../scripts/report/document.ts";
@@ -417,7 +418,8 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
     "the live page follows its run, keeps its charts, and becomes the report",
     async () => {
       const result = syntheticDrills({ drills: [syntheticDrill()] });
-      const live = await startLivePage({ runId: result.facts.id, startedAtMs: START_MS });
+      const record = new RunRecord();
+      const live = await startLivePage({ runId: result.facts.id, startedAtMs: START_MS, record });
       const page = await context.newPage();
       const problems: string[] = [];
       page.on("console", (message) => void problems.push(message.text()));
@@ -427,9 +429,9 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
       await page.goto(live.url);
       const seen = (text: string) => page.getByText(text).first().waitFor({ timeout: ELEMENT_LIMIT_MS });
       await seen("Preparing");
-      const patches = patchesOfResult(result);
-      for (const patch of patches.filter(({ timeMs }) => timeMs <= START_MS + 24_000)) live.update(patch);
-      live.update({
+      const entries = entriesOfResult(result);
+      for (const entry of entries.filter(({ timeMs }) => timeMs <= START_MS + 24_000)) record.append(entry);
+      record.append({
         timeMs: START_MS + 24_000,
         pods: [{ name: "processor-synthetic-b", workload: "processor", state: "not ready", restarts: 2 }],
       });
@@ -442,11 +444,11 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
       await page.evaluate(() => {
         for (const canvas of document.querySelectorAll("#charts canvas")) canvas.setAttribute("data-kept", "");
       });
-      const later = patches.filter(({ timeMs }) => timeMs > START_MS + 24_000);
-      for (const patch of later.filter(({ timeMs }) => timeMs < START_MS + 70_000)) live.update(patch);
+      const later = entries.filter(({ timeMs }) => timeMs > START_MS + 24_000);
+      for (const entry of later.filter(({ timeMs }) => timeMs < START_MS + 70_000)) record.append(entry);
       await page.locator("#charts .mark-recovered").waitFor({ timeout: ELEMENT_LIMIT_MS });
       expect(await page.locator("#charts canvas:not([data-kept])").count()).toBe(0);
-      for (const patch of later.filter(({ timeMs }) => timeMs >= START_MS + 70_000)) live.update(patch);
+      for (const entry of later.filter(({ timeMs }) => timeMs >= START_MS + 70_000)) record.append(entry);
       await page.locator("#timeline .kind-recovered").waitFor({ timeout: ELEMENT_LIMIT_MS });
       await live.close(renderReport(result));
       await page.waitForURL("**/report", { timeout: ELEMENT_LIMIT_MS });

@@ -7,8 +7,8 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findBrowser, withBrowser } from "../../scripts/browser/browser.ts";
-import type { LivePatch } from "../../scripts/live/live-state.ts";
-import { mergedPatches, Replay } from "../../scripts/live/replay.ts";
+import { mergedEntries, Replay } from "../../scripts/live/replay.ts";
+import type { RecordEntry } from "../../scripts/recording/run-record.ts";
 import { FramePainter, recordVideo } from "../../scripts/video/video.ts";
 import { chapterFile, encode } from "../../scripts/video/video-encoder.ts";
 import { type FrameParts, frameParts } from "../../scripts/video/video-frame.ts";
@@ -118,7 +118,7 @@ describe("plan", () => {
 describe("frame", () => {
   const result = syntheticDrills({ drills: [syntheticDrill()] });
   const plan = planVideo(result);
-  const live: LivePatch[] = [
+  const live: RecordEntry[] = [
     { timeMs: at(0), pods: [{ name: "processor-synthetic-a", workload: "processor", state: "ready", restarts: 0 }] },
     {
       timeMs: at(21),
@@ -127,7 +127,7 @@ describe("frame", () => {
   ];
   const partsAt = (wanted: (frame: FramePlan) => boolean) => {
     const frame = framesOf(plan, 10).findLast(wanted)!;
-    return frameParts(frame, new Replay(plan.runId, mergedPatches(result, live)).at(frame.stateMs), result, plan);
+    return frameParts(frame, new Replay(plan.runId, mergedEntries(result, live)).at(frame.stateMs), result, plan);
   };
   test("pods come from the live record: those of the moment, no others", () => {
     const before = partsAt(({ stateMs }) => stateMs < at(20));
@@ -178,7 +178,7 @@ describe.skipIf(missing.length > 0)(
       ...whole,
       segments: whole.segments.map((segment) => ({ ...segment, seconds: Math.max(0.25, segment.seconds * 0.06) })),
     };
-    const patches = mergedPatches(result, [
+    const entries = mergedEntries(result, [
       { timeMs: at(0), pods: [{ name: "processor-synthetic-a", workload: "processor", state: "ready", restarts: 0 }] },
       { timeMs: at(22), pods: [{ name: "processor-synthetic-b", workload: "processor", state: "ready", restarts: 0 }] },
     ]);
@@ -200,7 +200,7 @@ describe.skipIf(missing.length > 0)(
       out = join(folder, "drill.mp4");
       await recordVideo({
         result,
-        patches,
+        entries,
         out,
         plan,
         framesPerSecond: FRAMES_PER_SECOND,
@@ -288,7 +288,7 @@ describe.skipIf(missing.length > 0)(
           state: "ready" as const,
           restarts: 3,
         }));
-        const replay = new Replay(widePlan.runId, mergedPatches(wide, [{ timeMs: at(0), pods }]));
+        const replay = new Replay(widePlan.runId, mergedEntries(wide, [{ timeMs: at(0), pods }]));
         const frames = framesOf(widePlan, FRAMES_PER_SECOND);
         await withBrowser({ path: browser! }, async (context) => {
           const page = await context.newPage();
@@ -319,7 +319,7 @@ describe.skipIf(missing.length > 0)(
         const picked = kinds.map((kind) => frames.findLastIndex(({ segment }) => segment.kind === kind));
         await withBrowser({ path: browser! }, async (context) => {
           const painter = await FramePainter.open(await context.newPage(), plan.runId);
-          const replay = new Replay(plan.runId, patches);
+          const replay = new Replay(plan.runId, entries);
           for (const index of picked) {
             const frame = frames[index]!;
             await Bun.write(
@@ -375,7 +375,7 @@ describe.skipIf(missing.length > 0)(
         const abort = new AbortController();
         const error = await recordVideo({
           result,
-          patches,
+          entries,
           out: stopped,
           plan,
           framesPerSecond: FRAMES_PER_SECOND,

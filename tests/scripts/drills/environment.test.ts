@@ -1,7 +1,7 @@
-/** Goal: what a drill takes for whole, and what it keeps of a recording and of the logs. Method: objects by hand. */
+/** Goal: readiness, the age of the slowest conveyor, and stored events are read correctly. Method: objects by hand. */
 import { describe, expect, test } from "bun:test";
 import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
-import { distinct, slice, unreadyAmong } from "../../../scripts/drills/environment.ts";
+import { slowestAge, unreadyAmong } from "../../../scripts/drills/environment.ts";
 
 const workload = (name: string, replicas: number): KubernetesObject => ({
   apiVersion: "apps/v1",
@@ -24,40 +24,26 @@ describe("unreadyAmong", () => {
     expect(unreadyAmong([...objects, pod("a-2", "a", true)])).toBeUndefined();
   });
 
-  test("does not count a pod on its way out, and waits until it is gone", () => {
+  test("does not count a terminating pod, and waits until it is deleted", () => {
     expect(unreadyAmong([...objects, pod("a-2", "a", true, true)])).toBe("a: 1 of 2 Ready");
     expect(unreadyAmong([...objects, pod("a-2", "a", true), pod("a-3", "a", true, true)])).toBe("a: 2 of 2 Ready");
   });
 
-  test("looks at some workloads only, where told", () => {
+  test("checks only the given workloads", () => {
     expect(unreadyAmong(objects, ["b"])).toBeUndefined();
   });
 });
 
-test("a recording's slice holds its rows and marks, and no others", () => {
-  const mark = (timeMs: number) => ({ timeMs, kind: "note" as const, subject: "x", text: "y" });
-  const recording = {
-    startedAtMs: 0,
-    endedAtMs: 3000,
-    timesMs: [0, 1000, 2000, 3000],
-    series: { lag_events: [1, 2, null, 4] },
-    marks: [mark(500), mark(1500), mark(2500)],
-  };
-  expect(slice(recording, 1000, 2000)).toEqual({
-    startedAtMs: 1000,
-    endedAtMs: 2000,
-    timesMs: [1000, 2000],
-    series: { lag_events: [2, null] },
-    marks: [mark(1500)],
-  });
-  expect(slice(recording, 5000, 6000).timesMs).toEqual([]);
-});
+describe("slowestAge", () => {
+  const CONVEYORS = ["drill-0", "drill-1"];
 
-test("what a pod says again and again is kept twice", () => {
-  const lines = Array.from({ length: 50 }, (_, n) => ({ pod: "kafka-0", line: `07:3${n}: node 1 is away (try ${n})` }));
-  const others = [
-    { pod: "kafka-1", line: "07:31: node 1 is away (try 1)" },
-    { pod: "kafka-0", line: "disk full" },
-  ];
-  expect(distinct([...lines, ...others])).toEqual([lines[0]!, lines[1]!, ...others]);
+  test("is the age of the conveyor that is furthest behind", () => {
+    expect(slowestAge({ t: 10_000, newest: { "drill-0": 9900, "drill-1": 6000 } }, CONVEYORS, 0)).toBe(4);
+  });
+
+  test("is null without an answer, for a conveyor without events, and for events of an earlier drill", () => {
+    expect(slowestAge({ t: 10_000, why: "ConnectionRefused" }, CONVEYORS, 0)).toBeNull();
+    expect(slowestAge({ t: 10_000, newest: { "drill-0": 9900 } }, CONVEYORS, 0)).toBeNull();
+    expect(slowestAge({ t: 10_000, newest: { "drill-0": 9900, "drill-1": 6000 } }, CONVEYORS, 7000)).toBeNull();
+  });
 });

@@ -1,21 +1,20 @@
 /**
- * Goal: a recovery is neither seen too early nor too late, and an outage is never reported as shorter than it was. Method:
- * looks written by hand; looks that a made-up pipeline would give, with outages of every length; and looks recorded on a
- * cluster.
+ * Goal: a recovery is measured neither too early nor too late, and an outage is never reported shorter than it was.
+ * Method: samples by hand, samples of a model of the pipeline with outages of every length, and samples of a cluster.
  */
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import {
-  type Normal,
-  normalOf,
+  baselineOf,
+  measureRecovery,
   oldestAge,
   type Recovery,
   recoveryOf,
-  type Sample,
   STABLE_MS,
   visibleFromMs,
   worseThan,
 } from "../../../scripts/drills/recovery.ts";
+import type { Baseline, Sample } from "../../../scripts/recording/run-record.ts";
 
 const row = (timeMs: number, change: Partial<Sample> = {}): Sample => ({
   timeMs,
@@ -25,13 +24,13 @@ const row = (timeMs: number, change: Partial<Sample> = {}): Sample => ({
   waitedMs: 50,
   ...change,
 });
-const LOOK_MS = 250;
+const SAMPLE_MS = 250;
 const rows = (fromMs: number, toMs: number, change: Partial<Sample> = {}): Sample[] => {
   const made: Sample[] = [];
-  for (let timeMs = fromMs; timeMs < toMs; timeMs += LOOK_MS) made.push(row(timeMs, change));
+  for (let timeMs = fromMs; timeMs < toMs; timeMs += SAMPLE_MS) made.push(row(timeMs, change));
   return made;
 };
-const normal: Normal = {
+const baseline: Baseline = {
   ageSeconds: { least: 0.2, worst: 0.5 },
   lagEvents: { least: 0, worst: 20 },
   waitedMs: { least: 20, worst: 60 },
@@ -39,59 +38,59 @@ const normal: Normal = {
 const seen = (ms: number): Recovery => ({ ms, below: false });
 
 describe("recoveryOf", () => {
-  test("ends with the first calm look behind the trouble, once calm has lasted", () => {
-    const looks = [...rows(0, 1000), ...rows(1000, 6000, { ageSeconds: 5 }), ...rows(6000, 12_000)];
-    expect(recoveryOf(looks, 0, normal)).toEqual(seen(6000));
+  test("ends with the first healthy sample after the outage, once samples stay healthy", () => {
+    const samples = [...rows(0, 1000), ...rows(1000, 6000, { ageSeconds: 5 }), ...rows(6000, 12_000)];
+    expect(recoveryOf(samples, 0, baseline)).toEqual(seen(6000));
   });
 
-  test("is not there while calm has not lasted", () => {
-    const looks = [...rows(0, 4000, { ageSeconds: null }), ...rows(4000, 4000 + STABLE_MS)];
-    expect(recoveryOf(looks, 0, normal)).toBeUndefined();
+  test("is undefined until samples stay healthy for STABLE_MS", () => {
+    const samples = [...rows(0, 4000, { ageSeconds: null }), ...rows(4000, 4000 + STABLE_MS)];
+    expect(recoveryOf(samples, 0, baseline)).toBeUndefined();
   });
 
-  test("is not the silence right behind a fault, before it shows", () => {
-    const looks = [...rows(0, 2000), ...rows(2000, 8000, { ageSeconds: 4 }), ...rows(8000, 12_000)];
-    expect(recoveryOf(looks, 0, normal)).toEqual(seen(8000));
+  test("does not end before the outage shows", () => {
+    const samples = [...rows(0, 2000), ...rows(2000, 8000, { ageSeconds: 4 }), ...rows(8000, 12_000)];
+    expect(recoveryOf(samples, 0, baseline)).toEqual(seen(8000));
   });
 
-  test("is not the calm while a pod that was told to end still works", () => {
-    const looks = [...rows(0, 5000), ...rows(5000, 7000, { ageSeconds: 4 }), ...rows(7000, 12_000)];
-    expect(recoveryOf(looks.slice(0, 20), 0, normal, 4800)).toBeUndefined();
-    expect(recoveryOf(looks, 0, normal, 4800)).toEqual(seen(7000));
+  test("ignores healthy samples before the proof: a deleted pod still works", () => {
+    const samples = [...rows(0, 5000), ...rows(5000, 7000, { ageSeconds: 4 }), ...rows(7000, 12_000)];
+    expect(recoveryOf(samples.slice(0, 20), 0, baseline, 4800)).toBeUndefined();
+    expect(recoveryOf(samples, 0, baseline, 4800)).toEqual(seen(7000));
   });
 
-  test("starts again when trouble comes back", () => {
-    const looks = [
+  test("restarts when a value exceeds its limit again", () => {
+    const samples = [
       ...rows(0, 2000, { lagEvents: 900 }),
       ...rows(2000, 4000),
       ...rows(4000, 5000, { lagEvents: 900 }),
       ...rows(5000, 9000),
     ];
-    expect(recoveryOf(looks, 0, normal)).toEqual(seen(5000));
+    expect(recoveryOf(samples, 0, baseline)).toEqual(seen(5000));
   });
 
-  test("of a fault that is taken away ends an outage that began before", () => {
-    const looks = [...rows(0, 5000, { ageSeconds: 5 }), ...rows(5000, 12_000)];
-    expect(recoveryOf(looks, 4900, normal)).toEqual(seen(100));
+  test("of a healed fault ends an outage that began before", () => {
+    const samples = [...rows(0, 5000, { ageSeconds: 5 }), ...rows(5000, 12_000)];
+    expect(recoveryOf(samples, 4900, baseline)).toEqual(seen(100));
   });
 
-  test("says below what can be seen when nothing was beyond its limit, never zero", () => {
-    // Limit 1.0 s; an event that is 0.2 s old ages to it in 0.8 s, and then a look must come.
-    expect(recoveryOf(rows(0, 9000), 1200, normal)).toEqual({ ms: 1050, below: true });
+  test("is below the visible minimum, never zero, when no value exceeded its limit", () => {
+    // Limit 1.0 s; an event that is 0.2 s old reaches it after 0.8 s, and then a sample must be taken.
+    expect(recoveryOf(rows(0, 9000), 1200, baseline)).toEqual({ ms: 1050, below: true });
   });
 
-  test("an outage between two looks is below what can be seen, and the looks say how far", () => {
-    // 1.2 s without a look: an outage of that length may have come and gone.
-    const looks = [...rows(0, 2000), ...rows(2950, 9000)];
-    expect(recoveryOf(looks, 1000, normal)).toEqual({ ms: 800 + 1200, below: true });
+  test("adds the longest gap between two samples to the visible minimum", () => {
+    // 1.2 s without a sample may hide an outage of that length.
+    const samples = [...rows(0, 2000), ...rows(2950, 9000)];
+    expect(recoveryOf(samples, 1000, baseline)).toEqual({ ms: 800 + 1200, below: true });
   });
 
-  test("takes a longer time without any look for trouble", () => {
-    const looks = [...rows(0, 2000), ...rows(4000, 9000)];
-    expect(recoveryOf(looks, 1000, normal)).toEqual(seen(3000));
+  test("counts a long gap without samples as an outage", () => {
+    const samples = [...rows(0, 2000), ...rows(4000, 9000)];
+    expect(recoveryOf(samples, 1000, baseline)).toEqual(seen(3000));
   });
 
-  test("looks at the age, at lag, and at how long a batch of the drill's own waited", () => {
+  test("compares age, lag and the wait of a batch", () => {
     const trouble: Partial<Sample>[] = [
       { ageSeconds: null },
       { ageSeconds: 1.1 },
@@ -100,120 +99,139 @@ describe("recoveryOf", () => {
       { waitedMs: 600 },
     ];
     for (const change of trouble) {
-      expect(worseThan(normal, row(0, change))).toBeString();
-      expect(recoveryOf(rows(0, 20_000, change), 0, normal)).toBeUndefined();
+      expect(worseThan(baseline, row(0, change))).toBeString();
+      expect(recoveryOf(rows(0, 20_000, change), 0, baseline)).toBeUndefined();
     }
-    expect(worseThan(normal, row(0))).toBeUndefined();
+    expect(worseThan(baseline, row(0))).toBeUndefined();
   });
 
-  test("allows for the spread of the healthy beat where that is wide", () => {
-    const wide = { ...normal, ageSeconds: { least: 0.3, worst: 1.3 } };
+  test("allows for a wide spread of the baseline", () => {
+    const wide = { ...baseline, ageSeconds: { least: 0.3, worst: 1.3 } };
     expect(worseThan(wide, row(0, { ageSeconds: 2.2 }))).toBeUndefined();
     expect(worseThan(wide, row(0, { ageSeconds: 2.4 }))).toBeString();
   });
 });
 
-describe("an outage of any length, at any phase", () => {
+describe("an outage of any length at any sample offset", () => {
   const FAULT_MS = 10_000;
-  /** A conveyor's batches come this often and are stored 80 ms later, but for those of the outage, which come at its end. */
+  /** Interval of a conveyor's batches; each is stored 80 ms later, those of the outage at its end. */
   const BATCH_MS = 230;
   const STORED_AFTER_MS = 80;
-  const look = (timeMs: number, outageMs: number): Sample => {
+  const sampleAt = (timeMs: number, outageMs: number): Sample => {
     const isOut = timeMs >= FAULT_MS && timeMs < FAULT_MS + outageMs;
     const storedUntilMs = (isOut ? FAULT_MS : timeMs) - STORED_AFTER_MS;
     return row(timeMs, { ageSeconds: (timeMs - Math.floor(storedUntilMs / BATCH_MS) * BATCH_MS) / 1000 });
   };
-  const looksOf = (outageMs: number, phaseMs: number): Sample[] => {
+  const samplesOf = (outageMs: number, phaseMs: number): Sample[] => {
     const made: Sample[] = [];
-    for (let timeMs = phaseMs; timeMs < 25_000; timeMs += LOOK_MS) made.push(look(timeMs, outageMs));
+    for (let timeMs = phaseMs; timeMs < 25_000; timeMs += SAMPLE_MS) made.push(sampleAt(timeMs, outageMs));
     return made;
   };
 
-  test("is never reported as shorter than it was, nor by more than a look longer", () => {
+  test("is never reported shorter than it was, nor longer by more than a sample", () => {
     let below = 0;
     for (let outageMs = 0; outageMs <= 6000; outageMs += 50) {
       for (const phaseMs of [1, 60, 130, 190, 249]) {
-        const looks = looksOf(outageMs, phaseMs);
-        const healthy = normalOf(looks.filter(({ timeMs }) => timeMs > FAULT_MS - 3000 && timeMs < FAULT_MS));
-        const recovery = recoveryOf(looks, FAULT_MS, healthy)!;
+        const samples = samplesOf(outageMs, phaseMs);
+        const healthy = baselineOf(samples.filter(({ timeMs }) => timeMs > FAULT_MS - 3000 && timeMs < FAULT_MS));
+        const recovery = recoveryOf(samples, FAULT_MS, healthy)!;
         expect(recovery.ms).toBeGreaterThanOrEqual(outageMs);
         if (recovery.below) {
           below++;
-          expect(outageMs).toBeLessThan(visibleFromMs(healthy, LOOK_MS));
-        } else expect(recovery.ms).toBeLessThanOrEqual(outageMs + LOOK_MS);
+          expect(outageMs).toBeLessThan(visibleFromMs(healthy, SAMPLE_MS));
+        } else expect(recovery.ms).toBeLessThanOrEqual(outageMs + SAMPLE_MS);
       }
     }
-    // Both happened: a second and more is always seen here, nothing never.
+    // Both kinds occur: an outage of a second or more is always visible here.
     expect(below).toBeWithin(5 * 10, 5 * 24);
   });
 });
 
-describe("normalOf", () => {
-  test("is the least and the worst that was seen before", () => {
-    expect(normalOf([row(0), row(250, { ageSeconds: 0.9, lagEvents: 40, waitedMs: 20 })])).toEqual({
+describe("baselineOf", () => {
+  test("is the range of the values", () => {
+    expect(baselineOf([row(0), row(250, { ageSeconds: 0.9, lagEvents: 40, waitedMs: 20 })])).toEqual({
       ageSeconds: { least: 0.4, worst: 0.9 },
       lagEvents: { least: 10, worst: 40 },
       waitedMs: { least: 20, worst: 50 },
     });
   });
 
-  test("refuses looks that could not be read", () => {
-    expect(() => normalOf([row(0), row(250, { lagEvents: null })])).toThrow("lag could not be read");
-    expect(() => normalOf([row(0), row(250, { ageSeconds: null })])).toThrow("the age of the newest event could not");
-    expect(() => normalOf([])).toThrow("could not be read");
+  test("throws for samples that could not be read", () => {
+    expect(() => baselineOf([row(0), row(250, { lagEvents: null })])).toThrow("lag could not be read");
+    expect(() => baselineOf([row(0), row(250, { ageSeconds: null })])).toThrow("the age of the newest event could not");
+    expect(() => baselineOf([])).toThrow("could not be read");
   });
 });
 
-test("the newest event ages on while it cannot be read", () => {
-  const looks = [...rows(0, 2000), ...rows(2000, 9000, { ageSeconds: null }), ...rows(9000, 12_000)];
-  expect(oldestAge(looks, 0, 12_000)).toBeCloseTo(0.4 + 7);
-  expect(oldestAge(looks, 0, 4000)).toBeCloseTo(0.4 + 2.25);
-  expect(oldestAge(looks, 9000, 12_000)).toBeCloseTo(0.4);
+describe("measureRecovery", () => {
+  const samples = [...rows(0, 1000), ...rows(1000, 3000, { ageSeconds: 5 }), ...rows(3000, 12_000)];
+
+  test("is undefined while a workload that the drill names is not Ready", () => {
+    expect(measureRecovery(samples, baseline, { sinceMs: 500, provenMs: 500 }, 9000)).toBeUndefined();
+  });
+
+  test("lasts until that workload is Ready, also when events flow earlier", () => {
+    const wait = { sinceMs: 500, provenMs: 500, readyMs: 7500 };
+    expect(measureRecovery(samples, baseline, wait, 9000)).toEqual({ measured_ms: 7000, budget_ms: 9000 });
+  });
+
+  test("does not change with samples after the recovery", () => {
+    const wait = { sinceMs: 500, provenMs: 500, readyMs: 500 };
+    const later = [...samples, ...rows(12_000, 20_000, { ageSeconds: 30 })];
+    expect(measureRecovery(later, baseline, wait, 9000)).toEqual(measureRecovery(samples, baseline, wait, 9000)!);
+  });
 });
 
-describe("looks recorded on a cluster", async () => {
+test("oldestAge ages from the last known value while the age cannot be read", () => {
+  const samples = [...rows(0, 2000), ...rows(2000, 9000, { ageSeconds: null }), ...rows(9000, 12_000)];
+  expect(oldestAge(samples, 0, 12_000)).toBeCloseTo(0.4 + 7);
+  expect(oldestAge(samples, 0, 4000)).toBeCloseTo(0.4 + 2.25);
+  expect(oldestAge(samples, 9000, 12_000)).toBeCloseTo(0.4);
+});
+
+describe("samples recorded on a cluster", async () => {
   interface Recorded {
     drill: string;
     effect_ms: number;
     looks: [timeMs: number, ageSeconds: number | null, lagEvents: number | null, waitedMs: number][];
   }
-  /** Times count from the fault. */
+  /** Times are relative to the fault. */
   const all = (await Bun.file(join(import.meta.dir, "recorded-samples.json")).json()) as Recorded[];
   const recoveryFrom = (drill: string, keep = (_: number) => true) => {
     const { effect_ms, looks } = all.find((recorded) => recorded.drill === drill)!;
     const samples = looks.map(([timeMs, ageSeconds, lagEvents, waitedMs]) =>
       row(timeMs, { ageSeconds, lagEvents, waitedMs }),
     );
-    const healthy = normalOf(samples.filter(({ timeMs }) => timeMs < 0));
+    const healthy = baselineOf(samples.filter(({ timeMs }) => timeMs < 0));
     const kept = samples.filter(({ timeMs }, index) => timeMs < 0 || keep(index));
     return recoveryOf(kept, effect_ms, healthy);
   };
 
-  test("a frozen producer's outage lasts from the freeze to the first fresh event, to a look", () => {
+  test("a frozen producer's outage lasts from the freeze to the first fresh event", () => {
     expect(recoveryFrom("freeze-producer")).toEqual({ ms: expect.closeTo(7000, -2), below: false });
   });
 
-  test("an outage of two seconds is seen, though lag never came near its limit", () => {
+  test("an outage of two seconds is measured by the age, though lag stays below its limit", () => {
     expect(recoveryFrom("delete-processor")).toEqual({ ms: expect.closeTo(1920, -2), below: false });
   });
 
-  test("a killed controller's outage has no end while nobody leads, though lag says that nothing waits", () => {
+  test("an outage without a partition leader lasts, though lag shows no backlog", () => {
     expect(recoveryFrom("kill-kafka-controller")).toEqual({ ms: expect.closeTo(7830, -2), below: false });
   });
 
-  test("lag that nobody knows is no calm, though every event is stored at once", () => {
+  test("unknown lag is not healthy, though every event is stored at once", () => {
     expect(recoveryFrom("delete-lag-exporter")).toEqual({ ms: expect.closeTo(2690, -2), below: false });
   });
 
-  test("a controller that hands over in order: nothing was seen, and nothing longer than a second can have been", () => {
+  test("an orderly controller handover shows no outage and reports the visible minimum of a second", () => {
     expect(recoveryFrom("delete-kafka-controller")).toEqual({ ms: expect.closeTo(1000, -2), below: true });
   });
 
-  test("fewer looks at the same outage never make it shorter", () => {
+  test("fewer samples of the same outage never make it shorter", () => {
     const often = recoveryFrom("freeze-producer")!.ms;
     for (const every of [2, 3, 4]) {
       const recovery = recoveryFrom("freeze-producer", (index) => index % every === 0)!;
-      expect(recovery.ms).toBeWithin(often, often + every * LOOK_MS + 50);
+      expect(recovery.ms).toBeWithin(often, often + every * SAMPLE_MS + 50);
     }
   });
 });

@@ -11,12 +11,12 @@ import {
   rebalanceLatency,
   timeToScale,
 } from "../../../scripts/load/load-measures.ts";
-import { parseGeneratorLine } from "../../../scripts/load/load-pod.ts";
 import { PROFILES } from "../../../scripts/load/load-profiles.ts";
 import { judge, mergeLimits, parseLimit } from "../../../scripts/load/thresholds.ts";
 import type { Recording } from "../../../scripts/recording/recording.ts";
 import type { LoadTestResult } from "../../../scripts/recording/result.ts";
 import { quantity } from "../../../scripts/recording/scaling-limits.ts";
+import { parseGeneratorLine } from "../../../services/protocol/load-generator.ts";
 
 const recording = (series: Recording["series"]): Recording => {
   const rows = Math.max(...Object.values(series).map((values) => values.length));

@@ -1,22 +1,26 @@
-/** The host's side of an observation: rows become columns, watch events become marks, runs get folders. */
+/** Goal: rows become columns, watch events become marks, both reach the record. Method: rows and pods by hand. */
 import { describe, expect, test } from "bun:test";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { appendFile, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Pod } from "../../../scripts/cluster/cluster.ts";
-import { PodLedger } from "../../../scripts/recording/cluster-watch.ts";
-import { parseRow, Recorder, withoutGuesses } from "../../../scripts/recording/observer.ts";
+import { PodLedger, type PodState } from "../../../scripts/recording/cluster-watch.ts";
+import { type ObservationSource, recordObservations, withoutPartialSums } from "../../../scripts/recording/observer.ts";
 import { coresOf } from "../../../scripts/recording/pod-usage.ts";
+import { type Mark, RecordingBuilder, sliceRecording } from "../../../scripts/recording/recording.ts";
+import { RepeatedLines } from "../../../scripts/recording/repeated-lines.ts";
 import { createRun } from "../../../scripts/recording/run-folder.ts";
+import { type RecordEntry, RunRecord, readRecord } from "../../../scripts/recording/run-record.ts";
+import { parseObserverLine } from "../../../services/protocol/observer.ts";
 
-describe("Recorder", () => {
-  test("columns are as long as the times, with gaps where a row says nothing", () => {
-    const recorder = new Recorder(1000);
-    expect(recorder.add(1000, { lag_events: 5 })).toBe(true);
-    expect(recorder.add(2000, { stored_events_per_second: 7 })).toBe(true);
-    expect(recorder.add(2000, { lag_events: 9 })).toBe(false);
-    expect(recorder.add(3000, { lag_events: null, stored_events_per_second: 8 })).toBe(true);
-    expect(recorder.recording).toEqual({
+describe("RecordingBuilder", () => {
+  test("has columns as long as the times, with null where a row lacks a value", () => {
+    const builder = new RecordingBuilder(1000);
+    expect(builder.add(1000, { lag_events: 5 })).toBe(true);
+    expect(builder.add(2000, { stored_events_per_second: 7 })).toBe(true);
+    expect(builder.add(2000, { lag_events: 9 })).toBe(false);
+    expect(builder.add(3000, { lag_events: null, stored_events_per_second: 8 })).toBe(true);
+    expect(builder.recording).toEqual({
       startedAtMs: 1000,
       endedAtMs: 3000,
       timesMs: [1000, 2000, 3000],
@@ -25,33 +29,126 @@ describe("Recorder", () => {
     });
   });
 
-  test("marks of several sources stand in the order of their times", () => {
-    const recorder = new Recorder(0);
-    for (const timeMs of [30, 10, 20]) recorder.mark({ timeMs, kind: "note", subject: "", text: String(timeMs) });
-    expect(recorder.recording.marks.map(({ timeMs }) => timeMs)).toEqual([10, 20, 30]);
+  test("keeps marks of several sources in the order of their times", () => {
+    const builder = new RecordingBuilder(0);
+    for (const timeMs of [30, 10, 20]) builder.mark({ timeMs, kind: "note", subject: "", text: String(timeMs) });
+    expect(builder.recording.marks.map(({ timeMs }) => timeMs)).toEqual([10, 20, 30]);
   });
 });
 
-test("a row is told from a log line and from half a line", () => {
-  expect(
-    parseRow(
-      '{"t":5,"row":{"lag_events":1},"since_start":{"e2e_p50_ms":2,"e2e_p99_ms":3},"seen":{"producer":["a"],"processor":[]}}',
-    ),
-  ).toEqual({
-    timeMs: 5,
-    row: { lag_events: 1 },
-    sinceStart: { e2e_p50_ms: 2, e2e_p99_ms: 3 },
-    seen: { producer: ["a"], processor: [] },
+test("parseObserverLine skips log lines and truncated lines", () => {
+  const row =
+    '{"t":5,"row":{"lag_events":1},"since_start":{"e2e_p50_ms":2,"e2e_p99_ms":3},"seen":{"producer":["a"],"processor":[]}}';
+  expect(parseObserverLine(row)).toEqual(JSON.parse(row));
+  expect(parseObserverLine('{"t":5000,"newest":{"drill-0":4000}}')).toEqual({ t: 5000, newest: { "drill-0": 4000 } });
+  expect(parseObserverLine('{"t":5000,"why":"ConnectionRefused: no"}')).toEqual({
+    t: 5000,
+    why: "ConnectionRefused: no",
   });
-  expect(parseRow('{"timestamp":"2026-11-25T00:00:00Z","event":"observing"}')).toBeUndefined();
-  expect(parseRow('{"t":5,"row":{"lag_ev')).toBeUndefined();
+  expect(parseObserverLine('{"timestamp":"2026-11-25T00:00:00Z","event":"observing"}')).toBeUndefined();
+  expect(parseObserverLine('{"t":5,"row":{"lag_ev')).toBeUndefined();
+  expect(parseObserverLine("error: no such file")).toBeUndefined();
 });
 
-test("a sum over some of the pods is not known; the other tier's is, and so are quantiles of what those few saw", () => {
+test("sliceRecording keeps only rows and marks of its range", () => {
+  const mark = (timeMs: number) => ({ timeMs, kind: "note" as const, subject: "x", text: "y" });
+  const recording = {
+    startedAtMs: 0,
+    endedAtMs: 3000,
+    timesMs: [0, 1000, 2000, 3000],
+    series: { lag_events: [1, 2, null, 4] },
+    marks: [mark(500), mark(1500), mark(2500)],
+  };
+  expect(sliceRecording(recording, 1000, 2000)).toEqual({
+    startedAtMs: 1000,
+    endedAtMs: 2000,
+    timesMs: [1000, 2000],
+    series: { lag_events: [2, null] },
+    marks: [mark(1500)],
+  });
+  expect(sliceRecording(recording, 5000, 6000).timesMs).toEqual([]);
+});
+
+test("RepeatedLines accepts two lines of a pod that differ only in their numbers", () => {
+  const lines = Array.from({ length: 50 }, (_, n) => ({ pod: "kafka-0", line: `07:3${n}: node 1 is away (try ${n})` }));
+  const others = [
+    { pod: "kafka-1", line: "07:31: node 1 is away (try 1)" },
+    { pod: "kafka-0", line: "disk full" },
+  ];
+  const repeated = new RepeatedLines();
+  expect([...lines, ...others].filter((line) => repeated.accepts(line))).toEqual([lines[0]!, lines[1]!, ...others]);
+});
+
+test("recordObservations appends rows, marks, and pods when they have changed", () => {
+  const entries: RecordEntry[] = [];
+  let onRow: Parameters<ObservationSource["onRow"]>[0] = () => {};
+  let onMark: (mark: Mark) => void = () => {};
+  let pods: PodState[] = [
+    { name: "processor-a", uid: "1", workload: "processor", address: "a", ready: true, ending: false, restarts: 0 },
+  ];
+  recordObservations(
+    {
+      onRow: (listener) => {
+        onRow = listener;
+        return () => {};
+      },
+      onMark: (listener) => {
+        onMark = listener;
+        return () => {};
+      },
+      pods: () => pods,
+    },
+    { append: (entry) => void entries.push(entry) },
+  );
+  onRow(1000, { lag_events: 1 });
+  onRow(2000, { lag_events: 2 });
+  pods = [{ ...pods[0]!, ending: true, ready: false }];
+  onMark({ timeMs: 2500, kind: "pod", subject: "pod/processor-a", text: "processor-a is being deleted" });
+  const keys = entries.map((entry) => Object.keys(entry).filter((key) => key !== "timeMs"));
+  expect(keys.map((names) => names.join())).toEqual(["pods", "row", "row", "marksAdded", "pods"]);
+  expect(entries[4]!.pods).toEqual([{ name: "processor-a", workload: "processor", state: "ending", restarts: 0 }]);
+});
+
+describe("RunRecord", () => {
+  test("readRecord returns every entry in the order of its append, without a truncated last line", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "conveyor-record-"));
+    try {
+      const path = join(folder, "live.ndjson");
+      const record = new RunRecord(path);
+      record.append({ timeMs: 2, row: { lag_events: 7 } });
+      record.append({ timeMs: 1, beat: "fault" });
+      await record.close();
+      await appendFile(path, '{"timeMs":3,"ro');
+      expect(await readRecord(path)).toEqual([
+        { timeMs: 2, row: { lag_events: 7 } },
+        { timeMs: 1, beat: "fault" },
+      ]);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+
+  test("reports a file that cannot be written once, and still notifies its listeners", async () => {
+    const errors: string[] = [];
+    const record = new RunRecord("/no/such/folder/live.ndjson", (message) => void errors.push(message));
+    let entries = 0;
+    record.onEntry(() => {
+      entries += 1;
+    });
+    record.append({ timeMs: 1 });
+    await record.flush();
+    record.append({ timeMs: 2 });
+    await record.close();
+    expect(entries).toBe(2);
+    expect(errors).toEqual([expect.stringContaining("ENOENT")]);
+  });
+});
+
+test("withoutPartialSums removes sums over some of the pods, and keeps the other tier and quantiles", () => {
   const row = { acknowledged_events_per_second: 9, stored_events_per_second: 5, e2e_p99_ms: 70, lag_events: 3 };
   const ready = { producer: ["p"], processor: ["a", "b"] };
   const of = (...processor: string[]) =>
-    withoutGuesses(row, { producer: ["p"], processor }, (workload) => ready[workload]);
+    withoutPartialSums(row, { producer: ["p"], processor }, (workload) => ready[workload]);
   expect(of("a")).toEqual({
     ...row,
     stored_events_per_second: null,
@@ -59,7 +156,7 @@ test("a sum over some of the pods is not known; the other tier's is, and so are 
     processor_memory_mebibytes: null,
   });
   expect(of("a", "b")).toEqual(row);
-  // One that is on its way out still works; it takes the place of none that is missing.
+  // A terminating pod still works, and does not replace a missing one.
   expect(of("a", "b", "old")).toEqual(row);
   expect(of("a", "old")).toMatchObject({ stored_events_per_second: null });
 });
@@ -93,7 +190,7 @@ describe("PodLedger", () => {
     return { ledger, marks, ready };
   };
 
-  test("what is there at the beginning is no event; what comes later is", () => {
+  test("marks changes, not the pods of the first list", () => {
     const { ledger, marks, ready } = watched();
     ledger.sync([pod("a", true)], 0);
     expect(marks).toEqual([]);
@@ -116,11 +213,11 @@ describe("PodLedger", () => {
     expect(ledger.of("processor")).toEqual([]);
   });
 
-  test("a watch that began anew tells what went away meanwhile", () => {
+  test("marks pods that were deleted while the watch was reconnecting", () => {
     const { ledger, marks } = watched();
     ledger.sync([pod("a", true), pod("b", true)], 0);
     ledger.sync([pod("b", true, { restarts: 1 })], 1);
-    expect(marks).toEqual(["a is gone", "b: its container was started again"]);
+    expect(marks).toEqual(["a is gone", "b: its container was restarted"]);
   });
 });
 
@@ -133,7 +230,7 @@ test.each([
   expect(coresOf(quantity)).toBeCloseTo(cores, 9);
 });
 
-test("a run gets a folder of its own, and its documents stand whole", async () => {
+test("createRun makes a folder per run, without temporary files in it", async () => {
   const root = await mkdtemp(join(tmpdir(), "conveyor-runs-"));
   try {
     const now = Date.UTC(2026, 10, 25, 7, 15, 0, 250);

@@ -1,15 +1,16 @@
-/** The load does not wait for anybody, and every event is accounted for once. */
+/** Goal: an open load keeps its schedule, and every event has one outcome. */
 import { expect, test } from "bun:test";
 import { parseEvent } from "../../../services/domain/event.ts";
 import { parseStages } from "../../../services/domain/load-stages.ts";
 import type { Range } from "../../../services/domain/sequence.ts";
+import type { SecondReport } from "../../../services/protocol/load-generator.ts";
 import type { SendOutcome } from "../../../services/tools/intake-client.ts";
 import { classifyAnswer } from "../../../services/tools/intake-client.ts";
-import { OpenLoad, type OpenLoadOptions, type SecondReport } from "../../../services/tools/open-load.ts";
+import { OpenLoad, type OpenLoadOptions } from "../../../services/tools/open-load.ts";
 
 const CONVEYORS = ["load-t-1", "load-t-2", "load-t-3"];
 const TAKEN: SendOutcome = { kind: "acknowledged", refused: [] };
-/** No wait of the load is as short: it is a busy machine's time to come back to us. */
+/** Below every wait of the load, with time for a busy machine. */
 const AT_ONCE_MS = 10_000;
 const encoder = new TextEncoder();
 
@@ -19,7 +20,7 @@ function load(stages: string, send: OpenLoadOptions["send"], more: Partial<OpenL
 
 const size = (ranges: readonly Range[]) => ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
 
-test.concurrent("every event has an identity of its own, without gaps, and the time at which it was due", async () => {
+test.concurrent("every event has its own identity, without gaps, and the time at which it was due", async () => {
   const seen = new Map<string, number[]>();
   const times: number[] = [];
   const generator = load("1s@400", async (body) => {
@@ -38,7 +39,7 @@ test.concurrent("every event has an identity of its own, without gaps, and the t
   expect(generator.ledger().map(({ acknowledged }) => acknowledged.length)).toEqual([1, 1, 1]);
 });
 
-test.concurrent("slow answers do not slow the load: as much is offered as the schedule says", async () => {
+test.concurrent("slow answers do not change the offered rate", async () => {
   const summary = await load("1s@1000", async () => {
     await Bun.sleep(700);
     return TAKEN;
@@ -47,7 +48,7 @@ test.concurrent("slow answers do not slow the load: as much is offered as the sc
   expect(summary.latency_p50_ms!).toBeGreaterThan(690);
 });
 
-test.concurrent("what may be outstanding is bounded; what is beyond it counts as failed", async () => {
+test.concurrent("outstanding requests are bounded; events beyond the bound count as failed", async () => {
   let [outstanding, most] = [0, 0];
   const summary = await load(
     "1s@10000",
@@ -62,13 +63,13 @@ test.concurrent("what may be outstanding is bounded; what is beyond it counts as
   ).run();
   expect(most).toBe(3);
   expect(summary.offered).toBe(10_000);
-  // A request holds 500 at most, however late a busy machine looks at the schedule.
+  // A request holds 500 events at most, also on a busy machine.
   expect(summary.shed).toBeGreaterThan(5000);
   expect(summary.failed).toBe(summary.shed);
   expect(summary.acknowledged + summary.failed + summary.unknown).toBe(10_000);
 });
 
-test.concurrent("a request without an answer is sent again as it was, and counts once", async () => {
+test.concurrent("a request without an answer is sent again unchanged, and counts once", async () => {
   const bodies: string[] = [];
   const summary = await load("1s@200", async (body) => {
     const isFirst = !bodies.includes(body);
@@ -81,7 +82,7 @@ test.concurrent("a request without an answer is sent again as it was, and counts
   expect(bodies.length).toBe(2 * new Set(bodies).size);
 });
 
-test.concurrent("what was certainly not taken has failed; what may have been taken is unknown", async () => {
+test.concurrent("events that were certainly not accepted have failed; the others are unknown", async () => {
   const bodies: string[] = [];
   const generator = load(
     "1s@100",
@@ -103,7 +104,7 @@ test.concurrent("what was certainly not taken has failed; what may have been tak
   expect(ledger.reduce((sum, { unknown }) => sum + size(unknown), 0)).toBe(summary.unknown);
 });
 
-test.concurrent("stop ends it at once; the account is whole", async () => {
+test.concurrent("stop ends the load at once with a complete ledger", async () => {
   const seconds: SecondReport[] = [];
   const generator = load(
     "3600s@1000",
@@ -125,7 +126,7 @@ test.concurrent("stop ends it at once; the account is whole", async () => {
   expect(seconds.reduce((sum, { offered }) => sum + offered, 0)).toBe(summary.offered);
 });
 
-test.concurrent("refused events of a request that was taken are failed ones, each by its place", async () => {
+test.concurrent("refused events of an accepted request have failed, by their position", async () => {
   const generator = load("1s@20", async () => ({ kind: "acknowledged", refused: [0] }));
   const summary = await generator.run();
   expect(summary.failed).toBe(summary.requests);
@@ -139,8 +140,8 @@ test.each([
   [503, '{"error":"Kafka has not acknowledged every event in time"}', "1", { kind: "unknown", afterMs: 1000 }],
   [500, "<html>", null, { kind: "unknown" }],
   [401, '{"error":"a bearer token is required"}', null, { kind: "rejected" }],
-  // Some thousand refused, not all of them listed: nobody knows which were taken.
+  // The list of refused events is incomplete: which ones were accepted is unknown.
   [207, '{"refused_count":2,"refused":[{"index":3}]}', null, { kind: "unknown" }],
-] as const)("an answer %p %s is judged", (status, text, retryAfter, outcome) => {
+] as const)("classifyAnswer: %p %s", (status, text, retryAfter, outcome) => {
   expect(classifyAnswer(status, text, retryAfter)).toMatchObject(outcome as object);
 });

@@ -1,0 +1,199 @@
+/**
+ * Records a run of drills in its folder:
+ *
+ *   live.ndjson          the record: rows, samples, marks, phases, problems
+ *   senders/<run>.json   the ledger of each drill's sender: attempts and outcomes, batch by batch
+ *   history/             what the audit read from Kafka and InfluxDB
+ *   result.json          the verdicts (judge.ts), renewed after each drill
+ */
+import { randomBytes } from "node:crypto";
+import { recordRuns } from "../audit/audit-runs.ts";
+import type { Report } from "../cli/report.ts";
+import { ProbeSession } from "../clients/probe-session.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import { Observer, recordObservations } from "../recording/observer.ts";
+import type { DrillResult } from "../recording/result.ts";
+import { runFacts } from "../recording/run-facts.ts";
+import type { RunFolder } from "../recording/run-folder.ts";
+import type { RunRecord } from "../recording/run-record.ts";
+import type { Drill } from "./drill.ts";
+import { ClusterEnvironment } from "./environment.ts";
+import { FaultAgents, removeNamespace } from "./fault-agents.ts";
+import { HISTORY_FOLDER, judgeRun } from "./judge.ts";
+import { recoveryText } from "./recovery.ts";
+import { runDrill } from "./runner.ts";
+import { CONVEYORS, type SenderLedger } from "./traffic.ts";
+
+/** Interval of the rows. Recoveries are measured from the samples, which are finer. */
+const TICK_MS = 500;
+/** Before the first event: clock differences, and events that are older than their request. */
+const SINCE_SLACK_MS = 5000;
+
+export interface RunOptions {
+  cluster: Cluster;
+  /** The deployed services' image. */
+  image: string;
+  folder: RunFolder;
+  record: RunRecord;
+  startedAtMs: number;
+  drills: readonly Drill[];
+  repeat: number;
+  /** No further drill starts after this time. */
+  timeLimitMs: number;
+  /** Name of the drill whose fault is skipped. */
+  withoutFault: string | undefined;
+  report: Report;
+  signal: AbortSignal;
+}
+
+export interface RecordedRun {
+  /** Drills that are not possible on this cluster, and why. */
+  impossible: ReadonlyMap<string, string>;
+  /** Possible drills, repeats included. */
+  planned: number;
+}
+
+/** Runs the drills and records them. After an interrupt the pipeline is restored, and the record ends there. */
+export async function recordRun(options: RunOptions): Promise<RecordedRun> {
+  const run = await DrillsRun.open(options);
+  try {
+    return await run.record();
+  } finally {
+    await run.close();
+  }
+}
+
+class DrillsRun {
+  readonly #ledgers: SenderLedger[] = [];
+  readonly #logLines: Promise<void>[] = [];
+  readonly #endObservations: () => void;
+
+  private constructor(
+    private readonly options: RunOptions,
+    private readonly environment: ClusterEnvironment,
+    private readonly observer: Observer,
+    private readonly checks: ProbeSession,
+    /** Ends what an interrupt must not end, since healing needs it. */
+    private readonly closed: AbortController,
+  ) {
+    const { onRow, onMark, watch } = observer;
+    this.#endObservations = recordObservations({ onRow, onMark, pods: () => watch.pods.all() }, options.record);
+  }
+
+  static async open(options: RunOptions): Promise<DrillsRun> {
+    const { cluster, image, folder, record } = options;
+    const closed = new AbortController();
+    const observer = await options.report.step("observer", () =>
+      Observer.start(cluster, { image, run: folder.id, tickMs: TICK_MS, newestOf: CONVEYORS }, closed.signal),
+    );
+    const agents = new FaultAgents(cluster, image);
+    const checks = new ProbeSession(cluster, image, closed.signal);
+    const environment = new ClusterEnvironment({ cluster, image, folder: folder.id, observer, agents, checks, record });
+    return new DrillsRun(options, environment, observer, checks, closed);
+  }
+
+  async record(): Promise<RecordedRun> {
+    const { cluster, folder, record, startedAtMs, drills, repeat, report, signal } = this.options;
+    const facts = await runFacts(cluster, { id: folder.id, kind: "drills", startedAtMs });
+    record.append({ timeMs: Date.now(), facts });
+    const impossible = await report.step("possible drills", () => this.#obstacles(drills));
+    for (const [name, reason] of impossible) report.warn(`not possible here: ${name}: ${reason}`);
+    const possible = drills.filter(({ name }) => !impossible.has(name));
+    const planned = Array.from({ length: repeat }, (_, round) =>
+      possible.map((drill) => ({ drill, repeat: round + 1 })),
+    );
+    for (const [index, next] of planned.flat().entries()) {
+      if (signal.aborted || Date.now() - startedAtMs > this.options.timeLimitMs) break;
+      await this.#runDrill(next.drill, next.repeat, index + 1, possible.length * repeat);
+    }
+    await Promise.all(this.#logLines);
+    if (!signal.aborted) await this.#recordHistory();
+    record.append({ timeMs: Date.now(), ended: { interrupted: signal.aborted } });
+    await record.flush();
+    return { impossible, planned: possible.length * repeat };
+  }
+
+  async close(): Promise<void> {
+    this.#endObservations();
+    await Promise.allSettled([this.observer.close(), removeNamespace(this.options.cluster)]);
+    this.closed.abort();
+    await this.checks.close().catch(() => {});
+  }
+
+  /** Why each drill that is not possible here is not. */
+  async #obstacles(drills: readonly Drill[]): Promise<Map<string, string>> {
+    const { cluster, signal } = this.options;
+    const found = new Map<string, string>();
+    for (const drill of drills) {
+      const missing: string[] = [];
+      for (const workload of drill.workloads) {
+        if ((await cluster.pods(workload)).length === 0) missing.push(workload);
+      }
+      const reason =
+        missing.length > 0
+          ? `${missing.join(", ")} is not deployed here`
+          : await drill.obstacle?.(this.environment.context(signal));
+      if (reason) found.set(drill.name, reason);
+    }
+    return found;
+  }
+
+  /** One drill, as a step of the terminal; its verdict is the judge's. */
+  async #runDrill(drill: Drill, repeat: number, number: number, count: number): Promise<void> {
+    const { folder, record, report, signal, withoutFault } = this.options;
+    const title = this.options.repeat > 1 ? `${drill.name} (${repeat} of ${this.options.repeat})` : drill.name;
+    await report.step(title, async (step) => {
+      const end = record.onEntry(({ phase }) => phase && step.update(`${phase.name}: ${phase.detail}`));
+      const run = `drill-${drill.name}-${repeat}-${randomBytes(3).toString("hex")}`;
+      const options = { number, count, repeat, run, withoutFault: withoutFault === drill.name };
+      const { startedAtMs, endedAtMs, ledger } = await runDrill(drill, this.environment, options, signal).finally(end);
+      if (ledger) {
+        this.#ledgers.push(ledger);
+        await folder.writeJson(`senders/${run}.json`, ledger);
+      }
+      // Collected while the next drill prepares.
+      this.#logLines.push(this.#recordLogLines(number, startedAtMs, endedAtMs));
+      const result = await this.#judge();
+      step.update(verdictText(result));
+    });
+  }
+
+  async #recordLogLines(number: number, fromMs: number, toMs: number): Promise<void> {
+    if (this.options.signal.aborted) return;
+    const lines = await this.environment.logLines(fromMs, toMs).catch(() => []);
+    this.environment.record({ drillLogLines: { number, lines } });
+  }
+
+  /** Renews result.json. @returns the newest drill's result. */
+  async #judge(): Promise<DrillResult> {
+    const { folder, record } = this.options;
+    await record.flush();
+    const judged = await judgeRun(folder);
+    await folder.writeJson("result.json", judged);
+    const result = judged.drills.at(-1)!;
+    const { name, title, repeat, verdict, recovery } = result;
+    this.environment.record({ finished: { name, title, repeat, verdict, recovery } });
+    return result;
+  }
+
+  /** Reads the drills' events from Kafka and InfluxDB. */
+  async #recordHistory(): Promise<void> {
+    if (this.#ledgers.length === 0) return;
+    const { cluster, folder, startedAtMs, report, signal } = this.options;
+    await recordRuns(cluster, {
+      sinceMs: startedAtMs - SINCE_SLACK_MS,
+      runs: this.#ledgers.map(({ run }) => run),
+      outcomes: this.#ledgers.flatMap(({ outcomes }) => outcomes),
+      resent: this.#ledgers.reduce((sum, { again }) => sum + again, 0),
+      folder: folder.path(HISTORY_FOLDER),
+      report,
+      signal,
+      context: this.checks,
+    });
+  }
+}
+
+function verdictText({ verdict, recovery, reasons }: DrillResult): string {
+  const recovered = recovery ? `, recovered in ${recoveryText(recovery)}` : "";
+  return `${verdict}${recovered}${reasons.length > 0 ? `: ${reasons.join("; ")}` : ""}`;
+}
