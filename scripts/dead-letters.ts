@@ -16,7 +16,6 @@ import { runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import { waitFor } from "./cli/wait.ts";
 import { ProbeSession } from "./clients/probe-session.ts";
-import { ingest } from "./cluster/one-off-pods.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import {
@@ -29,6 +28,7 @@ import {
   type StoredDeadLetter,
   storedAmong,
 } from "./dead-letters/topic.ts";
+import { ingest } from "./ingest/ingest.ts";
 import { localTarget } from "./local-cluster/index.ts";
 
 /** The default of --since: a day's letters are a day's work. */

@@ -12,9 +12,9 @@ import { checkRunFlag } from "./audit/run-flag.ts";
 import { runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import { formatDuration } from "./cli/report.ts";
-import { ingest } from "./cluster/one-off-pods.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
+import { ingest } from "./ingest/ingest.ts";
 import { localTarget } from "./local-cluster/index.ts";
 
 async function openInput(path: string): Promise<{ stream: AsyncIterable<Uint8Array>; bytes?: number }> {

@@ -20,6 +20,7 @@ import { EventPublisher, SOURCES } from "./producer/event-publisher.ts";
 import { startIntake } from "./producer/intake.ts";
 import { LedgerCheckpoints } from "./producer/ledger-checkpoints.ts";
 import { readInput, runSimulation } from "./producer/sources.ts";
+import { finalLine } from "./protocol/final-document.ts";
 import { type ConfigReader, readCommon, readKafka, readOps, readTopic } from "./runtime/config.ts";
 import { Health } from "./runtime/health.ts";
 import { startLivenessServer } from "./runtime/liveness.ts";
@@ -234,7 +235,7 @@ async function runInput(
   }
   const { acknowledged, refused } = publisher.counts;
   const failed = linesRead - acknowledged - refused;
-  log.info("input_done", {
+  const result = {
     run: config.run,
     source,
     read: linesRead,
@@ -243,8 +244,9 @@ async function runInput(
     refused_by_reason: publisher.refusedByReason,
     failed,
     duration_ms: Math.round(performance.now() - startedAt),
-    ledger: ledgerByConveyor(publisher.ledger.toJSON()),
-  });
+  };
+  log.info("input_done", result);
+  process.stdout.write(finalLine("ingest", { ...result, ledger: ledgerByConveyor(publisher.ledger.toJSON()) }));
   await shutdown.begin("input done", failed > 0 ? 1 : 0);
 }
 

@@ -20,6 +20,7 @@ import {
 import { ACL_TABLE, type Acl, aclKey, DLQ_TOPIC, EVENTS_TOPIC, TOPIC_TABLE } from "./domain/kafka-layout.ts";
 import { BUCKET_RETENTION_MS } from "./domain/point.ts";
 import { createKafka, nameOf, RETRY_BRIEFLY } from "./kafka/client.ts";
+import { finalLine } from "./protocol/final-document.ts";
 import { type ConfigReader, readCommon, readInflux, readKafka, readTopic } from "./runtime/config.ts";
 import { errorText, type Logger } from "./runtime/log.ts";
 import { runService, type ServiceFrame } from "./runtime/service.ts";
@@ -456,13 +457,9 @@ async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<v
     await shutdown.begin("setup failed", 1);
   }
   const { created, changed, unchanged, removed } = account.toJSON();
-  log.info("setup_done", {
-    created,
-    changed,
-    removed,
-    unchanged,
-    duration_ms: Math.round(performance.now() - startedAt),
-  });
+  const result = { created, changed, removed, unchanged, duration_ms: Math.round(performance.now() - startedAt) };
+  log.info("setup_done", result);
+  process.stdout.write(finalLine("setup", result));
   await shutdown.begin("setup done", 0);
 }
 

@@ -14,7 +14,7 @@ import {
 } from "../clients/pod-metrics.ts";
 import { KAFKA, type ProbeSession } from "../clients/probe-session.ts";
 import type { Cluster } from "../cluster/cluster.ts";
-import { ingest } from "../cluster/one-off-pods.ts";
+import { ingest } from "../ingest/ingest.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
 /** Enough events that a loss of one in a thousand shows, few enough that the check takes seconds. */

@@ -3,7 +3,7 @@
  * probe, observer, load generator, drill sender.
  */
 import { randomBytes } from "node:crypto";
-import { EXIT, OperatorError } from "../cli/errors.ts";
+import { OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "./cluster.ts";
 
@@ -11,8 +11,6 @@ import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "./clus
 const POD_START_LIMIT_MS = 60_000;
 /** A one-off pod ends itself after this time, so that an interrupted command leaves nothing running for long. */
 const POD_LIFETIME_SECONDS = 3600;
-/** After the input ended: time to flush what is buffered through a pipeline that may be behind. */
-const INGEST_FINISH_LIMIT_MS = 300_000;
 
 export interface OneOffPod {
   /** Name of the container; with a random suffix the name of the pod. */
@@ -187,118 +185,4 @@ export async function podLog(
     allowFailure: true,
   });
   return (stdout || stderr).trim();
-}
-
-// ── ingest ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** What the producer says when its input has ended (services/producer.ts, event kind `input_done`). */
-export interface IngestResult {
-  run: string;
-  /** Lines read; blank ones do not count. */
-  read: number;
-  acknowledged: number;
-  /** Dead-lettered with a reason. */
-  refused: number;
-  refused_by_reason: Record<string, number>;
-  failed: number;
-  duration_ms: number;
-  /** conveyor → acknowledged sequence numbers as inclusive ranges. */
-  ledger: Record<string, { run: string; ranges: [first: number, last: number][] }[]> | Record<string, unknown>;
-}
-
-export interface IngestOptions {
-  image: string;
-  signal: AbortSignal;
-  /** Identity of the events that name no run of their own. */
-  runId?: string;
-  /** Told of the lines and bytes sent so far. */
-  onProgress?: (sent: { bytes: number; lines: number }) => void;
-}
-
-/**
- * Streams NDJSON through a producer pod into Kafka and gives the producer's own account of it.
- * @throws OperatorError when the pod fails, or when it read fewer lines than were sent (a cut connection).
- */
-export async function ingest(
-  cluster: Cluster,
-  input: AsyncIterable<Uint8Array>,
-  options: IngestOptions,
-): Promise<IngestResult> {
-  const pod: OneOffPod = {
-    prefix: "ingest",
-    image: options.image,
-    labels: {
-      "app.kubernetes.io/name": "ingest",
-      "app.kubernetes.io/instance": "ingest",
-      "app.kubernetes.io/component": "producer",
-      "app.kubernetes.io/part-of": "conveyor",
-    },
-    serviceAccount: "ingest",
-    command: ["bun", "/app/producer.js"],
-    environment: {
-      SOURCE: "stdin",
-      KAFKA_BROKERS: [0, 1, 2].map((n) => `kafka-${n}.kafka-headless.${NAMESPACE}.svc.cluster.local:9092`).join(","),
-      KAFKA_TLS_CA: "/certs/ca.crt",
-      KAFKA_TLS_CERT: "/certs/tls.crt",
-      KAFKA_TLS_KEY: "/certs/tls.key",
-      OPS_TLS_CERT: "/certs/tls.crt",
-      OPS_TLS_KEY: "/certs/tls.key",
-      ...(options.runId ? { RUN_ID: options.runId } : {}),
-    },
-    secrets: { "producer-tls": "/certs" },
-    stdin: true,
-  };
-  return await withPod(cluster, pod, options.signal, async (name) => {
-    let bytes = 0;
-    let lines = 0;
-    let endsWithNewline = true;
-    const { stderr } = await cluster.attach(name, input, {
-      signal: options.signal,
-      onSent(chunk) {
-        bytes += chunk.byteLength;
-        for (const byte of chunk) if (byte === 0x0a) lines++;
-        if (chunk.byteLength > 0) endsWithNewline = chunk[chunk.byteLength - 1] === 0x0a;
-        options.onProgress?.({ bytes, lines });
-      },
-    });
-    const sentLines = lines + (endsWithNewline ? 0 : 1);
-    const finished = await waitFor(
-      async () => {
-        const live = await cluster.get<Pod>("pod", name);
-        const phase = live?.status.phase;
-        return phase === "Succeeded" || phase === "Failed"
-          ? { done: true, value: live! }
-          : { done: false, state: podState(live) };
-      },
-      { what: `pod ${name} to finish its input`, limitMs: INGEST_FINISH_LIMIT_MS, signal: options.signal },
-    );
-    const log = await podLog(cluster, name, { lines: 200 });
-    const result = findInputDone(log);
-    if (!result) {
-      throw new OperatorError(`the ingest pod ended without its account (${finished.status.phase})`, {
-        cause: new Error([log.split("\n").slice(-5).join("\n"), stderr.trim()].filter(Boolean).join("\n")),
-      });
-    }
-    if (result.failed > 0 || result.read > sentLines) {
-      throw new OperatorError(
-        `ingest: ${result.failed} events were not acknowledged (read ${result.read} of ${sentLines} lines)`,
-        { exitCode: EXIT.failed, hint: "send the same file again: events with their own run and seq are idempotent" },
-      );
-    }
-    return result;
-  });
-}
-
-/** The producer's closing line among its log lines. */
-export function findInputDone(log: string): IngestResult | undefined {
-  for (const line of log.split("\n").reverse()) {
-    if (!line.includes("input_done")) continue;
-    try {
-      const parsed = JSON.parse(line) as IngestResult & { event?: string; kind?: string };
-      if (parsed.event === "input_done" || parsed.kind === "input_done") return parsed;
-    } catch {
-      // A cut line is not the account.
-    }
-  }
-  return undefined;
 }

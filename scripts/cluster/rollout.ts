@@ -112,26 +112,6 @@ export async function awaitRollout(
   );
 }
 
-/** What the setup job says it did (services/setup.ts, event kind `setup_done`). */
-export interface SetupSummary {
-  event: string;
-  [field: string]: unknown;
-}
-
-/** The summary among a setup job's log lines. */
-export function findSetupDone(log: string): SetupSummary | undefined {
-  for (const line of log.split("\n").reverse()) {
-    if (!line.includes("setup_done")) continue;
-    try {
-      const parsed = JSON.parse(line) as SetupSummary;
-      if (parsed.event === "setup_done") return parsed;
-    } catch {
-      // A cut line is not the summary.
-    }
-  }
-  return undefined;
-}
-
 /**
  * Runs a job to its end, in place of an earlier run of it: a Job cannot be changed, and setup is to look again at each
  * deploy, since somebody may have revoked a right or deleted a topic.

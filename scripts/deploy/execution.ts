@@ -1,6 +1,7 @@
 /** Executes a plan, or previews it with server-side dry runs. Nothing is decided here. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { readFinal } from "../../services/protocol/final-document.ts";
 import { OperatorError } from "../cli/errors.ts";
 import type { Report, StepHandle } from "../cli/report.ts";
 import {
@@ -11,7 +12,7 @@ import {
   NAMESPACE,
   refOf,
 } from "../cluster/cluster.ts";
-import { awaitRollout, findSetupDone, runJob } from "../cluster/rollout.ts";
+import { awaitRollout, runJob } from "../cluster/rollout.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 import { deleteKedaObjects, KEDA_API } from "./keda.ts";
 import { podTemplateOf, referencesOf, withHashes } from "./manifests.ts";
@@ -201,7 +202,7 @@ async function executeStage(
     await cluster.kubectl(["delete", "pods", "-n", NAMESPACE, "-l", selector], { signal, timeoutMs: RESTART_LIMIT_MS });
   }
   for (const job of jobs) {
-    execution.setup = findSetupDone(await runJob(cluster, job, { signal, onState: step.update }));
+    execution.setup = readFinal(await runJob(cluster, job, { signal, onState: step.update }), "setup");
   }
   await awaitWorkloads(cluster, stage, step, signal);
   const changed = applied.filter(({ change }) => change !== "unchanged").length;

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { waitFor } from "../../scripts/cli/wait.ts";
 import type { StoredRun } from "../../scripts/clients/influxdb.ts";
 import { KAFKA, ProbeSession, readBy } from "../../scripts/clients/probe-session.ts";
-import type { IngestResult } from "../../scripts/cluster/one-off-pods.ts";
 import { deployedServicesImage } from "../../scripts/cluster/services-image.ts";
+import type { IngestResult } from "../../services/protocol/final-document.ts";
 import { cluster, describeOnCluster, newRun, script, testEvent } from "./harness.ts";
 
 const CONVEYORS = 10;

@@ -8,8 +8,8 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { pause, waitFor } from "../../scripts/cli/wait.ts";
 import { ProbeSession } from "../../scripts/clients/probe-session.ts";
 import { type Cluster, NAMESPACE, type Pod } from "../../scripts/cluster/cluster.ts";
-import { ingest } from "../../scripts/cluster/one-off-pods.ts";
 import { deployedServicesImage } from "../../scripts/cluster/services-image.ts";
+import { ingest } from "../../scripts/ingest/ingest.ts";
 import { atRest, cluster, describeOnCluster, newRun, testEvent } from "./harness.ts";
 
 const EVENTS_PER_SECOND = 500;

@@ -1,6 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { findInputDone } from "../../../scripts/cluster/one-off-pods.ts";
-import { blockingPods, findSetupDone, rolloutState } from "../../../scripts/cluster/rollout.ts";
+import { blockingPods, rolloutState } from "../../../scripts/cluster/rollout.ts";
 
 const workload = (kind: string, status: Record<string, unknown>, replicas?: number) =>
   ({
@@ -67,17 +66,5 @@ describe("blockingPods", () => {
   });
   test("names none of a Deployment, which replaces its pods by itself", () => {
     expect(blockingPods(workload("Deployment", { updateRevision: "new" }), [pod("w-1", "old", false)])).toEqual([]);
-  });
-});
-
-describe("closing lines of pods", () => {
-  test("findSetupDone takes the last summary, whatever surrounds it", () => {
-    const log = '{"event":"topic_created"}\n{"event":"setup_done","created":1}\nnot json setup_done\n';
-    expect(findSetupDone(log)).toMatchObject({ event: "setup_done", created: 1 });
-    expect(findSetupDone("nothing")).toBeUndefined();
-  });
-  test("findInputDone ignores a cut line", () => {
-    expect(findInputDone('{"event":"input_done","run":"r","read":3}\n{"event":"input_do')).toMatchObject({ read: 3 });
-    expect(findInputDone('{"event":"input_done","ru')).toBeUndefined();
   });
 });
