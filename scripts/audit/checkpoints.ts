@@ -1,11 +1,7 @@
 /** Rebuilds the ledgers of ended producers from the checkpoints that they logged (services/producer/ledger-checkpoints.ts). Pure. */
 import { type Range, SequenceRanges } from "../../services/domain/sequence.ts";
-import type { LedgerCheckpoint } from "../../services/producer/ledger-checkpoints.ts";
+import { LEDGER_CHECKPOINT, type LedgerCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
 import { entryOf } from "./identity-table.ts";
-
-export const CHECKPOINT_EVENT = "ledger_checkpoint";
-
-export type CheckpointLine = LedgerCheckpoint;
 
 /** Ranges by run and conveyor. */
 export type RangesByRun = Map<string, Map<string, Range[]>>;
@@ -24,11 +20,11 @@ export interface ProducerLife {
 }
 
 /** The checkpoint in a log line; undefined for any other line. */
-export function readCheckpoint(text: string): CheckpointLine | undefined {
-  if (!text.includes(CHECKPOINT_EVENT)) return undefined;
+export function readCheckpoint(text: string): LedgerCheckpoint | undefined {
+  if (!text.includes(LEDGER_CHECKPOINT)) return undefined;
   try {
-    const line = JSON.parse(text.slice(text.indexOf("{"))) as CheckpointLine & { event?: string };
-    return line.event === CHECKPOINT_EVENT && typeof line.run === "string" && typeof line.ledger === "object"
+    const line = JSON.parse(text.slice(text.indexOf("{"))) as LedgerCheckpoint & { event?: string };
+    return line.event === LEDGER_CHECKPOINT && typeof line.run === "string" && typeof line.ledger === "object"
       ? line
       : undefined;
   } catch {
@@ -51,10 +47,10 @@ export function mergeRanges(ranges: readonly Range[]): Range[] {
  * Groups checkpoints by producer process, from the first one present of each; the same line may come from several
  * sources. A missing line between two others, or a missing final one, makes a process incomplete.
  */
-export function producerLives(lines: Iterable<CheckpointLine>): ProducerLife[] {
+export function producerLives(lines: Iterable<LedgerCheckpoint>): ProducerLife[] {
   interface Gathered {
     numbers: Set<number>;
-    last: CheckpointLine;
+    last: LedgerCheckpoint;
     ledger: RangesByRun;
   }
   const byRun = new Map<string, Gathered>();

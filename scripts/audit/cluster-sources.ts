@@ -1,5 +1,6 @@
 /** The audit's sources on a cluster: each part is queried itself, over its own protocol. */
 import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
+import { LEDGER_CHECKPOINT, type LedgerCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
 import type { LogRequest } from "../../services/protocol/log-reader.ts";
 import { causeChain, isAbort, OperatorError } from "../cli/errors.ts";
 import { LogStore, nsOfMs } from "../clients/loki.ts";
@@ -7,7 +8,7 @@ import { getVerified } from "../clients/pod-metrics.ts";
 import { KAFKA, type ProbeSession, readBy } from "../clients/probe-session.ts";
 import { type Cluster, KubectlError, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
-import { CHECKPOINT_EVENT, type CheckpointLine, readCheckpoint } from "./checkpoints.ts";
+import { readCheckpoint } from "./checkpoints.ts";
 import { type AuditSources, type ProducerLedger, readLogLines } from "./sources.ts";
 
 const OPS_PORT = 9464;
@@ -98,7 +99,7 @@ async function readLedgers(cluster: Cluster, signal: AbortSignal) {
 
 /** Reads checkpoints from the existing pods, their previous container included, and from Loki, which has those of deleted pods. */
 async function readCheckpoints(cluster: Cluster, sinceMs: number, signal: AbortSignal) {
-  const lines: CheckpointLine[] = [];
+  const lines: LedgerCheckpoint[] = [];
   const gaps: string[] = [];
   const take = (text: string) => {
     const line = readCheckpoint(text);
@@ -122,7 +123,7 @@ async function readCheckpoints(cluster: Cluster, sinceMs: number, signal: AbortS
       const store = await LogStore.open(cluster);
       try {
         const range = { startNs: nsOfMs(sinceMs), endNs: nsOfMs(Date.now() + 1000) };
-        const query = `{namespace="${NAMESPACE}"} |= "${CHECKPOINT_EVENT}"`;
+        const query = `{namespace="${NAMESPACE}"} |= "${LEDGER_CHECKPOINT}"`;
         for await (const entries of store.all(query, range, signal)) for (const { line } of entries) take(line);
       } finally {
         await store.close();

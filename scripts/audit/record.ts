@@ -9,12 +9,12 @@
  */
 import { runStart } from "../../services/domain/run-id.ts";
 import type { Range } from "../../services/domain/sequence.ts";
+import type { LedgerCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
 import type { LogEnd } from "../../services/protocol/log-reader.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { pause } from "../cli/wait.ts";
 import {
-  type CheckpointLine,
   isInRanges,
   mergeRanges,
   type ProducerLife,
@@ -54,7 +54,7 @@ export interface AuditScope {
   resent?: number | undefined;
   faults?: readonly FaultRecord[] | undefined;
   /** Checkpoints of ended producers, besides those that the sources still have. */
-  checkpoints?: readonly CheckpointLine[] | undefined;
+  checkpoints?: readonly LedgerCheckpoint[] | undefined;
   /** How long the processor may take to read the log to its end; a minute when absent. */
   commitLimitMs?: number | undefined;
 }

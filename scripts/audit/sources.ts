@@ -4,11 +4,11 @@
  */
 import type { Range } from "../../services/domain/sequence.ts";
 import type { PartitionOffset } from "../../services/protocol/kafka.ts";
+import type { LedgerCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
 import type { LogEnd, LogLine, LogRequest } from "../../services/protocol/log-reader.ts";
 import type { DeadLetterHeaders, OffsetRange } from "../../services/protocol/probe.ts";
 import { OperatorError } from "../cli/errors.ts";
 import type { PointFilter, StoredPoint } from "../clients/influxdb.ts";
-import type { CheckpointLine } from "./checkpoints.ts";
 import type { PointCount } from "./point-slices.ts";
 
 /** Response of a producer at /ledger. */
@@ -43,7 +43,7 @@ export interface AuditSources {
   /** The ledgers of the producers that answer, and the pods of those that run and do not. */
   ledgers(): Promise<{ ledgers: ProducerLedger[]; unresponsive: string[] }>;
   /** Checkpoints that producers, running or ended, logged since then. `gap`: what could not be read. */
-  checkpoints(sinceMs: number): Promise<{ lines: CheckpointLine[]; gap?: string }>;
+  checkpoints(sinceMs: number): Promise<{ lines: LedgerCheckpoint[]; gap?: string }>;
   /** End offsets, and the offsets committed by the processor's group. */
   offsets(): Promise<OffsetRange[]>;
   deadLetters(sinceMs: number): Promise<AuditedDeadLetter[]>;

@@ -7,7 +7,8 @@
  * put together give its ledger; they are numbered, so a line that was lost shows. What was acknowledged between the last
  * line and a kill -9 is not known to anybody, and an audit says so.
  */
-import type { Ledger, LedgerEntry, Range } from "../domain/sequence.ts";
+import type { Ledger, LedgerEntry } from "../domain/sequence.ts";
+import { LEDGER_CHECKPOINT, type LedgerCheckpoint } from "../protocol/ledger-checkpoint.ts";
 import type { Logger } from "../runtime/log.ts";
 
 /** What a kill -9 leaves unknown; 20 conveyors write some 15 MB a day at this pace. */
@@ -21,30 +22,10 @@ const MAX_FINAL_ENTRIES = 10_000;
 /** Ranges of one conveyor in one line; a source full of gaps takes several. */
 const MAX_RANGES_PER_LINE = 300;
 
-/** run → conveyor → ranges. */
-type Ranges = Record<string, Record<string, Range[]>>;
-
-/** Fields of a line `ledger_checkpoint`. */
-export interface LedgerCheckpoint {
-  /** The producer's own run: names its life. */
-  run: string;
-  /** Counts the lines of a life from 1. */
-  number: number;
-  /** Acknowledged and no longer listed, because a bound was reached. */
-  dropped: number;
-  /** Acknowledgements of an identity that had been acknowledged before. */
-  repeated: number;
-  /** The process was about to end, and this is all. */
-  final: boolean;
-  /** Of a final one: events taken in whose outcome will never be known. */
-  unsettled?: number;
-  ledger: Ranges;
-}
-
 /** The entries in portions whose text is short enough for a line each. */
-function portions(entries: readonly LedgerEntry[]): Ranges[] {
-  const lines: Ranges[] = [];
-  let current: Ranges = {};
+function portions(entries: readonly LedgerEntry[]): LedgerCheckpoint["ledger"][] {
+  const lines: LedgerCheckpoint["ledger"][] = [];
+  let current: LedgerCheckpoint["ledger"] = {};
   let chars = 0;
   for (const { run, conveyor, ranges } of entries) {
     for (let from = 0; from < ranges.length; from += MAX_RANGES_PER_LINE) {
@@ -90,7 +71,7 @@ export class LedgerCheckpoints {
     const lines = portions(entries);
     if (lines.length === 0) lines.push({});
     for (const [index, part] of lines.entries()) {
-      log.info("ledger_checkpoint", {
+      log.info(LEDGER_CHECKPOINT, {
         run,
         number: ++this.#number,
         dropped: ledger.dropped,

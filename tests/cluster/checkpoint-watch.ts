@@ -3,9 +3,10 @@
  * deletes one follows the logs before, and passes the lines to the audit (auditRuns' `checkpoints`).
  */
 
-import { type CheckpointLine, readCheckpoint } from "../../scripts/audit/checkpoints.ts";
+import { readCheckpoint } from "../../scripts/audit/checkpoints.ts";
 import { pause } from "../../scripts/cli/wait.ts";
 import type { Cluster } from "../../scripts/cluster/cluster.ts";
+import type { LedgerCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
 
 /** The first checkpoint of a new pod is five seconds old when it is logged. */
 const POLL_MS = 2000;
@@ -14,14 +15,14 @@ const MAX_LINES = 150_000;
 
 export interface CheckpointWatch {
   /** Lines so far, from the beginning of each producer's log. */
-  readonly lines: readonly CheckpointLine[];
+  readonly lines: readonly LedgerCheckpoint[];
   /** Ends the watch; the lines stay. */
   close(): Promise<void>;
 }
 
 /** Follows every producer that runs or starts until it is closed. */
 export function watchCheckpoints(cluster: Cluster, signal?: AbortSignal): CheckpointWatch {
-  const lines: CheckpointLine[] = [];
+  const lines: LedgerCheckpoint[] = [];
   const stop = new AbortController();
   const ended = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
   const followed = new Map<string, Promise<void>>();
