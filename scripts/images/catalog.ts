@@ -10,7 +10,7 @@ import { type ImageConfig, writeImageArchive } from "../local-cluster/archive.ts
 import { ensurePart, isBuilt, type Part, partDir } from "../local-cluster/cache.ts";
 import { PARTS } from "../local-cluster/parts.ts";
 import { bunPart } from "./bun.ts";
-import { KAFKA_LAYERS } from "./kafka.ts";
+import { KAFKA_LAYERS, KAFKA_VERSION } from "./kafka.ts";
 import { BASE, type LayerSource, program } from "./layers.ts";
 import { ALERTMANAGER_TEMPLATES, METRICS_AGENT, MONITORING, STATE_METRICS } from "./monitoring.ts";
 
@@ -102,7 +102,7 @@ export const BUN_IMAGE = "docker.io/oven/bun:1.4.5-slim";
 
 /** One row per image; a later one needs only its row. */
 export const CATALOG: readonly ImageRecipe[] = [
-  assembled("docker.io/apache/kafka:4.3.1", KAFKA_LAYERS, {
+  assembled(`docker.io/apache/kafka:${KAFKA_VERSION}`, KAFKA_LAYERS, {
     Env: [PATH, "KAFKA_HOME=/opt/kafka", "LANG=C.UTF-8"],
     Cmd: ["bash"],
     User: "10001:10001",

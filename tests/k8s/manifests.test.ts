@@ -127,6 +127,22 @@ describe.each(objects.map((object) => [labelOf(object), object] as const))("%s",
   });
 });
 
+test("the version label is on workloads and their pods only, and is the version of one of their images", () => {
+  const VERSION = "app.kubernetes.io/version";
+  for (const object of objects) {
+    const template = podTemplateOf(object);
+    const label = object.metadata.labels?.[VERSION];
+    const ref = `${object.kind}/${object.metadata.name}`;
+    if (!template) {
+      expect([ref, label]).toEqual([ref, undefined]);
+      continue;
+    }
+    const versions = containersOf(template.spec).map(({ image }) => image.replace(/^.*:v?/, ""));
+    expect(versions).toContain(label!);
+    expect([ref, template.metadata?.labels?.[VERSION]]).toEqual([ref, label]);
+  }
+});
+
 describe.each(workloads.map((workload) => [workload.name, workload] as const))("%s", (_, workload) => {
   const { object, template, labels, namespace } = workload;
   const { spec } = template;
@@ -142,7 +158,6 @@ describe.each(workloads.map((workload) => [workload.name, workload] as const))("
     const { selector } = object.spec as { selector: Selector };
     expect(matches(selector, labels)).toBe(true);
     expect(Object.keys(selector.matchLabels ?? {}).sort()).toEqual([INSTANCE, NAME]);
-    expect(Object.keys(labels)).toContain("app.kubernetes.io/version");
   });
 
   test("runs as a declared service account without a token", () => {
