@@ -248,7 +248,11 @@ describe("stages", () => {
     folders.push(folder);
     for (const path of paths) {
       await mkdir(dirname(join(folder, path)), { recursive: true });
-      await writeFile(join(folder, path), "apiVersion: v1\nkind: X\nmetadata: {name: x}\n");
+      const isGenerator = path.endsWith("kustomization.yaml");
+      await writeFile(
+        join(folder, path),
+        isGenerator ? "configMapGenerator: []\n" : "apiVersion: v1\nkind: X\nmetadata: {name: x}\n",
+      );
     }
     return folder;
   };
