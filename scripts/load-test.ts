@@ -13,7 +13,7 @@ import { join, relative, resolve } from "node:path";
 import { type LoadStage, parseStages, totalSeconds } from "../services/domain/load-stages.ts";
 import { findBrowser } from "./browser/browser.ts";
 import { htmlToPng } from "./browser/page-picture.ts";
-import { type CommandContext, type Flags, runCommand } from "./cli/command.ts";
+import { type CommandContext, defineCommand, type Flags, runCommand } from "./cli/command.ts";
 import { EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
 import { formatDuration } from "./cli/report.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
@@ -198,37 +198,37 @@ async function compare({ positionals, report }: CommandContext<typeof FLAGS>): P
   return EXIT.ok;
 }
 
-if (import.meta.main) {
-  await runCommand(
-    {
-      name: "scripts/load-test.ts",
-      summary: "puts the pipeline under a load that does not wait, watches it, and judges what it saw",
-      usage: ["[--profile NAME | --stages STAGES] [--threshold LIMIT]…", "compare A B"],
-      positionals: [{ name: "compare", many: true, description: "compare A B: two runs side by side" }],
-      flags: FLAGS,
-      examples: [
-        ["bun scripts/load-test.ts", "ten seconds of 500 events/s: does everything work"],
-        ["bun scripts/load-test.ts --profile ramp", "up and down: the autoscalers follow, nothing is lost"],
-        [
-          "bun scripts/load-test.ts --stages 60s@500,120s@5000,60s@0 --threshold 'e2e_p99_ms<1000'",
-          "a load and a limit of one's own",
-        ],
-        ["bun scripts/load-test.ts compare last RUN", "two runs side by side"],
-      ],
-      notes: [
-        ["Profiles:", ...PROFILE_NAMES.map((name) => `  ${name.padEnd(8)} ${PROFILES[name].title}`)].join("\n"),
-        ["What a threshold may name:", ...Object.entries(METRICS).map((entry) => `  ${entry.join(": ")}`)].join("\n"),
-        "The load is open: it does not slow down when the pipeline does. What could not be sent counts as failed.",
-      ],
-    },
-    async (context) => {
-      const [command] = context.positionals;
-      if (command === undefined) return await loadTest(context);
-      if (command === "compare") return await compare(context);
-      throw new OperatorError(`unknown command "${command}"; there is compare A B`, {
-        exitCode: EXIT.usage,
-        hint: "bun scripts/load-test.ts --help",
-      });
-    },
-  );
+async function run(context: CommandContext<typeof FLAGS>): Promise<ExitCode> {
+  const [command] = context.positionals;
+  if (command === undefined) return await loadTest(context);
+  if (command === "compare") return await compare(context);
+  throw new OperatorError(`unknown command "${command}"; there is compare A B`, {
+    exitCode: EXIT.usage,
+    hint: "bun scripts/load-test.ts --help",
+  });
 }
+
+export const command = defineCommand({
+  name: "scripts/load-test.ts",
+  summary: "puts the pipeline under a load that does not wait, watches it, and judges what it saw",
+  usage: ["[--profile NAME | --stages STAGES] [--threshold LIMIT]…", "compare A B"],
+  positionals: [{ name: "compare", many: true, description: "compare A B: two runs side by side" }],
+  flags: FLAGS,
+  examples: [
+    ["bun scripts/load-test.ts", "ten seconds of 500 events/s: does everything work"],
+    ["bun scripts/load-test.ts --profile ramp", "up and down: the autoscalers follow, nothing is lost"],
+    [
+      "bun scripts/load-test.ts --stages 60s@500,120s@5000,60s@0 --threshold 'e2e_p99_ms<1000'",
+      "a load and a limit of one's own",
+    ],
+    ["bun scripts/load-test.ts compare last RUN", "two runs side by side"],
+  ],
+  notes: [
+    ["Profiles:", ...PROFILE_NAMES.map((name) => `  ${name.padEnd(8)} ${PROFILES[name].title}`)].join("\n"),
+    ["What a threshold may name:", ...Object.entries(METRICS).map((entry) => `  ${entry.join(": ")}`)].join("\n"),
+    "The load is open: it does not slow down when the pipeline does. What could not be sent counts as failed.",
+  ],
+  run,
+});
+
+if (import.meta.main) await runCommand(command);

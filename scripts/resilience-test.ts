@@ -10,7 +10,7 @@
  * the table of drills.
  */
 import { relative } from "node:path";
-import { runCommand } from "./cli/command.ts";
+import { type CommandContext, defineCommand, type Flags, runCommand } from "./cli/command.ts";
 import { EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
 import { formatDuration, paint, type Report } from "./cli/report.ts";
 import type { Cluster } from "./cluster/cluster.ts";
@@ -39,6 +39,39 @@ const PRINTED_MARKS: readonly MarkKind[] = ["fault", "effect", "recovered", "hea
 /** Healing takes seconds; a database that is stopped and started for its volume, twenty or more. */
 const CLEANUP_LIMIT_MS = 120_000;
 const COLORS = { passed: "green", failed: "red", inconclusive: "yellow", interrupted: "yellow" } as const;
+
+const FLAGS = {
+  ...CLUSTER_FLAGS,
+  only: {
+    type: "string",
+    multiple: true,
+    valueName: "NAME",
+    description: "only these drills; names may be joined by commas",
+  },
+  repeat: { type: "number", default: 1, min: 1, max: MAX_REPEATS, description: "runs of each drill" },
+  "time-limit": {
+    type: "duration",
+    description: "start no further drill after this time, and judge those that ran",
+  },
+  "without-fault": {
+    type: "string",
+    valueName: "NAME",
+    description: "run this drill without its fault: it must be inconclusive (exit 5)",
+  },
+  open: { type: "boolean", description: "open the live page, which is served on 127.0.0.1 during the run" },
+  record: {
+    type: "boolean",
+    description: "make a video of the run, outputs/resilience-drill.mp4 (needs Chromium and ffmpeg)",
+  },
+  heal: { type: "boolean", description: "undo the faults of a run that was killed, and run nothing" },
+  document: {
+    type: "string",
+    multiple: true,
+    valueName: "RESULT",
+    description: "write the figures of these result.json into docs/resilience.md, and run nothing",
+  },
+  list: { type: "boolean", description: "print the drills, their budgets and their hypotheses" },
+} as const satisfies Flags;
 
 /** The drills of `--only a,b --only c`, in the catalog's order; all without it. @throws OperatorError (exit 2). */
 export function chosenDrills(only: readonly string[], all: readonly Drill[] = DRILLS): readonly Drill[] {
@@ -89,83 +122,29 @@ function showList(report: Report): ExitCode {
   return EXIT.ok;
 }
 
-if (import.meta.main) {
-  await runCommand(
-    {
-      name: "scripts/resilience-test.ts",
-      summary: "breaks each part on purpose while events flow, and proves that no acknowledged event is lost",
-      usage: ["[--only NAME] [--repeat N] [--json]", "--without-fault NAME", "--heal", "--list"],
-      flags: {
-        ...CLUSTER_FLAGS,
-        only: {
-          type: "string",
-          multiple: true,
-          valueName: "NAME",
-          description: "only these drills; names may be joined by commas",
-        },
-        repeat: { type: "number", default: 1, min: 1, max: MAX_REPEATS, description: "runs of each drill" },
-        "time-limit": {
-          type: "duration",
-          description: "start no further drill after this time, and judge those that ran",
-        },
-        "without-fault": {
-          type: "string",
-          valueName: "NAME",
-          description: "run this drill without its fault: it must be inconclusive (exit 5)",
-        },
-        open: { type: "boolean", description: "open the live page, which is served on 127.0.0.1 during the run" },
-        record: {
-          type: "boolean",
-          description: "make a video of the run, outputs/resilience-drill.mp4 (needs Chromium and ffmpeg)",
-        },
-        heal: { type: "boolean", description: "undo the faults of a run that was killed, and run nothing" },
-        document: {
-          type: "string",
-          multiple: true,
-          valueName: "RESULT",
-          description: "write the figures of these result.json into docs/resilience.md, and run nothing",
-        },
-        list: { type: "boolean", description: "print the drills, their budgets and their hypotheses" },
-      },
-      examples: [
-        ["bun scripts/resilience-test.ts", "every drill that is possible on this cluster"],
-        [
-          "bun scripts/resilience-test.ts --only kill-processor,kill-influxdb --repeat 3",
-          "two of them, three times each",
-        ],
-        ["bun scripts/resilience-test.ts --without-fault delete-processor", "shows that a missing effect is detected"],
-      ],
-      cleanupLimitMs: CLEANUP_LIMIT_MS,
-      notes: [
-        "It prints the cluster before it breaks parts of it. Every fault is undone, also after an interrupt.",
-        "docs/resilience.md has the drills, their budgets and their last results.",
-      ],
-    },
-    async ({ flags, report, signal }) => {
-      if (flags.list) return showList(report);
-      if (flags.document.length > 0) {
-        const results = await Promise.all(flags.document.map((path) => readResult(path)));
-        await writeDocument(DRILLS, results);
-        report.print(`docs/resilience.md: figures of ${results.length} results`);
-        report.result({ ok: true, results: flags.document });
-        return EXIT.ok;
-      }
-      const withoutFault = flags["without-fault"];
-      const drills = chosenDrills(withoutFault === undefined ? flags.only : [withoutFault]);
-      const cluster = await selectCluster(flags, localTarget);
-      report.info(`target: ${cluster.describe()}`);
-      await requireReachable(cluster, signal);
-      const image = await deployedServicesImage(cluster);
-      if (flags.heal) return await heal(cluster, image, report);
-      // Checked before the first fault: an hour of drills must not end without its video.
-      if (flags.record) await requireVideoTools();
-      const { repeat, open, record } = flags;
-      const timeLimitMs = flags["time-limit"] ?? Number.POSITIVE_INFINITY;
-      const startedAtMs = Date.now();
-      const options = { cluster, image, drills, repeat, timeLimitMs, withoutFault, report, signal, startedAtMs };
-      return await runDrills(options, { open, video: record });
-    },
-  );
+async function run({ flags, report, signal }: CommandContext<typeof FLAGS>): Promise<ExitCode> {
+  if (flags.list) return showList(report);
+  if (flags.document.length > 0) {
+    const results = await Promise.all(flags.document.map((path) => readResult(path)));
+    await writeDocument(DRILLS, results);
+    report.print(`docs/resilience.md: figures of ${results.length} results`);
+    report.result({ ok: true, results: flags.document });
+    return EXIT.ok;
+  }
+  const withoutFault = flags["without-fault"];
+  const drills = chosenDrills(withoutFault === undefined ? flags.only : [withoutFault]);
+  const cluster = await selectCluster(flags, localTarget);
+  report.info(`target: ${cluster.describe()}`);
+  await requireReachable(cluster, signal);
+  const image = await deployedServicesImage(cluster);
+  if (flags.heal) return await heal(cluster, image, report);
+  // Checked before the first fault: an hour of drills must not end without its video.
+  if (flags.record) await requireVideoTools();
+  const { repeat, open, record } = flags;
+  const timeLimitMs = flags["time-limit"] ?? Number.POSITIVE_INFINITY;
+  const startedAtMs = Date.now();
+  const options = { cluster, image, drills, repeat, timeLimitMs, withoutFault, report, signal, startedAtMs };
+  return await runDrills(options, { open, video: record });
 }
 
 async function heal(cluster: Cluster, image: string, report: Report): Promise<ExitCode> {
@@ -236,3 +215,23 @@ function printSummary(
   );
   report.result({ ...result, not_possible: Object.fromEntries(impossible), left_out: skipped });
 }
+
+export const command = defineCommand({
+  name: "scripts/resilience-test.ts",
+  summary: "breaks each part on purpose while events flow, and proves that no acknowledged event is lost",
+  usage: ["[--only NAME] [--repeat N] [--json]", "--without-fault NAME", "--heal", "--list"],
+  flags: FLAGS,
+  examples: [
+    ["bun scripts/resilience-test.ts", "every drill that is possible on this cluster"],
+    ["bun scripts/resilience-test.ts --only kill-processor,kill-influxdb --repeat 3", "two of them, three times each"],
+    ["bun scripts/resilience-test.ts --without-fault delete-processor", "shows that a missing effect is detected"],
+  ],
+  cleanupLimitMs: CLEANUP_LIMIT_MS,
+  notes: [
+    "It prints the cluster before it breaks parts of it. Every fault is undone, also after an interrupt.",
+    "docs/resilience.md has the drills, their budgets and their last results.",
+  ],
+  run,
+});
+
+if (import.meta.main) await runCommand(command);
