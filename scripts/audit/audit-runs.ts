@@ -9,7 +9,7 @@ import { deployedServicesImage } from "../cluster/services-image.ts";
 import type { Ledger } from "../recording/result.ts";
 import { clusterSources } from "./cluster-sources.ts";
 import { HistoryWriter, openHistory } from "./history.ts";
-import { type AuditScope, type Recording, recordHistory } from "./record.ts";
+import { type AuditScope, type RecordedHistory, recordHistory } from "./record.ts";
 import { type InvariantId, judge, type Status, type Verdict } from "./verdict.ts";
 
 const RUNS_FOLDER = join(import.meta.dir, "..", "..", "outputs", "runs");
@@ -37,7 +37,7 @@ export interface RunsAudit {
   /** The verdict in one line. */
   line: string;
   exitCode: ExitCode;
-  recording: Recording;
+  recording: RecordedHistory;
   /** Folder of the record. */
   history: string;
 }
@@ -99,7 +99,7 @@ function auditFolder(nowMs: number): string {
 export async function recordRuns(
   cluster: Cluster,
   options: AuditOptions,
-): Promise<{ recording: Recording; history: string }> {
+): Promise<{ recording: RecordedHistory; history: string }> {
   const signal = options.signal ?? new AbortController().signal;
   const history = options.folder ?? auditFolder(Date.now());
   const writer = await HistoryWriter.open(history);

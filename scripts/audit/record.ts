@@ -66,7 +66,7 @@ export interface RecordOptions extends AuditScope {
   signal: AbortSignal;
 }
 
-export interface Recording {
+export interface RecordedHistory {
   meta: HistoryMeta;
   runs: string[];
   /** Acknowledged before the window: not judged. */
@@ -193,7 +193,7 @@ async function retryQuery<T>(query: () => Promise<T>, signal: AbortSignal): Prom
 }
 
 /** Writes the history of the running pipeline; the writer stays open. */
-export async function recordHistory(options: RecordOptions): Promise<Recording> {
+export async function recordHistory(options: RecordOptions): Promise<RecordedHistory> {
   const { sources, writer, sinceMs } = options;
   const meta: HistoryMeta = {
     attempts_complete: options.outcomes !== undefined && options.outcomesComplete !== false,
@@ -228,7 +228,7 @@ export async function recordHistory(options: RecordOptions): Promise<Recording> 
   if (reading.logEnd) await recordHolders(sources, writer, reading.table);
 
   const others = Object.values(reading.logEnd?.other_runs ?? {});
-  const recording: Recording = {
+  const recording: RecordedHistory = {
     meta,
     runs: reading.runs ?? [],
     acknowledged_before: 0,
@@ -515,7 +515,7 @@ async function recordProducerOutcomes(
   { sources, writer, conveyorsPrefix }: RecordOptions,
   known: ProducerRecords,
   { runs, unreportedFleets, window, unknowns, newer }: Seen,
-  recording: Recording,
+  recording: RecordedHistory,
 ): Promise<void> {
   const { meta } = recording;
   const lives = known.lives.filter(({ run }) => !isRunningIn(known, run));

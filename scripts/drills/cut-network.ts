@@ -6,7 +6,7 @@ import type { Pod } from "../cluster/cluster.ts";
 import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
 import { anyPod, getEvents, getLogs, getPods, leadingBroker } from "./targets.ts";
 
-interface Target {
+interface CutPods {
   /** Where the rules are: they stand in these pods' own networks. */
   pods: Pod[];
 }
@@ -27,7 +27,7 @@ const CONTROLLER_PORT = 9093;
 const INFLUXDB_PORT = 8086;
 
 const cut = ({ workload, ports, choose, ...drill }: Cut): Drill =>
-  defineDrill<Target>({
+  defineDrill<CutPods>({
     ...drill,
     workloads: [workload],
     commands: [getPods(workload), getLogs(workload), getEvents()],

@@ -3,7 +3,7 @@ import { NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
 import { activeController, anyPod, getEvents, getPods, leadingBroker } from "./targets.ts";
 
-interface Target {
+interface DeletedPod {
   pod: Pod;
   /** What makes this pod the one. */
   why: string;
@@ -13,13 +13,13 @@ interface Target {
 
 type Tier = Pick<Drill, "name" | "title" | "hypothesis" | "budgetMs" | "budgetReason" | "awaitReady" | "runbook"> & {
   workload: string;
-  choose?: (context: DrillContext) => Promise<Target>;
+  choose?: (context: DrillContext) => Promise<DeletedPod>;
   /** Behind the recovery: what must have come of it. */
-  verify?: (context: DrillContext, target: Target) => Promise<string[]>;
+  verify?: (context: DrillContext, target: DeletedPod) => Promise<string[]>;
 };
 
 const deletion = ({ workload, choose, verify, ...tier }: Tier): Drill =>
-  defineDrill<Target>({
+  defineDrill<DeletedPod>({
     ...tier,
     fault: `kubectl delete pod, one of ${workload}`,
     recoversFrom: "effect",

@@ -12,7 +12,7 @@ import { type Drill, type DrillContext, defineDrill } from "./drill.ts";
 import type { FaultAgents } from "./fault-agents.ts";
 import { anyPod, getLogs, getPods } from "./targets.ts";
 
-interface Target {
+interface InfluxVolume {
   path: string;
   filledAtMs: number;
 }
@@ -80,7 +80,7 @@ export async function restoreVolume(
 const ask = async ({ cluster, agents }: DrillContext, step: "measure" | "shrink" | "fill" | "free", path: string) =>
   await agents.ask(await anyPod(cluster, "kafka"), { op: "volume", step, path });
 
-export const diskFull: Drill = defineDrill<Target>({
+export const diskFull: Drill = defineDrill<InfluxVolume>({
   name: "disk-full",
   title: "InfluxDB's disk is full",
   hypothesis:

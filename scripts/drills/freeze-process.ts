@@ -7,12 +7,12 @@ import { ofProcess, type ProcessTier, podToHit } from "./container-process.ts";
 import { BUDGET, type Drill, defineDrill } from "./drill.ts";
 import { leadingBroker } from "./targets.ts";
 
-interface Target {
+interface FrozenPod {
   pod: Pod;
 }
 
 const freeze = (tier: ProcessTier): Drill =>
-  defineDrill<Target>({
+  defineDrill<FrozenPod>({
     ...ofProcess(tier),
     fault: `SIGSTOP to the process in a pod of ${tier.workload}, from its node`,
     async prepare(context) {

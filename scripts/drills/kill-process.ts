@@ -4,7 +4,7 @@ import { ofProcess, type ProcessTier, podToHit } from "./container-process.ts";
 import { BUDGET, type Drill, defineDrill } from "./drill.ts";
 import { activeController, leadingBroker } from "./targets.ts";
 
-interface Target {
+interface KilledProcess {
   pod: Pod;
   /** The process' number on its node. */
   pid: number;
@@ -12,7 +12,7 @@ interface Target {
 }
 
 const kill = (tier: ProcessTier): Drill =>
-  defineDrill<Target>({
+  defineDrill<KilledProcess>({
     ...ofProcess(tier),
     fault: `kill -9 of the process in a pod of ${tier.workload}, from its node`,
     async prepare(context) {

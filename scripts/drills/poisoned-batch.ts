@@ -8,15 +8,15 @@ import { BUDGET, type Drill, defineDrill } from "./drill.ts";
 import { bundled } from "./fault-agents.ts";
 import { getLogs, getPods } from "./targets.ts";
 
-interface Place {
+interface RecordLocation {
   partition: number;
   offset: number;
   kind: string;
 }
 
-interface Target {
+interface InvalidRecords {
   startedAtMs: number;
-  placed: Place[];
+  placed: RecordLocation[];
 }
 
 const WRITE_LIMIT_MS = 30_000;
@@ -24,7 +24,7 @@ const WRITE_LIMIT_MS = 30_000;
 const CLOCK_SLACK_MS = 60_000;
 const MAX_LETTERS = 10_000;
 
-export const poisonedBatch: Drill = defineDrill<Target>({
+export const poisonedBatch: Drill = defineDrill<InvalidRecords>({
   name: "poisoned-batch",
   title: "A batch of records that are no events",
   hypothesis: "Each becomes a dead letter with its reason; the good events around them are stored, and nothing stops.",
@@ -60,7 +60,7 @@ export const poisonedBatch: Drill = defineDrill<Target>({
           timeoutMs: WRITE_LIMIT_MS,
         });
         try {
-          target.placed = (JSON.parse(stdout) as { placed: Place[] }).placed;
+          target.placed = (JSON.parse(stdout) as { placed: RecordLocation[] }).placed;
         } catch (error) {
           throw new OperatorError(`the poison could not be written: ${(stderr || stdout).trim().slice(0, 300)}`, {
             cause: error,

@@ -8,7 +8,7 @@ import { getPods } from "./targets.ts";
 
 type Kind = "StatefulSet" | "Deployment";
 
-interface Target {
+interface RestartedWorkloads {
   workloads: { kind: Kind; name: string; uids: string[] }[];
 }
 
@@ -32,7 +32,7 @@ async function uidsOf({ cluster }: DrillContext, name: string): Promise<string[]
   return (await cluster.pods(name)).map(({ metadata }) => metadata.uid ?? "");
 }
 
-export const rollingRestart: Drill = defineDrill<Target>({
+export const rollingRestart: Drill = defineDrill<RestartedWorkloads>({
   name: "rolling-restart",
   title: "Everything is restarted, one after the other",
   hypothesis: "A restart in order is maintenance, not an outage: events flow through all of it, and nothing is lost.",
@@ -46,7 +46,7 @@ export const rollingRestart: Drill = defineDrill<Target>({
   workloads: ["kafka", "influxdb", "processor", "producer"],
   commands: [["get", "pods", "-n", NAMESPACE], getPods("kafka")],
   async prepare(context) {
-    const workloads: Target["workloads"] = [];
+    const workloads: RestartedWorkloads["workloads"] = [];
     for (const name of ORDER) {
       for (const kind of ["StatefulSet", "Deployment"] as const) {
         if (!(await context.cluster.get<KubernetesObject>(kind, name))) continue;

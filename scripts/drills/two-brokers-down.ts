@@ -6,7 +6,7 @@ import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../clu
 import { type Drill, defineDrill } from "./drill.ts";
 import { getEvents, getPods } from "./targets.ts";
 
-interface Target {
+interface StoppedBrokers {
   replicas: number;
   /** Acknowledged events when it was last looked, and when that number last changed. */
   acknowledged: number;
@@ -35,7 +35,7 @@ export async function restoreBrokers(cluster: Cluster): Promise<string | undefin
   return live.spec.replicas === before ? undefined : `kafka: had ${live.spec.replicas} brokers, has ${before} again`;
 }
 
-export const twoBrokersDown: Drill = defineDrill<Target>({
+export const twoBrokersDown: Drill = defineDrill<StoppedBrokers>({
   name: "two-brokers-down",
   title: "Two of three brokers are away",
   hypothesis:

@@ -38,7 +38,7 @@ import {
   timeToScale,
 } from "./load-measures.ts";
 import { type LoadOutcomes, LoadPod, noOutcomes } from "./load-pod.ts";
-import { judge, type Limit, METRICS, type Measured, type MetricName } from "./thresholds.ts";
+import { checkLimit, type Limit, METRICS, type Measured, type MetricName } from "./thresholds.ts";
 
 const TICK_MS = 1000;
 /** Rows before the load: what "calm" looks like on this cluster now. */
@@ -147,7 +147,7 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
     ...measure(observer, autoscalers, seen, ledger),
     audit_laws_broken: audit ? violatedInvariants(audit) : null,
   };
-  const thresholds = options.limits.map((limit) => judge(limit, measured));
+  const thresholds = options.limits.map((limit) => checkLimit(limit, measured));
   const interrupted = signal.aborted;
   const result: LoadTestResult = {
     facts: { ...(facts as RunFacts), endedAt: new Date().toISOString(), interrupted },

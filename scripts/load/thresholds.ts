@@ -82,7 +82,7 @@ function unitOf(metric: string): string {
 }
 
 /** What was measured against a limit; what was not measured is never within it. */
-export function judge({ text, metric, operator, limit }: Limit, measured: Measured): Threshold {
+export function checkLimit({ text, metric, operator, limit }: Limit, measured: Measured): Threshold {
   const value = measured[metric] ?? null;
   if (value === null) return { text, metric, limit, value, ok: false, by: "it was not measured" };
   const ok = holds[operator](value, limit);

@@ -2,6 +2,7 @@
  * What a run leaves in outputs/runs/<id>/result.json: all that its page, its pictures and its video show comes from
  * here, so that each of them can be made again from the record. Times are milliseconds since the epoch.
  */
+import type { LoadStage } from "../../services/domain/load-stages.ts";
 import type { Recording } from "./recording.ts";
 
 export const RUN_KINDS = ["load-test", "drills"] as const;
@@ -52,11 +53,6 @@ export interface Ledger {
   readonly duplicated: number;
 }
 
-export interface Stage {
-  readonly seconds: number;
-  readonly events_per_second: number;
-}
-
 export const SCALED_WORKLOADS = ["producer", "processor"] as const;
 export type ScaledWorkload = (typeof SCALED_WORKLOADS)[number];
 
@@ -89,7 +85,7 @@ export interface LoadAudit {
 export interface LoadTestResult {
   readonly facts: RunFacts;
   readonly profile: string;
-  readonly stages: readonly Stage[];
+  readonly stages: readonly LoadStage[];
   readonly recording: Recording;
   readonly scaling: readonly ScalingEvent[];
   readonly thresholds: readonly Threshold[];

@@ -12,7 +12,7 @@ import {
   timeToScale,
 } from "../../../scripts/load/load-measures.ts";
 import { PROFILES } from "../../../scripts/load/load-profiles.ts";
-import { judge, mergeLimits, parseLimit } from "../../../scripts/load/thresholds.ts";
+import { checkLimit, mergeLimits, parseLimit } from "../../../scripts/load/thresholds.ts";
 import type { Recording } from "../../../scripts/recording/recording.ts";
 import type { LoadTestResult } from "../../../scripts/recording/result.ts";
 import { quantity } from "../../../scripts/recording/scaling-limits.ts";
@@ -26,31 +26,31 @@ const recording = (series: Recording["series"]): Recording => {
 
 describe("thresholds", () => {
   test("a limit is read, and held or missed by how much", () => {
-    expect(judge(parseLimit("e2e_p99_ms < 1000"), { e2e_p99_ms: 999 })).toEqual({
+    expect(checkLimit(parseLimit("e2e_p99_ms < 1000"), { e2e_p99_ms: 999 })).toEqual({
       text: "e2e_p99_ms<1000",
       metric: "e2e_p99_ms",
       limit: 1000,
       value: 999,
       ok: true,
     });
-    expect(judge(parseLimit("e2e_p99_ms<1000"), { e2e_p99_ms: 1240.5 })).toMatchObject({
+    expect(checkLimit(parseLimit("e2e_p99_ms<1000"), { e2e_p99_ms: 1240.5 })).toMatchObject({
       ok: false,
       by: "by 240.5 ms",
     });
-    expect(judge(parseLimit("processor_replicas_max>=3"), { processor_replicas_max: 1 })).toMatchObject({
+    expect(checkLimit(parseLimit("processor_replicas_max>=3"), { processor_replicas_max: 1 })).toMatchObject({
       ok: false,
       by: "by 2",
     });
-    expect(judge(parseLimit("lost=0"), { lost: 7 })).toMatchObject({ ok: false, by: "by 7 events" });
-    expect(judge(parseLimit("e2e_p99_ms<5"), { e2e_p99_ms: 5 })).toMatchObject({
+    expect(checkLimit(parseLimit("lost=0"), { lost: 7 })).toMatchObject({ ok: false, by: "by 7 events" });
+    expect(checkLimit(parseLimit("e2e_p99_ms<5"), { e2e_p99_ms: 5 })).toMatchObject({
       ok: false,
       by: "it is exactly the limit",
     });
   });
 
   test("what was not measured is never within its limit", () => {
-    expect(judge(parseLimit("lost=0"), {})).toMatchObject({ ok: false, value: null, by: "it was not measured" });
-    expect(judge(parseLimit("time_to_scale_seconds<=30"), { time_to_scale_seconds: null }).ok).toBe(false);
+    expect(checkLimit(parseLimit("lost=0"), {})).toMatchObject({ ok: false, value: null, by: "it was not measured" });
+    expect(checkLimit(parseLimit("time_to_scale_seconds<=30"), { time_to_scale_seconds: null }).ok).toBe(false);
   });
 
   test.each([
