@@ -31,7 +31,7 @@ const IDLE_MS = 10_000;
 /** What the clients of the bench itself would say is of no interest; their errors are thrown. */
 const silent = new Logger("bench", "error", {}, () => {});
 
-export interface ConsumerFigures {
+interface ConsumerFigures {
   events: number;
   eventsPerSecond: number;
   cpuSecondsPerMillion: number;

@@ -58,27 +58,27 @@ export interface SinkRecord extends Identities {
 }
 
 /** A point of an event that is not judged, at the timestamp of a missing event of the same conveyor. */
-export interface HolderRecord extends Identity {
+interface HolderRecord extends Identity {
   t_ns: string;
 }
 
 /** One write of an event by the processor; a redelivered event has several. */
-export interface WriteRecord extends Identities {
+interface WriteRecord extends Identities {
   t_ms?: number;
 }
 
 /** A dead letter. One without identity (its body was no event) is counted, but explains no missing event. */
-export interface DeadLetterEntry extends Partial<Identity> {
+interface DeadLetterEntry extends Partial<Identity> {
   reason: string;
 }
 
 /** An event that the database refused, whatever the processor did then. */
-export interface RefusalRecord extends Identity {
+interface RefusalRecord extends Identity {
   reason?: string;
 }
 
 /** A commit of the consumer group: `offset` is the next one it will read. */
-export interface CommitRecord {
+interface CommitRecord {
   partition: number;
   offset: number;
   t_ms?: number;

@@ -6,7 +6,7 @@
 import type { Identity } from "./history.ts";
 
 /** The sets of a judged history. */
-export const COLUMNS = [
+const COLUMNS = [
   /** Passed to the producer. */
   "attempted",
   "acknowledged",

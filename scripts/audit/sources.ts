@@ -22,7 +22,7 @@ export interface ProducerLedger {
   runs: Record<string, Record<string, Range[]>>;
 }
 
-export type AuditedDeadLetter = Pick<DeadLetterHeaders, "headers">;
+type AuditedDeadLetter = Pick<DeadLetterHeaders, "headers">;
 
 /** An event as a reader of the log found it. */
 export interface LogEvent {
@@ -35,7 +35,7 @@ export interface LogEvent {
   hash: string;
 }
 
-export type LogRange = Pick<LogRequest, "runs" | "fleets" | "conveyors_prefix" | "from_timestamp_ms" | "decoder"> & {
+type LogRange = Pick<LogRequest, "runs" | "fleets" | "conveyors_prefix" | "from_timestamp_ms" | "decoder"> & {
   to: PartitionOffset[];
 };
 

@@ -35,7 +35,7 @@ import {
 import { type Column, entryOf, IdentityTable, type Selection } from "./identity-table.ts";
 
 export type Status = "passed" | "failed" | "unknown";
-export const INVARIANTS = ["L1", "L2", "L3", "P1", "X1", "D1", "D2", "D3", "O1", "R1"] as const;
+const INVARIANTS = ["L1", "L2", "L3", "P1", "X1", "D1", "D2", "D3", "O1", "R1"] as const;
 export type InvariantId = (typeof INVARIANTS)[number];
 
 export const INVARIANT_TITLES: Readonly<Record<InvariantId, string>> = {
@@ -62,7 +62,7 @@ export interface InvariantResult {
 }
 
 /** Where an event without a point in InfluxDB is. */
-export const LOCATIONS = [
+const LOCATIONS = [
   /** Attempted, never acknowledged, not in Kafka: no promise was made. */
   "never_acknowledged",
   /** Acknowledged, not in Kafka. */
@@ -592,7 +592,7 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
 const SEVERITY: Readonly<Record<Status, number>> = { passed: 0, unknown: 1, failed: 2 };
 
 /** The worst of several; unknown for an empty list. */
-export const worst = (statuses: readonly Status[]): Status =>
+const worst = (statuses: readonly Status[]): Status =>
   statuses.length === 0 ? "unknown" : statuses.reduce((a, b) => (SEVERITY[b] > SEVERITY[a] ? b : a));
 
 /** Runs one checker; a crash inside it is unknown. */

@@ -25,7 +25,7 @@ const CLUSTER_ID = "bG9vcGJhY2stYmVuY2gxMQ";
 /** As in k8s/kafka: a broker that is gone is noticed within seconds. */
 const BROKER_SESSION_MS = 6000;
 
-export const PRINCIPALS = ["producer", "processor", "lag-exporter", "admin"] as const;
+const PRINCIPALS = ["producer", "processor", "lag-exporter", "admin"] as const;
 export type Principal = (typeof PRINCIPALS)[number];
 
 /** Why the servers cannot run on this machine; undefined when they can. */

@@ -29,11 +29,11 @@ export interface AlertCase {
 }
 
 /** A gauge: values held for some minutes each. */
-export const hold = (...parts: readonly (readonly [minutes: number, value: number | undefined])[]) =>
+const hold = (...parts: readonly (readonly [minutes: number, value: number | undefined])[]) =>
   parts.flatMap(([minutes, value]) => Array.from({ length: minutes }, () => value));
 
 /** A counter or a rising gauge: stretches of minutes with an increase per minute. */
-export function ramp(...parts: readonly (readonly [minutes: number, perMinute: number])[]): number[] {
+function ramp(...parts: readonly (readonly [minutes: number, perMinute: number])[]): number[] {
   const values: number[] = [];
   let value = 0;
   for (const [minutes, perMinute] of parts) {
