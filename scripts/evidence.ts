@@ -1,19 +1,18 @@
 /**
- * Makes outputs/ from what is deployed: policies, TLS, scaling, pictures, checks, audit, and an index of them.
+ * Makes outputs/ from the deployed pipeline: policies, TLS, scaling, pictures, checks, audit, and an index of them.
  *
- *   bun scripts/evidence.ts                         everything that this machine can make; names what it cannot, and why
+ *   bun scripts/evidence.ts                         everything; artifacts that cannot be made here are listed with the reason
  *   bun scripts/evidence.ts --only tls --only network-policies
  *   bun scripts/evidence.ts --list
  *
- * Each subject can be made alone; outputs/README.md says of each file when, by what and from which commit it was made.
+ * outputs/README.md lists time, command and commit of each file.
  */
 import { join, relative, resolve } from "node:path";
-import { runCommand } from "./cli/command.ts";
-import { EXIT, isAbort, OperatorError } from "./cli/errors.ts";
+import { type CommandContext, type Flags, runCommand } from "./cli/command.ts";
+import { EXIT, type ExitCode, isAbort, OperatorError } from "./cli/errors.ts";
 import { capture } from "./cli/process.ts";
-import type { Cluster } from "./cluster/cluster.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
-import type { Artifact, Making } from "./evidence/artifact.ts";
+import type { Artifact, EvidenceContext, Making } from "./evidence/artifact.ts";
 import { ARTIFACTS } from "./evidence/catalog.ts";
 import { entryOf, readRecord, type Version, writeIndex } from "./evidence/index-page.ts";
 import { localTarget } from "./local-cluster/index.ts";
@@ -28,117 +27,125 @@ async function versionOf(folder: string): Promise<Version> {
   return { commit: head.stdout.trim(), changed_files: status.stdout.split("\n").filter(Boolean).length };
 }
 
-/** @throws OperatorError (exit 2) that names the unknown subject and the known ones. */
+/** @throws OperatorError (exit 2) that lists the known names for an unknown one. */
 export function selectedArtifacts(only: readonly string[], all: readonly Artifact[] = ARTIFACTS): readonly Artifact[] {
   for (const name of only) {
-    if (all.some((subject) => subject.name === name)) continue;
-    throw new OperatorError(`--only: must be one of ${all.map((subject) => subject.name).join(", ")}; got "${name}"`, {
-      exitCode: EXIT.usage,
-    });
+    if (all.some((artifact) => artifact.name === name)) continue;
+    throw new OperatorError(
+      `--only: must be one of ${all.map((artifact) => artifact.name).join(", ")}; got "${name}"`,
+      {
+        exitCode: EXIT.usage,
+      },
+    );
   }
   return only.length === 0 ? all : all.filter(({ name }) => only.includes(name));
+}
+
+const FLAGS = {
+  ...CLUSTER_FLAGS,
+  only: { type: "string", multiple: true, valueName: "NAME", description: "make only this artifact" },
+  quick: { type: "boolean", description: "skip artifacts that take minutes" },
+  reuse: {
+    type: "boolean",
+    description: "use the newest records of load test and drills in outputs/runs instead of new runs",
+  },
+  list: { type: "boolean", description: "list the artifacts, make nothing" },
+  out: { type: "string", valueName: "DIR", description: "folder of the files (the project's outputs/ when absent)" },
+  browser: {
+    type: "string",
+    valueName: "COMMAND",
+    env: "CONVEYOR_BROWSER",
+    description: "Chromium for the pictures; by default the one of the system",
+  },
+} as const satisfies Flags;
+type Context = CommandContext<typeof FLAGS>;
+
+function list(artifacts: readonly Artifact[], report: Context["report"]): void {
+  report.result({ subjects: artifacts.map(({ name, title, files, minutes }) => ({ name, title, files, minutes })) });
+  for (const { name, title, files } of artifacts) report.print(`${name.padEnd(18)} ${files.join(", ")}: ${title}`);
+}
+
+interface Attempt {
+  making: Making;
+  /** The artifact should have been made: neither a tool nor an image is missing. */
+  isFailure: boolean;
+}
+
+async function attempt(artifact: Artifact, context: EvidenceContext): Promise<Attempt> {
+  try {
+    return { making: await artifact.make(context), isFailure: false };
+  } catch (error) {
+    if (context.signal.aborted || isAbort(error)) throw error;
+    const known = error instanceof OperatorError ? error : undefined;
+    const reason = error instanceof Error ? error.message : String(error);
+    const hint = known?.hint ?? `bun scripts/evidence.ts --only ${artifact.name}`;
+    return { making: { made: false, reason, hint }, isFailure: known?.exitCode !== EXIT.precondition };
+  }
+}
+
+/** Makes the selected artifacts; a failed one does not stop the others. */
+async function makeArtifacts({ flags, report, signal }: Context): Promise<ExitCode> {
+  const artifacts = selectedArtifacts(flags.only).filter(({ minutes }) => !(flags.quick && minutes !== undefined));
+  if (flags.list) {
+    list(artifacts, report);
+    return EXIT.ok;
+  }
+  if (flags.quick && flags.reuse) {
+    throw new OperatorError("--quick and --reuse exclude each other", {
+      exitCode: EXIT.usage,
+      hint: "--quick skips the load test and the drills, --reuse uses their newest records",
+    });
+  }
+  const cluster = await selectCluster(flags, localTarget);
+  report.info(`target: ${cluster.describe()}`);
+  await requireReachable(cluster, signal);
+  const out = flags.out === undefined ? join(PROJECT, "outputs") : resolve(flags.out);
+  const version = await versionOf(PROJECT);
+  const record = await readRecord(out);
+  let hasFailed = false;
+  for (const artifact of artifacts) {
+    const { making, isFailure } = await report.step(artifact.name, async (step) => {
+      const result = await attempt(artifact, {
+        cluster: async () => cluster,
+        clusterFlags: cluster.isLocal ? ["--local"] : ["--context", cluster.context],
+        out,
+        browser: flags.browser,
+        reuse: flags.reuse,
+        signal,
+        step,
+      });
+      step.update(result.making.made ? result.making.detail : `not made: ${result.making.reason}`);
+      return result;
+    });
+    hasFailed ||= isFailure;
+    record[artifact.name] = await entryOf(artifact, making, out, version, new Date());
+    // After each: an interrupt of the next one keeps the index correct.
+    await writeIndex(out, ARTIFACTS, record);
+  }
+  const entries = artifacts.map(({ name }) => ({ name, ...record[name]! }));
+  report.result({ out, ...version, subjects: entries });
+  for (const { name, made, detail, hint, files } of entries) {
+    const paths = Object.keys(files).map((file) => relative(process.cwd(), join(out, file)));
+    report.print(made ? paths.join(", ") : `not made: ${name}: ${detail}; ${hint}`);
+  }
+  return hasFailed ? EXIT.failed : EXIT.ok;
 }
 
 if (import.meta.main) {
   await runCommand(
     {
       name: "scripts/evidence.ts",
-      summary: "makes outputs/ from what is deployed, with an index",
+      summary: "makes outputs/ from the deployed pipeline, with an index",
       usage: ["[--only NAME]… [--quick | --reuse]", "--list"],
-      flags: {
-        ...CLUSTER_FLAGS,
-        only: { type: "string", multiple: true, valueName: "NAME", description: "this subject" },
-        quick: { type: "boolean", description: "leave out what takes minutes" },
-        reuse: {
-          type: "boolean",
-          description: "take load test and drills from their newest record in outputs/runs, run nothing long",
-        },
-        list: { type: "boolean", description: "name the subjects, make nothing" },
-        out: {
-          type: "string",
-          valueName: "DIR",
-          description: "where the files go (the project's outputs/ when absent)",
-        },
-        browser: {
-          type: "string",
-          valueName: "COMMAND",
-          env: "CONVEYOR_BROWSER",
-          description: "Chromium for the pictures; by default the one of the system",
-        },
-      },
+      flags: FLAGS,
       examples: [
-        ["bun scripts/evidence.ts", "everything; the load test and the drills take their time"],
-        ["bun scripts/evidence.ts --quick", "what takes no more than a minute each"],
-        ["bun scripts/evidence.ts --reuse", "the same, with the load test and the drills that were run last"],
+        ["bun scripts/evidence.ts", "everything, with a load test and all drills"],
+        ["bun scripts/evidence.ts --quick", "only what takes no more than a minute each"],
+        ["bun scripts/evidence.ts --reuse", "everything, with the newest load test and drills"],
         ["bun scripts/evidence.ts --only tls", "outputs/tls-config-summary.md"],
       ],
-      notes: [
-        "What cannot be made here (an image, a browser is missing) is named, with the reason; that is no failure.",
-      ],
+      notes: ["An artifact that needs a missing image or tool is listed with the reason; that is not a failure."],
     },
-    async ({ flags, report, signal }) => {
-      const subjects = selectedArtifacts(flags.only).filter(({ minutes }) => !(flags.quick && minutes !== undefined));
-      if (flags.list) {
-        report.result({
-          subjects: subjects.map(({ name, title, files, minutes }) => ({ name, title, files, minutes })),
-        });
-        for (const { name, title, files } of subjects) report.print(`${name.padEnd(18)} ${files.join(", ")}: ${title}`);
-        return EXIT.ok;
-      }
-      if (flags.quick && flags.reuse) {
-        throw new OperatorError("--quick and --reuse exclude each other", {
-          exitCode: EXIT.usage,
-          hint: "--quick leaves out the load test and the drills, --reuse takes their newest record",
-        });
-      }
-      const cluster = await selectCluster(flags, localTarget);
-      report.info(`target: ${cluster.describe()}`);
-      await requireReachable(cluster, signal);
-      const out = flags.out === undefined ? join(PROJECT, "outputs") : resolve(flags.out);
-      const version = await versionOf(PROJECT);
-      const record = await readRecord(out);
-      const failures: string[] = [];
-      for (const subject of subjects) {
-        const making = await report.step(subject.name, async (step): Promise<Making> => {
-          const result = await make(subject, cluster, step);
-          step.update(result.made ? result.detail : `not made: ${result.reason}`);
-          return result;
-        });
-        record[subject.name] = await entryOf(subject, making, out, version, new Date());
-        // After each: what was made is in the index even if the next one is interrupted.
-        await writeIndex(out, ARTIFACTS, record);
-      }
-      const entries = subjects.map(({ name }) => ({ name, ...record[name]! }));
-      report.result({ out, ...version, subjects: entries });
-      for (const { name, made, detail, hint, files } of entries) {
-        const where = Object.keys(files).map((file) => relative(process.cwd(), join(out, file)));
-        report.print(made ? `${where.join(", ")}` : `not made: ${name}: ${detail}; ${hint}`);
-      }
-      return failures.length === 0 ? EXIT.ok : EXIT.failed;
-
-      async function make(subject: Artifact, target: Cluster, step: { update(detail: string): void }): Promise<Making> {
-        try {
-          return await subject.make({
-            cluster: async () => target,
-            clusterFlags: target.isLocal ? ["--local"] : ["--context", target.context],
-            out,
-            browser: flags.browser,
-            reuse: flags.reuse,
-            signal,
-            step,
-          });
-        } catch (error) {
-          if (signal.aborted || isAbort(error)) throw error;
-          // A precondition that this machine lacks is a reason; anything else is a fault, and the others are still made.
-          if (!(error instanceof OperatorError) || error.exitCode !== EXIT.precondition) failures.push(subject.name);
-          const reason = error instanceof Error ? error.message : String(error);
-          const hint =
-            error instanceof OperatorError && error.hint
-              ? error.hint
-              : `bun scripts/evidence.ts --only ${subject.name}`;
-          return { made: false, reason, hint };
-        }
-      }
-    },
+    makeArtifacts,
   );
 }

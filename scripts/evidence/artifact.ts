@@ -1,29 +1,29 @@
-/** What a subject of the evidence is: some files of outputs/, and how they are made from what is deployed. */
+/** An artifact of the evidence: files of outputs/, made from the deployed pipeline. */
 
 import type { StepHandle } from "../cli/report.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 
 export interface EvidenceContext {
-  /** @throws OperatorError (exit 3) when the cluster does not answer. */
+  /** @throws OperatorError (exit 3) when the cluster does not respond. */
   cluster(): Promise<Cluster>;
-  /** Flags that name the same cluster to another command. */
+  /** Flags that select the same cluster in another command. */
   clusterFlags: readonly string[];
   /** Folder of the evidence. */
   out: string;
   browser: string | undefined;
-  /** Long runs are taken from the newest record in outputs/runs instead of being made anew. */
+  /** Use the newest records in outputs/runs instead of new long runs. */
   reuse: boolean;
   signal: AbortSignal;
   step: StepHandle;
 }
 
-/** Made, with what is to be seen in a few words; or not, and why. */
+/** Made, with a summary; or not made, with the reason. */
 export type Making =
   | {
       made: true;
       detail: string;
       files: readonly string[];
-      /** Files of the subject that could not be made with the others, and why. */
+      /** Files that could not be made, with the reasons. */
       missing?: Readonly<Record<string, string>>;
     }
   | { made: false; reason: string; hint: string };
@@ -31,11 +31,11 @@ export type Making =
 export interface Artifact {
   /** For --only. */
   name: string;
-  /** What its files show. */
+  /** Content of its files. */
   title: string;
-  /** Names below outputs/, the most that it makes. */
+  /** All files that it may make, below outputs/. */
   files: readonly string[];
-  /** Minutes that it takes, where it is more than one. */
+  /** Duration in minutes, if longer than one. */
   minutes?: number;
   make(context: EvidenceContext): Promise<Making>;
 }

@@ -1,4 +1,4 @@
-/** Everything that outputs/ holds, in the order in which it is made: what changes the pipeline most comes last. */
+/** All artifacts of outputs/ in the order in which they are made: those that disturb the pipeline most are last. */
 
 import type { Artifact } from "./artifact.ts";
 import { hpaScaling, resilience } from "./long-runs.ts";
@@ -10,7 +10,7 @@ import { audit, validation } from "./transcripts.ts";
 export const ARTIFACTS: readonly Artifact[] = [
   networkPolicies,
   autoscalers,
-  // Before the handshakes and checks, which leave lines of refused connections in the logs.
+  // Before the handshakes and checks, which add lines of rejected connections to the logs.
   logSearch,
   keyMetrics,
   dashboard,

@@ -1,16 +1,16 @@
 /**
- * Are the panels of a page drawn, with data? Grafana marks its panels with test ids that its own end-to-end tests
- * stand on; this reads them, and pure judging says ready, still waiting, or bad. A picture is taken of "ready" only.
+ * Whether the panels of a Grafana page are drawn with data: read from the test ids that Grafana's own end-to-end tests
+ * use, then judged by a pure function. A picture is taken only of a page that is ready.
  */
 import type { Page } from "playwright-core";
 
-/** What one look at one panel saw. */
+/** State of one panel. */
 export interface PanelState {
   title: string;
   loading: boolean;
-  /** Text of the error mark or of the message in place of the graph; empty when there is none. */
+  /** Error message of the panel; empty without an error. */
   problem: string;
-  /** Graphs on canvases whose pixels are not all alike. */
+  /** Number of canvases whose pixels are not all equal. */
   drawnCanvases: number;
   /** Text in the panel's body: numbers of a stat, cells of a table, lines of a log. */
   text: string;
@@ -18,46 +18,46 @@ export interface PanelState {
 
 export type Verdict = { state: "ready" } | { state: "waiting" | "bad"; reasons: string[] };
 
-/** Messages that stand in place of data, in Grafana's words. */
+/** Grafana's messages for missing data. */
 const EMPTY = /^(no data|data is missing|no logs found|no points|loading|-|n\/a|0 lines)\.?$/i;
 
-function fault(sight: PanelState): string | undefined {
-  if (sight.problem !== "") return `${sight.title}: ${sight.problem}`;
-  const lines = sight.text.split("\n").map((line) => line.trim());
+function problemOf(panel: PanelState): string | undefined {
+  if (panel.problem !== "") return `${panel.title}: ${panel.problem}`;
+  const lines = panel.text.split("\n").map((line) => line.trim());
   const empty = lines.find((line) => EMPTY.test(line) && line !== "-");
-  return empty === undefined || /^loading/i.test(empty) ? undefined : `${sight.title}: ${empty}`;
+  return empty === undefined || /^loading/i.test(empty) ? undefined : `${panel.title}: ${empty}`;
 }
 
-function isDrawn(sight: PanelState): boolean {
-  // A graph is pixels; everything else says something with a digit or a word in it that is no placeholder.
-  return sight.drawnCanvases > 0 || sight.text.split("\n").some((line) => line.trim() && !EMPTY.test(line.trim()));
+function isDrawn(panel: PanelState): boolean {
+  // A graph has pixels; any other panel has text that is not a placeholder.
+  return panel.drawnCanvases > 0 || panel.text.split("\n").some((line) => line.trim() && !EMPTY.test(line.trim()));
 }
 
 /**
- * The verdict on what was seen.
- * @param expected titles that must be there; the panels that are there beyond them are judged too.
+ * Judges the panels of a page.
+ * @param expected titles of panels that must exist; other panels are judged too.
  */
-export function judgePanels(expected: readonly string[], sights: readonly PanelState[]): Verdict {
-  const bad = sights.map(fault).filter((reason) => reason !== undefined);
-  const seen = new Set(sights.map(({ title }) => title));
+export function judgePanels(expected: readonly string[], panels: readonly PanelState[]): Verdict {
+  const bad = panels.map(problemOf).filter((reason) => reason !== undefined);
+  const seen = new Set(panels.map(({ title }) => title));
   const waiting = [
-    ...expected.filter((title) => !seen.has(title)).map((title) => `${title}: not there`),
-    ...sights.filter(({ loading }) => loading).map(({ title }) => `${title}: loading`),
-    ...sights
-      .filter((sight) => !sight.loading && fault(sight) === undefined && !isDrawn(sight))
+    ...expected.filter((title) => !seen.has(title)).map((title) => `${title}: missing`),
+    ...panels.filter(({ loading }) => loading).map(({ title }) => `${title}: loading`),
+    ...panels
+      .filter((panel) => !panel.loading && problemOf(panel) === undefined && !isDrawn(panel))
       .map(({ title }) => `${title}: nothing drawn`),
   ];
-  if (expected.length === 0 && sights.length === 0) waiting.push("no panel on the page");
-  // A panel that is still loading may have an old fault on it: bad is what stays bad once all have loaded.
+  if (expected.length === 0 && panels.length === 0) waiting.push("no panel on the page");
+  // A loading panel may still show an old error; takePicture waits until an error persists.
   if (bad.length > 0) return { state: "bad", reasons: [...bad, ...waiting] };
   return waiting.length > 0 ? { state: "waiting", reasons: waiting } : { state: "ready" };
 }
 
-/** Looks at every panel of the page. Runs in the page, so it uses nothing from here. */
+/** Reads every panel of the page. */
 export async function readPanels(page: Page): Promise<PanelState[]> {
   return await page.evaluate(() => {
     const prefix = "data-testid Panel header ";
-    // biome-ignore lint/performance/useDomNodeTextContent: text that nobody sees is not drawn
+    // biome-ignore lint/performance/useDomNodeTextContent: hidden text is not drawn
     const visibleText = (element: Element | null) => (element as HTMLElement | null)?.innerText?.trim() ?? "";
     const isDrawnCanvas = (canvas: HTMLCanvasElement) => {
       const context = canvas.width > 0 && canvas.height > 0 ? canvas.getContext("2d") : null;

@@ -1,4 +1,4 @@
-/** outputs/README.md and the record that it is made from: what each file shows, made when, by what, from which commit. */
+/** outputs/README.md and its record: content, time, command and commit of each file. */
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -11,21 +11,21 @@ export interface Entry {
   /** ISO 8601, UTC. */
   made_at: string;
   command: string;
-  /** What was seen, in a few words; or why there is nothing. */
+  /** Summary; or the reason why it was not made. */
   detail: string;
   made: boolean;
-  /** What makes it where it can be made. */
+  /** Command that makes it on a suitable machine. */
   hint?: string;
   commit: string;
-  /** Files with changes that are in no commit, outputs/ aside. */
+  /** Number of files with uncommitted changes, without outputs/. */
   changed_files: number;
   /** SHA-256 per file. */
   files: Record<string, string>;
-  /** Files that could not be made with the others, and why. */
+  /** Files that could not be made, with the reasons. */
   missing?: Readonly<Record<string, string>>;
 }
 
-/** Subject → its newest making. */
+/** Name of an artifact → its newest entry. */
 export type EvidenceRecord = Record<string, Entry>;
 
 export async function readRecord(out: string): Promise<EvidenceRecord> {
@@ -34,7 +34,7 @@ export async function readRecord(out: string): Promise<EvidenceRecord> {
   try {
     return JSON.parse(text) as EvidenceRecord;
   } catch (error) {
-    throw new Error(`${join(out, RECORD)} is no JSON; delete it and make everything again`, { cause: error });
+    throw new Error(`${join(out, RECORD)} is not JSON: delete it and run bun scripts/evidence.ts`, { cause: error });
   }
 }
 
@@ -43,9 +43,9 @@ export interface Version {
   changed_files: number;
 }
 
-/** The entry of a subject that has just been tried. */
+/** The entry of an artifact after an attempt. */
 export async function entryOf(
-  subject: Artifact,
+  artifact: Artifact,
   making: Making,
   out: string,
   version: Version,
@@ -59,7 +59,7 @@ export async function entryOf(
   }
   return {
     made_at: now.toISOString().replace(/\.\d+Z$/, "Z"),
-    command: `bun scripts/evidence.ts --only ${subject.name}`,
+    command: `bun scripts/evidence.ts --only ${artifact.name}`,
     detail: making.made ? making.detail : making.reason,
     made: making.made,
     ...(making.made ? {} : { hint: making.hint }),
@@ -71,46 +71,46 @@ export async function entryOf(
 
 const cell = (text: string) => text.replaceAll("|", "\\|").replaceAll("\n", " ");
 
-/** The page: one row a subject, the subjects in the catalog's order. */
-export function indexText(subjects: readonly Artifact[], record: EvidenceRecord): string {
+/** The page: one row per artifact, in the order of the catalog. */
+export function indexText(artifacts: readonly Artifact[], record: EvidenceRecord): string {
   const rows: string[] = [];
   const absent: string[] = [];
-  for (const subject of subjects) {
-    const entry = record[subject.name];
+  for (const artifact of artifacts) {
+    const entry = record[artifact.name];
     if (entry?.made) {
       const commit = `\`${entry.commit.slice(0, 10)}\`${entry.changed_files > 0 ? ` and ${entry.changed_files} changed files` : ""}`;
       const files = Object.keys(entry.files).map((file) => `[${file}](${file})`);
       rows.push(
-        `| ${files.join(", ")} | ${cell(subject.title)}. ${cell(entry.detail)} | ${entry.made_at} | \`${entry.command}\` | ${commit} |`,
+        `| ${files.join(", ")} | ${cell(artifact.title)}. ${cell(entry.detail)} | ${entry.made_at} | \`${entry.command}\` | ${commit} |`,
       );
       for (const [file, reason] of Object.entries(entry.missing ?? {})) {
-        absent.push(`- \`${file}\`: ${subject.title}. Not made: ${reason}`);
+        absent.push(`- \`${file}\`: ${artifact.title}. Not made: ${reason}`);
       }
     } else {
-      const files = subject.files.map((file) => `\`${file}\``).join(", ");
+      const files = artifact.files.map((file) => `\`${file}\``).join(", ");
       absent.push(
         entry
-          ? `- ${files}: ${subject.title}. Not made: ${entry.detail}. Where that is there: \`${entry.hint}\``
-          : `- ${files}: ${subject.title}. Not tried yet: \`bun scripts/evidence.ts --only ${subject.name}\`${subject.minutes ? ` (some ${subject.minutes} minutes)` : ""}`,
+          ? `- ${files}: ${artifact.title}. Not made: ${entry.detail}. To make it: \`${entry.hint}\``
+          : `- ${files}: ${artifact.title}. Not tried yet: \`bun scripts/evidence.ts --only ${artifact.name}\`${artifact.minutes ? ` (about ${artifact.minutes} minutes)` : ""}`,
       );
     }
   }
   return [
     "# Evidence",
     "",
-    "What the running pipeline showed. Each file is made by a command from what is deployed; nothing here is written or drawn by hand.",
-    "`bun scripts/evidence.ts` makes everything again that a machine can make, `--only NAME` one subject, `--list` names them.",
+    "Output of the running pipeline. Each file is made by a command; nothing here is written or drawn by hand.",
+    "`bun scripts/evidence.ts` makes all of them, `--only NAME` one, `--list` lists them.",
     "",
-    "| files | what they show, and what was seen | made (UTC) | by | from commit |",
+    "| files | content and result | made (UTC) | command | commit |",
     "|---|---|---|---|---|",
     ...rows,
     "",
-    ...(absent.length > 0 ? ["## Not here", "", ...absent, ""] : []),
-    "## Also asked for",
+    ...(absent.length > 0 ? ["## Not made", "", ...absent, ""] : []),
+    "## Elsewhere",
     "",
-    "- Secret templates without their content: [k8s/secrets.yaml.template](../k8s/secrets.yaml.template).",
-    "- The trail of runs (`run_logs/` of the plan) is `outputs/runs/`: one folder for each load test, drill and audit, with its whole record and a page. It stays on the",
-    "  machine that ran them and is not in git; what is worth keeping of it stands above.",
+    "- Templates of the Secrets, without values: [k8s/secrets.yaml.template](../k8s/secrets.yaml.template).",
+    "- Records of all runs (`run_logs/` of the plan): `outputs/runs/`, one folder per load test, run of drills and audit, with the record and a page. They stay on the",
+    "  machine that ran them and are not in git.",
     "",
     `[${RECORD}](${RECORD}) has the SHA-256 of each file.`,
     "",
@@ -118,8 +118,8 @@ export function indexText(subjects: readonly Artifact[], record: EvidenceRecord)
 }
 
 /** Writes record and page. */
-export async function writeIndex(out: string, subjects: readonly Artifact[], record: EvidenceRecord): Promise<void> {
-  const ordered = Object.fromEntries(subjects.flatMap(({ name }) => (record[name] ? [[name, record[name]]] : [])));
+export async function writeIndex(out: string, artifacts: readonly Artifact[], record: EvidenceRecord): Promise<void> {
+  const ordered = Object.fromEntries(artifacts.flatMap(({ name }) => (record[name] ? [[name, record[name]]] : [])));
   await writeAtomic(join(out, RECORD), `${JSON.stringify(ordered, null, 2)}\n`);
-  await writeAtomic(join(out, "README.md"), indexText(subjects, ordered));
+  await writeAtomic(join(out, "README.md"), indexText(artifacts, ordered));
 }

@@ -1,11 +1,11 @@
-/** Objects of the cluster as a person would have written them: without what the server adds, in an order that stays. */
+/** Objects of the cluster as manifests: without the fields that the API server adds, in a stable order. */
 import { stringify } from "yaml";
 import type { Cluster, KubernetesObject } from "../cluster/cluster.ts";
 
-/** Annotations that tools leave behind. */
+/** Annotations of tools. */
 const TOOL_ANNOTATIONS = /^(kubectl\.kubernetes\.io|deployment\.kubernetes\.io|autoscaling\.alpha\.kubernetes\.io)\//;
 
-/** The object without status and without the server's own metadata. */
+/** The object without status and without metadata of the API server. */
 export function asWritten(object: KubernetesObject): KubernetesObject {
   const { apiVersion, kind, metadata, status: _status, ...rest } = object;
   const { name, namespace, labels } = metadata;
@@ -26,17 +26,17 @@ export function asWritten(object: KubernetesObject): KubernetesObject {
 const sorted = <T>(record: Record<string, T>): Record<string, T> =>
   Object.fromEntries(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));
 
-const placeOf = ({ kind, metadata }: KubernetesObject) => `${metadata.namespace ?? ""}/${kind}/${metadata.name}`;
+const sortKey = ({ kind, metadata }: KubernetesObject) => `${metadata.namespace ?? ""}/${kind}/${metadata.name}`;
 
-/** YAML documents in the order of namespace, kind and name: the same cluster gives the same text. */
+/** YAML documents in the order of namespace, kind and name: the same cluster always produces the same text. */
 export function yamlOf(objects: readonly KubernetesObject[], head: readonly string[]): string {
   const documents = [...objects]
-    .sort((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1))
+    .sort((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1))
     .map((object) => stringify(asWritten(object), { lineWidth: 0 }));
   return [...head.map((line) => `# ${line}`), "---", documents.join("---\n")].join("\n");
 }
 
-/** Objects of a kind in some namespaces; none where the API server does not know the kind. */
+/** Objects of a kind in some namespaces; none if the API server does not have the kind. */
 export async function liveObjects(
   cluster: Cluster,
   kind: string,

@@ -1,18 +1,18 @@
-/** Subjects that are objects of the cluster: its network policies and its autoscalers, as they are deployed. */
+/** Artifacts that are objects of the cluster: the deployed network policies and autoscalers. */
 import { join } from "node:path";
 import { writeAtomic } from "../cli/files.ts";
 import { NAMESPACE } from "../cluster/cluster.ts";
-import { deployedStages } from "../deploy/stages.ts";
+import { deployedStages } from "../deploy/deployed-stages.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { liveObjects, yamlOf } from "./live-objects.ts";
 
-/** Head of network-policies.yaml that names what is not deployed; a test reads it. */
+/** Line of network-policies.yaml that lists the stages that are not deployed; a test reads it. */
 export const SKIPPED_STAGES_LINE = "stages that this cluster does not have: ";
 
 async function make(context: EvidenceContext, file: string, kinds: readonly string[], what: string): Promise<Making> {
   const cluster = await context.cluster();
   const { stages, skipped } = await deployedStages(cluster);
-  // The namespaces that deploy makes things in; a policy that somebody put there by hand is shown as well.
+  // All namespaces of the deployment; a policy that was added by hand is shown too.
   const namespaces = [
     ...new Set([
       NAMESPACE,
@@ -25,7 +25,7 @@ async function make(context: EvidenceContext, file: string, kinds: readonly stri
   await writeAtomic(
     join(context.out, file),
     yamlOf(objects, [
-      `The ${what} that are deployed, read from the cluster by: bun scripts/evidence.ts`,
+      `The deployed ${what}, read from the cluster by: bun scripts/evidence.ts`,
       `${SKIPPED_STAGES_LINE}${skipped.join(", ") || "none"}`,
     ]),
   );
@@ -34,14 +34,14 @@ async function make(context: EvidenceContext, file: string, kinds: readonly stri
 
 export const networkPolicies: Artifact = {
   name: "network-policies",
-  title: "every NetworkPolicy that is deployed, without the server's own fields",
+  title: "all deployed NetworkPolicies, without the fields of the API server",
   files: ["network-policies.yaml"],
   make: (context) => make(context, "network-policies.yaml", ["networkpolicies.networking.k8s.io"], "network policies"),
 };
 
 export const autoscalers: Artifact = {
   name: "autoscalers",
-  title: "the autoscalers that are deployed: HorizontalPodAutoscalers and KEDA's ScaledObjects",
+  title: "the deployed autoscalers: HorizontalPodAutoscalers and KEDA's ScaledObjects",
   files: ["autoscalers.yaml"],
   make: (context) =>
     make(

@@ -1,11 +1,11 @@
-/** What commands printed, as a picture of a terminal. */
+/** Commands and their output as a page that looks like a terminal. */
 
 import { documentOf } from "../report/document.ts";
 import { html } from "../report/html.ts";
 
-/** Lines of one command that a picture shows; a person reads no more. */
+/** Lines of output shown per command. */
 const MAX_LINES = 40;
-/** Longer lines are cut, so that the picture stays readable; shorter ones that do not fit are wrapped. */
+/** Longer lines are cut; shorter ones are wrapped. */
 const MAX_CHARS = 320;
 
 export interface Typed {
@@ -25,20 +25,20 @@ main.shell .error { color: #ff8f8f; } main.shell .warn { color: #f2cc60; }
 
 const cut = (line: string) => (line.length > MAX_CHARS ? `${line.slice(0, MAX_CHARS - 1)}…` : line);
 
-function toned(line: string) {
+function colored(line: string) {
   const level = / (error|warn) /.exec(line.slice(0, 40))?.[1] ?? "";
   return html`<span class="line ${level}">${cut(line)}</span>`;
 }
 
-/** The page of some commands and their output; of a long output the end, and how much is not shown. */
+/** The page of some commands; of a long output the end is shown, with the number of omitted lines. */
 export function terminalPage(title: string, typed: readonly Typed[]): string {
   const blocks = typed.map(({ command, output }) => {
     const lines = output.trimEnd().split("\n");
     const shown = lines.slice(-MAX_LINES);
     const left = lines.length - shown.length;
     return html`<pre><span class="line typed">$ ${command}</span>${
-      left > 0 ? html`<span class="line">… ${left} lines before these</span>` : ""
-    }${shown.map(toned)}</pre>`;
+      left > 0 ? html`<span class="line">… ${left} earlier lines</span>` : ""
+    }${shown.map(colored)}</pre>`;
   });
   const body = html`<main class="shell"><h1>${title}</h1>${blocks}</main>`;
   return documentOf({ title, body, theme: "dark", style: STYLE, isStatic: true });

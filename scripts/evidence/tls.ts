@@ -1,8 +1,8 @@
 /**
- * outputs/tls-config-summary.md: every port of every running pod, by real handshakes through the API server's
- * port-forward, which ends in the pod itself: so the listeners are seen that no other pod may reach, too.
+ * outputs/tls-config-summary.md: the TLS properties of every port of every running pod, measured by handshakes through a
+ * port-forward. It ends inside of the pod, so listeners that network policies protect are measured too.
  */
-import type { X509Certificate } from "node:crypto";
+import { X509Certificate } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,8 +17,8 @@ import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { examine, PROTOCOLS, type TlsFindings } from "./tls-handshake.ts";
 
 const FILE = "tls-config-summary.md";
-/** Two cores: handshakes are processes. */
-const AT_A_TIME = 3;
+/** Ports examined at once; each handshake is a process. */
+const PARALLEL_PORTS = 3;
 
 interface Port {
   namespace: string;
@@ -29,7 +29,7 @@ interface Port {
 }
 
 export interface ExaminedPort extends Port {
-  /** Undefined: it does not speak TLS. */
+  /** Undefined: the port does not use TLS. */
   findings: TlsFindings | undefined;
 }
 
@@ -37,7 +37,7 @@ type PodWithPorts = Pod & {
   spec: { containers: { ports?: { name?: string; containerPort: number; protocol?: string }[] }[] };
 };
 
-/** TCP ports of running pods that belong to a workload; pods of a moment have none. */
+/** TCP ports of all running pods; one-off pods have none. */
 async function portsOf(cluster: Cluster, namespaces: readonly string[]): Promise<Port[]> {
   const ports: Port[] = [];
   for (const namespace of namespaces) {
@@ -57,11 +57,11 @@ async function portsOf(cluster: Cluster, namespaces: readonly string[]): Promise
       }
     }
   }
-  const place = ({ namespace, pod, port }: Port) => `${namespace}/${pod}/${String(port).padStart(5, "0")}`;
-  return ports.sort((a, b) => (place(a) < place(b) ? -1 : 1));
+  const keyOf = ({ namespace, pod, port }: Port) => `${namespace}/${pod}/${String(port).padStart(5, "0")}`;
+  return ports.sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
 }
 
-/** Handshakes with every port, as the administrator, whom every listener of Kafka lets in. */
+/** Handshakes with every port, with the certificate of the administrator: every listener of Kafka accepts it. */
 async function examinePorts(
   cluster: Cluster,
   ports: readonly Port[],
@@ -80,9 +80,9 @@ async function examinePorts(
       writeFile(client.key, key, { mode: 0o600 }),
     ]);
     const examined: ExaminedPort[] = [];
-    const waiting = [...ports];
-    const work = async () => {
-      for (let port = waiting.shift(); port; port = waiting.shift()) {
+    const queue = [...ports];
+    const examineNext = async () => {
+      for (let port = queue.shift(); port; port = queue.shift()) {
         context.signal.throwIfAborted();
         const forward = await cluster.portForward(`pod/${port.pod}`, port.port, port.namespace);
         try {
@@ -95,21 +95,21 @@ async function examinePorts(
         }
       }
     };
-    await Promise.all(Array.from({ length: AT_A_TIME }, work));
+    await Promise.all(Array.from({ length: PARALLEL_PORTS }, examineNext));
     return ports.map((port) => examined.find((other) => other.pod === port.pod && other.port === port.port)!);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-/** Rows that say the same stand there once: replicas of one workload. */
+/** A Markdown table; equal rows, of the replicas of a workload, are merged. */
 const table = (head: readonly string[], rows: readonly (readonly string[])[]): string[] => [
   `| ${head.join(" | ")} |`,
   `|${head.map(() => "---").join("|")}|`,
   ...new Set(rows.map((row) => `| ${row.join(" | ")} |`)),
 ];
 
-/** A pod's name without what differs from start to start: the ordinal stays, the random end goes. */
+/** Name of a pod without its random suffix; an ordinal stays. */
 export const stableName = (pod: string): string =>
   pod.replace(/-[0-9a-z]{8,10}-[0-9a-z]{5}$/, "").replace(/-[0-9a-z]{5}$/, "");
 
@@ -121,156 +121,165 @@ function protocolsText({ protocols }: TlsFindings, accepted: boolean): string {
 /** "1.0" for OpenSSL's "TLSv1". */
 const versionOf = (protocol: string) => protocol.slice("TLSv".length).replace(/^1$/, "1.0");
 
-const CLIENT_WORDS = { required: "required", wanted: "asked for", none: "no" } as const;
+const CLIENT_CERTIFICATE_LABELS = { required: "required", wanted: "optional", none: "no" } as const;
 
-/** Weak by today's judgement: no forward secrecy, or no authenticated encryption. */
+/** Without forward secrecy or authenticated encryption. */
 export const isWeak = (cipher: string): boolean => !/^(?:ECDHE|DHE)-/.test(cipher) || !/GCM|CHACHA20|CCM/.test(cipher);
 
-export interface TlsSummary {
+interface TlsSummary {
   context: string;
   kubernetes: string;
   ca: X509Certificate;
   ports: readonly ExaminedPort[];
-  leftOut: readonly string[];
+  skipped: readonly string[];
   now: Date;
 }
 
-/** What is not as it is promised: plaintext, an old version, a certificate that does not verify. */
-export function findingsAgainst(ports: readonly ExaminedPort[]): string[] {
+/** Violations of the TLS requirements: plaintext, old versions, certificates that do not verify. */
+export function tlsViolations(ports: readonly ExaminedPort[]): string[] {
   return ports.flatMap(({ pod, name, port, findings, workload }) => {
     const where = `${stableName(pod)} ${name} (${port})`;
-    if (!findings) return [`${where} does not speak TLS`];
+    if (!findings) return [`${where} does not use TLS`];
     const found: string[] = [];
     for (const old of ["TLSv1", "TLSv1.1"] as const) if (findings.protocols[old]) found.push(`${where} accepts ${old}`);
-    if (!findings.verified) found.push(`${where} shows a certificate that does not verify`);
+    if (!findings.verified) found.push(`${where} has a certificate that does not verify`);
     if (workload === "kafka" && name !== "metrics" && findings.clientCertificate !== "required") {
-      found.push(`${where} lets clients in without a certificate`);
+      found.push(`${where} accepts clients without a certificate`);
     }
     return found;
   });
 }
 
-/** The document. */
-export function summaryText({ context, kubernetes, ca, ports, leftOut, now }: TlsSummary): string {
-  const against = findingsAgainst(ports);
-  const unknown = [
-    ...new Set(
-      ports.flatMap(({ findings }) => PROTOCOLS.filter((name) => findings && findings.protocols[name] === undefined)),
-    ),
-  ];
-  const seen = ports.filter((port): port is ExaminedPort & { findings: TlsFindings } => port.findings !== undefined);
-  const certificates = new Map(seen.map(({ findings }) => [findings.certificate.fingerprint256, findings.certificate]));
-  const subject = (certificate: X509Certificate) => certificate.subject.replaceAll("\n", ", ");
-  const suites = new Map<string, string[]>();
-  for (const { pod, name, findings } of seen) {
-    const key = findings.tls12Ciphers.join(" ");
-    suites.set(key, [...(suites.get(key) ?? []), `${stableName(pod)} ${name}`]);
-  }
+type TlsPort = ExaminedPort & { findings: TlsFindings };
+
+const hasTls = (port: ExaminedPort): port is TlsPort => port.findings !== undefined;
+const subjectOf = (certificate: X509Certificate) => certificate.subject.replaceAll("\n", ", ");
+
+/** The document: overview, endpoints, cipher suites, certificates, Kafka's access rules. */
+const summaryText = (summary: TlsSummary): string =>
+  [
+    ...overview(summary),
+    ...endpoints(summary.ports),
+    ...cipherSuites(summary.ports.filter(hasTls)),
+    ...certificates(summary),
+    ...accessRules(),
+    "Threats, and how to check each protection: [docs/security.md](../docs/security.md).",
+    "",
+  ].join("\n");
+
+function overview({ context, kubernetes, ports, skipped, now }: TlsSummary): string[] {
+  const violations = tlsViolations(ports);
+  const unknown = new Set(
+    ports.flatMap(({ findings }) => PROTOCOLS.filter((name) => findings && findings.protocols[name] === undefined)),
+  );
   return [
-    "# TLS as it is deployed",
+    "# TLS configuration of the deployed pipeline",
+    "",
+    violations.length === 0
+      ? `**${ports.length} ports: all use TLS 1.2 or newer, each with a certificate of this deployment's CA for its own name; Kafka's listeners reject clients without a certificate.**`
+      : `**Violations:** ${violations.join("; ")}.`,
     "",
     `Made by \`bun scripts/evidence.ts --only tls\` on ${now.toISOString().slice(0, 10)} from context \`${context}\`, Kubernetes ${kubernetes}. Every line is the result of`,
-    "handshakes with the running pods, each port of each; nothing is read from a configuration. Versions from 1.0 to 1.3 were offered, with every",
-    "cipher suite that openssl has, the weak ones on purpose. Replicas that answer alike stand there once.",
-    ...(leftOut.length > 0 ? ["", `Not deployed on this cluster, so not here: ${leftOut.join(", ")}.`] : []),
+    "handshakes with each port of the running pods, not read from a configuration. The client offered TLS 1.0 to 1.3 and every cipher suite of openssl,",
+    "weak ones too. Equal rows of replicas are merged.",
+    ...(skipped.length > 0 ? ["", `Not deployed on this cluster: ${skipped.join(", ")}.`] : []),
+    ...(unknown.size > 0
+      ? ["", `Unknown: the openssl of this machine does not support ${[...unknown].join(", ")}.`]
+      : []),
     "",
-    against.length === 0
-      ? `**${ports.length} ports, all of them TLS 1.2 or newer, each with a certificate of this deployment's CA for its own name; Kafka's listeners refuse clients without one.**`
-      : `**Not as promised:** ${against.join("; ")}.`,
-    ...(unknown.length > 0 ? ["", `The openssl of this machine cannot offer ${unknown.join(", ")}: not known.`] : []),
-    "",
-    "## Endpoints",
-    "",
-    ...table(
-      [
-        "pod",
-        "port",
-        "accepts TLS",
-        "refuses TLS",
-        "a client of today gets",
-        "certificate",
-        "verifies",
-        "client certificate",
-      ],
-      ports.map(({ pod, name, port, findings }) =>
-        findings
-          ? [
-              stableName(pod),
-              `${name} ${port}`,
-              protocolsText(findings, true),
-              protocolsText(findings, false),
-              `${versionOf(findings.negotiated.protocol)} ${findings.negotiated.cipher}`,
-              subject(findings.certificate),
-              findings.verified ? "yes" : "**no**",
-              findings.clientCertificate === "required"
-                ? `required; without: ${findings.refusal}`
-                : CLIENT_WORDS[findings.clientCertificate],
-            ]
-          : [stableName(pod), `${name} ${port}`, "**no TLS**", "", "", "", "", ""],
-      ),
-    ),
-    "",
+  ];
+}
+
+function endpoints(ports: readonly ExaminedPort[]): string[] {
+  const head = [
+    ...["pod", "port", "accepts TLS", "rejects TLS", "negotiated by a current client", "certificate", "verifies"],
+    "client certificate",
+  ];
+  const rows = ports.map(({ pod, name, port, findings }) =>
+    findings
+      ? [
+          stableName(pod),
+          `${name} ${port}`,
+          protocolsText(findings, true),
+          protocolsText(findings, false),
+          `${versionOf(findings.negotiated.protocol)} ${findings.negotiated.cipher}`,
+          subjectOf(findings.certificate),
+          findings.verified ? "yes" : "**no**",
+          findings.clientCertificate === "required"
+            ? `required; without: ${findings.refusal}`
+            : CLIENT_CERTIFICATE_LABELS[findings.clientCertificate],
+        ]
+      : [stableName(pod), `${name} ${port}`, "**no TLS**", "", "", "", "", ""],
+  );
+  return ["## Endpoints", "", ...table(head, rows), ""];
+}
+
+function cipherSuites(ports: readonly TlsPort[]): string[] {
+  const endpointsBySuites = Map.groupBy(ports, ({ findings }) => findings.tls12Ciphers.join(" "));
+  const hasWeak = ports.some(({ findings }) => findings.tls12Ciphers.some(isWeak));
+  const rows = [...endpointsBySuites].map(([suites, some]) => [
+    suites.replaceAll(/\S+/g, (cipher) => (isWeak(cipher) ? `${cipher} (old)` : cipher)).replaceAll(/ (?!\()/g, ", ") ||
+      "none",
+    [...new Set(some.map(({ pod, name }) => `${stableName(pod)} ${name}`))].join(", "),
+  ]);
+  return [
     "## Cipher suites of TLS 1.2",
     "",
-    "In the server's order of preference. With TLS 1.3 there are only authenticated suites with forward secrecy.",
+    "In the server's order of preference. TLS 1.3 has only authenticated suites with forward secrecy.",
     "",
-    ...table(
-      ["suites", "taken by"],
-      [...suites].map(([key, where]) => [
-        key === ""
-          ? "none"
-          : key
-              .split(" ")
-              .map((cipher) => (isWeak(cipher) ? `${cipher} (old)` : cipher))
-              .join(", "),
-        [...new Set(where)].join(", "),
-      ]),
-    ),
+    ...table(["suites", "accepted by"], rows),
     "",
-    ...([...suites.keys()].some((key) => key.split(" ").some((cipher) => cipher !== "" && isWeak(cipher)))
+    ...(hasWeak
       ? [
-          '(old): CBC mode or no forward secrecy. No client of this project ends up with one: see "a client of today gets".',
+          '(old): CBC mode or no forward secrecy. No client of this project negotiates one: see "negotiated by a current client".',
           "",
         ]
       : []),
+  ];
+}
+
+function certificates({ ca, ports, now }: TlsSummary): string[] {
+  const shown = new Map(
+    ports.filter(hasTls).map(({ findings }) => [findings.certificate.fingerprint256, findings.certificate]),
+  );
+  const rows = [...shown.values()]
+    .sort((a, b) => (subjectOf(a) < subjectOf(b) ? -1 : 1))
+    .map((certificate) => [
+      subjectOf(certificate),
+      namesOf(certificate)
+        .map((name) => `\`${name.replace(/^(?:DNS|IP):/, "")}\``)
+        .join(" "),
+      keyText(certificate),
+      certificate.validToDate.toISOString().slice(0, 10),
+      String(daysLeft(certificate, now)),
+    ]);
+  return [
     "## Certificates",
     "",
-    `CA: ${subject(ca)}, until ${ca.validToDate.toISOString().slice(0, 10)} (${daysLeft(ca, now)} days), SHA-256 \`${ca.fingerprint256}\`.`,
+    `CA: ${subjectOf(ca)}, until ${ca.validToDate.toISOString().slice(0, 10)} (${daysLeft(ca, now)} days), SHA-256 \`${ca.fingerprint256}\`.`,
     "",
-    ...table(
-      ["subject", "names", "key", "until", "days left"],
-      [...certificates.values()]
-        .sort((a, b) => (subject(a) < subject(b) ? -1 : 1))
-        .map((certificate) => [
-          subject(certificate),
-          namesOf(certificate)
-            .map((name) => `\`${name.replace(/^(?:DNS|IP):/, "")}\``)
-            .join(" "),
-          keyText(certificate),
-          certificate.validToDate.toISOString().slice(0, 10),
-          String(daysLeft(certificate, now)),
-        ]),
-    ),
+    ...table(["subject", "names", "key", "until", "days left"], rows),
     "",
-    "Renewed by `bun scripts/deploy.ts` when fewer than 30 days are left. They stand in the Secrets of `k8s/tls/`; the CA's key is in none.",
+    "`bun scripts/deploy.ts` renews certificates with fewer than 30 days left. They are in the Secrets of `k8s/tls/`; the key of the CA is in none.",
     "",
-    "## Who may do what with a certificate",
+  ];
+}
+
+function accessRules(): string[] {
+  const rows = ACL_TABLE.map(({ principal, operation, resourceType, resourceName }) => [
+    principal,
+    operation,
+    `${resourceType.toLowerCase()} \`${resourceName}\``,
+  ]);
+  return [
+    "## Kafka: rights of each certificate",
     "",
-    "Kafka takes the certificate's common name as the principal and denies what is not listed. The brokers and `admin` are super users; `admin` is the setup",
-    "job's and nobody else mounts it.",
+    "Kafka uses the common name of the certificate as principal and denies what is not listed. The brokers and `admin` are super users; only the setup job",
+    "mounts the certificate of `admin`.",
     "",
-    ...table(
-      ["principal", "may", "on"],
-      ACL_TABLE.map(({ principal, operation, resourceType, resourceName }) => [
-        principal,
-        operation,
-        `${resourceType.toLowerCase()} \`${resourceName}\``,
-      ]),
-    ),
+    ...table(["principal", "may", "on"], rows),
     "",
-    "What is defended, and how to check it: [docs/security.md](../docs/security.md).",
-    "",
-  ].join("\n");
+  ];
 }
 
 function keyText({ publicKey }: X509Certificate): string {
@@ -280,7 +289,6 @@ function keyText({ publicKey }: X509Certificate): string {
 }
 
 async function make(context: EvidenceContext): Promise<Making> {
-  const { X509Certificate: Certificate } = await import("node:crypto");
   const cluster = await context.cluster();
   const { stages, skipped } = await deployedStages(cluster);
   const namespaces = [
@@ -297,16 +305,16 @@ async function make(context: EvidenceContext): Promise<Making> {
   const text = summaryText({
     context: cluster.context,
     kubernetes: version.serverVersion?.gitVersion ?? "unknown",
-    ca: new Certificate(ca),
+    ca: new X509Certificate(ca),
     ports,
-    leftOut: skipped,
+    skipped: skipped,
     now: new Date(),
   });
   await writeAtomic(join(context.out, FILE), text);
-  const against = findingsAgainst(ports);
+  const violations = tlsViolations(ports);
   return {
     made: true,
-    detail: `${ports.length} ports${against.length > 0 ? `; not as promised: ${against.join("; ")}` : ""}`,
+    detail: `${ports.length} ports${violations.length > 0 ? `; violations: ${violations.join("; ")}` : ""}`,
     files: [FILE],
   };
 }
@@ -314,7 +322,7 @@ async function make(context: EvidenceContext): Promise<Making> {
 export const tls: Artifact = {
   name: "tls",
   title:
-    "what every port of every pod accepts and refuses, by handshakes: versions, suites, certificates, client certificates",
+    "TLS of every port of every pod, measured by handshakes: versions, cipher suites, certificates, client certificates",
   files: [FILE],
   make,
 };

@@ -1,4 +1,4 @@
-/** Subjects that are what a command said: the checklist of validate, and the audit. */
+/** Artifacts that are the output of a command: validate and audit. */
 import { join } from "node:path";
 import { EXIT } from "../cli/errors.ts";
 import { writeAtomic } from "../cli/files.ts";
@@ -10,7 +10,7 @@ const LIMIT_MS = 300_000;
 
 async function transcript(context: EvidenceContext, file: string, args: readonly string[]): Promise<Making> {
   const ran = await runScript([...args, ...context.clusterFlags], LIMIT_MS, context.signal);
-  // Exit 5 is a result as well, and the one that matters most.
+  // Exit 5 is a result too: violations were found.
   if (ran.exitCode !== EXIT.ok && ran.exitCode !== EXIT.violations) {
     return { made: false, reason: `exit ${ran.exitCode}: ${lastOutputLines(ran)}`, hint: ran.command };
   }
@@ -22,14 +22,14 @@ async function transcript(context: EvidenceContext, file: string, args: readonly
 
 export const validation: Artifact = {
   name: "validate",
-  title: "the checklist of the deployed pipeline: every promise, checked, with numbers",
+  title: "all checks of the deployed pipeline, with measured values",
   files: ["validation.txt"],
   make: (context) => transcript(context, "validation.txt", ["scripts/validate.ts"]),
 };
 
 export const audit: Artifact = {
   name: "audit",
-  title: "the account of every acknowledged event of the last ten minutes, by identity, law by law",
+  title: "every acknowledged event of the last ten minutes, checked by identity against each invariant",
   files: ["audit.txt"],
   make: (context) => transcript(context, "audit.txt", ["scripts/audit.ts"]),
 };

@@ -37,7 +37,7 @@ describe("judgePanels", () => {
       state: "waiting",
       reasons: ["Lag: nothing drawn"],
     });
-    expect(judge()).toEqual({ state: "waiting", reasons: ["Lag: not there"] });
+    expect(judge()).toEqual({ state: "waiting", reasons: ["Lag: missing"] });
     expect(judgePanels([], [])).toEqual({ state: "waiting", reasons: ["no panel on the page"] });
   });
   test.each([
@@ -173,7 +173,7 @@ describe.skipIf(!browser)("with Chromium", () => {
         ["/failing", EXIT.violations, "Lag: bad gateway"],
         ["/blank-canvas", EXIT.timeout, "Lag: nothing drawn"],
         ["/loading", EXIT.timeout, "Lag: loading"],
-        ["/missing", EXIT.timeout, "Lag: not there"],
+        ["/missing", EXIT.timeout, "Lag: missing"],
         ["/nowhere", EXIT.failed, "answered 404"],
       ] as const;
       const errors = await inBrowser((capture) =>

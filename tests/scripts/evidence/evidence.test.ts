@@ -12,7 +12,7 @@ import { entryOf, indexText, readRecord, writeIndex } from "../../../scripts/evi
 import { asWritten, yamlOf } from "../../../scripts/evidence/live-objects.ts";
 import { newestRecord, repeatedSince } from "../../../scripts/evidence/long-runs.ts";
 import { terminalPage } from "../../../scripts/evidence/terminal.ts";
-import { type ExaminedPort, findingsAgainst, isWeak, stableName } from "../../../scripts/evidence/tls.ts";
+import { type ExaminedPort, isWeak, stableName, tlsViolations } from "../../../scripts/evidence/tls.ts";
 import { selectedArtifacts } from "../../../scripts/evidence.ts";
 import type { DrillsResult } from "../../../scripts/recording/result.ts";
 import { writtenAndWanted } from "./policies.ts";
@@ -104,7 +104,7 @@ describe("the index", () => {
       expect(page).toContain(
         "| [one.txt](one.txt) | title of one. 1 \\| line | 2026-11-25T08:00:00Z | `bun scripts/evidence.ts --only one` | `0123456789` and 2 changed files |",
       );
-      expect(page).toContain("- `two.png`: title of two. Not made: no image. Where that is there: `docker save`");
+      expect(page).toContain("- `two.png`: title of two. Not made: no image. To make it: `docker save`");
       expect(page).toContain("- `one.mp4`: title of one. Not made: no ffmpeg");
       expect(page).toContain("- `three.mp4`: title of three. Not tried yet");
       // SHA-256 of "1\n".
@@ -121,7 +121,7 @@ test("a page of a terminal shows what was typed and said, escaped, with the end 
   const output = Array.from({ length: 60 }, (_, line) => `line <${line}>`).join("\n");
   const page = terminalPage("t", [{ command: "bun scripts/logs.ts --grep '<'", output }]);
   expect(page).toContain("$ bun scripts/logs.ts --grep &#39;&lt;&#39;");
-  expect(page).toContain("… 20 lines before these");
+  expect(page).toContain("… 20 earlier lines");
   expect(page).toContain("line &lt;59&gt;");
   expect(page).not.toContain("line &lt;19&gt;");
 });
@@ -218,17 +218,15 @@ describe("what is not as promised", () => {
   });
 
   test("nothing, of a listener that refuses old versions and strangers", () => {
-    expect(findingsAgainst([port(good)])).toEqual([]);
+    expect(tlsViolations([port(good)])).toEqual([]);
   });
   test.each<[string, ExaminedPort]>([
-    ["kafka-0 client (9092) does not speak TLS", port(undefined)],
+    ["kafka-0 client (9092) does not use TLS", port(undefined)],
     ["kafka-0 client (9092) accepts TLSv1.1", port({ ...good, protocols: { ...good.protocols, "TLSv1.1": true } })],
-    ["kafka-0 client (9092) shows a certificate that does not verify", port({ ...good, verified: false })],
-    ["kafka-0 client (9092) lets clients in without a certificate", port({ ...good, clientCertificate: "wanted" })],
-  ])("%s", (sentence, examined) => expect(findingsAgainst([examined])).toEqual([sentence]));
+    ["kafka-0 client (9092) has a certificate that does not verify", port({ ...good, verified: false })],
+    ["kafka-0 client (9092) accepts clients without a certificate", port({ ...good, clientCertificate: "wanted" })],
+  ])("%s", (sentence, examined) => expect(tlsViolations([examined])).toEqual([sentence]));
   test("metrics want no certificate of the client: a network policy guards them", () => {
-    expect(findingsAgainst([port({ ...good, clientCertificate: "none" }, { name: "metrics", port: 9404 })])).toEqual(
-      [],
-    );
+    expect(tlsViolations([port({ ...good, clientCertificate: "none" }, { name: "metrics", port: 9404 })])).toEqual([]);
   });
 });
