@@ -8,7 +8,7 @@
  * outputs/README.md lists time, command and commit of each file.
  */
 import { join, relative, resolve } from "node:path";
-import { type CommandContext, type Flags, runCommand } from "./cli/command.ts";
+import { type CommandContext, defineCommand, type Flags, runCommand } from "./cli/command.ts";
 import { EXIT, type ExitCode, isAbort, OperatorError } from "./cli/errors.ts";
 import { capture } from "./cli/process.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
@@ -131,21 +131,19 @@ async function makeArtifacts({ flags, report, signal }: Context): Promise<ExitCo
   return hasFailed ? EXIT.failed : EXIT.ok;
 }
 
-if (import.meta.main) {
-  await runCommand(
-    {
-      name: "scripts/evidence.ts",
-      summary: "makes outputs/ from the deployed pipeline, with an index",
-      usage: ["[--only NAME]… [--quick | --reuse]", "--list"],
-      flags: FLAGS,
-      examples: [
-        ["bun scripts/evidence.ts", "everything, with a load test and all drills"],
-        ["bun scripts/evidence.ts --quick", "only what takes no more than a minute each"],
-        ["bun scripts/evidence.ts --reuse", "everything, with the newest load test and drills"],
-        ["bun scripts/evidence.ts --only tls", "outputs/tls-config-summary.md"],
-      ],
-      notes: ["An artifact that needs a missing image or tool is listed with the reason; that is not a failure."],
-    },
-    makeArtifacts,
-  );
-}
+export const command = defineCommand({
+  name: "scripts/evidence.ts",
+  summary: "makes outputs/ from the deployed pipeline, with an index",
+  usage: ["[--only NAME]… [--quick | --reuse]", "--list"],
+  flags: FLAGS,
+  examples: [
+    ["bun scripts/evidence.ts", "everything, with a load test and all drills"],
+    ["bun scripts/evidence.ts --quick", "only what takes no more than a minute each"],
+    ["bun scripts/evidence.ts --reuse", "everything, with the newest load test and drills"],
+    ["bun scripts/evidence.ts --only tls", "outputs/tls-config-summary.md"],
+  ],
+  notes: ["An artifact that needs a missing image or tool is listed with the reason; that is not a failure."],
+  run: makeArtifacts,
+});
+
+if (import.meta.main) await runCommand(command);

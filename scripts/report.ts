@@ -1,14 +1,14 @@
 /**
- * Makes the pages and the video of a run again from its record; nothing is run anew.
+ * Renders the report and the video of a run from its record, without a new run.
  *
- *   bun scripts/report.ts                               the newest run's report.html
- *   bun scripts/report.ts 20261125T072453Z-drills --video   the video of that run of drills too
+ *   bun scripts/report.ts                               report.html of the newest run
+ *   bun scripts/report.ts 20261125T072453Z-drills --video   also the video of that run of drills
  *
  * A run is named by its folder below outputs/runs.
  */
 import { readdir } from "node:fs/promises";
 import { basename, relative } from "node:path";
-import { runCommand } from "./cli/command.ts";
+import { defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import { formatDuration } from "./cli/report.ts";
 import { isDrills, RUN_KINDS, type RunResult } from "./recording/result.ts";
@@ -18,10 +18,10 @@ import { requireVideoTools, videoOfRun } from "./video/video.ts";
 
 const usage = (message: string) => new OperatorError(message, { exitCode: EXIT.usage, hint: "ls outputs/runs" });
 
-/** Name of the run that began last, of a kind that has a report. @throws OperatorError (exit 2) when there is none. */
+/** Name of the newest run that has a report. @throws OperatorError (exit 2) when there is none. */
 export async function newestRun(root = RUNS_FOLDER): Promise<string> {
   const names = await readdir(root).catch(() => [] as string[]);
-  // Their names begin with the time, so the last one is the newest.
+  // Names begin with the time: the last one is the newest.
   const newest = names
     .filter((name) => RUN_KINDS.some((kind) => /^\d{8}T\d{6}Z-/.test(name) && name.includes(kind)))
     .sort()
@@ -44,39 +44,36 @@ export async function readRun(folder: RunFolder): Promise<RunResult> {
   return result;
 }
 
-if (import.meta.main) {
-  await runCommand(
-    {
-      name: "scripts/report.ts",
-      summary: "the report of a run, and its video, made again from its record",
-      usage: ["[RUN] [--video]"],
-      positionals: [{ name: "RUN", description: "folder below outputs/runs; the newest when absent" }],
-      flags: {
-        video: { type: "boolean", description: "make the video too: a run of drills only; needs Chromium and ffmpeg" },
-      },
-      examples: [
-        ["bun scripts/report.ts", "the newest run's report.html"],
-        ["bun scripts/report.ts 20261125T072453Z-drills --video", "report and video of that run"],
-      ],
-    },
-    async ({ flags, positionals, report, signal }) => {
-      const folder = openRun(basename(positionals[0] ?? (await newestRun())));
-      const result = await readRun(folder);
-      if (flags.video && !isDrills(result))
-        throw usage(`--video: must be of a run of drills; ${folder.id} is a load test`);
-      if (flags.video) await requireVideoTools();
-      const made = [await folder.writeText("report.html", renderReport(result))];
-      if (flags.video && isDrills(result)) {
-        const { paths } = await report.step("video", async (step) => {
-          const video = await videoOfRun(folder, result, { signal, onState: step.update });
-          step.update(`${formatDuration(video.seconds * 1000)} of ${video.drills.join(", ")}`);
-          return video;
-        });
-        made.push(...paths);
-      }
-      for (const path of made) report.print(relative(process.cwd(), path));
-      report.result({ run: folder.id, made: made.map((path) => relative(process.cwd(), path)) });
-      return EXIT.ok;
-    },
-  );
-}
+export const command = defineCommand({
+  name: "scripts/report.ts",
+  summary: "renders the report of a run, and its video, from its record",
+  usage: ["[RUN] [--video]"],
+  positionals: [{ name: "RUN", description: "folder below outputs/runs; the newest when absent" }],
+  flags: {
+    video: { type: "boolean", description: "render the video too: drills only; needs Chromium and ffmpeg" },
+  },
+  examples: [
+    ["bun scripts/report.ts", "the newest run's report.html"],
+    ["bun scripts/report.ts 20261125T072453Z-drills --video", "report and video of that run"],
+  ],
+  async run({ flags, positionals, report, signal }) {
+    const folder = openRun(basename(positionals[0] ?? (await newestRun())));
+    const result = await readRun(folder);
+    if (flags.video && !isDrills(result)) throw usage(`--video: only for a run of drills; ${folder.id} is a load test`);
+    if (flags.video) await requireVideoTools();
+    const made = [await folder.writeText("report.html", renderReport(result))];
+    if (flags.video && isDrills(result)) {
+      const { paths } = await report.step("video", async (step) => {
+        const video = await videoOfRun(folder, result, { signal, onState: step.update });
+        step.update(`${formatDuration(video.seconds * 1000)} of ${video.drills.join(", ")}`);
+        return video;
+      });
+      made.push(...paths);
+    }
+    for (const path of made) report.print(relative(process.cwd(), path));
+    report.result({ run: folder.id, made: made.map((path) => relative(process.cwd(), path)) });
+    return EXIT.ok;
+  },
+});
+
+if (import.meta.main) await runCommand(command);

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { writeAtomic } from "../cli/files.ts";
 import { NAMESPACE } from "../cluster/cluster.ts";
-import { deployedStages } from "../deploy/deployed-stages.ts";
+import { deployedStages } from "../deploy/stages.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { liveObjects, yamlOf } from "./live-objects.ts";
 

@@ -307,7 +307,7 @@ async function make(context: EvidenceContext): Promise<Making> {
     kubernetes: version.serverVersion?.gitVersion ?? "unknown",
     ca: new X509Certificate(ca),
     ports,
-    skipped: skipped,
+    skipped,
     now: new Date(),
   });
   await writeAtomic(join(context.out, FILE), text);
