@@ -16,14 +16,12 @@ import { PARTS } from "../../scripts/local-cluster/parts.ts";
 import type { TlsFiles } from "../../services/runtime/config.ts";
 import { freePorts } from "./free-ports.ts";
 
-/** A JVM on a busy two-core machine. */
-const START_LIMIT_MS = 90_000;
+/** Time for three JVMs to start on a busy two-core machine. */
+const START_LIMIT_MS = 180_000;
 const POLL_MS = 100;
 /** Brokers flush and transfer leadership; InfluxDB closes its files. */
 const STOP_LIMIT_MS = 15_000;
 const CLUSTER_ID = "bG9vcGJhY2stYmVuY2gxMQ";
-/** As in k8s/kafka: a broker that is gone is noticed within seconds. */
-const BROKER_SESSION_MS = 6000;
 
 const PRINCIPALS = ["producer", "processor", "lag-exporter", "admin"] as const;
 export type Principal = (typeof PRINCIPALS)[number];
@@ -39,14 +37,41 @@ export async function unavailable(): Promise<string | undefined> {
   return undefined;
 }
 
+async function configMapEntry(name: string, key: string): Promise<string> {
+  const map = (await loadManifests()).find(({ kind, metadata }) => kind === "ConfigMap" && metadata.name === name);
+  const text = (map?.data as Record<string, string> | undefined)?.[key];
+  if (!text) throw new Error(`k8s has no ConfigMap ${name} with ${key}`);
+  return text;
+}
+
 /** The start script of InfluxDB's pod. */
-export async function influxStartScript(): Promise<string> {
-  const map = (await loadManifests()).find(
-    ({ kind, metadata }) => kind === "ConfigMap" && metadata.name === "influxdb",
-  );
-  const script = (map?.data as Record<string, string> | undefined)?.["start.sh"];
-  if (!script) throw new Error("k8s/influxdb has no ConfigMap influxdb with start.sh");
-  return script;
+export const influxStartScript = (): Promise<string> => configMapEntry("influxdb", "start.sh");
+
+/**
+ * The configuration of one broker: that of the brokers' pods (k8s/kafka), with other addresses and paths, and with at
+ * most as many replicas as there are brokers.
+ */
+export async function brokerProperties(node: number, ports: readonly BrokerPorts[], folder: string): Promise<string> {
+  const { client, replication, controller } = ports[node]!;
+  const placed: Record<string, string | number> = {
+    "node.id": node,
+    "controller.quorum.voters": ports.map((other, id) => `${id}@localhost:${other.controller}`).join(","),
+    listeners: `CLIENT://127.0.0.1:${client},REPLICATION://127.0.0.1:${replication},CONTROLLER://127.0.0.1:${controller}`,
+    "advertised.listeners": `CLIENT://localhost:${client},REPLICATION://localhost:${replication}`,
+    "ssl.keystore.location": join(folder, `kafka-${node}.pem`),
+    "ssl.truststore.location": join(folder, "ca.crt"),
+    "log.dirs": join(folder, `kafka-${node}-data`),
+  };
+  const lines = (await configMapEntry("kafka", "server.properties")).split("\n").flatMap((line) => {
+    const [name, value] = line.split(/=(.*)/s);
+    if (!name || value === undefined || line.startsWith("#") || name in placed) return [];
+    if (name.endsWith("replication.factor")) return [`${name}=${Math.min(Number(value), ports.length)}`];
+    if (name.endsWith("min.isr") || name === "min.insync.replicas") {
+      return [`${name}=${Math.max(1, Math.min(Number(value), ports.length - 1))}`];
+    }
+    return [line];
+  });
+  return [...lines, ...Object.entries(placed).map(([name, value]) => `${name}=${value}`), ""].join("\n");
 }
 
 async function makeCertificates(folder: string, names: readonly string[]): Promise<void> {
@@ -167,7 +192,7 @@ export class RealServers {
     const jars = (await readdir(libs)).filter((jar) => jar.endsWith(".jar")).sort();
     const classPath = jars.map((jar) => join(libs, jar)).join(":");
     const properties = join(this.folder, `${name}.properties`);
-    await writeFile(properties, this.#brokerProperties(node));
+    await writeFile(properties, await brokerProperties(node, this.#ports, this.folder));
     const logging = join(this.folder, "log4j2.yaml");
     await writeFile(logging, LOGGING);
     if (!existsSync(join(this.folder, `${name}-data`, "meta.properties"))) {
@@ -184,7 +209,7 @@ export class RealServers {
       "kafka.Kafka",
       properties,
     ]);
-    await this.#untilLogSays(name, "Kafka Server started");
+    await this.#untilLogged(name, "Kafka Server started");
   }
 
   /** Folder of InfluxDB's files. */
@@ -287,41 +312,6 @@ export class RealServers {
     ]);
   }
 
-  #brokerProperties(node: number): string {
-    const { client, replication, controller } = this.#ports[node]!;
-    const replicas = Math.min(3, this.options.brokers);
-    const superUsers = ["admin", ...this.#ports.map((_, other) => `kafka-${other}`)].map((name) => `User:${name}`);
-    return [
-      "process.roles=broker,controller",
-      `node.id=${node}`,
-      `controller.quorum.voters=${this.#ports.map((ports, other) => `${other}@localhost:${ports.controller}`).join(",")}`,
-      `listeners=CLIENT://127.0.0.1:${client},REPLICATION://127.0.0.1:${replication},CONTROLLER://127.0.0.1:${controller}`,
-      `advertised.listeners=CLIENT://localhost:${client},REPLICATION://localhost:${replication}`,
-      "listener.security.protocol.map=CLIENT:SSL,REPLICATION:SSL,CONTROLLER:SSL",
-      "inter.broker.listener.name=REPLICATION",
-      "controller.listener.names=CONTROLLER",
-      "ssl.client.auth=required",
-      "ssl.keystore.type=PEM",
-      `ssl.keystore.location=${join(this.folder, `kafka-${node}.pem`)}`,
-      "ssl.truststore.type=PEM",
-      `ssl.truststore.location=${join(this.folder, "ca.crt")}`,
-      "ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/,DEFAULT",
-      "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-      `super.users=${superUsers.join(";")}`,
-      `log.dirs=${join(this.folder, `kafka-${node}-data`)}`,
-      `offsets.topic.replication.factor=${replicas}`,
-      `transaction.state.log.replication.factor=${replicas}`,
-      `transaction.state.log.min.isr=${Math.max(1, replicas - 1)}`,
-      "offsets.topic.num.partitions=6",
-      "unclean.leader.election.enable=false",
-      "auto.create.topics.enable=false",
-      "group.initial.rebalance.delay.ms=0",
-      `broker.session.timeout.ms=${BROKER_SESSION_MS}`,
-      "broker.heartbeat.interval.ms=1000",
-      "",
-    ].join("\n");
-  }
-
   #spawn(name: string, command: string[], environment: Record<string, string> = {}): void {
     const pinned = this.options.cpu === undefined ? command : ["taskset", "-c", String(this.options.cpu), ...command];
     const log = Bun.file(join(this.folder, `${name}.log`));
@@ -335,7 +325,7 @@ export class RealServers {
     this.#running.set(name, { name, process: child });
   }
 
-  async #untilLogSays(name: string, text: string): Promise<void> {
+  async #untilLogged(name: string, text: string): Promise<void> {
     await this.#until(name, async () => (await this.log(name, 1000)).includes(text));
   }
 
