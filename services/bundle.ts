@@ -1,5 +1,5 @@
 /**
- * Bundles the services for their image: one file per entry in services/dist, from the same sources the same bytes.
+ * Bundles the services for their image: one file per entry in services/dist; the same sources produce the same bytes.
  *
  *   bun services/bundle.ts
  *
@@ -36,7 +36,7 @@ export async function bundle(folder = DIST): Promise<string[]> {
       target: "bun",
       format: "esm",
       naming: "[name].js",
-      // Readable stack traces are worth more than a few kilobytes.
+      // Readable stack traces matter more than a few kilobytes.
       minify: false,
       sourcemap: "none",
     });

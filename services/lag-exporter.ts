@@ -74,7 +74,7 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
 
   const kafka = createKafka(config.kafka, config.common.podName, log, {
     retry: RETRY_BRIEFLY,
-    onConnect: () => health.beat("polling"),
+    onConnect: () => health.progress("polling"),
   });
   let admin: Admin | undefined;
   const poll = async () => {
@@ -98,7 +98,7 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
   };
   const loop = async () => {
     while (!shutdown.begun) {
-      health.beat("polling");
+      health.progress("polling");
       try {
         await poll();
         polls.inc({ outcome: "ok" });

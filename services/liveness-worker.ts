@@ -1,4 +1,4 @@
-/** The thread of services/runtime/liveness.ts: answers the kubelet, and does nothing else. */
+/** The thread of services/runtime/liveness.ts, which only answers liveness probes. */
 import { type LivenessStart, SHARED } from "./runtime/liveness.ts";
 
 declare const self: Worker;
@@ -6,7 +6,7 @@ declare const self: Worker;
 self.onmessage = ({ data }: MessageEvent<LivenessStart>) => {
   const { port, tls, shared, loopLimitMs } = data;
   const numbers = new Int32Array(shared);
-  let beats = Atomics.load(numbers, SHARED.beats);
+  let heartbeats = Atomics.load(numbers, SHARED.heartbeats);
   let changedAt = performance.now();
   try {
     const server = Bun.serve({
@@ -16,9 +16,9 @@ self.onmessage = ({ data }: MessageEvent<LivenessStart>) => {
       development: false,
       fetch() {
         const now = performance.now();
-        const latest = Atomics.load(numbers, SHARED.beats);
-        if (latest !== beats) changedAt = now;
-        beats = latest;
+        const latest = Atomics.load(numbers, SHARED.heartbeats);
+        if (latest !== heartbeats) changedAt = now;
+        heartbeats = latest;
         const silentMs = Math.round(now - changedAt);
         const progress = Atomics.load(numbers, SHARED.progress) === 1;
         const ok = progress && silentMs <= loopLimitMs;

@@ -51,7 +51,7 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
   const metrics = new Metrics("processor");
   const health = new Health();
   health.watch({ name: "progress", limitMs: PROGRESS_LIMIT_MS });
-  const onProgress = () => health.beat("progress");
+  const onProgress = () => health.progress("progress");
 
   const dlqProducer = new EventProducer({
     kafka: config.kafka,

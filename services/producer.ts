@@ -149,10 +149,10 @@ function createProducer(config: Config, log: Logger, metrics: Metrics, health: H
     topics: [config.topic, config.dlqTopic],
     maxBufferedEvents: MAX_BUFFERED_EVENTS,
     maxBufferedBytes: MAX_BUFFERED_BYTES,
-    onAttempt: () => health.beat("send"),
+    onAttempt: () => health.progress("send"),
     onRetry: () => retries.inc(),
     onBatch: ({ events, latencyMs }) => {
-      health.beat("send");
+      health.progress("send");
       ackLatency.observe(latencyMs / 1000);
       batchEvents.observe(events);
     },
@@ -192,7 +192,7 @@ function startSimulation({ config, frame: { log, shutdown }, metrics, health, pr
     eventsPerSecond: config.eventsPerSecond,
     signal: shutdown.signal,
     onTick: () => {
-      health.beat("simulation");
+      health.progress("simulation");
       if (paused) log.info("simulation_resumed");
       paused = false;
     },

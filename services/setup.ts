@@ -1,14 +1,14 @@
 /**
- * Setup: makes Kafka and InfluxDB what the pipeline expects, and changes nothing when they are already. Runs as a Job
- * with the administrator's certificate and token, which no other workload sees.
+ * Setup: creates topics, ACLs, bucket and tokens, and changes nothing that is already right. Runs as a Job with the
+ * administrator's certificate and token, which no other workload has.
  *
  *   topics, ACLs (and removes ACLs of our principals that are not in the table)
- *   organization, bucket, one token that may write the bucket and one that may read it, kept in two Secrets
+ *   organization, bucket, one token that may write the bucket and one that may read it, stored in two Secrets
  *
- * InfluxDB 2.9 stores tokens hashed: a token can never be read back. So the Secret is the only place that has it, and
- * it is kept as long as InfluxDB still accepts it with the right permissions; otherwise a new one replaces it and the
- * stale authorization is deleted.
+ * InfluxDB 2.9 stores only a token's hash, so the Secret is its only copy. It is kept as long as InfluxDB accepts it with
+ * the right permissions; otherwise a new token replaces it and the stale authorization is deleted.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   AclOperationTypes,
   AclPermissionTypes,
@@ -57,8 +57,8 @@ type Config = ReturnType<typeof read>;
 
 type Change = "created" | "changed" | "unchanged" | "removed";
 
-/** What was done to what, for the closing line. */
-class Account {
+/** The changes, for the final log line. */
+class ChangeLog {
   readonly #changes: Record<Change, string[]> = { created: [], changed: [], unchanged: [], removed: [] };
 
   add(change: Change, subject: string): void {
@@ -73,19 +73,19 @@ class Account {
 
 // ── Kafka ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-async function setUpKafka(config: Config, log: Logger, account: Account): Promise<void> {
+async function setUpKafka(config: Config, log: Logger, changes: ChangeLog): Promise<void> {
   const kafka = createKafka(config.kafka, config.common.podName, log, { retry: RETRY_BRIEFLY });
   const admin = kafka.admin();
   await admin.connect();
   try {
-    await setUpTopics(config, admin, account);
-    await setUpAcls(admin, account);
+    await setUpTopics(config, admin, changes);
+    await setUpAcls(admin, changes);
   } finally {
     await admin.disconnect();
   }
 }
 
-async function setUpTopics(config: Config, admin: Admin, account: Account): Promise<void> {
+async function setUpTopics(config: Config, admin: Admin, changes: ChangeLog): Promise<void> {
   const existing = new Set(await admin.listTopics());
   for (const row of TOPIC_TABLE) {
     const topic = config.topics[row.name] ?? row.name;
@@ -103,7 +103,7 @@ async function setUpTopics(config: Config, admin: Admin, account: Account): Prom
           },
         ],
       });
-      account.add("created", subject);
+      changes.add("created", subject);
       continue;
     }
     let changed = false;
@@ -119,7 +119,7 @@ async function setUpTopics(config: Config, admin: Admin, account: Account): Prom
     });
     const live = new Map(described.resources[0]!.configEntries.map((entry) => [entry.configName, entry]));
     if (Object.entries(wanted).some(([name, value]) => live.get(name)?.configValue !== value)) {
-      // kafkajs replaces the whole set of a topic's own values: what somebody else set is kept.
+      // kafkajs replaces all values of a topic, so those that others have set are sent again.
       const DYNAMIC_TOPIC_CONFIG = 1;
       const own = [...live.values()].filter(({ configSource }) => (configSource as number) === DYNAMIC_TOPIC_CONFIG);
       const merged = new Map(own.map(({ configName, configValue }) => [configName, configValue]));
@@ -136,7 +136,7 @@ async function setUpTopics(config: Config, admin: Admin, account: Account): Prom
       });
       changed = true;
     }
-    account.add(changed ? "changed" : "unchanged", subject);
+    changes.add(changed ? "changed" : "unchanged", subject);
   }
 }
 
@@ -146,7 +146,7 @@ const RESOURCE_TYPES = {
   CLUSTER: AclResourceTypes.CLUSTER,
 };
 
-async function setUpAcls(admin: Admin, account: Account): Promise<void> {
+async function setUpAcls(admin: Admin, changes: ChangeLog): Promise<void> {
   const principals = [...new Set(ACL_TABLE.map(({ principal }) => principal))];
   const wanted = new Map(ACL_TABLE.map((acl) => [aclKey(acl), acl]));
   const live = new Set<string>();
@@ -187,7 +187,7 @@ async function setUpAcls(admin: Admin, account: Account): Promise<void> {
             },
           ],
         });
-        account.add("removed", `acl ${aclKey(known)}`);
+        changes.add("removed", `acl ${aclKey(known)}`);
       }
     }
   }
@@ -205,8 +205,8 @@ async function setUpAcls(admin: Admin, account: Account): Promise<void> {
       })),
     });
   }
-  for (const acl of missing) account.add("created", `acl ${aclKey(acl)}`);
-  if (live.size > 0) account.add("unchanged", `${live.size} acls`);
+  for (const acl of missing) changes.add("created", `acl ${aclKey(acl)}`);
+  if (live.size > 0) changes.add("unchanged", `${live.size} acls`);
 }
 
 // ── InfluxDB ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -227,11 +227,11 @@ interface Call {
   /** Raw text instead of JSON. */
   text?: string;
   headers?: Record<string, string>;
-  /** Statuses that are an answer rather than an error, besides 2xx. */
+  /** Statuses besides 2xx that are no errors. */
   allow?: readonly number[];
 }
 
-/** A JSON client for one server: verified TLS, a time limit, errors that say what was asked. */
+/** A JSON client for one server: verified TLS, a time limit, errors that name the request. */
 function jsonClient(base: string, ca: string, authorization: string) {
   return async <T>(path: string, call: Call = {}): Promise<{ status: number; json: T }> => {
     const method = call.method ?? "GET";
@@ -274,7 +274,7 @@ interface Authorization {
   permissions: Permission[];
 }
 
-async function setUpInflux(config: Config, kubernetes: Client, account: Account): Promise<void> {
+async function setUpInflux(config: Config, kubernetes: Client, changes: ChangeLog): Promise<void> {
   const { url, ca, token, org, bucket } = config.influx;
   const influx = jsonClient(url, ca, `Token ${token}`);
   const { json: setup } = await influx<{ allowed: boolean }>("/api/v2/setup");
@@ -290,18 +290,18 @@ async function setUpInflux(config: Config, kubernetes: Client, account: Account)
         retentionPeriodSeconds: RETENTION_SECONDS,
       },
     });
-    account.add("created", "influxdb admin");
-    account.add("created", `organization ${org}`);
-    account.add("created", `bucket ${bucket}`);
+    changes.add("created", "influxdb admin");
+    changes.add("created", `organization ${org}`);
+    changes.add("created", `bucket ${bucket}`);
   }
-  const orgId = await findOrganization(influx, org, account);
-  const bucketId = await setUpBucket(influx, { org, orgId, bucket }, account);
-  const target = { influx, kubernetes, config, orgId, bucketId, account };
+  const orgId = await findOrganization(influx, org, changes);
+  const bucketId = await setUpBucket(influx, { org, orgId, bucket }, changes);
+  const target = { influx, kubernetes, config, orgId, bucketId, changes };
   await setUpToken({ ...target, action: "write", secret: config.processorSecret });
   await setUpToken({ ...target, action: "read", secret: config.readerSecret });
 }
 
-async function findOrganization(influx: Client, org: string, account: Account): Promise<string> {
+async function findOrganization(influx: Client, org: string, changes: ChangeLog): Promise<string> {
   const { json } = await influx<{ orgs?: { id: string; name: string }[] }>(
     `/api/v2/orgs?org=${encodeURIComponent(org)}`,
     {
@@ -310,18 +310,18 @@ async function findOrganization(influx: Client, org: string, account: Account): 
   );
   const found = json?.orgs?.find(({ name }) => name === org);
   if (found) {
-    account.add("unchanged", `organization ${org}`);
+    changes.add("unchanged", `organization ${org}`);
     return found.id;
   }
   const created = await influx<{ id: string }>("/api/v2/orgs", { method: "POST", body: { name: org } });
-  account.add("created", `organization ${org}`);
+  changes.add("created", `organization ${org}`);
   return created.json.id;
 }
 
 async function setUpBucket(
   influx: Client,
   { orgId, bucket }: { org: string; orgId: string; bucket: string },
-  account: Account,
+  changes: ChangeLog,
 ): Promise<string> {
   const rules = [{ type: "expire", everySeconds: RETENTION_SECONDS }];
   const { json } = await influx<{
@@ -333,14 +333,14 @@ async function setUpBucket(
       method: "POST",
       body: { orgID: orgId, name: bucket, retentionRules: rules },
     });
-    account.add("created", `bucket ${bucket}`);
+    changes.add("created", `bucket ${bucket}`);
     return created.json.id;
   }
   if (found.retentionRules[0]?.everySeconds === RETENTION_SECONDS) {
-    account.add("unchanged", `bucket ${bucket}`);
+    changes.add("unchanged", `bucket ${bucket}`);
   } else {
     await influx(`/api/v2/buckets/${found.id}`, { method: "PATCH", body: { retentionRules: rules } });
-    account.add("changed", `bucket ${bucket}`);
+    changes.add("changed", `bucket ${bucket}`);
   }
   return found.id;
 }
@@ -351,13 +351,13 @@ interface TokenTarget {
   config: Config;
   orgId: string;
   bucketId: string;
-  account: Account;
+  changes: ChangeLog;
   action: "read" | "write";
   secret: string;
 }
 
 async function setUpToken(target: TokenTarget): Promise<void> {
-  const { influx, kubernetes, config, orgId, bucketId, account, action, secret } = target;
+  const { influx, kubernetes, config, orgId, bucketId, changes, action, secret } = target;
   const path = `/api/v1/namespaces/${config.namespace}/secrets/${secret}`;
   const description = `conveyor: ${action} ${config.influx.bucket} (Secret ${secret})`;
   const { json: live } = await kubernetes<{ data?: Record<string, string> }>(path);
@@ -373,7 +373,7 @@ async function setUpToken(target: TokenTarget): Promise<void> {
     kept.permissions[0]!.resource.id === bucketId;
   const keep = fits && (await tokenWorks(target, value("token"))) ? kept.id : undefined;
   if (keep !== undefined) {
-    account.add("unchanged", `token ${secret}`);
+    changes.add("unchanged", `token ${secret}`);
   } else {
     const permission: Permission = { action, resource: { type: "buckets", id: bucketId, orgID: orgId } };
     const { json: created } = await influx<Authorization & { token: string }>("/api/v2/authorizations", {
@@ -390,17 +390,17 @@ async function setUpToken(target: TokenTarget): Promise<void> {
         },
       },
     });
-    account.add(value("token") === "" ? "created" : "changed", `token ${secret}`);
+    changes.add(value("token") === "" ? "created" : "changed", `token ${secret}`);
   }
-  // Only now that the Secret has the new one: whoever reads it meanwhile gets a token that works.
+  // After the Secret has the new token, so that readers of the Secret always get a valid one.
   for (const { id } of ours) {
     if (id === keep) continue;
     await influx(`/api/v2/authorizations/${id}`, { method: "DELETE", allow: [404] });
-    account.add("removed", `stale authorization of ${secret}`);
+    changes.add("removed", `stale authorization of ${secret}`);
   }
 }
 
-/** Whether InfluxDB accepts the token for what it is for: an empty write, or an empty query. */
+/** Tries the token with an empty write or an empty query. */
 async function tokenWorks({ config, action }: TokenTarget, token: string): Promise<boolean> {
   if (token === "") return false;
   const { url, ca, org, bucket } = config.influx;
@@ -421,20 +421,20 @@ async function tokenWorks({ config, action }: TokenTarget, token: string): Promi
           headers: { "content-type": "application/vnd.flux", accept: "application/csv" },
           allow: refused,
         });
-  // Rights are checked before the lines are read: 400 for the empty body means that the token may write.
+  // InfluxDB checks permissions first: 400 for the empty body means that the token may write.
   return status < 300 || (action === "write" && status === 400);
 }
 
 // ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<void> {
-  const account = new Account();
+  const changes = new ChangeLog();
   const startedAt = performance.now();
   const { host, port, ca, token } = config.kubernetes;
   const kubernetes = jsonClient(`https://${host.includes(":") ? `[${host}]` : host}:${port}`, ca, `Bearer ${token}`);
   const parts: [string, () => Promise<void>][] = [
-    ["kafka", () => setUpKafka(config, log, account)],
-    ["influxdb", () => setUpInflux(config, kubernetes, account)],
+    ["kafka", () => setUpKafka(config, log, changes)],
+    ["influxdb", () => setUpInflux(config, kubernetes, changes)],
   ];
   const settle = async ([name, run]: (typeof parts)[number]) => {
     for (;;) {
@@ -446,30 +446,30 @@ async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<v
           throw new Error(`${name}: ${errorText(error)}`, { cause: error });
         }
         log.info("setup_waits", { for: name, error });
-        await Bun.sleep(RETRY_MS);
+        await sleep(RETRY_MS);
       }
     }
   };
   try {
     await Promise.all(parts.map(settle));
   } catch (error) {
-    log.error("setup_failed", { error, so_far: account });
+    log.error("setup_failed", { error, so_far: changes });
     await shutdown.begin("setup failed", 1);
   }
-  const { created, changed, unchanged, removed } = account.toJSON();
+  const { created, changed, unchanged, removed } = changes.toJSON();
   const result = { created, changed, removed, unchanged, duration_ms: Math.round(performance.now() - startedAt) };
   log.info("setup_done", result);
   process.stdout.write(finalLine("setup", result));
   await shutdown.begin("setup done", 0);
 }
 
-/** A server that is starting, or not there yet, is waited for; a refusal is final. */
+/** True while a server may still be starting; false for a refusal. */
 function worthRetrying(error: unknown): boolean {
   if (error instanceof HttpError) return error.status >= 500 || error.status === 429;
   const { retriable, name, type } = error as { retriable?: boolean; name?: string; type?: string };
   if (type === "TOPIC_AUTHORIZATION_FAILED" || type === "CLUSTER_AUTHORIZATION_FAILED") return false;
   if (type === "SECURITY_DISABLED") return false;
-  // Three brokers must be there before a topic can have three replicas.
+  // A topic with three replicas needs three registered brokers.
   if (type === "INVALID_REPLICATION_FACTOR" || name === "KafkaJSAggregateError") return true;
   return retriable !== false || name === "KafkaJSNumberOfRetriesExceeded";
 }

@@ -1,5 +1,5 @@
 /**
- * Metrics as they stand at /metrics, and the little arithmetic that a reader of them needs: sums, histograms, quantiles.
+ * Parses the metrics of /metrics and computes sums, histograms and quantiles.
  */
 
 /** One sample: `name{labels} value`. */
@@ -11,7 +11,7 @@ export interface Sample {
 
 /**
  * Samples of a text in the Prometheus exposition format (text, version 0.0.4); comments are skipped.
- * @param isWanted by the sample's own name; a reader of a few of a thousand series spares itself the others.
+ * @param isWanted selects samples by name, for readers of a few of a thousand series.
  */
 export function parseMetrics(text: string, isWanted?: (name: string) => boolean): Sample[] {
   const samples: Sample[] = [];
@@ -44,7 +44,7 @@ export class Histogram {
     this.count = count;
   }
 
-  /** What was observed since `earlier`. */
+  /** The observations since `earlier`. */
   minus(earlier: Histogram): Histogram {
     const buckets = new Map(
       [...this.buckets].map(([bound, count]) => [bound, count - (earlier.buckets.get(bound) ?? 0)]),
@@ -65,7 +65,7 @@ export function readHistogram(samples: readonly Sample[], name: string): Histogr
 
 /**
  * Quantile of a histogram by linear interpolation inside the bucket, as PromQL's histogram_quantile does; in the
- * last, unbounded bucket the highest bound is given.
+ * last, unbounded bucket the highest bound is returned.
  */
 export function quantile(histogram: Histogram, q: number): number {
   const rank = q * histogram.count;
@@ -81,7 +81,7 @@ export function quantile(histogram: Histogram, q: number): number {
   return Number.NaN;
 }
 
-/** Up to the labels or the value. */
+/** The part before the labels or the value. */
 function nameOf(line: string): string {
   const end = line.search(/[{ ]/);
   return end < 0 ? line : line.slice(0, end);

@@ -1,12 +1,11 @@
 /**
- * A simulated fleet of conveyor belts. Values depend on seed, conveyor and seq alone (time only stamps them), so the
- * same seed gives the same fleet. The physics is simple but coherent, so that dashboards show something to read: load
- * wanders, a loaded motor warms up and cools slowly, vibration follows speed and grows before a fault, an idle belt
- * stands still and empty.
+ * A simulated fleet of conveyor belts. Values depend on seed, conveyor and seq only, so the same seed produces the same
+ * fleet. The physics is simple but coherent, for readable dashboards: load varies slowly, a loaded motor warms up and
+ * cools slowly, vibration follows speed and grows during a fault, an idle belt stops and empties.
  */
 import { EVENT_VERSION, type State, type TelemetryEvent } from "./event.ts";
 
-/** 32-bit hash of a text (FNV-1a): spreads seeds of neighbouring conveyors. */
+/** 32-bit hash of a text (FNV-1a), so that similar conveyor names have different seeds. */
 function hash32(text: string): number {
   let hash = 0x811c9dc5;
   for (let index = 0; index < text.length; index++) {
@@ -27,7 +26,7 @@ function randomFrom(seed: number): () => number {
 }
 
 const AMBIENT_C = 22;
-/** Chance per event to leave a state, and where to: runs are long, faults are rare and short. */
+/** Probability per event of each transition: a belt runs long, faults are rare and short. */
 const TRANSITIONS: Record<State, readonly (readonly [State, number])[]> = {
   running: [
     ["idle", 0.0008],
@@ -77,8 +76,8 @@ export class Conveyor {
     const random = this.#random;
     const draw = random();
     let threshold = 0;
-    for (const [state, chance] of TRANSITIONS[this.#state]) {
-      threshold += chance;
+    for (const [state, probability] of TRANSITIONS[this.#state]) {
+      threshold += probability;
       if (draw < threshold) {
         this.#state = state;
         break;

@@ -1,5 +1,5 @@
 /**
- * What Kafka must hold: topics and access rights, as tables. The setup job makes them so, validate compares.
+ * The topics and ACLs that Kafka must have, as tables. The setup job creates them, validate compares them.
  */
 
 export const EVENTS_TOPIC = "conveyor.events";
@@ -16,11 +16,11 @@ export interface TopicLayout {
   config: Readonly<Record<string, string>>;
 }
 
-/** Three replicas of which two must have a write: one broker may be lost without losing or refusing a write. */
+/** Three replicas, two of which must have a write: one broker may fail without a lost or rejected write. */
 export const TOPIC_TABLE: readonly TopicLayout[] = [
   {
     name: EVENTS_TOPIC,
-    // One partition is one processor's share at the least: at most six processors work in parallel.
+    // A partition has one processor, so at most six processors work in parallel.
     partitions: 6,
     replicationFactor: 3,
     config: {

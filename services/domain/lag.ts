@@ -1,4 +1,4 @@
-/** How far a group is behind in one partition. */
+/** The lag of a consumer group in one partition. */
 
 export interface PartitionLag {
   partition: number;
@@ -8,11 +8,11 @@ export interface PartitionLag {
 }
 
 /**
- * Events between the group's commit and the partition's end. Offsets are decimal text, as Kafka's clients give them.
- * @param committed negative when the group never committed here: then everything that is still there counts.
+ * Events between the group's commit and the partition's end. Offsets are decimal text, as kafkajs returns them.
+ * @param committed negative without a commit: then all remaining events count.
  */
 export function lagOf(low: string, high: string, committed: string): number {
   const from = Number(committed) < 0 ? Number(low) : Math.max(Number(committed), Number(low));
-  // A commit just after the ends were read lies beyond them.
+  // A commit may be later than the reading of the end.
   return Math.max(0, Number(high) - from);
 }

@@ -1,6 +1,6 @@
 /**
- * The stages of a load: how many events are due at each moment. The schedule depends on the clock alone, never on how
- * fast anything is answered: that is what makes a load "open".
+ * The stages of a load: how many events are due at each moment. The schedule depends on the clock alone, not on the
+ * speed of the responses (an open load model).
  */
 
 export interface LoadStage {
@@ -8,9 +8,9 @@ export interface LoadStage {
   events_per_second: number;
 }
 
-/** An hour: the pods of a run end themselves a little later. */
+/** An hour; the pods of a run end shortly after it. */
 export const MAX_TOTAL_SECONDS = 3600;
-/** More than any machine of this project's size takes in; a slip of the finger is noticed. */
+/** Far more than the pipeline takes; a larger value is a typing error. */
 export const MAX_EVENTS_PER_SECOND = 200_000;
 const MAX_STAGES = 50;
 
@@ -45,7 +45,7 @@ export const formatStages = (stages: readonly LoadStage[]): string =>
 export const totalSeconds = (stages: readonly LoadStage[]): number =>
   stages.reduce((sum, { seconds }) => sum + seconds, 0);
 
-/** Events due from the beginning until now. */
+/** Events due from the start until now. */
 export function dueEvents(stages: readonly LoadStage[], elapsedMs: number): number {
   let due = 0;
   let left = Math.max(0, elapsedMs) / 1000;
@@ -54,11 +54,11 @@ export function dueEvents(stages: readonly LoadStage[], elapsedMs: number): numb
     left -= seconds;
     if (left <= 0) break;
   }
-  // 0.1 + 0.2: what is whole but for the last bits is whole.
+  // Rounding errors (0.1 + 0.2) must not lose an event.
   return Math.floor(due + 1e-6);
 }
 
-/** When event number `index` (from 0) is due, in milliseconds from the beginning. */
+/** When event number `index` (from 0) is due, in milliseconds from the start. */
 export function dueTimeMs(stages: readonly LoadStage[], index: number): number {
   let before = 0;
   let startMs = 0;
@@ -71,7 +71,7 @@ export function dueTimeMs(stages: readonly LoadStage[], index: number): number {
   return startMs;
 }
 
-/** Index of the stage at that moment; undefined when all are over. */
+/** Index of the stage at that moment; undefined after the last one. */
 export function stageAt(stages: readonly LoadStage[], elapsedMs: number): number | undefined {
   let endMs = 0;
   for (const [index, { seconds }] of stages.entries()) {

@@ -1,9 +1,9 @@
-/** Lines out of chunks of bytes, in bounded memory: of a line that is too long only the beginning is kept. */
+/** Splits chunks of bytes into lines, in bounded memory: only the beginning of a too long line is kept. */
 
 export interface Line {
   /** Without line break; only the first `keepBytes` of a longer line. */
   bytes: Uint8Array;
-  /** Length of the whole line. */
+  /** Length of the complete line. */
   length: number;
   /** From 1. */
   number: number;
@@ -18,7 +18,7 @@ export class LineSplitter {
   #length = 0;
   #number = 0;
 
-  /** @param keepBytes how much of a line is kept; more than the largest valid line, so that its excess is seen. */
+  /** @param keepBytes limit of `Line.bytes`; more than the largest valid line, so that a longer one is detected. */
   constructor(private readonly keepBytes: number) {}
 
   /** The lines that this chunk completes. */

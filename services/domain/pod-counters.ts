@@ -1,16 +1,17 @@
 /**
- * One pod's metrics over time: what its counters gained since the last look. A pod that restarted begins at zero again,
- * one that is new since we began counts from its start, and one that was there before begins with a base and no gain.
+ * One pod's metrics over time: the increase of its counters since the last sample. After a restart the counters start
+ * at zero. A pod that is newer than the observation counts from its start; an older one starts with a base and no
+ * increase.
  */
 import { Histogram, readHistogram, readSum, type Sample } from "./exposition.ts";
 
-/** What a look at a pod told, per second where it is a counter. */
+/** The increase between two samples of a pod. */
 export interface Gain {
-  /** Since the last look, in seconds. */
+  /** Time since the last sample, in seconds. */
   seconds: number;
-  /** Counter → what it gained per second. */
+  /** Counter → increase per second. */
   perSecond: Map<string, number>;
-  /** Histogram → what was observed since the last look. */
+  /** Histogram → observations since the last sample. */
   histograms: Map<string, Histogram>;
 }
 
@@ -34,19 +35,19 @@ export class PodWatch {
     this.#lastAtMs = options.startedAtMs;
   }
 
-  /** When it last answered, in milliseconds since 1970. */
+  /** Time of the last sample, in milliseconds since 1970. */
   get lastAtMs(): number {
     return this.#lastAtMs;
   }
 
-  /** @returns undefined when there is nothing to compare with yet. */
-  look(samples: readonly Sample[], atMs: number): Gain | undefined {
+  /** Adds a sample; undefined when there is none to compare with. */
+  add(samples: readonly Sample[], atMs: number): Gain | undefined {
     const { counters, histograms, startedAtMs } = this.options;
     const startSeconds = samples.find(({ name }) => name === START_TIME)?.value ?? 0;
     const now = new Map(counters.map((name) => [name, readSum(samples, name)]));
     const seen = new Map(histograms.map((name) => [name, readHistogram(samples, name)]));
     const isNew = this.#counters === undefined;
-    // The start is told in whole seconds: a process that began within our first second counts as older.
+    // Start times have whole seconds: a process that started within our first second counts as older.
     const fromZero = isNew ? startSeconds * 1000 > startedAtMs + 1000 : startSeconds !== this.#startedSeconds;
     const before = fromZero ? new Map<string, number>() : this.#counters;
     const seenBefore = fromZero ? new Map<string, Histogram>() : this.#histograms;

@@ -1,6 +1,6 @@
 /**
- * How many events a simulated fleet has emitted by a moment: the integral of its rate. Asking for the total, not for
- * "events in this tick", makes ticks of any length add up exactly.
+ * The number of events that a simulated fleet has emitted by a moment: the integral of its rate. With totals instead of
+ * events per tick, ticks of any length add up exactly.
  */
 
 export const RATE_PROFILES = ["steady", "ramp", "burst"] as const;

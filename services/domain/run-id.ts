@@ -1,6 +1,6 @@
 /**
- * A run is one life of one source. Its name sorts by time, names the pod's ordinal, and is unique: the random part
- * tells apart two runs that begin in the same millisecond.
+ * A run is one life of one source. Its name sorts by time, contains the pod's ordinal, and is unique: the random part
+ * distinguishes two runs that begin in the same millisecond.
  */
 
 /** "20261125T024759123Z-0-9f3c": time, ordinal, 16 random bits. */
@@ -14,7 +14,7 @@ export function ordinalOf(podName: string): number {
   return Number(/-(\d{1,9})$/.exec(podName)?.[1] ?? 0);
 }
 
-/** When a run named by newRunId began, in milliseconds since 1970; undefined for a name of another kind. */
+/** The start of a run named by newRunId(), in milliseconds since 1970; undefined for other names. */
 export function runStart(run: string): number | undefined {
   const match = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z-/.exec(run);
   if (!match) return undefined;

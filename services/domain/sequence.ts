@@ -1,6 +1,6 @@
 /**
- * Which sequence numbers were acknowledged, as ranges: what an audit compares with what it finds in the database.
- * Acknowledgements of one conveyor arrive in order, so a run of any length is normally one range.
+ * The acknowledged sequence numbers as ranges, which an audit compares with the database. Acknowledgements of one
+ * conveyor arrive in order, so a run of any length is normally one range.
  */
 
 /** Closed ranges [first, last], ascending, never touching each other. */
@@ -11,17 +11,17 @@ export class SequenceRanges {
   #count = 0;
   #changedFrom = Number.POSITIVE_INFINITY;
 
-  /** How many different numbers were added. */
+  /** Number of different sequence numbers. */
   get count(): number {
     return this.#count;
   }
 
-  /** How many ranges stand for them. */
+  /** Number of ranges. */
   get size(): number {
     return this.#ranges.length;
   }
 
-  /** Adds one number; true when it was not there yet. */
+  /** Adds one number; false when it was added before. */
   add(seq: number): boolean {
     const ranges = this.#ranges;
     const last = ranges[ranges.length - 1];
@@ -58,12 +58,12 @@ export class SequenceRanges {
     return true;
   }
 
-  /** Something was added since the changes were last taken. */
+  /** True when a number was added since the last takeChanges(). */
   get isChanged(): boolean {
     return this.#changedFrom < Number.POSITIVE_INFINITY;
   }
 
-  /** The ranges that hold every number added since the last call, and maybe more; ascending. */
+  /** Ranges that contain every number added since the last call, and possibly others; ascending. */
   takeChanges(): Range[] {
     let from = this.#ranges.length;
     while (from > 0 && this.#ranges[from - 1]![1] >= this.#changedFrom) from--;
@@ -80,19 +80,19 @@ export class SequenceRanges {
   }
 }
 
-/** What a ledger lists of one run and conveyor. */
+/** The ledger of one run and conveyor. */
 export interface LedgerEntry {
   run: string;
   conveyor: string;
   ranges: Range[];
 }
 
-/** (run, conveyor) pairs kept: a fleet has tens; an HTTP client that invents names must not fill the memory. */
+/** Pairs of run and conveyor: a fleet has tens; the limit bounds the memory when an HTTP client sends random names. */
 export const MAX_LEDGER_ENTRIES = 10_000;
-/** Ranges kept per pair: gaps come only from refused or failed events. */
+/** Ranges per pair; only refused or failed events cause gaps. */
 export const MAX_RANGES_PER_ENTRY = 10_000;
 
-/** Acknowledged sequence numbers per run and conveyor, bounded: what is let go is counted, so no audit is misled. */
+/** Acknowledged sequence numbers per run and conveyor, bounded; `dropped` counts those that a bound removed. */
 export class Ledger {
   readonly #entries = new Map<string, { run: string; conveyor: string; ranges: SequenceRanges }>();
   #dropped = 0;
@@ -118,7 +118,7 @@ export class Ledger {
     if (!entry.ranges.add(seq)) this.#repeated++;
   }
 
-  /** Entries that changed since they were last taken, with their new ranges, at most so many; the rest comes next time. */
+  /** At most `most` entries that changed since the last call, with their new ranges; the next call returns the others. */
   takeChanges(most: number): LedgerEntry[] {
     const changes: LedgerEntry[] = [];
     for (const { run, conveyor, ranges } of this.#entries.values()) {
@@ -129,17 +129,17 @@ export class Ledger {
     return changes;
   }
 
-  /** Numbers that were acknowledged but are no longer listed (0 unless a bound was reached). */
+  /** Acknowledged numbers that are no longer listed (0 unless a bound was reached). */
   get dropped(): number {
     return this.#dropped;
   }
 
-  /** Acknowledgements of a number that had been acknowledged before: the source sent an identity twice. */
+  /** Acknowledgements of numbers that were acknowledged before: the source sent an identity twice. */
   get repeated(): number {
     return this.#repeated;
   }
 
-  /** Different identities listed. */
+  /** Number of listed identities. */
   get count(): number {
     let count = 0;
     for (const { ranges } of this.#entries.values()) count += ranges.count;

@@ -1,4 +1,4 @@
-/** Kafka clients: one way to configure them, their log in our format, their signs of life. */
+/** Configures all Kafka clients: TLS, timeouts, retries, and the log in the project's format. */
 import { Kafka, type KafkaConfig as KafkajsConfig, type logCreator, logLevel } from "kafkajs";
 import Cluster from "kafkajs/src/cluster/index.js";
 import loggers from "kafkajs/src/loggers/index.js";
@@ -10,19 +10,19 @@ import { installKafkajsPatches } from "./patches/index.ts";
 /** A TLS handshake on a busy two-core machine takes longer than kafkajs' default of 1 s. */
 export const CONNECTION_TIMEOUT_MS = 3000;
 /**
- * Brokers answer within milliseconds. This is for one that is silent and still part of the cluster; one that the others have
- * given up is left sooner (patches/gone-broker.ts).
+ * Brokers answer within milliseconds. The limit is for a silent broker that is still part of the cluster; requests to one
+ * that is not end earlier (patches/gone-broker.ts).
  */
 export const REQUEST_TIMEOUT_MS = 5000;
 
-/** Quick first retry, capped early: recovery within half a second of the broker, not of a grown back-off. */
+/** Short pauses with a low cap, so that a client recovers within half a second of its broker. */
 export const RETRY = { initialRetryTime: 100, maxRetryTime: 500, multiplier: 1.5, factor: 0.2 } as const;
-/** A consumer must outlast any outage; kafkajs' own default crashes it after five tries. */
+/** For consumers: kafkajs' default ends one after five tries. */
 export const RETRY_FOREVER = { ...RETRY, retries: 1_000_000 } as const;
-/** Where the caller has a loop of its own that can log, report and stop. */
+/** For callers with a retry loop that logs and can stop. */
 export const RETRY_BRIEFLY = { ...RETRY, retries: 3 } as const;
 
-/** Leaders that moved are learned from errors at once; this finds added partitions. */
+/** Finds added partitions; moved leaders are detected at once by errors. */
 const METADATA_MAX_AGE_MS = 60_000;
 /** One line of a kind per this time; see LogThrottle. */
 const KAFKAJS_LOG_INTERVAL_MS = 5000;
@@ -34,7 +34,7 @@ const LEVELS: Record<number, "debug" | "info" | "warn" | "error"> = {
   [logLevel.ERROR]: "error",
 };
 
-/** kafkajs' log through our formatter, equal lines throttled. */
+/** Writes kafkajs' log with our logger; equal lines are throttled. */
 export function kafkajsLog(log: Logger): logCreator {
   const throttle = new LogThrottle(KAFKAJS_LOG_INTERVAL_MS);
   return () =>
@@ -53,7 +53,7 @@ export function kafkajsLog(log: Logger): logCreator {
     };
 }
 
-/** kafkajs' level for ours: its debug lines are costly to make even when nobody prints them. */
+/** kafkajs' log level for a logger; kafkajs builds debug lines even when they are not printed. */
 export const kafkajsLevel = (log: Logger): logLevel => (log.isOn("debug") ? logLevel.DEBUG : logLevel.INFO);
 
 type SocketFactory = NonNullable<KafkajsConfig["socketFactory"]>;
@@ -61,7 +61,7 @@ type SocketFactory = NonNullable<KafkajsConfig["socketFactory"]>;
 /** kafkajs' connections to a cluster, below its producer and consumer. */
 export type KafkaCluster = Cluster;
 
-/** What every client of this project has in common. `onConnect` hears every attempt to connect: a sign of life. */
+/** The options of all clients. `onConnect` is called for every connection attempt, as progress for the liveness check. */
 export function clientOptions(
   config: KafkaConfig,
   clientId: string,
@@ -97,7 +97,7 @@ export function createKafka(
   return new Kafka(options.retry ? { ...common, retry: options.retry } : common);
 }
 
-/** kafkajs' view of a cluster, below its producer and consumer; retries briefly: the caller has the patience. */
+/** Creates kafkajs' Cluster without a producer or consumer; it retries briefly, so the caller must retry. */
 export function createCluster(config: KafkaConfig, clientId: string, log: Logger, onConnect?: () => void): Cluster {
   const { logLevel: _level, logCreator, ...common } = clientOptions(config, clientId, log, onConnect);
   return new Cluster({
@@ -110,7 +110,7 @@ export function createCluster(config: KafkaConfig, clientId: string, log: Logger
   });
 }
 
-/** Name of a value in one of kafkajs' enumerations, which at run time know only the other direction. */
+/** The name of a value of one of kafkajs' enumerations, which map names to values only. */
 export function nameOf(enumeration: Record<string, unknown>, value: number): string {
   return Object.keys(enumeration).find((name) => enumeration[name] === value) ?? `UNKNOWN_${value}`;
 }

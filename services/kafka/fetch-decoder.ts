@@ -1,13 +1,13 @@
 /**
- * Reads the brokers' fetch answers in one pass. kafkajs makes for each record two decoders, two big integers, four
- * copies of slices and a reduced object of headers: most of what a consumer costs. Here a record is positions in the
- * answer, and its parts are cut out when somebody asks for them.
+ * Decodes fetch responses in one pass (patches/slow-decode.ts installs it). kafkajs creates two decoders, two big
+ * integers, four slices and an object of headers per record: most of a consumer's CPU time. Here a record holds its
+ * offsets in the response, and its parts are sliced when they are read.
  *
- * Only what our topics hold is read this way: record format 2, not compressed, no transactions. Anything else in an
- * answer sends the whole of it to kafkajs' own decoder.
+ * It supports what our topics contain: record format 2, uncompressed, without transactions. A response with anything
+ * else is decoded by kafkajs.
  */
 const MAGIC_V2 = 2;
-/** From a batch's beginning: base offset 8, length 4, leader epoch 4, magic 1, crc 4, attributes 2, … */
+/** Offsets in a batch: base offset 8 bytes, length 4, leader epoch 4, magic 1, crc 4, attributes 2, … */
 const MAGIC_AT = 16;
 const ATTRIBUTES_AT = 21;
 const FIRST_TIMESTAMP_AT = 27;
@@ -15,11 +15,11 @@ const RECORD_COUNT_AT = 57;
 const RECORDS_AT = 61;
 /** Base offset and length themselves are not part of the length. */
 const LENGTH_OVERHEAD = 12;
-/** Codec (3 bits), log-append time, transactional, control: all of them 0 in what we read. */
+/** Codec (3 bits), log-append time, transactional, control: unsupported unless 0. */
 const UNUSUAL_ATTRIBUTES = 0x3f;
 const UINT32 = 4_294_967_296;
 
-/** A record as kafkajs' consumers know it; parts are made when they are read. */
+/** A record with the interface of kafkajs' messages; its parts are sliced when they are read. */
 export class FetchedMessage {
   readonly magicByte = MAGIC_V2;
   readonly attributes = 0;
@@ -52,15 +52,15 @@ export class FetchedMessage {
     return readHeaders(this.payload, this.valueAt + Math.max(0, this.valueLength));
   }
 
-  /** The value as text, without a slice in between. */
+  /** The value as text, without an intermediate slice. */
   text(): string {
     return this.valueLength < 0 ? "" : this.payload.toString("utf8", this.valueAt, this.valueAt + this.valueLength);
   }
 }
 
 /**
- * The records of a partition, in ascending order. kafkajs' Batch filters them twice, by "not older than asked for" and
- * by "not a control record", with a big integer for each: where the first record passes such a rule, all do.
+ * The records of a partition, in ascending order. kafkajs' Batch filters them twice, by offset and by "no control
+ * record", with a big integer for each: if the first record passes such a rule, all do.
  */
 export class FetchedMessages extends Array<FetchedMessage> {
   static override get [Symbol.species]() {
@@ -71,7 +71,7 @@ export class FetchedMessages extends Array<FetchedMessage> {
   }
 }
 
-// One reader for all answers: decoding is synchronous, and a position in a field is cheaper than an object per read.
+// The read position. Decoding is synchronous, and a module variable is cheaper than an object per response.
 let at = 0;
 
 function varint(payload: Buffer): number {
@@ -87,7 +87,7 @@ function varint(payload: Buffer): number {
   return (value >>> 1) ^ -(value & 1);
 }
 
-/** Zigzag of up to 64 bits; exact up to 2^53, as far as offsets and times go. */
+/** Zigzag of up to 64 bits; exact up to 2^53, which offsets and times do not exceed. */
 function varlong(payload: Buffer): number {
   let value = 0;
   let factor = 1;
@@ -121,11 +121,11 @@ function readHeaders(payload: Buffer, from: number): Record<string, Buffer | Buf
   return headers;
 }
 
-/** The records from `from` to `end`, or undefined when something unusual is among them. */
+/** The records from `from` to `end`; undefined when one of them is unsupported. */
 function readRecords(payload: Buffer, from: number, end: number): FetchedMessages | undefined {
   const messages = new FetchedMessages();
   let batch = from;
-  // What is left after the last whole batch is the beginning of one that the size limit cut.
+  // After the last complete batch may follow the beginning of one that the size limit cut.
   while (batch + RECORDS_AT <= end) {
     const batchEnd = batch + LENGTH_OVERHEAD + payload.readInt32BE(batch + 8);
     if (payload[batch + MAGIC_AT] !== MAGIC_V2) return undefined;
@@ -154,7 +154,7 @@ function readRecords(payload: Buffer, from: number, end: number): FetchedMessage
   return messages;
 }
 
-export interface FetchAnswer {
+export interface FetchResponse {
   throttleTime: number;
   clientSideThrottleTime: number;
   errorCode: number;
@@ -174,8 +174,8 @@ export interface FetchAnswer {
   }[];
 }
 
-/** A fetch answer of version 11, or undefined when it holds something that only kafkajs' own decoder reads. */
-export function decodeFetch(payload: Buffer): FetchAnswer | undefined {
+/** Decodes a fetch response of version 11; undefined when it contains something unsupported. */
+export function decodeFetch(payload: Buffer): FetchResponse | undefined {
   let position = 0;
   const int32 = () => {
     position += 4;
@@ -192,13 +192,13 @@ export function decodeFetch(payload: Buffer): FetchAnswer | undefined {
   const clientSideThrottleTime = int32();
   const errorCode = int16();
   const sessionId = int32();
-  const responses: FetchAnswer["responses"] = [];
+  const responses: FetchResponse["responses"] = [];
   const topics = int32();
   for (let topic = 0; topic < topics; topic++) {
     const nameLength = int16();
     const topicName = payload.toString("utf8", position, position + nameLength);
     position += nameLength;
-    const partitions: FetchAnswer["responses"][number]["partitions"] = [];
+    const partitions: FetchResponse["responses"][number]["partitions"] = [];
     const count = int32();
     for (let index = 0; index < count; index++) {
       const head = {
@@ -213,7 +213,7 @@ export function decodeFetch(payload: Buffer): FetchAnswer | undefined {
       const size = Math.max(0, int32());
       const messages = readRecords(payload, position, Math.min(position + size, payload.length));
       if (messages === undefined) return undefined;
-      // Nothing whole in a part that is not empty: kafkajs knows what that means.
+      // A partition with data and no complete batch: left to kafkajs.
       if (messages.length === 0 && size > 0) return undefined;
       position += size;
       partitions.push({ ...head, abortedTransactions: [], preferredReadReplica, messages });

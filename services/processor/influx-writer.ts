@@ -1,35 +1,34 @@
 /**
- * Writes lines to InfluxDB and says, per line, what became of it. A write resolves when every line is either confirmed
- * (204) or refused by the database for what it says; it never gives up on anything else: an absent, busy or forbidding
- * database is asked again until it answers or the caller no longer wants the lines (its partitions were taken away, or
- * the process ends).
+ * Writes lines to InfluxDB. A write resolves when InfluxDB has confirmed (204) or refused each of its lines. All other
+ * outcomes are retried without a limit, until the caller cancels the write (its partitions were reassigned, or the
+ * process ends).
  *
- * Submissions that arrive together share a request, up to 5,000 lines: six partitions with a few events each cost one
- * request, not six.
+ * Writes that are submitted together share a request of up to 5,000 lines, so that six partitions with a few events each
+ * cost one request.
  */
 import type { InfluxConfig } from "../runtime/config.ts";
 import { type Logger, LogThrottle } from "../runtime/log.ts";
 
-/** Lines per request: the size that InfluxDB recommends. */
+/** Lines per request, as InfluxDB recommends. */
 export const MAX_BODY_LINES = 5000;
-/** Requests at the same time: two keep the database busy while the answer to one is on its way. */
+/** Concurrent requests: two keep the database busy while one response is under way. */
 export const MAX_CONCURRENT_WRITES = 2;
-/** A write of 5,000 lines takes tens of milliseconds; minutes-long compactions have been seen to hold one for seconds. */
+/** A write of 5,000 lines takes tens of milliseconds, during a compaction seconds. */
 export const WRITE_TIMEOUT_MS = 20_000;
 const FIRST_RETRY_MS = 100;
-/** A database that answers that it cannot is given time. */
+/** Longest pause after an error response. */
 const MAX_RETRY_MS = 5000;
 /**
- * One that cannot be reached has nothing to recover from our questions, and each pause is added to its outage: asked for
- * the last time just before it was there again, it would stand idle for all of a longer one.
+ * Longest pause while InfluxDB is unreachable. An unreachable server needs no relief, and every pause may prolong its
+ * outage.
  */
 const MAX_UNREACHABLE_RETRY_MS = 1000;
-/** A wrong token or a missing bucket is repaired by a person: ask again, but not eagerly. */
+/** Pause after errors that an operator must resolve (a wrong token, a missing bucket). */
 export const OPERATOR_RETRY_MS = 5000;
-/** A database that asks for more patience than this is asked again sooner. */
+/** Upper limit for the pause that InfluxDB requests with Retry-After. */
 const MAX_RETRY_AFTER_MS = 60_000;
 const LOG_INTERVAL_MS = 5000;
-/** Of an error body: enough to see the first faults. */
+/** Part of an error body that is logged; it contains the first invalid lines. */
 const MAX_ERROR_CHARS = 1000;
 
 export interface RefusedLine {
@@ -49,16 +48,16 @@ export type WriteRequestOutcome =
   | "unreachable";
 
 export interface WriterHooks {
-  /** Every attempt: a sign of life. */
+  /** Called for every attempt, as progress for the liveness check. */
   onAttempt?: () => void;
   onRequest?: (outcome: WriteRequestOutcome, durationMs: number, lines: number) => void;
-  /** True while only an operator can end the refusal. */
+  /** True while InfluxDB refuses every write for a reason that an operator must resolve. */
   onBlocked?: (blocked: boolean) => void;
 }
 
 interface Submission {
   lines: readonly string[];
-  /** When it was handed over, on the monotonic clock (ms). */
+  /** When it was submitted, on the monotonic clock (ms). */
   sinceMs: number;
   cancelled: boolean;
   refused: RefusedLine[];
@@ -66,27 +65,27 @@ interface Submission {
 }
 
 export interface PendingWrite {
-  /** The lines that the database refused; all others are confirmed. Never settles after `cancel`. */
+  /** The lines that InfluxDB refused; all others are confirmed. Never settles after `cancel`. */
   done: Promise<RefusedLine[]>;
-  /** The caller no longer wants these lines: stop trying. What was written stays written. */
+  /** Stops the retries. Lines that are already written remain. */
   cancel(): void;
 }
 
-/** A piece of a request's lines that belongs to one submission. */
+/** The part of a request that belongs to one submission. */
 interface Piece {
   submission: Submission;
   from: number;
   to: number;
 }
 
-type Verdict =
+type WriteResult =
   | { kind: "written" }
   | { kind: "line_fault"; detail: string; dropped?: number; outcome: "partly_refused" | "refused" }
   | { kind: "too_large" }
   | { kind: "retry"; outcome: WriteRequestOutcome; afterMs?: number; detail: string }
   | { kind: "operator"; detail: string };
 
-/** How long to wait before a write is sent again, in milliseconds; `attempt` counts from 0. */
+/** Pause before a write is retried, in milliseconds; `attempt` counts from 0. */
 export function retryPauseMs(outcome: WriteRequestOutcome, attempt: number): number {
   const most = outcome === "unreachable" ? MAX_UNREACHABLE_RETRY_MS : MAX_RETRY_MS;
   return Math.min(FIRST_RETRY_MS * 2 ** Math.min(attempt, 10), most);
@@ -98,7 +97,7 @@ export class InfluxWriter {
   readonly #throttle = new LogThrottle(LOG_INTERVAL_MS);
   readonly #queue: Submission[] = [];
   readonly #wakeRetry = new Set<() => void>();
-  /** Neither answered nor given up, the oldest first. */
+  /** Unsettled submissions, the oldest first. */
   readonly #waiting = new Set<Submission>();
   #active = 0;
   #scheduled = false;
@@ -116,21 +115,13 @@ export class InfluxWriter {
     this.#headers = { authorization: `Token ${config.token}`, "content-type": "text/plain; charset=utf-8" };
   }
 
-  /** True while only an operator can end the refusal of every write. */
-  get blocked(): boolean {
-    return this.#blocked;
-  }
-
-  /**
-   * How long the oldest lines have been waiting for the database's answer (seconds); 0 when none wait. It grows whatever
-   * the reason: slow, refusing, unreachable, or silent.
-   */
+  /** Age of the oldest unsettled submission in seconds, whatever the cause; 0 when there is none. */
   get pendingSeconds(): number {
     const oldest = this.#waiting.values().next().value;
     return oldest ? (performance.now() - oldest.sinceMs) / 1000 : 0;
   }
 
-  /** Hands lines over; at most MAX_BODY_LINES. */
+  /** Submits lines; at most MAX_BODY_LINES. */
   write(lines: readonly string[]): PendingWrite {
     if (lines.length > MAX_BODY_LINES) {
       throw new Error(`lines: must be at most ${MAX_BODY_LINES}; got ${lines.length}`);
@@ -156,7 +147,7 @@ export class InfluxWriter {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    // After the current turn: batches of several partitions that were decoded together go together.
+    // After the current turn, so that batches decoded together share a request.
     setImmediate(() => {
       this.#scheduled = false;
       while (this.#active < MAX_CONCURRENT_WRITES && this.#queue.length > 0) this.#begin();
@@ -186,45 +177,45 @@ export class InfluxWriter {
     });
   }
 
-  /** Returns when every line of every wanted piece is confirmed or refused. */
+  /** Resolves when every line of the pieces is confirmed or refused, or its submission cancelled. */
   async #deliver(pieces: Piece[]): Promise<void> {
     for (let attempt = 0; ; attempt++) {
       const wanted = pieces.filter(({ submission }) => !submission.cancelled);
       if (wanted.length === 0) return;
       const count = wanted.reduce((sum, { from, to }) => sum + to - from, 0);
-      const verdict = await this.#post(wanted, count);
-      this.#setBlocked(verdict.kind === "operator");
-      switch (verdict.kind) {
+      const result = await this.#post(wanted, count);
+      this.#setBlocked(result.kind === "operator");
+      switch (result.kind) {
         case "written":
           return;
         case "line_fault":
         case "too_large": {
-          // All of them: no need to look for the ones at fault (a whole batch older than the bucket keeps).
-          const all = verdict.kind === "line_fault" && verdict.dropped === count;
+          // All lines are refused, for example a batch older than the retention: no need to search the invalid ones.
+          const all = result.kind === "line_fault" && result.dropped === count;
           if (count === 1 || all) {
-            const detail = verdict.kind === "too_large" ? "the line is too large for InfluxDB" : verdict.detail;
+            const detail = result.kind === "too_large" ? "the line is too large for InfluxDB" : result.detail;
             for (const { submission, from, to } of wanted) {
               for (let index = from; index < to; index++) submission.refused.push({ index, detail });
             }
             return;
           }
-          // Halving finds b bad lines of n in about 2·b·log2(n) requests; good lines written twice are the same points.
+          // Halving finds b invalid lines of n in about 2·b·log2(n) requests; a valid line written twice is one point.
           for (const half of halves(wanted, count)) await this.#deliver(half);
           return;
         }
         case "retry":
-          this.#note("influxdb_retry", "warn", verdict.detail, count);
-          await this.#pause(verdict.afterMs ?? retryPauseMs(verdict.outcome, attempt));
+          this.#note("influxdb_retry", "warn", result.detail, count);
+          await this.#pause(result.afterMs ?? retryPauseMs(result.outcome, attempt));
           break;
         case "operator":
-          this.#note("influxdb_refuses", "error", verdict.detail, count);
+          this.#note("influxdb_refuses", "error", result.detail, count);
           await this.#pause(this.operatorRetryMs);
           break;
       }
     }
   }
 
-  async #post(pieces: readonly Piece[], count: number): Promise<Verdict> {
+  async #post(pieces: readonly Piece[], count: number): Promise<WriteResult> {
     const body = pieces
       .map(({ submission: { lines }, from, to }) =>
         (from === 0 && to === lines.length ? lines : lines.slice(from, to)).join("\n"),
@@ -232,7 +223,7 @@ export class InfluxWriter {
       .join("\n");
     this.hooks.onAttempt?.();
     const startedAt = performance.now();
-    let verdict: Verdict;
+    let result: WriteResult;
     let outcome: WriteRequestOutcome;
     try {
       const response = await fetch(this.#endpoint, {
@@ -243,20 +234,20 @@ export class InfluxWriter {
         redirect: "error",
         signal: AbortSignal.timeout(this.timeoutMs),
       });
-      // Read even when empty: the connection is free for the next request only then.
+      // Read even when empty, since only then the connection can be reused.
       const text = await response.text();
-      verdict = classifyResponse(response.status, text, response.headers.get("retry-after"));
-      outcome = outcomeOf(verdict);
+      result = classifyResponse(response.status, text, response.headers.get("retry-after"));
+      outcome = outcomeOf(result);
     } catch (error) {
       const detail = error instanceof Error ? error.message || error.name : String(error);
-      verdict = { kind: "retry", outcome: "unreachable", detail };
+      result = { kind: "retry", outcome: "unreachable", detail };
       outcome = "unreachable";
     }
     this.hooks.onRequest?.(outcome, performance.now() - startedAt, count);
-    return verdict;
+    return result;
   }
 
-  /** Waits, but not longer than somebody wants the lines. */
+  /** Waits until the time has passed or a submission is cancelled. */
   async #pause(ms: number): Promise<void> {
     await new Promise<void>((resolve) => {
       const wake = () => {
@@ -295,12 +286,12 @@ function halves(pieces: readonly Piece[], count: number): [Piece[], Piece[]] {
   return [first, second];
 }
 
-/** What InfluxDB writes when lines, not the request, are at fault. */
+/** Error messages of InfluxDB about lines, not about the request. */
 const LINE_FAULT =
   /unable to parse|partial write|field type conflict|retention policy|invalid (?:line|field|tag|point)/i;
 
-/** What an answer means for the lines of the request. */
-export function classifyResponse(status: number, body: string, retryAfter: string | null): Verdict {
+/** The meaning of a response for the lines of its request. */
+export function classifyResponse(status: number, body: string, retryAfter: string | null): WriteResult {
   const detail = `InfluxDB answered ${status}: ${messageOf(body)}`;
   if (status >= 200 && status < 300) return { kind: "written" };
   if (status === 422 || (status === 400 && LINE_FAULT.test(body))) {
@@ -317,13 +308,13 @@ export function classifyResponse(status: number, body: string, retryAfter: strin
     const afterMs = retryAfterMs(retryAfter, Date.now());
     return { kind: "retry", outcome: "throttled", detail, ...(afterMs === undefined ? {} : { afterMs }) };
   }
-  // 400 for another cause, 401, 403, 404, a redirect: the request is wrong, whatever its lines say.
+  // 400 for another cause, 401, 403, 404, a redirect: the request is wrong, not its lines.
   if (status < 500) return { kind: "operator", detail };
   return { kind: "retry", outcome: "failed", detail };
 }
 
-function outcomeOf(verdict: Verdict): WriteRequestOutcome {
-  switch (verdict.kind) {
+function outcomeOf(result: WriteResult): WriteRequestOutcome {
+  switch (result.kind) {
     case "written":
       return "written";
     case "too_large":
@@ -331,7 +322,7 @@ function outcomeOf(verdict: Verdict): WriteRequestOutcome {
     case "operator":
       return "forbidden";
     default:
-      return verdict.outcome;
+      return result.outcome;
   }
 }
 

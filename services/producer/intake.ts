@@ -1,9 +1,9 @@
 /**
- * HTTP intake: POST /events with one event, an array, or NDJSON. The answer comes after Kafka's acknowledgement and
- * names the reason for each refused event:
+ * HTTP intake: POST /events with one event, an array, or NDJSON. The response follows Kafka's acknowledgement and names
+ * the reason for each refused event:
  *
- *   200 all acknowledged · 207 some refused · 422 all refused · 503 + Retry-After: the buffer is full (nothing was
- *   taken) or Kafka did not acknowledge in time (send the same events again: their identity makes that harmless)
+ *   200 all acknowledged · 207 some refused · 422 all refused · 503 + Retry-After: the buffer is full (no event was
+ *   taken), or Kafka did not acknowledge in time (resend the same events; their identity makes that harmless)
  */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { checkEvent, MAX_EVENT_BYTES, type Reason, serializeEvent, type TelemetryEvent } from "../domain/event.ts";
@@ -16,12 +16,12 @@ import { prepare } from "./sources.ts";
 /** About 18,000 events; larger loads belong in a file. */
 export const MAX_BODY_BYTES = 4 * 1024 * 1024;
 export const MAX_EVENTS_PER_REQUEST = 10_000;
-/** Reasons listed one by one in an answer; the count is always whole. */
+/** Refused events listed in a response; refused_count counts all. */
 const MAX_LISTED_REFUSALS = 1000;
-/** Longer than a broker's fail-over; a client that waits longer learns nothing more. */
+/** Longer than the failover of a broker. */
 export const ACK_LIMIT_MS = 30_000;
 const RETRY_AFTER_SECONDS = 1;
-/** Between the bytes of a request: a client that stalls must not hold a connection for ever. */
+/** Longest pause within a request, so that a stalled client cannot hold a connection. */
 const IDLE_SECONDS = 60;
 
 export interface IntakeOptions {
@@ -37,7 +37,7 @@ export interface IntakeOptions {
 
 export interface Intake {
   port: number;
-  /** Takes no new connections and waits for the requests in work. */
+  /** Accepts no new connections and waits for the open requests. */
   stop(): Promise<void>;
 }
 
@@ -76,7 +76,7 @@ async function answer(request: Request, options: IntakeOptions, expected: Buffer
   if (request.method !== "POST") {
     return Response.json({ error: "only POST" }, { status: 405, headers: { allow: "POST" } });
   }
-  // Digests have equal lengths, so the comparison takes the same time whatever was sent.
+  // Digests have equal lengths, so the comparison takes the same time for any token.
   if (!timingSafeEqual(digest(request.headers.get("authorization") ?? ""), expected)) {
     return Response.json(
       { error: "a bearer token is required" },
@@ -84,13 +84,13 @@ async function answer(request: Request, options: IntakeOptions, expected: Buffer
     );
   }
   const body = new Uint8Array(await request.arrayBuffer());
-  return await take(body, options);
+  return await publishBody(body, options);
 }
 
 const unavailable = (error: string, counts: Record<string, number>) =>
   Response.json({ error, ...counts }, { status: 503, headers: { "retry-after": String(RETRY_AFTER_SECONDS) } });
 
-async function take(body: Uint8Array, options: IntakeOptions): Promise<Response> {
+async function publishBody(body: Uint8Array, options: IntakeOptions): Promise<Response> {
   const { publisher, producer } = options;
   const lines = readLines(body);
   if (lines.length === 0) return Response.json({ error: "the body holds no event" }, { status: 400 });
@@ -101,7 +101,7 @@ async function take(body: Uint8Array, options: IntakeOptions): Promise<Response>
     );
   }
   const received = lines.length;
-  // All or nothing, and with room for what a record costs beyond its bytes: a request is never taken in part.
+  // A request is taken completely or not at all; a record costs more than its bytes.
   if (!producer.hasRoom(received, body.length + received * PER_EVENT_BYTES)) {
     return unavailable("the buffer is full; nothing was taken", { received, acknowledged: 0 });
   }
@@ -124,7 +124,7 @@ async function take(body: Uint8Array, options: IntakeOptions): Promise<Response>
         refused.push({ index, reason, detail });
       },
     );
-    // Cannot be full: the room was checked above, and nothing else ran since.
+    // Cannot be full: the room was checked above in the same turn.
     if (!offer()) throw new Error("the buffer filled up within one turn");
   });
   try {
@@ -142,14 +142,14 @@ async function take(body: Uint8Array, options: IntakeOptions): Promise<Response>
   );
 }
 
-/** Key, record overhead and the growth of a line that is written anew in our own form. */
+/** Key, record overhead, and the growth of a line that is rewritten in canonical form. */
 const PER_EVENT_BYTES = 512;
 
 /** The events of a body as lines: the elements of an array, one object over several lines, or NDJSON. */
 function readLines(body: Uint8Array): Line[] {
   const first = body.find((byte) => byte !== 0x20 && byte !== 0x09 && byte !== 0x0a && byte !== 0x0d);
   if (first === OPEN_BRACKET) {
-    const elements = parseWhole(body);
+    const elements = parseDocument(body);
     if (Array.isArray(elements)) return elements.map((element, index) => asLine(element, index + 1));
   }
   const lines: Line[] = [];
@@ -157,9 +157,9 @@ function readLines(body: Uint8Array): Line[] {
   for (const line of splitter.push(body)) if (!isBlank(line.bytes)) lines.push(line);
   for (const line of splitter.end()) if (!isBlank(line.bytes)) lines.push(line);
   if (lines.length > 1 && first === OPEN_BRACE) {
-    // One object, printed over several lines, is one event; NDJSON as a whole is not JSON.
-    const whole = parseWhole(body);
-    if (whole !== undefined) return [asLine(whole, 1)];
+    // An object printed over several lines is one event; NDJSON is not one JSON document.
+    const document = parseDocument(body);
+    if (document !== undefined) return [asLine(document, 1)];
   }
   return lines;
 }
@@ -168,7 +168,7 @@ const OPEN_BRACKET = 0x5b;
 const OPEN_BRACE = 0x7b;
 const encoder = new TextEncoder();
 
-function parseWhole(body: Uint8Array): unknown {
+function parseDocument(body: Uint8Array): unknown {
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
   } catch {

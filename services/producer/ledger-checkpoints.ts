@@ -1,28 +1,28 @@
 /**
- * Says in the log what was acknowledged, so that it is known when the process is gone: /ledger dies with its pod, a log
- * line does not, and the log is no part of what an audit judges, as a topic of Kafka's would be.
+ * Writes the ledger of acknowledged events to the log, which outlives the pod, as /ledger does not. A Kafka topic would
+ * not do, since an audit checks Kafka with it.
  *
- * Every few seconds one `ledger_checkpoint` (in several lines where one would be too long) lists the conveyors with new
- * acknowledgements, each with the ranges that hold them; the last one, after the flush, is `final`. The lines of a life
- * put together give its ledger; they are numbered, so a line that was lost shows. What was acknowledged between the last
- * line and a kill -9 is not known to anybody, and an audit says so.
+ * Every few seconds a `ledger_checkpoint` (in several lines where one would be too long) lists the conveyors with new
+ * acknowledgements, each with the ranges that contain them; the last one, after the flush, is `final`. Together the lines
+ * of a process are its ledger; their numbers show a missing line. An audit reports events acknowledged between the last
+ * line and a kill -9 as unknown.
  */
 import type { Ledger, LedgerEntry } from "../domain/sequence.ts";
 import { LEDGER_CHECKPOINT, type LedgerCheckpoint } from "../protocol/ledger-checkpoint.ts";
 import type { Logger } from "../runtime/log.ts";
 
-/** What a kill -9 leaves unknown; 20 conveyors write some 15 MB a day at this pace. */
+/** Acknowledgements of this time are unknown after a kill -9; with 20 conveyors the log grows by 15 MB a day. */
 export const CHECKPOINT_MS = 5000;
 /** Container runtimes cut lines at 16 KiB. */
 const MAX_LINE_CHARS = 8 * 1024;
-/** Conveyors per checkpoint: a client that invents names must not flood the log; the others come with the next one. */
+/** Conveyors per checkpoint, so that a client with random names cannot flood the log; the next one lists the others. */
 const MAX_ENTRIES = 2000;
-/** At the end there is no next one. */
+/** Conveyors of the final checkpoint, which has no next one. */
 const MAX_FINAL_ENTRIES = 10_000;
-/** Ranges of one conveyor in one line; a source full of gaps takes several. */
+/** Ranges of one conveyor per line; a source with many gaps needs several lines. */
 const MAX_RANGES_PER_LINE = 300;
 
-/** The entries in portions whose text is short enough for a line each. */
+/** Divides the entries into portions that each fit into a line. */
 function portions(entries: readonly LedgerEntry[]): LedgerCheckpoint["ledger"][] {
   const lines: LedgerCheckpoint["ledger"][] = [];
   let current: LedgerCheckpoint["ledger"] = {};
@@ -51,7 +51,7 @@ export class LedgerCheckpoints {
 
   constructor(
     private readonly options: {
-      /** The producer's own run. */
+      /** The producer's run. */
       run: string;
       ledger: Ledger;
       log: Logger;
@@ -63,7 +63,7 @@ export class LedgerCheckpoints {
     this.#timer = setInterval(() => this.write(false), this.options.intervalMs ?? CHECKPOINT_MS);
   }
 
-  /** Writes what is new; nothing when nothing is, unless it is the last word. */
+  /** Writes the changes; without changes only the final line. */
   write(final: boolean, unsettled?: number): void {
     const { ledger, log, run } = this.options;
     const entries = ledger.takeChanges(final ? MAX_FINAL_ENTRIES : MAX_ENTRIES);
@@ -83,7 +83,7 @@ export class LedgerCheckpoints {
     }
   }
 
-  /** The last word: nothing may be acknowledged afterwards. */
+  /** Writes the final line; no event may be acknowledged afterwards. */
   stop(unsettled: number): void {
     clearInterval(this.#timer);
     this.write(true, unsettled);

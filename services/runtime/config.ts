@@ -1,6 +1,6 @@
 /**
- * Reads the environment once, at start, into one flat typed value. Every problem is reported together, each with the
- * variable, the rule and the value received (never the value of a secret).
+ * Reads the environment once, at start, into one flat typed value. All problems are reported together, each with the
+ * variable, the rule and the received value (never the value of a secret).
  */
 import { readFileSync } from "node:fs";
 
@@ -13,7 +13,7 @@ export class ConfigError extends Error {
 
 type Environment = Record<string, string | undefined>;
 
-/** Reads variables and collects what is wrong with them; `done` throws them all. */
+/** Reads variables and collects problems; `done` throws them. */
 export class ConfigReader {
   readonly problems: string[] = [];
 
@@ -21,7 +21,7 @@ export class ConfigReader {
     private readonly environment: Environment = process.env,
     private readonly readFile: (path: string) => string = (path) => readFileSync(path, "utf8"),
   ) {
-    // Bun and Node would accept any certificate with it, also as a server towards its clients.
+    // With it, Bun and Node accept any certificate, also of a client.
     if (environment.NODE_TLS_REJECT_UNAUTHORIZED === "0") {
       this.problems.push('NODE_TLS_REJECT_UNAUTHORIZED: must not be "0" (certificates are always verified)');
     }
@@ -130,7 +130,7 @@ export class ConfigReader {
   /** A secret kept in a file: one line, trimmed. The value never appears in a message. */
   secretFile(name: string): string {
     const value = this.file(name).trim();
-    if (/\s/.test(value)) this.problem(name, "must name a file that holds one word");
+    if (/\s/.test(value)) this.problem(name, "must name a file with one value and no whitespace in it");
     return value;
   }
 
@@ -177,7 +177,7 @@ export function readKafka(reader: ConfigReader): KafkaConfig {
 
 export interface OpsConfig {
   port: number;
-  /** Where a thread of its own answers the kubelet (liveness.ts); none where absent. */
+  /** Port of the liveness thread (liveness.ts); without it there is none. */
   livenessPort?: number;
   tls: { cert: string; key: string };
 }
@@ -185,8 +185,8 @@ export interface OpsConfig {
 export const DEFAULT_OPS_PORT = 9464;
 
 /**
- * Ports and certificate of /healthz, /readyz and /metrics, and of the liveness thread where there is one; the certificate
- * is the service's own unless named.
+ * Ports and certificate of /healthz, /readyz and /metrics, and of the liveness thread if there is one. The certificate
+ * is that of the Kafka client unless another one is named.
  */
 export function readOps(reader: ConfigReader, kafka: KafkaConfig): OpsConfig {
   return {

@@ -1,14 +1,16 @@
 /**
- * Liveness is progress, not "the process exists". Each loop that must turn says so with `beat`; a watch whose last beat
- * is older than its limit makes /healthz fail. An attempt is progress too: while Kafka or InfluxDB is away the retry
- * loop turns, and a restart would not help. Readiness is a set of named conditions.
+ * Liveness and readiness of a service.
+ *
+ * Liveness is progress: each loop reports its turns with `progress`, and /healthz fails when a watch had none within its
+ * limit. An attempt is progress too: while Kafka or InfluxDB is unreachable a restart would not help. Readiness is a set
+ * of named conditions.
  */
 
 export interface Watch {
   name: string;
-  /** Oldest acceptable beat. */
+  /** Longest time without progress. */
   limitMs: number;
-  /** When false there is nothing to do, and silence is fine. */
+  /** While false there is nothing to do, and no progress is required. */
   busy?: () => boolean;
 }
 
@@ -18,18 +20,18 @@ export interface HealthReport {
 }
 
 export class Health {
-  readonly #watches = new Map<string, Watch & { lastBeat: number; wasBusy: boolean }>();
+  readonly #watches = new Map<string, Watch & { lastProgress: number; wasBusy: boolean }>();
   readonly #conditions = new Map<string, () => boolean>();
 
   constructor(private readonly now: () => number = () => performance.now()) {}
 
   watch(watch: Watch): void {
-    this.#watches.set(watch.name, { ...watch, lastBeat: this.now(), wasBusy: watch.busy === undefined });
+    this.#watches.set(watch.name, { ...watch, lastProgress: this.now(), wasBusy: watch.busy === undefined });
   }
 
-  beat(name: string): void {
+  progress(name: string): void {
     const watch = this.#watches.get(name);
-    if (watch) watch.lastBeat = this.now();
+    if (watch) watch.lastProgress = this.now();
   }
 
   ready(name: string, condition: () => boolean): void {
@@ -42,10 +44,10 @@ export class Health {
     let ok = true;
     for (const [name, watch] of this.#watches) {
       const busy = watch.busy?.() ?? true;
-      // Idle until the last look: the clock starts when work was first seen, not when the last work was done.
-      if (!busy || !watch.wasBusy) watch.lastBeat = now;
+      // Idle at the last check: the time counts from now, not from the end of the last work.
+      if (!busy || !watch.wasBusy) watch.lastProgress = now;
       watch.wasBusy = busy;
-      const ageMs = now - watch.lastBeat;
+      const ageMs = now - watch.lastProgress;
       const fine = !busy || ageMs <= watch.limitMs;
       ok &&= fine;
       checks[name] = { ok: fine, age_ms: Math.round(ageMs), limit_ms: watch.limitMs, busy };

@@ -1,26 +1,22 @@
 /**
- * Liveness from a thread of its own. The kubelet asks each second and takes three seconds of silence for a frozen process.
- * The main loop cannot promise that: with more load than it can carry it is late for every answer, and a restart then
- * takes away a producer that does what it can, and gives its load to the others. A thread that does nothing else answers
- * in time, and says whether the main loop still turns and makes progress (health.ts). Stopped, the process is silent as a
- * whole.
+ * The liveness endpoint in a separate thread. The kubelet probes each second and restarts a container after three
+ * seconds without an answer. An overloaded main loop answers too late, and a restart would move its load to the other
+ * pods. The thread answers in time and reports whether the main loop turns and makes progress (health.ts). A frozen
+ * process answers nothing, since its threads freeze together.
  */
 import type { OpsConfig } from "./config.ts";
 import type { Health } from "./health.ts";
 import type { Logger } from "./log.ts";
 
-/** How often the main loop says that it turns; several times between two probes. */
-const BEAT_MS = 250;
-/**
- * A main loop that has not turned for so long is stuck: one that is overloaded on a crowded machine was seen to be late by
- * seconds, never by as much.
- */
+/** Interval of the main loop's heartbeat to the thread: several per probe. */
+const HEARTBEAT_MS = 250;
+/** A main loop without a turn for this long is stuck; an overloaded one is late by a few seconds. */
 const LOOP_LIMIT_MS = 15_000;
 
-/** What the two threads share: 32-bit numbers at these places. */
-export const SHARED = { beats: 0, progress: 1, length: 2 } as const;
+/** Indexes of the 32-bit numbers that the two threads share. */
+export const SHARED = { heartbeats: 0, progress: 1, length: 2 } as const;
 
-/** What the thread is given. */
+/** The message that starts the thread. */
 export interface LivenessStart {
   port: number;
   tls: { cert: string; key: string };
@@ -29,20 +25,20 @@ export interface LivenessStart {
 }
 
 export interface LivenessServer {
-  /** The port, once the thread listens. @throws what kept it from listening. */
+  /** The port, once the thread listens; rejected when it cannot. */
   listening: Promise<number>;
   stop(): void;
 }
 
-/** Beside this module as source, beside the service's bundle in the image. */
+/** One folder up as source, beside the service's bundle in the image. */
 const WORKER = import.meta.url.endsWith(".ts")
   ? new URL("../liveness-worker.ts", import.meta.url)
   : new URL("./liveness-worker.js", import.meta.url);
 
 /**
- * Answers HTTPS on the liveness port, where there is one, whatever the path: 200 while the main loop turns and every watch of `health` is kept, else 503,
- * with a line of JSON that says which. Without it nobody answers, and the kubelet restarts the container: so a thread that
- * fails is only noted.
+ * Answers HTTPS on the liveness port, if there is one, for any path: 200 while the main loop turns and every watch of
+ * `health` is within its limit, else 503, with the cause as JSON. A failure of the thread is only logged: the kubelet
+ * gets no answer then and restarts the container.
  */
 export function startLivenessServer(
   { livenessPort: port, tls }: Pick<OpsConfig, "livenessPort" | "tls">,
@@ -53,12 +49,12 @@ export function startLivenessServer(
   if (port === undefined) return undefined;
   const shared = new SharedArrayBuffer(SHARED.length * Int32Array.BYTES_PER_ELEMENT);
   const numbers = new Int32Array(shared);
-  const beat = () => {
+  const heartbeat = () => {
     Atomics.store(numbers, SHARED.progress, health.live().ok ? 1 : 0);
-    Atomics.add(numbers, SHARED.beats, 1);
+    Atomics.add(numbers, SHARED.heartbeats, 1);
   };
-  beat();
-  const beating = setInterval(beat, BEAT_MS);
+  heartbeat();
+  const heartbeats = setInterval(heartbeat, HEARTBEAT_MS);
   const worker = new Worker(WORKER.href);
   const { promise: listening, resolve, reject } = Promise.withResolvers<number>();
   listening.catch((error) => log.error("liveness_thread_failed", { error }));
@@ -69,7 +65,7 @@ export function startLivenessServer(
   return {
     listening,
     stop() {
-      clearInterval(beating);
+      clearInterval(heartbeats);
       worker.terminate();
     },
   };

@@ -1,6 +1,6 @@
 /**
- * Every metric of the services in one table: name, kind, help, labels. Label values come from fixed sets, so the number
- * of series is bounded. A service registers the rows that carry its name.
+ * The metrics of all services in one table: name, kind, help, labels. Label values are from fixed sets, so the number of
+ * series is bounded. A service registers the rows that list it.
  */
 import { Counter, Gauge, Histogram, type Metric, Registry } from "prom-client";
 
@@ -15,7 +15,7 @@ interface Row {
 }
 
 const LATENCY_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
-/** Fine enough to read p50 and p99 of a healthy pipeline (milliseconds) and of one that catches up (a minute). */
+/** Covers p50 and p99 of a healthy pipeline (milliseconds) and of one that catches up (a minute). */
 const END_TO_END_BUCKETS = [
   0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2,
   3, 5, 10, 20, 30, 60,
@@ -47,7 +47,7 @@ export const METRIC_TABLE = {
   conveyor_certificate_expiry_timestamp_seconds: {
     services: ["producer", "processor", "lag-exporter"],
     kind: "gauge",
-    help: "When this service's own certificate ends, seconds since the epoch.",
+    help: "When this service's certificate expires, seconds since the epoch.",
   },
 
   conveyor_producer_events_emitted_total: {
@@ -65,7 +65,7 @@ export const METRIC_TABLE = {
   conveyor_producer_events_refused_total: {
     services: ["producer"],
     kind: "counter",
-    help: "Events that were refused at the source and written to the dead-letter topic, by reason.",
+    help: "Events refused at the source and written to the dead-letter topic, by reason.",
     labels: ["source", "reason"],
   },
   conveyor_producer_ack_latency_seconds: {
@@ -83,7 +83,7 @@ export const METRIC_TABLE = {
   conveyor_producer_send_retries_total: {
     services: ["producer"],
     kind: "counter",
-    help: "Batches that were not acknowledged at once and stay in the buffer to be sent again.",
+    help: "Send attempts without an acknowledgement; their batches stay in the buffer and are resent.",
   },
   conveyor_producer_buffered_events: {
     services: ["producer"],
@@ -104,7 +104,7 @@ export const METRIC_TABLE = {
   conveyor_producer_kafka_connected: {
     services: ["producer"],
     kind: "gauge",
-    help: "1 while the producer is connected to Kafka and not refused by it.",
+    help: "1 while the producer is connected to Kafka and Kafka accepts its events.",
   },
   conveyor_intake_requests_total: {
     services: ["producer"],
@@ -132,7 +132,7 @@ export const METRIC_TABLE = {
   conveyor_processor_write_latency_seconds: {
     services: ["processor"],
     kind: "histogram",
-    help: "Duration of one write request to InfluxDB, whatever its outcome.",
+    help: "Duration of one write request to InfluxDB, successful or not.",
     buckets: LATENCY_BUCKETS,
   },
   conveyor_processor_write_batch_points: {
@@ -156,7 +156,7 @@ export const METRIC_TABLE = {
   conveyor_processor_rebalances_total: {
     services: ["processor"],
     kind: "counter",
-    help: "Times this member had to join its consumer group anew.",
+    help: "Times this member rejoined its consumer group.",
   },
   conveyor_processor_assigned_partitions: {
     services: ["processor"],
@@ -166,24 +166,24 @@ export const METRIC_TABLE = {
   conveyor_processor_write_blocked: {
     services: ["processor"],
     kind: "gauge",
-    help: "1 while InfluxDB refuses every write for a reason that an operator must end (token, organization, bucket).",
+    help: "1 while InfluxDB refuses every write for a reason that an operator must resolve (token, organization, bucket).",
   },
   conveyor_processor_write_pending_seconds: {
     services: ["processor"],
     kind: "gauge",
-    help: "How long the oldest lines have been waiting for InfluxDB's confirmation; 0 when none wait.",
+    help: "Age of the oldest lines that InfluxDB has not confirmed; 0 when there are none.",
   },
   conveyor_e2e_latency_seconds: {
     services: ["processor"],
     kind: "bulk_histogram",
-    help: "From an event's own timestamp to InfluxDB's confirmation, per event.",
+    help: "From an event's timestamp to InfluxDB's confirmation, per event.",
     buckets: END_TO_END_BUCKETS,
   },
 
   kafka_consumergroup_lag: {
     services: ["lag-exporter"],
     kind: "gauge",
-    help: "Events of a partition that the group has not committed yet; a partition never committed counts whole.",
+    help: "Events of a partition that the group has not committed; without a commit, all events of the partition.",
     labels: ["group", "topic", "partition"],
   },
   kafka_consumergroup_lag_sum: {
@@ -195,7 +195,7 @@ export const METRIC_TABLE = {
   kafka_consumergroup_members: {
     services: ["lag-exporter"],
     kind: "gauge",
-    help: "Members of the group; 0 when the group is gone.",
+    help: "Members of the group; 0 when the group does not exist.",
     labels: ["group"],
   },
   kafka_topic_partition_end_offset: {
@@ -207,7 +207,7 @@ export const METRIC_TABLE = {
   conveyor_lag_exporter_polls_total: {
     services: ["lag-exporter"],
     kind: "counter",
-    help: "Looks at Kafka by outcome.",
+    help: "Polls of Kafka by outcome.",
     labels: ["outcome"],
   },
   conveyor_lag_exporter_last_success_timestamp_seconds: {
@@ -223,7 +223,7 @@ type NamesOf<Kind extends Row["kind"]> = {
   [Name in MetricName]: Table[Name]["kind"] extends Kind ? Name : never;
 }[MetricName];
 
-/** A histogram that is filled by the batch: counting 5,000 observations costs one pass over plain numbers. */
+/** A histogram that observes 5,000 values as fast as a loop over plain numbers. */
 export class BulkHistogram {
   readonly #counts: Float64Array;
   #sum = 0;
@@ -237,7 +237,7 @@ export class BulkHistogram {
     this.#counts = new Float64Array(buckets.length + 1);
   }
 
-  /** Counts one value; a negative one (a clock ahead of ours) counts as 0. */
+  /** Counts one value; a negative one (the sender's clock is ahead) counts as 0. */
   observe(value: number): void {
     const { buckets } = this;
     let low = 0;
@@ -271,7 +271,7 @@ export class BulkHistogram {
   }
 }
 
-/** The metrics of one service, made from the table; asking for another service's metric throws. */
+/** The metrics of one service from the table. @throws Error for a metric of another service. */
 export class Metrics {
   readonly registry = new Registry();
   readonly #metrics = new Map<string, Counter | Gauge | Histogram | BulkHistogram>();
@@ -320,7 +320,7 @@ export class Metrics {
     return this.#find(name) as BulkHistogram;
   }
 
-  /** Sets a gauge when the metrics are read, from whatever is true then. */
+  /** Sets a gauge to the result of `read` whenever the metrics are read. */
   onRead(name: NamesOf<"gauge">, read: () => number): void {
     const gauge = this.gauge(name) as Gauge & { collect?: () => void };
     gauge.collect = () => gauge.set(read());

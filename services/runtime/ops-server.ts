@@ -1,16 +1,16 @@
-/** /healthz, /readyz and /metrics over HTTPS, for the kubelet and Prometheus; further paths are the service's own. */
+/** /healthz, /readyz and /metrics over HTTPS, for the kubelet and Prometheus, and further paths of a service. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Registry } from "prom-client";
 import type { OpsConfig } from "./config.ts";
 import type { Health } from "./health.ts";
 
 /**
- * While it starts, a service lets the question whether it is ready wait until it is, for as long as this: the kubelet asks
- * once a second, and an answer that came a moment too early would keep traffic from a pod for a whole second more. Shorter
- * than the probes' time-out of 3 s.
+ * While a service starts, /readyz waits this long for readiness before it answers: the kubelet probes once a second, and
+ * an answer a moment too early would delay the pod's traffic by a second. Shorter than the probes' timeout of 3 s.
  */
 const READY_WAIT_MS = 1500;
-const READY_LOOK_MS = 25;
-/** Requests here have no body worth the name. */
+const READY_POLL_MS = 25;
+/** Requests to these paths need no body. */
 const MAX_OPS_BODY_BYTES = 1024;
 
 export interface OpsServer {
@@ -28,9 +28,9 @@ export function startOpsServer(
   const readinessOf = async (health: Health) => {
     const limit = performance.now() + READY_WAIT_MS;
     let report = health.readiness();
-    // Whoever was ready and is not any more says so at once.
+    // A service that was ready before answers at once.
     while (!report.ok && !wasReady && performance.now() < limit) {
-      await Bun.sleep(READY_LOOK_MS);
+      await sleep(READY_POLL_MS);
       report = health.readiness();
     }
     wasReady ||= report.ok;
@@ -57,8 +57,8 @@ export function startOpsServer(
         case "/metrics":
           return new Response(await registry.metrics(), { headers: { "content-type": registry.contentType } });
         default: {
-          const own = Object.hasOwn(extra, pathname) ? extra[pathname] : undefined;
-          return own ? Response.json(own()) : new Response(null, { status: 404 });
+          const report = Object.hasOwn(extra, pathname) ? extra[pathname] : undefined;
+          return report ? Response.json(report()) : new Response(null, { status: 404 });
         }
       }
     },

@@ -1,4 +1,4 @@
-/** The frame of an entry: configuration problems reported together, signals heard, nothing ends silently. */
+/** Runs a service: reads its configuration, handles signals, and logs why it ends. */
 import { X509Certificate } from "node:crypto";
 import { type CommonConfig, ConfigError, ConfigReader } from "./config.ts";
 import { Logger } from "./log.ts";

@@ -99,7 +99,7 @@ export class TierPoller {
     const nowMs = Date.now();
     if (answer.kind === "gone") return { kind: "gone" };
     if (answer.kind === "silent") return { kind: nowMs - watch.lastAtMs > SILENT_MS ? "gone" : "silent" };
-    return { kind: "seen", address, gain: watch.look(answer.samples, nowMs), samples: answer.samples };
+    return { kind: "seen", address, gain: watch.add(answer.samples, nowMs), samples: answer.samples };
   }
 
   async #scrape(address: string): Promise<Answer> {
@@ -124,7 +124,7 @@ export class TierPoller {
 type PodView =
   | { kind: "gone" }
   | { kind: "silent" }
-  | { kind: "seen"; address: string; gain: ReturnType<PodWatch["look"]>; samples: Sample[] };
+  | { kind: "seen"; address: string; gain: ReturnType<PodWatch["add"]>; samples: Sample[] };
 
 const UNKNOWN: TierView = { seen: [], rate: () => null, gauge: () => null, histogram: () => undefined };
 

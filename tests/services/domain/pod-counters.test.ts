@@ -17,21 +17,21 @@ const metrics = (startSeconds: number, events: number, below1: number, all: numb
 
 test("a pod that was there before has a base first, then rates", () => {
   const watch = new PodWatch(OPTIONS);
-  expect(watch.look(metrics(50, 1000, 0, 0), 101_000)).toBeUndefined();
-  const gain = watch.look(metrics(50, 1400, 10, 10), 103_000)!;
+  expect(watch.add(metrics(50, 1000, 0, 0), 101_000)).toBeUndefined();
+  const gain = watch.add(metrics(50, 1400, 10, 10), 103_000)!;
   expect(gain.perSecond.get("events_total")).toBe(200);
   expect(gain.histograms.get("latency")!.count).toBe(10);
 });
 
 test("a pod that began after us counts from its start", () => {
   const watch = new PodWatch(OPTIONS);
-  expect(watch.look(metrics(105, 300, 0, 0), 108_000)!.perSecond.get("events_total")).toBe(100);
+  expect(watch.add(metrics(105, 300, 0, 0), 108_000)!.perSecond.get("events_total")).toBe(100);
 });
 
 test("a restart is no negative rate: it counts from zero", () => {
   const watch = new PodWatch(OPTIONS);
-  watch.look(metrics(50, 1000, 40, 50), 101_000);
-  const gain = watch.look(metrics(102, 30, 1, 2), 104_000)!;
+  watch.add(metrics(50, 1000, 40, 50), 101_000);
+  const gain = watch.add(metrics(102, 30, 1, 2), 104_000)!;
   expect(gain.perSecond.get("events_total")).toBe(10);
   expect(gain.histograms.get("latency")!.count).toBe(2);
 });
@@ -39,7 +39,7 @@ test("a restart is no negative rate: it counts from zero", () => {
 test("histograms of several pods give one quantile", () => {
   const [a, b] = [metrics(105, 0, 90, 100), metrics(105, 0, 10, 100)].map((samples) => {
     const watch = new PodWatch(OPTIONS);
-    return watch.look(samples, 110_000)!;
+    return watch.add(samples, 110_000)!;
   });
   const merged = mergeHistograms([a!.histograms.get("latency")!, b!.histograms.get("latency")!]);
   expect(merged.count).toBe(200);

@@ -57,7 +57,7 @@ describe("ConfigReader", () => {
   test("a secret's value is in no message", () => {
     const reader = new ConfigReader({ TOKEN_FILE: "/secret" }, () => "two words");
     reader.secretFile("TOKEN_FILE");
-    expect(reader.problems).toEqual(["TOKEN_FILE: must name a file that holds one word"]);
+    expect(reader.problems).toEqual(["TOKEN_FILE: must name a file with one value and no whitespace in it"]);
   });
 
   test("an empty secret is a problem, not an empty token", () => {
@@ -216,7 +216,7 @@ describe("Health", () => {
     health.watch({ name: "progress", limitMs: 1000 });
     now = 900;
     expect(health.live().ok).toBe(true);
-    health.beat("progress");
+    health.progress("progress");
     now = 1900;
     expect(health.live().ok).toBe(true);
     now = 2000;

@@ -66,7 +66,7 @@ test("a loop that turns without progress is told of", async () => {
   expect(await status()).toBe(200);
   now = 1001;
   await eventually("the missed progress", async () => (await status()) === 503);
-  health.beat("send");
+  health.progress("send");
   await eventually("the progress", async () => (await status()) === 200);
 });
 
