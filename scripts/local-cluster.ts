@@ -11,7 +11,7 @@
 import { defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT } from "./cli/errors.ts";
 import type { Report } from "./cli/report.ts";
-import { type ClusterStatus, down, kubeconfigPath, kubectlPath, status, up } from "./local-cluster/lifecycle.ts";
+import { type ClusterStatus, down, kubeconfigPath, kubectlPath, status, up } from "./local-cluster/index.ts";
 
 function printStatus(report: Report, now: ClusterStatus): void {
   report.print(`local cluster: ${now.state}`);

@@ -15,7 +15,7 @@ import { EXIT } from "./cli/errors.ts";
 import { formatDuration, type Report } from "./cli/report.ts";
 import { installTools, missingTools } from "./cli/tools.ts";
 import { localClusterObstacle, prepareLocalCluster } from "./deploy/local-target.ts";
-import { down, kubeconfigPath, status } from "./local-cluster/lifecycle.ts";
+import { down, kubeconfigPath, status } from "./local-cluster/index.ts";
 import { failureLines, summaryLine } from "./test/junit.ts";
 import { ONE_FAILED, type Outcome, runTests, runTool, testFiles } from "./test/run.ts";
 import { FFMPEG } from "./video/video-encoder.ts";

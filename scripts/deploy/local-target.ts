@@ -6,8 +6,7 @@
 import type { Report } from "../cli/report.ts";
 import { installTools, type MissingTool } from "../cli/tools.ts";
 import { missingImageTools } from "../images/index.ts";
-import { up } from "../local-cluster/lifecycle.ts";
-import { machineProblems, missingForCluster, preflightError } from "../local-cluster/preflight.ts";
+import { machineProblems, missingForCluster, preflightError, up } from "../local-cluster/index.ts";
 import { imagesOf } from "./manifests.ts";
 import { loadStages } from "./stages.ts";
 

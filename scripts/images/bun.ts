@@ -3,7 +3,7 @@ import { copyFile, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { capture } from "../cli/process.ts";
-import type { Part } from "../local-cluster/cache.ts";
+import type { Part } from "../local-cluster/index.ts";
 
 const BUN_VERSION = "1.4.5";
 /** `bun --version` answers in milliseconds. */

@@ -6,9 +6,15 @@ import { readdir, readFile, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Report } from "../cli/report.ts";
 import type { Tool } from "../cli/tools.ts";
-import { type ImageConfig, writeImageArchive } from "../local-cluster/archive.ts";
-import { ensurePart, isBuilt, type Part, partDir } from "../local-cluster/cache.ts";
-import { PARTS } from "../local-cluster/parts.ts";
+import {
+  ensurePart,
+  type ImageConfig,
+  isBuilt,
+  PARTS,
+  type Part,
+  partDir,
+  writeImageArchive,
+} from "../local-cluster/index.ts";
 import { bunPart } from "./bun.ts";
 import { KAFKA_LAYERS, KAFKA_VERSION } from "./kafka.ts";
 import { BASE, type LayerSource, program } from "./layers.ts";

@@ -8,7 +8,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { causeChain, isAbort, OperatorError } from "../cli/errors.ts";
 import { must, runLogged } from "../cli/process.ts";
-import { ensurePart, isBuilt, type Part, partDir, partKey } from "../local-cluster/cache.ts";
+import { ensurePart, isBuilt, type Part, partDir, partKey } from "../local-cluster/index.ts";
 import { BASE, fromPart, JAVA, type LayerSource } from "./layers.ts";
 
 export const KAFKA_VERSION = "4.3.1";

@@ -9,9 +9,16 @@ import { join } from "node:path";
 import { must } from "../cli/process.ts";
 import type { Report } from "../cli/report.ts";
 import type { Tool } from "../cli/tools.ts";
-import type { Layer } from "../local-cluster/archive.ts";
-import { type BuildContext, ensurePart, type Part, partDir, partKey } from "../local-cluster/cache.ts";
-import { DEBIAN_TOOLS, unpackDebian } from "../local-cluster/debian.ts";
+import {
+  type BuildContext,
+  DEBIAN_TOOLS,
+  ensurePart,
+  type Layer,
+  type Part,
+  partDir,
+  partKey,
+  unpackDebian,
+} from "../local-cluster/index.ts";
 import { checkLibraries, openFolder, packTree, platform, prune } from "./tree.ts";
 
 /** A layer, or several, that an image lists; made on demand. */

@@ -6,9 +6,15 @@ import { copyFile, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { OperatorError } from "../cli/errors.ts";
 import { capture, must, runLogged } from "../cli/process.ts";
-import type { Part } from "../local-cluster/cache.ts";
-import { DEBIAN_TOOLS, unpackDebian } from "../local-cluster/debian.ts";
-import { GO_TOOL, type GoBuild, goBuild, goRecipe } from "../local-cluster/go.ts";
+import {
+  DEBIAN_TOOLS,
+  GO_TOOL,
+  type GoBuild,
+  goBuild,
+  goRecipe,
+  type Part,
+  unpackDebian,
+} from "../local-cluster/index.ts";
 import { DEPENDENCY_PLUGIN } from "./kafka.ts";
 import { fromPart, SUITE } from "./layers.ts";
 

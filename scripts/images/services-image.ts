@@ -7,7 +7,7 @@ import { join, relative } from "node:path";
 import { cacheFolder } from "../cli/paths.ts";
 import { must, runLogged } from "../cli/process.ts";
 import type { Report } from "../cli/report.ts";
-import { ensurePart, isBuilt, type Part, partDir, partKey } from "../local-cluster/cache.ts";
+import { ensurePart, isBuilt, type Part, partDir, partKey } from "../local-cluster/index.ts";
 import type { FoundImage } from "./archive-folder.ts";
 import { type Builder, type BuilderName, chooseBuilder, savedImageId } from "./builders.ts";
 import { type Archive, BUN_IMAGE, forgetOlder, readArchive, recipeFor, writeIdentity } from "./catalog.ts";

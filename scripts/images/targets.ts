@@ -8,7 +8,7 @@ import { cacheFolder } from "../cli/paths.ts";
 import { capture, must } from "../cli/process.ts";
 import type { Report } from "../cli/report.ts";
 import { missingTools, type Tool, toolsError } from "../cli/tools.ts";
-import { imageDigest, importImage } from "../local-cluster/lifecycle.ts";
+import { imageDigest, importImage } from "../local-cluster/index.ts";
 import { type FoundImage, withNamedArchive } from "./archive-folder.ts";
 import { type BuilderName, chooseBuilder } from "./builders.ts";
 
@@ -77,7 +77,7 @@ function localTarget(): Target {
     holds: (ref) => holds(ref),
     async deliver(image, report, signal) {
       const digest = await report.step(`import ${image.ref}`, async () => {
-        await withNamedArchive(image, (path) => importImage(path, report, signal));
+        await withNamedArchive(image, (path) => importImage(path, signal));
         return await imageDigest(image.ref);
       });
       if (!digest) {

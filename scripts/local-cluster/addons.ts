@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { parseAllDocuments, parseDocument } from "yaml";
 import { cacheFolder } from "../cli/paths.ts";
 import { capture, must } from "../cli/process.ts";
-import type { Cluster, KubernetesObject } from "../cluster/cluster.ts";
 import { type ArchiveFile, writeImageArchive } from "./archive.ts";
 import { type Part, partDir, partKey } from "./cache.ts";
 import { apiGet } from "./control-plane.ts";
+import { apply, type KubernetesObject } from "./kubectl.ts";
 import type { Layout } from "./layout.ts";
 import { ctr } from "./node.ts";
 import { PARTS, VERSIONS } from "./parts.ts";
@@ -162,14 +162,10 @@ async function definitionsAreThere(layout: Layout, wanted: number, signal?: Abor
   return ((JSON.parse(text) as { items: unknown[] | null }).items ?? []).length === wanted;
 }
 
-/** Applies the add-ons. @returns names of what changed */
-export async function applyAddons(cluster: Cluster, layout: Layout, signal?: AbortSignal): Promise<string[]> {
-  const options = signal ? { signal } : {};
+/** Applies the add-ons. */
+export async function applyAddons(layout: Layout, signal?: AbortSignal): Promise<void> {
   const wanted = (await definitionFiles()).length;
   const missing = (await definitionsAreThere(layout, wanted, signal)) ? [] : await kedaDefinitions();
-  const applied = [
-    ...(await cluster.apply(missing, options)),
-    ...(await cluster.apply(await addonObjects(layout), options)),
-  ];
-  return applied.filter((object) => object.change !== "unchanged").map((object) => object.ref);
+  await apply(missing, signal);
+  await apply(await addonObjects(layout), signal);
 }

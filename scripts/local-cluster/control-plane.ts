@@ -227,6 +227,16 @@ export async function startControllers(layout: Layout, inside: PidFile): Promise
   return files;
 }
 
+/** A node, as far as this project reads it. */
+export interface NodeObject {
+  metadata: { name: string };
+  spec: { podCIDR?: string };
+  status: {
+    conditions?: { type: string; status: string; reason: string; message: string; lastHeartbeatTime: string }[];
+    nodeInfo?: { kubeletVersion: string; containerRuntimeVersion: string };
+  };
+}
+
 /**
  * One GET to the API server with the administrator's certificate.
  * @param accept media type of the answer, where the server has several

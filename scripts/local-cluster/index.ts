@@ -1,7 +1,19 @@
-/** The local cluster, for the other folders. */
-
+/** The local cluster and the cache of built parts, for the other folders. They import this file alone. */
 import { kubeconfigPath, LOCAL_CONTEXT } from "./layout.ts";
-import { kubectlPath, prepareEnvironment } from "./lifecycle.ts";
+import { kubectlPath, prepareEnvironment } from "./plan.ts";
+
+export { type ImageConfig, type Layer, writeImageArchive } from "./archive.ts";
+export { type BuildContext, ensurePart, isBuilt, type Part, partDir, partKey } from "./cache.ts";
+export { DEBIAN_TOOLS, debianProblem, unpackDebian } from "./debian.ts";
+export { down } from "./down.ts";
+export { GO_TOOL, type GoBuild, goBuild, goModuleFolder, goRecipe } from "./go.ts";
+export { kubeconfigPath } from "./layout.ts";
+export { imageDigest, importImage } from "./node-images.ts";
+export { PARTS } from "./parts.ts";
+export { kubectlPath } from "./plan.ts";
+export { machineProblems, missingForCluster, preflightError } from "./preflight.ts";
+export { type ClusterStatus, status } from "./status.ts";
+export { up } from "./up.ts";
 
 /** The local cluster as the target of a command; it need not run. */
 export const localTarget = {

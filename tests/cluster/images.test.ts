@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { must } from "../../scripts/cli/process.ts";
-import { writeImageArchive } from "../../scripts/local-cluster/archive.ts";
+import { writeImageArchive } from "../../scripts/local-cluster/index.ts";
 import { cluster, describeOnCluster, newRun, script } from "./harness.ts";
 
 const LIMIT_MS = 120_000;

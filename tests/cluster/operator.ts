@@ -4,8 +4,15 @@ import { must } from "../../scripts/cli/process.ts";
 import type { Report } from "../../scripts/cli/report.ts";
 import { assembled } from "../../scripts/images/catalog.ts";
 import { BASE, program } from "../../scripts/images/layers.ts";
-import { ensurePart, type Part } from "../../scripts/local-cluster/cache.ts";
-import { GO_TOOL, type GoBuild, goBuild, goModuleFolder, goRecipe } from "../../scripts/local-cluster/go.ts";
+import {
+  ensurePart,
+  GO_TOOL,
+  type GoBuild,
+  goBuild,
+  goModuleFolder,
+  goRecipe,
+  type Part,
+} from "../../scripts/local-cluster/index.ts";
 
 const VERSION = "0.93.1";
 const MODULE = "github.com/prometheus-operator/prometheus-operator";

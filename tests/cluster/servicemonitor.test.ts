@@ -10,7 +10,7 @@ import { waitFor } from "../../scripts/cli/wait.ts";
 import { PrometheusReader, type Target } from "../../scripts/clients/prometheus.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type PortForward } from "../../scripts/cluster/cluster.ts";
 import { MANIFEST_FOLDER, parseManifest } from "../../scripts/deploy/manifests.ts";
-import { importImage } from "../../scripts/local-cluster/lifecycle.ts";
+import { importImage } from "../../scripts/local-cluster/index.ts";
 import { cluster, describeOnCluster } from "./harness.ts";
 import { OPERATOR_IMAGE, OPERATOR_RECIPES, operatorCrds, RELOADER_IMAGE } from "./operator.ts";
 
@@ -203,7 +203,7 @@ describeOnCluster("ServiceMonitors", () => {
     target = await cluster();
     const report = new TerminalReport({ quiet: true });
     crds = await operatorCrds(report);
-    for (const recipe of OPERATOR_RECIPES) await importImage((await recipe.assemble(report)).path, report);
+    for (const recipe of OPERATOR_RECIPES) await importImage((await recipe.assemble(report)).path);
     for (const file of crds) await target.kubectl(["apply", "--server-side", "-f", file]);
     await target.kubectl(
       ["wait", "--for=condition=Established", "--timeout=60s", ...crds.flatMap((file) => ["-f", file])],

@@ -11,8 +11,7 @@ import { createAuthority, issueCertificate } from "../../scripts/cli/pki.ts";
 import { must } from "../../scripts/cli/process.ts";
 import { loadManifests } from "../../scripts/deploy/manifests.ts";
 import { KAFKA_JARS } from "../../scripts/images/kafka.ts";
-import { isBuilt, partDir } from "../../scripts/local-cluster/cache.ts";
-import { PARTS } from "../../scripts/local-cluster/parts.ts";
+import { isBuilt, PARTS, partDir } from "../../scripts/local-cluster/index.ts";
 import type { TlsFiles } from "../../services/runtime/config.ts";
 import { freePorts } from "./free-ports.ts";
 

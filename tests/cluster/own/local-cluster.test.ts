@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { stateFolder } from "../../../scripts/cli/paths.ts";
 import { waitFor } from "../../../scripts/cli/wait.ts";
 import { processesInCgroup } from "../../../scripts/local-cluster/cgroups.ts";
+import { kubeconfigPath, status } from "../../../scripts/local-cluster/index.ts";
 import { difference, findLeftovers, type Snapshot, snapshot } from "../../../scripts/local-cluster/leftovers.ts";
-import { kubeconfigPath, status } from "../../../scripts/local-cluster/lifecycle.ts";
 import { endProcesses, markedProcesses } from "../../../scripts/local-cluster/processes.ts";
 import { cluster, describeOnOwnCluster, script } from "../harness.ts";
 

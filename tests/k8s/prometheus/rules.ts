@@ -7,8 +7,7 @@ import { capture } from "../../../scripts/cli/process.ts";
 import { TerminalReport } from "../../../scripts/cli/report.ts";
 import { loadManifestFiles } from "../../../scripts/deploy/manifests.ts";
 import { MONITORING } from "../../../scripts/images/monitoring.ts";
-import { ensurePart, isBuilt, partDir } from "../../../scripts/local-cluster/cache.ts";
-import { debianProblem } from "../../../scripts/local-cluster/debian.ts";
+import { debianProblem, ensurePart, isBuilt, partDir } from "../../../scripts/local-cluster/index.ts";
 
 interface Rule {
   record?: string;

@@ -9,7 +9,7 @@ import {
   scanArchives,
   withNamedArchive,
 } from "../../../scripts/images/archive-folder.ts";
-import { writeImageArchive } from "../../../scripts/local-cluster/archive.ts";
+import { writeImageArchive } from "../../../scripts/local-cluster/index.ts";
 
 let folder: string;
 beforeAll(async () => {

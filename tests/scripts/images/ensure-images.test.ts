@@ -8,7 +8,7 @@ import { imagesOf, loadManifests } from "../../../scripts/deploy/manifests.ts";
 import { ARCHIVE_ONLY, BUN_IMAGE, CATALOG, recipeFor } from "../../../scripts/images/catalog.ts";
 import { ensureImages, exitCodeFor, planImages, SERVICES_IMAGE, sourceOf } from "../../../scripts/images/index.ts";
 import { missingLibraries } from "../../../scripts/images/tree.ts";
-import { writeImageArchive } from "../../../scripts/local-cluster/archive.ts";
+import { writeImageArchive } from "../../../scripts/local-cluster/index.ts";
 
 const LOKI = "docker.io/grafana/loki:3.5.0";
 const KAFKA = "docker.io/apache/kafka:4.3.1";

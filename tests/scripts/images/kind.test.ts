@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { TerminalReport } from "../../../scripts/cli/report.ts";
 import { ensureImages } from "../../../scripts/images/index.ts";
 import { openTarget } from "../../../scripts/images/targets.ts";
-import { writeImageArchive } from "../../../scripts/local-cluster/archive.ts";
+import { writeImageArchive } from "../../../scripts/local-cluster/index.ts";
 
 // kind's node image is in no package registry, so these programs stand for kind and the engine of its nodes: what is
 // tested is which commands are run and what is made of their answers, not that kind itself works.

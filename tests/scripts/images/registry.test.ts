@@ -6,7 +6,7 @@ import { causeChain } from "../../../scripts/cli/errors.ts";
 import { TerminalReport } from "../../../scripts/cli/report.ts";
 import { chooseBuilder } from "../../../scripts/images/builders.ts";
 import { ensureImages } from "../../../scripts/images/index.ts";
-import { writeImageArchive } from "../../../scripts/local-cluster/archive.ts";
+import { writeImageArchive } from "../../../scripts/local-cluster/index.ts";
 import { freePort } from "../../servers/free-ports.ts";
 
 // A real registry (Debian's docker-registry) on loopback and a real tool; without either there is nothing to test.

@@ -4,7 +4,7 @@ import { isVersion1, parseHierarchies } from "../../../scripts/local-cluster/cgr
 import { parseDeb822, parseSourcesList, pickMirror } from "../../../scripts/local-cluster/debian.ts";
 import { exemptFromProxies } from "../../../scripts/local-cluster/layout.ts";
 import { difference, type Snapshot } from "../../../scripts/local-cluster/leftovers.ts";
-import { foreignOwner } from "../../../scripts/local-cluster/lifecycle.ts";
+import { foreignOwner } from "../../../scripts/local-cluster/plan.ts";
 import { preflightError } from "../../../scripts/local-cluster/preflight.ts";
 
 describe("foreignOwner", () => {

@@ -1,0 +1,225 @@
+/** Creates or starts the local cluster. */
+import { join } from "node:path";
+import { OperatorError } from "../cli/errors.ts";
+import { writeIfChanged } from "../cli/files.ts";
+import type { Report, StepHandle } from "../cli/report.ts";
+import { installTools } from "../cli/tools.ts";
+import { waitFor } from "../cli/wait.ts";
+import { applyAddons, ensureSystemImages, SYSTEM_IMAGES } from "./addons.ts";
+import { ensurePart, isBuilt, removeOlderBuilds } from "./cache.ts";
+import {
+  apiGet,
+  awaitApi,
+  CONTROL_PLANE,
+  certificateRequests,
+  type NodeObject,
+  startApi,
+  startControllers,
+} from "./control-plane.ts";
+import { type Layout, LOCAL_CONTEXT, type NodeLayout } from "./layout.ts";
+import { ensurePolicyCheck } from "./network-policy-check.ts";
+import {
+  awaitContainerd,
+  nodeDaemonNames,
+  removeDeadContainers,
+  startNode,
+  startPodNetwork,
+  startRuntime,
+} from "./node.ts";
+import { fetchKedaAhead, PARTS } from "./parts.ts";
+import { ensurePki, kubeconfigText } from "./pki.ts";
+import { clusterLayout, ensurePlan, nodesOf, underClusterLock } from "./plan.ts";
+import { machineProblems, missingForCluster, preflightError } from "./preflight.ts";
+import { isAlive, type PidFile, pidFileNames, stopDaemons } from "./processes.ts";
+
+/** From the kubelet's start to its first report. */
+const NODE_LIMIT_MS = 60_000;
+/** CoreDNS, metrics-server and KEDA on a busy machine. */
+const ADDONS_LIMIT_MS = 120_000;
+
+export interface UpOptions {
+  /** Install missing Debian packages instead of only naming them. */
+  installTools?: boolean;
+  signal?: AbortSignal;
+}
+
+async function preflight(report: Report, options: UpOptions): Promise<void> {
+  // Only Linux has what the other checks read.
+  if (process.platform !== "linux") throw preflightError(await machineProblems(true), []);
+  let missing = await missingForCluster();
+  if (missing.length > 0 && options.installTools && process.getuid?.() === 0) {
+    await installTools(missing, report, options.signal);
+    missing = await missingForCluster();
+  }
+  const problems = await machineProblems(missing.length > 0);
+  if (problems.length > 0 || missing.length > 0) throw preflightError(problems, missing);
+}
+
+/** Builds the missing parts. KEDA's modules are fetched while Kubernetes is compiled. */
+async function ensureParts(report: Report, signal: AbortSignal | undefined): Promise<void> {
+  const ended = new AbortController();
+  const fetching = (await isBuilt(PARTS.keda))
+    ? undefined
+    : fetchKedaAhead(signal ? AbortSignal.any([signal, ended.signal]) : ended.signal);
+  try {
+    for (const part of [PARTS["node-runtime"], PARTS.kubernetes, PARTS.keda]) await ensurePart(part, report, signal);
+  } finally {
+    ended.abort();
+    await fetching;
+  }
+}
+
+/**
+ * Creates or starts the cluster; a running one takes under two seconds. Can be repeated after an interrupt, after its
+ * processes were killed, and after a reboot.
+ * @throws OperatorError: exit 3 with everything that this machine lacks, exit 4 when a wait reached its limit
+ */
+export async function up(report: Report, options: UpOptions = {}): Promise<{ kubeconfig: string }> {
+  const { signal } = options;
+  await preflight(report, options);
+  await ensureParts(report, signal);
+  return await underClusterLock(report, signal, async () => {
+    const layout = clusterLayout(await ensurePlan());
+    const node = nodesOf(layout)[0]!;
+    const { holder, apiFiles } = await report.step("local cluster: node and API server", (step) =>
+      startRuntimeAndApi(layout, node, step, signal),
+    );
+    await report.step("local cluster: node ready", async (step) => {
+      const controllers = await startControllers(layout, holder);
+      await startFirstNode(layout, node, holder, [...apiFiles, ...controllers], step, signal);
+    });
+    await report.step("local cluster: DNS, metrics, KEDA, network policies", (step) =>
+      awaitAddonsAndPolicies(layout, node, step, signal),
+    );
+    // No program of an older build runs any more.
+    for (const part of [PARTS.kubernetes, PARTS["node-runtime"], PARTS.keda]) await removeOlderBuilds(part);
+    return { kubeconfig: layout.kubeconfig };
+  });
+}
+
+async function startRuntimeAndApi(
+  layout: Layout,
+  node: NodeLayout,
+  step: StepHandle,
+  signal: AbortSignal | undefined,
+): Promise<{ holder: PidFile; apiFiles: PidFile[] }> {
+  step.update("certificates");
+  const nodes = nodesOf(layout);
+  await ensurePki(layout.pki, certificateRequests(layout, nodes));
+  await writeIfChanged(layout.kubeconfig, await kubeconfigText(layout.pki, "admin", layout.apiServer, LOCAL_CONTEXT));
+  const known: string[] = [...CONTROL_PLANE, ...nodes.flatMap(nodeDaemonNames)];
+  const unknown = (await pidFileNames(layout.run)).filter((name) => !known.includes(name));
+  await stopDaemons(layout.run, unknown); // of another version of this project
+  step.update("namespaces and network");
+  const { holder, containerd, started } = await startRuntime(layout, node, SYSTEM_IMAGES.pause.ref);
+  const apiFiles = await startApi(layout, holder);
+  step.update("containerd");
+  await awaitContainerd(layout, holder, containerd, signal);
+  if (started) await removeDeadContainers(layout, holder.pid);
+  await ensureSystemImages(layout, holder.pid, (detail) => step.update(`image ${detail}`), signal);
+  step.update("waiting for the API server");
+  await awaitApi(layout, apiFiles, signal);
+  step.update(`${layout.apiServer}, pods ${layout.plan.subnets.pods}, services ${layout.plan.subnets.services}`);
+  return { holder, apiFiles };
+}
+
+async function startFirstNode(
+  layout: Layout,
+  node: NodeLayout,
+  holder: PidFile,
+  controlPlane: readonly PidFile[],
+  step: StepHandle,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const ofNode = await startNode(layout, node, holder);
+  const kubelet = ofNode.find((file) => file.name === `${node.name}-kubelet`)!;
+  const files = [...controlPlane, ...ofNode];
+  step.update("DNS, metrics, KEDA, storage class");
+  const addons = applyAddons(layout, signal);
+  addons.catch(() => {});
+  await waitFor(
+    async () => {
+      if (!files.every(isAlive)) return { done: true, value: false };
+      const object = JSON.parse(await apiGet(layout, `/api/v1/nodes/${node.name}`, signal)) as NodeObject;
+      if (!object.spec.podCIDR) return { done: false, state: "no range for its pods yet" };
+      await startPodNetwork(node, object.spec.podCIDR);
+      const ready = object.status.conditions?.find((condition) => condition.type === "Ready");
+      // A report from before a restart says nothing about the present.
+      const isCurrent = ready && Date.parse(ready.lastHeartbeatTime) >= Date.parse(kubelet.started_at) - 1000;
+      if (ready?.status === "True" && isCurrent) return { done: true, value: true };
+      return { done: false, state: ready ? `${ready.reason}: ${ready.message}` : "registered, no report yet" };
+    },
+    { what: `node ${node.name} to be Ready`, limitMs: NODE_LIMIT_MS, intervalMs: 150, signal, onState: step.update },
+  );
+  const ended = files.find((file) => !isAlive(file));
+  if (ended) {
+    throw new OperatorError(`${ended.name} has ended`, {
+      hint: `its log is ${join(layout.logs, `${ended.name}.log`)}`,
+    });
+  }
+  await addons;
+  step.update(`${node.name} at ${node.address}, storage class standard`);
+}
+
+async function awaitAddonsAndPolicies(
+  layout: Layout,
+  node: NodeLayout,
+  step: StepHandle,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const seen = { addons: "", policies: "" };
+  const show = (part: keyof typeof seen, state: string) => {
+    seen[part] = state;
+    step.update([seen.addons, seen.policies].filter(Boolean).join("; "));
+  };
+  // At the same time: metrics-server is ready only after its second sample of the node, ten seconds after its start.
+  const [check] = await Promise.all([
+    ensurePolicyCheck(layout, node, (state) => show("policies", `policies: ${state}`), signal),
+    awaitDeployments(layout, signal, (state) => show("addons", state)).then(() => show("addons", "")),
+  ]);
+  step.update(
+    `a denied connection is denied: "${check.before}" before, "${check.after}" ${(check.denied_after_ms / 1000).toFixed(1)} s after the policy`,
+  );
+}
+
+const ADDON_DEPLOYMENTS = new Set([
+  ...["kube-system/coredns", "kube-system/metrics-server"],
+  ...["keda/keda-operator", "keda/keda-metrics-apiserver"],
+]);
+
+interface DeploymentList {
+  items: {
+    metadata: { name: string; namespace: string; generation: number };
+    spec: { replicas: number };
+    status: { observedGeneration?: number; availableReplicas?: number; updatedReplicas?: number };
+  }[];
+}
+
+async function awaitDeployments(
+  layout: Layout,
+  signal: AbortSignal | undefined,
+  onState: (state: string) => void,
+): Promise<void> {
+  await waitFor(
+    async () => {
+      const { items } = JSON.parse(await apiGet(layout, "/apis/apps/v1/deployments", signal)) as DeploymentList;
+      const ours = items.filter(({ metadata }) => ADDON_DEPLOYMENTS.has(`${metadata.namespace}/${metadata.name}`));
+      const waiting = ours.filter(
+        ({ metadata, spec, status }) =>
+          status.observedGeneration !== metadata.generation ||
+          (status.availableReplicas ?? 0) < spec.replicas ||
+          (status.updatedReplicas ?? 0) < spec.replicas,
+      );
+      if (ours.length === ADDON_DEPLOYMENTS.size && waiting.length === 0) return { done: true, value: true };
+      const names = waiting.map((item) => item.metadata.name).join(", ");
+      return { done: false, state: `waiting for ${names || "deployments"}` };
+    },
+    {
+      what: "CoreDNS, metrics-server and KEDA to be available",
+      limitMs: ADDONS_LIMIT_MS,
+      intervalMs: 200,
+      signal,
+      onState,
+    },
+  );
+}
