@@ -33,22 +33,22 @@ const sleeper = (name: string, extra: { command?: string[]; reads?: string[] } =
   ...(extra.reads ? { reads: extra.reads } : {}),
 });
 
-describe("start time of a process", () => {
-  test("is read behind a name that holds spaces and brackets", () => {
+describe("startTicksOf", () => {
+  test("reads the start time after a name with spaces and brackets", () => {
     const fields = Array.from({ length: 50 }, (_, index) => String(index + 3));
     fields[0] = "S";
     expect(startTicksOf(`12 (a) R (b) c) ${fields.join(" ")}`)).toBe(22);
   });
 
-  test("a zombie counts as gone", () => {
+  test("returns undefined for a zombie", () => {
     const fields = Array.from({ length: 50 }, (_, index) => String(index + 3));
     fields[0] = "Z";
     expect(startTicksOf(`12 (x) ${fields.join(" ")}`)).toBeUndefined();
   });
 });
 
-describe("programs of the cluster", () => {
-  test("one that runs is found and not started again", async () => {
+describe("daemons", () => {
+  test("ensureDaemon finds a running program and does not start another", async () => {
     const first = await ensureDaemon(sleeper("same"), folders);
     const second = await ensureDaemon(sleeper("same"), folders);
     expect(first.started).toBe(true);
@@ -56,7 +56,7 @@ describe("programs of the cluster", () => {
     expect(second.file.pid).toBe(first.file.pid);
   });
 
-  test("a changed command or file that it reads restarts it", async () => {
+  test("ensureDaemon restarts a program whose command or input files changed", async () => {
     const first = await ensureDaemon(sleeper("changed", { reads: ["a"] }), folders);
     const second = await ensureDaemon(sleeper("changed", { reads: ["b"] }), folders);
     const third = await ensureDaemon(sleeper("changed", { command: ["sleep", "301"], reads: ["b"] }), folders);
@@ -65,7 +65,7 @@ describe("programs of the cluster", () => {
     expect(isAlive(second.file)).toBe(false);
   });
 
-  test("a pid that belongs to another process now is neither taken for ours nor killed", async () => {
+  test("a process id that now belongs to another process is not ours and is not killed", async () => {
     const { file } = await ensureDaemon(sleeper("recycled"), folders);
     await Bun.sleep(50); // start times are counted in hundredths of a second
     const stranger = Bun.spawn(["sleep", "300"]);
@@ -81,20 +81,20 @@ describe("programs of the cluster", () => {
     }
   });
 
-  test("a pid file of an earlier boot names nobody", async () => {
+  test("a pid file of an earlier boot matches no process", async () => {
     const { file } = await ensureDaemon(sleeper("rebooted"), folders);
     expect(isAlive(file)).toBe(true);
     expect(isAlive({ ...file, boot_id: "another" })).toBe(false);
   });
 
-  test("a torn pid file is as good as none", async () => {
+  test("a truncated pid file counts as none", async () => {
     await ensureDaemon(sleeper("torn"), folders);
     await writeFile(join(folders.run, "torn.json"), '{"pid": 12');
     expect(await readPidFile(folders.run, "torn")).toBeUndefined();
     expect((await ensureDaemon(sleeper("torn"), folders)).started).toBe(true);
   });
 
-  test("one that ignores SIGTERM is killed after its time", async () => {
+  test("endProcesses kills a program that ignores SIGTERM after the limit", async () => {
     const deaf = sleeper("deaf", { command: ["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.05; done"] });
     const { file } = await ensureDaemon(deaf, folders);
     const log = join(folders.logs, "deaf.log");
@@ -103,7 +103,7 @@ describe("programs of the cluster", () => {
     expect(isAlive(file)).toBe(false);
   });
 
-  test("a program that ends is reported with the end of its log", async () => {
+  test("mustLive reports an ended program with the end of its log", async () => {
     const { file } = await ensureDaemon(
       sleeper("dying", { command: ["sh", "-c", "sleep 0.05; echo no such disk"] }),
       folders,
@@ -114,11 +114,14 @@ describe("programs of the cluster", () => {
     expect((error.cause as Error).message).toContain("no such disk");
   });
 
-  test("a stray without a pid file is found by its mark, and only with its own state folder", async () => {
+  test("markedProcesses finds a process without a pid file by its mark, only for its state folder", async () => {
     const { file } = await ensureDaemon(sleeper("stray"), folders);
     await rm(join(folders.run, "stray.json"));
-    const found = await markedProcesses(folders.state);
-    expect(found.map(({ pid }) => pid)).toContain(file.pid);
+    // Until the child has executed its program, its environment is that of this process.
+    await eventually("the mark", async () => {
+      const found = await markedProcesses(folders.state);
+      return found.some(({ pid }) => pid === file.pid);
+    });
     expect((await markedProcesses(`${folders.state}-other`)).length).toBe(0);
   });
 });
