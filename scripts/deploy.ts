@@ -9,7 +9,7 @@
  */
 import type { ChecklistResult } from "./checks/checklist.ts";
 import { FLOW_CHECK_IDS, runChecks } from "./checks/index.ts";
-import { type CommandContext, runCommand, type Values } from "./cli/command.ts";
+import { type CommandContext, defineCommand, runCommand, type Values } from "./cli/command.ts";
 import { EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
 import { formatDuration, type Report } from "./cli/report.ts";
 import type { Cluster } from "./cluster/cluster.ts";
@@ -129,20 +129,18 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   return EXIT.ok;
 }
 
-if (import.meta.main) {
-  await runCommand(
-    {
-      name: "scripts/deploy.ts",
-      summary: "deploys the pipeline onto a cluster and checks that events flow",
-      usage: ["--local", "--context NAME [--registry HOST/PATH | --kind NAME]", "--auto"],
-      flags: FLAGS,
-      examples: [
-        ["npm start", "everything: local cluster, images, certificates, pipeline, closing check"],
-        ["bun scripts/deploy.ts --context staging --registry registry.example.org/team", "an existing cluster"],
-        ["bun scripts/deploy.ts --context kind-dev --kind dev", "a kind cluster"],
-        ["bun scripts/deploy.ts --local --dry-run", "what would change on the local cluster"],
-      ],
-    },
-    main,
-  );
-}
+export const command = defineCommand({
+  name: "scripts/deploy.ts",
+  summary: "deploys the pipeline onto a cluster and checks that events flow",
+  usage: ["--local", "--context NAME [--registry HOST/PATH | --kind NAME]", "--auto"],
+  flags: FLAGS,
+  examples: [
+    ["npm start", "everything: local cluster, images, certificates, pipeline, closing check"],
+    ["bun scripts/deploy.ts --context staging --registry registry.example.org/team", "an existing cluster"],
+    ["bun scripts/deploy.ts --context kind-dev --kind dev", "a kind cluster"],
+    ["bun scripts/deploy.ts --local --dry-run", "what would change on the local cluster"],
+  ],
+  run: main,
+});
+
+if (import.meta.main) await runCommand(command);

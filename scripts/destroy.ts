@@ -7,7 +7,7 @@
  * The cluster itself stays; `bun scripts/local-cluster.ts down` removes the local one.
  */
 import { createInterface } from "node:readline/promises";
-import { type CommandContext, runCommand } from "./cli/command.ts";
+import { type CommandContext, defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
 import type { Report } from "./cli/report.ts";
 import { type Cluster, NAMESPACE } from "./cluster/cluster.ts";
@@ -70,19 +70,17 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   return EXIT.ok;
 }
 
-if (import.meta.main) {
-  await runCommand(
-    {
-      name: "scripts/destroy.ts",
-      summary: "removes the pipeline and its data; the cluster stays",
-      usage: ["[--keep-data] [--yes] [--dry-run]"],
-      flags: FLAGS,
-      examples: [
-        ["bun scripts/destroy.ts --dry-run", "what would be deleted"],
-        ["bun scripts/destroy.ts --yes", "the complete pipeline, with its data"],
-        ["bun scripts/local-cluster.ts down", "the local cluster itself"],
-      ],
-    },
-    main,
-  );
-}
+export const command = defineCommand({
+  name: "scripts/destroy.ts",
+  summary: "removes the pipeline and its data; the cluster stays",
+  usage: ["[--keep-data] [--yes] [--dry-run]"],
+  flags: FLAGS,
+  examples: [
+    ["bun scripts/destroy.ts --dry-run", "what would be deleted"],
+    ["bun scripts/destroy.ts --yes", "the complete pipeline, with its data"],
+    ["bun scripts/local-cluster.ts down", "the local cluster itself"],
+  ],
+  run: main,
+});
+
+if (import.meta.main) await runCommand(command);

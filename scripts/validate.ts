@@ -9,7 +9,7 @@
  */
 import { selectChecks, verdict } from "./checks/checklist.ts";
 import { CHECKS, runChecks } from "./checks/index.ts";
-import { type CommandContext, runCommand } from "./cli/command.ts";
+import { type CommandContext, defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import { localTarget } from "./local-cluster/index.ts";
@@ -46,19 +46,17 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   return exitCode;
 }
 
-if (import.meta.main) {
-  await runCommand(
-    {
-      name: "scripts/validate.ts",
-      summary: "checks the deployed pipeline from end to end, with numbers",
-      usage: ["[--only ID …] [--json]", "--list"],
-      flags: FLAGS,
-      examples: [
-        ["bun scripts/validate.ts", "every check, on the cluster of the last deploy"],
-        ["bun scripts/validate.ts --only end-to-end --only latency", "whether events flow, and how fast"],
-        ["bun scripts/validate.ts --context staging --json > validation.json", "for a machine"],
-      ],
-    },
-    main,
-  );
-}
+export const command = defineCommand({
+  name: "scripts/validate.ts",
+  summary: "checks the deployed pipeline from end to end, with numbers",
+  usage: ["[--only ID …] [--json]", "--list"],
+  flags: FLAGS,
+  examples: [
+    ["bun scripts/validate.ts", "every check, on the cluster of the last deploy"],
+    ["bun scripts/validate.ts --only end-to-end --only latency", "whether events flow, and how fast"],
+    ["bun scripts/validate.ts --context staging --json > validation.json", "for a machine"],
+  ],
+  run: main,
+});
+
+if (import.meta.main) await runCommand(command);

@@ -11,22 +11,22 @@ import { allSamples, scrape } from "../clients/pod-metrics.ts";
 import type { ProbeSession } from "../clients/probe-session.ts";
 import { PrometheusReader } from "../clients/prometheus.ts";
 import type { Cluster } from "../cluster/cluster.ts";
-import { deployedStages } from "../deploy/stages.ts";
+import { podTemplateOf } from "../deploy/manifests.ts";
+import { deployedStages, type Stage } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
 export interface SignalRow {
   /** app.kubernetes.io/name of its pods, and Prometheus' job. */
   service: string;
-  /** Stage that deploys it; a stage that was left out takes its rows along. */
-  stage: string;
+  /** Workload without which the row does not apply; default: the service itself. */
+  workload?: string;
   metrics: readonly string[];
   /** Counters that rise while events flow. */
   moving?: readonly string[];
   /** Kinds of its log events, in its own JSON lines. */
   events?: readonly string[];
-  /** No pods of its own to read logs from (the kubelet). */
+  /** The service has no pods to read logs from (the kubelet). */
   withoutLogs?: true;
-  namespace?: string;
 }
 
 /** What every service of ours shows of itself. */
@@ -40,7 +40,6 @@ const OURS = [
 export const SIGNALS: readonly SignalRow[] = [
   {
     service: "producer",
-    stage: "producer",
     metrics: [
       ...OURS,
       "conveyor_producer_ack_latency_seconds_count",
@@ -53,7 +52,6 @@ export const SIGNALS: readonly SignalRow[] = [
   },
   {
     service: "processor",
-    stage: "processor",
     metrics: [
       ...OURS,
       "conveyor_processor_write_latency_seconds_count",
@@ -72,14 +70,12 @@ export const SIGNALS: readonly SignalRow[] = [
   },
   {
     service: "lag-exporter",
-    stage: "lag-exporter",
     metrics: [...OURS, "kafka_consumergroup_lag", "kafka_consumergroup_lag_sum", "kafka_consumergroup_members"],
     moving: ["conveyor_lag_exporter_polls_total", "kafka_topic_partition_end_offset"],
     events: ["starting", "running"],
   },
   {
     service: "kafka",
-    stage: "stores",
     metrics: [
       "kafka_controller_kafkacontroller_activecontrollercount",
       "kafka_controller_kafkacontroller_offlinepartitionscount",
@@ -93,13 +89,11 @@ export const SIGNALS: readonly SignalRow[] = [
   },
   {
     service: "influxdb",
-    stage: "stores",
     metrics: ["influxdb_info", "storage_shard_series", "go_memstats_alloc_bytes"],
     moving: ["http_api_requests_total"],
   },
   {
     service: "kube-state-metrics",
-    stage: "metrics",
     metrics: [
       "kube_pod_info",
       "kube_pod_container_status_restarts_total",
@@ -109,32 +103,28 @@ export const SIGNALS: readonly SignalRow[] = [
   },
   {
     service: "kubelet",
-    stage: "metrics",
+    workload: "prometheus",
     metrics: ["kubelet_volume_stats_available_bytes", "container_memory_working_set_bytes"],
     moving: ["container_cpu_usage_seconds_total"],
     withoutLogs: true,
   },
   {
     service: "prometheus",
-    stage: "metrics",
     metrics: ["prometheus_build_info", "prometheus_notifications_alertmanagers_discovered"],
     moving: ["prometheus_tsdb_head_samples_appended_total"],
   },
-  { service: "alertmanager", stage: "metrics", metrics: ["alertmanager_build_info"] },
+  { service: "alertmanager", metrics: ["alertmanager_build_info"] },
   {
     service: "loki",
-    stage: "logging",
     metrics: ["loki_build_info"],
     moving: ["loki_distributor_lines_received_total"],
   },
   {
     service: "promtail",
-    stage: "logging",
     metrics: ["promtail_build_info"],
     moving: ["promtail_sent_entries_total"],
-    namespace: "conveyor-logging",
   },
-  { service: "grafana", stage: "grafana", metrics: ["grafana_build_info"] },
+  { service: "grafana", metrics: ["grafana_build_info"] },
 ];
 
 /** Prometheus looks every 15 s and a rate needs two looks; a pipeline that was deployed a moment ago has them by then. */
@@ -144,10 +134,18 @@ const MOVING_WINDOW = "2m";
 /** Lines read of each pod: the beginning of a pod that logs a line a second is within its last hour. */
 const LOG_LINES = 4000;
 
-async function expectedRows(cluster: Cluster): Promise<SignalRow[]> {
-  const { stages } = await deployedStages(cluster);
-  const names = new Set(stages.map(({ name }) => name));
-  return SIGNALS.filter(({ stage }) => names.has(stage));
+/** The rows whose workloads are deployed, with the namespaces of their pods. */
+export function expectedRows(stages: readonly Stage[]): (SignalRow & { namespace: string })[] {
+  const namespaces = new Map(
+    stages
+      .flatMap(({ objects }) => objects)
+      .filter(podTemplateOf)
+      .map(({ metadata }) => [metadata.name, metadata.namespace!]),
+  );
+  return SIGNALS.flatMap((row) => {
+    const namespace = namespaces.get(row.workload ?? row.service);
+    return namespace ? [{ ...row, namespace }] : [];
+  });
 }
 
 /** What Prometheus lacks of the rows, one sentence each. */
@@ -192,7 +190,7 @@ const metricsCheck: Check<ProbeSession> = {
   needs: ["end-to-end", "live-flow"],
   limitMs: METRICS_LIMIT_MS + 20_000,
   async run({ cluster }, signal) {
-    const rows = await expectedRows(cluster);
+    const rows = expectedRows((await deployedStages(cluster)).stages);
     if (!(await PrometheusReader.isThere(cluster))) return await metricsWithoutPrometheus(cluster, rows, signal);
     const prometheus = await PrometheusReader.open(cluster);
     try {
@@ -266,11 +264,11 @@ const logsCheck: Check<ProbeSession> = {
   needs: ["end-to-end", "live-flow"],
   limitMs: 60_000,
   async run({ cluster }, signal) {
-    const rows = (await expectedRows(cluster)).filter(({ withoutLogs }) => !withoutLogs);
+    const rows = expectedRows((await deployedStages(cluster)).stages).filter(({ withoutLogs }) => !withoutLogs);
     const problems = await Promise.all(
       rows.map(async ({ service, events, namespace }) => {
         const selector = `app.kubernetes.io/name=${service}`;
-        const args = ["logs", "-n", namespace ?? "conveyor", "-l", selector, `--tail=${LOG_LINES}`, "--all-containers"];
+        const args = ["logs", "-n", namespace, "-l", selector, `--tail=${LOG_LINES}`, "--all-containers"];
         const { stdout, stderr } = await cluster.kubectl([...args, "--max-log-requests=50"], {
           allowFailure: true,
           signal,

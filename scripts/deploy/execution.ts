@@ -161,11 +161,10 @@ export async function executePlan(
   }
   let tokens = plan.tokens;
   for (const stage of plan.stages) {
-    const limitMs = Math.max(0, ...stage.awaits.map((awaited) => awaited.limitMs));
     await report.step(
       stage.title,
       async (step) => await executeStage(cluster, stage, { ...plan, tokens }, execution, step, signal),
-      limitMs > 0 ? { limitMs } : {},
+      stage.limitMs ? { limitMs: stage.limitMs } : {},
     );
     if (stage.run.length > 0) tokens = await readTokens(cluster, Object.keys(tokens));
   }
@@ -211,19 +210,19 @@ async function executeStage(
 
 async function awaitWorkloads(
   cluster: Cluster,
-  { awaits }: AppliedStage,
+  { apply, limitMs = 0 }: AppliedStage,
   step: StepHandle,
   signal: AbortSignal,
 ): Promise<void> {
   const states = new Map<string, string>();
   await Promise.all(
-    awaits.map(async ({ kind, name, namespace, limitMs }) => {
-      if (kind === "Job") return;
+    apply.map(async ({ kind, metadata: { name, namespace = NAMESPACE } }) => {
+      if (kind !== "StatefulSet" && kind !== "Deployment" && kind !== "DaemonSet") return;
       const onState = (state: string) => {
         states.set(name, state);
         step.update([...states].map(([workload, seen]) => `${workload}: ${seen}`).join("; "));
       };
-      await awaitRollout(cluster, kind, name, { limitMs, signal, onState, ...(namespace ? { namespace } : {}) });
+      await awaitRollout(cluster, kind, name, { limitMs, signal, onState, namespace });
       states.set(name, "ready");
     }),
   );

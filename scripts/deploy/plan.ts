@@ -57,7 +57,7 @@ export interface PrunedObject {
   force?: true;
 }
 
-export interface AppliedStage extends Pick<Stage, "name" | "title" | "awaits"> {
+export interface AppliedStage extends Pick<Stage, "name" | "title" | "limitMs"> {
   /** Deleted before the stage is applied. */
   prune: PrunedObject[];
   apply: KubernetesObject[];
@@ -103,13 +103,13 @@ export function plan(
     prune.filter(({ before }) => before === name).map(({ before: _, ...pruned }) => pruned);
   return {
     prune: prunedBefore(undefined),
-    stages: applied.map(({ name, title, awaits, objects }) => {
+    stages: applied.map(({ name, title, limitMs, objects }) => {
       const named = withImages(withSkippedStages(objects, skipped), (ref) => pushed.get(ref) ?? ref);
       const restart = caChanges(snapshot, options.ca) && objects.some(isBrokers);
       return {
         name,
         title,
-        awaits,
+        ...(limitMs ? { limitMs } : {}),
         prune: prunedBefore(name),
         apply: named.filter(({ kind }) => kind !== "Job"),
         run: named.filter(({ kind }) => kind === "Job"),

@@ -5,24 +5,14 @@
 import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
 import { loadManifestFiles, MANIFEST_FOLDER } from "./manifests.ts";
 
-export interface Await {
-  kind: "StatefulSet" | "Deployment" | "DaemonSet" | "Job";
-  name: string;
-  /** Default: the pipeline's. */
-  namespace?: string;
-  /** rolled-out: every replica has the newest template and is ready. complete: the job has succeeded. */
-  condition: "rolled-out" | "complete";
-  limitMs: number;
-}
-
 export interface StageSpec {
   name: string;
   /** Title of the progress line. */
   title: string;
   /** Paths below k8s/, in the order in which they are applied. */
   files: readonly string[];
-  /** All are awaited concurrently. */
-  awaits: readonly Await[];
+  /** How long its workloads may take to be ready, in milliseconds; they are awaited concurrently. */
+  limitMs?: number;
   /** The pipeline works without this stage; it is skipped where one of its images is missing. */
   optional?: true;
   /** Group and version that an operator adds to the API server; without it the stage is skipped. */
@@ -45,10 +35,8 @@ export interface Stage extends StageSpec {
   objects: KubernetesObject[];
 }
 
-/** An empty cluster takes about 16 s on two cores; after an unclean stop the brokers read their logs first. */
-const BROKERS_LIMIT_MS = 300_000;
-/** Seconds with little data; a full write-ahead log is read before the database is ready. */
-const DATABASE_LIMIT_MS = 300_000;
+/** Kafka starts in about 16 s on two cores; after an unclean stop brokers and database read their logs first. */
+const STORES_LIMIT_MS = 300_000;
 /** The setup job ends after 240 s at most and is restarted once. */
 const SETUP_LIMIT_MS = 600_000;
 /** A service starts within a second; its readiness depends on Kafka and, on a busy machine, on CPU time. */
@@ -78,7 +66,6 @@ export const STAGES: readonly StageSpec[] = [
       "network/observer-networkpolicy.yaml",
       "network/load-generator-networkpolicy.yaml",
     ],
-    awaits: [],
   },
   {
     name: "secrets",
@@ -96,7 +83,6 @@ export const STAGES: readonly StageSpec[] = [
       "influxdb/influxdb-token-reader-secret.yaml",
       "producer/producer-intake-secret.yaml",
     ],
-    awaits: [],
   },
   {
     name: "stores",
@@ -114,16 +100,13 @@ export const STAGES: readonly StageSpec[] = [
       "influxdb/influxdb-pdb.yaml",
       "influxdb/influxdb-statefulset.yaml",
     ],
-    awaits: [
-      { kind: "StatefulSet", name: "kafka", condition: "rolled-out", limitMs: BROKERS_LIMIT_MS },
-      { kind: "StatefulSet", name: "influxdb", condition: "rolled-out", limitMs: DATABASE_LIMIT_MS },
-    ],
+    limitMs: STORES_LIMIT_MS,
   },
   {
     name: "setup",
     title: "topics, access rights, bucket, tokens",
     files: ["setup/setup-job.yaml"],
-    awaits: [{ kind: "Job", name: "setup", condition: "complete", limitMs: SETUP_LIMIT_MS }],
+    limitMs: SETUP_LIMIT_MS,
   },
   {
     name: "processor",
@@ -134,7 +117,7 @@ export const STAGES: readonly StageSpec[] = [
       "processor/processor-pdb.yaml",
       "processor/processor-deployment.yaml",
     ],
-    awaits: [{ kind: "Deployment", name: "processor", condition: "rolled-out", limitMs: SERVICE_LIMIT_MS }],
+    limitMs: SERVICE_LIMIT_MS,
   },
   {
     name: "producer",
@@ -146,7 +129,7 @@ export const STAGES: readonly StageSpec[] = [
       "producer/producer-statefulset.yaml",
       "producer/hpa.yaml",
     ],
-    awaits: [{ kind: "StatefulSet", name: "producer", condition: "rolled-out", limitMs: SERVICE_LIMIT_MS }],
+    limitMs: SERVICE_LIMIT_MS,
   },
   {
     name: "lag-exporter",
@@ -158,7 +141,7 @@ export const STAGES: readonly StageSpec[] = [
       "lag-exporter/lag-exporter-pdb.yaml",
       "lag-exporter/lag-exporter-deployment.yaml",
     ],
-    awaits: [{ kind: "Deployment", name: "lag-exporter", condition: "rolled-out", limitMs: SERVICE_LIMIT_MS }],
+    limitMs: SERVICE_LIMIT_MS,
   },
   {
     name: "logging",
@@ -182,16 +165,7 @@ export const STAGES: readonly StageSpec[] = [
       "prometheus/prometheus-logging.yaml",
       "prometheus/rules/logging.yaml",
     ],
-    awaits: [
-      { kind: "Deployment", name: "loki", condition: "rolled-out", limitMs: MONITORING_LIMIT_MS },
-      {
-        kind: "DaemonSet",
-        name: "promtail",
-        namespace: "conveyor-logging",
-        condition: "rolled-out",
-        limitMs: MONITORING_LIMIT_MS,
-      },
-    ],
+    limitMs: MONITORING_LIMIT_MS,
     optional: true,
   },
   {
@@ -208,7 +182,7 @@ export const STAGES: readonly StageSpec[] = [
       "grafana/grafana-pdb.yaml",
       "grafana/grafana-deployment.yaml",
     ],
-    awaits: [{ kind: "Deployment", name: "grafana", condition: "rolled-out", limitMs: MONITORING_LIMIT_MS }],
+    limitMs: MONITORING_LIMIT_MS,
     optional: true,
   },
   {
@@ -249,11 +223,7 @@ export const STAGES: readonly StageSpec[] = [
       "prometheus/prometheus-pdb.yaml",
       "prometheus/prometheus-deployment.yaml",
     ],
-    awaits: [
-      { kind: "Deployment", name: "kube-state-metrics", condition: "rolled-out", limitMs: MONITORING_LIMIT_MS },
-      { kind: "StatefulSet", name: "alertmanager", condition: "rolled-out", limitMs: MONITORING_LIMIT_MS },
-      { kind: "Deployment", name: "prometheus", condition: "rolled-out", limitMs: MONITORING_LIMIT_MS },
-    ],
+    limitMs: MONITORING_LIMIT_MS,
     optional: true,
   },
   {
@@ -266,7 +236,6 @@ export const STAGES: readonly StageSpec[] = [
       "processor/processor-triggerauthentication.yaml",
       "processor/processor-scaledobject.yaml",
     ],
-    awaits: [],
     needsApi: "keda.sh/v1alpha1",
     install: `kubectl apply --server-side -f ${KEDA_RELEASE}`,
     needsStage: "metrics",
@@ -275,14 +244,12 @@ export const STAGES: readonly StageSpec[] = [
     name: "autoscaling-cpu",
     title: "autoscaling of the processor: by CPU alone",
     files: ["processor/processor-hpa.yaml"],
-    awaits: [],
     fallbackFor: "autoscaling-keda",
   },
   {
     name: "service-monitors",
     title: "ServiceMonitors for prometheus-operator",
     files: ["prometheus/servicemonitor.yaml"],
-    awaits: [],
     needsApi: "monitoring.coreos.com/v1",
   },
 ];

@@ -1,6 +1,6 @@
 /** The deployed Prometheus: its targets, the lag metric of the plan, rules and alert delivery. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { SIGNALS } from "../../scripts/checks/signals.ts";
+import { expectedRows } from "../../scripts/checks/signals.ts";
 import { waitFor } from "../../scripts/cli/wait.ts";
 import { PrometheusReader } from "../../scripts/clients/prometheus.ts";
 import type { Cluster } from "../../scripts/cluster/cluster.ts";
@@ -34,8 +34,7 @@ describeOnCluster("Prometheus", () => {
   test(
     "has every expected target, each pod once, all up",
     async () => {
-      const stages = new Set((await deployedStages(target)).stages.map(({ name }) => name));
-      const expected = SIGNALS.filter(({ stage }) => stages.has(stage)).map(({ service }) => service);
+      const expected = expectedRows((await deployedStages(target)).stages).map(({ service }) => service);
       const targets = await waitFor(
         async () => {
           const found = await prometheus.targets();

@@ -1,47 +1,57 @@
-/** The judges of the signal matrix, on small findings made by hand; and the matrix against the services' own table. */
+/** The table of signals: its comparison with findings, its rows by stage, and its metrics against the services' own table. */
 import { describe, expect, test } from "bun:test";
-import { eventKinds, missingMetrics, SIGNALS, type SignalRow } from "../../../scripts/checks/signals.ts";
-import { STAGES } from "../../../scripts/deploy/stages.ts";
+import { eventKinds, expectedRows, missingMetrics, SIGNALS, type SignalRow } from "../../../scripts/checks/signals.ts";
+import { loadStages } from "../../../scripts/deploy/stages.ts";
 import { METRIC_TABLE } from "../../../services/runtime/metrics.ts";
 
-const row: SignalRow = { service: "a", stage: "s", metrics: ["up_down"], moving: ["done_total"] };
+const row: SignalRow = { service: "a", metrics: ["up_down"], moving: ["done_total"] };
 const names = (...list: string[]) => new Map([["a", new Set(list)]]);
 
 describe("missingMetrics", () => {
-  test("nothing is missing when all are there and the moving ones moved", () => {
+  test("returns nothing when every metric exists and every counter rose", () => {
     expect(missingMetrics([row], names("up_down", "done_total"), names("done_total"))).toEqual([]);
   });
-  test("a metric that is not there is named", () => {
+  test("names a missing metric", () => {
     expect(missingMetrics([row], names("done_total"), names("done_total"))).toEqual(["a: no up_down"]);
   });
-  test("a counter that stands still is named", () => {
+  test("names a counter that did not rise", () => {
     expect(missingMetrics([row], names("up_down", "done_total"), names())).toEqual(["a: did not rise: done_total"]);
   });
-  test("a service that gives nothing at all is named", () => {
+  test("names a service without any metric", () => {
     expect(missingMetrics([row], new Map(), new Map())).toEqual(["a: nothing"]);
   });
 });
 
 describe("eventKinds", () => {
   const line = (fields: object) => JSON.stringify({ timestamp: "t", level: "info", service: "a", ...fields });
-  test("reads kinds from whole lines", () => {
+  test("reads kinds from complete lines", () => {
     expect(eventKinds(`${line({ event: "starting" })}\n${line({ event: "running" })}\n`)).toEqual(
       new Set(["starting", "running"]),
     );
   });
-  test("a line that was cut off, prose, or one without time, level or service is no event", () => {
+  test("ignores truncated lines, plain text, and lines without time, level or service", () => {
     expect(eventKinds(`${line({ event: "x" }).slice(0, 20)}\nhello\n{"event":"y"}`)).toEqual(new Set());
   });
 });
 
-describe("the matrix", () => {
-  test("its stages are there", () => {
-    const stages = STAGES.map(({ name }) => name);
-    for (const { stage, service } of SIGNALS) expect(stages, service).toContain(stage);
+describe("SIGNALS", () => {
+  test("every row is expected where every stage is deployed, in the namespace of its workload", async () => {
+    const rows = expectedRows(await loadStages());
+    expect(rows.map(({ service }) => service)).toEqual(SIGNALS.map(({ service }) => service));
+    expect(rows.find(({ service }) => service === "promtail")?.namespace).toBe("conveyor-logging");
+  });
+
+  test("rows of a skipped stage are not expected, nor the kubelet's without Prometheus", async () => {
+    const stages = (await loadStages()).filter(({ name }) => name !== "metrics");
+    const services = expectedRows(stages).map(({ service }) => service);
+    for (const service of ["prometheus", "alertmanager", "kube-state-metrics", "kubelet"]) {
+      expect(services).not.toContain(service);
+    }
+    expect(services).toContain("processor");
   });
 
   test.each(["producer", "processor", "lag-exporter"] as const)(
-    "%s: what it names is in the services' table",
+    "%s: every metric is in the services' own table",
     (name) => {
       const { metrics, moving = [] } = SIGNALS.find(({ service }) => service === name)!;
       for (const metric of [...metrics, ...moving]) {

@@ -58,7 +58,6 @@ describe("plan: skip", () => {
     name,
     title: name,
     files: [],
-    awaits: [],
     objects: [
       {
         apiVersion: "apps/v1",
