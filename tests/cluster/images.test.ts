@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { must } from "../../scripts/cli/process.ts";
+import { KAFKA_VERSION } from "../../scripts/images/kafka.ts";
 import { writeImageArchive } from "../../scripts/local-cluster/index.ts";
 import { cluster, describeOnCluster, newRun, script } from "./harness.ts";
 
@@ -26,7 +27,7 @@ describeOnCluster("images on the local cluster", () => {
     "images of a deploy are present: none is built, assembled or imported",
     async () => {
       const refs = [
-        "docker.io/apache/kafka:4.3.1",
+        `docker.io/apache/kafka:${KAFKA_VERSION}`,
         "docker.io/library/influxdb:2.9.1",
         "docker.io/conveyor/services:1.0.0",
       ];
@@ -66,7 +67,7 @@ describeOnCluster("images on the local cluster", () => {
         `java -Xshare:on -XX:SharedArchiveFile=/opt/kafka/kafka.jsa -Xmx64m -cp "\${jars#:}" kafka.Kafka --version`;
       const local = await cluster();
       const exec = ["exec", "-n", "conveyor", "kafka-0", "-c", "kafka", "--", "bash", "-c", command];
-      expect((await local.kubectl(exec, { timeoutMs: LIMIT_MS })).stdout).toContain("4.3.1");
+      expect((await local.kubectl(exec, { timeoutMs: LIMIT_MS })).stdout).toContain(KAFKA_VERSION);
     },
     LIMIT_MS,
   );

@@ -21,6 +21,7 @@ import {
 } from "../../scripts/deploy/manifests.ts";
 import { recipeOf } from "../../scripts/deploy/secrets.ts";
 import { loadStages, STAGES } from "../../scripts/deploy/stages.ts";
+import { KAFKA_VERSION } from "../../scripts/images/kafka.ts";
 import { ACL_TABLE, TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
 import { violationsOf } from "./pod-security.ts";
 import { cpuOf, matches, memoryOf, type Policy, type Selector } from "./reading.ts";
@@ -473,7 +474,7 @@ describe("the complete pipeline", () => {
   test("uses only images of the catalog", () => {
     expect(imagesOf(objects)).toEqual(
       expect.arrayContaining([
-        "docker.io/apache/kafka:4.3.1",
+        `docker.io/apache/kafka:${KAFKA_VERSION}`,
         "docker.io/conveyor/kafka-metrics-agent:1.0.1",
         "docker.io/conveyor/services:1.0.0",
         "docker.io/library/influxdb:2.9.1",

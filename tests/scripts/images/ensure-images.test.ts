@@ -7,11 +7,12 @@ import { TerminalReport } from "../../../scripts/cli/report.ts";
 import { imagesOf, loadManifests } from "../../../scripts/deploy/manifests.ts";
 import { ARCHIVE_ONLY, BUN_IMAGE, CATALOG, recipeFor } from "../../../scripts/images/catalog.ts";
 import { ensureImages, exitCodeFor, planImages, SERVICES_IMAGE, sourceOf } from "../../../scripts/images/index.ts";
+import { KAFKA_VERSION } from "../../../scripts/images/kafka.ts";
 import { missingLibraries } from "../../../scripts/images/tree.ts";
 import { writeImageArchive } from "../../../scripts/local-cluster/index.ts";
 
 const LOKI = "docker.io/grafana/loki:3.5.0";
-const KAFKA = "docker.io/apache/kafka:4.3.1";
+const KAFKA = `docker.io/apache/kafka:${KAFKA_VERSION}`;
 
 let folder: string;
 let archives: string;
@@ -64,7 +65,7 @@ describe("the catalog", () => {
 describe("sourceOf", () => {
   const given = [{ ref: KAFKA, path: "kafka.tar", id: "sha256:1", named: true }];
   test("an archive of the person comes before everything else", () => {
-    expect(sourceOf("apache/kafka:4.3.1", "local", given)).toEqual({ via: "archive", image: given[0]! });
+    expect(sourceOf(`apache/kafka:${KAFKA_VERSION}`, "local", given)).toEqual({ via: "archive", image: given[0]! });
   });
   test("third-party images are assembled for the local cluster; elsewhere only when asked for", () => {
     expect(sourceOf(KAFKA, "local", []).via).toBe("assemble");
