@@ -6,9 +6,10 @@
  *   taken), or Kafka did not acknowledge in time (resend the same events; their identity makes that harmless)
  */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { checkEvent, MAX_EVENT_BYTES, type Reason, serializeEvent, type TelemetryEvent } from "../domain/event.ts";
+import { checkEvent, MAX_EVENT_BYTES, serializeEvent, type TelemetryEvent } from "../domain/event.ts";
 import { isBlank, type Line, LineSplitter } from "../domain/ndjson.ts";
 import type { EventProducer } from "../kafka/event-producer.ts";
+import type { IntakeError, IntakeErrorCode, IntakeOutcomes, RefusedEvent } from "../protocol/intake.ts";
 import { withTimeout } from "../runtime/with-timeout.ts";
 import type { EventPublisher } from "./event-publisher.ts";
 import { prepare } from "./sources.ts";
@@ -41,12 +42,6 @@ export interface Intake {
   stop(): Promise<void>;
 }
 
-interface Refused {
-  index: number;
-  reason: Reason | string;
-  detail: string;
-}
-
 const digest = (text: string) => createHash("sha256").update(text).digest();
 
 export function startIntake(options: IntakeOptions): Intake {
@@ -65,47 +60,48 @@ export function startIntake(options: IntakeOptions): Intake {
     },
     error() {
       options.onAnswer?.(500);
-      return Response.json({ error: "internal error" }, { status: 500 });
+      return failure(500, "internal_error", "internal error");
     },
   });
   return { port: server.port!, stop: async () => void (await server.stop()) };
 }
 
 async function answer(request: Request, options: IntakeOptions, expected: Buffer): Promise<Response> {
-  if (new URL(request.url).pathname !== "/events") return Response.json({ error: "only /events" }, { status: 404 });
-  if (request.method !== "POST") {
-    return Response.json({ error: "only POST" }, { status: 405, headers: { allow: "POST" } });
-  }
+  if (new URL(request.url).pathname !== "/events") return failure(404, "unknown_path", "only /events");
+  if (request.method !== "POST") return failure(405, "method_not_allowed", "only POST", { headers: { allow: "POST" } });
   // Digests have equal lengths, so the comparison takes the same time for any token.
   if (!timingSafeEqual(digest(request.headers.get("authorization") ?? ""), expected)) {
-    return Response.json(
-      { error: "a bearer token is required" },
-      { status: 401, headers: { "www-authenticate": "Bearer" } },
-    );
+    return failure(401, "unauthorized", "a bearer token is required", { headers: { "www-authenticate": "Bearer" } });
   }
   const body = new Uint8Array(await request.arrayBuffer());
   return await publishBody(body, options);
 }
 
-const unavailable = (error: string, counts: Record<string, number>) =>
-  Response.json({ error, ...counts }, { status: 503, headers: { "retry-after": String(RETRY_AFTER_SECONDS) } });
+/** An answer without outcomes of single events. */
+const failure = (
+  status: number,
+  code: IntakeErrorCode,
+  error: string,
+  { counts = {}, headers = {} }: { counts?: Record<string, number>; headers?: Record<string, string> } = {},
+) => Response.json({ error, code, ...counts } satisfies IntakeError, { status, headers });
+
+const unavailable = (code: IntakeErrorCode, error: string, counts: Record<string, number>) =>
+  failure(503, code, error, { counts, headers: { "retry-after": String(RETRY_AFTER_SECONDS) } });
 
 async function publishBody(body: Uint8Array, options: IntakeOptions): Promise<Response> {
   const { publisher, producer } = options;
   const lines = readLines(body);
-  if (lines.length === 0) return Response.json({ error: "the body holds no event" }, { status: 400 });
+  if (lines.length === 0) return failure(400, "no_event", "the body holds no event");
   if (lines.length > MAX_EVENTS_PER_REQUEST) {
-    return Response.json(
-      { error: `a request must hold at most ${MAX_EVENTS_PER_REQUEST} events; got ${lines.length}` },
-      { status: 413 },
-    );
+    const error = `a request must hold at most ${MAX_EVENTS_PER_REQUEST} events; got ${lines.length}`;
+    return failure(413, "too_many_events", error);
   }
   const received = lines.length;
   // A request is taken completely or not at all; a record costs more than its bytes.
   if (!producer.hasRoom(received, body.length + received * PER_EVENT_BYTES)) {
-    return unavailable("the buffer is full; nothing was taken", { received, acknowledged: 0 });
+    return unavailable("buffer_full", "the buffer is full; nothing was taken", { received, acknowledged: 0 });
   }
-  const refused: Refused[] = [];
+  const refused: RefusedEvent[] = [];
   let acknowledged = 0;
   let settled = 0;
   const { promise: allSettled, resolve } = Promise.withResolvers<void>();
@@ -130,16 +126,17 @@ async function publishBody(body: Uint8Array, options: IntakeOptions): Promise<Re
   try {
     await withTimeout(allSettled, options.ackLimitMs ?? ACK_LIMIT_MS);
   } catch {
-    return unavailable("Kafka has not acknowledged every event in time; send them again, that is harmless", {
-      received,
-      acknowledged,
-    });
+    const error = "Kafka has not acknowledged every event in time; send them again, that is harmless";
+    return unavailable("not_acknowledged", error, { received, acknowledged });
   }
   const status = refused.length === 0 ? 200 : refused.length === received ? 422 : 207;
-  return Response.json(
-    { received, acknowledged, refused_count: refused.length, refused: refused.slice(0, MAX_LISTED_REFUSALS) },
-    { status },
-  );
+  const outcomes: IntakeOutcomes = {
+    received,
+    acknowledged,
+    refused_count: refused.length,
+    refused: refused.slice(0, MAX_LISTED_REFUSALS),
+  };
+  return Response.json(outcomes, { status });
 }
 
 /** Key, record overhead, and the growth of a line that is rewritten in canonical form. */

@@ -1,5 +1,5 @@
 /** Requests to services/tools/log-reader.ts and the lines that it prints. */
-import { kafkaShape, offsets, type PartitionOffset } from "./kafka.ts";
+import { offsets, type PartitionOffset } from "./kafka.ts";
 import { anyText, fields, flag, listOf, moment, oneOf, optional, parseRequest, type Shaped, text } from "./request.ts";
 
 const requestShape = {

@@ -1,4 +1,5 @@
 /** A client of the producers' intake (POST /events) that tells accepted, not accepted and uncertain requests apart. */
+import type { IntakeError, IntakeOutcomes } from "../protocol/intake.ts";
 
 export type SendOutcome =
   | { kind: "acknowledged"; refused: number[] }
@@ -30,12 +31,7 @@ const DEFAULT_RETRY_AFTER_MS = 1000;
 /** Bound on the pause that an intake asks for. */
 const MAX_RETRY_AFTER_MS = 5000;
 
-interface Answer {
-  refused?: { index: number }[];
-  refused_count?: number;
-  acknowledged?: number;
-  error?: string;
-}
+type Answer = Partial<IntakeOutcomes & IntakeError>;
 
 /** Sends one body (NDJSON) to one pod. Never throws. */
 export async function sendEvents(
@@ -87,7 +83,7 @@ export function classifyAnswer(status: number, text: string, retryAfter: string 
   }
   const seconds = Number(retryAfter ?? Number.NaN);
   const afterMs = Number.isFinite(seconds) ? Math.min(seconds * 1000, MAX_RETRY_AFTER_MS) : DEFAULT_RETRY_AFTER_MS;
-  if (status === 503 && answer.error?.includes("nothing was taken")) return { kind: "not_taken", afterMs, why };
+  if (status === 503 && answer.code === "buffer_full") return { kind: "not_taken", afterMs, why };
   if (status >= 500) return { kind: "unknown", afterMs, why };
   return { kind: "rejected", why };
 }

@@ -12,7 +12,6 @@ import { EVENTS_TOPIC } from "../domain/kafka-layout.ts";
 import { runStart } from "../domain/run-id.ts";
 import { createCluster, createKafka, type KafkaCluster, RETRY_BRIEFLY } from "../kafka/client.ts";
 import { installKafkajsPatches, PATCHES_WITHOUT_DECODER } from "../kafka/patches/index.ts";
-import type { PartitionOffset } from "../protocol/kafka.ts";
 import { type LogEnd, type LogLine, type LogRequest, parseLogRequest } from "../protocol/log-reader.ts";
 import { errorText, Logger } from "../runtime/log.ts";
 
