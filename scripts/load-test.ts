@@ -1,11 +1,11 @@
 /**
- * The load test: an open load from inside the cluster, watched second by second, judged by its thresholds.
+ * The load test: an open load from inside the cluster, observed each second, judged by its thresholds.
  *
  *   bun scripts/load-test.ts --profile ramp
  *   bun scripts/load-test.ts --stages 60s@500,120s@5000,60s@0 --threshold 'e2e_p99_ms<1000'
  *   bun scripts/load-test.ts compare A B
  *
- * Leaves outputs/runs/<id>/ with result.json, report.html and pictures; a profile that scales also renews
+ * Writes outputs/runs/<id>/ with result.json, report.html and pictures; a profile that scales also replaces
  * outputs/hpa-scaling.png and outputs/hpa-scaling.txt.
  */
 import { copyFile, readdir, readFile, writeFile } from "node:fs/promises";
@@ -40,19 +40,19 @@ const FLAGS = {
   stages: {
     type: "string",
     valueName: "STAGES",
-    description: "a load of one's own instead of a profile's, as DURATION@EVENTS_PER_SECOND separated by commas",
+    description: "stages instead of a profile, as DURATION@EVENTS_PER_SECOND separated by commas",
   },
   threshold: {
     type: "string",
     multiple: true,
     valueName: "LIMIT",
-    description: "a limit such as 'e2e_p99_ms<1000'; takes the place of the profile's own of that metric",
+    description: "a limit such as 'e2e_p99_ms<1000'; replaces the profile's limit of that metric",
   },
-  audit: { type: "boolean", description: "audit the run's events from Kafka to the database too (30 s per million)" },
+  audit: { type: "boolean", description: "also audit the run's events from Kafka to the database (30 s per million)" },
   "no-pictures": { type: "boolean", description: "no PNG (they need Chromium)" },
 } as const satisfies Flags;
 
-/** What is wrong with a value that a person typed ends with exit 2. */
+/** Turns an error of parsing into exit 2. */
 function asUsage<T>(read: () => T): T {
   try {
     return read();
@@ -71,7 +71,7 @@ async function loadTest(context: CommandContext<typeof FLAGS>): Promise<ExitCode
   const profile: Profile = PROFILES[flags.profile as ProfileName];
   const stages: readonly LoadStage[] =
     flags.stages === undefined ? profile.stages : asUsage(() => parseStages(flags.stages!));
-  // Stages of one's own are held to what every load is held to: another profile's limits say nothing about them.
+  // Only the common limits apply to --stages: those of a profile belong to its own stages.
   const own = flags.stages !== undefined && flags.profile === "smoke";
   const limits = asUsage(() =>
     mergeLimits([...(own ? COMMON_THRESHOLDS : profile.thresholds), ...flags.threshold].map(parseLimit)),
@@ -85,15 +85,15 @@ async function loadTest(context: CommandContext<typeof FLAGS>): Promise<ExitCode
   if (profile.scales && missing.length > 0) {
     throw new OperatorError(`profile ${flags.profile} needs autoscalers; ${missing.join(" and ")} has none`, {
       exitCode: EXIT.precondition,
-      hint: "docs/autoscaling.md says what scales on what; bun scripts/deploy.ts applies it",
+      hint: "bun scripts/deploy.ts applies them; see docs/autoscaling.md",
     });
   }
   const wantsPictures = !flags["no-pictures"];
   const pictures = wantsPictures && findBrowser() !== undefined;
-  if (wantsPictures && !pictures) report.warn("Chromium is not installed: there will be no pictures, only the page");
+  if (wantsPictures && !pictures) report.warn("Chromium is not installed: only the page is written, no pictures");
   const folder = await createRun("load-test", Date.now());
   report.info(
-    `run ${folder.id}: ${formatDuration(totalSeconds(stages) * 1000)} of load, then until the pipeline is calm`,
+    `run ${folder.id}: ${formatDuration(totalSeconds(stages) * 1000)} of load, then until the pipeline has settled`,
   );
   const display = new LoadDisplay(report.quiet);
   const result = await runLoadTest({
@@ -110,15 +110,15 @@ async function loadTest(context: CommandContext<typeof FLAGS>): Promise<ExitCode
     onProgress: (progress) => display.show(progress),
     onPhaseEnd: () => display.clear(),
   });
-  await leave(folder, result, { report, pictures: pictures && !signal.aborted, scales: profile.scales });
+  await render(folder, result, { report, pictures: pictures && !signal.aborted, scales: profile.scales });
   printResult(result, folder, report);
   report.result({ ...result, recording: undefined, hpaTable: undefined, folder: show(folder.folder) });
   if (signal.aborted) return EXIT.interrupted;
   return result.passed ? EXIT.ok : EXIT.violations;
 }
 
-/** Writes the page and the pictures; result.json stands there already. */
-async function leave(
+/** Writes the page and the pictures. */
+async function render(
   folder: RunFolder,
   result: LoadTestResult,
   options: { report: CommandContext<typeof FLAGS>["report"]; pictures: boolean; scales: boolean },
@@ -156,7 +156,7 @@ function printResult(result: LoadTestResult, folder: RunFolder, report: CommandC
     );
   }
   const verdict = result.facts.interrupted
-    ? "interrupted; what was seen is kept"
+    ? "interrupted; the recording is kept"
     : result.passed
       ? "passed"
       : "violated";
@@ -170,12 +170,12 @@ async function readRun(name: string): Promise<LoadTestResult> {
   const path = id ? openRun(id).path("result.json") : join(resolve(name), "result.json");
   try {
     const result = JSON.parse(await readFile(path, "utf8")) as LoadTestResult;
-    if (result.facts.kind !== "load-test") throw new Error(`it is a run of ${result.facts.kind}`);
+    if (result.facts.kind !== "load-test") throw new Error(`the run is of kind ${result.facts.kind}`);
     return result;
   } catch (error) {
-    throw new OperatorError(`"${name}" is no load test that can be read`, {
+    throw new OperatorError(`"${name}" is not a readable load test`, {
       exitCode: EXIT.usage,
-      hint: known.length > 0 ? `runs: ${known.slice(-5).join(", ")}, or last` : "there is no run yet",
+      hint: known.length > 0 ? `runs: ${known.slice(-5).join(", ")}, or last` : "there are no runs",
       cause: error,
     });
   }
@@ -202,7 +202,7 @@ async function run(context: CommandContext<typeof FLAGS>): Promise<ExitCode> {
   const [command] = context.positionals;
   if (command === undefined) return await loadTest(context);
   if (command === "compare") return await compare(context);
-  throw new OperatorError(`unknown command "${command}"; there is compare A B`, {
+  throw new OperatorError(`unknown command "${command}"; the only one is compare A B`, {
     exitCode: EXIT.usage,
     hint: "bun scripts/load-test.ts --help",
   });
@@ -210,23 +210,23 @@ async function run(context: CommandContext<typeof FLAGS>): Promise<ExitCode> {
 
 export const command = defineCommand({
   name: "scripts/load-test.ts",
-  summary: "puts the pipeline under a load that does not wait, watches it, and judges what it saw",
+  summary: "loads the pipeline at a fixed schedule, measures it, and checks thresholds",
   usage: ["[--profile NAME | --stages STAGES] [--threshold LIMIT]…", "compare A B"],
   positionals: [{ name: "compare", many: true, description: "compare A B: two runs side by side" }],
   flags: FLAGS,
   examples: [
-    ["bun scripts/load-test.ts", "ten seconds of 500 events/s: does everything work"],
-    ["bun scripts/load-test.ts --profile ramp", "up and down: the autoscalers follow, nothing is lost"],
+    ["bun scripts/load-test.ts", "ten seconds of 500 events/s"],
+    ["bun scripts/load-test.ts --profile ramp", "up and down: the autoscalers follow, no event is lost"],
     [
       "bun scripts/load-test.ts --stages 60s@500,120s@5000,60s@0 --threshold 'e2e_p99_ms<1000'",
-      "a load and a limit of one's own",
+      "custom stages and a custom limit",
     ],
     ["bun scripts/load-test.ts compare last RUN", "two runs side by side"],
   ],
   notes: [
     ["Profiles:", ...PROFILE_NAMES.map((name) => `  ${name.padEnd(8)} ${PROFILES[name].title}`)].join("\n"),
-    ["What a threshold may name:", ...Object.entries(METRICS).map((entry) => `  ${entry.join(": ")}`)].join("\n"),
-    "The load is open: it does not slow down when the pipeline does. What could not be sent counts as failed.",
+    ["Metrics of thresholds:", ...Object.entries(METRICS).map((entry) => `  ${entry.join(": ")}`)].join("\n"),
+    "The load is open: it does not slow down with the pipeline. Events that could not be sent count as failed.",
   ],
   run,
 });

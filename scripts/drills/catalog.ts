@@ -1,4 +1,4 @@
-/** The one list of drills, in the order in which they run: what costs least first. */
+/** All drills, in the order in which they run: the cheapest first. */
 import { cutDrills } from "./cut-network.ts";
 import { deleteDrills } from "./delete-pod.ts";
 import { diskFull } from "./disk-full.ts";

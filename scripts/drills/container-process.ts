@@ -1,17 +1,17 @@
-/** Faults that hit the first process of a container from its node: whose it is, which pod is taken, and when it cannot be. */
+/** Common parts of the drills that signal the first process of a container from its node. */
 import type { Pod } from "../cluster/cluster.ts";
 import type { Drill, DrillContext } from "./drill.ts";
 import { anyPod, freshPod, getEvents, getPods } from "./targets.ts";
 
-/** One drill of such a fault, without the fault itself. */
+/** One drill without its fault. */
 export type ProcessTier = Pick<Drill, "name" | "title" | "hypothesis" | "budgetMs" | "budgetReason" | "runbook"> & {
   workload: string;
   /** Any pod of the workload when absent. */
   choose?: (context: DrillContext) => Promise<Pod>;
 };
 
-/** What the drills of such faults have in common. */
-export function ofProcess({ workload, choose: _, ...tier }: ProcessTier) {
+/** Parts of a drill that do not depend on the signal. */
+export function processDrill({ workload, choose: _, ...tier }: ProcessTier) {
   return {
     ...tier,
     recoversFrom: "effect",
@@ -24,7 +24,7 @@ export function ofProcess({ workload, choose: _, ...tier }: ProcessTier) {
   } satisfies Partial<Drill>;
 }
 
-/** The pod whose process is hit, and never one whose restart the kubelet would hold back. */
-export async function podToHit(context: DrillContext, { workload, choose }: ProcessTier): Promise<Pod> {
+/** The pod whose process gets the signal; never one whose restart the kubelet would delay. */
+export async function targetPod(context: DrillContext, { workload, choose }: ProcessTier): Promise<Pod> {
   return await freshPod(context, (await choose?.(context)) ?? (await anyPod(context.cluster, workload)));
 }

@@ -1,13 +1,13 @@
 /**
- * Fault: packets between two parts are dropped, in both directions, also those of connections that stand. Nobody gets an
- * answer, not even a refusal. The rules count what they drop: the count is the proof.
+ * Fault: packets between two parts are dropped, in both directions, also those of open connections. There is no answer, not
+ * even a refusal. The rules count the dropped packets: the count is the proof.
  */
 import type { Pod } from "../cluster/cluster.ts";
 import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
 import { anyPod, getEvents, getLogs, getPods, leadingBroker } from "./targets.ts";
 
 interface CutPods {
-  /** Where the rules are: they stand in these pods' own networks. */
+  /** The rules are in the networks of these pods. */
   pods: Pod[];
 }
 
@@ -17,7 +17,7 @@ type Cut = Pick<
 > & {
   workload: string;
   ports: number[];
-  /** All pods of the workload when absent; pods that are added meanwhile are cut too. */
+  /** All pods of the workload when absent, also those that are added meanwhile. */
   choose?: (context: DrillContext) => Promise<Pod>;
 };
 
@@ -38,11 +38,13 @@ const cut = ({ workload, ports, choose, ...drill }: Cut): Drill =>
       return { pods: choose ? [await choose(context)] : await context.cluster.pods(workload) };
     },
     async inject({ agents }, { pods }) {
-      for (const pod of pods) await agents.ask(pod, { op: "cut", ports });
+      for (const pod of pods) await agents.request(pod, { op: "cut", ports });
     },
     async proveEffect({ agents }, { pods }) {
       const dropped = await Promise.all(
-        pods.map(async (pod) => [pod.metadata.name, (await agents.ask(pod, { op: "counters" })).dropped ?? 0] as const),
+        pods.map(
+          async (pod) => [pod.metadata.name, (await agents.request(pod, { op: "counters" })).dropped ?? 0] as const,
+        ),
       );
       if (dropped.some(([, count]) => count === 0)) return undefined;
       return {
@@ -51,11 +53,11 @@ const cut = ({ workload, ports, choose, ...drill }: Cut): Drill =>
     },
     async violations({ cluster, agents }, { pods }) {
       if (choose) return [];
-      // An autoscaler may add pods while it lasts: the cut is between the tiers.
+      // An autoscaler may add pods meanwhile: the cut is between the workloads.
       for (const pod of await cluster.pods(workload)) {
         if (pods.some(({ metadata }) => metadata.uid === pod.metadata.uid)) continue;
         if (!pod.status.containerStatuses?.[0]?.state.running) continue;
-        await agents.ask(pod, { op: "cut", ports });
+        await agents.request(pod, { op: "cut", ports });
         pods.push(pod);
       }
       return [];
@@ -63,9 +65,9 @@ const cut = ({ workload, ports, choose, ...drill }: Cut): Drill =>
     async heal({ cluster, agents }, { pods }) {
       for (const pod of pods) {
         const live = await cluster.get<Pod>("pod", pod.metadata.name);
-        // With its pod the network, and every rule in it, is gone.
+        // The rules were deleted with the network of their pod.
         if (live?.metadata.uid !== pod.metadata.uid || !live?.status.containerStatuses?.[0]?.state.running) continue;
-        await agents.ask(live, { op: "uncut" });
+        await agents.request(live, { op: "uncut" });
       }
     },
   });
@@ -75,7 +77,7 @@ export const cutDrills: readonly Drill[] = [
     name: "cut-processor-influxdb",
     title: "The network between the processor and InfluxDB is cut",
     hypothesis:
-      "Writes are not answered; the processor tries again with the same points, keeps its place in the group, and catches up behind it.",
+      "Writes are not answered; the processor retries the same points, stays in the group, and catches up afterwards.",
     fault: "every packet between the processor's pods and port 8086 is dropped for 10 s",
     workload: "processor",
     ports: [INFLUXDB_PORT],
@@ -88,7 +90,7 @@ export const cutDrills: readonly Drill[] = [
     name: "cut-processor-kafka",
     title: "The network between the processor and Kafka is cut",
     hypothesis:
-      "The group gives the processor up; nothing that it had not committed is lost, and it joins again when it can.",
+      "The group removes the processor; uncommitted events are read again, and the processor joins again afterwards.",
     fault: "every packet between the processor's pods and port 9092 is dropped for 10 s",
     workload: "processor",
     ports: [CLIENT_PORT],
@@ -101,7 +103,7 @@ export const cutDrills: readonly Drill[] = [
     name: "cut-broker",
     title: "The broker that leads most partitions is cut off from the other brokers",
     hypothesis:
-      "Clients still reach it, but it can acknowledge nothing alone: it is fenced, others lead, and what it held alone is not believed.",
+      "Clients still reach it, but alone it cannot acknowledge: it is fenced, others lead, and records that only it holds are discarded.",
     fault: "every packet between one broker and ports 9091 and 9093 is dropped, while clients still reach it",
     workload: "kafka",
     ports: [REPLICATION_PORT, CONTROLLER_PORT],

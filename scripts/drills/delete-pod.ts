@@ -1,20 +1,20 @@
-/** Fault: a pod is deleted, as an operator, a drain or an eviction would. One drill per tier. */
+/** Fault: a pod is deleted, as by an operator, a drain or an eviction. One drill per workload. */
 import { NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
 import { activeController, anyPod, getEvents, getPods, leadingBroker } from "./targets.ts";
 
 interface DeletedPod {
   pod: Pod;
-  /** What makes this pod the one. */
+  /** Why this pod was chosen. */
   why: string;
-  /** When the API server had been told. */
+  /** When the API server had accepted the deletion. */
   deletedAtMs?: number;
 }
 
 type Tier = Pick<Drill, "name" | "title" | "hypothesis" | "budgetMs" | "budgetReason" | "awaitReady" | "runbook"> & {
   workload: string;
   choose?: (context: DrillContext) => Promise<DeletedPod>;
-  /** Behind the recovery: what must have come of it. */
+  /** Expectations after the recovery. */
   verify?: (context: DrillContext, target: DeletedPod) => Promise<string[]>;
 };
 
@@ -42,7 +42,7 @@ const deletion = ({ workload, choose, verify, ...tier }: Tier): Drill =>
     async verify(context, target) {
       return (await verify?.(context, target)) ?? [];
     },
-    // The controller has made a new one; the runner waits until it is Ready.
+    // Its controller creates a new pod; the runner waits until it is Ready.
     heal: async () => {},
   });
 
@@ -51,7 +51,7 @@ export const deleteDrills: readonly Drill[] = [
     name: "delete-producer",
     title: "The producer's pod is deleted",
     hypothesis:
-      "It sends what it has taken in before it ends; senders whose request was not answered send it again to the new pod, and nothing acknowledged is lost.",
+      "It sends its accepted events before it ends; senders repeat unanswered requests to the new pod, and no acknowledged event is lost.",
     workload: "producer",
     runbook: "ProducerSilent",
     ...BUDGET.producer,
@@ -59,7 +59,7 @@ export const deleteDrills: readonly Drill[] = [
   deletion({
     name: "delete-kafka-leader",
     title: "The broker that leads most partitions is deleted",
-    hypothesis: "It hands its leaderships over before it ends; two in-sync replicas are enough to go on acknowledging.",
+    hypothesis: "It hands over its leaderships before it ends; two in-sync replicas suffice to acknowledge writes.",
     workload: "kafka",
     runbook: "KafkaUnderReplicatedPartitions",
     ...BUDGET.broker,
@@ -79,7 +79,7 @@ export const deleteDrills: readonly Drill[] = [
       return { pod: await activeController(cluster), why: "the active controller" };
     },
     async verify({ cluster }, { pod }) {
-      // The new pod of the same name could have become it again, by its uid it is another one.
+      // The new pod of the same name may become the controller; its uid is another one.
       const now = await activeController(cluster);
       return now.metadata.uid === pod.metadata.uid ? ["the active controller has not changed"] : [];
     },
@@ -88,7 +88,7 @@ export const deleteDrills: readonly Drill[] = [
     name: "delete-processor",
     title: "A processor's pod is deleted",
     hypothesis:
-      "It finishes its batch, commits and leaves the group; its successor goes on behind the last commit, and what is written twice is the same point.",
+      "It finishes its batch, commits and leaves the group; another processor continues after the last commit, and a repeated write is the same point.",
     workload: "processor",
     runbook: "ConsumerGroupDead",
     ...BUDGET.processor,
@@ -96,7 +96,7 @@ export const deleteDrills: readonly Drill[] = [
   deletion({
     name: "delete-influxdb",
     title: "InfluxDB's pod is deleted",
-    hypothesis: "The processor keeps its place and waits; what was acknowledged stands in Kafka until it is written.",
+    hypothesis: "The processor keeps its offsets and waits; acknowledged events stay in Kafka until they are written.",
     workload: "influxdb",
     runbook: "InfluxDBWritesBlocked",
     ...BUDGET.influxdb,
@@ -104,41 +104,41 @@ export const deleteDrills: readonly Drill[] = [
   deletion({
     name: "delete-lag-exporter",
     title: "The lag exporter is deleted",
-    hypothesis: "Events flow on; lag is unknown meanwhile, not zero, and no autoscaler acts on it.",
+    hypothesis: "Events continue to flow; lag is unknown meanwhile, not zero, and no autoscaler acts on it.",
     workload: "lag-exporter",
     awaitReady: ["lag-exporter"],
     runbook: "LagExporterStale",
     budgetMs: 15_000,
-    budgetReason: "three looks of an autoscaler, which takes 15 s to each",
+    budgetReason: "the sync period of an autoscaler, which is 15 s",
   }),
   deletion({
     name: "delete-prometheus",
     title: "Prometheus is deleted",
-    hypothesis: "Events flow on; nobody is alerted until it is back, and it keeps what it had stored.",
+    hypothesis: "Events continue to flow; there are no alerts until it is back, and it keeps its stored data.",
     workload: "prometheus",
     awaitReady: ["prometheus"],
     runbook: "Watchdog",
     budgetMs: 60_000,
-    budgetReason: "no event depends on it; it ends in order and reads its log again; alerts wait a minute and more",
+    budgetReason: "no event depends on it; it stops in order and replays its log; alerts take a minute or more",
   }),
   deletion({
     name: "delete-loki",
     title: "Loki is deleted",
-    hypothesis: "Events flow on; Promtail keeps its place in the pods' logs and sends what Loki missed.",
+    hypothesis: "Events continue to flow; Promtail keeps its positions in the pods' logs and sends the missing lines.",
     workload: "loki",
     awaitReady: ["loki"],
     runbook: "LogDeliveryMissing",
     budgetMs: 90_000,
-    budgetReason: "no event depends on it; it waits 15 s for its ring and reads its log again",
+    budgetReason: "no event depends on it; it waits 15 s for its ring and replays its log",
   }),
   deletion({
     name: "delete-grafana",
     title: "Grafana is deleted",
-    hypothesis: "Events flow on; dashboards are provisioned and come back with the pod.",
+    hypothesis: "Events continue to flow; dashboards are provisioned with the new pod.",
     workload: "grafana",
     awaitReady: ["grafana"],
     runbook: "ScrapeTargetAbsent",
     budgetMs: 90_000,
-    budgetReason: "no event depends on it; it makes its own database when it starts",
+    budgetReason: "no event depends on it; it creates its database at start",
   }),
 ];

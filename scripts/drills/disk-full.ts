@@ -1,7 +1,7 @@
 /**
- * Fault: InfluxDB's volume is full. The machine's own disk must not be filled for it, so the volume, a folder of the
- * node, is replaced first by a small file system in memory with the same content, and that one is filled: the error
- * (ENOSPC) comes from the kernel, as it would. At the end the content, with what was written meanwhile, goes back.
+ * Fault: InfluxDB's volume is full. The machine's own disk must not be filled, so the volume, a folder of the node, is
+ * first replaced by a small file system in memory with the same content, which is filled: the error (ENOSPC) is the
+ * kernel's. At the end the content, with the writes of the meantime, is copied back.
  */
 
 import { OperatorError } from "../cli/errors.ts";
@@ -19,17 +19,17 @@ interface InfluxVolume {
 
 const NAME = "influxdb";
 const CLAIM = "data-influxdb-0";
-/** What it holds is copied into memory. */
+/** The content is copied into memory. */
 const MAX_MEBIBYTES = 1024;
 const STOP_LIMIT_MS = 60_000;
 const START_LIMIT_MS = 120_000;
-/** Less than one page: nothing more can be written. */
+/** Less than one page: no write succeeds. */
 const FULL_BYTES = 4096;
 
 type Claim = KubernetesObject & { spec: { volumeName?: string } };
 type Volume = KubernetesObject & { spec: { local?: { path: string }; hostPath?: { path: string } } };
 
-/** The folder of InfluxDB's volume on its node, or undefined where it is something else. */
+/** The folder of InfluxDB's volume on its node; undefined for another kind of volume. */
 async function folderOf(cluster: Cluster): Promise<string | undefined> {
   const claim = await cluster.get<Claim>("persistentvolumeclaim", CLAIM);
   const volume = claim?.spec.volumeName
@@ -38,14 +38,14 @@ async function folderOf(cluster: Cluster): Promise<string | undefined> {
   return volume?.spec.local?.path ?? volume?.spec.hostPath?.path;
 }
 
-/** InfluxDB is stopped, something is done to its volume, and it is started again. */
+/** Stops InfluxDB for the time of some work on its volume. */
 async function whileStopped(cluster: Cluster, signal: AbortSignal, work: () => Promise<unknown>): Promise<void> {
   await cluster.kubectl(["scale", "statefulset", NAME, "-n", NAMESPACE, "--replicas=0"]);
   try {
     await waitFor(
       async () => {
         const pods = await cluster.list("pods", `app.kubernetes.io/name=${NAME}`);
-        return pods.length === 0 ? { done: true, value: true } : { done: false, state: "it is still ending" };
+        return pods.length === 0 ? { done: true, value: true } : { done: false, state: "terminating" };
       },
       { what: "InfluxDB to stop", limitMs: STOP_LIMIT_MS, signal },
     );
@@ -56,38 +56,38 @@ async function whileStopped(cluster: Cluster, signal: AbortSignal, work: () => P
   await awaitRollout(cluster, "StatefulSet", NAME, { limitMs: START_LIMIT_MS, signal });
 }
 
-/** Puts the real volume back where a drill's small one stands. @returns what was done, or undefined. */
+/** Restores the real volume if a drill's small one is in its place. @returns what was done, or undefined. */
 export async function restoreVolume(
   cluster: Cluster,
   agents: FaultAgents,
   signal = AbortSignal.timeout(START_LIMIT_MS),
 ): Promise<string | undefined> {
   const path = await folderOf(cluster);
-  // Any pod on the node will do: it only leads to the node's own mounts.
+  // Any pod of the node: it only leads to the node's mounts.
   const pod = await anyPod(cluster, "kafka");
   if (!path || !cluster.isLocal) return undefined;
-  const { isSmall } = await agents.ask(pod, { op: "volume", step: "measure", path });
+  const { isSmall } = await agents.request(pod, { op: "volume", step: "measure", path });
   if (!isSmall) {
     const live = await cluster.get<KubernetesObject & { spec: { replicas: number } }>("statefulset", NAME);
     if (live?.spec.replicas !== 0) return undefined;
     await cluster.kubectl(["scale", "statefulset", NAME, "-n", NAMESPACE, "--replicas=1"]);
-    return "influxdb: was stopped, is started";
+    return "influxdb: started, an earlier run had stopped it";
   }
-  await whileStopped(cluster, signal, () => agents.ask(pod, { op: "volume", step: "restore", path }));
-  return "influxdb: its volume was replaced by a small one, is its own again";
+  await whileStopped(cluster, signal, () => agents.request(pod, { op: "volume", step: "restore", path }));
+  return "influxdb: volume restored, an earlier run had replaced it by a small one";
 }
 
 const ask = async ({ cluster, agents }: DrillContext, step: "measure" | "shrink" | "fill" | "free", path: string) =>
-  await agents.ask(await anyPod(cluster, "kafka"), { op: "volume", step, path });
+  await agents.request(await anyPod(cluster, "kafka"), { op: "volume", step, path });
 
 export const diskFull: Drill = defineDrill<InfluxVolume>({
   name: "disk-full",
   title: "InfluxDB's disk is full",
   hypothesis:
-    "Writes are refused and nothing is committed: what was acknowledged waits in Kafka, and is written when there is room again and InfluxDB has been restarted, which it needs. No later restart takes any of it away.",
+    "Writes are refused and nothing is committed: acknowledged events stay in Kafka, and are written when there is space and InfluxDB has been restarted, which it needs. No later restart loses any of them.",
   fault: "a file fills InfluxDB's volume to the last byte for 10 s",
   budgetMs: 20_000,
-  budgetReason: "goal for InfluxDB, from the moment that there is room again and it is restarted",
+  budgetReason: "goal for InfluxDB, from the moment that there is space and it is restarted",
   recoversFrom: "healed",
   holdMs: 10_000,
   workloads: [NAME, "kafka", "processor"],
@@ -95,14 +95,13 @@ export const diskFull: Drill = defineDrill<InfluxVolume>({
   commands: [getPods(NAME), getLogs(NAME), getLogs("processor")],
   async obstacle(context) {
     const { cluster } = context;
-    if (!cluster.isLocal)
-      return "the database's volume would have to be replaced, which only the local cluster may suffer";
+    if (!cluster.isLocal) return "the database's volume must be replaced, which is only allowed on the local cluster";
     const path = await folderOf(cluster);
-    if (!path) return "InfluxDB's volume is no folder of its node";
+    if (!path) return "InfluxDB's volume is not a folder of its node";
     try {
       const { usedMebibytes } = await ask(context, "measure", path);
       return usedMebibytes! > MAX_MEBIBYTES
-        ? `its volume holds ${usedMebibytes} MiB; at most ${MAX_MEBIBYTES}`
+        ? `its volume holds ${usedMebibytes} MiB; the limit is ${MAX_MEBIBYTES}`
         : undefined;
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
@@ -110,8 +109,8 @@ export const diskFull: Drill = defineDrill<InfluxVolume>({
   },
   async prepare(context) {
     const path = await folderOf(context.cluster);
-    if (!path) throw new OperatorError("InfluxDB's volume is no folder of its node");
-    context.note(NAME, "is stopped for a moment: its volume is replaced by a small one with the same content");
+    if (!path) throw new OperatorError("InfluxDB's volume is not a folder of its node");
+    context.note(NAME, "is stopped while its volume is replaced by a small one with the same content");
     await whileStopped(context.cluster, context.signal, () => ask(context, "shrink", path));
     return { path, filledAtMs: 0 };
   },
@@ -126,15 +125,15 @@ export const diskFull: Drill = defineDrill<InfluxVolume>({
       ["logs", "influxdb-0", "-n", NAMESPACE, `--since-time=${new Date(filledAtMs - 1000).toISOString()}`],
       { allowFailure: true },
     );
-    const said = stdout.split("\n").find((line) => line.includes("no space left on device"));
-    if (!said || freeBytes === undefined || freeBytes >= FULL_BYTES) return undefined;
-    return { proof: `${freeBytes} bytes are free; InfluxDB says: ${said.slice(0, 200)}` };
+    const refusal = stdout.split("\n").find((line) => line.includes("no space left on device"));
+    if (!refusal || freeBytes === undefined || freeBytes >= FULL_BYTES) return undefined;
+    return { proof: `${freeBytes} bytes are free; InfluxDB logs: ${refusal.slice(0, 200)}` };
   },
   async heal(context, { path, filledAtMs }) {
     await ask(context, "free", path);
     if (filledAtMs === 0) return;
-    // As the runbook VolumeFilling says: room alone does not help, InfluxDB 2.9 goes on refusing every write until it is
-    // started again. One restart is enough; `restore` is the next one, and what that would lose, the audit finds.
+    // See the runbook VolumeFilling: with space again, InfluxDB 2.9 refuses every write until it is restarted. One restart
+    // suffices; `restore` is the next one, and the audit finds what it loses.
     await context.cluster.kubectl([
       "delete",
       "pod",

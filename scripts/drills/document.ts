@@ -1,12 +1,13 @@
 /**
- * docs/resilience.md's tables: the drills, from the catalog, and the figures, from results. Both stand between marks in
- * the document; the rest of it is written by hand.
+ * The tables of docs/resilience.md: the drills, from the catalog, and the figures, from results. Both are between marker
+ * comments; the rest of the document is written by hand.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { formatDuration } from "../cli/report.ts";
-import type { DrillRecovery, DrillResult, DrillsResult } from "../recording/result.ts";
+import type { DrillResult, DrillsResult } from "../recording/result.ts";
 import type { Drill } from "./drill.ts";
+import { recoveryText } from "./recovery.ts";
 
 export const DOCUMENT = join(import.meta.dir, "../../docs/resilience.md");
 const begin = (table: string) => `<!-- ${table}: made by scripts/resilience-test.ts --document -->`;
@@ -19,7 +20,7 @@ const FIGURES_HEAD = [
 
 const cell = (text: string) => text.replaceAll("|", "\\|").replaceAll("\n", " ");
 
-/** The table of drills: what is done, what is expected, and the budget with its reason. */
+/** The table of drills: fault, hypothesis, and the budget with its reason. */
 export function drillsTable(drills: readonly Drill[]): string {
   return [
     "| drill | fault | expected | recovery | why so long |",
@@ -30,9 +31,6 @@ export function drillsTable(drills: readonly Drill[]): string {
     }),
   ].join("\n");
 }
-
-/** "< 1.2 s" where no outage was seen, and a longer one would have been. */
-const took = ({ measured_ms, below }: DrillRecovery) => `${below ? "< " : ""}${formatDuration(measured_ms)}`;
 
 function figuresRow(name: string, results: readonly DrillResult[], when: string): string {
   const measured = results
@@ -48,8 +46,8 @@ function figuresRow(name: string, results: readonly DrillResult[], when: string)
     `| \`${name}\``,
     verdict,
     results.length,
-    median ? took(median) : "–",
-    longest ? took(longest) : "–",
+    median ? recoveryText(median) : "–",
+    longest ? recoveryText(longest) : "–",
     longest ? formatDuration(longest.budget_ms) : "–",
     sum("acknowledged"),
     sum("lost"),
@@ -58,7 +56,7 @@ function figuresRow(name: string, results: readonly DrillResult[], when: string)
   ].join(" | ");
 }
 
-/** The table of figures: rows of drills that a result holds are made anew, the others stay. */
+/** The table of figures: rows of drills in the results are replaced, the others stay. */
 export function figuresTable(drills: readonly Drill[], before: string, results: readonly DrillsResult[]): string {
   const rows = new Map(
     before.split("\n").flatMap((line) => {
@@ -74,11 +72,11 @@ export function figuresTable(drills: readonly Drill[], before: string, results: 
   return [...FIGURES_HEAD, ...drills.flatMap(({ name }) => rows.get(name) ?? [])].join("\n");
 }
 
-/** What stands between a table's marks. @throws Error when the document has no such marks. */
+/** The text between a table's markers. @throws Error when the document has no such markers. */
 export function tableIn(text: string, table: string): string {
   const from = text.indexOf(begin(table));
   const to = text.indexOf(END, from);
-  if (from < 0 || to < 0) throw new Error(`docs/resilience.md: must hold the marks of the table "${table}"`);
+  if (from < 0 || to < 0) throw new Error(`docs/resilience.md: must have the markers of the table "${table}"`);
   return text.slice(from + begin(table).length, to).trim();
 }
 

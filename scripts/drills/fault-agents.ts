@@ -1,6 +1,6 @@
 /**
- * Pods that act on the nodes for the drills: privileged, with a view of the node's processes, in a namespace of their
- * own that exists only while drills run. One per node, started when it is first needed.
+ * Privileged pods that act on the nodes for the drills, with access to the node's processes, in their own namespace that
+ * only exists while drills run. One per node, started at its first use.
  */
 import { join } from "node:path";
 import type { AgentAction, AgentAnswer } from "../../services/protocol/node-agent.ts";
@@ -12,9 +12,9 @@ import { podState } from "../cluster/one-off-pods.ts";
 export const DRILLS_NAMESPACE = "conveyor-drills";
 /** ConfigMap of the agents' program. */
 const PROGRAMS = "drill-programs";
-/** A pod of an image that is there starts within seconds; a busy two-core machine may need some more. */
+/** A pod of a present image starts within seconds; a busy machine takes longer. */
 const AGENT_START_LIMIT_MS = 60_000;
-/** Agents end by themselves after this long, should a run be killed without having cleaned up. */
+/** Agents end after this time, also when a run was killed. */
 const AGENT_LIFETIME_SECONDS = 7200;
 /** Copying a small volume takes the longest. */
 const CALL_LIMIT_MS = 70_000;
@@ -22,7 +22,7 @@ const NAMESPACE_GONE_LIMIT_MS = 60_000;
 
 const LABELS = { "app.kubernetes.io/part-of": "conveyor-drills", "app.kubernetes.io/managed-by": "resilience-test" };
 
-/** A program of services/tools, bundled: it needs nothing but Bun where it runs. */
+/** A program of services/tools as one text that only needs Bun. */
 export async function bundled(name: string): Promise<string> {
   const built = await Bun.build({
     entrypoints: [join(import.meta.dir, "../../services/tools", `${name}.ts`)],
@@ -33,10 +33,10 @@ export async function bundled(name: string): Promise<string> {
   return text;
 }
 
-/** Once per run: every drill would ask for the same again. */
+/** Once per run, not once per drill. */
 const prepared = new WeakMap<Cluster, Promise<void>>();
 
-/** The drills' namespace and their programs in it; what is there already is left as it is. */
+/** Creates the drills' namespace and the agents' program in it. */
 export function prepareNamespace(cluster: Cluster): Promise<void> {
   let preparing = prepared.get(cluster);
   if (!preparing) {
@@ -48,7 +48,7 @@ export function prepareNamespace(cluster: Cluster): Promise<void> {
 }
 
 async function makeNamespace(cluster: Cluster): Promise<void> {
-  // That of a run before, on its way out, takes nothing in.
+  // A terminating namespace of an earlier run accepts no objects.
   await waitFor(
     async () => {
       const live = await cluster.get("namespace", DRILLS_NAMESPACE);
@@ -56,7 +56,7 @@ async function makeNamespace(cluster: Cluster): Promise<void> {
         ? { done: false, state: "it is being deleted" }
         : { done: true, value: undefined };
     },
-    { what: "the drills' namespace of an earlier run to be gone", limitMs: NAMESPACE_GONE_LIMIT_MS },
+    { what: "the drills' namespace of an earlier run to be deleted", limitMs: NAMESPACE_GONE_LIMIT_MS },
   );
   const objects: KubernetesObject[] = [
     {
@@ -81,7 +81,7 @@ async function makeNamespace(cluster: Cluster): Promise<void> {
   await cluster.apply(objects);
 }
 
-/** Takes the drills' namespace away with everything in it. */
+/** Deletes the drills' namespace with everything in it. */
 export async function removeNamespace(cluster: Cluster, wait = false): Promise<void> {
   prepared.delete(cluster);
   await cluster.kubectl(["delete", "pods", "--all", "-n", DRILLS_NAMESPACE, "--now", "--wait=false"], {
@@ -93,7 +93,7 @@ export async function removeNamespace(cluster: Cluster, wait = false): Promise<v
   });
 }
 
-/** The id of a pod's first container as its node knows it, without the runtime's name. @throws Error when it has none. */
+/** The id of a pod's first container on its node, without the runtime's name. @throws Error when it has none. */
 export function containerIdOf(pod: Pod): string {
   const id = pod.status.containerStatuses?.[0]?.containerID?.split("://")[1];
   if (!id) throw new Error(`pod ${pod.metadata.name} has no running container (${podState(pod)})`);
@@ -110,8 +110,8 @@ export class FaultAgents {
     this.#image = image;
   }
 
-  /** Asks the agent on a pod's node. @throws OperatorError with the agent's words. */
-  async ask(pod: Pod, action: AgentAction): Promise<AgentAnswer> {
+  /** Sends a request to the agent on a pod's node. @throws OperatorError with the agent's error. */
+  async request(pod: Pod, action: AgentAction): Promise<AgentAnswer> {
     const node = pod.spec.nodeName;
     if (!node) throw new OperatorError(`pod ${pod.metadata.name} is on no node`);
     const agent = await this.#on(node);
@@ -124,7 +124,7 @@ export class FaultAgents {
     try {
       answer = JSON.parse(stdout) as AgentAnswer;
     } catch (error) {
-      throw new OperatorError(`the agent on ${node} gave no answer (exit ${exitCode}): ${stderr.trim()}`, {
+      throw new OperatorError(`the agent on ${node} returned no answer (exit ${exitCode}): ${stderr.trim()}`, {
         cause: error,
       });
     }
@@ -132,10 +132,10 @@ export class FaultAgents {
     return answer;
   }
 
-  /** Why agents cannot act here (rights, admission, missing programs), or undefined. */
+  /** Why agents are not possible here (rights, admission, missing programs); undefined: they are. */
   async obstacle(pod: Pod, needsRules: boolean): Promise<string | undefined> {
     try {
-      await this.ask(pod, { op: needsRules ? "tools" : "state" });
+      await this.request(pod, { op: needsRules ? "tools" : "state" });
       return undefined;
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
@@ -173,7 +173,7 @@ export class FaultAgents {
   }
 }
 
-/** @returns a pod that only waits: each thing that it does is a call of its own. */
+/** A pod that waits; each action is a call of kubectl exec. */
 function agentPod(name: string, node: string, image: string): KubernetesObject {
   return {
     apiVersion: "v1",
@@ -204,30 +204,30 @@ function agentPod(name: string, node: string, image: string): KubernetesObject {
   };
 }
 
-/** Pods of the pipeline that have a running container. */
-export async function livingPods(cluster: Cluster): Promise<Pod[]> {
+/** Pods of the pipeline with a running container. */
+export async function runningPods(cluster: Cluster): Promise<Pod[]> {
   const pods = await cluster.list<Pod>("pods", "app.kubernetes.io/part-of=conveyor", NAMESPACE);
   return pods.filter((pod) => pod.status.phase === "Running" && pod.status.containerStatuses?.[0]?.state.running);
 }
 
 /**
- * Undoes what an earlier run may have left: frozen processes and packet rules, in every pod of the pipeline.
- * @returns what was undone, a sentence each
+ * Undoes frozen processes and packet rules of an earlier run, in every pod of the pipeline.
+ * @returns a sentence for each
  */
 export async function healLeftovers(cluster: Cluster, agents: FaultAgents): Promise<string[]> {
   const undone: string[] = [];
-  for (const pod of await livingPods(cluster)) {
+  for (const pod of await runningPods(cluster)) {
     const { name } = pod.metadata;
     try {
-      const { state } = await agents.ask(pod, { op: "state" });
+      const { state } = await agents.request(pod, { op: "state" });
       if (state === "T") {
-        await agents.ask(pod, { op: "signal", signal: "SIGCONT" });
-        undone.push(`${name}: was frozen, goes on`);
+        await agents.request(pod, { op: "signal", signal: "SIGCONT" });
+        undone.push(`${name}: continued, was frozen`);
       }
-      const { dropped } = await agents.ask(pod, { op: "uncut" });
-      if (dropped !== undefined) undone.push(`${name}: its network was cut (${dropped} packets dropped), is whole`);
+      const { dropped } = await agents.request(pod, { op: "uncut" });
+      if (dropped !== undefined) undone.push(`${name}: network restored, was cut (${dropped} packets dropped)`);
     } catch (error) {
-      // A pod that is being replaced meanwhile takes its faults with it.
+      // The faults of a pod that is being replaced end with it.
       if (error instanceof OperatorError && error.exitCode === EXIT.timeout) throw error;
     }
   }

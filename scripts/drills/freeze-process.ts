@@ -1,9 +1,9 @@
 /**
- * Fault: SIGSTOP. The process answers nothing, yet it runs, its port is open and the kernel takes connections for it: what
- * only looks alive must be found out by its silence.
+ * Fault: SIGSTOP. The process answers nothing, yet it exists, its port is open and the kernel accepts connections for it:
+ * only missing answers show the failure.
  */
 import type { Pod } from "../cluster/cluster.ts";
-import { ofProcess, type ProcessTier, podToHit } from "./container-process.ts";
+import { type ProcessTier, processDrill, targetPod } from "./container-process.ts";
 import { BUDGET, type Drill, defineDrill } from "./drill.ts";
 import { leadingBroker } from "./targets.ts";
 
@@ -13,29 +13,29 @@ interface FrozenPod {
 
 const freeze = (tier: ProcessTier): Drill =>
   defineDrill<FrozenPod>({
-    ...ofProcess(tier),
+    ...processDrill(tier),
     fault: `SIGSTOP to the process in a pod of ${tier.workload}, from its node`,
     async prepare(context) {
-      return { pod: await podToHit(context, tier) };
+      return { pod: await targetPod(context, tier) };
     },
     async inject({ agents }, { pod }) {
-      await agents.ask(pod, { op: "signal", signal: "SIGSTOP" });
+      await agents.request(pod, { op: "signal", signal: "SIGSTOP" });
     },
     async proveEffect({ agents }, { pod }) {
-      const { state, pid } = await agents.ask(pod, { op: "state" });
+      const { state, pid } = await agents.request(pod, { op: "state" });
       return state === "T" ? { proof: `process ${pid} of ${pod.metadata.name} is in state T (stopped)` } : undefined;
     },
     async heal({ cluster, agents }, { pod }) {
-      // Restarted meanwhile: the process that was frozen is gone.
+      // After a restart the frozen process no longer exists.
       const live = await cluster.get<Pod>("pod", pod.metadata.name);
       const isSame =
         live?.status.containerStatuses?.[0]?.containerID === pod.status.containerStatuses?.[0]?.containerID;
       if (!isSame) return;
       try {
-        const { state } = await agents.ask(pod, { op: "state" });
-        if (state === "T") await agents.ask(pod, { op: "signal", signal: "SIGCONT" });
+        const { state } = await agents.request(pod, { op: "state" });
+        if (state === "T") await agents.request(pod, { op: "signal", signal: "SIGCONT" });
       } catch (error) {
-        // It may be ended by the kubelet in this very moment; anything else is a failure to heal.
+        // The kubelet may end it at this moment; any other error is a failure to heal.
         if (!String(error).includes("no process of this container")) throw error;
       }
     },
@@ -45,7 +45,7 @@ export const freezeDrills: readonly Drill[] = [
   freeze({
     name: "freeze-producer",
     title: "The producer is frozen",
-    hypothesis: "Its liveness probe goes unanswered and it is restarted; senders send again what it never answered.",
+    hypothesis: "Its liveness probe fails and it is restarted; senders repeat unanswered requests.",
     workload: "producer",
     runbook: "ProducerSilent",
     ...BUDGET.producer,
@@ -54,7 +54,7 @@ export const freezeDrills: readonly Drill[] = [
     name: "freeze-kafka",
     title: "The broker that leads most partitions is frozen",
     hypothesis:
-      "It is fenced when its heartbeats stop; when it wakes up, still a leader in its own eyes, nobody believes it.",
+      "It is fenced when its heartbeats stop; when it continues as a stale leader, its requests are rejected.",
     workload: "kafka",
     runbook: "KafkaUnderReplicatedPartitions",
     choose: async (context) => (await leadingBroker(context)).pod,
@@ -63,7 +63,7 @@ export const freezeDrills: readonly Drill[] = [
   freeze({
     name: "freeze-processor",
     title: "A processor is frozen",
-    hypothesis: "It loses its place in the group, is restarted, and its successor reads its batch again.",
+    hypothesis: "It is removed from the group and restarted, and another processor reads its batch again.",
     workload: "processor",
     runbook: "ConsumerGroupDead",
     ...BUDGET.processor,
@@ -71,7 +71,7 @@ export const freezeDrills: readonly Drill[] = [
   freeze({
     name: "freeze-influxdb",
     title: "InfluxDB is frozen",
-    hypothesis: "Writes go unanswered, the processor holds its place, the liveness probe restarts it.",
+    hypothesis: "Writes are not answered, the processor keeps its offsets, and the liveness probe restarts InfluxDB.",
     workload: "influxdb",
     runbook: "InfluxDBWritesBlocked",
     ...BUDGET.influxdb,

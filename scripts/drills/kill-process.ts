@@ -1,27 +1,27 @@
-/** Fault: kill -9 of the process inside a pod. Nothing is flushed, nobody is told; the kubelet restarts the container. */
+/** Fault: kill -9 of the process inside a pod. It flushes nothing and closes nothing; the kubelet restarts the container. */
 import type { Pod } from "../cluster/cluster.ts";
-import { ofProcess, type ProcessTier, podToHit } from "./container-process.ts";
+import { type ProcessTier, processDrill, targetPod } from "./container-process.ts";
 import { BUDGET, type Drill, defineDrill } from "./drill.ts";
 import { activeController, leadingBroker } from "./targets.ts";
 
 interface KilledProcess {
   pod: Pod;
-  /** The process' number on its node. */
+  /** On its node. */
   pid: number;
   killedAtMs: number;
 }
 
 const kill = (tier: ProcessTier): Drill =>
   defineDrill<KilledProcess>({
-    ...ofProcess(tier),
+    ...processDrill(tier),
     fault: `kill -9 of the process in a pod of ${tier.workload}, from its node`,
     async prepare(context) {
-      const pod = await podToHit(context, tier);
-      const { pid } = await context.agents.ask(pod, { op: "state" });
+      const pod = await targetPod(context, tier);
+      const { pid } = await context.agents.request(pod, { op: "state" });
       return { pod, pid: pid!, killedAtMs: 0 };
     },
     async inject({ agents }, target) {
-      await agents.ask(target.pod, { op: "signal", signal: "SIGKILL" });
+      await agents.request(target.pod, { op: "signal", signal: "SIGKILL" });
       target.killedAtMs = Date.now();
     },
     async proveEffect({ cluster }, { pod, pid, killedAtMs }) {
@@ -41,7 +41,7 @@ const kill = (tier: ProcessTier): Drill =>
       const before = pod.status.containerStatuses?.[0]?.restartCount ?? 0;
       return live?.metadata.uid === pod.metadata.uid && restarts <= before ? ["the container was not restarted"] : [];
     },
-    // The kubelet has restarted it; the runner waits until it is Ready.
+    // The kubelet restarts it; the runner waits until it is Ready.
     heal: async () => {},
   });
 
@@ -49,8 +49,7 @@ export const killDrills: readonly Drill[] = [
   kill({
     name: "kill-producer",
     title: "kill -9 of the producer",
-    hypothesis:
-      "What it had not acknowledged is sent again by its senders; nothing it acknowledged was only in its memory.",
+    hypothesis: "Senders repeat the events that it had not acknowledged; no acknowledged event was only in its memory.",
     workload: "producer",
     runbook: "ProducerSilent",
     ...BUDGET.producer,
@@ -58,7 +57,7 @@ export const killDrills: readonly Drill[] = [
   kill({
     name: "kill-kafka",
     title: "kill -9 of the broker that leads most partitions",
-    hypothesis: "Its partitions get leaders that have every acknowledged event; writes go on with two replicas.",
+    hypothesis: "Replicas with every acknowledged event become leaders; writes continue with two replicas.",
     workload: "kafka",
     runbook: "KafkaUnderReplicatedPartitions",
     choose: async (context) => (await leadingBroker(context)).pod,
@@ -67,7 +66,7 @@ export const killDrills: readonly Drill[] = [
   kill({
     name: "kill-kafka-controller",
     title: "kill -9 of the active controller",
-    hypothesis: "The other two voters elect one of themselves before anybody needs a controller.",
+    hypothesis: "The other two voters elect a new controller before one is needed.",
     workload: "kafka",
     runbook: "KafkaNoActiveController",
     choose: async ({ cluster }) => await activeController(cluster),
@@ -76,7 +75,7 @@ export const killDrills: readonly Drill[] = [
   kill({
     name: "kill-processor",
     title: "kill -9 of a processor",
-    hypothesis: "Its batch was not committed, so its successor reads it again and writes the same points.",
+    hypothesis: "Its batch was not committed, so another processor reads it again and writes the same points.",
     workload: "processor",
     runbook: "ConsumerGroupDead",
     ...BUDGET.processor,
@@ -84,7 +83,7 @@ export const killDrills: readonly Drill[] = [
   kill({
     name: "kill-influxdb",
     title: "kill -9 of InfluxDB",
-    hypothesis: "What it answered with 204 is in its write-ahead log; what it had not answered is written again.",
+    hypothesis: "Writes answered with 204 are in its write-ahead log; the others are repeated.",
     workload: "influxdb",
     runbook: "InfluxDBWritesBlocked",
     ...BUDGET.influxdb,

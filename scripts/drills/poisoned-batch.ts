@@ -1,4 +1,4 @@
-/** Fault: a batch of records that are no events stands in the topic, put there past the producer that would refuse them. */
+/** Fault: a batch of invalid records is written into the topic, past the producer, which would refuse them. */
 import { randomBytes } from "node:crypto";
 import { DLQ_TOPIC, EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
 import { OperatorError } from "../cli/errors.ts";
@@ -20,15 +20,15 @@ interface InvalidRecords {
 }
 
 const WRITE_LIMIT_MS = 30_000;
-/** Kafka's clock and this machine's may differ by this much at the most. */
+/** Maximum difference between Kafka's clock and this machine's. */
 const CLOCK_SLACK_MS = 60_000;
-const MAX_LETTERS = 10_000;
+const MAX_DEAD_LETTERS = 10_000;
 
 export const poisonedBatch: Drill = defineDrill<InvalidRecords>({
   name: "poisoned-batch",
-  title: "A batch of records that are no events",
-  hypothesis: "Each becomes a dead letter with its reason; the good events around them are stored, and nothing stops.",
-  fault: "records of fourteen kinds that are no events are written into the topic as one batch, past the producer",
+  title: "A batch of invalid records",
+  hypothesis: "Each becomes a dead letter with its reason; the valid events around them are stored, and nothing stops.",
+  fault: "records of fourteen invalid kinds are written into the topic as one batch, past the producer",
   ...BUDGET.processor,
   recoversFrom: "effect",
   holdMs: 0,
@@ -62,9 +62,12 @@ export const poisonedBatch: Drill = defineDrill<InvalidRecords>({
         try {
           target.placed = (JSON.parse(stdout) as { placed: RecordLocation[] }).placed;
         } catch (error) {
-          throw new OperatorError(`the poison could not be written: ${(stderr || stdout).trim().slice(0, 300)}`, {
-            cause: error,
-          });
+          throw new OperatorError(
+            `the invalid records could not be written: ${(stderr || stdout).trim().slice(0, 300)}`,
+            {
+              cause: error,
+            },
+          );
         }
       },
     );
@@ -73,10 +76,10 @@ export const poisonedBatch: Drill = defineDrill<InvalidRecords>({
     const [first, last] = [placed[0], placed.at(-1)];
     if (!first || !last) return undefined;
     return {
-      proof: `${placed.length} records that are no events stand in partition ${first.partition}, offsets ${first.offset} to ${last.offset}`,
+      proof: `${placed.length} invalid records are in partition ${first.partition}, offsets ${first.offset} to ${last.offset}`,
     };
   },
-  // What stands in the log cannot be taken back, and need not.
+  // Records in the log cannot be removed, and need not be.
   heal: async () => {},
   async verify({ probe }, { placed, startedAtMs }) {
     const { result } = await probe({
@@ -85,7 +88,7 @@ export const poisonedBatch: Drill = defineDrill<InvalidRecords>({
         ...KAFKA,
         topic: DLQ_TOPIC,
         from_timestamp_ms: startedAtMs - CLOCK_SLACK_MS,
-        max: MAX_LETTERS,
+        max: MAX_DEAD_LETTERS,
       },
     });
     if (!result.ok) return [`the dead letters cannot be read: ${result.outcome} ${result.detail}`];

@@ -1,4 +1,4 @@
-/** Fault: everything is restarted, one workload after the other, as a change of certificates or of a node would. */
+/** Fault: all workloads are restarted one after the other, as after a change of certificates or of a node. */
 
 import { OperatorError } from "../cli/errors.ts";
 import { type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
@@ -12,7 +12,7 @@ interface RestartedWorkloads {
   workloads: { kind: Kind; name: string; uids: string[] }[];
 }
 
-/** In the order of the events' way, and then who looks on. */
+/** In the order of the data flow, then the observing workloads. */
 const ORDER = [
   "kafka",
   "influxdb",
@@ -25,7 +25,7 @@ const ORDER = [
   "alertmanager",
   "prometheus",
 ];
-/** Three brokers, each awaited until its replicas have caught up, are the longest. */
+/** The longest is that of three brokers, each awaited until its replicas have caught up. */
 const ROLLOUT_LIMIT_MS = 240_000;
 
 async function uidsOf({ cluster }: DrillContext, name: string): Promise<string[]> {
@@ -34,12 +34,12 @@ async function uidsOf({ cluster }: DrillContext, name: string): Promise<string[]
 
 export const rollingRestart: Drill = defineDrill<RestartedWorkloads>({
   name: "rolling-restart",
-  title: "Everything is restarted, one after the other",
-  hypothesis: "A restart in order is maintenance, not an outage: events flow through all of it, and nothing is lost.",
+  title: "All workloads are restarted, one after the other",
+  hypothesis: "An orderly restart is maintenance, not an outage: events flow throughout, and none is lost.",
   fault: "kubectl rollout restart of every workload, each awaited before the next",
   budgetMs: 10_000,
-  budgetReason: "behind the last pod nothing may be left to recover; the goal for one broker",
-  // Each part is away for no longer than its own goal; InfluxDB's is the longest.
+  budgetReason: "after the last pod nothing is left to recover; the goal for one broker",
+  // Each workload is down for no longer than its own goal; InfluxDB's is the longest.
   freshnessLimitSeconds: 20,
   recoversFrom: "effect",
   holdMs: 0,
@@ -74,7 +74,7 @@ export const rollingRestart: Drill = defineDrill<RestartedWorkloads>({
     return { proof: `all ${pods} pods of ${workloads.length} workloads have new uids` };
   },
   async heal({ cluster }, { workloads }) {
-    // A restart that was interrupted ends by itself; undoing it would be another one. What is paused would not.
+    // An interrupted restart completes by itself; undoing it would be another restart.
     for (const { kind, name } of workloads) {
       if (!(await cluster.get(kind, name))) throw new OperatorError(`${kind} ${name} is gone`);
     }

@@ -1,4 +1,4 @@
-/** Choosing what a drill breaks, and looking at it: which pod, which broker leads, who is the active controller. */
+/** Targets of drills: pods of a workload, the leading broker, the active controller; and commands that show them. */
 
 import { EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
 import { OperatorError } from "../cli/errors.ts";
@@ -48,7 +48,7 @@ export async function leadingBroker(context: DrillContext): Promise<{ pod: Pod; 
   return { pod, partitions };
 }
 
-/** The broker that says of itself that it is the active controller. @throws OperatorError when none does. */
+/** The active controller, by the metrics of the brokers. @throws OperatorError without one. */
 export async function activeController(cluster: Cluster): Promise<Pod> {
   const ca = (await readSecret(cluster, "kafka-tls"))["ca.crt"] ?? "";
   for (const pod of (await cluster.pods("kafka")).filter(isReady)) {
@@ -67,12 +67,12 @@ export async function activeController(cluster: Cluster): Promise<Pod> {
       await forward.close();
     }
   }
-  throw new OperatorError("no broker says that it is the active controller");
+  throw new OperatorError("no broker reports that it is the active controller");
 }
 
 /**
- * A pod whose container has not ended of late: the kubelet's back-off from an earlier drill would be measured instead.
- * Where it has, the pod is replaced and the new one awaited.
+ * A pod whose container was not restarted recently: the kubelet's back-off from an earlier drill would be measured
+ * instead. A restarted pod is replaced and the new one awaited.
  */
 export async function freshPod(context: DrillContext, pod: Pod): Promise<Pod> {
   const { cluster } = context;
@@ -81,7 +81,7 @@ export async function freshPod(context: DrillContext, pod: Pod): Promise<Pod> {
   if (!status?.restartCount || Date.now() - Date.parse(started ?? "") > BACK_OFF_FORGOTTEN_MS) return pod;
   const { name } = pod.metadata;
   const workload = pod.metadata.labels?.["app.kubernetes.io/name"] ?? "";
-  context.note(`pod/${name}`, "was restarted of late: replaced first, so that no back-off is measured");
+  context.note(`pod/${name}`, "was restarted recently: replaced first, so that no back-off is measured");
   await cluster.kubectl(["delete", "pod", name, "-n", NAMESPACE, "--wait=true"], {
     timeoutMs: READY_LIMIT_MS,
     signal: context.signal,
@@ -99,7 +99,7 @@ export async function freshPod(context: DrillContext, pod: Pod): Promise<Pod> {
   );
 }
 
-/** "kubectl get pods" of a workload, as an operator types it. */
+/** kubectl get pods of a workload. */
 export const getPods = (workload: string) => [
   "get",
   "pods",
@@ -111,7 +111,7 @@ export const getPods = (workload: string) => [
   "wide",
 ];
 
-/** What happened to a workload's pods of late, newest last. */
+/** Recent events of pods, newest last. */
 export const getEvents = () => [
   "get",
   "events",
@@ -124,7 +124,7 @@ export const getEvents = () => [
   "--output=custom-columns=TIME:.lastTimestamp,OBJECT:.involvedObject.name,REASON:.reason,MESSAGE:.message",
 ];
 
-/** The last lines that a workload's pods said. */
+/** The last log lines of a workload's pods. */
 export const getLogs = (workload: string) => [
   "logs",
   "-n",

@@ -1,4 +1,4 @@
-/** Two load tests side by side: what was done, what was measured, and by how much the second differs from the first. */
+/** Two load tests side by side: settings, measures and their difference. */
 import { formatStages } from "../../services/domain/load-stages.ts";
 import type { LoadTestResult } from "../recording/result.ts";
 import { METRICS, type MetricName } from "./thresholds.ts";
@@ -7,7 +7,7 @@ export interface ComparedRow {
   name: string;
   a: string;
   b: string;
-  /** What changed, in words; empty where nothing did or nothing can be said. */
+  /** The difference; empty for equal or missing values. */
   change: string;
 }
 
@@ -55,7 +55,7 @@ export function compareRows(a: LoadTestResult, b: LoadTestResult): ComparedRow[]
   ];
 }
 
-/** The table as text, its columns as wide as they must be. */
+/** The table as aligned text. */
 export function compareText(a: LoadTestResult, b: LoadTestResult): string {
   const rows = [{ name: "", a: "A", b: "B", change: "A → B" }, ...compareRows(a, b)];
   const width = (column: "name" | "a" | "b") => Math.max(...rows.map((row) => row[column].length));

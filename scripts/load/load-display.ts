@@ -1,48 +1,48 @@
-/** What a person sees while a load runs: one block that is drawn anew on a terminal, a plain line now and then elsewhere. */
+/** Progress of a load: a block that is redrawn on a terminal, a line at intervals elsewhere. */
 import type { Writer } from "../cli/report.ts";
 import type { Value } from "../recording/recording.ts";
 import type { Progress } from "./load-run.ts";
 
-/** Without a terminal: often enough to see that it lives, seldom enough for a log. */
+/** Interval of lines without a terminal. */
 const PLAIN_EVERY_MS = 10_000;
 
-const whole = (value: Value | undefined) => (value == null ? "–" : Math.round(value).toLocaleString("en"));
-const tenth = (value: Value | undefined) => (value == null ? "–" : value.toFixed(2));
+const integer = (value: Value | undefined) => (value == null ? "–" : Math.round(value).toLocaleString("en"));
+const fraction = (value: Value | undefined) => (value == null ? "–" : value.toFixed(2));
 const clock = (ms: number) => `${Math.floor(ms / 60_000)}:${String(Math.floor((ms % 60_000) / 1000)).padStart(2, "0")}`;
 
 const PHASES: Record<Progress["phase"], string> = {
-  baseline: "before the load",
+  baseline: "baseline",
   load: "load",
-  lag: "waiting for the lag to be back",
-  replicas: "waiting for the smallest number of replicas",
+  lag: "waiting for the lag to settle",
+  replicas: "waiting for the minimum of replicas",
 };
 
 /** The lines of the block. */
 export function progressLines({ phase, elapsedMs, totalMs, stage, row }: Progress): string[] {
-  const where = stage ? `, stage ${stage.index + 1}: ${whole(stage.stage.events_per_second)} events/s` : "";
+  const where = stage ? `, stage ${stage.index + 1}: ${integer(stage.stage.events_per_second)} events/s` : "";
   return [
     `${PHASES[phase]}${where}   ${clock(elapsedMs)} of ${phase === "load" || phase === "baseline" ? "" : "at most "}${clock(totalMs)}`,
-    `  events/s   offered ${whole(row.offered_events_per_second)}   acknowledged ${whole(row.acknowledged_events_per_second)}   stored ${whole(row.stored_events_per_second)}   failed ${whole(row.failed_events_per_second)}`,
-    `  lag        ${whole(row.lag_events)} events   stored after p50 ${whole(row.e2e_p50_ms)} ms, p99 ${whole(row.e2e_p99_ms)} ms`,
-    `  replicas   producer ${whole(row.producer_replicas_ready)} of ${whole(row.producer_replicas_desired)}   processor ${whole(row.processor_replicas_ready)} of ${whole(row.processor_replicas_desired)}`,
-    `  cores      producer ${tenth(row.producer_cpu_cores)}   processor ${tenth(row.processor_cpu_cores)}   kafka ${tenth(row.kafka_cpu_cores)}   influxdb ${tenth(row.influxdb_cpu_cores)}`,
+    `  events/s   offered ${integer(row.offered_events_per_second)}   acknowledged ${integer(row.acknowledged_events_per_second)}   stored ${integer(row.stored_events_per_second)}   failed ${integer(row.failed_events_per_second)}`,
+    `  lag        ${integer(row.lag_events)} events   latency p50 ${integer(row.e2e_p50_ms)} ms, p99 ${integer(row.e2e_p99_ms)} ms`,
+    `  replicas   producer ${integer(row.producer_replicas_ready)} of ${integer(row.producer_replicas_desired)}   processor ${integer(row.processor_replicas_ready)} of ${integer(row.processor_replicas_desired)}`,
+    `  cores      producer ${fraction(row.producer_cpu_cores)}   processor ${fraction(row.processor_cpu_cores)}   kafka ${fraction(row.kafka_cpu_cores)}   influxdb ${fraction(row.influxdb_cpu_cores)}`,
   ];
 }
 
-/** The same in one line. */
+/** The progress as one line. */
 export function progressLine({ phase, elapsedMs, stage, row }: Progress): string {
   const where = stage ? ` stage ${stage.index + 1}` : "";
   return (
-    `${clock(elapsedMs)} ${PHASES[phase]}${where}: offered ${whole(row.offered_events_per_second)}, ` +
-    `acknowledged ${whole(row.acknowledged_events_per_second)}, stored ${whole(row.stored_events_per_second)} events/s, ` +
-    `lag ${whole(row.lag_events)}, p99 ${whole(row.e2e_p99_ms)} ms, ` +
-    `producers ${whole(row.producer_replicas_ready)}, processors ${whole(row.processor_replicas_ready)}`
+    `${clock(elapsedMs)} ${PHASES[phase]}${where}: offered ${integer(row.offered_events_per_second)}, ` +
+    `acknowledged ${integer(row.acknowledged_events_per_second)}, stored ${integer(row.stored_events_per_second)} events/s, ` +
+    `lag ${integer(row.lag_events)}, p99 ${integer(row.e2e_p99_ms)} ms, ` +
+    `producers ${integer(row.producer_replicas_ready)}, processors ${integer(row.processor_replicas_ready)}`
   );
 }
 
 export class LoadDisplay {
   #drawn = 0;
-  #saidAt = Number.NEGATIVE_INFINITY;
+  #printedAt = Number.NEGATIVE_INFINITY;
   #phase = "";
 
   constructor(
@@ -56,9 +56,9 @@ export class LoadDisplay {
     if (!this.isTerminal) {
       const now = performance.now();
       const phase = `${progress.phase} ${progress.stage?.index ?? ""}`;
-      if (phase === this.#phase && now - this.#saidAt < PLAIN_EVERY_MS) return;
+      if (phase === this.#phase && now - this.#printedAt < PLAIN_EVERY_MS) return;
       this.#phase = phase;
-      this.#saidAt = now;
+      this.#printedAt = now;
       this.out.write(`${progressLine(progress)}\n`);
       return;
     }
@@ -69,7 +69,7 @@ export class LoadDisplay {
     this.#drawn = lines.length;
   }
 
-  /** Takes the block away, for what is printed next. */
+  /** Erases the block before other output. */
   clear(): void {
     if (this.#drawn > 0) this.out.write(`\u001b[${this.#drawn}A\r\u001b[0J`);
     this.#drawn = 0;

@@ -1,4 +1,4 @@
-/** The ledger of a load by identity: what was acknowledged, against what stands in InfluxDB and in the dead-letter topic. */
+/** The ledger of a load by identity: acknowledged events against points in InfluxDB and dead letters. */
 import type { Range } from "../../services/domain/sequence.ts";
 import type { ConveyorLedger } from "../../services/protocol/load-generator.ts";
 import type { Ledger } from "../recording/result.ts";
@@ -9,12 +9,12 @@ export class FoundSequences {
   #stored = 0;
   #duplicated = 0;
 
-  /** Different identities. */
+  /** Number of distinct identities. */
   get stored(): number {
     return this.#stored;
   }
 
-  /** Points beyond the first of one identity. */
+  /** Points beyond the first of an identity. */
   get duplicated(): number {
     return this.#duplicated;
   }
@@ -32,7 +32,7 @@ export class FoundSequences {
     seen[seq] = 1;
   }
 
-  /** How many numbers of some ranges were not found. */
+  /** Count of numbers in the ranges that were not found. */
   missing(conveyor: string, ranges: readonly Range[]): number {
     const seen = this.#found.get(conveyor);
     let missing = 0;
@@ -44,8 +44,8 @@ export class FoundSequences {
 const countOf = (ranges: readonly Range[]) => ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
 
 /**
- * @param offered events whose time came, sent or not
- * @param deadLettered letters of the run in the dead-letter topic
+ * @param offered events that were due, sent or not
+ * @param deadLettered dead letters of the run
  */
 export function loadLedger(
   offered: number,
@@ -68,6 +68,6 @@ export function loadLedger(
   };
 }
 
-/** Acknowledged events that were not found yet. */
+/** Acknowledged events that were not found. */
 export const missingOf = (conveyors: readonly ConveyorLedger[], found: FoundSequences): number =>
   conveyors.reduce((sum, { conveyor, acknowledged }) => sum + found.missing(conveyor, acknowledged), 0);

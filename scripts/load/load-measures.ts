@@ -1,4 +1,4 @@
-/** What a recording says about scaling: computed from rows and events alone, so that it can be computed again. */
+/** Measures of scaling, computed from a recording alone. */
 import type { Recording, SeriesName } from "../recording/recording.ts";
 import type { ScaledWorkload, ScalingEvent } from "../recording/result.ts";
 
@@ -8,19 +8,19 @@ export interface ReadyEvent {
   timeMs: number;
 }
 
-/** Around a change of the number of processors: the group is complete again long before, or something is wrong. */
+/** Time after a change of the number of processors; a rebalance is much shorter. */
 const REBALANCE_WINDOW_MS = 20_000;
-/** Nearly nothing: less than this share of what was stored before the change, or of what came in meanwhile if that is less. */
-const NEARLY_NOTHING = 0.1;
-/** What was stored before, from so many rows. */
+/** Share of the rate before the change, or of the acknowledged rate if lower; less counts as a gap. */
+const GAP_SHARE = 0.1;
+/** Rows of the rate before the change. */
 const ROWS_BEFORE = 5;
 
-/** In each of the two quarters that are compared: fewer rows are a moment, not a level. */
+/** Minimum of rows in each of the two compared quarters. */
 const GROWTH_ROWS = 10;
 
 const round = (value: number, digits = 1) => Math.round(value * 10 ** digits) / 10 ** digits;
 
-/** First moment from `fromMs` at which a series is at or over a limit. */
+/** First moment from `fromMs` at which a series is at or above a limit. */
 export function firstAtLeast(
   recording: Recording,
   name: SeriesName,
@@ -32,7 +32,7 @@ export function firstAtLeast(
   return index < 0 ? undefined : recording.timesMs[index];
 }
 
-/** Largest value of a series within a time; null when there is none. */
+/** Largest value of a series between two moments; null without a value. */
 export function largest(
   recording: Recording,
   name: SeriesName,
@@ -47,8 +47,8 @@ export function largest(
 }
 
 /**
- * Seconds from the lag at its threshold to the first extra processor Ready. 0 when that was Ready before (for its CPU, for
- * example); null when the lag never reached it or no processor came.
+ * Seconds from the lag at its threshold to the first additional processor Ready. 0 when that was Ready before (scaled by
+ * CPU, for example); null when the lag never reached it or no processor was added.
  */
 export function timeToScale(
   recording: Recording,
@@ -64,8 +64,8 @@ export function timeToScale(
 }
 
 /**
- * Longest stretch, in seconds, in which nearly nothing was stored around a change of the number of processors. Rows are a
- * second apart, so a stretch is known to a second. 0: no row was without; null: nothing was ever scaled, or recorded.
+ * Longest gap in storing, in seconds, after a change of the number of processors, with the resolution of the rows (one
+ * second). 0: no gap; null: no change, or no rows.
  */
 export function rebalanceGap(recording: Recording, scaling: readonly ScalingEvent[]): number | null {
   const gaps = scaling
@@ -78,8 +78,8 @@ export function rebalanceGap(recording: Recording, scaling: readonly ScalingEven
 }
 
 /**
- * The same for one change at `timeMs`. While a new pod is not found yet, what all of them stored is not known: such a row
- * adds to a gap when the newest stored event of the live fleet is older than the row is long, and never ends one.
+ * The gap after one change at `timeMs`. Until a new pod is found, the stored rate is unknown: such a row extends a gap when
+ * the newest stored event of the live fleet is older than the row is long, and never ends a gap.
  */
 export function gapAfter(recording: Recording, timeMs: number): number | null {
   const { timesMs, series } = recording;
@@ -92,24 +92,24 @@ export function gapAfter(recording: Recording, timeMs: number): number | null {
   if (usual <= 0) return null;
   let gapMs = 0;
   let longestMs = 0;
-  let told = 0;
+  let known = 0;
   for (let row = first; row < timesMs.length && timesMs[row]! <= timeMs + REBALANCE_WINDOW_MS; row++) {
     const lengthMs = timesMs[row]! - timesMs[row - 1]!;
     const value = stored[row];
     const age = series.freshness_seconds?.[row];
     if (value != null) {
       const due = Math.min(usual, acknowledged[row] ?? usual);
-      gapMs = value < due * NEARLY_NOTHING ? gapMs + lengthMs : 0;
+      gapMs = value < due * GAP_SHARE ? gapMs + lengthMs : 0;
     } else if (age != null) {
       if (age * 1000 >= lengthMs) gapMs += lengthMs;
     } else continue;
-    told++;
+    known++;
     longestMs = Math.max(longestMs, gapMs);
   }
-  return told === 0 ? null : round(longestMs / 1000);
+  return known === 0 ? null : round(longestMs / 1000);
 }
 
-/** Highest p99 (ms) from an event's time to its storage around changes of the number of processors; null without one. */
+/** Highest p99 latency (ms) until storage after changes of the number of processors; null without a change. */
 export function rebalanceLatency(recording: Recording, scaling: readonly ScalingEvent[]): number | null {
   const peaks = scaling
     .filter(({ workload }) => workload === "processor")
@@ -117,7 +117,7 @@ export function rebalanceLatency(recording: Recording, scaling: readonly Scaling
   return peaks.length === 0 ? null : Math.max(...peaks);
 }
 
-/** Mean of the best `rows` rows in a row. */
+/** Highest mean of `rows` consecutive rows. */
 export function bestMean(recording: Recording, name: SeriesName, rows: number): number | null {
   const values = recording.series[name] ?? [];
   let best: number | null = null;
@@ -131,9 +131,8 @@ export function bestMean(recording: Recording, name: SeriesName, rows: number): 
 }
 
 /**
- * How much more memory a pod of a workload uses in the last quarter of a load than in its second, in percent of that; the
- * first quarter is for code and buffers that every process grows into. Medians, so that a collector's rhythm does not
- * count. Null when a quarter holds too little.
+ * Growth of a pod's memory from the second to the last quarter of a load, in percent; in the first quarter every process
+ * grows. Medians, which ignore the cycles of a garbage collector. Null when a quarter has too few rows.
  */
 export function memoryGrowth(
   recording: Recording,

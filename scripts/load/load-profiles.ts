@@ -1,4 +1,4 @@
-/** Named loads, each with what it has to keep to. */
+/** Named loads with their thresholds. */
 import type { LoadStage } from "../../services/domain/load-stages.ts";
 import { parseStages } from "../../services/domain/load-stages.ts";
 
@@ -6,22 +6,22 @@ export interface Profile {
   title: string;
   stages: readonly LoadStage[];
   thresholds: readonly string[];
-  /** It is meant to make the autoscalers work: it needs them, and waits until they are back at their minimum. */
+  /** The load is for the autoscalers: it requires them, and waits until they are back at their minimum. */
   scales: boolean;
 }
 
-/** What every load keeps to, its own stages or not. */
+/** Thresholds of every load, also of --stages. */
 export const COMMON_THRESHOLDS = ["lost=0", "duplicated=0", "error_rate<=0.001"] as const;
 
 export const PROFILES = {
   smoke: {
-    title: "does it work at all: a little load for a moment",
+    title: "a small load for ten seconds",
     stages: parseStages("10s@500"),
     thresholds: [...COMMON_THRESHOLDS, "e2e_p99_ms<2000"],
     scales: false,
   },
   ramp: {
-    title: "up in steps and down again: the autoscalers follow by themselves",
+    title: "up in steps and down again: the autoscalers follow",
     stages: parseStages("10s@500,40s@12000,40s@16000,5s@500"),
     thresholds: [
       ...COMMON_THRESHOLDS,
@@ -35,13 +35,13 @@ export const PROFILES = {
     scales: true,
   },
   spike: {
-    title: "from calm to everything at once, and calm again",
+    title: "from a low rate to a high one and back",
     stages: parseStages("20s@200,30s@15000,60s@200"),
     thresholds: [...COMMON_THRESHOLDS, "lag_settle_seconds<=120"],
     scales: true,
   },
   soak: {
-    title: "a steady load for half an hour: does anything creep",
+    title: "a steady load for half an hour: memory and lag must not grow",
     stages: parseStages("30m@1000"),
     thresholds: [
       ...COMMON_THRESHOLDS,

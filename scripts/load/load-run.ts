@@ -1,6 +1,6 @@
 /**
- * One load test from beginning to end: watch, load, wait until the pipeline is calm again, count by identity, judge.
- * Whatever happens, what was started is taken away, and what was seen is kept.
+ * One load test: observe, load, wait until the pipeline has settled, count by identity, check the thresholds. Pods are
+ * always removed, and the recording is kept also after an error or interrupt.
  */
 import { type LoadStage, totalSeconds } from "../../services/domain/load-stages.ts";
 import type { ConveyorLedger } from "../../services/protocol/load-generator.ts";
@@ -41,25 +41,25 @@ import { type LoadOutcomes, LoadPod, noOutcomes } from "./load-pod.ts";
 import { checkLimit, type Limit, METRICS, type Measured, type MetricName } from "./thresholds.ts";
 
 const TICK_MS = 1000;
-/** Rows before the load: what "calm" looks like on this cluster now. */
+/** Rows before the load: the present baseline of this cluster. */
 const BASELINE_MS = 5000;
-/** The lag is back when it was so for this many rows in a row. */
-const CALM_ROWS = 3;
-/** A lag that stays below so much is no backlog: a commit interval's worth of a small load. */
-const CALM_LAG_EVENTS = 500;
-/** A backlog as large as a stage can make is worked off within minutes; beyond that the test says that it was not. */
+/** Consecutive rows with a low lag that count as settled. */
+const SETTLED_ROWS = 3;
+/** A lower lag is no backlog: the events of one commit interval at a small load. */
+const SETTLED_LAG_EVENTS = 500;
+/** The largest backlog of a stage is processed within minutes. */
 const LAG_LIMIT_MS = 180_000;
-/** Down by half each 30 s after a minute, from six: 100 s and an autoscaler's own beat. */
+/** Halved each 30 s after a minute, from six replicas: 100 s and an interval of the autoscaler. */
 const REPLICAS_LIMIT_MS = 300_000;
-/** Rows after the replicas are back: the last rebalance is part of the story. */
+/** Rows after the last scaling, so that the last rebalance is recorded. */
 const AFTER_MS = 3000;
-/** Stored and committed may lie a moment apart. */
+/** For the last events to be stored after their acknowledgement. */
 const STORED_LIMIT_MS = 30_000;
-/** An interrupted run is counted once, quickly. */
+/** The same after an interrupt. */
 const STORED_LIMIT_INTERRUPTED_MS = 5000;
-/** A mean over so many rows is a rate that was held. */
+/** Rows of the mean that counts as a held rate. */
 const HELD_ROWS = 10;
-/** Enough for all partitions and processors to have work, few enough for the database's series. */
+/** Enough to load all partitions and processors; a small number of series in the database. */
 const CONVEYORS = 60;
 
 export interface LoadRunOptions {
@@ -69,19 +69,18 @@ export interface LoadRunOptions {
   profile: string;
   stages: readonly LoadStage[];
   limits: readonly Limit[];
-  /** Wait until the autoscalers are back at their minimum. */
+  /** Waits until the autoscalers are back at their minimum. */
   awaitMinimum: boolean;
-  /** Audit every event from Kafka to the database too: half a minute for a million. */
+  /** Audits every event from Kafka to the database: half a minute for a million. */
   audit: boolean;
   report: Report;
   signal: AbortSignal;
-  /** Told of each row, for a live display. */
+  /** Called for each row. */
   onProgress?: (progress: Progress) => void;
-  /** Told when there is no more progress to show. */
+  /** Called after the last progress. */
   onPhaseEnd?: () => void;
 }
 
-/** Where a run is, for a person who watches. */
 export interface Progress {
   phase: "baseline" | "load" | "lag" | "replicas";
   elapsedMs: number;
@@ -101,7 +100,7 @@ interface Seen {
   backToMinimumSeconds: number | null;
 }
 
-/** Runs the test. @returns the result, judged; also after an interrupt, with what there is. */
+/** Runs the test. @returns the result with its verdict; after an interrupt, of the recording so far. */
 export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResult> {
   const { cluster, folder, report, signal, stages } = options;
   const startedAtMs = Date.now();
@@ -129,7 +128,7 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
     );
     await loadAndSettle(options, observer, autoscalers, run, conveyorPrefix, seen);
   } catch (error) {
-    // What was seen up to here is kept, whatever ended it.
+    // The recording so far is kept.
     failure = error;
   } finally {
     await Promise.all([observer?.close(), table.close()]);
@@ -168,7 +167,7 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
   return result;
 }
 
-/** The table of kubectl get hpa, each line with the time at which it was printed. */
+/** The output of `kubectl get hpa --watch`, each line with its time. */
 function followHpas(cluster: Cluster): { lines: string[]; close: () => Promise<void> } {
   const lines: string[] = [];
   const stop = new AbortController();
@@ -187,18 +186,18 @@ function followHpas(cluster: Cluster): { lines: string[]; close: () => Promise<v
   };
 }
 
-/** The generator speaks once a second; a word of it holds for so long. */
-const SECOND_HOLDS_MS = 1500;
+/** The generator reports once a second; a report is valid this long. */
+const SECOND_VALID_MS = 1500;
 
-/** What the generator tells of its last second. */
+/** Rates of the generator's last second. */
 function loadRow({ seconds, summary }: LoadOutcomes, loadEndMs: number): Row {
   const last = seconds.at(-1);
-  if (last && Date.now() - last.t <= SECOND_HOLDS_MS) {
+  if (last && Date.now() - last.t <= SECOND_VALID_MS) {
     return { offered_events_per_second: last.offered, failed_events_per_second: last.failed + last.unknown };
   }
-  // Before its first word and after its last there is no load; silence in between is not known.
-  const isSilent = last !== undefined && summary === undefined && Date.now() < loadEndMs;
-  const value = isSilent ? null : 0;
+  // Before the first report and after the last one there is no load; in between a missing report is unknown.
+  const isMissing = last !== undefined && summary === undefined && Date.now() < loadEndMs;
+  const value = isMissing ? null : 0;
   return { offered_events_per_second: value, failed_events_per_second: value };
 }
 
@@ -254,22 +253,25 @@ async function loadAndSettle(
     await pod.finished(stages, signal);
   } finally {
     await pod.stop();
-    // Before the account's last word the end is where the schedule put it; after it, where it was.
+    // Without a summary the scheduled end counts.
     const ended = pod.outcomes.summary?.ended_at_ms;
     if (ended !== undefined) seen.loadEndMs = Math.min(seen.loadEndMs, ended);
     seen.sinceStart = observer.sinceStart;
     await pod.remove();
   }
   stage = undefined;
-  observer.mark("note", "load", "the last stage is over", seen.loadEndMs);
+  observer.mark("note", "load", "the last stage has ended", seen.loadEndMs);
 
   enter("lag");
-  const calm = Math.max(CALM_LAG_EVENTS, seen.baselineLag * 2);
+  const settled = Math.max(SETTLED_LAG_EVENTS, seen.baselineLag * 2);
   const lagBack = await awaitRows(observer, LAG_LIMIT_MS, signal, (rows) =>
-    rows.slice(-CALM_ROWS).every(({ lag_events: lag }) => lag != null && lag <= calm),
+    rows.slice(-SETTLED_ROWS).every(({ lag_events: lag }) => lag != null && lag <= settled),
   );
   if (lagBack !== undefined) {
-    seen.lagSettleSeconds = Math.max(0, Math.round((lagBack - (CALM_ROWS - 1) * TICK_MS - seen.loadEndMs) / 100) / 10);
+    seen.lagSettleSeconds = Math.max(
+      0,
+      Math.round((lagBack - (SETTLED_ROWS - 1) * TICK_MS - seen.loadEndMs) / 100) / 10,
+    );
   }
 
   if (options.awaitMinimum) {
@@ -287,7 +289,7 @@ async function loadAndSettle(
   }
 }
 
-/** Time of the row with which the newest rows satisfy a condition; undefined when the limit passes before. */
+/** Time of the first row with which the newest rows satisfy a condition; undefined at the limit. */
 async function awaitRows(
   observer: Observer,
   limitMs: number,
@@ -298,16 +300,16 @@ async function awaitRows(
   const { promise, resolve } = Promise.withResolvers<number>();
   const end = observer.onRow((timeMs, row) => {
     rows.push(row);
-    if (rows.length >= CALM_ROWS && condition(rows)) resolve(timeMs);
+    if (rows.length >= SETTLED_ROWS && condition(rows)) resolve(timeMs);
   });
   const limit = new AbortController();
   try {
     const late = pause(limitMs, AbortSignal.any([signal, limit.signal])).then(() => undefined);
-    // Ended by its own controller once the rows are there; that is no error.
+    // Aborted by its own controller after the race.
     late.catch(() => {});
     return await Promise.race([promise, late]);
   } finally {
-    limit.abort(new Error("no longer awaited"));
+    limit.abort(new Error("settled"));
     end();
   }
 }
@@ -340,15 +342,15 @@ async function countStored(
   } finally {
     await store.close();
   }
-  const letters = recording.series.dead_letters_per_second?.some((value) => (value ?? 0) > 0) ?? false;
+  const hasDeadLetters = recording.series.dead_letters_per_second?.some((value) => (value ?? 0) > 0) ?? false;
   const deadLettered =
-    (letters || missingOf(conveyors, found) > 0) && !options.signal.aborted
-      ? await countLetters(options, run, startedAtMs)
+    (hasDeadLetters || missingOf(conveyors, found) > 0) && !options.signal.aborted
+      ? await countDeadLetters(options, run, startedAtMs)
       : 0;
   return loadLedger(offered, conveyors, found, deadLettered);
 }
 
-/** Every event that the generator was told about, as the audit wants it. */
+/** Outcomes of all events of the generator, for the audit. */
 export function* outcomesOf(run: string, conveyors: Iterable<ConveyorLedger>): Generator<OutcomeRecord> {
   for (const { conveyor, acknowledged, failed, unknown } of conveyors) {
     const kinds = [
@@ -362,10 +364,10 @@ export function* outcomesOf(run: string, conveyors: Iterable<ConveyorLedger>): G
   }
 }
 
-/** An open load sends a conveyor's events through several producers at once, and waits for none: it promises no order. */
+/** An open load sends a conveyor's events through several producers concurrently: order is not promised. */
 const NOT_PROMISED: readonly InvariantId[] = ["O1"];
 
-/** The laws over the load's own events. */
+/** Checks the invariants of the load's own events. */
 async function auditLoad(
   { cluster, folder, report, signal }: LoadRunOptions,
   run: string,
@@ -394,13 +396,17 @@ async function auditLoad(
   });
 }
 
-/** Laws that the load's events break, of those that its sender promises; null when the audit could not tell. */
+/** Number of violated invariants that the sender promises; null for an unknown audit. */
 export function violatedInvariants({ status, laws }: LoadAudit): number | null {
   return status === "unknown" ? null : laws.filter((law) => law.status === "failed" && law.promised).length;
 }
 
-/** Letters in the dead-letter topic whose body names the run. */
-async function countLetters({ cluster, image, signal }: LoadRunOptions, run: string, sinceMs: number): Promise<number> {
+/** Dead letters whose body has the run. */
+async function countDeadLetters(
+  { cluster, image, signal }: LoadRunOptions,
+  run: string,
+  sinceMs: number,
+): Promise<number> {
   const context = new ProbeSession(cluster, image, signal);
   try {
     const { result } = await context.probeFrom("admin", {

@@ -1,7 +1,6 @@
-/** What stands in hpa-scaling.txt: who scaled when, and the lines of kubectl get hpa over the time of a load test. */
+/** Text of hpa-scaling.txt: changes of replicas, and the output of kubectl get hpa during a load test. */
 import type { LoadTestResult } from "../recording/result.ts";
 
-/** The text of a load test's record. */
 export function scalingText(result: LoadTestResult): string {
   const head = [
     `# kubectl get hpa -n conveyor -w during load test ${result.facts.id} (UTC), profile ${result.profile}`,

@@ -1,4 +1,4 @@
-/** Goal: what the document says of the drills is what the catalog says. */
+/** Goal: docs/resilience.md and the catalog agree. */
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -11,18 +11,18 @@ const text = await readFile(DOCUMENT, "utf8");
 const namesIn = (table: string) => [...table.matchAll(/^\| `([\w-]+)` \|/gm)].map(([, name]) => name!);
 
 describe("docs/resilience.md", () => {
-  test("shows every drill as the catalog has it", () => {
+  test("has every drill of the catalog", () => {
     expect(tableIn(text, "drills")).toBe(drillsTable(DRILLS));
   });
 
-  test("gives figures only of drills that there are", () => {
+  test("has figures of existing drills only", () => {
     const known = DRILLS.map(({ name }) => name);
     for (const name of namesIn(tableIn(text, "figures"))) expect(known).toContain(name);
   });
 });
 
 describe("the catalog", () => {
-  test("names each drill once, with a budget and its reason", () => {
+  test("has unique names, and a budget with a reason for each drill", () => {
     expect(new Set(DRILLS.map(({ name }) => name)).size).toBe(DRILLS.length);
     for (const { name, budgetMs, budgetReason, workloads } of DRILLS) {
       expect(name).toMatch(/^[a-z]+(-[a-z]+)*$/);
@@ -32,7 +32,7 @@ describe("the catalog", () => {
     }
   });
 
-  test("links runbooks that there are", () => {
+  test("links existing runbooks", () => {
     for (const { name, runbook } of DRILLS) {
       if (!runbook) continue;
       expect(`${name} ${existsSync(join(import.meta.dir, "../../../docs/runbooks", `${runbook}.md`))}`).toBe(
@@ -54,7 +54,7 @@ describe("figuresTable", () => {
     ({ facts: { endedAt: "2026-11-25T08:00:00.000Z" }, drills }) as unknown as DrillsResult;
   const [first, second] = [DRILLS[0]!.name, DRILLS[1]!.name];
 
-  test("gives the median and the longest of all repeats, and keeps rows of drills that were not run", () => {
+  test("has the median and the longest recovery of all repeats, and keeps rows of other drills", () => {
     const before = figuresTable(DRILLS, "", [result([drill(second, 900)])]);
     const after = figuresTable(DRILLS, before, [result([drill(first, 1000), drill(first, 3000), drill(first, 2000)])]);
     expect(after.split("\n")[2]).toBe(

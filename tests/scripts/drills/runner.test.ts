@@ -207,10 +207,10 @@ describe("runDrill", () => {
 
   test("fails on a violation while the fault is held, reported once", async () => {
     const world = new World(Number.POSITIVE_INFINITY);
-    const violations = async () => ["events were acknowledged with one broker left"];
+    const violations = async () => ["events were acknowledged with one remaining broker"];
     const { result } = await run(world, drillOf(world, { recoversFrom: "healed", holdMs: 3000, violations }));
     expect(result.verdict).toBe("failed");
-    expect(result.reasons).toEqual(["events were acknowledged with one broker left"]);
+    expect(result.reasons).toEqual(["events were acknowledged with one remaining broker"]);
   });
 
   test("fails when the newest event exceeds its age limit, though the recovery is in time", async () => {

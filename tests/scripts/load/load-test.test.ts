@@ -1,4 +1,4 @@
-/** What a load test makes of what it saw: limits, measures, ledger, comparison. */
+/** Goal: limits, measures, ledger and comparison of a load test are computed correctly. Method: recordings by hand. */
 import { describe, expect, test } from "bun:test";
 import { compareRows, compareText } from "../../../scripts/load/compare.ts";
 import { LoadDisplay, progressLine, progressLines } from "../../../scripts/load/load-display.ts";
@@ -25,7 +25,7 @@ const recording = (series: Recording["series"]): Recording => {
 };
 
 describe("thresholds", () => {
-  test("a limit is read, and held or missed by how much", () => {
+  test("checkLimit: within the limit, or missed by how much", () => {
     expect(checkLimit(parseLimit("e2e_p99_ms < 1000"), { e2e_p99_ms: 999 })).toEqual({
       text: "e2e_p99_ms<1000",
       metric: "e2e_p99_ms",
@@ -48,7 +48,7 @@ describe("thresholds", () => {
     });
   });
 
-  test("what was not measured is never within its limit", () => {
+  test("checkLimit: a missing measure fails", () => {
     expect(checkLimit(parseLimit("lost=0"), {})).toMatchObject({ ok: false, value: null, by: "it was not measured" });
     expect(checkLimit(parseLimit("time_to_scale_seconds<=30"), { time_to_scale_seconds: null }).ok).toBe(false);
   });
@@ -63,18 +63,18 @@ describe("thresholds", () => {
     expect(() => parseLimit(text)).toThrow(message);
   });
 
-  test("a person's limit takes the place of the profile's", () => {
+  test("mergeLimits: a later limit replaces an earlier one of the same metric and direction", () => {
     const limits = mergeLimits(["lost=0", "e2e_p99_ms<2000", "e2e_p99_ms<1"].map(parseLimit));
     expect(limits.map(({ text }) => text)).toEqual(["lost=0", "e2e_p99_ms<1"]);
   });
 
-  test("the limits of every profile can be read", () => {
+  test("parseLimit: the limits of every profile", () => {
     for (const { thresholds } of Object.values(PROFILES)) for (const text of thresholds) parseLimit(text);
   });
 });
 
 describe("measures", () => {
-  test("time to scale: from the lag at its threshold to the first extra processor", () => {
+  test("timeToScale: from the lag at its threshold to the first additional processor", () => {
     const seen = recording({ lag_events: [0, 400, 1200, 3000, 100] });
     const ready = [
       { workload: "producer", timeMs: 3500 },
@@ -87,7 +87,7 @@ describe("measures", () => {
     expect(timeToScale(seen, [{ workload: "processor", timeMs: 2000 }], 1000, 1000)).toBe(0);
   });
 
-  test("the gap of a rebalance: rows with nearly nothing, the longest stretch, unread rows left out", () => {
+  test("rebalanceGap: the longest run of rows below the share, without unread rows", () => {
     const seen = recording({ stored_events_per_second: [200, 210, 190, 5, 0, null, 0, 400, 0, 200, 200] });
     expect(gapAfter(seen, 3500)).toBe(3);
     expect(rebalanceGap(seen, [{ timeMs: 3500, workload: "processor", from: 1, to: 2 }])).toBe(3);
@@ -99,7 +99,7 @@ describe("measures", () => {
     ).toBe(0);
   });
 
-  test("while a new pod is not found the age of the newest stored event tells a gap; nothing known is no gap of 0", () => {
+  test("gapAfter: the age of the newest event shows a gap while a new pod is not found; unknown is not 0", () => {
     const stored = [200, 200, 200, null, null, null, 200, 200];
     const withAges = (...ages: (number | null)[]) =>
       recording({ stored_events_per_second: stored, freshness_seconds: [0.1, 0.1, 0.1, ...ages, 0.1, 0.1] });
@@ -109,7 +109,7 @@ describe("measures", () => {
     expect(gapAfter(recording({ stored_events_per_second: [200, 200, 200, null, null] }), 3500)).toBeNull();
   });
 
-  test("the end of a load is no gap: little is stored because little comes in", () => {
+  test("rebalanceGap: a low rate at the end of a load is no gap", () => {
     const seen = recording({
       stored_events_per_second: [9000, 9000, 9000, 200, 190, 0, 210],
       acknowledged_events_per_second: [9000, 9000, 9000, 200, 200, 200, 200],
@@ -117,20 +117,20 @@ describe("measures", () => {
     expect(gapAfter(seen, 2500)).toBe(1);
   });
 
-  test("latency around a change of the processors' number", () => {
+  test("rebalanceLatency: the highest p99 after a change of the number of processors", () => {
     const seen = recording({ e2e_p99_ms: [50, 60, 900, null, 70] });
     expect(rebalanceLatency(seen, [{ timeMs: 2500, workload: "processor", from: 1, to: 2 }])).toBe(900);
     expect(rebalanceLatency(seen, [{ timeMs: 3500, workload: "processor", from: 1, to: 2 }])).toBe(70);
     expect(rebalanceLatency(seen, [])).toBeNull();
   });
 
-  test("a rate that was held", () => {
+  test("bestMean: the highest mean of consecutive rows", () => {
     const seen = recording({ stored_events_per_second: [0, 100, 300, null, 500, 500, 0] });
     expect(bestMean(seen, "stored_events_per_second", 2)).toBe(500);
     expect(bestMean(seen, "stored_events_per_second", 5)).toBeNull();
   });
 
-  test("memory that creeps: a pod's, in the last quarter against the second; more pods are no growth", () => {
+  test("memoryGrowth: per pod, from the second to the last quarter; more pods are no growth", () => {
     const quarters = (...values: number[]) => values.flatMap((value) => new Array<number>(10).fill(value));
     const grown = (memory: number[], pods: number[]) =>
       memoryGrowth(
@@ -146,12 +146,12 @@ describe("measures", () => {
     expect(memoryGrowth(recording({ lag_events: quarters(1, 1, 1, 1) }), "processor", 1000, 41_000)).toBeNull();
   });
 
-  test("a quantity of events as an autoscaler writes it", () => {
+  test("quantity: Kubernetes quantities of events", () => {
     expect([quantity("1k"), quantity("1000"), quantity("1500m")]).toEqual([1000, 1000, 1.5]);
   });
 });
 
-test("the ledger counts identities: what is missing is lost unless it was dead-lettered", () => {
+test("loadLedger: a missing identity is lost unless it was dead-lettered", () => {
   const found = new FoundSequences();
   for (const seq of [0, 1, 2, 4, 4, 5000]) found.add("a", seq);
   const conveyors = [
@@ -176,13 +176,13 @@ test("the ledger counts identities: what is missing is lost unless it was dead-l
   expect(loadLedger(12, conveyors, found, 2)).toMatchObject({ dead_lettered: 2, lost: 1 });
 });
 
-test("lines of the generator are told from log lines and cut ones", () => {
+test("parseGeneratorLine skips log lines and truncated lines", () => {
   expect(parseGeneratorLine('{"summary":{"offered":5}}')).toMatchObject({ summary: { offered: 5 } });
   expect(parseGeneratorLine('{"timestamp":"x","event":"summary"}')).toBeUndefined();
   expect(parseGeneratorLine('{"summary":{"offe')).toBeUndefined();
 });
 
-test("a value that is not known is shown as such, on a terminal and in a line", () => {
+test("progress shows an unknown value as –", () => {
   const progress = {
     phase: "load" as const,
     elapsedMs: 65_000,
@@ -194,7 +194,7 @@ test("a value that is not known is shown as such, on a terminal and in a line", 
   expect(progressLine(progress)).toContain("stored – events/s, lag 1,234");
 });
 
-test("on a terminal the block is drawn over itself; elsewhere lines come now and then, and at each new stage", () => {
+test("LoadDisplay redraws a block on a terminal, and prints a line at intervals and at each new stage elsewhere", () => {
   const progress = (index: number) => ({
     phase: "load" as const,
     elapsedMs: 1000,
@@ -248,7 +248,7 @@ describe("compare", () => {
     passed: lost === 0,
   });
 
-  test("says what differs and by how much", () => {
+  test("lists the differences", () => {
     const rows = new Map(compareRows(result("a", 100, 0), result("b", 150, 2)).map((row) => [row.name, row]));
     expect(rows.get("e2e_p99_ms")).toMatchObject({ a: "100", b: "150", change: "+50 (+50 %)" });
     expect(rows.get("lost")).toMatchObject({ a: "0", b: "2", change: "+2" });
@@ -257,7 +257,7 @@ describe("compare", () => {
     expect(rows.get("lag_settle_seconds")).toMatchObject({ a: "–", b: "–", change: "" });
   });
 
-  test("as text its columns stand under each other", () => {
+  test("compareText aligns its columns", () => {
     const [a, b] = [result("a", 100, 0), result("b", 150, 2)];
     const lines = compareText(a, b).split("\n");
     const column = lines.find((line) => line.startsWith("e2e_p99_ms"))!.indexOf("100") + 3;
