@@ -1,7 +1,6 @@
 /**
- * The dead-letter topic as a person works with it: what stands there, what would become of a letter if its event came
- * again, and the way back in. Identity makes the way back safe: an event that is stored already is not sent again, and
- * one that is sent twice rewrites its own point.
+ * The dead-letter topic: its records, the replay status of each, and which of their events are stored. Identity makes a
+ * replay safe: a stored event is not sent, and an event that is sent twice rewrites its own point.
  */
 import { MAX_EVENT_BYTES, parseEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 import { BUCKET_RETENTION_MS } from "../../services/domain/point.ts";
@@ -10,13 +9,13 @@ import { OperatorError } from "../cli/errors.ts";
 import type { TelemetryStore } from "../clients/influxdb.ts";
 import { KAFKA, type ProbeSession, readBy } from "../clients/probe-session.ts";
 
-/** A page is at most a few megabytes of letters; the probe's own limit is a minute. */
+/** A page has at most a few megabytes of records; the probe's maximum is a minute. */
 const PAGE_LIMIT_MS = 50_000;
-/** 4 MiB of bodies each: some 2 GiB of letters. More than that is no case for a person. */
+/** 4 MiB of bodies each: some 2 GiB of records. */
 const MAX_PAGES = 500;
-/** The database is asked for the time that the events span, in slices, so that it never sorts more at once… */
+/** The database is queried in slices of time, which bounds its memory… */
 const STORED_SLICE_MS = 10 * 60_000;
-/** …and in no more than so many: a week. Older events are looked up by their own minute. */
+/** …and in at most this many: a week. */
 const MAX_STORED_SLICES = 1008;
 /** Runs named in one query. */
 const RUNS_PER_QUERY = 50;
@@ -27,21 +26,21 @@ export interface StoredDeadLetter {
   timestampMs: number;
   reason: string;
   detail: string;
-  /** The service that refused it. */
+  /** The service that refused the event. */
   service: string;
-  /** Where the event came from: "kafka conveyor.events/3/1200", "stdin line 17 of run r1". */
+  /** Source of the event: "kafka conveyor.events/3/1200", "stdin line 17 of run r1". */
   origin: string;
   body: Uint8Array;
-  /** Length of the event as it came; the body is cut where this is larger. */
+  /** Length of the received event; larger than the body when that is truncated. */
   originalBytes: number;
 }
 
-/** What would become of a letter's event now. */
+/** Outcome of a replay by the current rules. */
 export type ReplayStatus =
   | { kind: "valid"; event: TelemetryEvent }
-  /** The same rules still refuse it: it has to be mended first. */
+  /** Still invalid: it has to be corrected. */
   | { kind: "refused"; reason: string; detail: string }
-  /** Only its beginning was kept. */
+  /** The body is truncated. */
   | { kind: "cut" };
 
 export interface DeadLetterFilter {
@@ -52,7 +51,7 @@ export interface DeadLetterFilter {
   run?: string | undefined;
 }
 
-/** A letter as the probe found it, with the headers by their meaning (services/domain/dead-letter.ts). */
+/** A record of the probe with its headers as fields (services/domain/dead-letter.ts). */
 export function storedDeadLetterOf({
   partition,
   offset,
@@ -76,10 +75,7 @@ export function storedDeadLetterOf({
   };
 }
 
-/**
- * Judged by the rules of this version of the project, which are those of the services once they are deployed, and by how
- * old a point the database takes.
- */
+/** Replay status by the rules of this version of the project, and by the retention of the database. */
 export function replayStatusOf({ body, originalBytes }: StoredDeadLetter, nowMs = Date.now()): ReplayStatus {
   if (originalBytes > body.length) {
     return originalBytes > MAX_EVENT_BYTES
@@ -100,7 +96,7 @@ export function replayStatusOf({ body, originalBytes }: StoredDeadLetter, nowMs 
   return { kind: "valid", event };
 }
 
-/** True for a letter that a filter asks for. */
+/** Whether a record matches a filter. */
 export function matchesFilter(letter: StoredDeadLetter, filter: DeadLetterFilter): boolean {
   if (letter.timestampMs < filter.sinceMs) return false;
   if (filter.reasons.length > 0 && !filter.reasons.includes(letter.reason)) return false;
@@ -108,12 +104,12 @@ export function matchesFilter(letter: StoredDeadLetter, filter: DeadLetterFilter
   return letter.origin.endsWith(` of ${filter.run}`) || runNamed(letter.body) === filter.run;
 }
 
-/** The run that a body names, however wrong the rest of it is. */
+/** The run in a body, which need not be valid JSON. */
 function runNamed(body: Uint8Array): string | undefined {
   return /"run"\s*:\s*"([^"\\]*)"/.exec(Buffer.from(body).toString("utf8"))?.[1];
 }
 
-/** A body as one line of NDJSON, so that it can be mended with line tools; its meaning is not changed. */
+/** A body as one line of NDJSON with the same meaning, for line tools. */
 export function lineOf(body: Uint8Array): string {
   const text = Buffer.from(body).toString("utf8");
   if (!/[\r\n]/.test(text)) return text;
@@ -128,8 +124,8 @@ export const identityText = ({ run, conveyor, seq }: Pick<TelemetryEvent, "run" 
   `${run}/${conveyor}/${seq}`;
 
 /**
- * Reads the topic from a moment on, page by page, up to the end that it had at the first page.
- * @throws OperatorError when Kafka cannot be read, or when there is more than a person can work with.
+ * Reads the topic since a time, page by page, up to its end at the first page.
+ * @throws OperatorError when Kafka cannot be read, or has more pages than the limit
  */
 export async function eachDeadLetter(
   context: ProbeSession,
@@ -156,15 +152,15 @@ export async function eachDeadLetter(
   throw new OperatorError(`there are more dead letters than ${MAX_PAGES} pages`, { hint: "a shorter --since" });
 }
 
-/** Times at which the database has to be asked for some events: slices of their span, or a minute around each. */
+/** The slices of time that contain events. */
 export function slicesOf(timesMs: readonly number[]): [startMs: number, endMs: number][] {
   const slices = new Set(timesMs.map((ms) => Math.floor(ms / STORED_SLICE_MS)));
   return [...slices].sort((a, b) => a - b).map((slice) => [slice * STORED_SLICE_MS, (slice + 1) * STORED_SLICE_MS]);
 }
 
 /**
- * Which of some events stand in InfluxDB, as identities.
- * @throws OperatorError when their times are spread over more than the database can be asked for at once.
+ * Identities of those events that are stored in InfluxDB.
+ * @throws OperatorError when their times span more than the database can be queried for
  */
 export async function storedAmong(
   store: Pick<TelemetryStore, "eachPoint">,
@@ -175,7 +171,7 @@ export async function storedAmong(
   const slices = slicesOf(events.map(({ ts }) => ts));
   if (slices.length > MAX_STORED_SLICES) {
     throw new OperatorError(
-      `the letters' events lie in ${slices.length} slices of ten minutes, at most ${MAX_STORED_SLICES}`,
+      `the events span ${slices.length} slices of ten minutes; at most ${MAX_STORED_SLICES} are queried`,
       {
         hint: "choose fewer with --reason, --run or --since",
       },

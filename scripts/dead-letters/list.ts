@@ -1,0 +1,69 @@
+/** `list`: dead letters counted by reason. */
+import { EXIT } from "../cli/errors.ts";
+import { eachWithStatus, type SubCommand } from "./session.ts";
+import type { ReplayStatus, StoredDeadLetter } from "./topic.ts";
+
+interface Group {
+  reason: string;
+  service: string;
+  letters: number;
+  newestMs: number;
+  /** Records whose event is valid by the current rules. */
+  valid: number;
+  /** Detail of the newest record. */
+  example: string;
+}
+
+/** Dead letters counted by reason and refusing service, the most frequent first. */
+export class Tally {
+  readonly #groups = new Map<string, Group>();
+
+  add(letter: StoredDeadLetter, status: ReplayStatus): void {
+    const key = `${letter.reason}\n${letter.service}`;
+    let group = this.#groups.get(key);
+    if (!group) {
+      const { reason, service } = letter;
+      group = { reason, service, letters: 0, newestMs: 0, valid: 0, example: "" };
+      this.#groups.set(key, group);
+    }
+    group.letters++;
+    if (status.kind === "valid") group.valid++;
+    if (letter.timestampMs >= group.newestMs) {
+      group.newestMs = letter.timestampMs;
+      group.example = letter.detail;
+    }
+  }
+
+  get groups(): Group[] {
+    return [...this.#groups.values()].sort((a, b) => b.letters - a.letters || (a.reason < b.reason ? -1 : 1));
+  }
+
+  /** A table, one line per group. */
+  lines(): string[] {
+    const head = ["records", "valid now", "reason", "refused by", "newest", "detail of the newest"];
+    const rows = this.groups.map(({ letters, valid, reason, service, newestMs, example }) => [
+      String(letters),
+      String(valid),
+      reason,
+      service,
+      new Date(newestMs).toISOString().slice(0, 19).concat("Z"),
+      example,
+    ]);
+    const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
+    return [head, ...rows].map((row) =>
+      row
+        .map((cell, column) => (column < 2 ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)))
+        .join("  ")
+        .trimEnd(),
+    );
+  }
+}
+
+export const list: SubCommand = async (session) => {
+  const { report, filter } = session;
+  const tally = new Tally();
+  await eachWithStatus(session, (letter, status) => tally.add(letter, status));
+  report.result({ since: new Date(filter.sinceMs).toISOString(), groups: tally.groups });
+  for (const line of tally.groups.length > 0 ? tally.lines() : ["no dead letters"]) report.print(line);
+  return EXIT.ok;
+};

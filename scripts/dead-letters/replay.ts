@@ -1,0 +1,96 @@
+/** `replay`: sends events that are valid now and not stored, and checks that they are stored afterwards. */
+import { serializeEvent, type TelemetryEvent } from "../../services/domain/event.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { waitFor } from "../cli/wait.ts";
+import type { TelemetryStore } from "../clients/influxdb.ts";
+import { ingest } from "../ingest/ingest.ts";
+import { type DeadLetterSession, eachWithStatus, type SubCommand } from "./session.ts";
+import { identityText, storedAmong } from "./topic.ts";
+
+/** Events of one call; they are held in memory. A second call sends the rest, since stored events are not sent. */
+const MAX_REPLAYED = 100_000;
+/** An acknowledged event is stored within a second; a processor that is behind needs longer. */
+const STORED_LIMIT_MS = 60_000;
+/** Each query covers the time that the events span. */
+const STORED_POLL_MS = 1000;
+/** Identities that are printed of events that were not stored. */
+const MAX_PRINTED = 10;
+
+async function* ndjson(events: readonly TelemetryEvent[]): AsyncGenerator<Uint8Array> {
+  const encoder = new TextEncoder();
+  for (const event of events) yield encoder.encode(`${serializeEvent(event)}\n`);
+}
+
+interface Candidates {
+  /** By identity. */
+  events: Map<string, TelemetryEvent>;
+  refused: number;
+  /** Valid events beyond the limit of one call. */
+  beyond: number;
+}
+
+function readCandidates(session: DeadLetterSession): Promise<Candidates> {
+  return session.report.step("read the dead letters", async (step) => {
+    const candidates: Candidates = { events: new Map(), refused: 0, beyond: 0 };
+    const { events } = candidates;
+    await eachWithStatus(session, (_, status) => {
+      if (status.kind !== "valid") candidates.refused++;
+      else if (events.size < MAX_REPLAYED) events.set(identityText(status.event), status.event);
+      else candidates.beyond++;
+    });
+    step.update(`${events.size + candidates.beyond} valid now, ${candidates.refused} still refused`);
+    return candidates;
+  });
+}
+
+/** Identities of the events that are stored when all are, or at the limit. */
+function awaitStored(
+  { report, signal }: DeadLetterSession,
+  store: TelemetryStore,
+  events: readonly TelemetryEvent[],
+): Promise<Set<string>> {
+  return report.step("check that they are stored in InfluxDB", async (step) => {
+    let found = new Set<string>();
+    await waitFor(
+      async () => {
+        found = await storedAmong(store, events);
+        step.update(`${found.size} of ${events.length}`);
+        return found.size === events.length
+          ? { done: true, value: true }
+          : { done: false, state: `${found.size} of ${events.length} are stored` };
+      },
+      { what: "the events to be stored", limitMs: STORED_LIMIT_MS, intervalMs: STORED_POLL_MS, signal },
+    ).catch((error: unknown) => {
+      // Events that are not stored by then are the result, not a failure of the command.
+      if (!(error instanceof OperatorError) || error.exitCode !== EXIT.timeout) throw error;
+    });
+    return found;
+  });
+}
+
+export const replay: SubCommand = async (session) => {
+  const { cluster, image, probes, report, signal } = session;
+  const { events, refused, beyond } = await readCandidates(session);
+  const store = await probes.store();
+  const before = await storedAmong(store, [...events.values()]);
+  const missing = [...events].filter(([identity]) => !before.has(identity)).map(([, event]) => event);
+  const counts = { valid: events.size, already_stored: before.size, still_refused: refused, not_read: beyond };
+  if (session.isDryRun || missing.length === 0) {
+    report.result({ ...counts, sent: 0, stored: 0, would_send: missing.length });
+    report.print(`${missing.length} would be sent; ${before.size} are stored already; ${refused} are still refused`);
+    return EXIT.ok;
+  }
+  await report.step("send them", async (step) => {
+    const sent = await ingest(cluster, ndjson(missing), { image, signal });
+    step.update(`${sent.acknowledged} acknowledged, ${sent.refused} refused`);
+  });
+  const stored = await awaitStored(session, store, missing);
+  const notStored = missing.map(identityText).filter((identity) => !stored.has(identity));
+  report.result({ ...counts, sent: missing.length, stored: stored.size, not_stored: notStored });
+  report.print(
+    `${missing.length} sent, ${stored.size} stored; ${before.size} were stored already; ${refused} are still refused`,
+  );
+  if (beyond > 0) report.print(`${beyond} more are valid: run the command again`);
+  for (const identity of notStored.slice(0, MAX_PRINTED)) report.print(`not stored: ${identity}`);
+  return notStored.length === 0 ? EXIT.ok : EXIT.violations;
+};

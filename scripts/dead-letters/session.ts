@@ -1,0 +1,34 @@
+/** What the sub-commands share: the filter, one read of the topic, and their counts. */
+import type { CommandContext } from "../cli/command.ts";
+import type { ExitCode } from "../cli/errors.ts";
+import type { ProbeSession } from "../clients/probe-session.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import {
+  type DeadLetterFilter,
+  eachDeadLetter,
+  type ReplayStatus,
+  replayStatusOf,
+  type StoredDeadLetter,
+} from "./topic.ts";
+
+export interface DeadLetterSession extends Pick<CommandContext<Record<never, never>>, "report" | "signal"> {
+  cluster: Cluster;
+  /** The services' image. */
+  image: string;
+  probes: ProbeSession;
+  filter: DeadLetterFilter;
+  /** show: at most this many. */
+  limit: number;
+  /** replay: send nothing. */
+  isDryRun: boolean;
+}
+
+export type SubCommand = (session: DeadLetterSession) => Promise<ExitCode>;
+
+/** Visits every dead letter of the filter with its replay status. */
+export async function eachWithStatus(
+  { probes, filter, signal }: DeadLetterSession,
+  visit: (letter: StoredDeadLetter, status: ReplayStatus) => void,
+): Promise<void> {
+  await eachDeadLetter(probes, filter, signal, (letter) => visit(letter, replayStatusOf(letter)));
+}
