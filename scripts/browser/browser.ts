@@ -1,4 +1,4 @@
-/** A headless Chromium of the system that trusts exactly one server certificate. */
+/** The headless Chromium of the system; it trusts exactly one server certificate. */
 import { createHash, X509Certificate } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -7,21 +7,21 @@ import { type BrowserContext, chromium, type Page } from "playwright-core";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Tool } from "../cli/tools.ts";
 
-/** Names under which systems have it. */
+/** Names of the command on different systems. */
 const COMMANDS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-export const CHROMIUM: Tool = { command: COMMANDS[0]!, why: "draws pages as pictures", aptPackage: "chromium" };
-/** Wide enough for three panels side by side, tall enough that a dashboard's panels are all in view and load. */
+export const CHROMIUM: Tool = { command: COMMANDS[0]!, why: "renders pages as pictures", aptPackage: "chromium" };
+/** Three panels side by side; tall enough for a complete dashboard, since Grafana loads only visible panels. */
 const VIEWPORT = { width: 1680, height: 1900 };
-/** A start takes a second, on a busy machine some more. */
+/** A second on an idle machine. */
 const LAUNCH_LIMIT_MS = 90_000;
 
-/** Path of the browser: the one that was named, or the first that the system has. */
+/** Path of the named browser, or of the first that is installed. */
 export function findBrowser(named?: string): string | undefined {
   if (named) return Bun.which(named) ?? undefined;
   return COMMANDS.map((command) => Bun.which(command)).find((path) => path !== null) ?? undefined;
 }
 
-/** Hash of a certificate's public key as Chromium's pins have it. */
+/** Hash of a certificate's public key in Chromium's format for pins. */
 export function pinOf(certificate: string): string {
   const key = new X509Certificate(certificate).publicKey.export({ type: "spki", format: "der" });
   return createHash("sha256").update(key).digest("base64");
@@ -29,11 +29,11 @@ export function pinOf(certificate: string): string {
 
 export interface BrowserOptions {
   path: string;
-  /** PEM of the server's certificate; the page is refused when the server shows another. */
+  /** PEM of the server certificate; a server with another key is rejected. */
   certificate?: string;
 }
 
-/** @throws OperatorError (exit 3) with the first line of the reason: behind it stands the browser's whole output. */
+/** @throws OperatorError (exit 3) with the first line of the reason; the rest is the browser's output. */
 async function launch(options: BrowserOptions, profile: string): Promise<BrowserContext> {
   try {
     return await chromium.launchPersistentContext(profile, {
@@ -54,7 +54,7 @@ async function launch(options: BrowserOptions, profile: string): Promise<Browser
   }
 }
 
-/** Runs `work` in a fresh browser with a profile of its own, and leaves nothing behind. */
+/** Runs `work` in a new browser with a temporary profile. */
 export async function withBrowser<T>(
   options: BrowserOptions,
   work: (context: BrowserContext) => Promise<T>,
@@ -72,12 +72,12 @@ export async function withBrowser<T>(
   }
 }
 
-/** Signing in is one small request; a busy machine takes its time to start the page. */
+/** For the first page of Grafana on a busy machine. */
 const SIGN_IN_LIMIT_MS = 90_000;
 
 /**
- * Signs in as Grafana's own form does, so that the browser has a session and the password goes nowhere else.
- * @throws OperatorError when the server refuses.
+ * Signs in to Grafana with the request of its own form; the browser gets a session.
+ * @throws OperatorError when Grafana rejects it.
  */
 export async function signIn(page: Page, origin: string, username: string, password: string): Promise<void> {
   await page.goto(`${origin}/login`, { waitUntil: "domcontentloaded", timeout: SIGN_IN_LIMIT_MS });
@@ -90,7 +90,7 @@ export async function signIn(page: Page, origin: string, username: string, passw
     { user: username, password },
   );
   if (status !== 200) {
-    throw new OperatorError(`Grafana refused the sign-in of ${username}: ${status}`, {
+    throw new OperatorError(`Grafana rejected the sign-in of ${username}: ${status}`, {
       hint: "Secret grafana-admin holds the password that Grafana was first started with",
     });
   }

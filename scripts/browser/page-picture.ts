@@ -1,12 +1,12 @@
-/** A picture of a page that stands in one HTML text. */
+/** Pictures of HTML pages. */
 
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { createAtomic } from "../cli/files.ts";
 import { findBrowser, withBrowser } from "./browser.ts";
 
-/** A page without requests is laid out at once; on two busy cores a long one takes some seconds. */
+/** For layout and screenshot of a long page on a busy machine. */
 const LAYOUT_LIMIT_MS = 60_000;
-/** Chromium draws no larger surface than this many pixels in height; a longer page is cut there. */
+/** Largest height that Chromium draws; a longer page is cut. */
 const MAX_HEIGHT_PX = 16_000;
 
 export interface PictureSize {

@@ -1,20 +1,21 @@
-/** Frames become an MP4 that every browser and player shows: H.264, 4:2:0, its index in front, chapters as metadata. */
-import { mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+/** Encodes frames as an MP4 for every browser and player: H.264, 4:2:0, index at the start, chapters as metadata. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { OperatorError } from "../cli/errors.ts";
+import { createAtomic } from "../cli/files.ts";
 import { missingTools, type Tool, toolsError } from "../cli/tools.ts";
 
 export const FFMPEG: Tool = { command: "ffmpeg", why: "makes the video of the drills", aptPackage: "ffmpeg" };
 
-/** The last frames are encoded within seconds after they came; on two busy cores some more. */
+/** For encoding the last frames: seconds on an idle machine. */
 const FINISH_LIMIT_MS = 60_000;
-/** Still pictures with text: sharp at this quality, and a few megabytes for three minutes. */
+/** Text is sharp at this quality, and three minutes take a few megabytes. */
 const QUALITY = ["-preset", "medium", "-crf", "23", "-tune", "animation"];
-/** The end of what ffmpeg said, for the message. */
-const COMPLAINT_CHARACTERS = 500;
+/** Of the output of ffmpeg, in an error message. */
+const MESSAGE_CHARACTERS = 500;
 
-/** @throws OperatorError (exit 3) with the line that installs what is missing. */
+/** @throws OperatorError (exit 3) with the command that installs ffmpeg. */
 export async function requireEncoder(): Promise<void> {
   const missing = await missingTools([FFMPEG]);
   if (missing.length > 0) throw toolsError("a video needs", missing);
@@ -29,10 +30,10 @@ export interface EncoderOptions {
   signal?: AbortSignal;
 }
 
-/** In ffmpeg's metadata files these have a meaning of their own. */
+/** Characters with a special meaning in ffmpeg's metadata files. */
 const escapeMetadata = (text: string) => text.replaceAll(/[=;#\\\n]/g, (character) => `\\${character}`);
 
-/** Chapters as ffmpeg reads them. */
+/** Chapters in ffmpeg's metadata format. */
 export const chapterFile = (options: Pick<EncoderOptions, "title" | "chapters">): string =>
   [
     ";FFMETADATA1",
@@ -48,60 +49,65 @@ export const chapterFile = (options: Pick<EncoderOptions, "title" | "chapters">)
   ].join("\n");
 
 /**
- * Encodes PNGs, one per frame, in order. The file is there whole or not at all.
- * @throws OperatorError with what ffmpeg said.
+ * Encodes PNGs, one per frame, in order. The file is complete or not there.
+ * @throws OperatorError with the message of ffmpeg.
  */
 export async function encode(frames: AsyncIterable<Uint8Array>, options: EncoderOptions): Promise<void> {
-  await mkdir(dirname(options.out), { recursive: true });
   const folder = await mkdtemp(join(tmpdir(), "conveyor-video-"));
-  const unfinished = `${options.out}.unfinished.mp4`;
   try {
     const metadata = join(folder, "chapters.txt");
     await writeFile(metadata, chapterFile(options));
-    const child = Bun.spawn(
-      [
-        ...["ffmpeg", "-hide_banner", "-loglevel", "error", "-y"],
-        ...["-f", "image2pipe", "-c:v", "png", "-framerate", String(options.framesPerSecond), "-i", "-"],
-        ...["-i", metadata, "-map", "0:v", "-map_metadata", "1", "-map_chapters", "1"],
-        ...["-vf", "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p", "-c:v", "libx264", ...QUALITY],
-        ...["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"],
-        ...["-movflags", "+faststart", unfinished],
-      ],
-      { stdin: "pipe", stdout: "ignore", stderr: "pipe" },
-    );
-    const said = new Response(child.stderr).text();
-    const stop = () => child.kill();
-    options.signal?.addEventListener("abort", stop, { once: true });
-    try {
-      try {
-        for await (const frame of frames) {
-          options.signal?.throwIfAborted();
-          child.stdin.write(frame);
-          // Waits while ffmpeg is behind, so that frames do not pile up in memory.
-          await child.stdin.flush();
-        }
-        await child.stdin.end();
-      } catch (error) {
-        options.signal?.throwIfAborted();
-        // A pipe that broke has its reason in what ffmpeg said; a frame that could not be made has its own.
-        if (child.exitCode === null) throw error;
-      }
-      const limit = setTimeout(stop, FINISH_LIMIT_MS);
-      const exitCode = await child.exited;
-      clearTimeout(limit);
-      options.signal?.throwIfAborted();
-      if (exitCode !== 0) {
-        throw new OperatorError(
-          `ffmpeg ended with exit ${exitCode}: ${(await said).slice(-COMPLAINT_CHARACTERS).trim()}`,
-        );
-      }
-    } finally {
-      options.signal?.removeEventListener("abort", stop);
-      child.kill();
-    }
-    await rename(unfinished, options.out);
+    await createAtomic(options.out, (temporary) => runFfmpeg(frames, metadata, temporary, options));
   } finally {
-    await rm(unfinished, { force: true });
     await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function runFfmpeg(
+  frames: AsyncIterable<Uint8Array>,
+  metadata: string,
+  out: string,
+  { framesPerSecond, signal }: EncoderOptions,
+): Promise<void> {
+  const child = Bun.spawn(
+    [
+      ...["ffmpeg", "-hide_banner", "-loglevel", "error", "-y"],
+      ...["-f", "image2pipe", "-c:v", "png", "-framerate", String(framesPerSecond), "-i", "-"],
+      ...["-i", metadata, "-map", "0:v", "-map_metadata", "1", "-map_chapters", "1"],
+      ...["-vf", "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p", "-c:v", "libx264", ...QUALITY],
+      ...["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"],
+      ...["-movflags", "+faststart", out],
+    ],
+    { stdin: "pipe", stdout: "ignore", stderr: "pipe" },
+  );
+  const errors = new Response(child.stderr).text();
+  const stop = () => child.kill();
+  signal?.addEventListener("abort", stop, { once: true });
+  try {
+    try {
+      for await (const frame of frames) {
+        signal?.throwIfAborted();
+        child.stdin.write(frame);
+        // Waits for a slow ffmpeg, so that frames do not accumulate in memory.
+        await child.stdin.flush();
+      }
+      await child.stdin.end();
+    } catch (error) {
+      signal?.throwIfAborted();
+      // A broken pipe is explained by the message of ffmpeg, which has ended then.
+      if (child.exitCode === null) throw error;
+    }
+    const limit = setTimeout(stop, FINISH_LIMIT_MS);
+    const exitCode = await child.exited;
+    clearTimeout(limit);
+    signal?.throwIfAborted();
+    if (exitCode !== 0) {
+      throw new OperatorError(
+        `ffmpeg ended with exit ${exitCode}: ${(await errors).slice(-MESSAGE_CHARACTERS).trim()}`,
+      );
+    }
+  } finally {
+    signal?.removeEventListener("abort", stop);
+    child.kill();
   }
 }

@@ -1,4 +1,4 @@
-/** One frame of the video as HTML: the live page's own sections, arranged for a picture of 1280 × 720, with captions. */
+/** One frame of the video as HTML: the sections of the live page in a picture of 1280 × 720, with captions. */
 
 import type { LiveState } from "../live/live-state.ts";
 import { LIVE_STYLE, type LiveSection, liveOriginMs, liveSections } from "../live/live-view.ts";
@@ -15,15 +15,15 @@ export const FRAME_HEIGHT = 720;
 
 const SHOWN: readonly LiveSection[] = ["numbers", "charts", "terminal", "pods", "ledger", "timeline", "lines"];
 const TYPING_SECONDS = 0.7;
-/** fault, effect, healed, recovered. */
+/** Rows reserved for the marks fault, effect, healed and recovered. */
 const LABEL_ROWS = 4;
-/** Lines of the timeline that have room in the picture, and those that the log lines take of them when there are any. */
+/** Lines of the timeline that fit, and how many of them log lines replace. */
 const MARK_LINES = 12;
 const LOG_ROOM_LINES = 5;
-/** Lines of a terminal that fit into the picture when it is read; of a longer output the end is what happened last. */
+/** Lines of output that fit into the picture; of a longer output the end is shown. */
 const READ_LINES = 19;
 const READ_WIDTH_PX = 784;
-/** Of a letter, in the height of its line, in every monospaced font there is. */
+/** Width of a character of a monospaced font, as a share of the font size. */
 const CHARACTER_WIDTH = 0.61;
 const [MIN_READ_PX, MAX_READ_PX] = [11, 14];
 
@@ -32,8 +32,8 @@ body { width: ${FRAME_WIDTH}px; height: ${FRAME_HEIGHT}px; overflow: hidden; bac
 .frame { position: relative; width: ${FRAME_WIDTH}px; height: ${FRAME_HEIGHT}px; display: grid; grid-template: 50px minmax(0, 1fr) 66px / minmax(0, 1fr); }
 .frame h2 { font-size: 13px; margin: 0 0 5px; color: var(--soft); text-transform: uppercase; letter-spacing: 0.05em; }
 .frame > header { display: flex; align-items: center; gap: 14px; padding: 0 18px; border-bottom: 1px solid var(--edge); background: var(--surface); white-space: nowrap; }
-#chapter { flex: 1; min-width: 0; font-weight: 700; font-size: 16px; overflow: hidden; text-overflow: ellipsis; } .stage-word { color: var(--link); border-right: 1px solid var(--edge); padding-right: 12px; margin-right: 8px; } #run, #clock, #speed { flex: none; } #run { color: var(--soft); font-size: 13px; } #clock { font-variant-numeric: tabular-nums; font-size: 15px; }
-#speed { font-weight: 700; font-size: 14px; border: 1px solid currentColor; border-radius: 999px; padding: 1px 12px; min-width: 128px; text-align: center; } #speed.fast { color: var(--doubt); background: var(--doubt-ground); } #speed.stands { color: var(--link); } #speed.real { color: var(--good); background: var(--good-ground); }
+#chapter { flex: 1; min-width: 0; font-weight: 700; font-size: 16px; overflow: hidden; text-overflow: ellipsis; } .chapter-name { color: var(--link); border-right: 1px solid var(--edge); padding-right: 12px; margin-right: 8px; } #run, #clock, #speed { flex: none; } #run { color: var(--soft); font-size: 13px; } #clock { font-variant-numeric: tabular-nums; font-size: 15px; }
+#speed { font-weight: 700; font-size: 14px; border: 1px solid currentColor; border-radius: 999px; padding: 1px 12px; min-width: 128px; text-align: center; } #speed.fast { color: var(--doubt); background: var(--doubt-ground); } #speed.paused { color: var(--link); } #speed.real { color: var(--good); background: var(--good-ground); }
 .stage { display: grid; grid-template-columns: minmax(0, 1fr) 420px; gap: 10px; padding: 10px 14px; min-height: 0; }
 .column { display: flex; flex-direction: column; gap: 8px; min-height: 0; min-width: 0; }
 .frame .panel { margin: 0; padding: 9px 12px; min-height: 0; overflow: hidden; }
@@ -49,7 +49,7 @@ body { width: ${FRAME_WIDTH}px; height: ${FRAME_HEIGHT}px; overflow: hidden; bac
 #overlay ol.lead { padding-left: 1.3em; } #overlay.read { display: flex; inset: auto 444px 76px 14px; padding: 0; background: transparent; } #overlay.read .terminal { min-height: 210px; max-height: 580px; line-height: 1.45; padding: 16px 18px; border: 1px solid var(--terminal-prompt); box-shadow: 0 10px 40px rgb(0 0 0 / 0.6); } #overlay.read .command { white-space: pre-wrap; overflow: visible; font-size: 13.5px; margin-bottom: 8px; }
 `;
 
-/** The empty frame that a browser keeps while its parts change. */
+/** The empty frame; the browser keeps it and replaces its parts. */
 export function frameDocument(runId: string): string {
   const section = (id: LiveSection) => html`<section class="panel" id="${id}"></section>`;
   const body = html`<div class="frame"><header><span id="chapter"></span><span id="run" class="mono">run ${runId}</span><span id="clock" class="mono"></span><span id="speed"></span></header>
@@ -65,28 +65,28 @@ export interface FrameParts {
   overlayClass: string;
 }
 
-function speedWords({ segment }: FramePlan): { text: string; className: string } {
+function speedLabel({ segment }: FramePlan): { text: string; className: string } {
   if (segment.kind === "title" || segment.kind === "end") return { text: "", className: "" };
-  if (segment.speed === 0) return { text: "paused, to read", className: "stands" };
+  if (segment.speed === 0) return { text: "paused", className: "paused" };
   return segment.speed === 1
     ? { text: "real time", className: "real" }
     : { text: `${segment.speed}× faster`, className: "fast" };
 }
 
-/** What is happening in front: of a long title the end is cut off. */
-function chapterWords({ chapter, drill }: FramePlan["segment"]): Html {
+/** The chapter before the title: the end of a long title is cut off. */
+function chapterLabel({ chapter, drill }: FramePlan["segment"]): Html {
   const at = drill ? chapter.lastIndexOf(": ") : -1;
   if (at < 0) return html`${chapter}`;
-  return html`<span class="stage-word">${chapter.slice(at + 2)}</span> ${chapter.slice(0, at)}`;
+  return html`<span class="chapter-name">${chapter.slice(at + 2)}</span> ${chapter.slice(0, at)}`;
 }
 
 function titleCard(result: DrillsResult, plan: VideoPlan): Html {
   const all = byName(result.drills).length;
   const more =
     all > plan.drills.length
-      ? ` Shown are ${plan.drills.length} of ${plural(all, "drill")}; the report has all of them.`
+      ? ` The video shows ${plan.drills.length} of ${plural(all, "drill")}; the report has all of them.`
       : "";
-  return html`<p class="kicker">Conveyor Pipeline · run <span class="mono">${result.facts.id}</span></p><h1>Broken on purpose</h1><ol class="lead">${plan.drills.map(({ title }) => html`<li>${title}</li>`)}</ol><p class="lead soft">A recording of a real run, ${formatMoment(Date.parse(result.facts.startedAt))}, on Kubernetes ${result.facts.cluster.kubernetes}. Where nothing happens it is played faster, where something is to be read it stands; the sign at the top right says which.${more}</p>`;
+  return html`<p class="kicker">Conveyor Pipeline · run <span class="mono">${result.facts.id}</span></p><h1>Resilience drills</h1><ol class="lead">${plan.drills.map(({ title }) => html`<li>${title}</li>`)}</ol><p class="lead soft">Recording of a run on ${formatMoment(Date.parse(result.facts.startedAt))}, Kubernetes ${result.facts.cluster.kubernetes}. The sign at the top right shows the playback speed; pauses are for reading.${more}</p>`;
 }
 
 function breaksCard({ segment }: FramePlan): Html {
@@ -96,20 +96,20 @@ function breaksCard({ segment }: FramePlan): Html {
 
 function verdictCard({ segment }: FramePlan): Html {
   const drill = segment.drill!;
-  return html`<p class="kicker">Verdict</p><h1>${drill.title}</h1><div>${verdictBadge(drill.verdict)}</div><dl class="facts"><dt>Effect</dt><dd>${drill.effect?.proof ?? "none was seen"}</dd><dt>Recovery</dt><dd>${recoveryBar(drill.recovery)}</dd><dt>Ledger</dt><dd>${ledgerSentence(drill.ledger)}</dd>${drill.reasons.length > 0 && html`<dt>Reasons</dt><dd>${drill.reasons.join("; ")}</dd>`}</dl>`;
+  return html`<p class="kicker">Verdict</p><h1>${drill.title}</h1><div>${verdictBadge(drill.verdict)}</div><dl class="facts"><dt>Effect</dt><dd>${drill.effect?.proof ?? "none was measured"}</dd><dt>Recovery</dt><dd>${recoveryBar(drill.recovery)}</dd><dt>Ledger</dt><dd>${ledgerSentence(drill.ledger)}</dd>${drill.reasons.length > 0 && html`<dt>Reasons</dt><dd>${drill.reasons.join("; ")}</dd>`}</dl>`;
 }
 
 function endCard(result: DrillsResult, plan: VideoPlan): Html {
   const passed = result.drills.filter(({ verdict }) => verdict === "passed").length;
   const ledgers = result.drills.flatMap(({ ledger }) => ledger ?? []);
   const sum = (pick: "acknowledged" | "lost") => ledgers.reduce((total, ledger) => total + ledger[pick], 0);
-  const words =
+  const losses =
     ledgers.length < result.drills.length
-      ? `${formatCount(result.drills.length - ledgers.length)} of them not accounted for.`
+      ? `${formatCount(result.drills.length - ledgers.length)} of them without a count of events.`
       : `${formatCount(sum("lost"))} of ${plural(sum("acknowledged"), "acknowledged event")} lost.`;
-  return html`<p class="kicker">The whole run <span class="mono">${plan.runId}</span></p><h1>${passed} of ${plural(result.drills.length, "drill")} passed</h1><p class="lead">${words}</p><div class="drill-list">${plan.drills.map(
+  return html`<p class="kicker">Complete run <span class="mono">${plan.runId}</span></p><h1>${passed} of ${plural(result.drills.length, "drill")} passed</h1><p class="lead">${losses}</p><div class="drill-list">${plan.drills.map(
     (drill) => html`<p class="lead">${verdictBadge(drill.verdict)} ${drill.title}</p>`,
-  )}</div><p class="kicker">Made from result.json and live.ndjson of this run; report.html beside them has every drill.</p>`;
+  )}</div><p class="kicker">Rendered from the record of this run; report.html in its folder has every drill.</p>`;
 }
 
 function readCard({ segment, second }: FramePlan, originMs: number): Html {
@@ -119,13 +119,13 @@ function readCard({ segment, second }: FramePlan, originMs: number): Html {
   const text = command.command.slice(0, Math.ceil(command.command.length * typed));
   const lines = (command.output.trimEnd() || "(no output)").split("\n");
   const cut = lines.length > READ_LINES ? ["…", ...lines.slice(-READ_LINES + 1)] : lines;
-  // So small that the longest line is whole, as far as it can be read then.
+  // Small enough for the longest line, but readable.
   const longest = cut.reduce((most, line) => Math.max(most, line.length), 0);
   const sizePx = Math.min(MAX_READ_PX, Math.max(MIN_READ_PX, READ_WIDTH_PX / (longest * CHARACTER_WIDTH)));
   return html`<div class="terminal" style="font-size:${sizePx.toFixed(1)}px"><div class="command"><span class="when">${formatOffset(command.timeMs - originMs)}</span> <span class="prompt">$</span> ${text}${typed < 1 && html`<span class="caret">▁</span>`}</div>${typed >= 1 && html`<pre>${cut.join("\n")}</pre>`}</div>`;
 }
 
-/** What nothing is known of has no room in a picture; the page says so instead. */
+/** Sections without data are hidden; the live page shows a text instead. */
 function isBlank(id: LiveSection, state: LiveState): boolean {
   if (id === "pods") return state.pods.length === 0;
   if (id === "ledger") return Object.keys(state.ledger).length === 0;
@@ -133,11 +133,11 @@ function isBlank(id: LiveSection, state: LiveState): boolean {
   return false;
 }
 
-/** The whole drill on one axis, on which its curves grow. */
+/** The complete drill on one axis. */
 const rangeOf = (drill: DrillResult | undefined) =>
   drill && { fromMs: drill.recording.startedAtMs, toMs: lastMs(drill) };
 
-/** Everything that a frame shows. @param state as it was at the frame's moment. */
+/** The content of a frame. @param state at the time of the frame. */
 export function frameParts(frame: FramePlan, state: LiveState, result: DrillsResult, plan: VideoPlan): FrameParts {
   const { segment } = frame;
   const sections = liveSections(state, {
@@ -150,7 +150,7 @@ export function frameParts(frame: FramePlan, state: LiveState, result: DrillsRes
     rangeMs: rangeOf(segment.drill),
   });
   const { originMs } = liveOriginMs(state);
-  const speed = speedWords(frame);
+  const speed = speedLabel(frame);
   const offset =
     state.marks.some(({ kind }) => kind === "fault") && originMs !== state.drillStartedAtMs
       ? ` (${formatOffset(frame.stateMs - originMs)})`
@@ -168,7 +168,7 @@ export function frameParts(frame: FramePlan, state: LiveState, result: DrillsRes
   return {
     html: {
       ...Object.fromEntries(SHOWN.map((id) => [id, isBlank(id, state) ? "" : sections[id]])),
-      chapter: chapterWords(segment).text,
+      chapter: chapterLabel(segment).text,
       clock: html`${formatClock(frame.stateMs)} UTC${offset}`.text,
       speed: html`${speed.text}`.text,
       caption: html`${segment.caption}`.text,

@@ -1,6 +1,6 @@
 /**
- * The video of a run of drills, made from the run's record without a hand: each frame is the live page's state at a
- * moment of that run, drawn by a headless Chromium. The same record gives the same frames.
+ * The video of a run of drills, rendered from the run's record: each frame is the live page at one time of that run, drawn
+ * by a headless Chromium. The same record always produces the same frames.
  */
 
 import { copyFile } from "node:fs/promises";
@@ -19,9 +19,9 @@ import { encode, requireEncoder } from "./video-encoder.ts";
 import { FRAME_HEIGHT, FRAME_WIDTH, type FrameParts, frameDocument, frameParts } from "./video-frame.ts";
 import { chaptersOf, type FramePlan, framesOf, planVideo, type VideoPlan } from "./video-plan.ts";
 
-/** Curves move by the second; ten pictures of it are smooth enough, and half the work of twenty. */
-export const FRAMES_PER_SECOND = 10;
-/** The empty frame is laid out at once; a busy machine takes some seconds. */
+/** Ten frames per second are smooth enough for values that change once per second. */
+const FRAMES_PER_SECOND = 10;
+/** For the layout of the empty frame: seconds on a busy machine. */
 const LAYOUT_LIMIT_MS = 90_000;
 
 export interface VideoOptions {
@@ -31,14 +31,14 @@ export interface VideoOptions {
   /** The MP4. */
   out: string;
   signal?: AbortSignal;
-  /** Told how far it is. */
+  /** Reports the progress. */
   onState?: (state: string) => void;
   /** Chromium's command; the system's when absent. */
   browser?: string;
   /** planVideo of the result when absent. */
   plan?: VideoPlan;
   framesPerSecond?: number;
-  /** Told of each frame and of what it shows, before it is drawn. */
+  /** Called with each frame and its content before it is drawn. */
   onFrame?: (frame: FramePlan, parts: FrameParts) => void;
 }
 
@@ -46,13 +46,13 @@ export interface Video {
   seconds: number;
   frames: number;
   chapters: { title: string; startMs: number; endMs: number }[];
-  /** Names of the drills that it shows. */
+  /** Names of the shown drills. */
   drills: string[];
 }
 
 /**
- * Programs that a video needs; asked before a run begins, so that an hour of drills does not end without its video.
- * @throws OperatorError (exit 3) with the line that installs what is missing.
+ * Checks the programs that a video needs; called before a run begins, since drills take an hour.
+ * @throws OperatorError (exit 3) with the command that installs the missing ones.
  */
 export async function requireVideoTools(browser?: string): Promise<void> {
   requireBrowser(browser);
@@ -70,7 +70,7 @@ function showParts({ html, speedClass, overlayClass }: FrameParts): void {
   document.getElementById("overlay")!.className = overlayClass;
 }
 
-/** Draws frames; what did not change since the last one is not drawn again. */
+/** Draws frames; only parts that changed since the last frame are replaced. */
 export class FramePainter {
   #shown: Record<string, string> = {};
   #classes = "";
@@ -93,7 +93,7 @@ export class FramePainter {
     const classes = `${parts.speedClass}/${parts.overlayClass}`;
     if (this.#last && Object.keys(changed).length === 0 && classes === this.#classes) return this.#last;
     await this.page.evaluate(showParts, { ...parts, html: changed });
-    // The browser's own command: playwright's waits for things that this page does not have, ten times a second.
+    // Not page.screenshot: it waits for fonts and animations, which takes too long for each frame.
     const { data } = await this.session.send("Page.captureScreenshot", { format: "png", optimizeForSpeed: true });
     this.#shown = { ...this.#shown, ...changed };
     this.#classes = classes;
@@ -103,7 +103,7 @@ export class FramePainter {
 }
 
 /**
- * Makes the video.
+ * Renders the video.
  * @throws OperatorError (exit 3) without Chromium or ffmpeg; Error for a run without a drill.
  */
 export async function recordVideo(options: VideoOptions): Promise<Video> {
@@ -134,13 +134,13 @@ export async function recordVideo(options: VideoOptions): Promise<Video> {
   };
 }
 
-/** Names of what is kept of a run of drills: in its folder the video, in outputs/ both. */
+/** File names in outputs/; the video is in the run's folder too. */
 export const VIDEO_FILE = "resilience-drill.mp4";
 export const KEPT_REPORT_FILE = "resilience-drill.html";
 
 /**
- * Makes the video of a run in its folder, and puts it with its report into outputs/, where the run is kept.
- * @returns what it has, and the paths.
+ * Renders the video of a run in its folder, and copies it with the report to outputs/.
+ * @returns the video and the paths of the files.
  * @throws as recordVideo.
  */
 export async function videoOfRun(

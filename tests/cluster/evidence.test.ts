@@ -1,6 +1,6 @@
 /**
- * Goal: what evidence says of the deployment is so. Method: its policies must mean what the manifests mean, byte for byte
- * the same when asked again; its handshakes must find every port of every pod, all of them as promised.
+ * Evidence of the deployed pipeline: its policies equal the manifests and are byte for byte the same in a second run; its
+ * handshakes cover every port of every pod without a violation.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
@@ -12,7 +12,7 @@ import { atRest, cluster, describeOnCluster, script } from "./harness.ts";
 
 /** Some thirty ports with some twelve handshakes each take half a minute on two cores; a busy machine takes minutes. */
 const EVIDENCE_LIMIT_MS = 300_000;
-/** A rest to be waited for, too. */
+/** With the wait until the cluster is at rest. */
 const LIMIT_MS = 900_000;
 
 let folder: string;
@@ -29,23 +29,23 @@ async function evidence(...only: string[]): Promise<void> {
 describeOnCluster("evidence", () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "conveyor-evidence-"));
-    // A pod that ends between being found and being asked has no port that answers.
+    // The port of a pod that ends meanwhile does not respond.
     await atRest(await cluster());
     await evidence("network-policies", "autoscalers", "tls");
   }, LIMIT_MS);
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
-  test("the policies of the cluster are those of the manifests, and absent is only what deploy left out", async () => {
-    const { leftOut, written, wanted } = await writtenAndWanted(await read("network-policies.yaml"));
+  test("the policies of the cluster equal the manifests, without skipped stages", async () => {
+    const { skipped, written, wanted } = await writtenAndWanted(await read("network-policies.yaml"));
     expect(written).toEqual(wanted);
     expect(
-      leftOut.filter((name) => !STAGES.some((stage) => stage.name === name && (stage.optional || stage.needsApi))),
+      skipped.filter((name) => !STAGES.some((stage) => stage.name === name && (stage.optional || stage.needsApi))),
     ).toEqual([]);
     expect(Object.keys(written).length).toBeGreaterThan(10);
   });
 
   test(
-    "asked again it is the same text",
+    "a second run writes the same text",
     async () => {
       const [policies, autoscalers] = await Promise.all([read("network-policies.yaml"), read("autoscalers.yaml")]);
       await evidence("network-policies", "autoscalers");
@@ -55,7 +55,7 @@ describeOnCluster("evidence", () => {
     LIMIT_MS,
   );
 
-  test("every port is TLS 1.2 or newer, with a certificate that verifies; Kafka's listeners want one of the client", async () => {
+  test("every port uses TLS 1.2 or newer with a certificate that verifies; Kafka's listeners require client certificates", async () => {
     const summary = await read("tls-config-summary.md");
     expect(summary).not.toContain("Violations");
     for (const listener of ["client 9092", "replication 9091", "controller 9093"]) {
@@ -70,7 +70,7 @@ describeOnCluster("evidence", () => {
     }
   });
 
-  test("the index names what was made and what was not", async () => {
+  test("the index lists made and missing artifacts", async () => {
     const index = await read("README.md");
     expect(index).toContain("[tls-config-summary.md](tls-config-summary.md)");
     expect(index).toContain("Not tried yet: `bun scripts/evidence.ts --only resilience`");

@@ -1,6 +1,6 @@
 /**
- * Never a picture of an empty or failing panel. The judge with hand-written sights; the whole way with a real Chromium
- * on small pages that carry Grafana's marks (skipped where there is no Chromium).
+ * No picture of an empty or failing panel: the judge with hand-written states, then a real Chromium on small pages with
+ * Grafana's test ids (skipped without Chromium).
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
@@ -14,7 +14,7 @@ import { dashboardUrl } from "../../scripts/evidence/grafana-capture.ts";
 import { judgePanels, type PanelState } from "../../scripts/evidence/grafana-panels.ts";
 import { type PictureOptions, takePicture } from "../../scripts/evidence/grafana-picture.ts";
 
-const sight = (more: Partial<PanelState> = {}): PanelState => ({
+const panelState = (more: Partial<PanelState> = {}): PanelState => ({
   title: "Lag",
   loading: false,
   problem: "",
@@ -24,16 +24,16 @@ const sight = (more: Partial<PanelState> = {}): PanelState => ({
 });
 
 describe("judgePanels", () => {
-  const judge = (...sights: PanelState[]) => judgePanels(["Lag"], sights);
-  test("a graph on a canvas, a number, a row of text: ready", () => {
-    expect(judge(sight())).toEqual({ state: "ready" });
-    expect(judge(sight({ drawnCanvases: 0, text: "207 events/s" }))).toEqual({ state: "ready" });
-    expect(judge(sight({ drawnCanvases: 0, text: "0" }))).toEqual({ state: "ready" });
+  const judge = (...panels: PanelState[]) => judgePanels(["Lag"], panels);
+  test("a drawn canvas, a number, a row of text: ready", () => {
+    expect(judge(panelState())).toEqual({ state: "ready" });
+    expect(judge(panelState({ drawnCanvases: 0, text: "207 events/s" }))).toEqual({ state: "ready" });
+    expect(judge(panelState({ drawnCanvases: 0, text: "0" }))).toEqual({ state: "ready" });
   });
-  test("still loading, nothing drawn, not there: waiting, with the reason", () => {
-    expect(judge(sight({ loading: true }))).toEqual({ state: "waiting", reasons: ["Lag: loading"] });
-    expect(judge(sight({ drawnCanvases: 0 }))).toEqual({ state: "waiting", reasons: ["Lag: nothing drawn"] });
-    expect(judge(sight({ drawnCanvases: 0, text: "Loading" }))).toEqual({
+  test("loading, nothing drawn, missing: waiting, with the reason", () => {
+    expect(judge(panelState({ loading: true }))).toEqual({ state: "waiting", reasons: ["Lag: loading"] });
+    expect(judge(panelState({ drawnCanvases: 0 }))).toEqual({ state: "waiting", reasons: ["Lag: nothing drawn"] });
+    expect(judge(panelState({ drawnCanvases: 0, text: "Loading" }))).toEqual({
       state: "waiting",
       reasons: ["Lag: nothing drawn"],
     });
@@ -41,27 +41,27 @@ describe("judgePanels", () => {
     expect(judgePanels([], [])).toEqual({ state: "waiting", reasons: ["no panel on the page"] });
   });
   test.each([
-    [sight({ problem: "bad gateway" }), "Lag: bad gateway"],
-    [sight({ drawnCanvases: 0, text: "No data" }), "Lag: No data"],
-    // Axes alone are pixels too: the words count more.
-    [sight({ drawnCanvases: 1, text: "No data" }), "Lag: No data"],
-    [sight({ drawnCanvases: 0, text: "No logs found." }), "Lag: No logs found."],
+    [panelState({ problem: "bad gateway" }), "Lag: bad gateway"],
+    [panelState({ drawnCanvases: 0, text: "No data" }), "Lag: No data"],
+    // Axes have pixels too: the text decides.
+    [panelState({ drawnCanvases: 1, text: "No data" }), "Lag: No data"],
+    [panelState({ drawnCanvases: 0, text: "No logs found." }), "Lag: No logs found."],
   ])("a panel that fails or is empty is bad: %j", (seen, reason) => {
     expect(judge(seen)).toEqual({ state: "bad", reasons: [reason] });
   });
   test("one bad panel among good ones makes the page bad", () => {
-    const verdict = judgePanels(["Lag", "Rate"], [sight(), sight({ title: "Rate", problem: "x" })]);
+    const verdict = judgePanels(["Lag", "Rate"], [panelState(), panelState({ title: "Rate", problem: "x" })]);
     expect(verdict).toEqual({ state: "bad", reasons: ["Rate: x"] });
   });
 });
 
-test("a dashboard's address: time, frame, and every value of a variable", () => {
+test("dashboardUrl: period, kiosk mode, every value of a variable", () => {
   expect(dashboardUrl("https://localhost:1", "logs", 900_000, { "var-service": ["a", "b"] })).toBe(
     "https://localhost:1/d/logs?from=now-900s&to=now&kiosk=true&var-service=a&var-service=b",
   );
 });
 
-/** Ten seconds; a machine with ten programs in front of the browser takes minutes. */
+/** Ten seconds; on a busy machine minutes. */
 const LIMIT_MS = 300_000;
 
 const browser = findBrowser();
@@ -91,7 +91,7 @@ describe.skipIf(!browser)("with Chromium", () => {
       ),
     "/loading": panel("Rate", graph("a", 0)) + panel("Lag", graph("b", 0), BAR),
     "/missing": panel("Rate", graph("a", 0)),
-    // A fault that goes away by itself, as that of a first query: not a reason to give up.
+    // An error that disappears, like that of a first query.
     "/recovers":
       panel("Rate", graph("a", 0)) +
       panel("Lag", '<div id="x">No data</div><script>setTimeout(() => { x.innerText = "17"; }, 700)</script>'),
@@ -131,7 +131,7 @@ describe.skipIf(!browser)("with Chromium", () => {
   });
 
   type More = Partial<PictureOptions>;
-  /** Within one browser, since each start of it costs a second or more: signs in, then `work` takes pictures. */
+  /** Signs in, then `work` takes pictures: in one browser, since each start takes a second. */
   async function inBrowser<T>(
     work: (capture: (page: string, more?: More) => Promise<string>) => Promise<T>,
     more: { pin?: string; password?: string } = {},
@@ -148,11 +148,11 @@ describe.skipIf(!browser)("with Chromium", () => {
       });
     });
   }
-  /** For what must fail; both count from when the page is there. */
+  /** For pages that must fail. */
   const SHORT: More = { drawLimitMs: 8000, faultPatienceMs: 4000 };
 
   test(
-    "panels that draw late are waited for; a fault that goes away is no fault",
+    "a late panel is awaited; an error that disappears is ignored",
     async () => {
       const paths = await inBrowser((capture) => Promise.all(["/good", "/recovers"].map((page) => capture(page))));
       for (const path of paths) {
@@ -166,7 +166,7 @@ describe.skipIf(!browser)("with Chromium", () => {
   );
 
   test(
-    "a panel that fails, is empty, stays blank, loads for ever or is missing: no picture, and why",
+    "a panel that fails, is empty, blank, loading or missing: no picture, with the reason",
     async () => {
       const cases = [
         ["/no-data", EXIT.violations, "Lag: No data"],
@@ -191,14 +191,14 @@ describe.skipIf(!browser)("with Chromium", () => {
   );
 
   test(
-    "a server with another key than the pinned one is refused, and so is a wrong password",
+    "a server with another key and a wrong password are rejected",
     async () => {
       expect(pinOf(other)).not.toBe(pinOf(certificate));
       // Not expect(…).rejects: it turns the event loop by itself, in which a browser's pipe is not read.
       const messageOf = (more: { pin?: string; password?: string }) =>
         inBrowser((capture) => capture("/good"), more).then(String, (error: Error) => error.message);
       expect(await messageOf({ pin: other })).toContain("ERR_CERT");
-      expect(await messageOf({ password: "wrong" })).toContain("refused the sign-in of admin: 401");
+      expect(await messageOf({ password: "wrong" })).toContain("rejected the sign-in of admin: 401");
     },
     LIMIT_MS,
   );

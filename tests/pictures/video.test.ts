@@ -1,7 +1,4 @@
-/**
- * The video: the plan is judged without a browser; a short one is made for real, and what is in the file is compared
- * with the record that it was made from.
- */
+/** The video: the plan without a browser; then a short real video, whose frames are compared with the record. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -33,22 +30,22 @@ const textOf = (html: string) =>
 
 describe("plan", () => {
   const plan = planVideo(syntheticDrills());
-  test("every drill has all chapters, in order, between title and verdict of the whole", () => {
+  test("every drill has all chapters, in order, between title and verdict of the run", () => {
     const titles = chaptersOf(plan).map(({ title }) => title);
     const of = (number: number, title: string) => CHAPTERS.map((chapter) => `${number}. ${title}: ${chapter}`);
     expect(titles).toEqual([
       "Title",
       ...of(1, "Synthetic: a processor's pod is deleted"),
       ...of(2, "Synthetic: InfluxDB's disk is full"),
-      "Verdict of the whole run",
+      "Verdict of the run",
     ]);
   });
-  test("chapters follow each other without a gap, to the end", () => {
+  test("chapters have no gap", () => {
     const chapters = chaptersOf(plan);
     for (const [index, { startMs }] of chapters.slice(1).entries()) expect(startMs).toBe(chapters[index]!.endMs);
     expect(chapters.at(-1)!.endMs).toBe(Math.round(secondsOf(plan.segments) * 1000));
   });
-  test("never longer than three minutes, however many and however long the drills are", () => {
+  test("at most three minutes, for any number and length of drills", () => {
     const many = Array.from({ length: 20 }, (_, index) => syntheticDrill({ name: `drill-${index}` }));
     expect(secondsOf(planVideo(syntheticDrills({ drills: many })).segments)).toBeLessThanOrEqual(MAX_VIDEO_SECONDS);
     const drill = syntheticDrill();
@@ -57,7 +54,7 @@ describe("plan", () => {
     const long = syntheticDrill({ beats, recording: { ...drill.recording, endedAtMs: late } });
     expect(secondsOf(planVideo(syntheticDrills({ drills: [long] })).segments)).toBeLessThanOrEqual(MAX_VIDEO_SECONDS);
   });
-  test("the record only goes forward within a drill, at the speed that is said", () => {
+  test("within a drill the record goes forward at the stated speed", () => {
     for (const name of plan.drills.map((drill) => drill.name)) {
       const segments = plan.segments.filter(({ drill }) => drill?.name === name);
       for (const [index, { fromMs }] of segments.slice(1).entries()) expect(fromMs).toBe(segments[index]!.toMs);
@@ -67,7 +64,7 @@ describe("plan", () => {
       }
     }
   });
-  test("times of several clocks do not turn it back: an effect before its fault, a recovery behind the record's end", () => {
+  test("times out of order do not turn the record back: effect before fault, recovery after the end", () => {
     const drill = syntheticDrill();
     const marks = drill.recording.marks.map((mark) =>
       mark.kind === "recovered" ? { ...mark, timeMs: at(500) } : mark,
@@ -81,11 +78,11 @@ describe("plan", () => {
     for (const [index, { fromMs }] of own.slice(1).entries()) expect(fromMs).toBe(own[index]!.toMs);
     expect(own.at(-1)!.toMs).toBe(at(74));
   });
-  test("the moment of the fault is played in real time", () => {
+  test("the fault is played in real time", () => {
     const moment = plan.segments.find(({ fromMs, toMs, speed }) => fromMs <= at(20.2) && toMs > at(20.2) && speed > 0);
     expect(moment?.speed).toBe(1);
   });
-  test("a failed drill is not left out for good ones; of one part of the pipeline one is enough", () => {
+  test("drillsToShow: failed drills first, one drill per component", () => {
     const named = (name: string, more = {}) => syntheticDrill({ name, title: name, ...more });
     const drills = [
       named("delete-processor"),
@@ -99,16 +96,16 @@ describe("plan", () => {
     expect(shown).toContain("delete-processor");
     expect(shown).not.toContain("kill-processor");
   });
-  test("a drill without effect says that it proves nothing", () => {
+  test("a drill without a measured effect has the caption that it proves nothing", () => {
     const drills = [syntheticDrill({ verdict: "inconclusive", effect: undefined, recovery: undefined })];
     expect(planVideo(syntheticDrills({ drills })).segments.map(({ caption }) => caption)).toContain(
-      "No effect was seen: this drill proves nothing.",
+      "No effect was measured: this drill proves nothing.",
     );
   });
-  test("a run without a drill has nothing to show", () => {
-    expect(() => planVideo(syntheticDrills({ drills: [] }))).toThrow("no drill that a video could show");
+  test("planVideo: a run without a drill throws", () => {
+    expect(() => planVideo(syntheticDrills({ drills: [] }))).toThrow("no drill to show in a video");
   });
-  test("frames: one per tick of the whole video's clock, each with its moment", () => {
+  test("framesOf: one frame per tick, each with its time of the record", () => {
     const frames = framesOf(plan, 10);
     expect(frames.length).toBe(Math.round(secondsOf(plan.segments) * 10));
     for (const { segment, stateMs } of frames) expect(stateMs >= segment.fromMs && stateMs <= segment.toMs).toBe(true);
@@ -129,29 +126,29 @@ describe("frame", () => {
     const frame = framesOf(plan, 10).findLast(wanted)!;
     return frameParts(frame, new Replay(plan.runId, mergedEntries(result, live)).at(frame.stateMs), result, plan);
   };
-  test("pods come from the live record: those of the moment, no others", () => {
+  test("pods and marks are those of the time of the frame", () => {
     const before = partsAt(({ stateMs }) => stateMs < at(20));
     expect(textOf(before.html.pods!)).toContain("● synthetic-a");
     expect(textOf(before.html.timeline!)).not.toContain("fault");
     const during = partsAt(({ stateMs }) => stateMs < at(27));
     expect(textOf(during.html.pods!)).toContain("○ synthetic-b not ready");
   });
-  test("speed is said: real time, faster, paused", () => {
+  test("the playback speed is shown: real time, faster, paused", () => {
     const words = new Set(
       framesOf(plan, 10).map((frame) => frameParts(frame, new Replay("r", []).at(0), result, plan).html.speed),
     );
     expect(words).toContain("real time");
-    expect(words).toContain("paused, to read");
+    expect(words).toContain("paused");
     expect([...words].some((word) => /^\d+× faster$/.test(word!))).toBe(true);
   });
-  test("a command is typed, then its real output stands there", () => {
+  test("a command is typed, then its recorded output is shown", () => {
     const { html, overlayClass } = partsAt(({ segment }) => segment.kind === "reading");
     expect(overlayClass).toBe("read");
     expect(textOf(html.overlay!)).toContain("$ bun scripts/audit.ts --since 2m 0 of 12,400 acknowledged events lost");
   });
 });
 
-test("chapters of a title with signs that mean something to ffmpeg", () => {
+test("chapterFile: special characters of ffmpeg are escaped", () => {
   expect(chapterFile({ title: "a=b;c", chapters: [{ title: "#1\\", startMs: 0, endMs: 5 }] })).toBe(
     ";FFMETADATA1\ntitle=a\\=b\\;c\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=5\ntitle=\\#1\\\\\n",
   );
@@ -209,7 +206,7 @@ describe.skipIf(missing.length > 0)(
     }, LIMIT_MS);
     afterAll(() => rm(folder, { recursive: true, force: true }));
 
-    test("one stream of H.264 4:2:0 at 1280 × 720, as long as its plan, its index in front, nothing left over", async () => {
+    test("one stream of H.264 4:2:0 at 1280 × 720, as long as its plan, index at the start, no temporary file", async () => {
       const probe = JSON.parse(
         await run([
           "ffprobe",
@@ -249,7 +246,7 @@ describe.skipIf(missing.length > 0)(
       expect((await readdir(folder)).filter((name) => name.includes("unfinished"))).toEqual([]);
     });
 
-    test("what it shows is in the record: run, pods, commands and their output; nothing else has a pod's name", () => {
+    test("run, pods, commands and outputs are those of the record", () => {
       expect(shown).toHaveLength(frameCount);
       const pods = new Set(
         shown.flatMap(({ html }) => [...html.pods!.matchAll(/class="pod [^>]*>. ([^<]+)</g)].map(([, name]) => name)),
@@ -265,7 +262,7 @@ describe.skipIf(missing.length > 0)(
     });
 
     test(
-      "long titles, names, outputs and captions stay inside the picture",
+      "long titles, names, outputs and captions stay inside of the picture",
       async () => {
         const long =
           "A very long title of a drill about a broker and its network and everything else that one can say of it ".repeat(
@@ -312,7 +309,7 @@ describe.skipIf(missing.length > 0)(
     );
 
     test(
-      "the file's frames are those of the plan, drawn anew, and they differ from each other",
+      "frames of the file equal frames that are drawn from the record, and differ from each other",
       async () => {
         const frames = framesOf(plan, FRAMES_PER_SECOND);
         const kinds = ["breaks", "live", "reading", "verdict"] as const;
@@ -355,7 +352,7 @@ describe.skipIf(missing.length > 0)(
       LIMIT_MS,
     );
 
-    test("an encoder that fails says why and leaves no file", async () => {
+    test("encode: a failure has the message of ffmpeg and leaves no file", async () => {
       async function* broken() {
         yield new TextEncoder().encode("no picture");
       }
@@ -369,7 +366,7 @@ describe.skipIf(missing.length > 0)(
     });
 
     test(
-      "an interrupt ends it and leaves no file",
+      "an interrupt leaves no file",
       async () => {
         const stopped = join(folder, "stopped.mp4");
         const abort = new AbortController();

@@ -1,4 +1,4 @@
-/** Goal: what evidence writes is only what is deployed, the same for the same cluster, and its index names what is not there. */
+/** Evidence contains only what is deployed, is stable for the same cluster, and its index lists what is missing. */
 import { describe, expect, test } from "bun:test";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -35,8 +35,8 @@ const live = (name: string): KubernetesObject => ({
   status: { conditions: [] },
 });
 
-describe("objects as written", () => {
-  test("nothing of the server's own is left", () => {
+describe("asWritten and yamlOf", () => {
+  test("fields of the API server are removed", () => {
     expect(asWritten(live("a"))).toEqual({
       apiVersion: "networking.k8s.io/v1",
       kind: "NetworkPolicy",
@@ -49,7 +49,7 @@ describe("objects as written", () => {
       spec: { podSelector: {}, policyTypes: ["Ingress"] },
     });
   });
-  test("the same objects give the same text, in whatever order they come", () => {
+  test("equal objects produce equal text in any order", () => {
     const [one, two] = [yamlOf([live("b"), live("a")], ["head"]), yamlOf([live("a"), live("b")], ["head"])];
     expect(one).toBe(two);
     expect(one).toStartWith("# head\n---\n");
@@ -60,21 +60,21 @@ describe("objects as written", () => {
   });
 });
 
-describe("subjects", () => {
+describe("artifacts", () => {
   test("names and files are unique", () => {
     const names = ARTIFACTS.map(({ name }) => name);
     expect(new Set(names).size).toBe(names.length);
     const files = ARTIFACTS.flatMap((subject) => subject.files);
     expect(new Set(files).size).toBe(files.length);
   });
-  test("an unknown one is bad usage that names the known ones", () => {
+  test("selectedArtifacts: an unknown name is a usage error with the known names", () => {
     expect(() => selectedArtifacts(["tsl"])).toThrow(OperatorError);
     expect(() => selectedArtifacts(["tsl"])).toThrow(/network-policies.*got "tsl"/);
     expect(selectedArtifacts(["tls"]).map(({ name }) => name)).toEqual(["tls"]);
   });
 });
 
-describe("the index", () => {
+describe("index", () => {
   const subject = (name: string, files: string[]): Artifact => ({
     name,
     title: `title of ${name}`,
@@ -84,7 +84,7 @@ describe("the index", () => {
   const subjects = [subject("one", ["one.txt"]), subject("two", ["two.png"]), subject("three", ["three.mp4"])];
   const version = { commit: "0123456789abcdef", changed_files: 2 };
 
-  test("says of each file what, when, by what and from which commit; and of what is not there why, and how to make it", async () => {
+  test("lists content, time, command and commit of each file, and the reason and command of each missing one", async () => {
     const out = await mkdtemp(join(tmpdir(), "conveyor-evidence-"));
     try {
       await Bun.write(join(out, "one.txt"), "1\n");
@@ -109,7 +109,7 @@ describe("the index", () => {
       expect(page).toContain("- `three.mp4`: title of three. Not tried yet");
       // SHA-256 of "1\n".
       expect((await readRecord(out)).one?.files["one.txt"]).toStartWith("4355a46b19d348dc");
-      // What was recorded in an earlier run stays, and the text is a function of it.
+      // The text is a function of the record.
       expect(indexText(subjects, await readRecord(out))).toBe(page);
     } finally {
       await rm(out, { recursive: true, force: true });
@@ -117,7 +117,7 @@ describe("the index", () => {
   });
 });
 
-test("a page of a terminal shows what was typed and said, escaped, with the end of a long output", () => {
+test("terminalPage: commands and the end of a long output, escaped", () => {
   const output = Array.from({ length: 60 }, (_, line) => `line <${line}>`).join("\n");
   const page = terminalPage("t", [{ command: "bun scripts/logs.ts --grep '<'", output }]);
   expect(page).toContain("$ bun scripts/logs.ts --grep &#39;&lt;&#39;");
@@ -131,22 +131,22 @@ test.each([
   ["prometheus-6d49664ddd-2sdzw", "prometheus"],
   ["promtail-x7k2p", "promtail"],
   ["alertmanager-0", "alertmanager-0"],
-])("pod %s is shown as %s", (pod, shown) => expect(stableName(pod)).toBe(shown));
+])("stableName: %s → %s", (pod, shown) => expect(stableName(pod)).toBe(shown));
 
 test.each([
   ["ECDHE-ECDSA-AES256-GCM-SHA384", false],
   ["ECDHE-ECDSA-CHACHA20-POLY1305", false],
   ["ECDHE-ECDSA-AES128-SHA256", true],
   ["AES256-GCM-SHA384", true],
-])("suite %s is old: %p", (cipher, old) => expect(isWeak(cipher)).toBe(old));
+])("isWeak: %s is %p", (cipher, old) => expect(isWeak(cipher)).toBe(old));
 
-describe("the newest record of a run", () => {
+describe("newestRecord", () => {
   const record = (id: string, more: object = {}) => ({
     facts: { id, kind: "drills", startedAt: "2026-11-25T07:00:00Z", interrupted: false, ...more },
     drills: [],
   });
 
-  test("is finished, of its kind, fits, and is not older than asked for", async () => {
+  test("a finished record of the kind, not older than the limit", async () => {
     const root = await mkdtemp(join(tmpdir(), "conveyor-runs-"));
     const put = (id: string, content: unknown) => Bun.write(join(root, id, "result.json"), JSON.stringify(content));
     const newest = async (sinceMs?: number) => (await newestRecord("drills", () => true, sinceMs, root))?.facts.id;
@@ -191,13 +191,13 @@ test("repeatedSince: later runs of the drills that did not pass, and of no other
   }
 });
 
-test("outputs/network-policies.yaml says what the manifests say (else: bun scripts/evidence.ts --only network-policies)", async () => {
+test("outputs/network-policies.yaml equals the manifests (else: bun scripts/evidence.ts --only network-policies)", async () => {
   const text = await readFile(join(import.meta.dir, "../../../outputs/network-policies.yaml"), "utf8");
   const { written, wanted } = await writtenAndWanted(text);
   expect(written).toEqual(wanted);
 });
 
-describe("what is not as promised", () => {
+describe("tlsViolations", () => {
   const good: NonNullable<ExaminedPort["findings"]> = {
     protocols: { TLSv1: false, "TLSv1.1": false, "TLSv1.2": true, "TLSv1.3": true },
     negotiated: { protocol: "TLSv1.3", cipher: "TLS_AES_128_GCM_SHA256" },
@@ -217,7 +217,7 @@ describe("what is not as promised", () => {
     ...more,
   });
 
-  test("nothing, of a listener that refuses old versions and strangers", () => {
+  test("none for a listener that rejects old versions and unknown clients", () => {
     expect(tlsViolations([port(good)])).toEqual([]);
   });
   test.each<[string, ExaminedPort]>([
@@ -226,7 +226,7 @@ describe("what is not as promised", () => {
     ["kafka-0 client (9092) has a certificate that does not verify", port({ ...good, verified: false })],
     ["kafka-0 client (9092) accepts clients without a certificate", port({ ...good, clientCertificate: "wanted" })],
   ])("%s", (sentence, examined) => expect(tlsViolations([examined])).toEqual([sentence]));
-  test("metrics want no certificate of the client: a network policy guards them", () => {
+  test("metrics need no client certificate: a network policy protects them", () => {
     expect(tlsViolations([port({ ...good, clientCertificate: "none" }, { name: "metrics", port: 9404 })])).toEqual([]);
   });
 });

@@ -1,4 +1,4 @@
-/** Network policies by what they say: with the defaults that the API server writes out, in no order. */
+/** Network policies in a normal form: with the defaults of the API server, sorted. */
 import { parseAllDocuments } from "yaml";
 import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
@@ -23,7 +23,7 @@ const withDefaults = (rules: Rule[] | undefined) =>
   }));
 
 /** namespace/name → spec; every NetworkPolicy among some objects. */
-export function meaningOf(objects: readonly KubernetesObject[]): Record<string, unknown> {
+function meaningOf(objects: readonly KubernetesObject[]): Record<string, unknown> {
   return Object.fromEntries(
     objects
       .filter(({ kind }) => kind === "NetworkPolicy")
@@ -40,13 +40,13 @@ export function meaningOf(objects: readonly KubernetesObject[]): Record<string, 
   );
 }
 
-/** What network-policies.yaml says, and what it should say by the manifests, but for the stages that it names as absent. */
+/** Policies of network-policies.yaml and of the manifests, without the stages that the file lists as skipped. */
 export async function writtenAndWanted(text: string) {
   const left = text.split("\n").find((line) => line.includes(SKIPPED_STAGES_LINE));
-  const leftOut = left?.slice(left.indexOf(SKIPPED_STAGES_LINE) + SKIPPED_STAGES_LINE.length).split(", ") ?? [];
-  const stages = (await loadStages()).filter(({ name }) => !leftOut.includes(name));
+  const skipped = left?.slice(left.indexOf(SKIPPED_STAGES_LINE) + SKIPPED_STAGES_LINE.length).split(", ") ?? [];
+  const stages = (await loadStages()).filter(({ name }) => !skipped.includes(name));
   return {
-    leftOut,
+    skipped,
     written: meaningOf(parseAllDocuments(text).map((document) => document.toJS() as KubernetesObject)),
     wanted: meaningOf(stages.flatMap(({ objects }) => objects)),
   };

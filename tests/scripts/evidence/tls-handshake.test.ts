@@ -1,7 +1,4 @@
-/**
- * Goal: what a TLS endpoint accepts is found by handshakes, and a server that is not as it should be is told from one that is.
- * Method: real servers of `openssl s_server` with one property each.
- */
+/** Handshakes find the TLS properties of real `openssl s_server` processes, each with one special property. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -56,13 +53,13 @@ async function serve(...flags: string[]): Promise<number> {
 }
 
 const client = () => ({ ca: file("ca.crt"), cert: file("client.crt"), key: file("client.key") });
-const look = async (port: number, servername = "here.example") =>
+const examined = async (port: number, servername = "here.example") =>
   await examine({ host: "127.0.0.1", port, servername }, client());
 
 describe("examine", () => {
-  test("a strict server: 1.2 and 1.3, one suite, its certificate verified for its name, no client certificate", async () => {
+  test("a strict server: TLS 1.2 and 1.3, one suite, certificate verified for its name, no client certificate", async () => {
     const port = await serve("-min_protocol", "TLSv1.2", "-cipher", "ECDHE-ECDSA-AES256-GCM-SHA384");
-    const found = await look(port);
+    const found = await examined(port);
     expect(found).toMatchObject({
       protocols: { TLSv1: false, "TLSv1.1": false, "TLSv1.2": true, "TLSv1.3": true },
       negotiated: { protocol: "TLSv1.3" },
@@ -72,36 +69,36 @@ describe("examine", () => {
       refusal: "",
     });
     expect(found?.certificate.subject).toBe("CN=server");
-    // The same server under a name that its certificate does not have.
-    expect(await look(port, "elsewhere.example")).toMatchObject({ verified: false });
+    // The same server with a name that its certificate does not have.
+    expect(await examined(port, "elsewhere.example")).toMatchObject({ verified: false });
   });
 
-  test("a server of yesterday is seen to accept TLS 1.0 and a suite without forward secrecy or authenticated encryption", async () => {
+  test("an old server: TLS 1.0, and a suite without authenticated encryption", async () => {
     const port = await serve("-min_protocol", "TLSv1", "-cipher", "ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0");
-    expect(await look(port)).toMatchObject({
+    expect(await examined(port)).toMatchObject({
       protocols: { TLSv1: true, "TLSv1.1": true },
       tls12Ciphers: ["ECDHE-ECDSA-AES128-SHA"],
     });
   });
 
-  test("a certificate that is required is told from one that is asked for", async () => {
-    const required = await look(await serve("-Verify", "2", "-verify_return_error"));
+  test("a required client certificate differs from an optional one", async () => {
+    const required = await examined(await serve("-Verify", "2", "-verify_return_error"));
     expect(required).toMatchObject({ clientCertificate: "required", verified: true });
     expect(required?.refusal).not.toBe("");
-    expect(await look(await serve("-verify", "2"))).toMatchObject({ clientCertificate: "wanted", refusal: "" });
+    expect(await examined(await serve("-verify", "2"))).toMatchObject({ clientCertificate: "wanted", refusal: "" });
   });
 
-  test("what does not speak TLS is undefined", async () => {
+  test("a server without TLS is undefined", async () => {
     const plain = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("plain") });
     try {
-      expect(await look(plain.port!)).toBeUndefined();
+      expect(await examined(plain.port!)).toBeUndefined();
     } finally {
       await plain.stop(true);
     }
   });
 });
 
-test("an openssl that cannot offer a version says so, and is not taken for a refusal", () => {
+test("readHandshake: a version that openssl does not support is no rejection", () => {
   const output =
     "CONNECTED\n40:error:0A0000BF:SSL routines:tls_setup_handshake:no protocols available\nNew, (NONE), Cipher is (NONE)\n";
   expect(readHandshake(output)).toMatchObject({ ok: false, reason: "no protocols available" });
