@@ -1,5 +1,4 @@
-/** Check of the autoscalers: each workload that is scaled has exactly one, and it knows how much there is to do. */
-
+/** Check of the autoscalers: each scaled workload has exactly one, and all of its metrics are known. */
 import { waitFor } from "../cli/wait.ts";
 import type { ProbeSession } from "../clients/probe-session.ts";
 import { type KubernetesObject, refOf } from "../cluster/cluster.ts";
@@ -8,8 +7,8 @@ import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
 /**
- * After a deploy metrics-server has looked twice at a new pod, and Prometheus often enough for a rate, within half a
- * minute; a pod's first half minute does not count for an autoscaler by CPU.
+ * After a deploy metrics-server has two samples of a new pod, and Prometheus enough for a rate, within half a minute; an
+ * autoscaler by CPU ignores the first half minute of a pod.
  */
 const KNOWN_LIMIT_MS = 90_000;
 
@@ -18,11 +17,11 @@ type Scaled = KubernetesObject & { status?: { conditions?: Condition[] } };
 
 const conditionOf = (object: { status?: { conditions?: Condition[] } }, type: string) =>
   object.status?.conditions?.find((condition) => condition.type === type);
-const words = (condition: Condition | undefined) =>
-  condition ? [condition.reason, condition.message].filter(Boolean).join(": ").slice(0, 200) : "says nothing";
+const reasonOf = (condition: Condition | undefined) =>
+  condition ? [condition.reason, condition.message].filter(Boolean).join(": ").slice(0, 200) : "no condition reported";
 
 /**
- * What is wrong with the autoscaling, one sentence each.
+ * Problems of the autoscaling, one sentence each.
  * @param declared the HorizontalPodAutoscalers and ScaledObjects of the manifests
  * @param live the HorizontalPodAutoscalers in the cluster
  * @param scaled the ScaledObjects in the cluster
@@ -33,7 +32,7 @@ export function autoscalingProblems(
   scaled: readonly Scaled[],
 ): string[] {
   const problems = conflictingAutoscalers(declared, live).map(
-    (rival) => `${refOf(rival)}: a second one for the same workload`,
+    (object) => `${refOf(object)}: a second autoscaler for the same workload`,
   );
   for (const object of declared) {
     const wanted = autoscalerOf(object);
@@ -45,12 +44,12 @@ export function autoscalingProblems(
     }
     for (const type of ["AbleToScale", "ScalingActive"]) {
       const condition = conditionOf(found, type);
-      if (condition?.status !== "True") problems.push(`${wanted.name}: not ${type} (${words(condition)})`);
+      if (condition?.status !== "True") problems.push(`${wanted.name}: not ${type} (${reasonOf(condition)})`);
     }
-    // It may work with one of two metrics; the other is missing then, and nobody is told.
+    // An autoscaler with one of two metrics still reports ScalingActive.
     const known = (found.status?.currentMetrics ?? []).filter((metric) => metric.type).length;
-    const asked = found.spec.metrics?.length ?? 0;
-    if (known < asked) problems.push(`${wanted.name}: ${known} of ${asked} metrics are known`);
+    const wantedMetrics = found.spec.metrics?.length ?? 0;
+    if (known < wantedMetrics) problems.push(`${wanted.name}: ${known} of ${wantedMetrics} metrics are known`);
   }
   for (const object of declared.filter(({ kind }) => kind === SCALED_OBJECT)) {
     const found = scaled.find(({ metadata }) => metadata.name === object.metadata.name);
@@ -59,16 +58,17 @@ export function autoscalingProblems(
       continue;
     }
     const [ready, fallback, paused] = ["Ready", "Fallback", "Paused"].map((type) => conditionOf(found, type));
-    if (ready?.status !== "True") problems.push(`${refOf(found)}: not Ready (${words(ready)})`);
-    if (fallback?.status === "True") problems.push(`${refOf(found)}: scales by a made-up number (${words(fallback)})`);
-    if (paused?.status === "True") problems.push(`${refOf(found)}: is paused (${words(paused)})`);
+    if (ready?.status !== "True") problems.push(`${refOf(found)}: not Ready (${reasonOf(ready)})`);
+    if (fallback?.status === "True")
+      problems.push(`${refOf(found)}: uses the fallback value instead of a metric (${reasonOf(fallback)})`);
+    if (paused?.status === "True") problems.push(`${refOf(found)}: paused (${reasonOf(paused)})`);
   }
   return problems;
 }
 
 export const autoscalingCheck: Check<ProbeSession> = {
   id: "autoscaling",
-  title: "every autoscaler knows how much there is to do",
+  title: "every autoscaler knows its metrics",
   needs: ["processor-ready", "producer-ready"],
   limitMs: KNOWN_LIMIT_MS + 20_000,
   async run({ cluster }, signal) {
@@ -76,15 +76,15 @@ export const autoscalingCheck: Check<ProbeSession> = {
     const declared = objects.filter((object) => autoscalerOf(object));
     const byKeda = declared.some(({ kind }) => kind === SCALED_OBJECT);
     let problems: string[] = [];
-    const look = async () => {
+    const poll = async () => {
       const live = await cluster.list<Autoscaler>("horizontalpodautoscalers");
       problems = autoscalingProblems(declared, live, byKeda ? await cluster.list<Scaled>("scaledobjects.keda.sh") : []);
       return problems.length === 0
         ? { done: true as const, value: live }
         : { done: false as const, state: problems.join("; ") };
     };
-    const live = await waitFor(look, {
-      what: "the autoscalers to know their metrics",
+    const live = await waitFor(poll, {
+      what: "the metrics of the autoscalers",
       limitMs: KNOWN_LIMIT_MS,
       intervalMs: 2000,
       signal,

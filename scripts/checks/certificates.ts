@@ -1,4 +1,4 @@
-/** Checks of the certificates that stand in the cluster: whose they are, that the key fits, how long they hold. */
+/** Checks of the certificates in the cluster: issuer, key, validity. */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import type { ProbeSession } from "../clients/probe-session.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
@@ -7,12 +7,12 @@ import { recipeOf } from "../deploy/secrets.ts";
 import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
-/** Fewer days than this are a violation: renewal (generate-certs, deploy) is due at 30. */
+/** Fewer days are a violation; generate-certs and deploy renew at 30. */
 export const MIN_DAYS_LEFT = 7;
 
 const MS_PER_DAY = 86_400_000;
 
-/** Secrets with certificates, of everything that was deployed; kafka-tls holds one PEM file per broker. */
+/** Names of the deployed Secrets with certificates; kafka-tls has one PEM file per broker. */
 async function tlsSecrets(cluster: Cluster): Promise<string[]> {
   const objects = (await deployedStages(cluster)).stages.flatMap((stage) => stage.objects);
   return objects
@@ -26,11 +26,11 @@ export interface CertificateFacts {
   where: string;
   subject: string;
   daysLeft: number;
-  /** What is wrong, or undefined. */
+  /** Undefined for a valid certificate. */
   problem?: string;
 }
 
-/** Judges the certificates of one Secret against the CA that all of them must come from. */
+/** Checks the certificates of one Secret against the CA of the deployment. */
 export function judgeCertificates(
   secret: string,
   entries: Record<string, string>,
@@ -54,7 +54,7 @@ export function judgeCertificates(
       const facts = { where, subject: leaf.subject.replaceAll("\n", ", "), daysLeft };
       if (!leaf.verify(ca.publicKey)) return { ...facts, problem: "was not issued by this deployment's CA" };
       if (!keyText || !leaf.checkPrivateKey(createPrivateKey(keyText))) {
-        return { ...facts, problem: "does not fit its key" };
+        return { ...facts, problem: "does not match its key" };
       }
       if (Date.parse(leaf.validFrom) > now) return { ...facts, problem: `is not valid before ${leaf.validFrom}` };
       if (daysLeft < MIN_DAYS_LEFT)
@@ -68,14 +68,14 @@ export function judgeCertificates(
 
 export const certificatesCheck: Check<ProbeSession> = {
   id: "certificates",
-  title: "certificates: one CA, keys fit, days left",
+  title: "certificates: one CA, matching keys, days left",
   needs: ["objects"],
   limitMs: 30_000,
   async run({ cluster }) {
     const secrets = await Promise.all(
       (await tlsSecrets(cluster)).map(async (name) => [name, await readSecret(cluster, name)] as const),
     );
-    // The administrator's Secret says which CA this deployment has: only deploy writes it, no workload mounts it.
+    // The administrator's Secret defines the CA: only deploy writes it, and no workload mounts it.
     const caText = secrets.find(([name]) => name === "admin-tls")?.[1]["ca.crt"];
     if (!caText) return failed("admin-tls has no ca.crt", {});
     const ca = new X509Certificate(caText);

@@ -1,15 +1,15 @@
 /**
- * A checklist: one line and a duration per check, in order, each naming the checks it stands on.
+ * A checklist: checks in order, each with the checks that it depends on.
  *
- * A check whose ground is broken is "not run" and says which check broke it, so that one fault reads as one failed
- * check and not as twenty. Not run is never passed: the verdict is green only when every check passed.
+ * A check that depends on a failed one is "not run", so that one fault is one failed check and not twenty. The verdict is
+ * passed only when every check passed.
  */
 import { causeChain, EXIT, type ExitCode, isAbort } from "../cli/errors.ts";
 import { formatDuration, paint, type Report } from "../cli/report.ts";
 
 export interface CheckOutcome {
   ok: boolean;
-  /** What was seen: numbers where there are any; for a failure what was expected and what was found. */
+  /** Observed values; for a failure the expected and the actual ones. */
   detail: string;
   /** Figures for --json. */
   data?: Record<string, unknown>;
@@ -19,9 +19,9 @@ export interface Check<Context> {
   /** Stable name for --only and --json, kebab-case. */
   id: string;
   title: string;
-  /** Checks that must have passed, since this one cannot tell anything without them. */
+  /** Checks that must have passed before this one runs. */
   needs?: readonly string[];
-  /** The longest this check may take; beyond it the check has failed. */
+  /** Time limit; a longer check fails. */
   limitMs: number;
   run(context: Context, signal: AbortSignal): Promise<CheckOutcome>;
 }
@@ -56,8 +56,8 @@ export const failed = (detail: string, data?: Record<string, unknown>): CheckOut
 });
 
 /**
- * The checks that a selection asks for, with everything they stand on, in the list's order.
- * @throws RangeError that names the unknown id and the known ones.
+ * The selected checks and those that they depend on, in the order of the list; all without a selection.
+ * @throws RangeError that names the unknown id and the known ones
  */
 export function selectChecks<C>(checks: readonly Check<C>[], only: readonly string[]): Check<C>[] {
   const byId = new Map(checks.map((check) => [check.id, check]));
@@ -73,7 +73,7 @@ export function selectChecks<C>(checks: readonly Check<C>[], only: readonly stri
   return checks.filter((check) => wanted.has(check.id));
 }
 
-/** Runs the checks in order; an exception inside a check is a failed check with the exception's words. */
+/** Runs the checks in order; an exception in a check is a failed check with the exception's message. */
 export async function runChecklist<C>(
   checks: readonly Check<C>[],
   context: C,
@@ -86,14 +86,14 @@ export async function runChecklist<C>(
   for (const check of checks) {
     signal.throwIfAborted();
     const checkStartedAt = performance.now();
-    const broken = (check.needs ?? []).filter((need) => statusOf.get(need) !== "passed");
+    const unmet = (check.needs ?? []).filter((need) => statusOf.get(need) !== "passed");
     let result: CheckResult;
-    if (broken.length > 0) {
+    if (unmet.length > 0) {
       result = {
         id: check.id,
         title: check.title,
         status: "not_run",
-        detail: `needs ${broken.join(", ")}`,
+        detail: `needs ${unmet.join(", ")}`,
         duration_ms: 0,
       };
     } else {
@@ -153,7 +153,7 @@ export function formatCheck(result: CheckResult, color: boolean): string {
   return `${paint(color, markColor, mark)} ${result.title.padEnd(52)} ${state}${result.detail}${time}`;
 }
 
-/** The closing line, and the exit code that goes with it. */
+/** The closing line and the exit code. */
 export function verdict(result: ChecklistResult): { line: string; exitCode: ExitCode } {
   const counts = [`${result.passed} passed`];
   if (result.failed > 0) counts.push(`${result.failed} failed`);
@@ -164,7 +164,7 @@ export function verdict(result: ChecklistResult): { line: string; exitCode: Exit
   };
 }
 
-/** Runs a checklist with its lines on stderr, live. */
+/** Runs a checklist and reports each result as a line. */
 export async function reportChecklist<C>(
   checks: readonly Check<C>[],
   context: C,

@@ -1,6 +1,6 @@
 /**
- * Checks of what the pipeline is for: events acknowledged are events stored, each once; how long that takes; bad
- * events stand in the dead-letter topic with their reason; the live fleet is flowing.
+ * End-to-end checks: acknowledged events are stored exactly once, latency, invalid events reach the dead-letter topic
+ * with their reason, the live fleet's events flow.
  */
 import { randomBytes } from "node:crypto";
 import { pause, waitFor } from "../cli/wait.ts";
@@ -17,32 +17,32 @@ import type { Cluster } from "../cluster/cluster.ts";
 import { ingest } from "../ingest/ingest.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
-/** Enough events that a loss of one in a thousand shows, few enough that the check takes seconds. */
+/** Enough to detect a loss of one in a thousand, few enough for a check of seconds. */
 export const CHECK_EVENTS = 2000;
-/** Conveyors of the check: always the same, so that checks do not add series to the database for ever. */
+/** Conveyors of the check: always the same, so that the number of series stays bounded. */
 const CHECK_CONVEYORS = Array.from({ length: 4 }, (_, index) => `check-${index}`);
-/** Paced like live traffic, so that the latency measured is that of a running pipeline and not of a burst. */
+/** The pace of live traffic: a burst would measure another latency. */
 const CHECK_EVENTS_PER_SECOND = 400;
-/** Slices a second in which the paced events are handed over. */
+/** Batches of events per second. */
 const SLICES_PER_SECOND = 20;
-/** Bad events of the check, each with the reason it must be given. */
+/** Invalid events of the check, with the expected reasons. */
 const CHECK_BAD_EVENTS = [
   { line: "{not json", reason: "malformed_json" },
   { line: '{"v":99,"conveyor":"check-0","run":"check","seq":0,"ts":1764038400000}', reason: "wrong_version" },
 ] as const;
-/** Everything acknowledged must be stored within this time after the acknowledgement. */
+/** Limit between the acknowledgement of an event and its storage. */
 const STORE_LIMIT_MS = 30_000;
-/** InfluxDB's answer reaches the processor at once; a busy machine may need some looks. */
+/** The processor counts a write when InfluxDB's response arrives; on a busy machine that is some polls later. */
 const MEASURE_LIMIT_MS = 10_000;
-const MEASURE_LOOK_MS = 500;
-/** End-to-end p99 above this is a violation; a healthy pipeline stays well below a second. */
+const MEASURE_POLL_MS = 500;
+/** A higher end-to-end p99 is a violation; a healthy pipeline stays well below a second. */
 export const E2E_P99_LIMIT_SECONDS = 5;
 
 const E2E_HISTOGRAM = "conveyor_e2e_latency_seconds";
 
 const END_TO_END_NEEDS = ["kafka-ready", "influxdb-ready", "processor-ready", "topics", "acls", "network-allowed"];
 
-/** The events of one check run as NDJSON, handed over at a steady pace with the time of each moment. */
+/** The events of one check as NDJSON, at a steady pace and with the current time. */
 async function* pacedEvents(run: string, count: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const encoder = new TextEncoder();
   const perSlice = CHECK_EVENTS_PER_SECOND / SLICES_PER_SECOND;
@@ -74,9 +74,8 @@ async function* pacedEvents(run: string, count: number, signal: AbortSignal): As
 }
 
 /**
- * What the processors have measured since then, as soon as it is all events of the check; what there is when it does not
- * become so many, or when a processor has ended meanwhile and taken its figures along. A point can be read a moment
- * before its processor hears that it was stored.
+ * Latencies that the processors have measured since a sample: those of all events of the check, or fewer when the limit
+ * passes or a processor has ended and its metrics are lost. A point can be read shortly before its processor counts it.
  */
 async function measuredSince(before: PodSamples, cluster: Cluster, signal: AbortSignal) {
   const limit = performance.now() + MEASURE_LIMIT_MS;
@@ -85,11 +84,11 @@ async function measuredSince(before: PodSamples, cluster: Cluster, signal: Abort
     const latency = histogramGain(before, after, E2E_HISTOGRAM);
     const gone = podsGoneSince(before, after);
     if (latency.count >= CHECK_EVENTS || gone.length > 0 || performance.now() > limit) return { latency, gone };
-    await pause(MEASURE_LOOK_MS, signal);
+    await pause(MEASURE_POLL_MS, signal);
   }
 }
 
-/** What the end-to-end check found; the checks behind it read it. */
+/** Results of the end-to-end check, for the checks that depend on it. */
 interface FlowFigures {
   run: string;
   startMs: number;
@@ -135,9 +134,9 @@ const endToEnd: Check<ProbeSession> = {
     }
     const data = { run, acknowledged: account.acknowledged, stored: stored.points, duplicates: stored.duplicates };
     if (missing.length > 0)
-      return failed(`missing: ${missing.slice(0, 5).join(", ")} (${missing.length} in all)`, data);
+      return failed(`missing: ${missing.slice(0, 5).join(", ")} (${missing.length} in total)`, data);
     if (stored.points !== CHECK_EVENTS) return failed(`${stored.points} points for ${CHECK_EVENTS} events`, data);
-    return passed(`${account.acknowledged} acknowledged = ${stored.points} stored, 0 missing, 0 twice`, data);
+    return passed(`${account.acknowledged} acknowledged = ${stored.points} stored, 0 missing, 0 duplicates`, data);
   },
 };
 
@@ -148,8 +147,8 @@ const latency: Check<ProbeSession> = {
   limitMs: 5000,
   async run(context) {
     const found = figures.get(context)!.latency;
-    const left = found.gone.length > 0 ? `; ${found.gone.join(", ")} ended meanwhile, and its figures with it` : "";
-    // With a processor that ended, part of the events is enough to tell; none is not.
+    const left = found.gone.length > 0 ? `; ${found.gone.join(", ")} ended meanwhile, its metrics are lost` : "";
+    // Where a processor ended, part of the events is sufficient; none is not.
     if (found.count < (found.gone.length > 0 ? 1 : CHECK_EVENTS)) {
       return failed(`the processors measured ${found.count} events, fewer than the ${CHECK_EVENTS} they stored${left}`);
     }
@@ -164,12 +163,12 @@ const latency: Check<ProbeSession> = {
 
 const deadLetters: Check<ProbeSession> = {
   id: "dead-letters",
-  title: "bad events are dead-lettered with their reason",
+  title: "invalid events are dead-lettered with their reason",
   needs: ["end-to-end"],
   limitMs: 60_000,
   async run(context) {
     const { run, startMs } = figures.get(context)!;
-    // Read back from the topic, by the administrator: what the producer says of itself proves little.
+    // Read from the topic by the administrator: the producer's own report is not evidence.
     const { result } = await context.probeFrom("admin", {
       result: { kind: "dlq_read", ...KAFKA, from_timestamp_ms: startMs },
     });
@@ -184,25 +183,25 @@ const deadLetters: Check<ProbeSession> = {
   },
 };
 
-/** Two looks this far apart tell whether the fleet flows: it sends many times a second. */
-const FLEET_LOOK_MS = 2000;
+/** Interval between two samples of the counters; the fleet sends many events per second. */
+const FLEET_INTERVAL_MS = 2000;
 
 const liveFleet: Check<ProbeSession> = {
   id: "live-flow",
-  title: "the producer's fleet flows into the database",
+  title: "events of the producer's fleet reach the database",
   needs: [...END_TO_END_NEEDS, "producer-ready"],
   limitMs: 30_000,
   async run({ cluster }, signal) {
-    const look = async () => {
+    const sample = async () => {
       const [producers, processors] = await Promise.all([
         scrape(cluster, "producer", signal),
         scrape(cluster, "processor", signal),
       ]);
       return { producers, processors, at: performance.now() };
     };
-    const first = await look();
-    await pause(FLEET_LOOK_MS, signal);
-    const second = await look();
+    const first = await sample();
+    await pause(FLEET_INTERVAL_MS, signal);
+    const second = await sample();
     const perSecond = (workload: "producers" | "processors", counter: string) =>
       (counterGain(first[workload], second[workload], counter) * 1000) / (second.at - first.at);
     const acknowledged = perSecond("producers", "conveyor_producer_events_acknowledged_total");

@@ -1,5 +1,4 @@
-/** Checks of InfluxDB: TLS only, tokens that may do one thing each. */
-
+/** Checks of InfluxDB: TLS only, tokens with one permission each. */
 import type { Finding, ProbeData, ProbeOf } from "../../services/protocol/probe.ts";
 import { BUCKET, MEASUREMENT, ORGANIZATION } from "../clients/influxdb.ts";
 import { HOSTS, INFLUXDB_PORT, type ProbeSession } from "../clients/probe-session.ts";
@@ -12,7 +11,7 @@ const needs = ["influxdb-ready", "network-allowed"];
 type HttpProbe = Omit<ProbeOf<"http">, "id">;
 const http = (fields: Omit<HttpProbe, "kind" | "ca">): HttpProbe => ({ kind: "http", ca: "/certs/ca.crt", ...fields });
 
-/** Status of an answer; NaN without one. */
+/** Status of a response; NaN without one. */
 const statusOf = ({ data }: Finding<ProbeData<HttpProbe>>): number => data?.status ?? Number.NaN;
 
 const plainHttp: Check<ProbeSession> = {
@@ -25,9 +24,9 @@ const plainHttp: Check<ProbeSession> = {
       plain: http({ url: `http://${base}/health` }),
       tls: http({ url: `https://${base}/health` }),
     });
-    if (statusOf(tls) !== 200) return failed(`cannot tell: HTTPS does not work either (${tls.outcome} ${tls.detail})`);
+    if (statusOf(tls) !== 200) return failed(`inconclusive: HTTPS does not work either (${tls.outcome} ${tls.detail})`);
     const status = statusOf(plain);
-    // Go's server answers plain HTTP on a TLS port with 400 and closes; anything that serves is a finding.
+    // Go's server answers plain HTTP on a TLS port with 400; any other response is a violation.
     if (plain.ok && status !== 400) return failed(`plain HTTP was answered: ${plain.outcome}`);
     return passed(`plain HTTP: ${plain.outcome}; HTTPS: 200`);
   },
@@ -35,20 +34,20 @@ const plainHttp: Check<ProbeSession> = {
 
 const tokens: Check<ProbeSession> = {
   id: "influxdb-tokens",
-  title: "InfluxDB refuses wrong tokens; each token does one thing",
+  title: "InfluxDB refuses wrong tokens; each token has one permission",
   needs,
   limitMs: 60_000,
   async run(context) {
     const writer = (await readSecret(context.cluster, "influxdb-token-processor")).token;
     const reader = (await readSecret(context.cluster, "influxdb-token-reader")).token;
-    if (!writer || !reader) return failed("a scoped token is missing; bun scripts/deploy.ts makes it");
+    if (!writer || !reader) return failed("a scoped token is missing; bun scripts/deploy.ts creates it");
     const query = (token: string) => ({
       url: `https://${base}/api/v2/query?org=${ORGANIZATION}`,
       method: "POST",
       headers: { authorization: `Token ${token}`, "content-type": "application/vnd.flux", accept: "application/csv" },
       body: `from(bucket: "${BUCKET}") |> range(start: -1m) |> filter(fn: (r) => r._measurement == "${MEASUREMENT}") |> limit(n: 1)`,
     });
-    // An empty body: the right to write is decided before the lines are read, and nothing is stored.
+    // Empty body: the permission is checked before the lines are parsed, and nothing is stored.
     const write = (token: string) => ({
       url: `https://${base}/api/v2/write?org=${ORGANIZATION}&bucket=${BUCKET}`,
       method: "POST",
@@ -78,7 +77,7 @@ const tokens: Check<ProbeSession> = {
     may("reader-reads", "the reader cannot read");
     may("writer-writes", "the processor cannot write");
     mayNot("wrong", "a wrong token is not refused", [401]);
-    // InfluxDB hides what a token may not see: 404 for the bucket counts as refused, like 401 and 403.
+    // InfluxDB hides a bucket that a token may not read: 404 counts as refused, like 401 and 403.
     mayNot("writer-reads", "the processor's token can read", [401, 403, 404]);
     mayNot("reader-writes", "the reader's token can write", [401, 403, 404]);
     return problems.length === 0

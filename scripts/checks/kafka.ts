@@ -45,7 +45,7 @@ const topicsCheck: Check<ProbeSession> = {
 
 const aclsCheck: Check<ProbeSession> = {
   id: "acls",
-  title: "Kafka's ACLs are the least that is needed",
+  title: "Kafka's ACLs are exactly the required ones",
   needs: ["kafka-ready"],
   limitMs: 60_000,
   async run(context) {
@@ -59,7 +59,7 @@ const aclsCheck: Check<ProbeSession> = {
     return failed(
       [
         missing.length > 0 ? `missing: ${missing.join(", ")}` : "",
-        surplus.length > 0 ? `beyond the agreed: ${surplus.join(", ")}` : "",
+        surplus.length > 0 ? `not required: ${surplus.join(", ")}` : "",
       ]
         .filter(Boolean)
         .join("; "),
@@ -67,14 +67,14 @@ const aclsCheck: Check<ProbeSession> = {
   },
 };
 
-/** A certificate for CN=producer from an authority that this deployment does not trust. */
+/** A certificate for CN=producer from a CA that this deployment does not trust. */
 async function foreignCertificate(): Promise<{ cert: string; key: string }> {
   const authority = await createAuthority("foreign", { days: 1 });
   const { certificate, key } = await issueCertificate(authority, { commonName: "producer" }, { days: 1 });
   return { cert: certificate, key };
 }
 
-/** A way in that must be refused, beside one that must work from the same pod at the same time. */
+/** A connection that must be refused, next to one from the same pod that must be accepted. */
 function refusal(
   id: string,
   title: string,
@@ -91,10 +91,11 @@ function refusal(
         control: { kind: "kafka", ...KAFKA, op: "metadata" },
         probe: await makeProbe(),
       });
-      if (!good.ok) return failed(`cannot tell: the right certificate is refused too (${good.outcome} ${good.detail})`);
+      if (!good.ok)
+        return failed(`inconclusive: the valid certificate is refused too (${good.outcome} ${good.detail})`);
       if (bad.ok) return failed(`accepted: ${bad.outcome} ${bad.detail}`);
       if (!refusedBy(bad.outcome)) return failed(`not a refusal: ${bad.outcome} ${bad.detail}`);
-      return passed(`${bad.outcome}; the right certificate is accepted`);
+      return passed(`${bad.outcome}; the valid certificate is accepted`);
     },
   };
 }
@@ -122,8 +123,8 @@ export const KAFKA_CHECKS: Check<ProbeSession>[] = [
   {
     ...refusal(
       "kafka-wrong-principal",
-      "Kafka refuses a principal without the right",
-      // The producer may write events; reading them is the processor's right alone.
+      "Kafka refuses a principal without the permission",
+      // The producer may write events; only the processor may read them.
       () => ({ kind: "kafka", ...KAFKA, op: "fetch", topic: TOPIC_TABLE[0]!.name }),
       (outcome) => outcome.includes("AUTHORIZATION_FAILED"),
     ),

@@ -1,6 +1,6 @@
 /**
- * Checks of the network: the policies are there as written, what nobody allowed is denied, and what is allowed works.
- * The denied connections mean something because the same probe, from a pod that is allowed, gets through.
+ * Checks of the network: the policies match the manifests, other connections are denied, allowed ones work. A denied
+ * connection is evidence because the same probe from an allowed pod connects.
  */
 import { isDeepStrictEqual } from "node:util";
 import type { ProbeSpec } from "../../services/protocol/probe.ts";
@@ -11,8 +11,8 @@ import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
 /**
- * Targets by address, not by name: a pod without DNS would fail to reach a name whatever the policies say.
- * The API server stands for everything outside of the namespace: it is there in every cluster, and answers.
+ * Targets by address: a pod without DNS cannot reach a name, whatever the policies. The API server represents everything
+ * outside of the namespace, since every cluster has one.
  */
 async function targets({ cluster }: ProbeSession): Promise<Record<"kafka" | "influxdb" | "outside", ProbeSpec>> {
   const podIp = async (workload: string) => {
@@ -34,7 +34,7 @@ type Service = KubernetesObject & { spec: { clusterIP: string; ports: { port: nu
 
 const policiesCheck: Check<ProbeSession> = {
   id: "network-policies",
-  title: "network policies are as in k8s/network",
+  title: "network policies match k8s/network",
   needs: ["objects"],
   limitMs: 20_000,
   async run({ cluster }) {
@@ -42,7 +42,7 @@ const policiesCheck: Check<ProbeSession> = {
     const wanted = objects.filter(({ kind, metadata }) => kind === "NetworkPolicy" && metadata.namespace === NAMESPACE);
     const live = new Map((await cluster.list<KubernetesObject>("networkpolicy")).map((p) => [p.metadata.name, p]));
     const problems: string[] = [];
-    // What the server makes of the file, so that its defaults do not count as differences.
+    // A server-side dry run adds the defaults, so that they do not count as differences.
     const asServed = await cluster.json<{ items?: KubernetesObject[] } & KubernetesObject>(
       [
         "apply",
@@ -56,10 +56,10 @@ const policiesCheck: Check<ProbeSession> = {
       { input: JSON.stringify({ apiVersion: "v1", kind: "List", items: wanted }) },
     );
     for (const policy of asServed.items ?? [asServed]) {
-      const there = live.get(policy.metadata.name);
+      const found = live.get(policy.metadata.name);
       live.delete(policy.metadata.name);
-      if (!there) problems.push(`${policy.metadata.name} is missing`);
-      else if (!isDeepStrictEqual(there.spec, policy.spec)) problems.push(`${policy.metadata.name} was changed`);
+      if (!found) problems.push(`${policy.metadata.name} is missing`);
+      else if (!isDeepStrictEqual(found.spec, policy.spec)) problems.push(`${policy.metadata.name} was changed`);
     }
     for (const name of live.keys()) problems.push(`${name} is in no file`);
     return problems.length === 0 ? passed(`${wanted.length} policies`) : failed(problems.join("; "));
@@ -81,7 +81,7 @@ const deniedCheck: Check<ProbeSession> = {
 
 const allowedCheck: Check<ProbeSession> = {
   id: "network-allowed",
-  title: "allowed pods reach what they need, and no more",
+  title: "allowed pods reach their targets and no others",
   needs: ["network-policies", "kafka-ready", "influxdb-ready", "processor-ready", "producer-ready"],
   limitMs: 90_000,
   async run(context) {
@@ -105,7 +105,7 @@ const allowedCheck: Check<ProbeSession> = {
         else denied++;
       }
     }
-    // The positive control of "outside": the one pod that may talk to the API server does.
+    // Positive control of "outside": the one pod that may reach the API server reaches it.
     const { outside: admin } = await context.probeFrom("admin", { outside: probes.outside });
     if (admin.ok) connections++;
     else problems.push(`the setup job cannot reach the API server: ${admin.outcome} ${admin.detail}`);

@@ -1,12 +1,11 @@
-/** Checks of what runs: every object is there, every workload is ready, every pod is restricted. */
-
+/** Checks of objects and pods: every object exists, every workload is ready, every pod is restricted. */
 import type { ProbeSession } from "../clients/probe-session.ts";
 import { type KubernetesObject, NAMESPACE, type Pod, refOf } from "../cluster/cluster.ts";
 import { podState } from "../cluster/one-off-pods.ts";
 import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
-/** Workloads of the pipeline in the order of the data, and the kind of each. */
+/** Workloads of the data path, in its order. */
 export const WORKLOADS = [
   { name: "kafka", kind: "statefulset" },
   { name: "influxdb", kind: "statefulset" },
@@ -29,10 +28,7 @@ type SecurityContext = {
   seccompProfile?: { type?: string };
 };
 
-/**
- * What keeps a pod from being restricted (Pod Security Standards "restricted", and read-only root file systems
- * besides), one sentence each; empty for a restricted pod.
- */
+/** Violations of the Pod Security Standard "restricted" and of a read-only root file system, one sentence each. */
 export function restrictionGaps(pod: Pick<Pod, "spec">): string[] {
   const gaps: string[] = [];
   const podContext = (pod.spec.securityContext ?? {}) as SecurityContext;
@@ -63,10 +59,10 @@ export function restrictionGaps(pod: Pick<Pod, "spec">): string[] {
 
 const objectsCheck: Check<ProbeSession> = {
   id: "objects",
-  title: "every object of k8s/ is there",
+  title: "every object of k8s/ exists",
   limitMs: 30_000,
   async run({ cluster }) {
-    // NetworkPolicies have their own check; the setup job is made anew by each deploy.
+    // NetworkPolicies have their own check; each deploy replaces the setup job.
     const { stages, skipped } = await deployedStages(cluster);
     const objects = stages
       .flatMap((stage) => stage.objects)
@@ -76,8 +72,8 @@ const objectsCheck: Check<ProbeSession> = {
       ["get", "-f", "-", "--ignore-not-found"],
       { input },
     );
-    const there = new Set((found.items ?? [found]).map(refOf));
-    const missing = objects.map(refOf).filter((ref) => !there.has(ref));
+    const existing = new Set((found.items ?? [found]).map(refOf));
+    const missing = objects.map(refOf).filter((ref) => !existing.has(ref));
     return missing.length === 0
       ? passed(`${objects.length} objects${skipped.length > 0 ? `; skipped by deploy: ${skipped.join(", ")}` : ""}`)
       : failed(`${missing.length} of ${objects.length} missing: ${missing.join(", ")}`);
@@ -120,7 +116,7 @@ const restrictedCheck: Check<ProbeSession> = {
       return failed(`namespace ${NAMESPACE} enforces Pod Security "${enforced ?? "nothing"}", not "restricted"`);
     }
     const pods = await cluster.list<Pod>("pods");
-    if (pods.length === 0) return failed("there is no pod to look at");
+    if (pods.length === 0) return failed("no pod found");
     const gaps = pods.flatMap((pod) => restrictionGaps(pod).map((gap) => `${pod.metadata.name}: ${gap}`));
     return gaps.length === 0 ? passed(`${pods.length} pods`, { pods: pods.length }) : failed(gaps.join("; "));
   },
@@ -128,7 +124,7 @@ const restrictedCheck: Check<ProbeSession> = {
 
 const confinedCheck: Check<ProbeSession> = {
   id: "pods-confined",
-  title: "inside: not root, root file system not writable",
+  title: "processes are not root, root file system not writable",
   needs: ["processor-ready", "producer-ready"],
   limitMs: 30_000,
   async run(context) {

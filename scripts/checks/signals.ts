@@ -1,11 +1,10 @@
 /**
- * The matrix: which service must give which signal. One row per service; `validate` holds the running pipeline against it
- * after traffic, through Prometheus and the logs as a person would look, and documentation and tests read the same table.
+ * The signals that each service must emit, one row per service. validate compares the running pipeline with the table
+ * after traffic, through Prometheus and the logs; tests read it too.
  *
- *   metrics   names that Prometheus must have from that service; `moving` ones must have risen during the last minutes
- *   logs      kinds of events that the service must have logged, or any line for programs that are not ours
+ *   metrics   names that Prometheus must have from the service; `moving` counters must have risen in the last minutes
+ *   events    kinds of log events of the service; third-party programs must have logged any line
  */
-
 import { waitFor } from "../cli/wait.ts";
 import { allSamples, scrape } from "../clients/pod-metrics.ts";
 import type { ProbeSession } from "../clients/probe-session.ts";
@@ -29,8 +28,8 @@ export interface SignalRow {
   withoutLogs?: true;
 }
 
-/** What every service of ours shows of itself. */
-const OURS = [
+/** Metrics of every service of this project. */
+const COMMON = [
   "conveyor_build_info",
   "process_cpu_seconds_total",
   "process_resident_memory_bytes",
@@ -41,7 +40,7 @@ export const SIGNALS: readonly SignalRow[] = [
   {
     service: "producer",
     metrics: [
-      ...OURS,
+      ...COMMON,
       "conveyor_producer_ack_latency_seconds_count",
       "conveyor_producer_batch_events_count",
       "conveyor_producer_buffer_fill_ratio",
@@ -53,7 +52,7 @@ export const SIGNALS: readonly SignalRow[] = [
   {
     service: "processor",
     metrics: [
-      ...OURS,
+      ...COMMON,
       "conveyor_processor_write_latency_seconds_count",
       "conveyor_processor_write_batch_points_count",
       "conveyor_processor_assigned_partitions",
@@ -70,7 +69,7 @@ export const SIGNALS: readonly SignalRow[] = [
   },
   {
     service: "lag-exporter",
-    metrics: [...OURS, "kafka_consumergroup_lag", "kafka_consumergroup_lag_sum", "kafka_consumergroup_members"],
+    metrics: [...COMMON, "kafka_consumergroup_lag", "kafka_consumergroup_lag_sum", "kafka_consumergroup_members"],
     moving: ["conveyor_lag_exporter_polls_total", "kafka_topic_partition_end_offset"],
     events: ["starting", "running"],
   },
@@ -127,11 +126,11 @@ export const SIGNALS: readonly SignalRow[] = [
   { service: "grafana", metrics: ["grafana_build_info"] },
 ];
 
-/** Prometheus looks every 15 s and a rate needs two looks; a pipeline that was deployed a moment ago has them by then. */
+/** Prometheus scrapes every 15 s and a rate needs two samples; a new deployment has them within this time. */
 const METRICS_LIMIT_MS = 90_000;
-/** So far back a counter must have risen. */
+/** Window in which a counter must have risen. */
 const MOVING_WINDOW = "2m";
-/** Lines read of each pod: the beginning of a pod that logs a line a second is within its last hour. */
+/** Lines per pod: an hour of a pod that logs a line per second. */
 const LOG_LINES = 4000;
 
 /** The rows whose workloads are deployed, with the namespaces of their pods. */
@@ -148,25 +147,25 @@ export function expectedRows(stages: readonly Stage[]): (SignalRow & { namespace
   });
 }
 
-/** What Prometheus lacks of the rows, one sentence each. */
+/** Signals of the rows that Prometheus lacks, one sentence each. */
 export function missingMetrics(
   rows: readonly SignalRow[],
   present: ReadonlyMap<string, ReadonlySet<string>>,
   moved: ReadonlyMap<string, ReadonlySet<string>>,
 ): string[] {
   return rows.flatMap(({ service, metrics, moving = [] }) => {
-    const there = present.get(service);
-    if (!there) return [`${service}: nothing`];
-    const absent = [...metrics, ...moving].filter((name) => !there.has(name));
-    const still = moving.filter((name) => there.has(name) && !moved.get(service)?.has(name));
+    const found = present.get(service);
+    if (!found) return [`${service}: no metrics`];
+    const absent = [...metrics, ...moving].filter((name) => !found.has(name));
+    const constant = moving.filter((name) => found.has(name) && !moved.get(service)?.has(name));
     return [
       ...(absent.length > 0 ? [`${service}: no ${absent.join(", ")}`] : []),
-      ...(still.length > 0 ? [`${service}: did not rise: ${still.join(", ")}`] : []),
+      ...(constant.length > 0 ? [`${service}: did not rise: ${constant.join(", ")}`] : []),
     ];
   });
 }
 
-/** Names by job of the series that a selector finds, with a value that `keep` accepts. */
+/** Names of the series of a query by job, where `keep` accepts the value. */
 async function namesByJob(
   prometheus: PrometheusReader,
   promql: string,
@@ -204,7 +203,7 @@ const metricsCheck: Check<ProbeSession> = {
             (value) => value > 0,
             signal,
           );
-          // increase() drops the name, so it is kept in a label of its own.
+          // increase() drops the name; a label keeps it.
           const moved = await namesByJob(
             prometheus,
             `sum by (job, metric) (increase(label_replace({__name__=~"${moving}"}, "metric", "$1", "__name__", "(.+)")[${MOVING_WINDOW}:15s]))`,
@@ -229,7 +228,7 @@ const metricsCheck: Check<ProbeSession> = {
   },
 };
 
-/** Where Prometheus was left out the services themselves are asked. */
+/** Without Prometheus the metrics are scraped from the services. */
 async function metricsWithoutPrometheus(cluster: Cluster, rows: readonly SignalRow[], signal: AbortSignal) {
   const own = rows.filter(({ events }) => events !== undefined);
   const problems: string[] = [];
@@ -239,11 +238,11 @@ async function metricsWithoutPrometheus(cluster: Cluster, rows: readonly SignalR
     if (absent.length > 0) problems.push(`${service}: no ${absent.join(", ")}`);
   }
   return problems.length === 0
-    ? passed(`${own.map(({ service }) => service).join(", ")}; without Prometheus the others cannot be asked`)
+    ? passed(`${own.map(({ service }) => service).join(", ")}; the others need Prometheus`)
     : failed(problems.join("; "));
 }
 
-/** Kinds of events among log lines of our services; undefined for lines that are none. */
+/** Kinds of the log events among the lines of a service of this project. */
 export function eventKinds(log: string): Set<string> {
   const kinds = new Set<string>();
   for (const line of log.split("\n")) {
@@ -252,7 +251,7 @@ export function eventKinds(log: string): Set<string> {
       const { event, timestamp, level, service } = JSON.parse(line) as Record<string, unknown>;
       if (typeof event === "string" && timestamp && level && service) kinds.add(event);
     } catch {
-      // A line that was cut off.
+      // A truncated line.
     }
   }
   return kinds;
@@ -260,7 +259,7 @@ export function eventKinds(log: string): Set<string> {
 
 const logsCheck: Check<ProbeSession> = {
   id: "signals-logs",
-  title: "every service logs what it should",
+  title: "every service logs its events",
   needs: ["end-to-end", "live-flow"],
   limitMs: 60_000,
   async run({ cluster }, signal) {

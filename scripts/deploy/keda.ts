@@ -26,7 +26,7 @@ const START_LIMIT_MS = 90_000;
 
 /**
  * absent: the API server does not know KEDA's kinds. uninstalling: the kinds are being deleted and nothing works on them.
- * idle: the kinds exist and KEDA does not work, which says nothing about how long.
+ * idle: the kinds exist and KEDA does not work.
  */
 export type KedaState = { status: "absent" | "uninstalling" | "working" } | { status: "idle"; problem: string };
 

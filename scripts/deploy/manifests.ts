@@ -1,7 +1,7 @@
 /**
- * The objects of k8s/, read as kubectl reads them, and what deploy does to them before they are applied: images from
- * another registry, and in each pod template a hash of everything it depends on, so that pods roll when a ConfigMap,
- * a Secret or an image changes, and only then.
+ * The objects of k8s/, read as kubectl reads them, and their changes before they are applied: references of another
+ * registry, and in each pod template a hash of its dependencies, so that pods restart exactly when a ConfigMap, a Secret
+ * or an image changes.
  */
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
@@ -11,7 +11,7 @@ import type { KubernetesObject } from "../cluster/cluster.ts";
 
 export const MANIFEST_FOLDER = join(import.meta.dir, "../../k8s");
 
-/** Over the pod template: rolls the pods when what they mount, read or run has changed. */
+/** Annotation of pod templates: restarts the pods when a ConfigMap, Secret or image of theirs changes. */
 export const CONFIG_HASH = "conveyor.dev/config-hash";
 
 export interface ManifestFile {
@@ -51,7 +51,7 @@ export interface PodTemplate {
 
 /**
  * Every file of k8s/ with its objects, sorted by path.
- * @throws Error with file and reason for YAML that does not parse, or a document that is no Kubernetes object.
+ * @throws Error with file and reason for invalid YAML, or a document that is not a Kubernetes object
  */
 export async function loadManifestFiles(folder = MANIFEST_FOLDER): Promise<ManifestFile[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
@@ -77,7 +77,7 @@ interface Kustomization {
   }[];
 }
 
-/** The ConfigMaps that a kustomization.yaml makes from the files beside it, as `kubectl apply -k` makes them. */
+/** The ConfigMaps that a kustomization.yaml generates from files, as `kubectl apply -k` does. */
 async function generatedConfigMaps(folder: string, path: string, text: string): Promise<KubernetesObject[]> {
   const { configMapGenerator } = parse(text) as Kustomization;
   return await Promise.all(
@@ -94,9 +94,9 @@ export async function loadManifests(folder = MANIFEST_FOLDER): Promise<Kubernete
   return (await loadManifestFiles(folder)).flatMap(({ objects }) => objects);
 }
 
-/** The objects of one file; empty documents do not count. @throws Error with file and reason. */
+/** The objects of one file, without empty documents. @throws Error with file and reason */
 export function parseManifest(text: string, path: string): KubernetesObject[] {
-  // YAML 1.1, like kubectl: in 1.2 `defaultMode: 0440` would be the decimal number 440.
+  // YAML 1.1, as in kubectl: in YAML 1.2 `defaultMode: 0440` is the decimal number 440.
   const documents = parseAllDocuments(text, { version: "1.1", uniqueKeys: true });
   const objects: KubernetesObject[] = [];
   for (const document of Array.isArray(documents) ? documents : []) {
@@ -112,7 +112,7 @@ export function parseManifest(text: string, path: string): KubernetesObject[] {
   return objects;
 }
 
-/** The pod template of a workload; undefined for everything else. The object itself, not a copy. */
+/** The pod template of a workload (not a copy); undefined for other kinds. */
 export function podTemplateOf(object: KubernetesObject): PodTemplate | undefined {
   const spec = object.spec as { template?: PodTemplate; jobTemplate?: { spec: { template: PodTemplate } } } | undefined;
   switch (object.kind) {
@@ -128,18 +128,18 @@ export function podTemplateOf(object: KubernetesObject): PodTemplate | undefined
   }
 }
 
-/** All containers of a pod, those that run before the others included. */
+/** All containers of a pod, init containers included. */
 export function containersOf(spec: PodSpec): Container[] {
   return [...(spec.initContainers ?? []), ...spec.containers];
 }
 
-/** References of all images that the objects run, each once, sorted. */
+/** References of the images of the objects, unique and sorted. */
 export function imagesOf(objects: readonly KubernetesObject[]): string[] {
   const templates = objects.map(podTemplateOf).filter((template) => template !== undefined);
   return [...new Set(templates.flatMap(({ spec }) => containersOf(spec).map(({ image }) => image)))].sort();
 }
 
-/** Copies of the objects with every image reference replaced, for example by one in the person's own registry. */
+/** Copies of the objects with every image reference replaced. */
 export function withImages(
   objects: readonly KubernetesObject[],
   rewrite: (reference: string) => string,
@@ -157,7 +157,7 @@ export interface References {
   secrets: string[];
 }
 
-/** Names of the ConfigMaps without which a pod starts all the same: they come with a tier that may be left out. */
+/** Names of the ConfigMaps that a pod can start without: they belong to an optional stage. */
 function optionalConfigMaps(spec: PodSpec): Set<string> {
   const mounted = (spec.volumes ?? []).flatMap(({ configMap, projected }) => [
     configMap,
@@ -188,26 +188,23 @@ export function referencesOf(spec: PodSpec): References {
       if (secretRef) secrets.add(secretRef.name);
     }
   }
-  // Every namespace has it, from Kubernetes itself; pods read it anew when it changes.
+  // Kubernetes creates it in every namespace; pods reload it when it changes.
   configMaps.delete("kube-root-ca.crt");
   return { configMaps: [...configMaps].sort(), secrets: [...secrets].sort() };
 }
 
 export interface HashInputs {
-  /** Objects among which the ConfigMaps are found. */
+  /** Objects that include the ConfigMaps. */
   configuration: readonly KubernetesObject[];
-  /**
-   * Contents of the Secrets by name: those that deploy fills, and of those that the setup job fills what stands in
-   * the cluster. A workload whose Secret is not among them must be hashed later.
-   */
+  /** Entries of the Secrets by name: filled by deploy, or read from the cluster for those that the setup job fills. */
   secrets: Readonly<Record<string, Readonly<Record<string, string>>>>;
-  /** What each image reference stands for on this cluster; one that is not known counts by its reference alone. */
+  /** Digest of each image reference on this cluster; without it the reference itself is hashed. */
   imageDigests?: Readonly<Record<string, string | undefined>>;
 }
 
 /**
- * Copies of the objects, with the hash of what it depends on in every pod template.
- * @throws Error that names a ConfigMap or Secret whose content is not known: its pods would not roll with it.
+ * Copies of the objects with the hash of its dependencies in every pod template.
+ * @throws Error that names a ConfigMap or Secret of unknown content: pods would not restart with it
  */
 export function withHashes(objects: readonly KubernetesObject[], inputs: HashInputs): KubernetesObject[] {
   return objects.map((object) => {
@@ -225,7 +222,7 @@ export function withHashes(objects: readonly KubernetesObject[], inputs: HashInp
     }
     for (const name of secrets) {
       const content = inputs.secrets[name];
-      if (!content) throw new Error(`${object.kind}/${object.metadata.name}: content of Secret ${name} is not known`);
+      if (!content) throw new Error(`${object.kind}/${object.metadata.name}: content of Secret ${name} is unknown`);
       known[`secret/${name}`] = content;
     }
     for (const { image } of containersOf(template.spec)) {
@@ -237,7 +234,7 @@ export function withHashes(objects: readonly KubernetesObject[], inputs: HashInp
   });
 }
 
-/** Same content, same hash, whatever the order of the keys. 64 bits tell versions of one workload apart. */
+/** A hash that does not depend on the order of keys. 64 bits distinguish the versions of one workload. */
 function hashOf(value: unknown): string {
   return createHash("sha256").update(canonical(value)).digest("hex").slice(0, 16);
 }

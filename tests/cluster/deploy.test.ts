@@ -1,14 +1,14 @@
 /**
- * Goal: deploy is idempotent, and says before what it would do. Method: on the deployed pipeline, a dry run and a second
- * run must find nothing to change; after a change by hand, the dry run names exactly that, and deploy puts it back.
+ * deploy is idempotent, and its dry run lists its changes: on the deployed pipeline a dry run and a second deploy change
+ * nothing; after a manual change the dry run lists exactly that change, and deploy reverts it.
  */
 import { beforeAll, expect, test } from "bun:test";
 import { type Cluster, NAMESPACE, type Pod } from "../../scripts/cluster/cluster.ts";
 import { atRest, cluster, describeOnCluster, script } from "./harness.ts";
 
-/** A deploy that changes nothing takes 15 s; a busy machine takes some minutes. */
+/** A deploy that changes nothing takes 15 s, on a busy machine some minutes. */
 const DEPLOY_LIMIT_MS = 300_000;
-/** A rest to be waited for, two deploys, some dry runs. */
+/** The wait for idle autoscalers, two deploys, some dry runs. */
 const LIMIT_MS = 1_200_000;
 let target: Cluster;
 
@@ -32,7 +32,7 @@ async function wouldChange(): Promise<string[]> {
 
 const podIds = async () =>
   (await target.list<Pod>("pods"))
-    // The setup job runs again at each deploy; one-off pods of other tests come and go.
+    // The setup job runs at each deploy; one-off pods belong to other tests.
     .filter(({ metadata }) => !/^(setup|probe|ingest)-/.test(metadata.name))
     .map(({ metadata, status }) => {
       const restarts = (status.containerStatuses ?? []).reduce((sum, { restartCount }) => sum + restartCount, 0);
@@ -46,7 +46,7 @@ describeOnCluster("deploy", () => {
   });
 
   test(
-    "run again it changes nothing and restarts no pod",
+    "a second run changes nothing and restarts no pod",
     async () => {
       await atRest(target);
       const before = await podIds();
@@ -54,14 +54,14 @@ describeOnCluster("deploy", () => {
       expect(changes).toEqual([]);
       expect(counts).toMatchObject({ created: 0, changed: 0 });
       expect(counts.unchanged).toBeGreaterThan(40);
-      // None is gone, none was started again. One more may have come: autoscalers go on with their work.
+      // No pod ended or restarted. Autoscalers may have added one.
       expect((await podIds()).filter((pod) => before.includes(pod))).toEqual(before);
     },
     LIMIT_MS,
   );
 
   test(
-    "--dry-run names what was changed by hand, and deploy puts exactly that back",
+    "--dry-run lists a manual change and deploy reverts exactly that",
     async () => {
       expect(await wouldChange()).toEqual([]);
       await target.kubectl([

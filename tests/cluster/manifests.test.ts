@@ -1,6 +1,6 @@
 /**
- * Goal: a real API server accepts every object of k8s/, and its Pod Security admission every pod. Method: server-side
- * dry runs in a namespace made for it, so that what is deployed neither helps nor is touched.
+ * A real API server accepts every object of k8s/, and its Pod Security admission every pod: server-side dry runs in a
+ * namespace of the test, independent of the deployed pipeline.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
@@ -20,12 +20,12 @@ let folder = "";
 let target: Cluster;
 let objects: KubernetesObject[];
 
-/** A hundred objects are looked at in some seconds; a busy machine takes minutes. */
+/** A hundred objects take some seconds, on a busy machine minutes. */
 const LIMIT_MS = 300_000;
 
 const listOf = (items: readonly object[]) => JSON.stringify({ apiVersion: "v1", kind: "List", items });
 
-/** Dry run of objects, all of them in one call; how many the server took, and its words against them: "" when it has none. */
+/** Dry run of objects in one call: how many the server accepted, and its errors and warnings. */
 async function verdict(items: readonly KubernetesObject[]): Promise<{ accepted: number; objections: string }> {
   const args = ["create", "--dry-run=server", "-o", "name", "-f", "-"];
   const { exitCode, stdout, stderr } = await target.kubectl(args, {
@@ -41,19 +41,19 @@ describeOnCluster("manifests on a real API server", () => {
   beforeAll(async () => {
     target = await cluster();
     const served = (await target.kubectl(["api-versions"])).stdout.split("\n");
-    // Real certificates: the server looks into them, and warns of what is none.
+    // Real certificates: the server parses them and warns of invalid ones.
     folder = await mkdtemp(join(tmpdir(), "conveyor-manifests-"));
     await ensureCertificates(folder);
     const filled = await fillSecrets(await loadManifests(), {
       file: async (name) => await readFile(join(folder, name), "utf8"),
       live: async () => undefined,
     });
-    // What belongs to an operator that this cluster does not have (ServiceMonitor) has its own tests.
+    // Objects of operators that this cluster does not have (ServiceMonitor) have their own tests.
     objects = filled.filter(({ apiVersion }) => served.includes(apiVersion));
     const pipeline = objects.find(({ kind, metadata }) => kind === "Namespace" && metadata.name === "conveyor")!;
     const namespace = { ...pipeline, metadata: { name: NAMESPACE, labels: pipeline.metadata.labels } };
     await target.kubectl(["create", "-f", "-"], { input: JSON.stringify(namespace) });
-    // Pods are refused before anything else is looked at when their account is not there.
+    // A pod without its service account is rejected before other rules apply.
     const accounts = objects
       .filter(({ kind, metadata }) => kind === "ServiceAccount" && metadata.name !== "default")
       .map((account) => ({ ...account, metadata: { name: account.metadata.name, namespace: NAMESPACE } }));
@@ -72,7 +72,7 @@ describeOnCluster("manifests on a real API server", () => {
     async () => {
       const copies = objects
         .filter(({ kind }) => !CLUSTER_SCOPED.test(kind) && kind !== "ServiceAccount")
-        // Other namespaces have other rules; those objects are looked at where they belong.
+        // Other namespaces have other admission rules.
         .filter(({ metadata }) => metadata.namespace === "conveyor")
         .map((object) => ({ ...object, metadata: { ...object.metadata, namespace: NAMESPACE } }));
       expect(copies.length).toBeGreaterThan(60);

@@ -1,6 +1,6 @@
 /**
- * Goal: validate is green on a healthy pipeline, and one broken thing makes exactly the check red that names it.
- * Method: break it for real, run `validate --json`, then let deploy mend it (which proves that deploy does).
+ * validate passes on a healthy pipeline, and one real fault fails exactly the check of its subject. Each fault is
+ * repaired by deploy.
  */
 import { afterEach, beforeAll, expect, test } from "bun:test";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
@@ -18,7 +18,7 @@ const LIMIT_MS = 600_000;
 let target: Cluster;
 let broken = false;
 
-/** Ids of the checks that failed; a check that was not run stands on one that failed and does not count. */
+/** Ids of the failed checks; checks that were not run depend on them and do not count. */
 async function failedChecks(): Promise<{ exitCode: number; failed: string[] }> {
   const { exitCode, document } = await validate();
   return { exitCode, failed: document.checks.filter(({ status }) => status === "failed").map(({ id }) => id) };

@@ -1,7 +1,4 @@
-/**
- * Goal: a command line that cannot be meant is refused before a cluster is made for it. Method: the check alone, on flags;
- * the command is never started here, since with the check missing it would make a cluster.
- */
+/** Contradictory flags are rejected before a cluster is created. The command is not started: it would create one. */
 import { describe, expect, test } from "bun:test";
 import { EXIT, OperatorError } from "../../scripts/cli/errors.ts";
 import { checkDeployFlags } from "../../scripts/deploy.ts";
@@ -17,7 +14,7 @@ describe("checkDeployFlags", () => {
       { ...none, local: true, registry: "belts" },
       '--registry: must be HOST[:PORT]/PATH, path in lower case, without scheme and tag; got "belts"',
     ],
-  ])("%j is refused", (flags, message) => {
+  ])("rejects %j", (flags, message) => {
     try {
       checkDeployFlags(flags);
     } catch (error) {
@@ -38,7 +35,7 @@ describe("checkDeployFlags", () => {
     [{ ...none, local: true }],
     [{ ...none, context: "kind-dev", kind: "dev" }],
     [{ ...none, context: "staging", registry: "registry.example.org/team" }],
-  ])("%j is accepted", (flags) => {
+  ])("accepts %j", (flags) => {
     expect(() => checkDeployFlags(flags)).not.toThrow();
   });
 });

@@ -1,4 +1,4 @@
-/** What validate says of autoscalers that are missing, blind, made up, paused or one too many. */
+/** Problems of autoscalers: missing, without metrics, in fallback, paused, or a second one. */
 import { describe, expect, test } from "bun:test";
 import { autoscalingProblems } from "../../../scripts/checks/autoscaling.ts";
 import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
@@ -33,7 +33,7 @@ const scaled = (...conditions: Condition[]) => [
 const made = hpa("keda-hpa-processor", well);
 
 describe("autoscalingProblems", () => {
-  test("none where all is well", () => {
+  test("returns nothing for a working autoscaler", () => {
     expect(autoscalingProblems([declared], [made], scaled({ type: "Fallback", status: "False" }))).toEqual([]);
   });
 
@@ -46,18 +46,23 @@ describe("autoscalingProblems", () => {
       scaled(),
       /^keda-hpa-processor: not ScalingActive \(FailedGet\)$/,
     ],
-    ["blind in one eye", [hpa("keda-hpa-processor", well, [{}])], scaled(), /0 of 1 metrics are known$/],
-    ["never looked", [hpa("keda-hpa-processor", well, [])], scaled(), /0 of 1 metrics are known$/],
-    ["in fallback", [made], scaled({ type: "Fallback", status: "True" }), /scales by a made-up number/],
-    ["paused", [made], scaled({ type: "Paused", status: "True", reason: "ScaledObjectPaused" }), /is paused \(Scaled/],
-    ["two", [made, hpa("processor", well)], scaled(), /^HorizontalPodAutoscaler\/processor: a second one/],
+    ["one metric unknown", [hpa("keda-hpa-processor", well, [{}])], scaled(), /0 of 1 metrics are known$/],
+    ["no metrics yet", [hpa("keda-hpa-processor", well, [])], scaled(), /0 of 1 metrics are known$/],
+    [
+      "in fallback",
+      [made],
+      scaled({ type: "Fallback", status: "True" }),
+      /uses the fallback value instead of a metric/,
+    ],
+    ["paused", [made], scaled({ type: "Paused", status: "True", reason: "ScaledObjectPaused" }), /: paused \(Scaled/],
+    ["two", [made, hpa("processor", well)], scaled(), /^HorizontalPodAutoscaler\/processor: a second autoscaler/],
   ] as const)("%s", (_, live, objects, message) => {
     const problems = autoscalingProblems([declared], live, objects);
     expect(problems).toHaveLength(1);
     expect(problems[0]).toMatch(message);
   });
 
-  test("a ScaledObject that is not ready says why", () => {
+  test("names the reason of a ScaledObject that is not ready", () => {
     const unready = [
       {
         ...declared,

@@ -20,32 +20,32 @@ function judge(certificate: string, key = certificate) {
 }
 
 describe("judgeCertificates", () => {
-  test("a certificate of the CA with its key has days left and no problem", async () => {
+  test("reports days left and no problem for a certificate of the CA with its key", async () => {
     const facts = judge("good");
     expect(facts.problem).toBeUndefined();
     expect(facts.daysLeft).toBeWithin(19, 21);
     expect(facts.where).toBe("producer-tls/tls.crt");
   });
-  test("a foreign CA's certificate is named", async () => {
+  test("reports a certificate of a foreign CA", async () => {
     expect(judge("stranger").problem).toBe("was not issued by this deployment's CA");
   });
-  test("a key of another certificate is named", async () => {
-    expect(judge("good", "short").problem).toBe("does not fit its key");
+  test("reports the key of another certificate", async () => {
+    expect(judge("good", "short").problem).toBe("does not match its key");
   });
-  test("too few days are named with the rule", async () => {
+  test("reports too few days with the minimum", async () => {
     expect(judge("short").problem).toMatch(/^has [23] days left \(at least 7\)$/);
   });
-  test("a missing certificate is a problem, not a pass", () => {
+  test("reports a missing certificate", () => {
     expect(judgeCertificates("x", {}, new X509Certificate(ours.certificate), 0)[0]!.problem).toBe("is missing");
   });
-  test("each .pem of a Secret is judged: key and chain in one file", async () => {
+  test("checks each .pem of a Secret: key and chain in one file", async () => {
     const pem = `${pairs.good!.key}${pairs.good!.certificate}`;
     const ca = new X509Certificate(ours.certificate);
     expect(judgeCertificates("kafka-tls", { "kafka-0.pem": pem, "ca.crt": "x" }, ca, Date.now())).toMatchObject([
       { where: "kafka-tls/kafka-0.pem" },
     ]);
   });
-  test("garbage is a problem that names the entry", async () => {
+  test("names the entry of an unreadable certificate", async () => {
     const ca = new X509Certificate(ours.certificate);
     const [facts] = judgeCertificates("x", { "tls.crt": "garbage", "tls.key": "garbage" }, ca, Date.now());
     expect(facts!.problem).toStartWith("cannot be read: ");

@@ -20,7 +20,7 @@ const check = (id: string, ok: boolean, needs: string[] = []): Check<null> => ({
 const never = new AbortController().signal;
 
 describe("runChecklist", () => {
-  test("one broken ground is one failed check; what stands on it is not run, and says why", async () => {
+  test("a check that depends on a failed one is not run and names it", async () => {
     const result = await runChecklist(
       [check("kafka", false), check("topics", true, ["kafka"]), check("flow", true, ["topics"]), check("other", true)],
       null,
@@ -38,18 +38,18 @@ describe("runChecklist", () => {
     expect(verdict(result).line).toStartWith("FAILED: 1 passed, 1 failed, 2 not run in ");
   });
 
-  test("all passed is exit 0; no check at all is not a pass", async () => {
+  test("all passed is exit 0; an empty list is not passed", async () => {
     const good = await runChecklist([check("a", true)], null, never);
     expect(verdict(good).exitCode).toBe(EXIT.ok);
     expect((await runChecklist([], null, never)).ok).toBe(false);
   });
 
-  test("a need that was never in the list counts as broken", async () => {
+  test("a dependency that is not in the list counts as failed", async () => {
     const result = await runChecklist([check("flow", true, ["missing"])], null, never);
     expect(result.checks[0]!.status).toBe("not_run");
   });
 
-  test("an exception is a failed check with its words and causes", async () => {
+  test("an exception is a failed check with its message and causes", async () => {
     const throwing: Check<null> = {
       ...check("a", true),
       run: async () => {
@@ -60,14 +60,14 @@ describe("runChecklist", () => {
     expect(result.checks[0]).toMatchObject({ status: "failed", detail: "cannot tell: connection refused" });
   });
 
-  test("a check that hangs fails at its limit", async () => {
+  test("a check that does not end fails at its limit", async () => {
     const hanging: Check<null> = { ...check("a", true), limitMs: 5, run: () => new Promise(() => {}) };
     const result = await runChecklist([hanging], null, never);
     expect(result.checks[0]!.status).toBe("failed");
     expect(result.checks[0]!.detail).toContain("no result within");
   });
 
-  test("an interrupt ends the list instead of failing the rest", async () => {
+  test("an interrupt ends the list and fails no check", async () => {
     const abort = new AbortController();
     const aborting: Check<null> = {
       ...check("a", true),
@@ -82,11 +82,11 @@ describe("runChecklist", () => {
 
 describe("selectChecks", () => {
   const list = [check("a", true), check("b", true, ["a"]), check("c", true)];
-  test("takes what the selection stands on, in the list's order", () => {
+  test("adds the dependencies of the selection, in the order of the list", () => {
     expect(selectChecks(list, ["b"]).map(({ id }) => id)).toEqual(["a", "b"]);
     expect(selectChecks(list, []).length).toBe(3);
   });
-  test("an unknown id names the known ones", () => {
+  test("throws an error with the known ids for an unknown one", () => {
     expect(() => selectChecks(list, ["d"])).toThrow('no check "d"; known: a, b, c');
   });
 });

@@ -6,7 +6,7 @@ import { podObject } from "../../../scripts/cluster/one-off-pods.ts";
 const good = () =>
   podObject({ prefix: "probe", image: "docker.io/conveyor/services:1.0.0", labels: {}, command: ["sleep"] }) as Pod;
 
-/** A pod with one thing changed. */
+/** A pod with one changed field. */
 function changed(change: (spec: Record<string, unknown> & Pod["spec"]) => void): Pod {
   const pod = structuredClone(good());
   change(pod.spec as Record<string, unknown> & Pod["spec"]);
@@ -14,7 +14,7 @@ function changed(change: (spec: Record<string, unknown> & Pod["spec"]) => void):
 }
 
 describe("restrictionGaps", () => {
-  test("a one-off pod of this project has none", () => {
+  test("returns nothing for a one-off pod of this project", () => {
     expect(restrictionGaps(good())).toEqual([]);
   });
 

@@ -18,7 +18,7 @@ describe("missingMetrics", () => {
     expect(missingMetrics([row], names("up_down", "done_total"), names())).toEqual(["a: did not rise: done_total"]);
   });
   test("names a service without any metric", () => {
-    expect(missingMetrics([row], new Map(), new Map())).toEqual(["a: nothing"]);
+    expect(missingMetrics([row], new Map(), new Map())).toEqual(["a: no metrics"]);
   });
 });
 

@@ -1,4 +1,4 @@
-/** Certificates by their properties; openssl verify is the independent judge of what was made. */
+/** Properties of the certificates; openssl verifies them independently. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { X509Certificate } from "node:crypto";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
@@ -9,7 +9,7 @@ import { OperatorError } from "../../../scripts/cli/errors.ts";
 import { ensureCertificates, IDENTITIES, namesOf } from "../../../scripts/deploy/certificates.ts";
 
 const DAY_MS = 86_400_000;
-/** Enough for the properties, fewer openssl calls than the whole table. */
+/** A part of the table that has every property, for fewer openssl calls. */
 const SOME = IDENTITIES.filter(({ name }) => ["kafka-0", "influxdb", "admin"].includes(name));
 
 let folder: string;
@@ -43,7 +43,7 @@ const failure = async (work: Promise<unknown>): Promise<OperatorError> => {
   return error as OperatorError;
 };
 
-describe("what is made", () => {
+describe("ensureCertificates: first run", () => {
   test("openssl accepts every certificate as server and as client, strictly", async () => {
     const made = await ensureCertificates(folder);
     expect(made.map(({ name }) => name)).toEqual(["ca", ...IDENTITIES.map(({ name }) => name)]);
@@ -89,14 +89,14 @@ describe("what is made", () => {
     expect(first.validFromDate.getTime()).toBeLessThan(Date.now() - 4 * 60_000);
   });
 
-  test("nothing but certificates and keys stays in the folder", async () => {
+  test("leaves only certificates and keys in the folder", async () => {
     await make();
     for (const entry of await readdir(folder)) expect(entry).toMatch(/^[a-z0-9-]+\.(crt|key|pem)$/);
   });
 });
 
-describe("what a second run does", () => {
-  test("keeps everything, byte for byte", async () => {
+describe("ensureCertificates: second run", () => {
+  test("keeps every file unchanged", async () => {
     await make();
     const before = await Promise.all(
       (await readdir(folder)).sort().map((file) => readFile(join(folder, file), "utf8")),
@@ -106,13 +106,13 @@ describe("what a second run does", () => {
     expect(after).toEqual(before);
   });
 
-  test("renews what ends within --renew-before, and only that", async () => {
+  test("renews exactly the certificates that expire within --renew-before", async () => {
     await make({ identities: SOME.slice(0, 1), days: 20, renewBeforeMs: DAY_MS });
     expect(await actions()).toEqual({ ca: "kept", "kafka-0": "renewed", influxdb: "created", admin: "created" });
     expect(await actions()).toEqual({ ca: "kept", "kafka-0": "kept", influxdb: "kept", admin: "kept" });
   });
 
-  test("renews one that has expired", async () => {
+  test("renews an expired certificate", async () => {
     await make({ days: 30, renewBeforeMs: DAY_MS });
     const later = new Date(Date.now() + 40 * DAY_MS);
     const statuses = await make({ now: later, days: 30, renewBeforeMs: DAY_MS });
@@ -124,7 +124,7 @@ describe("what a second run does", () => {
     ]);
   });
 
-  test("renews one whose names have changed", async () => {
+  test("renews a certificate whose names have changed", async () => {
     await make();
     const changed = SOME.map((identity) =>
       identity.name === "influxdb" ? { ...identity, subjectAltNames: ["DNS:elsewhere"] } : identity,
@@ -132,7 +132,7 @@ describe("what a second run does", () => {
     expect(await actions({ identities: changed })).toMatchObject({ "kafka-0": "kept", influxdb: "renewed" });
   });
 
-  test("--force issues all anew under the same CA", async () => {
+  test("--force reissues every certificate under the same CA", async () => {
     await make();
     const authority = (await read("ca")).fingerprint256;
     expect(await actions({ force: true })).toEqual({
@@ -144,7 +144,7 @@ describe("what a second run does", () => {
     expect((await read("ca")).fingerprint256).toBe(authority);
   });
 
-  test("a new CA, or one that was swapped, takes every certificate with it", async () => {
+  test("reissues every certificate under a new or replaced CA", async () => {
     await make();
     expect(new Set(Object.values(await actions({ newCa: true })))).toEqual(new Set(["renewed"]));
     const other = await mkdtemp(join(tmpdir(), "conveyor-certs-"));
@@ -155,7 +155,7 @@ describe("what a second run does", () => {
     expect(statuses.slice(1).map(({ reason }) => reason)).toEqual(Array(3).fill("issued by another CA"));
   });
 
-  test("a CA that no longer outlives its certificates is renewed with the same key, and those stay valid", async () => {
+  test("renews a CA that would expire before its certificates with the same key; they stay valid", async () => {
     await make();
     const made = Date.now();
     await make({ now: new Date(made + 3200 * DAY_MS) });
@@ -175,8 +175,8 @@ describe("what a second run does", () => {
   });
 });
 
-describe("what it survives", () => {
-  test("a run cut short between a key and its certificate", async () => {
+describe("ensureCertificates: recovery", () => {
+  test("reissues after a run that was interrupted between key and certificate", async () => {
     await make();
     await writeFile(join(folder, "influxdb.key"), await readFile(join(folder, "admin.key")));
     const statuses = await make();
@@ -186,7 +186,7 @@ describe("what it survives", () => {
     });
   });
 
-  test("garbage, missing keys, a missing broker file, loose permissions, leftovers of a killed run", async () => {
+  test("repairs unreadable files, missing keys, a missing broker file, permissions, leftovers of a killed run", async () => {
     await make();
     await writeFile(join(folder, "admin.crt"), "no certificate");
     await rm(join(folder, "influxdb.key"));
@@ -200,7 +200,7 @@ describe("what it survives", () => {
     expect((await stat(join(folder, "kafka-0.key"))).mode & 0o777).toBe(0o600);
   });
 
-  test("a CA's key that is kept elsewhere: valid certificates stay, a due one says what to do", async () => {
+  test("without the CA's key keeps valid certificates and names the remedy for one that is due", async () => {
     await make();
     await rm(join(folder, "ca.key"));
     expect(await actions()).toEqual({ ca: "kept", "kafka-0": "kept", influxdb: "kept", admin: "kept" });
@@ -209,14 +209,14 @@ describe("what it survives", () => {
     expect(error.message).toContain("ca.key is missing");
   });
 
-  test("a second run at the same time is refused by name", async () => {
+  test("refuses a concurrent run on the same folder", async () => {
     await mkdir(folder, { recursive: true });
     await writeFile(join(folder, ".lock"), `${process.pid}\n`);
     expect((await failure(make())).message).toContain(`being made by process ${process.pid}`);
   });
 });
 
-describe("bad input", () => {
+describe("ensureCertificates: invalid input", () => {
   test.each([
     [{ days: 0 }, "--days: must be a whole number from 1 to 825; got 0"],
     [{ days: 1000 }, "--days: must be a whole number from 1 to 825; got 1000"],
@@ -227,7 +227,7 @@ describe("bad input", () => {
     expect(error.message).toBe(message);
   });
 
-  test("without openssl the command exits 3 and says so", async () => {
+  test("without openssl the command exits 3 and names it", async () => {
     const child = Bun.spawn(
       [process.execPath, join(import.meta.dir, "../../../scripts/generate-certs.ts"), "--dir", folder],
       { env: { PATH: "/nonexistent" }, stdout: "pipe", stderr: "pipe" },
@@ -238,8 +238,8 @@ describe("bad input", () => {
   });
 });
 
-describe("between two parties", () => {
-  /** One mutual-TLS handshake over loopback; resolves to "ok" or the code of what refused it. */
+describe("mutual TLS", () => {
+  /** One mutual-TLS handshake over loopback; resolves to "ok" or the error code. */
   const handshake = async (server: Server, client: Parameters<typeof connect>[0]): Promise<string> => {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const { port } = server.address() as { port: number };
@@ -255,7 +255,7 @@ describe("between two parties", () => {
     }
   };
 
-  test("own certificates are accepted, a foreign CA's are not, in both directions", async () => {
+  test("accepts own certificates and rejects those of a foreign CA, in both directions", async () => {
     await make();
     const other = await mkdtemp(join(tmpdir(), "conveyor-certs-"));
     await ensureCertificates(other, { identities: SOME });

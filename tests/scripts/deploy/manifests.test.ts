@@ -1,4 +1,4 @@
-/** Filling Secrets, hashing what pods depend on, and the order of stages: on small objects made for each case. */
+/** Contents of Secrets, hashes of pod templates, image references, and the order of stages. */
 import { afterEach, describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -32,7 +32,7 @@ const dataOf = (object: KubernetesObject | undefined) => object?.data as Record<
 const decode = (value: string | undefined) => Buffer.from(value ?? "", "base64").toString();
 
 describe("fillSecrets", () => {
-  test("fills from files", async () => {
+  test("fills entries from files", async () => {
     const [filled] = await fillSecrets(
       [secret("tls", { "conveyor.dev/fill-from": "tls.crt=a.crt,ca.crt=ca.crt" })],
       sources(),
@@ -41,7 +41,7 @@ describe("fillSecrets", () => {
     expect(decode(dataOf(filled)!["tls.crt"])).toBe("content of a.crt");
   });
 
-  test("names every missing file at once, with what to do, and exits 3", async () => {
+  test("names every missing file and the command to run, exit 3", async () => {
     const error = await fillSecrets(
       [secret("a", { "conveyor.dev/fill-from": "x=one" }), secret("b", { "conveyor.dev/fill-from": "y=two" })],
       sources({ file: async () => undefined }),
@@ -54,7 +54,7 @@ describe("fillSecrets", () => {
     });
   });
 
-  test("generates what is not there, and keeps what stands in the cluster", async () => {
+  test("generates missing entries and keeps those of the cluster", async () => {
     const object = secret("token", { "conveyor.dev/generate": "token=random-hex-32,name=literal:admin" });
     const [fresh] = await fillSecrets([object], sources());
     expect(decode(dataOf(fresh)!.token)).toBe("ab".repeat(32));
@@ -64,7 +64,7 @@ describe("fillSecrets", () => {
     expect(decode(dataOf(kept)!.name)).toBe("admin");
   });
 
-  test("fills a ConfigMap that asks for it, in plain text and beside what it says itself", async () => {
+  test("fills an annotated ConfigMap in plain text, next to its own entries", async () => {
     const map = {
       ...secret("trust", { "conveyor.dev/fill-from": "ca.crt=ca.crt" }),
       kind: "ConfigMap",
@@ -78,7 +78,7 @@ describe("fillSecrets", () => {
     );
   });
 
-  test("leaves to others what they fill, without data, and every other object as it is", async () => {
+  test("returns Secrets that others fill without data, and other objects unchanged", async () => {
     const theirs = secret("scoped", { "conveyor.dev/filled-by": "setup" });
     const map = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "m" }, data: { a: "1" } };
     const filled = await fillSecrets([theirs, map], sources({ live: async () => ({ token: "x" }) }));
@@ -91,18 +91,18 @@ describe("fillSecrets", () => {
     [{ "conveyor.dev/generate": "a=literal:b", "conveyor.dev/fill-from": "a=b" }, /must have one of/],
     [{ "conveyor.dev/generate": "a" }, /must be KEY=SOURCE, separated by commas; got "a"/],
     [{ "conveyor.dev/generate": "a=dice" }, /generator must be .*; got "dice"/],
-  ])("a manifest that is wrong is refused: %j", async (annotations, message) => {
+  ])("rejects invalid annotations: %j", async (annotations, message) => {
     await expect(fillSecrets([secret("s", annotations as Record<string, string>)], sources())).rejects.toThrow(message);
   });
 
-  test("does not change the objects it was given", async () => {
+  test("does not modify its input", async () => {
     const object = secret("tls", { "conveyor.dev/fill-from": "a=b" });
     const before = structuredClone(object);
     await fillSecrets([object], sources());
     expect(object).toEqual(before);
   });
 
-  test("contentsOf gives the filled ones decoded", async () => {
+  test("contentsOf returns the decoded entries of filled Secrets", async () => {
     const filled = await fillSecrets(
       [secret("tls", { "conveyor.dev/fill-from": "a=b" }), secret("t", { "conveyor.dev/filled-by": "setup" })],
       sources(),
@@ -112,7 +112,7 @@ describe("fillSecrets", () => {
 });
 
 describe("generate", () => {
-  test("a Kafka cluster id is 22 characters of URL-safe base64 and never begins with a dash", () => {
+  test("a Kafka cluster id has 22 characters of URL-safe base64 and no leading dash", () => {
     for (let count = 0; count < 500; count++)
       expect(generate("kafka-cluster-id")).toMatch(/^[A-Za-z0-9_][A-Za-z0-9_-]{21}$/);
     expect(generate("kafka-cluster-id", (bytes) => Buffer.alloc(bytes, 0xfb))).toMatch(/^A/);
@@ -154,7 +154,7 @@ describe("withHashes", () => {
       })[0]!,
     )?.metadata?.annotations;
 
-  test("changes with the ConfigMap, the Secret, the image and its content, and with nothing else", () => {
+  test("changes exactly with the ConfigMap, the Secret, the image and its digest", () => {
     const base = hashOf(deployment())!;
     expect(base.other).toBe("kept");
     expect(base[CONFIG_HASH]).toMatch(/^[0-9a-f]{16}$/);
@@ -176,16 +176,16 @@ describe("withHashes", () => {
     expect(hashOf(deployment(), "2", { a: "1", b: "2" })).toEqual(hashOf(deployment(), "2", { b: "2", a: "1" }));
   });
 
-  test("refuses to guess what it does not know", () => {
+  test("throws for a ConfigMap or Secret of unknown content", () => {
     expect(() => withHashes([deployment()], { configuration: [map("1")], secrets: {} })).toThrow(
-      "Deployment/d: content of Secret tls is not known",
+      "Deployment/d: content of Secret tls is unknown",
     );
     expect(() => withHashes([deployment()], { configuration: [], secrets: { tls: {} } })).toThrow(
       "Deployment/d: ConfigMap map is in no manifest",
     );
   });
 
-  test("every workload of k8s/ can be hashed from what deploy knows", async () => {
+  test("every workload of k8s/ gets a hash from the contents that deploy has", async () => {
     const filled = await fillSecrets(await loadManifests(), sources());
     const scoped = filled.filter(({ kind, data }) => kind === "Secret" && !data);
     const secrets = {
@@ -201,7 +201,7 @@ describe("withHashes", () => {
 });
 
 describe("images", () => {
-  test("are listed once, and rewritten in copies", async () => {
+  test("are listed once and replaced in copies", async () => {
     const objects = await loadManifests();
     const before = imagesOf(objects);
     expect(new Set(before).size).toBe(before.length);
@@ -210,7 +210,7 @@ describe("images", () => {
     expect(imagesOf(objects)).toEqual(before);
   });
 
-  test("references are found wherever a pod can have them", () => {
+  test("referencesOf finds every kind of reference of a pod", () => {
     expect(
       referencesOf({
         containers: [
@@ -258,7 +258,7 @@ describe("stages", () => {
   };
   const all = STAGES.flatMap(({ files }) => files);
 
-  test("policies come before pods, secrets before workloads, the tokens' maker before their user", async () => {
+  test("order: policies before pods, Secrets before workloads, setup before the users of its tokens", async () => {
     const order = (await loadStages()).flatMap((stage) =>
       stage.objects.map(({ kind, metadata }) => `${kind}/${metadata.name}`),
     );
@@ -276,7 +276,7 @@ describe("stages", () => {
     expect(at("Deployment/processor")).toBeLessThan(at("StatefulSet/producer"));
   });
 
-  test("a file in no stage, and a stage's file that is not there, are named", async () => {
+  test("loadStages names a file in no stage and a missing file of a stage", async () => {
     await expect(loadStages(await folderWith([...all, "extra/thing.yaml"]))).rejects.toThrow(
       "in no stage of scripts/deploy/stages.ts: extra/thing.yaml",
     );
