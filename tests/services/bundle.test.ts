@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { bundle, ENTRIES } from "../../services/bundle.ts";
 
-test("bundle gives the same bytes twice, without a path of this machine in them", async () => {
+test("bundle() is reproducible and contains no path of this machine", async () => {
   const folder = await mkdtemp(join(tmpdir(), "conveyor-bundle-"));
   try {
     const first = await bundle(join(folder, "first"));

@@ -1,4 +1,4 @@
-/** A throw-away CA and a certificate for localhost, made once per test run. */
+/** A temporary CA and a certificate for localhost, created once per test run. */
 import { createAuthority, issueCertificate } from "../../scripts/cli/pki.ts";
 
 export interface TestCertificate {
@@ -7,12 +7,12 @@ export interface TestCertificate {
   key: string;
 }
 
-let made: Promise<TestCertificate> | undefined;
+let created: Promise<TestCertificate> | undefined;
 
 /** The same one for all tests of a run. */
 export function testCertificate(): Promise<TestCertificate> {
-  made ??= newTestCertificate();
-  return made;
+  created ??= newTestCertificate();
+  return created;
 }
 
 /** A new CA and a new certificate. */

@@ -1,6 +1,6 @@
 /**
- * Stands in for kafkajs' cluster under the event producer, for answers that real brokers cannot be made to give at the
- * right moment. It keeps a log per partition and judges sequence numbers as a broker does.
+ * Replaces kafkajs' cluster below the event producer, for answers that real brokers cannot be made to send at a given
+ * moment. It keeps a log per partition and checks sequence numbers like a broker.
  */
 import type { KafkaCluster } from "../../services/kafka/client.ts";
 
@@ -37,8 +37,8 @@ export class FakeCluster {
   leaders: number[];
   connected = false;
   /**
-   * Answers to give instead, by call number; "lost": appended, but the answer never arrives; "cut off": none, until the
-   * metadata are read and name another leader (patches/gone-broker.ts).
+   * Answers instead of the usual ones; "lost": appended, but the answer never arrives; "cut off": no answer until the
+   * metadata name another leader (patches/gone-broker.ts).
    */
   script:
     | ((call: ProduceCall, index: number) => Record<string, number> | "lost" | "unreachable" | "cut off" | undefined)
@@ -69,7 +69,7 @@ export class FakeCluster {
   }
   async refreshMetadata() {
     if (this.connectError) throw this.connectError;
-    for (const [leader, breakOff] of this.#cutOff) if (!this.leaders.includes(leader)) breakOff();
+    for (const [leader, abort] of this.#cutOff) if (!this.leaders.includes(leader)) abort();
   }
   async refreshMetadataIfNecessary() {}
   async addMultipleTargetTopics() {}
@@ -145,7 +145,7 @@ export class FakeCluster {
     const identity = `${key} ${producerId}`;
     const before = this.#sequences.get(identity);
     const last = firstSequence + messages.length - 1;
-    // The same batch again: known, and answered as the first time.
+    // A duplicate batch is acknowledged without being appended.
     if (before && before.first === firstSequence && before.last === last) return 0;
     if (firstSequence !== (before ? before.last + 1 : 0)) return OUT_OF_ORDER;
     this.#sequences.set(identity, { first: firstSequence, last });
@@ -165,7 +165,7 @@ export class FakeCluster {
     return this as unknown as KafkaCluster;
   }
 
-  /** Forgets what a producer id has sent, as a broker does that lost its state. */
+  /** Loses the state of all producer ids, as a broker may. */
   forget(): void {
     for (const [identity, { last }] of this.#sequences) this.#sequences.set(identity, { first: -5, last: last + 1000 });
   }

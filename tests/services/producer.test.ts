@@ -1,4 +1,4 @@
-/** Which pods of the producer make events of their own: scaling must not add load. */
+/** The sources of each producer pod: scaling out must not add simulated events. */
 import { describe, expect, test } from "bun:test";
 import { sourcesOf } from "../../services/producer.ts";
 
@@ -12,12 +12,12 @@ describe("sourcesOf", () => {
     expect(sourcesOf({ sources, ordinal, fleetPods: 1 })).toEqual(expected as never);
   });
 
-  test("more fleets, or none, where somebody asks for it", () => {
+  test("FLEET_PODS selects the number of pods with a fleet", () => {
     expect(sourcesOf({ sources, ordinal: 2, fleetPods: 3 })).toEqual(["simulated", "http"]);
     expect(sourcesOf({ sources, ordinal: 0, fleetPods: 0 })).toEqual(["http"]);
   });
 
-  test("an input is read by whoever was given it", () => {
+  test("every pod has its file or stdin source", () => {
     expect(sourcesOf({ sources: ["file"], ordinal: 7, fleetPods: 1 })).toEqual(["file"]);
   });
 });

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { dueEvents, dueTimeMs, formatStages, parseStages, stageAt } from "../../../services/domain/load-stages.ts";
 
-test("stages are read in seconds and minutes, and written as they are read", () => {
+test("parseStages accepts seconds and minutes; formatStages is its inverse", () => {
   const stages = parseStages("60s@500, 2m@5000,1.5s@0");
   expect(stages).toEqual([
     { seconds: 60, events_per_second: 500 },
@@ -22,14 +22,14 @@ test.each([
   expect(() => parseStages(text)).toThrow(message);
 });
 
-test("events are due in proportion to the time, stage by stage, and none after the last", () => {
+test("dueEvents grows with the rate of each stage and stops after the last", () => {
   const stages = parseStages("2s@100,1s@0,1s@1000");
   expect([0, 10, 1000, 2000, 2999, 3500, 4000, 9000].map((ms) => dueEvents(stages, ms))).toEqual([
     0, 1, 100, 200, 200, 700, 1200, 1200,
   ]);
 });
 
-test("every event is due at the time at which it counts as due", () => {
+test("dueTimeMs is the inverse of dueEvents", () => {
   const stages = parseStages("2s@100,1s@0,1s@1000");
   for (const index of [0, 1, 99, 199, 200, 700, 1199]) {
     const dueMs = dueTimeMs(stages, index);
@@ -38,7 +38,7 @@ test("every event is due at the time at which it counts as due", () => {
   }
 });
 
-test("the stage of a moment", () => {
+test("stageAt returns the stage of a moment", () => {
   const stages = parseStages("2s@100,1s@0");
   expect([0, 1999, 2000, 2999, 3000].map((ms) => stageAt(stages, ms))).toEqual([0, 0, 1, 1, undefined]);
 });

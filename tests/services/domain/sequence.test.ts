@@ -2,20 +2,20 @@ import { describe, expect, test } from "bun:test";
 import { Ledger, SequenceRanges } from "../../../services/domain/sequence.ts";
 
 describe("SequenceRanges", () => {
-  test("one run in order is one range", () => {
+  test("consecutive numbers are one range", () => {
     const ranges = new SequenceRanges();
     for (let seq = 0; seq < 1000; seq++) ranges.add(seq);
     expect(ranges.toJSON()).toEqual([[0, 999]]);
     expect(ranges.count).toBe(1000);
   });
 
-  test("a gap that is filled joins its neighbours", () => {
+  test("a filled gap joins its neighbours", () => {
     const ranges = new SequenceRanges();
     for (const seq of [0, 1, 3, 4, 2]) ranges.add(seq);
     expect(ranges.toJSON()).toEqual([[0, 4]]);
   });
 
-  test("agrees with a plain set for thousands of shuffled and repeated numbers", () => {
+  test("equals a set for thousands of shuffled and repeated numbers", () => {
     const ranges = new SequenceRanges();
     const set = new Set<number>();
     for (let round = 0; round < 20_000; round++) {
@@ -36,7 +36,7 @@ describe("SequenceRanges", () => {
 });
 
 describe("Ledger", () => {
-  test("keeps runs and conveyors apart and counts repetitions", () => {
+  test("separates runs and conveyors and counts repetitions", () => {
     const ledger = new Ledger();
     for (const [run, conveyor, seq] of [
       ["a", "x", 0],
@@ -52,14 +52,14 @@ describe("Ledger", () => {
     expect(ledger.count).toBe(4);
   });
 
-  test("is bounded, and says how much it let go", () => {
+  test("is bounded and counts dropped numbers", () => {
     const ledger = new Ledger(10);
     for (let index = 0; index < 25; index++) ledger.add("run", `conveyor-${index}`, 0);
     expect(Object.keys(ledger.toJSON().run!)).toHaveLength(10);
     expect(ledger.dropped).toBe(15);
   });
 
-  test("a run named like an object's own members is just a name", () => {
+  test("accepts a run named like a member of Object.prototype", () => {
     const ledger = new Ledger();
     ledger.add("constructor", "toString", 1);
     expect(ledger.toJSON().constructor as unknown).toEqual({ toString: [[1, 1]] });

@@ -10,7 +10,7 @@ const encode = (text: string) => new TextEncoder().encode(text);
 const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 
 describe("LineSplitter", () => {
-  test("gives the same lines however the input is cut", () => {
+  test("returns the same lines for any division into chunks", () => {
     const text = 'first\r\n\n{"a":1}\nlast without break';
     for (let size = 1; size <= text.length; size++) {
       const splitter = new LineSplitter(1000);
@@ -30,7 +30,7 @@ describe("LineSplitter", () => {
     }
   });
 
-  test("keeps only the beginning of a line that is too long, and says how long it was", () => {
+  test("keeps the beginning and the length of a line that is too long", () => {
     const splitter = new LineSplitter(10);
     const lines = [...splitter.push(encode("x".repeat(7))), ...splitter.push(encode(`${"x".repeat(93)}\nok\n`))];
     expect(lines.map(({ bytes, length }) => [bytes.length, length])).toEqual([
@@ -39,29 +39,29 @@ describe("LineSplitter", () => {
     ]);
   });
 
-  test("isBlank sees spaces as nothing", () => {
+  test("isBlank ignores whitespace", () => {
     expect([encode(""), encode(" \t\r"), encode(" x")].map(isBlank)).toEqual([true, true, false]);
   });
 });
 
 describe("eventsDue", () => {
-  test("steady adds up exactly, however it is asked", () => {
+  test("steady adds up exactly for any ticks", () => {
     expect(eventsDue("steady", 200, 60_000)).toBe(12_000);
     expect(eventsDue("steady", 0, 60_000)).toBe(0);
   });
-  test("ramp rises from a tenth to the full rate, then stays", () => {
+  test("ramp rises from a tenth to the full rate", () => {
     const average = eventsDue("ramp", 1000, RAMP_MS) / (RAMP_MS / 1000);
     expect(average).toBeCloseTo(550, 0);
     expect(eventsDue("ramp", 1000, RAMP_MS + 10_000) - eventsDue("ramp", 1000, RAMP_MS)).toBe(10_000);
     expect(eventsDue("ramp", 1000, 1000)).toBeLessThan(110);
   });
-  test("burst is five times the rate for its time of each period", () => {
+  test("burst is five times the rate for BURST_MS of each period", () => {
     expect(eventsDue("burst", 100, BURST_MS)).toBe((100 * BURST_FACTOR * BURST_MS) / 1000);
     const period = (100 * (BURST_PERIOD_MS + (BURST_FACTOR - 1) * BURST_MS)) / 1000;
     expect(eventsDue("burst", 100, BURST_PERIOD_MS)).toBe(period);
     expect(eventsDue("burst", 100, 3 * BURST_PERIOD_MS)).toBe(3 * period);
   });
-  test("never goes down", () => {
+  test("never decreases", () => {
     for (const profile of ["steady", "ramp", "burst"] as const) {
       let before = 0;
       for (let ms = 0; ms < 3 * BURST_PERIOD_MS; ms += 997) {
@@ -78,7 +78,7 @@ describe("Fleet", () => {
     const fleet = new Fleet({ ordinal: 0, count: 5, run: "r", seed });
     return Array.from({ length: count }, (_, index) => fleet.next(1_795_000_000_000 + index));
   };
-  test("the same seed gives the same events, another seed others", () => {
+  test("the same seed produces the same events, another seed different ones", () => {
     expect(values(1, 500)).toEqual(values(1, 500));
     expect(values(2, 500)).not.toEqual(values(1, 500));
   });
@@ -112,8 +112,8 @@ describe("Fleet", () => {
   });
 });
 
-describe("run ids", () => {
-  test("sort by time and name the ordinal", () => {
+describe("newRunId", () => {
+  test("sorts by time and contains the ordinal", () => {
     const earlier = newRunId(Date.UTC(2026, 10, 25, 2, 47, 59, 123), 0, 0x9f3c);
     expect(earlier).toBe("20261125T024759123Z-0-9f3c");
     expect(newRunId(Date.UTC(2026, 10, 25, 2, 48), 0, 0) > earlier).toBe(true);
@@ -123,9 +123,9 @@ describe("run ids", () => {
   });
 });
 
-describe("deadLetter", () => {
+describe("createDeadLetter", () => {
   const refusal = { reason: "bad_seq", field: "seq", detail: "seq: must be a whole number" } as const;
-  test("keeps the bytes and says why and from where", () => {
+  test("keeps the bytes, the reason and the origin", () => {
     const value = encode("bad");
     const origin = { source: "kafka", topic: "conveyor.events", partition: 3, offset: "77" } as const;
     expect(createDeadLetter(refusal, origin, { key: "belt-0-1", value }, "processor")).toEqual({
@@ -143,19 +143,29 @@ describe("deadLetter", () => {
       },
     });
   });
-  test("cuts a body that is too large and keeps its true length", () => {
+  test("cuts a body that is too large and keeps its original length", () => {
     const value = new Uint8Array(1024 * 1024);
-    const letter = createDeadLetter(refusal, { source: "file", line: 9, run: "r-1" }, { key: null, value }, "producer");
-    expect(letter.value.length).toBe(MAX_EVENT_BYTES);
-    expect(letter.headers).toMatchObject({ source: "file", source_line: "9", run: "r-1", original_bytes: "1048576" });
+    const deadLetter = createDeadLetter(
+      refusal,
+      { source: "file", line: 9, run: "r-1" },
+      { key: null, value },
+      "producer",
+    );
+    expect(deadLetter.value.length).toBe(MAX_EVENT_BYTES);
+    expect(deadLetter.headers).toMatchObject({
+      source: "file",
+      source_line: "9",
+      run: "r-1",
+      original_bytes: "1048576",
+    });
   });
-  test("a record without a value is a letter with an empty one", () => {
-    const letter = createDeadLetter(
+  test("a record without a value becomes a dead letter with an empty one", () => {
+    const deadLetter = createDeadLetter(
       refusal,
       { source: "stdin", line: 1, run: "r-1" },
       { key: null, value: null },
       "producer",
     );
-    expect(letter.value.length).toBe(0);
+    expect(deadLetter.value.length).toBe(0);
   });
 });

@@ -87,7 +87,7 @@ describe("EventProducer", () => {
     cluster.script = ({ leader }) => {
       if (leader !== 0 || failed) return undefined;
       failed = true;
-      // Broker 0 is gone; its partitions are led by brokers that have already acknowledged their own.
+      // Broker 0 failed; brokers that have already acknowledged their own partitions lead its partitions now.
       cluster.leaders = cluster.leaders.map((current) => (current === 0 ? 1 : current));
       return "unreachable";
     };

@@ -144,9 +144,9 @@ describe("decodeFetch", () => {
   });
 
   test("ignores a batch that the size limit cut", async () => {
-    const whole = await batchOf([{ value: "whole" }], 10);
+    const complete = await batchOf([{ value: "complete" }], 10);
     const cut = (await batchOf([{ value: "cut".repeat(100) }], 11)).subarray(0, 120);
-    const payload = answer([{ partition: 0, data: Buffer.concat([whole, cut]) }]);
+    const payload = answer([{ partition: 0, data: Buffer.concat([complete, cut]) }]);
     await expectSame(payload);
     expect(decodeFetch(payload)!.responses[0]!.partitions[0]!.messages).toHaveLength(1);
   });

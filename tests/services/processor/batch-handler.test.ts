@@ -48,17 +48,17 @@ class FakePayload {
 
 class FakeWriter implements LineWriter {
   readonly written: string[] = [];
-  /** Writes that were asked for, confirmed or not. */
-  asked = 0;
+  /** Number of write() calls. */
+  writes = 0;
   cancelled = 0;
   refuse: (line: string) => boolean = () => false;
   /** Until it resolves, no write is confirmed. */
-  gate: Promise<void> | undefined;
+  blocker: Promise<void> | undefined;
 
   write(lines: readonly string[]) {
-    this.asked++;
+    this.writes++;
     const work = async (): Promise<RefusedLine[]> => {
-      await this.gate;
+      await this.blocker;
       const refused: RefusedLine[] = [];
       lines.forEach((line, index) => {
         if (this.refuse(line)) refused.push({ index, detail: "refused" });
@@ -70,14 +70,14 @@ class FakeWriter implements LineWriter {
   }
 }
 
-let letters: DeadLetter[];
-let letterGate: Promise<void> | undefined;
+let deadLetters: DeadLetter[];
+let deadLetterBlocker: Promise<void> | undefined;
 let stored: number;
 let logged: Record<string, unknown>[];
 
 beforeEach(() => {
-  letters = [];
-  letterGate = undefined;
+  deadLetters = [];
+  deadLetterBlocker = undefined;
   stored = 0;
   logged = [];
 });
@@ -87,8 +87,8 @@ function make(writer: LineWriter, options: { traceEverySeq?: number; drainLimitM
     writer,
     deadLetters: {
       deliver: async (list) => {
-        await letterGate;
-        letters.push(...list);
+        await deadLetterBlocker;
+        deadLetters.push(...list);
       },
     },
     hooks: {
@@ -123,13 +123,13 @@ function goodValues(count: number): string[] {
 }
 
 describe("BatchHandler", () => {
-  test("resolves and commits only after the database has confirmed", async () => {
+  test("resolves and commits offsets only after InfluxDB has confirmed", async () => {
     const writer = new FakeWriter();
     const { promise, resolve: confirm } = Promise.withResolvers<void>();
-    writer.gate = promise;
+    writer.blocker = promise;
     const fake = new FakePayload(messagesOf(goodValues(10)));
     const done = make(writer).eachBatch(fake.payload);
-    await eventually("heartbeats", () => fake.history.filter((what) => what === "heartbeat").length > 1);
+    await eventually("heartbeats", () => fake.history.filter((entry) => entry === "heartbeat").length > 1);
     expect(fake.history).not.toContain("resolve 109");
     confirm();
     await done;
@@ -138,27 +138,27 @@ describe("BatchHandler", () => {
     expect(stored).toBe(10);
   });
 
-  test("bad events go to the dead letters with place and reason, good ones around them are stored", async () => {
+  test("sends invalid events to the dead deadLetters with offset and reason, and stores the others", async () => {
     const writer = new FakeWriter();
     const [first, second] = goodValues(2);
     const fake = new FakePayload(messagesOf([first!, "{bad", second!, null, '{"v":2}']));
     await make(writer).eachBatch(fake.payload);
     expect(writer.written).toHaveLength(2);
-    expect(letters.map(({ headers }) => [headers.reason, headers.source_offset])).toEqual([
+    expect(deadLetters.map(({ headers }) => [headers.reason, headers.source_offset])).toEqual([
       ["malformed_json", "101"],
       ["malformed_json", "103"],
       ["wrong_version", "104"],
     ]);
-    expect(letters[0]).toMatchObject({
+    expect(deadLetters[0]).toMatchObject({
       headers: { source: "kafka", source_topic: TOPIC, source_partition: "2", service: "processor" },
     });
-    expect(Buffer.from(letters[0]!.value).toString()).toBe("{bad");
+    expect(Buffer.from(deadLetters[0]!.value).toString()).toBe("{bad");
     expect(fake.committed).toBe("104");
   });
 
-  test("the offset waits for the dead letter's acknowledgement, too", async () => {
+  test("resolves the offset only after the dead letter is acknowledged", async () => {
     const { promise, resolve: acknowledge } = Promise.withResolvers<void>();
-    letterGate = promise;
+    deadLetterBlocker = promise;
     const fake = new FakePayload(messagesOf(["{bad"]));
     const done = make(new FakeWriter()).eachBatch(fake.payload);
     await Bun.sleep(30);
@@ -168,20 +168,20 @@ describe("BatchHandler", () => {
     expect(fake.committed).toBe("100");
   });
 
-  test("what the database refuses becomes a dead letter with its words before the offset moves", async () => {
+  test("sends a line that InfluxDB refuses to the dead deadLetters before it resolves the offset", async () => {
     const writer = new FakeWriter();
     writer.refuse = (line) => line.includes("seq=1i");
     const fake = new FakePayload(messagesOf(goodValues(6)));
     await make(writer).eachBatch(fake.payload);
-    expect(letters).toHaveLength(3);
-    expect(letters[0]!.headers).toMatchObject({ reason: "refused_by_database", detail: "refused" });
+    expect(deadLetters).toHaveLength(3);
+    expect(deadLetters[0]!.headers).toMatchObject({ reason: "refused_by_database", detail: "refused" });
     expect(stored).toBe(3);
     expect(fake.committed).toBe("105");
   });
 
-  test("a rebalance during a long write lets the batch go: nothing resolved, the error goes to kafkajs", async () => {
+  test("a rebalance during a write abandons the batch: no offset resolved, error rethrown to kafkajs", async () => {
     const writer = new FakeWriter();
-    writer.gate = new Promise(() => {});
+    writer.blocker = new Promise(() => {});
     const fake = new FakePayload(messagesOf(goodValues(5)));
     fake.heartbeatError = Object.assign(new Error("rebalance"), { type: "REBALANCE_IN_PROGRESS" });
     const failure = await make(writer)
@@ -192,27 +192,27 @@ describe("BatchHandler", () => {
     expect(fake.resolved).toBeUndefined();
   });
 
-  test("at the end of the process a write in work is finished, resolved and committed", async () => {
+  test("during shutdown a running write is finished, resolved and committed", async () => {
     const writer = new FakeWriter();
     const { promise, resolve: confirm } = Promise.withResolvers<void>();
-    writer.gate = promise;
+    writer.blocker = promise;
     const fake = new FakePayload(messagesOf(goodValues(5)));
     const done = make(writer).eachBatch(fake.payload);
-    await eventually("the write to be in work", () => writer.asked > 0);
+    await eventually("the write to begin", () => writer.writes > 0);
     fake.running = false;
     setTimeout(confirm, 30);
     await done;
     expect(fake.committed).toBe("104");
   });
 
-  test("at the end of the process a database that does not answer is not waited for without limit", async () => {
+  test("during shutdown a silent database is awaited until the drain limit only", async () => {
     const writer = new FakeWriter();
-    writer.gate = new Promise(() => {});
+    writer.blocker = new Promise(() => {});
     const fake = new FakePayload(messagesOf(goodValues(5)));
     fake.running = true;
     const handler = make(writer, { drainLimitMs: 50 });
     const done = handler.eachBatch(fake.payload);
-    await eventually("the write to be in work", () => writer.asked > 0);
+    await eventually("the write to begin", () => writer.writes > 0);
     fake.running = false;
     // The write is never confirmed: that this ends is the limit's doing.
     await done;
@@ -225,7 +225,7 @@ describe("BatchHandler", () => {
     const writer = new FakeWriter();
     const fake = new FakePayload(messagesOf(goodValues(12_000)));
     await make(writer).eachBatch(fake.payload);
-    expect(fake.history.filter((what) => what.startsWith("resolve"))).toEqual([
+    expect(fake.history.filter((entry) => entry.startsWith("resolve"))).toEqual([
       "resolve 5099",
       "resolve 10099",
       "resolve 12099",
@@ -233,7 +233,7 @@ describe("BatchHandler", () => {
     expect(writer.written).toHaveLength(12_000);
   });
 
-  test("commitPending commits what is resolved and swallows the group's refusal", async () => {
+  test("commitPending() commits resolved offsets and does not reject when the group refuses", async () => {
     const fake = new FakePayload(messagesOf(goodValues(1)));
     const payload = fake.payload;
     payload.commitOffsetsIfNecessary = async () => {
@@ -246,7 +246,7 @@ describe("BatchHandler", () => {
     expect(fake.committed).toBeUndefined();
   });
 
-  test("every n-th event is logged with its identity", async () => {
+  test("logs the identity of every n-th event", async () => {
     const fake = new FakePayload(messagesOf(goodValues(30)));
     await make(new FakeWriter(), { traceEverySeq: 5 }).eachBatch(fake.payload);
     const traced = logged.filter(({ event }) => event === "event_stored");

@@ -1,4 +1,4 @@
-/** InfluxDB's faults that the real one cannot be made to show on demand, from a server on loopback over TLS. */
+/** Errors that a real InfluxDB does not return on demand, from a TLS server on loopback. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import {
   classifyResponse,
@@ -83,7 +83,7 @@ describe("InfluxWriter", () => {
     expect(outcomes).toEqual(["written"]);
   });
 
-  test("submissions of one moment share a request, at most 5,000 lines in each", async () => {
+  test("concurrent submissions share requests of at most 5,000 lines", async () => {
     const { writer } = make();
     const writes = Array.from({ length: 6 }, (_, index) => writer.write(linesOf(1000, index * 1000)).done);
     await Promise.all(writes);
@@ -92,13 +92,13 @@ describe("InfluxWriter", () => {
     expect(() => writer.write(linesOf(MAX_BODY_LINES + 1))).toThrow("at most 5000");
   });
 
-  test("nothing to write is written at once, without a request", async () => {
+  test("an empty submission resolves without a request", async () => {
     const { writer } = make();
     expect(await writer.write([]).done).toEqual([]);
     expect(bodies).toEqual([]);
   });
 
-  test("503 with Retry-After is waited for, 500 and 429 are tried again, nothing is given up", async () => {
+  test("retries after 503 (with its Retry-After), 500 and 429 until the lines are written", async () => {
     const { writer, outcomes } = make();
     const at: number[] = [];
     answer = (lines, call) => {
@@ -114,7 +114,7 @@ describe("InfluxWriter", () => {
     expect(stored.size).toBe(10);
   });
 
-  test("an answer that does not come in time is asked for again", async () => {
+  test("retries a request that exceeds its timeout", async () => {
     const { writer, outcomes } = make({ timeoutMs: 100 });
     answer = async (lines, call) => {
       if (call === 0) await Bun.sleep(300);
@@ -127,7 +127,7 @@ describe("InfluxWriter", () => {
     expect(outcomes.at(-1)).toBe("written");
   });
 
-  test("a server that is away is asked again and again, with pauses", async () => {
+  test("retries with pauses while the server is unreachable", async () => {
     const outcomes: WriteRequestOutcome[] = [];
     const at: number[] = [];
     const writer = new InfluxWriter({ url: "https://localhost:1", ca, org: "o", bucket: "b", token: "t" }, log, {
@@ -145,7 +145,7 @@ describe("InfluxWriter", () => {
     expect(at[2]! - at[1]!).toBeGreaterThanOrEqual(190);
   });
 
-  test("says how long the oldest lines have been waiting, whatever keeps them, and 0 when none wait", async () => {
+  test("pendingSeconds is the age of the oldest unconfirmed lines, and 0 without any", async () => {
     const { writer } = make();
     const { promise: gate, resolve: open } = Promise.withResolvers<void>();
     answer = async (lines, call) => {
@@ -161,7 +161,7 @@ describe("InfluxWriter", () => {
     const waited = writer.pendingSeconds;
     expect(waited).toBeGreaterThanOrEqual(0.11);
     expect(waited).toBeLessThanOrEqual((performance.now() - startedAt) / 1000 + 0.01);
-    // What nobody wants any more does not count; the first ones are still waiting.
+    // Cancelled lines do not count; the first ones still wait.
     second.cancel();
     expect(writer.pendingSeconds).toBeGreaterThanOrEqual(waited);
     open();
@@ -169,7 +169,7 @@ describe("InfluxWriter", () => {
     expect(writer.pendingSeconds).toBe(0);
   });
 
-  test("lines that nobody wants any more are not waited for", async () => {
+  test("pendingSeconds ignores cancelled submissions", async () => {
     const { writer } = make();
     answer = async () => await new Promise<Response>((resolve) => setTimeout(() => resolve(error(500, "late")), 50));
     const write = writer.write(linesOf(1));
@@ -179,7 +179,7 @@ describe("InfluxWriter", () => {
     expect(writer.pendingSeconds).toBe(0);
   });
 
-  test("400 for one bad line among 5,000: that line alone is refused, with the database's words", async () => {
+  test("400 for one invalid line of 5,000 refuses that line alone, with InfluxDB's message", async () => {
     const { writer } = make();
     const lines = linesOf(5000);
     lines[1234] = "garbage";
@@ -194,7 +194,7 @@ describe("InfluxWriter", () => {
     expect(bodies.length).toBeLessThan(30);
   });
 
-  test("bad lines are given back to the submission they came from", async () => {
+  test("refused lines are reported to their own submission", async () => {
     const { writer } = make();
     const [first, second] = [linesOf(20), linesOf(20, 100)];
     first[3] = "bad first";
@@ -206,7 +206,7 @@ describe("InfluxWriter", () => {
     expect(stored.size).toBe(38);
   });
 
-  test("422 is never taken for success: the lines that were dropped are found", async () => {
+  test("422 refuses exactly the dropped lines", async () => {
     const { writer, outcomes } = make();
     const lines = linesOf(100);
     lines[50] = "conflict f=1 1";
@@ -223,7 +223,7 @@ describe("InfluxWriter", () => {
     expect(outcomes[0]).toBe("partly_refused");
   });
 
-  test("422 that dropped every line refuses them in one go", async () => {
+  test("422 with all lines dropped refuses them without further requests", async () => {
     const { writer } = make();
     answer = (body) => error(422, `partial write: points beyond retention policy dropped=${body.length}`);
     expect(await writer.write(linesOf(3000)).done).toHaveLength(3000);
@@ -243,7 +243,7 @@ describe("InfluxWriter", () => {
     [404, "bucket not found"],
     [400, "org is required"],
   ] as const) {
-    test(`${status} ("${message}") is an operator's matter: no line is refused, it is asked again, and said`, async () => {
+    test(`${status} ("${message}") refuses no line, retries, and reports the writer as blocked`, async () => {
       const { writer, blocked } = make({ operatorRetryMs: 20 });
       answer = (body, call) => (call < 3 ? error(status, message) : store(body));
       expect(await writer.write(linesOf(5)).done).toEqual([]);
@@ -252,7 +252,7 @@ describe("InfluxWriter", () => {
     });
   }
 
-  test("a redirect is not followed: the token goes to no other server", async () => {
+  test("does not follow a redirect", async () => {
     const { writer, outcomes } = make();
     answer = (body, call) => (call === 0 ? Response.redirect("https://localhost:1/elsewhere", 307) : store(body));
     expect(await writer.write(linesOf(1)).done).toEqual([]);
@@ -260,7 +260,7 @@ describe("InfluxWriter", () => {
     expect(outcomes).toHaveLength(2);
   });
 
-  test("a server that is not trusted gets no lines", async () => {
+  test("sends no lines to an untrusted server", async () => {
     const stranger = await newTestCertificate();
     const outcomes: WriteRequestOutcome[] = [];
     const writer = new InfluxWriter(
@@ -275,7 +275,7 @@ describe("InfluxWriter", () => {
     expect(outcomes[0]).toBe("unreachable");
   });
 
-  test("cancelled lines are no longer tried, others go on", async () => {
+  test("cancelled lines are not retried, other lines are", async () => {
     let open = false;
     const { writer } = make({
       // In the pause behind an attempt: none is on its way then that would still have all lines.
@@ -292,20 +292,20 @@ describe("InfluxWriter", () => {
   });
 });
 
-describe("judge", () => {
+describe("classifyResponse", () => {
   test("reads the number of dropped points", () => {
     expect(classifyResponse(422, '{"message":"partial write: dropped=7"}', null)).toMatchObject({
       kind: "line_fault",
       dropped: 7,
     });
   });
-  test("an error page that is not JSON is still a message", () => {
+  test("uses an error body that is not JSON as the message", () => {
     expect(classifyResponse(502, "<html>bad gateway</html>", null)).toMatchObject({ kind: "retry", outcome: "failed" });
   });
 });
 
 describe("retryAfterMs", () => {
-  test("takes seconds and dates, is never negative and never endless", () => {
+  test("accepts seconds and dates, bounded below and above", () => {
     const now = Date.UTC(2026, 0, 1);
     expect(retryAfterMs(null, now)).toBeUndefined();
     expect(retryAfterMs("2", now)).toBe(2000);
@@ -316,7 +316,7 @@ describe("retryAfterMs", () => {
   });
 });
 
-test("the pauses between tries grow, and one that cannot be reached is asked again each second", () => {
+test("retryPauseMs grows to 5 s, for an unreachable server to 1 s", () => {
   expect([0, 1, 2, 3].map((attempt) => retryPauseMs("failed", attempt))).toEqual([100, 200, 400, 800]);
   expect(retryPauseMs("failed", 50)).toBe(5000);
   expect([0, 1, 3, 4, 50].map((attempt) => retryPauseMs("unreachable", attempt))).toEqual([100, 200, 800, 1000, 1000]);

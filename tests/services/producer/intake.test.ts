@@ -74,7 +74,7 @@ async function post(body: string | Uint8Array, headers: Record<string, string> =
   try {
     json = JSON.parse(text) as Record<string, unknown>;
   } catch {
-    // Bun's own answers (413) have no body of ours.
+    // Bun itself answers 413, without JSON.
   }
   return { status: response.status, json, headers: response.headers };
 }
@@ -85,7 +85,7 @@ function events(count: number): TelemetryEvent[] {
 }
 
 describe("POST /events over HTTPS", () => {
-  test("one event is answered after Kafka's acknowledgement", async () => {
+  test("responds after Kafka's acknowledgement", async () => {
     cluster.delayMs = 60;
     const startedAt = performance.now();
     const { status, json } = await post(JSON.stringify(events(1)[0]));
@@ -95,7 +95,7 @@ describe("POST /events over HTTPS", () => {
     expect(cluster.records("conveyor.events")).toHaveLength(1);
   });
 
-  test("an array, NDJSON and one object over several lines are all understood", async () => {
+  test("accepts an array, NDJSON, and one object over several lines", async () => {
     expect((await post(JSON.stringify(events(20)))).json).toMatchObject({ received: 20, acknowledged: 20 });
     const ndjson = events(10)
       .map((event) => JSON.stringify(event))
@@ -105,7 +105,7 @@ describe("POST /events over HTTPS", () => {
     expect(cluster.records("conveyor.events")).toHaveLength(31);
   });
 
-  test("some bad among good: 207, each with its place and reason; the good are in Kafka, the bad in the dead letters", async () => {
+  test("207 lists refused events with index and reason; valid ones are in Kafka, refused ones in the dead letters", async () => {
     const [first, second] = events(2);
     const body = [serializeEvent(first!), "{bad", serializeEvent(second!), JSON.stringify({ ...first, seq: -1 })].join(
       "\n",
@@ -127,7 +127,7 @@ describe("POST /events over HTTPS", () => {
     expect(cluster.records("conveyor.events.dlq")[0]?.headers).toMatchObject({ source: "http", service: "producer" });
   });
 
-  test("all bad: 422; a broken array is one bad event, not an error", async () => {
+  test("422 when all events are refused; a malformed array counts as one event", async () => {
     const { status, json } = await post('[{"v":1},');
     expect(status).toBe(422);
     expect(json).toMatchObject({ received: 1, acknowledged: 0, refused: [{ index: 0, reason: "malformed_json" }] });
@@ -140,7 +140,7 @@ describe("POST /events over HTTPS", () => {
     expect([get.status, get.headers.get("allow")]).toEqual([405, "POST"]);
   });
 
-  test("without the token, or with another, nothing is taken: 401", async () => {
+  test("401 without a token or with a wrong one; no event is taken", async () => {
     for (const authorization of ["", "Bearer", "Bearer wrong", `bearer ${TOKEN}`, `Bearer ${TOKEN}x`]) {
       const { status, headers } = await post(JSON.stringify(events(1)[0]), { authorization });
       expect(status).toBe(401);
@@ -149,7 +149,7 @@ describe("POST /events over HTTPS", () => {
     expect(publisher.counts.attempted).toBe(0);
   });
 
-  test("more than the limits is 413 and nothing is taken", async () => {
+  test("413 above the limits; no event is taken", async () => {
     expect((await post(new Uint8Array(MAX_BODY_BYTES + 1))).status).toBe(413);
     expect((await post("{}\n".repeat(10_001))).status).toBe(413);
     expect(publisher.counts.attempted).toBe(0);
@@ -160,11 +160,11 @@ describe("POST /events over HTTPS", () => {
     expect(plain?.ok ?? false).toBe(false);
   });
 
-  test("a full buffer is 503 with Retry-After, and nothing of the request is taken", async () => {
+  test("503 with Retry-After when the buffer is full; no event is taken", async () => {
     await intake.stop();
     await producer.stop();
     await open({ maxBufferedEvents: 10, ackLimitMs: 50 });
-    // Not started: Kafka is away, and what is taken stays.
+    // Not started: Kafka is unreachable, and events stay in the buffer.
     const { status, json, headers } = await post(JSON.stringify(events(11)));
     expect(status).toBe(503);
     expect(headers.get("retry-after")).toBe("1");
@@ -172,7 +172,7 @@ describe("POST /events over HTTPS", () => {
     expect(producer.bufferedEvents).toBe(0);
   });
 
-  test("Kafka away: 503 after the limit, the events stay in the buffer and arrive once", async () => {
+  test("503 after the limit while Kafka is unreachable; the events stay in the buffer and arrive once", async () => {
     await intake.stop();
     await producer.stop();
     await open({ ackLimitMs: 50 });
@@ -186,7 +186,7 @@ describe("POST /events over HTTPS", () => {
     expect(publisher.ledger.count).toBe(5);
   });
 
-  test("our own client tells from its answers what was taken, what was not, and what is not known", async () => {
+  test("sendEvents() distinguishes acknowledged, rejected, not taken and unknown", async () => {
     const send = (count: number, token = TOKEN) =>
       sendEvents(
         "127.0.0.1",
@@ -205,13 +205,13 @@ describe("POST /events over HTTPS", () => {
     expect(await send(5)).toMatchObject({ kind: "unknown", afterMs: 1000 });
     const { port } = intake;
     await intake.stop();
-    const nobody = { port, ca, serverName: "localhost", token: TOKEN, timeoutMs: 5000 };
-    expect(await sendEvents("127.0.0.1", "{}", nobody, new AbortController().signal)).toMatchObject({
+    const stopped = { port, ca, serverName: "localhost", token: TOKEN, timeoutMs: 5000 };
+    expect(await sendEvents("127.0.0.1", "{}", stopped, new AbortController().signal)).toMatchObject({
       kind: "not_taken",
     });
   });
 
-  test("the ledger has what was acknowledged, by run and conveyor", async () => {
+  test("report() lists acknowledged events by run and conveyor", async () => {
     await post(JSON.stringify(events(8)));
     expect(JSON.parse(JSON.stringify(publisher.report()))).toMatchObject({
       attempted: 8,
@@ -222,7 +222,7 @@ describe("POST /events over HTTPS", () => {
     });
   });
 
-  test("stop waits for a request in work", async () => {
+  test("stop() waits for open requests", async () => {
     cluster.delayMs = 100;
     const answer = post(JSON.stringify(events(3)));
     await eventually("the request to be in work", () => cluster.calls.length > 0);

@@ -10,12 +10,12 @@ import { runSteps, Shutdown } from "../../../services/runtime/shutdown.ts";
 import { eventually } from "../../eventually.ts";
 import { testCertificate } from "../certificate.ts";
 
-/** Much longer than a second signal takes to come and be seen. */
+/** Much longer than a second signal takes to arrive. */
 const FORCED_WORK_MS = 19_000;
 const silent = new Logger("test", "error", {}, () => {});
 
 describe("ConfigReader", () => {
-  test("reports every problem together, each with variable, rule and value", () => {
+  test("reports all problems together, each with variable, rule and value", () => {
     const reader = new ConfigReader(
       { PORT: "http", LEVEL: "loud", URL: "http://plain", BROKERS: "kafka", RATE: "-1", TOKEN_FILE: "/nowhere" },
       () => {
@@ -46,7 +46,7 @@ describe("ConfigReader", () => {
     ]);
   });
 
-  test("takes defaults for what is absent or empty", () => {
+  test("uses the default of an absent or empty variable", () => {
     const reader = new ConfigReader({ EMPTY: "" });
     expect(reader.text("EMPTY", "fallback")).toBe("fallback");
     expect(reader.integer("ABSENT", { least: 0, most: 9, fallback: 4 })).toBe(4);
@@ -54,19 +54,19 @@ describe("ConfigReader", () => {
     reader.done();
   });
 
-  test("a secret's value is in no message", () => {
-    const reader = new ConfigReader({ TOKEN_FILE: "/secret" }, () => "two words");
+  test("no message contains a secret's value", () => {
+    const reader = new ConfigReader({ TOKEN_FILE: "/secret" }, () => "a b");
     reader.secretFile("TOKEN_FILE");
     expect(reader.problems).toEqual(["TOKEN_FILE: must name a file with one value and no whitespace in it"]);
   });
 
-  test("an empty secret is a problem, not an empty token", () => {
+  test("an empty secret file is a problem", () => {
     const reader = new ConfigReader({ TOKEN_FILE: "/secret" }, () => "\n");
     reader.secretFile("TOKEN_FILE");
     expect(() => reader.done()).toThrow(ConfigError);
   });
 
-  test("verification of certificates cannot be switched off", () => {
+  test("NODE_TLS_REJECT_UNAUTHORIZED=0 is a problem", () => {
     expect(() => new ConfigReader({ NODE_TLS_REJECT_UNAUTHORIZED: "0" }).done()).toThrow(
       "NODE_TLS_REJECT_UNAUTHORIZED",
     );
@@ -116,7 +116,7 @@ describe("Logger", () => {
     });
   });
 
-  test("errorText flattens a chain of causes and keeps the code", () => {
+  test("errorText joins the causes and keeps the error code", () => {
     const inner = Object.assign(new Error("connect failed"), { code: "ECONNREFUSED" });
     expect(errorText(new Error("cannot write", { cause: inner }))).toBe("cannot write: connect failed (ECONNREFUSED)");
     const circular = new Error("round");
@@ -124,7 +124,7 @@ describe("Logger", () => {
     expect(errorText(circular)).toBe("round");
   });
 
-  test("LogThrottle lets one through per interval and counts the rest", () => {
+  test("LogThrottle allows one line per interval and counts the others", () => {
     let now = 0;
     const throttle = new LogThrottle(1000, () => now);
     expect([throttle.allow("a"), throttle.allow("a"), throttle.allow("b")]).toEqual([0, undefined, 0]);
@@ -134,7 +134,7 @@ describe("Logger", () => {
 });
 
 describe("shutdown", () => {
-  test("steps run in order, a step that hangs is left behind at its limit, one that fails does not stop the rest", async () => {
+  test("runs the steps in order and continues after one that fails or exceeds its limit", async () => {
     const ran: string[] = [];
     const outcomes = await runSteps(
       [
@@ -160,7 +160,7 @@ describe("shutdown", () => {
     ]);
   });
 
-  test("begin aborts the signal first, runs once, and exits with the code", async () => {
+  test("begin() aborts the signal, runs the steps once, and exits with the code", async () => {
     const codes: number[] = [];
     const shutdown = new Shutdown(silent, ((code: number) => void codes.push(code)) as (code: number) => never);
     let runs = 0;
@@ -169,11 +169,11 @@ describe("shutdown", () => {
       runs++;
       abortedBefore = shutdown.signal.aborted;
     });
-    await Promise.all([shutdown.begin("SIGTERM"), shutdown.begin("again", 7)]);
+    await Promise.all([shutdown.begin("SIGTERM"), shutdown.begin("second call", 7)]);
     expect({ runs, abortedBefore, codes }).toEqual({ runs: 1, abortedBefore: true, codes: [0] });
   });
 
-  test("a real process ends in order on SIGTERM, and at once on the second signal", async () => {
+  test("a process runs its steps on SIGTERM and exits at once on the second signal", async () => {
     const source = `
       import { Logger } from ${JSON.stringify(join(import.meta.dir, "../../../services/runtime/log.ts"))};
       import { Shutdown } from ${JSON.stringify(join(import.meta.dir, "../../../services/runtime/shutdown.ts"))};
@@ -184,17 +184,17 @@ describe("shutdown", () => {
       console.log("up");`;
     const run = async (workMs: number, signals: number) => {
       const child = Bun.spawn([process.execPath, "-e", source, String(workMs)], { stdout: "pipe", stderr: "inherit" });
-      let said = "";
+      let output = "";
       const reading = (async () => {
         const decoder = new TextDecoder();
-        for await (const chunk of child.stdout as unknown as AsyncIterable<Uint8Array>) said += decoder.decode(chunk);
+        for await (const chunk of child.stdout as unknown as AsyncIterable<Uint8Array>) output += decoder.decode(chunk);
       })();
-      await eventually("the process to be up", () => said.includes("up"));
+      await eventually("the process to start", () => output.includes("up"));
       const startedAt = performance.now();
       for (let signal = 0; signal < signals; signal++) {
         child.kill("SIGTERM");
-        // Two that come together are one.
-        if (signal === 0) await eventually("the first signal to be seen", () => said.includes("stopping"));
+        // Two signals at the same time are delivered once.
+        if (signal === 0) await eventually("the first signal to be handled", () => output.includes("stopping"));
       }
       const code = await child.exited;
       await reading;
@@ -210,7 +210,7 @@ describe("shutdown", () => {
 });
 
 describe("Health", () => {
-  test("a loop that stopped turning is named; one that only retries is alive", () => {
+  test("live() names a watch without progress within its limit; attempts count as progress", () => {
     let now = 0;
     const health = new Health(() => now);
     health.watch({ name: "progress", limitMs: 1000 });
@@ -226,7 +226,7 @@ describe("Health", () => {
     });
   });
 
-  test("nothing to do is not a stall, and the clock starts with the work", () => {
+  test("a watch that is not busy needs no progress; its time starts with the work", () => {
     let now = 0;
     let busy = false;
     const health = new Health(() => now);
@@ -239,7 +239,7 @@ describe("Health", () => {
     expect(health.live().ok).toBe(false);
   });
 
-  test("readiness names the condition that fails", () => {
+  test("readiness() names the condition that fails", () => {
     const health = new Health();
     health.ready("a", () => true);
     health.ready("b", () => false);
@@ -248,7 +248,7 @@ describe("Health", () => {
 });
 
 describe("metrics", () => {
-  test("every name and help follows the rules, and every service has its rows", async () => {
+  test("every name and help follows the rules, and every service has metrics", async () => {
     for (const [name, row] of Object.entries(METRIC_TABLE)) {
       expect(name).toMatch(/^(conveyor|process|kafka)_[a-z0-9_]+$/);
       expect(row.help).toMatch(/^[A-Z0-9].*\.$/);
@@ -262,13 +262,13 @@ describe("metrics", () => {
     }
   });
 
-  test("asking for another service's metric is a mistake that shows", () => {
+  test("a metric of another service is an error", () => {
     expect(() => new Metrics("producer").counter("conveyor_processor_events_consumed_total")).toThrow(
       "is not a metric of",
     );
   });
 
-  test("BulkHistogram counts into the right bucket, cumulatively", async () => {
+  test("BulkHistogram counts into cumulative buckets", async () => {
     const histogram = new BulkHistogram("h", "Help.", [0.1, 1, 10]);
     for (const value of [-5, 0.1, 0.100001, 1, 5, 100]) histogram.observe(value);
     const { values } = await histogram.get();
@@ -281,13 +281,13 @@ describe("metrics", () => {
 });
 
 describe("ops server", () => {
-  test("answers health, readiness and metrics over HTTPS only, and own paths as JSON", async () => {
+  test("serves health, readiness and metrics over HTTPS only, and further paths as JSON", async () => {
     const { ca, cert, key } = await testCertificate();
     const health = new Health();
     let ready = false;
-    let looks = 0;
+    let polls = 0;
     health.ready("thing", () => {
-      looks++;
+      polls++;
       return ready;
     });
     const ops = startOpsServer({ port: 0, tls: { cert, key } }, health, new Metrics("producer").registry, {
@@ -297,14 +297,14 @@ describe("ops server", () => {
     expect((await get("/healthz")).status).toBe(200);
     expect((await get("/readyz")).status).toBe(503);
     // Asked while it starts, and ready a moment later.
-    const asked = get("/readyz");
+    const response = get("/readyz");
     setTimeout(() => (ready = true), 50);
-    expect((await asked).status).toBe(200);
-    // From then on it says at once what is.
+    expect((await response).status).toBe(200);
+    // Once ready, it answers at once.
     ready = false;
-    looks = 0;
+    polls = 0;
     expect((await get("/readyz")).status).toBe(503);
-    expect(looks).toBe(1);
+    expect(polls).toBe(1);
     ready = true;
     expect((await get("/readyz")).status).toBe(200);
     expect(await (await get("/ledger")).json()).toEqual({ acknowledged: 3 });

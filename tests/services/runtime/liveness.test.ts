@@ -21,17 +21,17 @@ async function start(health = new Health(), loopLimitMs = 60_000) {
   return { port: await server.listening, ca };
 }
 
-/** Asks from another process until `want` is the status, 20 s at most; this one's loop stands meanwhile. */
-function askWhileStuck(port: number, ca: string, want: number): { status: number; report: Record<string, unknown> } {
+/** Polls from another process until the status is `want`, for at most 20 s; this process is blocked meanwhile. */
+function pollWhileBlocked(port: number, ca: string, want: number): { status: number; report: Record<string, unknown> } {
   const program = `
     const limit = Date.now() + 20_000;
-    let said;
+    let last;
     do {
       const answer = await fetch("https://localhost:${port}/healthz", { tls: { ca: process.env.CA } });
-      said = JSON.stringify({ status: answer.status, report: await answer.json() });
+      last = JSON.stringify({ status: answer.status, report: await answer.json() });
       if (answer.status === ${want}) break;
     } while (Date.now() < limit);
-    console.log(said);`;
+    console.log(last);`;
   const child = Bun.spawnSync([process.execPath, "-e", program], {
     env: { ...process.env, CA: ca },
     stderr: "inherit",
@@ -39,17 +39,17 @@ function askWhileStuck(port: number, ca: string, want: number): { status: number
   return JSON.parse(child.stdout.toString());
 }
 
-test("answers while the main loop is too busy to", async () => {
+test("answers while the main loop is blocked", async () => {
   const { port, ca } = await start();
-  expect(askWhileStuck(port, ca, 200)).toEqual({
+  expect(pollWhileBlocked(port, ca, 200)).toEqual({
     status: 200,
     report: { ok: true, progress: true, loop_silent_ms: expect.any(Number), loop_limit_ms: 60_000 },
   });
 });
 
-test("a main loop that does not turn for longer than its limit is told of, and one that turns again is fine", async () => {
+test("answers 503 while the main loop exceeds its limit, and 200 once it turns", async () => {
   const { port, ca } = await start(new Health(), 300);
-  const stuck = askWhileStuck(port, ca, 503);
+  const stuck = pollWhileBlocked(port, ca, 503);
   expect(stuck).toMatchObject({ status: 503, report: { ok: false, progress: true } });
   expect(stuck.report.loop_silent_ms).toBeGreaterThan(300);
   await eventually("an answer of a loop that turns", async () => {
@@ -57,7 +57,7 @@ test("a main loop that does not turn for longer than its limit is told of, and o
   });
 });
 
-test("a loop that turns without progress is told of", async () => {
+test("answers 503 when the main loop turns without progress", async () => {
   let now = 0;
   const health = new Health(() => now);
   health.watch({ name: "send", limitMs: 1000 });
@@ -70,14 +70,14 @@ test("a loop that turns without progress is told of", async () => {
   await eventually("the progress", async () => (await status()) === 200);
 });
 
-test("a thread that cannot listen says why", async () => {
+test("listening rejects when the port is in use", async () => {
   const { key } = await testCertificate();
   const server = startLivenessServer({ livenessPort: 0, tls: { cert: "no certificate", key } }, new Health(), silent)!;
   open.add(server);
   expect(await server.listening.catch((error: Error) => error.message)).toMatch(/certificate|PEM|BoringSSL/i);
 });
 
-test("without a port there is no thread", async () => {
+test("without a port no thread is started", async () => {
   const { cert, key } = await testCertificate();
   expect(startLivenessServer({ tls: { cert, key } }, new Health(), silent)).toBeUndefined();
 });
