@@ -201,6 +201,28 @@ function loadRow({ seconds, summary }: LoadOutcomes, loadEndMs: number): Row {
   return { offered_events_per_second: value, failed_events_per_second: value };
 }
 
+/** The phase of a run, reported with each row. */
+class ProgressReporter {
+  #phase: Progress["phase"] = "baseline";
+  #phaseStartedAt = performance.now();
+  stage: Progress["stage"];
+
+  constructor({ stages, onProgress }: LoadRunOptions, observer: Observer) {
+    const loadMs = totalSeconds(stages) * 1000;
+    const totals = { baseline: BASELINE_MS, load: loadMs, lag: LAG_LIMIT_MS, replicas: REPLICAS_LIMIT_MS };
+    observer.onRow((_, row) => {
+      const elapsedMs = performance.now() - this.#phaseStartedAt;
+      onProgress?.({ phase: this.#phase, elapsedMs, totalMs: totals[this.#phase], stage: this.stage, row });
+    });
+  }
+
+  enter(phase: Progress["phase"]): void {
+    this.#phase = phase;
+    this.#phaseStartedAt = performance.now();
+  }
+}
+
+/** Records the baseline, runs the load, and waits until the pipeline has settled. */
 async function loadAndSettle(
   options: LoadRunOptions,
   observer: Observer,
@@ -209,45 +231,37 @@ async function loadAndSettle(
   conveyorPrefix: string,
   seen: Seen,
 ): Promise<void> {
-  const { cluster, stages, signal } = options;
-  const startedAt = performance.now();
-  const totalMs = totalSeconds(stages) * 1000;
-  let phase: Progress["phase"] = "baseline";
-  let phaseAt = startedAt;
-  let stage: Progress["stage"];
-  const enter = (next: Progress["phase"]) => {
-    phase = next;
-    phaseAt = performance.now();
-  };
-  observer.onRow((_, row) => {
-    const limits = { baseline: BASELINE_MS, load: totalMs, lag: LAG_LIMIT_MS, replicas: REPLICAS_LIMIT_MS };
-    options.onProgress?.({ phase, elapsedMs: performance.now() - phaseAt, totalMs: limits[phase], stage, row });
-  });
-
-  await pause(BASELINE_MS, signal);
+  const progress = new ProgressReporter(options, observer);
+  await pause(BASELINE_MS, options.signal);
   seen.baselineLag = largest(observer.recording, "lag_events") ?? 0;
-  enter("load");
-  const pod = await LoadPod.start(
-    cluster,
-    {
-      image: options.image,
-      stages,
-      run,
-      folder: run,
-      schedule: { kind: "open", conveyorPrefix, conveyors: CONVEYORS },
-    },
-    signal,
-    (line) => {
-      if (!("stage" in line)) return;
-      const { t, index, seconds, events_per_second } = line.stage;
-      if (index === 0) {
-        seen.loadStartMs = t;
-        seen.loadEndMs = t + totalMs;
-      }
-      stage = { index, stage: { seconds, events_per_second } };
-      observer.mark("stage", `stage ${index + 1}`, `${events_per_second} events/s for ${seconds} s`, t);
-    },
-  );
+  progress.enter("load");
+  await runLoad(options, observer, { run, conveyorPrefix, progress }, seen);
+  observer.mark("note", "load", "the last stage has ended", seen.loadEndMs);
+  progress.enter("lag");
+  await settleLag(options, observer, seen);
+  if (!options.awaitMinimum) return;
+  progress.enter("replicas");
+  await settleReplicas(options, observer, autoscalers, seen);
+}
+
+/** Runs the stages in a generator pod, and removes it. */
+async function runLoad(
+  { cluster, image, stages, signal }: LoadRunOptions,
+  observer: Observer,
+  { run, conveyorPrefix, progress }: { run: string; conveyorPrefix: string; progress: ProgressReporter },
+  seen: Seen,
+): Promise<void> {
+  const schedule = { kind: "open", conveyorPrefix, conveyors: CONVEYORS } as const;
+  const pod = await LoadPod.start(cluster, { image, stages, run, folder: run, schedule }, signal, (line) => {
+    if (!("stage" in line)) return;
+    const { t, index, seconds, events_per_second } = line.stage;
+    if (index === 0) {
+      seen.loadStartMs = t;
+      seen.loadEndMs = t + totalSeconds(stages) * 1000;
+    }
+    progress.stage = { index, stage: { seconds, events_per_second } };
+    observer.mark("stage", `stage ${index + 1}`, `${events_per_second} events/s for ${seconds} s`, t);
+  });
   seen.outcomes = pod.outcomes;
   try {
     await pod.finished(stages, signal);
@@ -258,35 +272,36 @@ async function loadAndSettle(
     if (ended !== undefined) seen.loadEndMs = Math.min(seen.loadEndMs, ended);
     seen.sinceStart = observer.sinceStart;
     await pod.remove();
+    progress.stage = undefined;
   }
-  stage = undefined;
-  observer.mark("note", "load", "the last stage has ended", seen.loadEndMs);
+}
 
-  enter("lag");
+async function settleLag({ signal }: LoadRunOptions, observer: Observer, seen: Seen): Promise<void> {
   const settled = Math.max(SETTLED_LAG_EVENTS, seen.baselineLag * 2);
   const lagBack = await awaitRows(observer, LAG_LIMIT_MS, signal, (rows) =>
     rows.slice(-SETTLED_ROWS).every(({ lag_events: lag }) => lag != null && lag <= settled),
   );
-  if (lagBack !== undefined) {
-    seen.lagSettleSeconds = Math.max(
-      0,
-      Math.round((lagBack - (SETTLED_ROWS - 1) * TICK_MS - seen.loadEndMs) / 100) / 10,
-    );
-  }
+  if (lagBack === undefined) return;
+  const settledAtMs = lagBack - (SETTLED_ROWS - 1) * TICK_MS;
+  seen.lagSettleSeconds = Math.max(0, Math.round((settledAtMs - seen.loadEndMs) / 100) / 10);
+}
 
-  if (options.awaitMinimum) {
-    enter("replicas");
-    const back = await awaitRows(observer, REPLICAS_LIMIT_MS, signal, (rows) => {
-      const row = rows.at(-1)!;
-      return SCALED_WORKLOADS.every((workload) => {
-        const min = autoscalers.bounds[workload]?.min;
-        if (min === undefined) return true;
-        return row[`${workload}_replicas_desired`] === min && row[`${workload}_replicas_ready`] === min;
-      });
+async function settleReplicas(
+  { signal }: LoadRunOptions,
+  observer: Observer,
+  { bounds }: Autoscalers,
+  seen: Seen,
+): Promise<void> {
+  const back = await awaitRows(observer, REPLICAS_LIMIT_MS, signal, (rows) => {
+    const row = rows.at(-1)!;
+    return SCALED_WORKLOADS.every((workload) => {
+      const min = bounds[workload]?.min;
+      if (min === undefined) return true;
+      return row[`${workload}_replicas_desired`] === min && row[`${workload}_replicas_ready`] === min;
     });
-    if (back !== undefined) seen.backToMinimumSeconds = Math.round((back - seen.loadEndMs) / 100) / 10;
-    await pause(AFTER_MS, signal);
-  }
+  });
+  if (back !== undefined) seen.backToMinimumSeconds = Math.round((back - seen.loadEndMs) / 100) / 10;
+  await pause(AFTER_MS, signal);
 }
 
 /** Time of the first row with which the newest rows satisfy a condition; undefined at the limit. */

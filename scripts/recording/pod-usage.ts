@@ -1,14 +1,13 @@
 /**
- * CPU of a workload's pods as the metrics API tells it, for a workload that does not tell it itself (InfluxDB). The API
- * has no watch and looks at the containers every ten seconds or so, so it is asked as often; where it is missing, the
- * value is not known.
+ * CPU of a workload's pods from the metrics API, for a workload without such a metric (InfluxDB). The API has no watch and
+ * samples containers about every ten seconds; without the API the value is unknown.
  */
 
 import { pause } from "../cli/wait.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 
-const LOOK_MS = 5000;
-/** A value that is older says nothing about now. */
+const POLL_MS = 5000;
+/** An older value is unknown. */
 const STALE_MS = 40_000;
 
 interface PodMetrics {
@@ -16,7 +15,7 @@ interface PodMetrics {
   containers: { usage: { cpu: string } }[];
 }
 
-/** Cores of a quantity as the metrics API writes it: "125m", "2", "31415926n", "12u". */
+/** Cores of a quantity of the metrics API: "125m", "2", "31415926n", "12u". */
 export function coresOf(quantity: string): number {
   const match = /^(\d+(?:\.\d+)?)([num]?)$/.exec(quantity);
   if (!match) throw new Error(`cpu: must be a quantity such as 125m; got ${quantity}`);
@@ -35,7 +34,7 @@ export class PodUsage {
     void this.#run(signal);
   }
 
-  /** Cores of all its pods together, or null. */
+  /** Sum over the pods; null: unknown. */
   cores(): number | null {
     return this.#cores === undefined || Date.now() - this.#atMs > STALE_MS ? null : this.#cores;
   }
@@ -53,9 +52,9 @@ export class PodUsage {
           this.#atMs = Math.min(...items.map(({ timestamp }) => Date.parse(timestamp)));
         }
       } catch {
-        // No metrics API, or it does not answer: the value grows old and is not shown.
+        // No metrics API or no answer: the value becomes stale.
       }
-      await pause(LOOK_MS, signal).catch(() => {});
+      await pause(POLL_MS, signal).catch(() => {});
     }
   }
 }

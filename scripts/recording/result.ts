@@ -1,6 +1,6 @@
 /**
- * What a run leaves in outputs/runs/<id>/result.json: all that its page, its pictures and its video show comes from
- * here, so that each of them can be made again from the record. Times are milliseconds since the epoch.
+ * outputs/runs/<id>/result.json: the source of the page, the pictures and the video of a run. Times are milliseconds since
+ * the epoch.
  */
 import type { LoadStage } from "../../services/domain/load-stages.ts";
 import type { Recording } from "./recording.ts";
@@ -8,7 +8,7 @@ import type { Recording } from "./recording.ts";
 export const RUN_KINDS = ["load-test", "drills"] as const;
 export type RunKind = (typeof RUN_KINDS)[number];
 
-/** When, where and with what it ran. */
+/** Time, cluster, images and versions of a run. */
 export interface RunFacts {
   /** Name of the run's folder. */
   readonly id: string;
@@ -16,7 +16,7 @@ export interface RunFacts {
   /** ISO 8601, UTC. */
   readonly startedAt: string;
   readonly endedAt: string;
-  /** Stopped by a person: what is here is true, but not the whole run. */
+  /** Stopped before its end: the contents are valid, but incomplete. */
   readonly interrupted: boolean;
   readonly versions: Readonly<Record<string, string>>;
   /** Digest per image. */
@@ -28,16 +28,16 @@ export interface RunFacts {
   };
 }
 
-/** A limit that was set, and what was measured against it. */
+/** A limit and the measured value. */
 export interface Threshold {
-  /** As the person wrote it: "e2e_p99_ms<1000". */
+  /** As given: "e2e_p99_ms<1000". */
   readonly text: string;
   readonly metric: string;
   readonly limit: number;
-  /** Null where nothing was measured; never ok then. */
+  /** Null: not measured, which is never ok. */
   readonly value: number | null;
   readonly ok: boolean;
-  /** How much it misses, in words: "by 240 ms". */
+  /** The excess: "by 240 ms". */
   readonly by?: string;
 }
 
@@ -56,19 +56,19 @@ export interface Ledger {
 export const SCALED_WORKLOADS = ["producer", "processor"] as const;
 export type ScaledWorkload = (typeof SCALED_WORKLOADS)[number];
 
-/** An autoscaler wanted another number of replicas. */
+/** A change of the desired replicas. */
 export interface ScalingEvent {
   readonly timeMs: number;
   readonly workload: ScaledWorkload;
   readonly from: number;
   readonly to: number;
-  /** From the wish to the last new pod Ready; absent when scaling down, or when it never came. */
+  /** Until the last new pod was Ready; absent when scaling down, or when it never was. */
   readonly ready_after_ms?: number;
 }
 
-/** What the audit of a load's events found, law by law. */
+/** Audit of a load's events, per invariant. */
 export interface LoadAudit {
-  /** unknown: what was acknowledged could not be followed to where it must stand. */
+  /** unknown: the acknowledged events could not be traced. */
   readonly status: "passed" | "failed" | "unknown";
   /** The verdict in one line. */
   readonly line: string;
@@ -77,7 +77,7 @@ export interface LoadAudit {
     readonly title: string;
     readonly status: "passed" | "failed" | "unknown";
     readonly detail: string;
-    /** False: this way of sending does not promise it, so that it is told and does not count. */
+    /** False: the sender does not promise it; reported, but not counted. */
     readonly promised: boolean;
   }[];
 }
@@ -90,9 +90,9 @@ export interface LoadTestResult {
   readonly scaling: readonly ScalingEvent[];
   readonly thresholds: readonly Threshold[];
   readonly ledger: Ledger;
-  /** Everything that a threshold could have named, limited or not; null: not measured. */
+  /** All metrics of thresholds; null: not measured. */
   readonly measured?: Readonly<Record<string, number | null>>;
-  /** Absent where none was asked for. */
+  /** Only with --audit. */
   readonly audit?: LoadAudit;
   /** Lines of `kubectl get hpa` over time. */
   readonly hpaTable: readonly string[];
@@ -112,7 +112,7 @@ export interface Phase {
   readonly detail: string;
 }
 
-/** What an operator would have typed; it was really run, and this is its real output. */
+/** A command that an operator would type, and its real output. */
 export interface OperatorCommand {
   readonly timeMs: number;
   readonly command: string;
@@ -125,11 +125,11 @@ export interface LogLine {
   readonly line: string;
 }
 
-/** How long it took, against its budget. */
+/** The measured recovery and its budget. */
 export interface DrillRecovery {
   readonly measured_ms: number;
   readonly budget_ms: number;
-  /** No outage was seen: if there was one, it was shorter than `measured_ms`, the shortest that would have been seen. */
+  /** No outage was visible: any outage was shorter than `measured_ms`, the shortest visible one. */
   readonly below?: boolean;
 }
 
@@ -139,9 +139,9 @@ export interface DrillResult {
   readonly hypothesis: string;
   readonly fault: string;
   readonly verdict: DrillVerdict;
-  /** Why the verdict is what it is; empty for a plain pass. */
+  /** Reasons of the verdict; empty for passed. */
   readonly reasons: readonly string[];
-  /** Absent when the fault had no proven effect: such a drill is never passed. */
+  /** Absent without a proven effect; such a drill never passes. */
   readonly effect?: { readonly timeMs: number; readonly proof: string };
   readonly beats: readonly Phase[];
   readonly recovery?: DrillRecovery;
@@ -149,9 +149,9 @@ export interface DrillResult {
   readonly recording: Recording;
   readonly commands: readonly OperatorCommand[];
   readonly logLines: readonly LogLine[];
-  /** Path of the runbook inside the project: docs/runbooks/ConsumerLagHigh.md. */
+  /** Path inside the project: docs/runbooks/ConsumerLagHigh.md. */
   readonly runbook?: string;
-  /** Which repeat of the drill it is, from 1. */
+  /** Number of the repeat, from 1. */
   readonly repeat: number;
 }
 
@@ -163,5 +163,4 @@ export interface DrillsResult {
 
 export type RunResult = LoadTestResult | DrillsResult;
 
-/** Tells the two documents apart. */
 export const isDrills = (result: RunResult): result is DrillsResult => result.facts.kind === "drills";

@@ -1,4 +1,4 @@
-/** When, where and with what a run is made: the head of every result. */
+/** Time, cluster, images and versions of a run. */
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import type { RunFacts, RunKind } from "./result.ts";
 
@@ -6,14 +6,14 @@ type Node = KubernetesObject & {
   status: { capacity: { cpu: string; memory: string }; nodeInfo: { kubeletVersion: string } };
 };
 
-/** Bytes of a Kubernetes quantity as nodes state their memory ("24110480Ki"). */
+/** Bytes of a node's memory quantity ("24110480Ki"). */
 export function memoryBytes(quantity: string): number {
   const match = /^(\d+)(Ki|Mi|Gi|)$/.exec(quantity);
   if (!match) throw new Error(`memory: must be a number with Ki, Mi or Gi; got "${quantity}"`);
   return Number(match[1]) * { "": 1, Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30 }[match[2] as "" | "Ki" | "Mi" | "Gi"];
 }
 
-/** Facts of a run that begins; its end is filled in when it ends. */
+/** Facts at the start of a run; the result has its end. */
 export async function runFacts(
   cluster: Cluster,
   run: { id: string; kind: RunKind; startedAtMs: number },

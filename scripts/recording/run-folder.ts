@@ -1,4 +1,4 @@
-/** The folder of one run, outputs/runs/<id>/: what a load test or a drill leaves behind. */
+/** The folder of one run of a load test or of drills, outputs/runs/<id>/. */
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -6,25 +6,25 @@ import { writeAtomic } from "../cli/files.ts";
 import type { RunKind } from "./result.ts";
 
 export const RUNS_FOLDER = join(import.meta.dir, "../../outputs/runs");
-/** Runs that begin within one second get a number behind their name; more than this in one second is a mistake. */
+/** Bound on runs that start within one second; they get a number after their name. */
 const MAX_IN_ONE_SECOND = 100;
 
 export interface RunFolder {
   /** "20261125T071500Z-load-test". */
   readonly id: string;
   readonly folder: string;
-  /** Path of a file in it. */
+  /** Path of a file in the folder. */
   path(name: string): string;
-  /** Writes a JSON document whole or not at all. @returns its path. */
+  /** Writes a JSON document atomically. @returns its path. */
   writeJson(name: string, value: unknown): Promise<string>;
-  /** Writes a text whole or not at all. @returns its path. */
+  /** Writes a text atomically. @returns its path. */
   writeText(name: string, text: string): Promise<string>;
 }
 
 /**
- * Makes the folder of a run that begins now.
+ * Creates the folder of a run.
  * @param now milliseconds since 1970
- * @throws Error when its name cannot be had.
+ * @throws Error when all names of this second are taken.
  */
 export async function createRun(kind: RunKind, now: number, root = RUNS_FOLDER): Promise<RunFolder> {
   const stamp = new Date(now)
@@ -45,7 +45,7 @@ export async function createRun(kind: RunKind, now: number, root = RUNS_FOLDER):
   throw new Error(`outputs/runs: ${MAX_IN_ONE_SECOND} runs of ${kind} began in the second ${stamp}`);
 }
 
-/** A folder that is there. */
+/** The folder of an existing run. */
 export function openRun(id: string, root = RUNS_FOLDER): RunFolder {
   const folder = join(root, id);
   const path = (name: string) => join(folder, name);

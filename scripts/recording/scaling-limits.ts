@@ -1,4 +1,4 @@
-/** The autoscalers that are deployed: what they keep the workloads between, and at which lag the processors grow. */
+/** The deployed autoscalers: bounds of the workloads, and the lag per processor. */
 import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
 import { coresOf } from "./pod-usage.ts";
 import type { ScaledWorkload } from "./result.ts";
@@ -15,15 +15,15 @@ type ScaledObject = KubernetesObject & {
 };
 
 export interface Autoscalers {
-  /** Bounds per workload; a workload without an autoscaler is not in it. */
+  /** Bounds per workload with an autoscaler. */
   bounds: Partial<Record<ScaledWorkload, { min: number; max: number }>>;
-  /** Events behind, for each processor, above which there should be another; undefined: nobody scales on the lag. */
+  /** Target of the lag per processor, in events; undefined: no scaling by lag. */
   lagThreshold: number | undefined;
 }
 
 const LAG_METRIC = "kafka_consumergroup_lag";
 
-/** Number of a Kubernetes quantity of events: "1k", "1000", "1500m". */
+/** The number of a Kubernetes quantity: "1k", "1000", "1500m". */
 export function quantity(text: string): number {
   const thousands = /^(\d+(?:\.\d+)?)k$/.exec(text)?.[1];
   return thousands ? Number(thousands) * 1000 : coresOf(text);
@@ -41,7 +41,7 @@ export async function readAutoscalers(cluster: Cluster): Promise<Autoscalers> {
 }
 
 async function lagOfScaledObject(cluster: Cluster): Promise<number | undefined> {
-  // Where KEDA is not installed its kind is not known.
+  // Without KEDA the kind is unknown.
   const { stdout, exitCode } = await cluster.kubectl(
     ["get", "scaledobjects.keda.sh", "-n", NAMESPACE, "-o", "json", "--ignore-not-found"],
     { allowFailure: true },

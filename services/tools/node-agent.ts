@@ -1,26 +1,26 @@
 /**
- * What a drill does on a node, as one short program: it runs in a privileged pod that sees the node's processes, and
- * does one thing per call, named by a JSON argument. It prints one JSON document.
+ * The drills' agent on a node: runs in a privileged pod with access to the node's processes. Each call does one action, a
+ * JSON argument, and prints one JSON document (services/protocol/node-agent.ts).
  *
- * The first process of a container cannot be killed or frozen from inside the container, and a NetworkPolicy does not
- * end connections that stand: so both are done from the node, where the effect can be read back (a process' state, the
- * counter of a rule).
+ * The first process of a container cannot be killed or frozen from inside the container, and a NetworkPolicy does not end
+ * open connections: so both are done from the node, where the effect can be read (the state of a process, the counter of
+ * a rule).
  */
 import { dlopen, FFIType, ptr } from "bun:ffi";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { AgentAnswer, AgentRequest, VolumeStep } from "../protocol/node-agent.ts";
 
-/** The chain that holds a drill's rules: its name is how leftovers are found. */
+/** The chain of a drill's rules; --heal finds leftover rules by its name. */
 const CHAIN = "CONVEYOR-DRILL";
-/** Programs for packet rules, by the names that nodes have them under. */
+/** Names of the program for packet rules on different nodes. */
 const RULE_PROGRAMS = ["iptables", "iptables-legacy", "iptables-nft"];
-/** Of util-linux, on every node. */
+/** Part of util-linux, on every node. */
 const NSENTER = "/usr/bin/nsenter";
 const COMMAND_LIMIT_MS = 10_000;
-/** The pod's own says where Bun is, not where a node has its programs. */
+/** PATH on a node; that of the pod is for its image. */
 const NODE_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin";
 
-/** The container's first process: the one that is number 1 in its own numbering. */
+/** The container's first process: number 1 in its own PID namespace. */
 function firstProcess(containerId: string): number | undefined {
   for (const entry of readdirSync("/proc")) {
     if (!/^\d+$/.test(entry)) continue;
@@ -29,13 +29,13 @@ function firstProcess(containerId: string): number | undefined {
       const numbers = /^NSpid:\s+(.+)$/m.exec(readFileSync(`/proc/${entry}/status`, "utf8"))?.[1]?.split(/\s+/);
       if (numbers?.at(-1) === "1") return Number(entry);
     } catch {
-      // The process ended between the two looks.
+      // The process ended between the two reads.
     }
   }
   return undefined;
 }
 
-/** State letter of a process, or undefined when it is gone. */
+/** State letter of a process; undefined when it has ended. */
 function stateOf(pid: number): string | undefined {
   try {
     return /^\d+ \(.*\) (\S)/s.exec(readFileSync(`/proc/${pid}/stat`, "utf8"))?.[1];
@@ -44,7 +44,7 @@ function stateOf(pid: number): string | undefined {
   }
 }
 
-/** The process that started the container: it lives in the node's own mounts, where the node's programs are. */
+/** The process that started the container; its mounts are the node's, with the node's programs. */
 function parentOf(pid: number): number {
   return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 1);
 }
@@ -60,7 +60,7 @@ function run(command: string[], limitMs = COMMAND_LIMIT_MS): { exitCode: number;
 let isInNode = false;
 
 /**
- * From here on the node's files are this process' own, for its programs: the image may have none but Bun.
+ * Changes the root of this process to the node's files, for the node's programs: the image may have none but Bun.
  * @throws Error when that is refused.
  */
 function enterNode(pid: number): void {
@@ -72,11 +72,11 @@ function enterNode(pid: number): void {
   isInNode = true;
 }
 
-/** Runs a program of the node in the network of a container. */
+/** Runs a program of the node in the network of a container. @throws Error for the network of the node. */
 function inNetworkOf(pid: number, command: string[]) {
   enterNode(pid);
   if (readlinkSync(`/proc/${pid}/ns/net`) === readlinkSync(`/proc/${parentOf(pid)}/ns/net`)) {
-    throw new Error("the container uses the node's own network: a cut would cut the node");
+    throw new Error("the container uses the node's own network: a cut would isolate the node");
   }
   return run([NSENTER, `--net=/proc/${pid}/ns/net`, "--", ...command]);
 }
@@ -100,7 +100,7 @@ function rules(pid: number, ...commands: string[][]): void {
   }
 }
 
-/** Rules of a chain that jump to the drill's chain, as arguments that delete them. */
+/** Arguments that delete the rules of a chain that jump to the drill's chain. */
 function jumps(pid: number, program: string, chain: string): string[][] {
   const { stdout } = inNetworkOf(pid, [program, "-w", "-S", chain]);
   return stdout
@@ -117,12 +117,12 @@ function droppedBy(pid: number): number | undefined {
 }
 
 /**
- * Room that a small volume has beyond what it held: the 64 MiB without which InfluxDB is not started (its start script),
- * and enough to go on for minutes; filled within a second.
+ * Free space of the small volume: the 64 MiB that InfluxDB's start script requires, and enough for minutes; filled within
+ * a second.
  */
 const SPARE_MEBIBYTES = 160;
 const VOLUME_LIMIT_MS = 60_000;
-/** Where the small volume stands on the node while it is in place of the real one. */
+/** Mount point of the small volume on the node. */
 const SMALL = "/run/conveyor-drill/volume";
 const BALLAST = `${SMALL}/.drill-ballast`;
 
@@ -134,10 +134,10 @@ const VOLUME_SCRIPTS: Readonly<Record<Exclude<VolumeStep, "measure">, string>> =
     mount -t tmpfs -o size="$3"m,mode=0755 conveyor-drill "$2"
     cp -a "$1/." "$2/"
     mount --bind "$2" "$1"`,
-  // The kernel says when it is full: that error is the end that is wanted.
+  // dd ends with the error of the full volume, as intended.
   fill: `dd if=/dev/zero of="$4" bs=1M 2>/dev/null; dd if=/dev/zero bs=1 count=4096 2>/dev/null >> "$4"; sync; true`,
   free: `rm -f "$4"`,
-  // The content goes back beside the old one and then in its place, so that at every moment one of the two is whole.
+  // The content is copied beside the old one and then renamed, so that one of the two is always complete.
   restore: `set -e
     mountpoint -q "$2" || exit 0
     rm -f "$4"
@@ -158,7 +158,7 @@ function onNode(pid: number, command: string[]) {
 
 function volume(pid: number, path: string, step: VolumeStep): AgentAnswer {
   const used = Number(onNode(pid, ["du", "-sm", path]).stdout.split("\t")[0]);
-  if (!Number.isInteger(used)) throw new Error(`${path} is no folder of the node`);
+  if (!Number.isInteger(used)) throw new Error(`${path} is not a folder of the node`);
   if (step !== "measure") {
     const size = String(used + SPARE_MEBIBYTES);
     const { exitCode, stderr } = onNode(pid, ["sh", "-c", VOLUME_SCRIPTS[step], "sh", path, SMALL, size, BALLAST]);
@@ -187,7 +187,7 @@ function perform(request: AgentRequest): AgentAnswer {
       return answer();
     case "cut": {
       const ways = request.ports.flatMap((port) => [
-        // Not what the container says to itself: its own probes must see a process that is well.
+        // Not the loopback interface: the container's own probes must succeed.
         ["-I", "INPUT", "!", "-i", "lo", "-p", "tcp", "--dport", String(port), "-j", CHAIN],
         ["-I", "INPUT", "!", "-i", "lo", "-p", "tcp", "--sport", String(port), "-j", CHAIN],
         ["-I", "OUTPUT", "!", "-o", "lo", "-p", "tcp", "--dport", String(port), "-j", CHAIN],

@@ -1,6 +1,6 @@
 /**
- * Writes records that are no events into the events' topic, past the producer, which would refuse them. Reads what to
- * write from the environment, prints where each stands in Kafka:
+ * Writes invalid records into the events' topic, past the producer, which would refuse them. Prints the location of each in
+ * Kafka:
  *
  *   {"placed":[{"partition":0,"offset":123,"kind":"malformed_json"}]}
  */
@@ -24,7 +24,7 @@ const good = {
   state: "running",
 };
 
-/** One of each way in which a record can be no event, by what it is. */
+/** One record of each kind of invalid event. */
 const POISON: readonly [kind: string, value: Buffer | string | null][] = [
   ["malformed_json", '{"v":1,"conveyor":"drill-poison",'],
   ["not_an_object", "[1,2,3]"],
@@ -55,7 +55,7 @@ const kafka = new Kafka({
 const producer = kafka.producer({ allowAutoTopicCreation: false });
 await producer.connect();
 const placed: { partition: number; offset: number; kind: string }[] = [];
-// All of them into one partition and in one batch: the batch that a processor gets is poisoned, not one record.
+// One partition and one batch: a processor gets a poisoned batch, not single records.
 const [metadata] = await producer.send({
   topic,
   timeout: SEND_LIMIT_MS,

@@ -1,10 +1,10 @@
 /**
- * Goal: the processors are scaled by what is known, and held by what is not. A metric that went missing never takes a
- * processor away, and a database that is the limit never adds one.
- * Method: InfluxDB is taken away under the deployed autoscaler. Then the autoscaler gets a lag that always asks for several
- * processors as long as it is known (the fleet's own is small and moves), and loses its patience, so that a wrong step down
- * would be seen within seconds; Prometheus and the lag exporter are taken away, one after the other. At the end the lag is
- * let ask for one: the step down that was not seen before must be seen now, within the time that was watched before.
+ * Goal: known metrics scale the processors, unknown ones hold them. A missing metric never removes a processor, and a
+ * saturated database never adds one.
+ * Method: InfluxDB is stopped under the deployed autoscaler. Then the autoscaler gets a query that requires several
+ * processors as long as the lag is known, and no stabilization window, so that a wrong step down would show within seconds;
+ * Prometheus and the lag exporter are stopped one after the other. At the end the lag requires one processor: the step
+ * down must show within the time of the earlier observations.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { pause, waitFor } from "../../scripts/cli/wait.ts";
@@ -14,20 +14,20 @@ import type { Autoscaler } from "../../scripts/deploy/autoscalers.ts";
 import { loadManifests } from "../../scripts/deploy/manifests.ts";
 import { atRest, cluster, describeOnCluster } from "./harness.ts";
 
-/** The autoscaler looks every 5 s here: four looks. */
+/** Four syncs of the autoscaler, which are 5 s apart here. */
 const WATCH_MS = 20_000;
-/** Up or down when it is right: a scrape, a look, and KEDA's own reading of its ScaledObject take 30 s; a busy machine more. */
+/** A scrape, a sync, and KEDA's reading of its ScaledObject take 30 s; a busy machine takes longer. */
 const SCALE_LIMIT_MS = 150_000;
 const READY_LIMIT_MS = 240_000;
-/** All that is waited for, one after the other; a test takes two minutes. */
+/** The sum of all waits; a test takes two minutes. */
 const LIMIT_MS = 1_200_000;
-/** The lag per processor that is deployed, in events. */
+/** The deployed target of the lag per processor, in events. */
 const LAG_PER_PROCESSOR = 1000;
-/** Processors that the lag is made to ask for. */
+/** Processors that the query requires. */
 const WANTED = 3;
-/** A lag per processor that no lag of these tests comes near: it asks for one. */
+/** A target far above every lag of these tests: one processor. */
 const LAG_FOR_ONE = 1_000_000;
-/** While the database is the limit the lag must have asked for so many more processors, by the real threshold. */
+/** A lag that requires several processors by the real target. */
 const LAG_OF_SEVERAL = 4000;
 
 type Deployment = KubernetesObject & { spec: { replicas: number }; status?: { readyReplicas?: number } };
@@ -60,23 +60,23 @@ async function awaitReady(kind: string, name: string, replicas: number): Promise
   );
 }
 
-/** Whether the autoscaler knows all of its metrics. */
-async function awaitSight(sees: boolean): Promise<void> {
+/** Waits until the autoscaler knows all of its metrics, or lacks one. */
+async function awaitMetrics(complete: boolean): Promise<void> {
   await waitFor(
     async () => {
       const { spec, status } = await hpa();
       const known = (status?.currentMetrics ?? []).filter(({ type }) => type).length;
       const asked = spec.metrics!.length;
       const active = status?.conditions?.some((one) => one.type === "ScalingActive" && one.status === "True");
-      return (known === asked && active === true) === sees
+      return (known === asked && active === true) === complete
         ? { done: true, value: true }
         : { done: false, state: `${known} of ${asked} metrics known` };
     },
-    { what: `the autoscaler to ${sees ? "know" : "lack"} a metric`, limitMs: SCALE_LIMIT_MS, intervalMs: 500 },
+    { what: `the autoscaler to ${complete ? "know" : "lack"} a metric`, limitMs: SCALE_LIMIT_MS, intervalMs: 500 },
   );
 }
 
-/** The numbers of processors seen, each once, in order, over a time. */
+/** The changes of the number of processors during a time. */
 async function watch(ms: number, until: () => Promise<boolean> = async () => false): Promise<number[]> {
   const seen: number[] = [];
   const end = performance.now() + ms;
@@ -89,7 +89,7 @@ async function watch(ms: number, until: () => Promise<boolean> = async () => fal
   return seen;
 }
 
-/** Waits until the autoscaler has what the ScaledObject asks for now, events behind for each processor. */
+/** Waits until the autoscaler has the target of the ScaledObject. */
 async function awaitTarget(lagPerProcessor: number): Promise<void> {
   await waitFor(
     async () => {
@@ -98,11 +98,11 @@ async function awaitTarget(lagPerProcessor: number): Promise<void> {
         ? { done: true, value: true }
         : { done: false, state: targets };
     },
-    { what: `the autoscaler to have ${lagPerProcessor} for its target`, limitMs: SCALE_LIMIT_MS, intervalMs: 500 },
+    { what: `the autoscaler to have the target ${lagPerProcessor}`, limitMs: SCALE_LIMIT_MS, intervalMs: 500 },
   );
 }
 
-/** A number as Kubernetes writes it: thousands and millions by their letter. */
+/** A Kubernetes quantity: 1k, 1M. */
 const quantity = (count: number): string => {
   for (const [letter, unit] of [
     ["M", 1_000_000],
@@ -114,10 +114,10 @@ const quantity = (count: number): string => {
 };
 
 /**
- * The ScaledObject as deployed, but for three things: the lag, where it is known, counts as that of WANTED processors; the
- * lag per processor is another; a step down waits for nothing.
+ * The deployed ScaledObject with three changes: a known lag counts as that of WANTED processors, another target, and no
+ * stabilization before a step down.
  */
-function impatient(lagPerProcessor: number): ScaledObject {
+function withoutStabilization(lagPerProcessor: number): ScaledObject {
   const copy = structuredClone(original);
   const lag = copy.spec.triggers.find(({ name }) => name === "lag")!.metadata;
   const before = lag.threshold!;
@@ -140,15 +140,15 @@ describeOnCluster("autoscaling", () => {
     await target.apply([original]);
     await atRest(target);
     prometheus = await PrometheusReader.open(target);
-    // The number that is held is the one that Prometheus knows: a step of a moment ago must have come through.
+    // The query holds the number that Prometheus knows: a recent change must have been scraped.
     await waitFor(
       async () => {
         const [known] = await prometheus.query('max(kube_deployment_spec_replicas{deployment="processor"})');
         return known?.value === 1
           ? { done: true, value: true }
-          : { done: false, state: `${known?.value ?? "no"} processors known to Prometheus` };
+          : { done: false, state: `${known?.value ?? "no"} processors in Prometheus` };
       },
-      { what: "Prometheus to know of one processor", limitMs: SCALE_LIMIT_MS, intervalMs: 1000 },
+      { what: "Prometheus to have one processor", limitMs: SCALE_LIMIT_MS, intervalMs: 1000 },
     );
     const lags = await prometheus.query(
       'max(quantile_over_time(0.5, kafka_consumergroup_lag_sum{group="processor"}[1m]))',
@@ -169,7 +169,7 @@ describeOnCluster("autoscaling", () => {
   }, LIMIT_MS);
 
   test(
-    "InfluxDB the limit: no processor is added, however much is behind",
+    "InfluxDB stopped: no processor is added, whatever the lag",
     async () => {
       const before = await processors();
       let lag = 0;
@@ -182,12 +182,12 @@ describeOnCluster("autoscaling", () => {
             return lag > LAG_OF_SEVERAL;
           })),
         );
-        // Two more looks with all that lag known.
+        // Two more syncs with that lag known.
         seen.push(...(await watch(WATCH_MS / 2)));
         const [asked] = (await hpa()).status?.currentMetrics ?? [];
-        console.info(`lag ${lag}, processors ${seen.join(" ")}, told to the autoscaler: ${JSON.stringify(asked)}`);
+        console.info(`lag ${lag}, processors ${seen.join(" ")}, metrics of the autoscaler: ${JSON.stringify(asked)}`);
       } finally {
-        // Whatever was seen: what comes next needs the database.
+        // The next test needs the database.
         await scale("statefulset/influxdb", 1);
         await awaitReady("statefulset", "influxdb", 1);
       }
@@ -205,9 +205,9 @@ describeOnCluster("autoscaling", () => {
   );
 
   test(
-    "Prometheus gone, then the lag's metric gone: the processors stay; with both back they follow the lag again",
+    "Prometheus, then the lag metric missing: no processor is removed; with both the number follows the lag",
     async () => {
-      await target.apply([impatient(LAG_PER_PROCESSOR)]);
+      await target.apply([withoutStabilization(LAG_PER_PROCESSOR)]);
       await waitFor(
         async () => {
           const now = await processors();
@@ -218,21 +218,21 @@ describeOnCluster("autoscaling", () => {
 
       for (const workload of ["prometheus", "lag-exporter"]) {
         await scale(`deployment/${workload}`, 0);
-        await awaitSight(false);
+        await awaitMetrics(false);
         const before = await processors();
         expect(before).toBeGreaterThanOrEqual(WANTED);
         const seen = await watch(WATCH_MS);
         console.info(`without ${workload}: processors ${seen.join(" ")}`);
-        // One more may come by what is still known (CPU, on a busy machine); none may go.
+        // A known metric (CPU, on a busy machine) may add a processor; none may be removed.
         expect(seen).toEqual(seen.toSorted((one, other) => one - other));
         expect(seen[0]).toBeGreaterThanOrEqual(before);
         await scale(`deployment/${workload}`, 1);
         await awaitReady("deployment", workload, 1);
-        await awaitSight(true);
+        await awaitMetrics(true);
       }
 
-      // The lag asks for one: what was not seen in the same time above is seen now.
-      await target.apply([impatient(LAG_FOR_ONE)]);
+      // The lag requires one: the step down shows within the same time.
+      await target.apply([withoutStabilization(LAG_FOR_ONE)]);
       await awaitTarget(LAG_FOR_ONE);
       const down = await watch(WATCH_MS * 2, async () => (await processors()) === 1);
       console.info(`with both: processors ${down.join(" ")}`);

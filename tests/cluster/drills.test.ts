@@ -1,6 +1,6 @@
 /**
- * Goal: a drill passes on a real cluster, one whose fault is left out does not, and an interrupt leaves a healed cluster.
- * Method: the command as a person runs it; the third time a broker is frozen and the command interrupted meanwhile.
+ * Goal: a drill passes on a real cluster, a drill without its fault does not, and an interrupt leaves a healed cluster.
+ * Method: the command as a user runs it; the third time it is interrupted while a network is cut.
  */
 import { beforeAll, expect, test } from "bun:test";
 import { pause, waitFor } from "../../scripts/cli/wait.ts";
@@ -10,7 +10,7 @@ import { cluster, describeOnCluster, script } from "./harness.ts";
 
 const COMMAND = ["scripts/resilience-test.ts", "--local", "--json"];
 const LIMIT_MS = 120_000;
-/** The drill's first beat has begun by then, its fault is on. */
+/** The fault has had its effect by then. */
 const FAULT_LIMIT_MS = 60_000;
 
 let target: Cluster;
@@ -30,7 +30,7 @@ describeOnCluster("drills", () => {
   });
 
   test(
-    "a processor that is deleted under traffic costs no acknowledged event",
+    "delete-processor passes: no acknowledged event is lost",
     async () => {
       const { exitCode, document } = await drill("--only", "delete-processor");
       const result = document.drills[0]!;
@@ -46,7 +46,7 @@ describeOnCluster("drills", () => {
   );
 
   test(
-    "a drill whose fault is left out is inconclusive, not passed",
+    "--without-fault: inconclusive, exit 5",
     async () => {
       const { exitCode, document } = await drill("--without-fault", "delete-processor");
       expect(document.drills.map(({ verdict }) => verdict)).toEqual(["inconclusive"]);
@@ -57,29 +57,29 @@ describeOnCluster("drills", () => {
   );
 
   test(
-    "an interrupt in the middle of a fault leaves a healed cluster",
+    "an interrupt during a fault: exit 130, the fault is healed, --heal has nothing to undo",
     async () => {
       const child = Bun.spawn([process.execPath, ...COMMAND, "--only", "cut-processor-influxdb"], {
         stdout: "pipe",
         stderr: "pipe",
         timeout: LIMIT_MS,
       });
-      let said = "";
+      let stderr = "";
       const reading = (async () => {
         const decoder = new TextDecoder();
-        for await (const chunk of child.stderr) said += decoder.decode(chunk, { stream: true });
+        for await (const chunk of child.stderr) stderr += decoder.decode(chunk, { stream: true });
       })();
       await waitFor(
         async () =>
-          said.includes("  effect: ") ? { done: true, value: true } : { done: false, state: said.slice(-200) },
+          stderr.includes("  effect: ") ? { done: true, value: true } : { done: false, state: stderr.slice(-200) },
         { what: "the cut to have its effect", limitMs: FAULT_LIMIT_MS },
       );
       child.kill("SIGINT");
       expect(await child.exited).toBe(130);
       await reading;
-      expect(said).toContain("interrupted");
-      expect(said).toContain("  healed: the fault is undone");
-      // Its own word is not enough: events are stored again, nothing of the drills is left.
+      expect(stderr).toContain("interrupted");
+      expect(stderr).toContain("  healed: the fault is undone");
+      // Checked on the cluster: the pods run, and there is nothing to undo.
       const { stdout } = await target.kubectl([
         "get",
         "pods",
@@ -99,7 +99,7 @@ describeOnCluster("drills", () => {
     LIMIT_MS,
   );
 
-  test("a pod that is replaced never waits for the node authorizer to learn of it", async () => {
+  test("nodes may read volume claims by a rule, before the node authorizer knows a replaced pod", async () => {
     // A node that is none: the node authorizer has no opinion, so that the rule alone answers.
     const asNode = ["--as", "system:node:none", "--as-group", "system:nodes"];
     const { stdout } = await target.kubectl([

@@ -1,6 +1,6 @@
 /**
- * Goal: the load test as a person runs it. A small load passes with every event accounted for; a limit that cannot hold
- * ends with exit 5 and says by how much; an interrupt ends the load within five seconds and leaves no pod behind.
+ * Goal: a small load passes with an outcome for every event; a violated threshold ends with exit 5 and the excess; an
+ * interrupt ends the load within five seconds and removes its pods. Method: the command as a user runs it.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFile, rm } from "node:fs/promises";
@@ -10,23 +10,23 @@ import type { LoadTestResult } from "../../scripts/recording/result.ts";
 import { openRun } from "../../scripts/recording/run-folder.ts";
 import { cluster, describeOnCluster, script } from "./harness.ts";
 
-/** Pods start, five calm seconds, the load, its lag, its count: some 15 s on two cores; a busy machine takes minutes. */
+/** Start of the pods, baseline, load, lag and count take some 15 s on two cores; on a busy machine minutes. */
 const RUN_LIMIT_MS = 240_000;
-/** What is checked when a run has ended takes some more. */
+/** The run and the checks after it. */
 const LIMIT_MS = RUN_LIMIT_MS + 60_000;
-/** An interrupt comes when the load has been on for so long. */
+/** Load before the interrupt. */
 const LOADED_MS = 3000;
 
 let target: Cluster;
 const folders: string[] = [];
 
-/** Pods of load tests that are there and not being deleted. */
-async function leftPods(): Promise<string[]> {
+/** Pods of load tests that are not terminating. */
+async function remainingPods(): Promise<string[]> {
   const pods = await target.list("pods", "app.kubernetes.io/name in (observer, load-generator)", NAMESPACE);
   return pods.filter(({ metadata }) => !metadata.deletionTimestamp).map(({ metadata }) => metadata.name);
 }
 
-/** The median: a busy machine may put a part of one second's load into the next. */
+/** The median: on a busy machine a part of one second's load may count for the next. */
 const middleOf = (values: readonly (number | null)[]) =>
   values.map(Number).toSorted((one, other) => one - other)[Math.floor(values.length / 2)]!;
 
@@ -46,7 +46,7 @@ describeOnCluster("load test", () => {
   });
 
   test(
-    "a small load: exit 0, every event acknowledged and stored, a page beside the record",
+    "a small load: exit 0, every event acknowledged and stored, report.html beside result.json",
     async () => {
       const run = await script(["scripts/load-test.ts", "--local", "--stages", "5s@500", "--no-pictures"], {
         limitMs: RUN_LIMIT_MS,
@@ -64,19 +64,19 @@ describeOnCluster("load test", () => {
         duplicated: 0,
       });
       expect(result.passed).toBe(true);
-      // What was offered was also seen by the observer, second by second.
+      // The recording has the offered rate of each second.
       const { offered_events_per_second: offered, stored_events_per_second: stored } = result.recording.series;
       expect(middleOf(offered!.filter((value) => value))).toBeWithin(400, 600);
       expect(Math.max(...stored!.map((value) => value ?? 0))).toBeGreaterThan(400);
       expect(result.recording.marks.some(({ kind }) => kind === "stage")).toBe(true);
       expect(await Bun.file(join(folders[0]!, "report.html")).text()).toContain(result.facts.id);
-      expect(await leftPods()).toEqual([]);
+      expect(await remainingPods()).toEqual([]);
     },
     LIMIT_MS,
   );
 
   test(
-    "a limit that cannot hold: exit 5, which one and by how much; the others hold",
+    "a violated threshold: exit 5 with the excess; the other thresholds hold",
     async () => {
       const run = await script(
         ["scripts/load-test.ts", "--local", "--stages", "2s@200", "--no-pictures", "--threshold", "e2e_p50_ms<0.01"],
@@ -92,7 +92,7 @@ describeOnCluster("load test", () => {
   );
 
   test(
-    "an interrupt: the load ends within 5 s, no pod is left, what was seen is kept",
+    "an interrupt: the load ends within 5 s, the pods are removed, the recording is kept",
     async () => {
       const child = Bun.spawn([process.execPath, "scripts/load-test.ts", "--local", "--stages", "60s@500"], {
         stdin: "ignore",
@@ -100,24 +100,24 @@ describeOnCluster("load test", () => {
         stderr: "pipe",
         timeout: RUN_LIMIT_MS,
       });
-      let said = "";
+      let stderr = "";
       let interruptedAtMs = 0;
       for await (const chunk of child.stderr as unknown as AsyncIterable<Uint8Array>) {
-        said += new TextDecoder().decode(chunk);
-        if (interruptedAtMs === 0 && said.includes("load stage 1")) {
+        stderr += new TextDecoder().decode(chunk);
+        if (interruptedAtMs === 0 && stderr.includes("load stage 1")) {
           await Bun.sleep(LOADED_MS);
           interruptedAtMs = Date.now();
           child.kill("SIGINT");
         }
       }
-      expect(`${await child.exited} ${said.slice(-1500)}`).toStartWith("130 ");
-      expect(await leftPods()).toEqual([]);
-      const result = await resultOf(said);
+      expect(`${await child.exited} ${stderr.slice(-1500)}`).toStartWith("130 ");
+      expect(await remainingPods()).toEqual([]);
+      const result = await resultOf(stderr);
       expect(result.facts.interrupted).toBe(true);
       expect(result.passed).toBe(false);
       expect(result.ledger.acknowledged).toBeGreaterThan(100);
       expect(result.ledger.lost).toBe(0);
-      // The generator's own last word: no event was offered five seconds after the signal.
+      // By the generator's summary no event was offered five seconds after the signal.
       const { offered } = result.ledger;
       const longest = ((interruptedAtMs + 5000 - result.recording.startedAtMs) / 1000) * 500;
       expect(offered).toBeLessThan(longest);

@@ -1,8 +1,7 @@
 /**
  * Goal: deleting any pod on the path loses no acknowledged event.
- * Method: 500 events/s flow from a file source while the processor, each broker and InfluxDB are deleted one after the
- * other, each awaited Ready again; then the producer's account (what Kafka acknowledged) is compared with what stands in
- * InfluxDB, as sets of identities.
+ * Method: 500 events/s flow from stdin while the processor, each broker and InfluxDB are deleted one after the other, each
+ * awaited Ready again; then the acknowledged events are compared with the points in InfluxDB, by identity.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { pause, waitFor } from "../../scripts/cli/wait.ts";
@@ -15,12 +14,12 @@ import { atRest, cluster, describeOnCluster, newRun, testEvent } from "./harness
 const EVENTS_PER_SECOND = 500;
 const CONVEYORS = 5;
 const SLICE_MS = 50;
-/** Traffic before the first and after the last fault, so that both sides are seen. */
-const CALM_MS = 5000;
-/** The whole of it: five faults of some ten seconds each fit many times. */
+/** Traffic before the first and after the last fault. */
+const MARGIN_MS = 5000;
+/** Five faults of some ten seconds each fit many times. */
 const TRAFFIC_LIMIT_MS = 900_000;
 const READY_LIMIT_MS = 240_000;
-/** What was acknowledged is stored within a second; a processor that has just been started on a busy machine takes a minute. */
+/** Events are stored within a second; a processor that just started on a busy machine takes a minute. */
 const STORE_LIMIT_MS = 180_000;
 
 let target: Cluster;
@@ -30,14 +29,14 @@ const isReady = (pod: Pod | undefined) =>
   pod?.status.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false;
 
 /**
- * Deletes one pod of a workload and waits until as many as before are Ready, with a new one among them; of the processors,
- * whose number follows the load, one at least.
+ * Deletes one pod of a workload and waits until as many as before are Ready, with a new one among them; of the scaled
+ * processors at least one.
  */
 async function deleteAndAwait(workload: string, podName: string): Promise<void> {
   const before = await target.pods(workload);
   const least = workload === "processor" ? 1 : before.length;
-  const victim = before.find((pod) => pod.metadata.name === podName);
-  expect(victim).toBeDefined();
+  const deleted = before.find((pod) => pod.metadata.name === podName);
+  expect(deleted).toBeDefined();
   await target.kubectl(["delete", "pod", podName, "-n", NAMESPACE, "--wait=true"], { timeoutMs: READY_LIMIT_MS });
   await waitFor(
     async () => {
@@ -54,7 +53,7 @@ async function deleteAndAwait(workload: string, podName: string): Promise<void> 
 describeOnCluster("no acknowledged event is lost", () => {
   beforeAll(async () => {
     target = await cluster();
-    // A processor that its autoscaler is about to take away would not be replaced.
+    // A processor that its autoscaler is about to remove would not be replaced.
     await atRest(target);
     context = new ProbeSession(target, await deployedServicesImage(target), new AbortController().signal);
   }, READY_LIMIT_MS * 3);
@@ -87,21 +86,21 @@ describeOnCluster("no acknowledged event is lost", () => {
 
       const faults = (async () => {
         try {
-          await pause(CALM_MS);
+          await pause(MARGIN_MS);
           await deleteAndAwait("processor", (await target.pods("processor"))[0]!.metadata.name);
           for (const broker of ["kafka-0", "kafka-1", "kafka-2"]) await deleteAndAwait("kafka", broker);
           await deleteAndAwait("influxdb", "influxdb-0");
-          await pause(CALM_MS);
+          await pause(MARGIN_MS);
         } finally {
           faultsDone = true;
         }
       })();
-      const [account] = await Promise.all([
+      const [result] = await Promise.all([
         ingest(target, traffic(), { image: context.image, signal: limit, runId: run }),
         faults,
       ]);
-      expect(account).toMatchObject({ read: sent, acknowledged: sent, refused: 0, failed: 0 });
-      expect(sent).toBeGreaterThan((EVENTS_PER_SECOND * CALM_MS * 2) / 1000);
+      expect(result).toMatchObject({ read: sent, acknowledged: sent, refused: 0, failed: 0 });
+      expect(sent).toBeGreaterThan((EVENTS_PER_SECOND * MARGIN_MS * 2) / 1000);
 
       const store = await context.store();
       const stored = await waitFor(
