@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { writeAtomic } from "../cli/files.ts";
 import type { Artifact, Making } from "./artifact.ts";
 
-export const RECORD = "evidence.json";
+const RECORD = "evidence.json";
 
 export interface Entry {
   /** ISO 8601, UTC. */

@@ -115,7 +115,7 @@ const LABELLED: readonly MarkKind[] = ["scale", "fault", "effect", "healed", "re
 const known = (values: readonly Value[]): number[] => values.filter((value): value is number => value !== null);
 
 /** Values as text: a repeat of the previous value is empty, a value that was not measured is "-". */
-export function columnText(values: readonly Value[]): string {
+function columnText(values: readonly Value[]): string {
   const fields = values.map((value) => (value === null ? "-" : String(value)));
   return fields.map((field, index) => (index > 0 && field === fields[index - 1] ? "" : field)).join(",");
 }

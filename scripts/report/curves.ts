@@ -105,7 +105,7 @@ const hasValue = (values: readonly Value[] | undefined): values is Value[] =>
   values?.some((value) => value !== null) ?? false;
 
 /** One series of a recording as a curve. */
-export const curveOf = (name: SeriesName, values: readonly Value[]): ChartSeries => ({
+const curveOf = (name: SeriesName, values: readonly Value[]): ChartSeries => ({
   name,
   label: CURVE_STYLES[name].label,
   values,

@@ -89,7 +89,7 @@ export function faultTimeMs(drill: DrillResult): number {
 }
 
 /** The phases as bands of a chart. */
-export const phaseBands = (drill: DrillResult): Band[] =>
+const phaseBands = (drill: DrillResult): Band[] =>
   drill.beats
     .toSorted((a, b) => a.startedAtMs - b.startedAtMs)
     .map(({ name, startedAtMs, endedAtMs }) => ({

@@ -31,7 +31,7 @@ export const plainText = (text: string): string =>
   text.replaceAll("\r\n", "\n").replaceAll(TERMINAL_CODES, "").replaceAll(CONTROL_CHARACTERS, "");
 
 /** Text for an element or a quoted attribute. */
-export const escapeHtml = (text: string): string =>
+const escapeHtml = (text: string): string =>
   plainText(text).replaceAll(/[&<>"']/g, (character) => ENTITIES[character]!);
 
 function textOf(piece: Piece): string {

@@ -198,7 +198,7 @@ function auditSection({ audit }: LoadTestResult): Html | null {
 }
 
 /** The charts of a load test, one below the other. */
-export function loadStack(result: LoadTestResult, bands = stageBands(result)): Html {
+function loadStack(result: LoadTestResult, bands = stageBands(result)): Html {
   const { recording, thresholds } = result;
   const charts = chartsOf(recording, LOAD_CHARTS).map((one) => {
     // Only a limit on a curve of this chart can be drawn; a limit on a total ("lost=0") has no place on a time axis.
