@@ -1,4 +1,4 @@
-/** What is looked for in the logs, how lines are read, and how the canary judges: no cluster, no clock. */
+/** Log search: queries, parsed lines, and the configuration of Promtail. */
 import { describe, expect, test } from "bun:test";
 import {
   briefly,
@@ -15,7 +15,6 @@ import {
 import { entriesOf } from "../../../scripts/clients/loki.ts";
 import { readPrefixedLine } from "../../../scripts/clients/pod-logs.ts";
 import { parseManifest } from "../../../scripts/deploy/manifests.ts";
-import { canaryProgram, judgeCanary, numbersOf } from "../../../scripts/logs/log-canary.ts";
 import { Logger } from "../../../services/runtime/log.ts";
 
 const entry = (more: Partial<LogEntry> = {}): LogEntry => ({
@@ -36,13 +35,13 @@ describe("parseIdentity", () => {
     ["r1/belt-0-1/17000", { run: "r1", conveyor: "belt-0-1", seq: 17000 }],
   ])("%s", (text, identity) => expect(parseIdentity(text)).toEqual(identity));
 
-  test.each(["", "/belt", "r1//5", "r1/belt/x", "r1/belt/-1", "r1/belt/5/6"])("%j is refused by name", (text) => {
+  test.each(["", "/belt", "r1//5", "r1/belt/x", "r1/belt/-1", "r1/belt/5/6"])("rejects %j", (text) => {
     expect(() => parseIdentity(text)).toThrow(/--event: must be RUN.*got/);
   });
 });
 
 describe("checkedGrep", () => {
-  test("refuses what is no expression, and what is no honest one", () => {
+  test("rejects an invalid and a too long expression", () => {
     expect(checkedGrep("reb.l+")).toBe("reb.l+");
     expect(() => checkedGrep("(")).toThrow("--grep: must be a regular expression");
     expect(() => checkedGrep("x".repeat(501))).toThrow("at most 500");
@@ -50,11 +49,11 @@ describe("checkedGrep", () => {
 });
 
 describe("logQl", () => {
-  test("everything", () => {
+  test("without flags selects all lines", () => {
     expect(logQl({ services: [], levels: [] })).toBe('{namespace=~"conveyor|conveyor-logging"}');
   });
 
-  test("all flags at once; what is text stays text", () => {
+  test("combines all flags and quotes text", () => {
     expect(
       logQl({
         services: ["producer", "a.b"],
@@ -161,46 +160,12 @@ describe("entriesOf", () => {
   });
 });
 
-describe("for a person", () => {
-  test("the clock, and a JSON line without what has a column of its own", () => {
+describe("printed entries", () => {
+  test("have a clock time, and of a JSON line the fields without a column", () => {
     expect(clockOf("1764038400123456789")).toBe("02:40:00.123");
     const line = JSON.stringify({ timestamp: "t", level: "info", service: "s", event: "stored", seq: 5, run: "r" });
     expect(briefly(entry({ line }))).toBe("stored seq=5 run=r");
     expect(briefly(entry({ line: "plain" }))).toBe("plain");
-  });
-});
-
-describe("the canary's judgement", () => {
-  const judge = (written: number, numbers: number[]) => {
-    const { found, missing, repeated, foreign, lost } = judgeCanary("r", written, numbers);
-    return { found, missing, repeated, foreign, lost };
-  };
-  test("all there, in any order", () => {
-    expect(judge(3, [2, 0, 1])).toEqual({ found: 3, missing: [], repeated: 0, foreign: 0, lost: false });
-  });
-  test("one that came twice does not stand for one that is missing", () => {
-    expect(judge(3, [0, 0, 2])).toEqual({ found: 2, missing: [1], repeated: 1, foreign: 0, lost: true });
-  });
-  test("nothing found", () => expect(judge(2, [])).toMatchObject({ found: 0, missing: [0, 1], lost: true }));
-  test("numbers that nobody wrote are told, and stand for nothing", () => {
-    expect(judge(1, [0, 1, -1, Number.NaN])).toEqual({ found: 1, missing: [], repeated: 0, foreign: 3, lost: false });
-  });
-  test("many are counted, a hundred named", () => {
-    const verdict = judgeCanary("r", 1000, []);
-    expect([verdict.missing.length, verdict.missing_count]).toEqual([100, 1000]);
-  });
-  test("its program writes exactly the numbers, and they are read back as Promtail would", async () => {
-    const program = canaryProgram("r", 250, 5000).replace("await Bun.sleep(3_600_000);", "");
-    const child = Bun.spawn([process.execPath, "-e", program], { stdout: "pipe" });
-    const lines = (await new Response(child.stdout).text()).trimEnd().split("\n");
-    const entries = lines.map((line) => entry({ line, ...readLine(line) }));
-    expect(judgeCanary("r", 250, numbersOf(entries))).toMatchObject({
-      found: 250,
-      repeated: 0,
-      foreign: 0,
-      lost: false,
-    });
-    expect(JSON.parse(lines.at(-1)!)).toMatchObject({ event: "canary_done", written: 250 });
   });
 });
 
@@ -209,13 +174,13 @@ describe("Promtail's configuration", async () => {
   const [map] = parseManifest(await Bun.file(`${folder}/promtail-configmap.yaml`).text(), "promtail-configmap.yaml");
   const text = (map as unknown as { data: Record<string, string> }).data["config.yaml"]!;
 
-  test("has no backslash and no stray dollar: -config.expand-env would eat them", () => {
+  test("has no backslash and no stray dollar, which -config.expand-env would remove", () => {
     expect(text).not.toContain("\\");
     const dollars = text.match(/[$][^\s"']{0,10}/g) ?? [];
     for (const found of dollars) expect(found).toMatch(/^[$](1|[{]NODE_NAME)|^[$]$/);
   });
 
-  test("gives the identity of an event as structured metadata and never as a label", () => {
+  test("stores the identity of an event as structured metadata, not as a label", () => {
     const labels = [...text.matchAll(/- labels:\n((?:\s+\w+:( \w+)?\n)+)/g)].flatMap((match) =>
       [...match[1]!.matchAll(/(\w+):/g)].map(([, name]) => name!),
     );
@@ -224,7 +189,7 @@ describe("Promtail's configuration", async () => {
     for (const field of ["run", "conveyor", "seq"]) expect(metadata).toContain(`${field}:`);
   });
 
-  test("knows every spelling of a level that the search knows", () => {
+  test("has every spelling of a level that the search has", () => {
     for (const word of ["debug", "info", "warn", "error", "fatal", "warning", "critical"])
       expect(text).toContain(`"${word}"`);
   });
