@@ -8,7 +8,7 @@ import type { Cluster } from "../../scripts/cluster/cluster.ts";
 import { createDeadLetter } from "../../services/domain/dead-letter.ts";
 import { serializeEvent } from "../../services/domain/event.ts";
 import { DLQ_TOPIC, EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
-import { cluster, describeOnCluster, newRun, script, testEvent } from "./harness.ts";
+import { cluster, describeOnCluster, newRun, scriptDocument, testEvent } from "./harness.ts";
 import { kafkaTool, LIST_LEFT } from "./kafka-tool.ts";
 
 const LIMIT_MS = 180_000;
@@ -36,10 +36,8 @@ interface Replay {
 }
 
 async function replay(...flags: string[]): Promise<Replay> {
-  const args = ["scripts/dead-letters.ts", "replay", "--local", "--json", "--since", "10m", "--run", run, ...flags];
-  const ran = await script(args, { limitMs: LIMIT_MS });
-  expect(`${ran.exitCode} ${ran.exitCode === 0 ? "" : ran.stderr}`).toBe("0 ");
-  return JSON.parse(ran.stdout) as Replay;
+  const args = ["scripts/dead-letters.ts", "replay", "--local", "--since", "10m", "--run", run, ...flags];
+  return await scriptDocument<Replay>(args, { limitMs: LIMIT_MS });
 }
 
 describeOnCluster("dead letters", () => {

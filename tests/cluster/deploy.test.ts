@@ -4,7 +4,7 @@
  */
 import { beforeAll, expect, test } from "bun:test";
 import { type Cluster, NAMESPACE, type Pod } from "../../scripts/cluster/cluster.ts";
-import { atRest, cluster, describeOnCluster, script } from "./harness.ts";
+import { atRest, cluster, describeOnCluster, scriptDocument } from "./harness.ts";
 
 /** A deploy that changes nothing takes 15 s, on a busy machine some minutes. */
 const DEPLOY_LIMIT_MS = 300_000;
@@ -18,15 +18,16 @@ interface DeployDocument {
 }
 
 async function deploy(): Promise<DeployDocument> {
-  const run = await script(["scripts/deploy.ts", "--local", "--no-check", "--json"], { limitMs: DEPLOY_LIMIT_MS });
-  expect(`${run.exitCode} ${run.exitCode === 0 ? "" : run.stderr}`).toBe("0 ");
-  return JSON.parse(run.stdout) as DeployDocument;
+  return await scriptDocument<DeployDocument>(["scripts/deploy.ts", "--local", "--no-check"], {
+    limitMs: DEPLOY_LIMIT_MS,
+  });
 }
 
 async function wouldChange(): Promise<string[]> {
-  const run = await script(["scripts/deploy.ts", "--local", "--dry-run", "--json"], { limitMs: DEPLOY_LIMIT_MS });
-  expect(`${run.exitCode} ${run.exitCode === 0 ? "" : run.stderr}`).toBe("0 ");
-  const { objects } = JSON.parse(run.stdout) as { objects: { ref: string; change: string }[] };
+  const { objects } = await scriptDocument<{ objects: { ref: string; change: string }[] }>(
+    ["scripts/deploy.ts", "--local", "--dry-run"],
+    { limitMs: DEPLOY_LIMIT_MS },
+  );
   return objects.filter(({ change }) => change !== "unchanged").map(({ ref, change }) => `${ref} ${change}`);
 }
 

@@ -4,6 +4,7 @@
  */
 import { describe } from "bun:test";
 import { randomBytes } from "node:crypto";
+import { capture, type RunResult } from "../../scripts/cli/process.ts";
 import { waitFor } from "../../scripts/cli/wait.ts";
 import type { Cluster, KubernetesObject, Pod } from "../../scripts/cluster/cluster.ts";
 import { localCluster } from "../../scripts/cluster/target.ts";
@@ -21,26 +22,25 @@ export const describeOnOwnCluster = describe.skipIf(
 
 export const cluster = (): Promise<Cluster> => localCluster(localTarget);
 
-export interface ScriptResult {
-  exitCode: number;
-  stdout: string;
-  stderr: string;
-}
+const SCRIPT_LIMIT_MS = 300_000;
 
 /** Runs a command of the project as a process, and kills it at its limit. */
-export async function script(args: string[], options: { limitMs?: number; stdin?: Blob } = {}): Promise<ScriptResult> {
-  const child = Bun.spawn([process.execPath, ...args], {
-    stdin: options.stdin ?? "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-    timeout: options.limitMs ?? 300_000,
-  });
-  const [stdout, stderr, exitCode] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  return { exitCode, stdout, stderr };
+export async function script(args: string[], options: { limitMs?: number | undefined } = {}): Promise<RunResult> {
+  return await capture([process.execPath, ...args], { timeoutMs: options.limitMs ?? SCRIPT_LIMIT_MS, what: args[0]! });
+}
+
+/** Runs a command with --json. Returns its document; `exitCodes` lists the accepted exit codes. */
+export async function scriptDocument<T>(
+  args: string[],
+  { limitMs, exitCodes = [0] }: { limitMs?: number; exitCodes?: number[] } = {},
+): Promise<T> {
+  const { exitCode, stdout, stderr } = await script([...args, "--json"], { limitMs });
+  try {
+    if (exitCodes.includes(exitCode)) return JSON.parse(stdout) as T;
+  } catch {
+    // Reported below, with the output that explains it.
+  }
+  throw new Error(`${args.join(" ")} ended with exit ${exitCode}: ${stderr.slice(-2000) || stdout.slice(-2000)}`);
 }
 
 export interface ValidationDocument {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { must } from "../../scripts/cli/process.ts";
 import { KAFKA_VERSION } from "../../scripts/images/kafka.ts";
 import { writeImageArchive } from "../../scripts/local-cluster/index.ts";
-import { cluster, describeOnCluster, newRun, script } from "./harness.ts";
+import { cluster, describeOnCluster, newRun, scriptDocument } from "./harness.ts";
 
 const LIMIT_MS = 120_000;
 
@@ -17,9 +17,11 @@ describeOnCluster("images on the local cluster", () => {
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
   async function bring(...args: string[]): Promise<[ref: string, action: string][]> {
-    const { exitCode, stdout, stderr } = await script(["scripts/build-images.ts", "--local", "--json", ...args]);
-    if (exitCode !== 0) throw new Error(`build-images ended with ${exitCode}: ${stderr}`);
-    const { images } = JSON.parse(stdout) as { images: { ref: string; action: string }[] };
+    const { images } = await scriptDocument<{ images: { ref: string; action: string }[] }>([
+      "scripts/build-images.ts",
+      "--local",
+      ...args,
+    ]);
     return images.map(({ ref, action }) => [ref, action]);
   }
 

@@ -8,7 +8,7 @@ import type { StoredRun } from "../../scripts/clients/influxdb.ts";
 import { KAFKA, ProbeSession, readBy } from "../../scripts/clients/probe-session.ts";
 import { deployedServicesImage } from "../../scripts/cluster/services-image.ts";
 import type { IngestResult } from "../../services/protocol/final-document.ts";
-import { cluster, describeOnCluster, newRun, script, testEvent } from "./harness.ts";
+import { cluster, describeOnCluster, newRun, scriptDocument, testEvent } from "./harness.ts";
 
 const CONVEYORS = 10;
 /** The processor stores a backlog of 100,000 events in a few seconds. */
@@ -31,9 +31,7 @@ async function storedOf(run: string, startMs: number, endMs: number, expected: n
 }
 
 async function ingestFile(path: string): Promise<IngestResult> {
-  const { exitCode, stdout, stderr } = await script(["scripts/ingest.ts", path, "--local", "--json"]);
-  expect(`${exitCode} ${exitCode === 0 ? "" : stderr}`).toBe("0 ");
-  return JSON.parse(stdout) as IngestResult;
+  return await scriptDocument<IngestResult>(["scripts/ingest.ts", path, "--local"]);
 }
 
 describeOnCluster("ingest", () => {

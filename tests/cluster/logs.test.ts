@@ -13,7 +13,7 @@ import type { Cluster } from "../../scripts/cluster/cluster.ts";
 import { awaitRollout } from "../../scripts/cluster/rollout.ts";
 import { deployedServicesImage } from "../../scripts/cluster/services-image.ts";
 import { runCanary } from "../../scripts/logs/log-canary.ts";
-import { cluster, describeOnCluster, newRun, script, testEvent } from "./harness.ts";
+import { cluster, describeOnCluster, newRun, script, scriptDocument, testEvent } from "./harness.ts";
 
 const isOn = process.env.CONVEYOR_CLUSTER_TESTS === "1";
 const hasLoki = isOn && (await LogStore.isThere(await cluster()));
@@ -30,9 +30,7 @@ interface Found {
 }
 
 async function search(...args: string[]): Promise<Found> {
-  const { exitCode, stdout, stderr } = await script(["scripts/logs.ts", "--local", "--json", ...args]);
-  expect(`${exitCode} ${exitCode === 0 ? "" : stderr}`).toBe("0 ");
-  return JSON.parse(stdout) as Found;
+  return await scriptDocument<Found>(["scripts/logs.ts", "--local", ...args]);
 }
 
 /** Sends one event whose sequence number is logged. Returns its identity. */
@@ -44,8 +42,7 @@ async function sendTraced(): Promise<{ run: string; conveyor: string; seq: numbe
     const event = testEvent(identity.run, identity.conveyor, identity.seq, Date.now());
     const other = testEvent(identity.run, identity.conveyor, identity.seq + 1, Date.now());
     await Bun.write(path, `${JSON.stringify(event)}\n${JSON.stringify(other)}\n`);
-    const { exitCode, stderr } = await script(["scripts/ingest.ts", path, "--local", "--json"]);
-    expect(`${exitCode} ${exitCode === 0 ? "" : stderr}`).toBe("0 ");
+    await scriptDocument(["scripts/ingest.ts", path, "--local"]);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -11,9 +11,8 @@ import { recordHistory } from "../../scripts/audit/record.ts";
 import { type AuditSources, type ProducerLedger, readLogLines } from "../../scripts/audit/sources.ts";
 import { judge, type Verdict } from "../../scripts/audit/verdict.ts";
 import { countPoints, eachPoint } from "../../scripts/clients/influxdb.ts";
-import { textLines } from "../../services/domain/ndjson.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/kafka/client.ts";
-import type { OffsetRange, ProbeData, ProbeResult, ProbeSpec } from "../../services/protocol/probe.ts";
+import type { OffsetRange } from "../../services/protocol/probe.ts";
 import { Logger } from "../../services/runtime/log.ts";
 import { freePort } from "../servers/free-ports.ts";
 import { type Pipeline, type ServiceProcess, until } from "./harness.ts";
@@ -127,29 +126,9 @@ export class Environment {
     return this.pipeline.spawn("processor", "admin", all, port, undefined, folder);
   }
 
-  async #run(program: string, request: unknown) {
-    const child = Bun.spawn([process.execPath, join(this.pipeline.bundled, `${program}.js`)], {
-      stdin: new Blob([JSON.stringify(request)]),
-      stdout: "pipe",
-      stderr: "inherit",
-    });
-    return child.stdout;
-  }
-
-  get #kafka() {
-    const { servers } = this.pipeline;
-    return { brokers: [...servers.brokers], tls: servers.tlsPaths("admin") };
-  }
-
-  async #probe<const P extends ProbeSpec>(probe: P): Promise<ProbeData<P>> {
-    const output = await this.#run("probe", [{ ...probe, id: "it" }]);
-    const [result] = JSON.parse(await new Response(output).text()) as [ProbeResult<ProbeData<P>>];
-    if (!result.ok) throw new Error(`probe: ${result.detail}`);
-    return result.data;
-  }
-
   offsets(): Promise<OffsetRange[]> {
-    return this.#probe({ kind: "kafka_offsets", ...this.#kafka, topic: this.topic, group: this.group });
+    const { pipeline } = this;
+    return pipeline.probe({ kind: "kafka_offsets", ...pipeline.kafka, topic: this.topic, group: this.group });
   }
 
   /** The audit's sources: these processes and servers. */
@@ -173,9 +152,9 @@ export class Environment {
       }),
       offsets: () => this.offsets(),
       deadLetters: (sinceMs) =>
-        this.#probe({
+        this.pipeline.probe({
           kind: "dlq_read",
-          ...this.#kafka,
+          ...this.pipeline.kafka,
           topic: this.dlqTopic,
           from_timestamp_ms: sinceMs,
           max: 100_000,
@@ -183,7 +162,7 @@ export class Environment {
         }),
       log: async (range, visit) =>
         await readLogLines(
-          textLines(await this.#run("log-reader", { ...this.#kafka, topic: this.topic, ...range })),
+          this.pipeline.runTool("log-reader", { ...this.pipeline.kafka, topic: this.topic, ...range }),
           visit,
         ),
       pointCounts: (filter, range) => countPoints(influx, filter, range),

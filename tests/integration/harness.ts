@@ -9,6 +9,7 @@ import { bundle } from "../../services/bundle.ts";
 import { textLines } from "../../services/domain/ndjson.ts";
 import type { Range } from "../../services/domain/sequence.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/kafka/client.ts";
+import type { ProbeData, ProbeResult, ProbeSpec } from "../../services/protocol/probe.ts";
 import { Logger } from "../../services/runtime/log.ts";
 import { freePort } from "../servers/free-ports.ts";
 import { type Principal, RealServers, unavailable } from "../servers/real-servers.ts";
@@ -274,6 +275,28 @@ export class Pipeline {
     const tokenFile = join(this.servers.folder, `token-${this.#tokens++}`);
     await writeFile(tokenFile, this.secret("influxdb-token-processor"));
     return this.spawn("processor", "processor", { INFLUX_TOKEN_FILE: tokenFile, ...environment }, port);
+  }
+
+  /** Kafka's address and the administrator's certificate, for requests to tools. */
+  get kafka() {
+    return { brokers: [...this.servers.brokers], tls: this.servers.tlsPaths("admin") };
+  }
+
+  /** Runs a program of services/tools with a request. Returns the lines of its output. */
+  runTool(program: "probe" | "log-reader", request: unknown): AsyncIterable<string> {
+    const child = Bun.spawn([process.execPath, join(this.bundled, `${program}.js`)], {
+      stdin: new Blob([JSON.stringify(request)]),
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+    return textLines(child.stdout);
+  }
+
+  async probe<const P extends ProbeSpec>(probe: P): Promise<ProbeData<P>> {
+    const output = (await Array.fromAsync(this.runTool("probe", [{ ...probe, id: "probe" }]))).join("\n");
+    const [result] = JSON.parse(output) as [ProbeResult<ProbeData<P>>];
+    if (!result.ok) throw new Error(`probe: ${result.detail}`);
+    return result.data;
   }
 
   async #adminClient(): Promise<Admin> {

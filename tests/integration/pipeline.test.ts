@@ -16,8 +16,7 @@ import {
 } from "../../scripts/dead-letters/topic.ts";
 import { type Reason, serializeEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
-import { PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
-import { textLines } from "../../services/domain/ndjson.ts";
+import { EVENTS_TOPIC, PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
 import type { DeadLetterPage } from "../../services/protocol/probe.ts";
 import { freePort } from "../servers/free-ports.ts";
 import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
@@ -173,23 +172,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       expect(await processor.metric("conveyor_processor_points_written_total")).toBeGreaterThanOrEqual(GOOD);
       expect(await processor.stop()).toBe(0);
 
-      const probe = Bun.spawn([process.execPath, new URL("../../services/tools/probe.ts", import.meta.url).pathname], {
-        stdin: new Blob([
-          JSON.stringify([
-            {
-              id: "dlq",
-              kind: "dlq_read",
-              brokers: pipeline.servers.brokers,
-              tls: pipeline.servers.tlsPaths("admin"),
-              max: 100_000,
-            },
-          ]),
-        ]),
-        stdout: "pipe",
-      });
-      const [{ data }] = JSON.parse(await new Response(probe.stdout).text()) as [
-        { data: { headers: Record<string, string> }[] },
-      ];
+      const data = await pipeline.probe({ kind: "dlq_read", ...pipeline.kafka, max: 100_000 });
       const counted: Record<string, number> = {};
       for (const { headers } of data) counted[headers.reason!] = (counted[headers.reason!] ?? 0) + 1;
       expect(counted).toEqual(refusedByReason);
@@ -200,30 +183,19 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
   test(
     "the log reader lists each event once, with both decoders alike",
     async () => {
-      const kafka = { brokers: pipeline.servers.brokers, tls: pipeline.servers.tlsPaths("admin") };
-      const probe = Bun.spawn([process.execPath, new URL("../../services/tools/probe.ts", import.meta.url).pathname], {
-        stdin: new Blob([
-          JSON.stringify([{ id: "it", kind: "kafka_offsets", ...kafka, topic: "conveyor.events", group: "processor" }]),
-        ]),
-        stdout: "pipe",
+      const offsets = await pipeline.probe({
+        kind: "kafka_offsets",
+        ...pipeline.kafka,
+        topic: EVENTS_TOPIC,
+        group: PROCESSOR_GROUP,
       });
-      const [{ data: offsets }] = JSON.parse(await new Response(probe.stdout).text()) as [
-        { data: { partition: number; end: number; committed: number }[] },
-      ];
       expect(offsets).toHaveLength(6);
       for (const { end, committed } of offsets) expect(committed).toBe(end);
 
       const readAll = async (fields: Record<string, unknown>) => {
-        const child = Bun.spawn(
-          [process.execPath, new URL("../../services/tools/log-reader.ts", import.meta.url).pathname],
-          {
-            stdin: new Blob([JSON.stringify({ ...kafka, ...fields })]),
-            stdout: "pipe",
-          },
-        );
         const found = new Map<string, string>();
         let listed = 0;
-        const end = await readLogLines(textLines(child.stdout), (event) => {
+        const end = await readLogLines(pipeline.runTool("log-reader", { ...pipeline.kafka, ...fields }), (event) => {
           listed++;
           const { run, conveyor, seq, partition, offset, hash } = event;
           found.set(`${run} ${conveyor} ${seq}`, `${partition} ${offset} ${hash}`);
@@ -270,26 +242,12 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       const letters: StoredDeadLetter[] = [];
       let page: DeadLetterPage | undefined;
       do {
-        const probe = Bun.spawn(
-          [process.execPath, new URL("../../services/tools/probe.ts", import.meta.url).pathname],
-          {
-            stdin: new Blob([
-              JSON.stringify([
-                {
-                  id: "letters",
-                  kind: "letter_read",
-                  brokers: pipeline.servers.brokers,
-                  tls: pipeline.servers.tlsPaths("admin"),
-                  ...(page ? { from: page.next, to: page.to } : {}),
-                },
-              ]),
-            ]),
-            stdout: "pipe",
-          },
-        );
-        const [{ data }] = JSON.parse(await new Response(probe.stdout).text()) as [{ data: DeadLetterPage }];
-        page = data;
-        letters.push(...data.letters.map(storedDeadLetterOf));
+        page = await pipeline.probe({
+          kind: "letter_read",
+          ...pipeline.kafka,
+          ...(page ? { from: page.next, to: page.to } : {}),
+        });
+        letters.push(...page.letters.map(storedDeadLetterOf));
       } while (!Bun.deepEquals(page.next, page.to));
       expect(letters.filter(({ reason }) => reason === "refused_by_database")).toHaveLength(1);
       const [refused] = letters.filter((letter) => matchesFilter(letter, { sinceMs: 0, reasons: [], run }));
