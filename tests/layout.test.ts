@@ -17,11 +17,12 @@ async function foldersWith(top: string, ending: string): Promise<string[]> {
 }
 
 test("each folder of scripts/ and services/ has its list of allowed imports", async () => {
-  const listed = directions.overrides.flatMap(({ includes }: { includes: string[] }) =>
+  const listed: string[] = directions.overrides.flatMap(({ includes }: { includes: string[] }) =>
     includes.map((glob) => dirname(glob)),
   );
   const folders = [...(await foldersWith("scripts", ".ts")), ...(await foldersWith("services", ".ts"))];
   expect(folders.filter((folder) => !listed.includes(folder))).toEqual([]);
+  expect(listed.filter((folder) => !existsSync(join(ROOT, folder)))).toEqual([]);
 });
 
 test("each folder of tests/ mirrors a folder with the same path", async () => {
@@ -50,10 +51,7 @@ describe("npm run check's lint", () => {
       await writeFile(join(folder, path), text);
     }
     const biome = join(ROOT, "node_modules", ".bin", "biome");
-    const { exitCode, stdout, stderr } = await $`${biome} lint --error-on-warnings scripts`
-      .cwd(folder)
-      .quiet()
-      .nothrow();
+    const { exitCode, stdout, stderr } = await $`${biome} lint scripts`.cwd(folder).quiet().nothrow();
     return { exitCode, output: `${stdout}${stderr}` };
   }
 
