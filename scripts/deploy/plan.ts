@@ -101,11 +101,13 @@ export function plan(
   const prune = prunedObjects(snapshot, stages, applied, skip);
   const prunedBefore = (name: string | undefined) =>
     prune.filter(({ before }) => before === name).map(({ before: _, ...pruned }) => pruned);
+  const restart = caChanges(snapshot, options.ca)
+    ? { workload: BROKERS, reason: "the CA has changed: all brokers restart at once" }
+    : undefined;
   return {
     prune: prunedBefore(undefined),
     stages: applied.map(({ name, title, limitMs, objects }) => {
       const named = withImages(withSkippedStages(objects, skipped), (ref) => pushed.get(ref) ?? ref);
-      const restart = caChanges(snapshot, options.ca) && objects.some(isBrokers);
       return {
         name,
         title,
@@ -113,9 +115,7 @@ export function plan(
         prune: prunedBefore(name),
         apply: named.filter(({ kind }) => kind !== "Job"),
         run: named.filter(({ kind }) => kind === "Job"),
-        ...(restart
-          ? { restart: { workload: BROKERS, reason: "the CA has changed: all brokers restart at once" } }
-          : {}),
+        ...(restart && objects.some(isBrokers) ? { restart } : {}),
       };
     }),
     keep,
