@@ -12,7 +12,7 @@ const MAX_HEIGHT_PX = 16_000;
 export interface PictureSize {
   /** CSS pixels; 1280 when absent. */
   width?: number;
-  /** CSS pixels; the whole page when absent. */
+  /** CSS pixels; the complete page when absent. */
   height?: number;
   theme?: "light" | "dark";
   /** Browser's command; the system's Chromium when absent. */

@@ -1,18 +1,18 @@
 /**
- * What a command tells its person while it works: one line per step with the time it took, on stderr.
+ * Progress of a command: one line per step with the time it took, on stderr.
  * Results go to stdout, so that `--json` prints one document there and nothing else.
  *
  * On a terminal a running step is redrawn in place with its elapsed time; elsewhere (CI, a pipe) it prints one line
- * when it ends, and one when it has been running for a while, so that a log never looks dead.
+ * when it ends, and one each time it has been running for a while.
  */
 
 export interface StepHandle {
-  /** Replaces the detail behind the title, for example what is awaited and the last state seen. */
+  /** Replaces the detail after the title, for example what is awaited and the last state seen. */
   update(detail: string): void;
 }
 
 export interface StepOptions {
-  /** Shown behind the elapsed time: how long this may take at the most, in milliseconds. */
+  /** Limit in milliseconds, shown after the elapsed time. */
   limitMs?: number;
 }
 
@@ -26,15 +26,15 @@ export interface StepRecord {
 export interface Report {
   readonly json: boolean;
   readonly quiet: boolean;
-  /** Runs `work` as one named step; the line says how long it took, also when it throws. */
+  /** Runs `work` as one named step; its line has the duration, also when it throws. */
   step<T>(title: string, work: (step: StepHandle) => Promise<T>, options?: StepOptions): Promise<T>;
-  /** A line for the person on stderr (not with --quiet). */
+  /** A line on stderr (not with --quiet). */
   info(line: string): void;
-  /** A line that must be seen, also with --quiet. */
+  /** A warning on stderr, also with --quiet. */
   warn(line: string): void;
-  /** The one document of --json. Called again it replaces the earlier one; printed when the command ends. */
+  /** The document of --json, printed when the command ends; a later call replaces an earlier one. */
   result(value: unknown): void;
-  /** A line of the result for a person, on stdout; nothing with --json. */
+  /** A line of the result on stdout; nothing with --json. */
   print(line: string): void;
   /** The steps so far, for timings in results. */
   readonly steps: readonly StepRecord[];
@@ -48,19 +48,19 @@ export interface ReportOptions {
   stderr?: Writer;
 }
 
-/** The part of a stream that a report writes to; a test passes its own. */
+/** The part of a stream that a report writes to. */
 export interface Writer {
   write(text: string): unknown;
   isTTY?: boolean;
   columns?: number;
 }
 
-/** How often a running step is redrawn on a terminal: fast enough to look alive, slow enough to cost nothing. */
+/** Interval in which a running step is redrawn on a terminal. */
 const REDRAW_MS = 200;
-/** Without a terminal a step that runs this long says that it is still running, and again at each multiple. */
+/** Without a terminal, a step prints "still running" after this time and at each multiple. */
 const STILL_RUNNING_MS = 30_000;
 
-/** A duration as a person reads it: "0.4 s", "12.3 s", "3 min 05 s". */
+/** A duration as text: "0.4 s", "12.3 s", "3 min 05 s". */
 export function formatDuration(durationMs: number): string {
   if (durationMs < 60_000) return `${(durationMs / 1000).toFixed(1)} s`;
   const seconds = Math.round(durationMs / 1000);
@@ -90,7 +90,7 @@ export class TerminalReport implements Report {
   readonly #live: boolean;
   #document: unknown;
   #hasDocument = false;
-  /** The step whose line stands unfinished at the bottom of the terminal; the innermost of nested ones. */
+  /** True while the line of a running step is at the bottom of the terminal. */
   #drawn = false;
 
   constructor(options: ReportOptions = {}) {
@@ -105,7 +105,7 @@ export class TerminalReport implements Report {
   async step<T>(title: string, work: (step: StepHandle) => Promise<T>, options: StepOptions = {}): Promise<T> {
     const startedAt = performance.now();
     let detail = "";
-    let saidAt = 0;
+    let shownAtMs = 0;
     const elapsed = () => performance.now() - startedAt;
     const limit = options.limitMs === undefined ? "" : ` of at most ${formatDuration(options.limitMs)}`;
     const draw = () => {
@@ -118,8 +118,8 @@ export class TerminalReport implements Report {
         this.#erase();
         this.#stderr.write(`${paint(this.color, "yellow", "…")} ${shown}${paint(this.color, "dim", time)}`);
         this.#drawn = true;
-      } else if (!this.quiet && elapsed() - saidAt >= STILL_RUNNING_MS) {
-        saidAt = elapsed();
+      } else if (!this.quiet && elapsed() - shownAtMs >= STILL_RUNNING_MS) {
+        shownAtMs = elapsed();
         this.#stderr.write(`… ${text}  still running after ${formatDuration(elapsed())}${limit}\n`);
       }
     };
@@ -174,7 +174,7 @@ export class TerminalReport implements Report {
     if (this.json && this.#hasDocument) this.#stdout.write(`${JSON.stringify(this.#document, null, 2)}\n`);
   }
 
-  /** An error's text, below whatever was being drawn. */
+  /** An error's text, below a line that is being redrawn. */
   error(text: string): void {
     this.#line(paint(this.color, "red", text));
   }

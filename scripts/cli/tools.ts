@@ -1,21 +1,21 @@
-/** Programs that must be on the machine: found all at once, with the one command that installs them. */
+/** Programs that must be on the machine: checked all at once, with the command that installs the missing ones. */
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { EXIT, OperatorError } from "./errors.ts";
 import { capture, must } from "./process.ts";
 import type { Report } from "./report.ts";
 
-/** apt on a slow mirror; more means that it is stuck. */
+/** apt on a slow mirror. */
 const APT_LIMIT_MS = 10 * 60_000;
 
 export interface Tool {
   /** Name on PATH. */
   command: string;
-  /** What needs it, as it reads behind the command: "runs containers". */
+  /** Its purpose, shown after the command: "runs containers". */
   why: string;
   /** Debian package; absent when the distribution's is not usable. */
   aptPackage?: string;
-  /** Where it is to be had when not from apt. */
+  /** Where to get it when not from apt. */
   source?: string;
   /** Lowest version that works, as printed by `versionCommand`. */
   minVersion?: string;
@@ -23,15 +23,15 @@ export interface Tool {
   versionCommand?: readonly string[];
 }
 
-/** A tool that is not there, or too old. */
+/** A tool that is missing or too old. */
 export interface MissingTool extends Tool {
   /** The version found, when it is too old. */
   found?: string;
 }
 
-/** Folders that sudo or a bare login leave out of PATH: system programs, and where Go and Rust install themselves. */
+/** Folders that are not on the PATH of sudo or a bare login: system programs, and the defaults of Go and Rust. */
 const SYSTEM_FOLDERS = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/go/bin", join(homedir(), ".cargo", "bin")];
-/** A program that prints its version does it at once. */
+/** Printing a version takes milliseconds. */
 const VERSION_LIMIT_MS = 10_000;
 
 /** PATH with the folders of system programs and toolchains. */
@@ -40,7 +40,7 @@ export const toolPath = (): string =>
     .filter((folder, index, all) => all.indexOf(folder) === index)
     .join(":");
 
-/** Where a program is, or undefined. */
+/** Path of a program, or undefined. */
 export const findTool = (command: string): string | undefined => Bun.which(command, { PATH: toolPath() }) ?? undefined;
 
 /** Below zero when a is older than b; versions as dotted numbers. */
@@ -53,7 +53,7 @@ export function compareVersions(a: string, b: string): number {
   return 0;
 }
 
-/** The tools that are not there or too old, all of them, each once. */
+/** All tools that are missing or too old, each once. */
 export async function missingTools(tools: readonly Tool[]): Promise<MissingTool[]> {
   const missing: MissingTool[] = [];
   for (const tool of tools) {
@@ -74,7 +74,7 @@ export async function missingTools(tools: readonly Tool[]): Promise<MissingTool[
   return missing;
 }
 
-/** The command that installs what apt has; undefined when apt has none of it. */
+/** The command that installs those that apt has; undefined when apt has none of them. */
 export function aptLine(missing: readonly Tool[]): string | undefined {
   const packages = [...new Set(missing.flatMap((tool) => tool.aptPackage ?? []))].sort();
   return packages.length > 0 ? `apt-get install -y --no-install-recommends ${packages.join(" ")}` : undefined;

@@ -6,19 +6,19 @@ import { EXIT, OperatorError } from "./errors.ts";
 import { formatDuration } from "./report.ts";
 
 export interface WaitOptions {
-  /** What is awaited, as it reads behind "waited for". */
+  /** What is awaited, as it is written after "waited for". */
   what: string;
   limitMs: number;
-  /** Pause between two looks; short, since most waits end within seconds. */
+  /** Interval between two polls; short, since most waits end within seconds. */
   intervalMs?: number;
   signal?: AbortSignal;
-  /** What to do when the limit passes. */
+  /** Next step for the operator when the limit is reached. */
   hint?: string;
-  /** Told of each state seen, for a progress line. */
+  /** Called with each state seen, for a progress line. */
   onState?: (state: string) => void;
 }
 
-/** One look: `done` with a value, or the state seen instead. */
+/** Result of a poll: `done` with a value, or the state seen instead. */
 export type PollResult<T> = { done: true; value: T } | { done: false; state: string };
 
 /** Resolves after `ms`, or rejects with the signal's reason, which node:timers/promises replaces by a general AbortError. */
@@ -27,16 +27,16 @@ export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
 }
 
 /**
- * Looks until `look` is done; an error that a look throws counts as a state, so that a passing fault does not end it.
+ * Polls until `poll` is done; an error that it throws counts as a state, so that a temporary fault does not end the wait.
  * @throws OperatorError with exit code 4 that names what was awaited, how long, and the last state seen.
  */
-export async function waitFor<T>(look: () => Promise<PollResult<T>>, options: WaitOptions): Promise<T> {
+export async function waitFor<T>(poll: () => Promise<PollResult<T>>, options: WaitOptions): Promise<T> {
   const startedAt = performance.now();
   let state = "nothing";
   for (;;) {
     options.signal?.throwIfAborted();
     try {
-      const seen = await look();
+      const seen = await poll();
       if (seen.done) return seen.value;
       state = seen.state;
     } catch (error) {

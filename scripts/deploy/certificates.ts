@@ -1,14 +1,13 @@
 /**
- * The project's certificates: one CA, one certificate for each broker, server and client, made with openssl.
+ * The project's certificates: one CA, one certificate for each broker, server and client.
  *
- * A second run keeps every certificate that still fits: same names, issued by the CA that stands there, its key
- * beside it, and more than `renewBefore` to live. So it can run before every deploy. Each file is written under a
- * temporary name and renamed; a run that was cut short between a key and its certificate is noticed by the next
- * one, which finds that the two do not match and makes both anew.
+ * A second run keeps every valid certificate: same names, issued by the stored CA, with its key, and not due for renewal
+ * within `renewBefore`. So it can run before every deploy. Each file is written under a temporary name and renamed. After
+ * an interrupt between a key and its certificate the two do not match, and the next run recreates both.
  *
  * Files in the folder: `NAME.crt`, `NAME.key` (PKCS#8, 0600), for a broker also `NAME.pem` (key and certificate in
- * one file, the form in which Kafka reads PEM), and `ca.crt`, `ca.key`. The CA's key is used here and nowhere else:
- * no Secret holds it, and it may be kept elsewhere until a certificate has to be issued.
+ * one file, the format in which Kafka reads PEM), and `ca.crt`, `ca.key`. The CA's key is used only here: no Secret
+ * contains it, and it may be stored elsewhere until a certificate must be issued.
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { chmod, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
@@ -20,7 +19,7 @@ import { NAMESPACE } from "../cluster/cluster.ts";
 export interface Identity {
   /** File name, and the certificate's common name: for Kafka it is the principal, `User:NAME`. */
   name: string;
-  /** Names under which others reach it, as in openssl's subjectAltName: `DNS:…`, `IP:…`. */
+  /** Its host names and addresses, as in openssl's subjectAltName: `DNS:…`, `IP:…`. */
   subjectAltNames: string[];
   /** Kafka's brokers read key and certificate from one file. */
   combinedPem?: boolean;
@@ -31,7 +30,7 @@ function serviceNames(name: string, namespace = NAMESPACE): string[] {
   return [name, `${name}.${namespace}`, `${name}.${namespace}.svc`, `${name}.${namespace}.svc.cluster.local`];
 }
 
-/** For probes and port-forwards, which reach a pod through its loopback. */
+/** For probes and port-forwards, which connect to a pod over its loopback. */
 const LOOPBACK = ["DNS:localhost", "IP:127.0.0.1"];
 
 const server = (service: string | { name: string; namespace: string }, ...more: string[]): Identity => {
@@ -45,20 +44,20 @@ const server = (service: string | { name: string; namespace: string }, ...more: 
 const broker = (ordinal: number): Identity => ({
   name: `kafka-${ordinal}`,
   subjectAltNames: [
-    // A broker is dialled by its own name, and by the bootstrap Service's.
+    // Clients connect to a broker by its name, and by that of the bootstrap Service.
     ...[...serviceNames(`kafka-${ordinal}.kafka-headless`), ...serviceNames("kafka")].map((host) => `DNS:${host}`),
     ...LOOPBACK,
   ],
   combinedPem: true,
 });
 
-/** Everybody who has a certificate. A new server or client is one more line here, and its Secret in k8s/tls/. */
+/** All certificates. A new server or client needs a line here and a Secret in k8s/tls/. */
 export const IDENTITIES: readonly Identity[] = [
   broker(0),
   broker(1),
   broker(2),
   server("influxdb"),
-  // Each replica is also reached by its own name, and how many there are changes with the load.
+  // Clients also connect to one replica by its name, and the number of replicas changes.
   server("producer", `*.producer-headless.${NAMESPACE}.svc.cluster.local`),
   server("processor"),
   server("lag-exporter"),
@@ -68,30 +67,30 @@ export const IDENTITIES: readonly Identity[] = [
   server("prometheus"),
   server("alertmanager"),
   server("kube-state-metrics"),
-  // Kafka's administrator: the setup job, and a person's checks. A client, never a server.
+  // Kafka's administrator: the setup Job and the operator's checks. A client, never a server.
   { name: "admin", subjectAltNames: ["DNS:admin"] },
 ];
 
 export const CA_NAME = "ca";
 
-/** A year is long enough to be left alone between two deploys, short enough that renewal stays practised. */
+/** Long enough for rare deploys, short enough that renewal is exercised. */
 export const DEFAULT_LEAF_DAYS = 365;
-/** More than this is refused by some TLS clients for server certificates. */
+/** Some TLS clients refuse server certificates with a longer life. */
 export const MAX_LEAF_DAYS = 825;
-/** Renewed this long before its end unless told otherwise. */
+/** Time before its end at which a certificate is renewed. */
 export const DEFAULT_RENEW_BEFORE_MS = 30 * 86_400_000;
-/** The CA outlives many generations of certificates; it is renewed with its key, which every client keeps trusting. */
+/** The CA is valid for many generations of certificates; renewal keeps its key, which all clients trust. */
 const CA_DAYS = 3650;
 const DAY_MS = 86_400_000;
 
 export interface CertificateOptions {
-  /** Life of a certificate (not of the CA), in days. Default 365, at most 825. */
+  /** Validity of a certificate (not of the CA) in days. Default 365, at most 825. */
   days?: number;
-  /** Renew what ends within this time, in milliseconds. Default 30 days. */
+  /** Renew certificates that expire within this time, in milliseconds. Default 30 days. */
   renewBeforeMs?: number;
-  /** Issue every certificate anew, under the same CA. */
+  /** Reissue every certificate, under the same CA. */
   force?: boolean;
-  /** Make a new CA too: everything that trusts the old one has to be deployed anew, all at once. */
+  /** Create a new CA too: everything that trusts the old one must be deployed again, at once. */
   newCa?: boolean;
   identities?: readonly Identity[];
   /** The clock, for tests. */
@@ -109,11 +108,11 @@ export interface CertificateStatus {
   fingerprint: string;
 }
 
-/** The certificate, or why it cannot be used. */
+/** The certificate, or the reason why it cannot be used. */
 type Found = { certificate: X509Certificate; key?: string } | { reason: string };
 
 /**
- * Makes sure that the folder holds a CA and a valid certificate of every identity.
+ * Ensures that the folder has a CA and a valid certificate of every identity.
  * @returns one entry for the CA and each identity, in the order of the table.
  * @throws OperatorError: exit 2 for days out of range, exit 3 when openssl or the CA's key is missing.
  */
@@ -131,7 +130,7 @@ export async function ensureCertificates(
   if (!Number.isFinite(renewBeforeMs) || renewBeforeMs < 0 || renewBeforeMs >= days * DAY_MS) {
     throw new OperatorError(
       `--renew-before: must be shorter than the life of a certificate (${days} days); got ${renewBeforeMs / DAY_MS} days`,
-      { exitCode: EXIT.usage, hint: "a certificate would be due for renewal as soon as it is made" },
+      { exitCode: EXIT.usage, hint: "a certificate would be due for renewal as soon as it is issued" },
     );
   }
   const now = options.now ?? new Date();
@@ -200,7 +199,7 @@ async function readAuthority(folder: string): Promise<X509Certificate> {
   return new X509Certificate(await readFile(join(folder, `${CA_NAME}.crt`)));
 }
 
-// ── the others ───────────────────────────────────────────────────────────────────────────────────────────────────
+// ── certificates ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 async function ensureLeaf(
   issuer: Issuer,
@@ -243,11 +242,11 @@ function whyRenew(
   return undefined;
 }
 
-/** Kafka's file again from the pair, if it is missing or says something else. */
+/** Recreates Kafka's file from the pair when it is missing or different. */
 async function keepCombined(issuer: Issuer, name: string, key: string): Promise<void> {
   const combined = combine(key, await readFile(join(issuer.folder, `${name}.crt`), "utf8"));
-  const standing = await readFile(join(issuer.folder, `${name}.pem`), "utf8").catch(() => undefined);
-  if (standing !== combined) await issuer.publish(`${name}.pem`, combined, 0o600);
+  const current = await readFile(join(issuer.folder, `${name}.pem`), "utf8").catch(() => undefined);
+  if (current !== combined) await issuer.publish(`${name}.pem`, combined, 0o600);
 }
 
 const combine = (key: string, certificate: string) => `${key.trim()}\n${certificate.trim()}\n`;
@@ -256,7 +255,7 @@ const combine = (key: string, certificate: string) => `${key.trim()}\n${certific
 
 async function findPair(folder: string, name: string, now: Date): Promise<Found> {
   const text = await readFile(join(folder, `${name}.crt`), "utf8").catch(() => undefined);
-  if (text === undefined) return { reason: "not there" };
+  if (text === undefined) return { reason: "missing" };
   let certificate: X509Certificate;
   try {
     certificate = new X509Certificate(text);
@@ -297,7 +296,7 @@ function statusOf(
   };
 }
 
-// ── making ───────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── signing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const WORK_PREFIX = ".making-";
 
@@ -352,7 +351,7 @@ class Issuer {
 
 // ── one run at a time ────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Two runs at once could mix the certificates of two CAs. Left by a run that died, the lock counts for nothing. */
+/** Two concurrent runs could mix the certificates of two CAs. The lock of a process that has ended is ignored. */
 async function lock(folder: string): Promise<() => Promise<void>> {
   const path = join(folder, ".lock");
   for (let attempt = 0; attempt < 2; attempt++) {
@@ -360,7 +359,7 @@ async function lock(folder: string): Promise<() => Promise<void>> {
       const file = await open(path, "wx", 0o600);
       await file.writeFile(`${process.pid}\n`);
       await file.close();
-      // What a killed run left behind holds keys.
+      // Leftovers of a killed run contain keys.
       for (const entry of await readdir(folder)) {
         if (entry.startsWith(WORK_PREFIX)) await rm(join(folder, entry), { recursive: true, force: true });
       }
@@ -369,14 +368,14 @@ async function lock(folder: string): Promise<() => Promise<void>> {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
       const holder = Number((await readFile(path, "utf8").catch(() => "")).trim());
       if (holder > 0 && isRunning(holder)) {
-        throw new OperatorError(`certificates in ${folder} are being made by process ${holder}`, {
-          hint: "run it again when that has ended",
+        throw new OperatorError(`process ${holder} is creating the certificates in ${folder}`, {
+          hint: "run the command again when that process has ended",
         });
       }
       await rm(path, { force: true });
     }
   }
-  throw new OperatorError(`${path} cannot be taken: another run is making certificates`);
+  throw new OperatorError(`${path} cannot be taken: another run is creating certificates`);
 }
 
 function isRunning(pid: number): boolean {

@@ -1,6 +1,6 @@
 /**
  * Archives of images in a folder (`docker save`, `podman save`, OCI layouts as tar, also compressed): which references
- * they hold, read from the archive's own index, not from file names.
+ * they contain, read from the archive's index, not from file names.
  */
 import { mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -10,30 +10,30 @@ import { capture, must } from "../cli/process.ts";
 
 /** A tar header block. */
 const BLOCK_BYTES = 512;
-/** Members looked at before a tar is taken as something else: an image has some dozens. */
+/** Limit of members read to find the index: an image has some dozens. */
 const MAX_MEMBERS = 10_000;
-/** An index of an image is a few kilobytes; more is not one. */
+/** An index of an image has a few kilobytes. */
 const MAX_INDEX_BYTES = 4 * 1024 * 1024;
 
 /** One image found in an archive. */
 export interface FoundImage {
-  /** Full reference: "docker.io/library/influxdb:2.9.1". */
+  /** Complete reference: "docker.io/library/influxdb:2.9.1". */
   ref: string;
   path: string;
   /** Digest that changes with the content: of the configuration (docker-archive) or of the manifest (OCI). */
   id: string;
-  /** True when the archive names the image in a way that a container runtime takes over as it is. */
+  /** True when container runtimes read the image's name from the archive. */
   named: boolean;
 }
 
-/** An archive in which no usable image was found, and why. */
+/** An archive without a usable image, and the reason. */
 export interface UnusableArchive {
   path: string;
   reason: string;
 }
 
 /**
- * A reference in full: registry, path and tag, as manifests have it.
+ * A complete reference: registry, path and tag, as in manifests.
  * "influxdb:2.9.1" is docker.io/library/influxdb:2.9.1, "apache/kafka" is docker.io/apache/kafka:latest.
  */
 export function fullReference(ref: string): string {
@@ -48,7 +48,7 @@ export function fullReference(ref: string): string {
   return `${tagged || digestAt >= 0 ? path : `${path}:latest`}${digestAt < 0 ? "" : ref.slice(digestAt)}`;
 }
 
-/** Reads members from an uncompressed tar by name, seeking over the others; undefined when it is no plain tar. */
+/** Reads members of an uncompressed tar by name, seeking over the others; undefined for any other file. */
 async function readMembers(path: string, names: readonly string[]): Promise<Map<string, string> | undefined> {
   const file = await open(path, "r");
   try {
@@ -61,7 +61,7 @@ async function readMembers(path: string, names: readonly string[]): Promise<Map<
       if (block.toString("latin1", 257, 262) !== "ustar") return undefined;
       const name = block.toString("utf8", 0, 100).replace(/\0.*$/s, "").replace(/^\.\//, "");
       const size = Number.parseInt(block.toString("latin1", 124, 136), 8);
-      // Base-256 sizes (beyond 8 GiB) are no number here; tar itself reads such an archive.
+      // Base-256 sizes (beyond 8 GiB) are not parsed; the tar program reads such an archive.
       if (!Number.isFinite(size)) return undefined;
       at += BLOCK_BYTES;
       if (names.includes(name) && size <= MAX_INDEX_BYTES) {
@@ -78,7 +78,7 @@ async function readMembers(path: string, names: readonly string[]): Promise<Map<
   }
 }
 
-/** The same through tar, which knows compression and every dialect. */
+/** The same by the tar program, which supports compression and all formats. */
 async function readMembersByTar(path: string, names: readonly string[]): Promise<Map<string, string>> {
   const found = new Map<string, string>();
   for (const name of names) {
@@ -102,7 +102,7 @@ interface OciIndex {
 const CONTAINERD_NAME = "io.containerd.image.name";
 const OCI_NAME = "org.opencontainers.image.ref.name";
 
-/** The images that an archive's index files speak of. @throws SyntaxError when they are no JSON. */
+/** The images in an archive's index files. @throws SyntaxError when they are not JSON. */
 export function imagesInIndex(path: string, members: ReadonlyMap<string, string>): FoundImage[] {
   const docker = members.get("manifest.json");
   if (docker !== undefined) {
@@ -117,13 +117,13 @@ export function imagesInIndex(path: string, members: ReadonlyMap<string, string>
     const known = annotations[CONTAINERD_NAME];
     if (known) return [{ ref: fullReference(known), path, id: digest, named: true }];
     const name = annotations[OCI_NAME];
-    // A bare tag ("2.9.1") does not say of which image.
+    // A bare tag ("2.9.1") does not name the image.
     if (!name || !/[/:]/.test(name)) return [];
     return [{ ref: fullReference(name), path, id: digest, named: false }];
   });
 }
 
-/** The images of all archives in a folder, and the archives that are none. @throws OperatorError when there is no such folder. */
+/** The images of all archives in a folder, and the unusable archives. @throws OperatorError when there is no such folder. */
 export async function scanArchives(folder: string): Promise<{ images: FoundImage[]; unusable: UnusableArchive[] }> {
   const info = await stat(folder).catch(() => undefined);
   if (!info?.isDirectory()) {
@@ -153,8 +153,8 @@ export async function scanArchives(folder: string): Promise<{ images: FoundImage
 }
 
 /**
- * An archive that names the image so that containerd takes the name over: the file itself, or, for an OCI layout that
- * has only the general annotation, a copy with containerd's own.
+ * An archive whose image name containerd reads: the file itself, or, for an OCI layout with the general annotation only, a
+ * copy with containerd's annotation.
  */
 export async function withNamedArchive<T>(image: FoundImage, use: (path: string) => Promise<T>): Promise<T> {
   if (image.named) return await use(image.path);

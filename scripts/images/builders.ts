@@ -1,7 +1,7 @@
 /**
  * docker, podman and buildah behind one interface: build a Dockerfile without pulling, load and save archives, push.
- * A tool counts only when it works: a docker client without an engine does not. Podman and buildah work in a store of
- * their own in the cache folder, so that a person's own images stay as they are; docker has only its engine's.
+ * Only a tool that works counts, not a docker client without an engine. Podman and buildah use a separate store in
+ * the cache folder, so that the user's images are not changed; docker has only the store of its engine.
  */
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,14 +13,14 @@ import { findTool, type Tool, toolPath } from "../cli/tools.ts";
 export const BUILDERS = ["docker", "podman", "buildah"] as const;
 export type BuilderName = (typeof BUILDERS)[number];
 
-/** The one to install where none works: the smallest, and it needs no engine and no registry. */
+/** The one to install where none works: the smallest, without an engine or a registry. */
 export const DEFAULT_BUILDER_TOOL: Tool = {
   command: "buildah",
   why: "builds the services' image from services/Dockerfile",
   aptPackage: "buildah",
 };
 
-/** An engine that does not answer within this time would not build either. */
+/** An engine that does not answer within this time does not work. */
 const PROBE_LIMIT_MS = 10_000;
 
 export interface BuildRequest {
@@ -28,7 +28,7 @@ export interface BuildRequest {
   context: string;
   dockerfile: string;
   labels: Readonly<Record<string, string>>;
-  /** Lets the tool pull the Dockerfile's base image; else it must be in the store. */
+  /** Lets the tool pull the Dockerfile's base image; otherwise it must be in the store. */
   pull: boolean;
 }
 
@@ -39,18 +39,18 @@ export interface Builder {
   /** Image ID in the tool's store. */
   imageId(ref: string): Promise<string | undefined>;
   build(request: BuildRequest, run: Run): Promise<void>;
-  /** Puts an archive's image into the store under its reference. */
+  /** Loads an archive's image into the store under its reference. */
   load(archive: string, ref: string, run: Run): Promise<void>;
   /** Writes a docker-archive. */
   save(ref: string, archive: string, run: Run): Promise<void>;
-  /** @returns the manifest's digest, where the tool tells it */
+  /** @returns the manifest's digest, where the tool reports it */
   push(ref: string, target: string, run: Run): Promise<string | undefined>;
 }
 
 /** The host part of "HOST[:PORT]/PATH". */
 export const registryHost = (target: string): string => target.slice(0, target.indexOf("/"));
 
-/** True for a registry of this machine, which is the only one spoken to without TLS. */
+/** True for a registry of this machine, the only one that is used without TLS. */
 export const isLoopback = (host: string): boolean => /^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$/.test(host);
 
 const idOf = (text: string): string | undefined => {
@@ -67,7 +67,7 @@ function dockerBuilder(): Builder {
     },
     async build({ ref, context, dockerfile, labels, pull }, run) {
       const flags = Object.entries(labels).map(([name, value]) => `--label=${name}=${value}`);
-      // Without --pull docker still fetches a base image that it lacks; the caller has put it there, or allows it.
+      // Without --pull docker still fetches a missing base image; the caller has loaded it, or allows that.
       const file = ["--file", dockerfile, ...(pull ? ["--pull"] : [])];
       await runLogged(["docker", "build", "--tag", ref, ...file, ...flags, context], run);
     },
@@ -91,8 +91,7 @@ function dockerBuilder(): Builder {
 const storeFolder = () => join(cacheFolder(), "containers");
 
 /**
- * Where the run-time state of the private store is: one per store, in a place that does not outlive a reboot.
- * Podman takes no path longer than 50 characters.
+ * Folder of the private store's run-time state: one per store, removed by a reboot. Podman accepts at most 50 characters.
  */
 function runFolder(): string {
   const place = process.env.XDG_RUNTIME_DIR || (process.getuid?.() === 0 ? "/run" : tmpdir());
@@ -100,7 +99,7 @@ function runFolder(): string {
   return join(place, `conveyor-${key}`);
 }
 
-/** As root these tools leave a mount of their store behind; in a mount namespace of its own it ends with the tool. */
+/** As root these tools do not remove a mount of their store; in a separate mount namespace it ends with the tool. */
 const ownMounts = (): string[] => (process.getuid?.() === 0 && findTool("unshare") ? ["unshare", "--mount"] : []);
 
 function storeBuilder(name: "podman" | "buildah"): Builder {
@@ -115,8 +114,8 @@ function storeBuilder(name: "podman" | "buildah"): Builder {
     },
     async build({ ref, context, dockerfile, labels, pull }, run) {
       const flags = Object.entries(labels).flatMap(([label, value]) => ["--label", `${label}=${value}`]);
-      // chroot: no runtime, cgroup or namespace is needed, so it works in a restricted shell too. Timestamp: the same
-      // inputs give the same image.
+      // chroot: needs no runtime, cgroup or namespace, so it works in a restricted shell too. Timestamp: the same inputs
+      // result in the same image.
       const how = ["--isolation", "chroot", "--timestamp", "0", ...(pull ? ["--pull"] : ["--pull-never"])];
       const never =
         name === "podman" && !pull ? how.map((flag) => (flag === "--pull-never" ? "--pull=never" : flag)) : how;
@@ -128,7 +127,7 @@ function storeBuilder(name: "podman" | "buildah"): Builder {
         return;
       }
       await runLogged(tool("pull", `docker-archive:${archive}`), run);
-      if (!(await this.imageId(ref))) throw new OperatorError(`${archive} brought no image named ${ref}`);
+      if (!(await this.imageId(ref))) throw new OperatorError(`${archive} has no image named ${ref}`);
     },
     async save(ref, archive, run) {
       await runLogged(tool("push", ref, `docker-archive:${archive}:${ref}`), run);
@@ -150,7 +149,7 @@ const PROBES: Record<BuilderName, readonly string[]> = {
   buildah: ["buildah", "info"],
 };
 
-/** Why a tool does not count; undefined when it works. */
+/** The reason why a tool does not work; undefined when it works. */
 export async function whyNot(name: BuilderName): Promise<string | undefined> {
   if (!findTool(name)) return "is not installed";
   try {
@@ -168,8 +167,8 @@ export async function whyNot(name: BuilderName): Promise<string | undefined> {
 }
 
 /**
- * The tool to build with: the one asked for, else the first that works.
- * @throws OperatorError (exit 3) that says of each tool why it does not count
+ * The tool to build with: the requested one, or the first that works.
+ * @throws OperatorError (exit 3) with the reason for each tool
  */
 export async function chooseBuilder(wanted?: BuilderName): Promise<Builder> {
   const reasons: string[] = [];
@@ -186,7 +185,7 @@ export async function chooseBuilder(wanted?: BuilderName): Promise<Builder> {
   );
 }
 
-/** True when some tool works; for the list of what is missing on a machine. */
+/** True when a tool works; for the list of missing tools. */
 export async function anyBuilderWorks(): Promise<boolean> {
   for (const name of BUILDERS) if (!(await whyNot(name))) return true;
   return false;

@@ -1,4 +1,4 @@
-/** The Bun binary of the project's own npm package: the one that runs the commands runs the services. */
+/** The Bun binary of the project's npm package: commands and services run on the same one. */
 import { copyFile, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
@@ -9,7 +9,7 @@ const BUN_VERSION = "1.4.5";
 /** `bun --version` answers in milliseconds. */
 const VERSION_LIMIT_MS = 10_000;
 
-/** The binary of node_modules; the one running this where node_modules has none. */
+/** The binary of node_modules; otherwise the one that runs this program. */
 async function bunBinary(): Promise<string> {
   const candidates = [join(import.meta.dir, "../../node_modules/.bin/bun"), process.execPath];
   const seen: string[] = [];
@@ -33,7 +33,7 @@ export const bunPart: Part = {
   requires: [],
   async build(out) {
     if (process.platform !== "linux") {
-      throw new OperatorError("bun's image needs the Linux binary; this machine's npm package brought another", {
+      throw new OperatorError("bun's image needs the Linux binary; this machine's npm package has another", {
         exitCode: EXIT.precondition,
         hint: "bun scripts/build-images.ts --allow-pull ...   (the tool pulls the base image of services/Dockerfile)",
       });

@@ -29,13 +29,13 @@ export interface Archive {
 
 export interface ImageRecipe {
   ref: string;
-  /** Programs that assembling takes. */
+  /** Programs that assembling needs. */
   tools: readonly Tool[];
-  /** Changes with anything that may change the image; known before anything is built. */
+  /** Changes with everything that may change the image; known before the build. */
   key(): string;
   /** The archive, if it is in the cache. */
   built(): Promise<Archive | undefined>;
-  /** Makes what is missing: the layers, then the archive. @throws OperatorError with the reason. */
+  /** Creates what is missing: the layers, then the archive. @throws OperatorError with the reason. */
   assemble(report: Report, signal?: AbortSignal): Promise<Archive>;
 }
 
@@ -43,7 +43,7 @@ const PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 const ARCHIVE = "image.tar";
 const IDENTITY = "image.json";
 
-/** The archive in a folder that an image's part made. */
+/** The archive in the folder of an image's part. */
 export async function readArchive(folder: string): Promise<Archive> {
   const { id } = JSON.parse(await readFile(join(folder, IDENTITY), "utf8")) as { id: string };
   return { path: join(folder, ARCHIVE), id };
@@ -54,10 +54,10 @@ export async function writeIdentity(folder: string, ref: string, id: string): Pr
   await Bun.write(join(folder, IDENTITY), `${JSON.stringify({ ref, id })}\n`);
 }
 
-/** Earlier builds kept in the cache: going back and forth between two states of the code costs no build. */
+/** Earlier builds kept in the cache: switching between two states of the code needs no build. */
 const KEPT_BUILDS = 2;
 
-/** Removes an image's archives of earlier inputs, but the latest few: they are some hundred megabytes each. */
+/** Removes an image's archives of earlier inputs, except the latest few: each has some hundred megabytes. */
 export async function forgetOlder(name: string, current: string): Promise<void> {
   const parts = dirname(current);
   const pattern = new RegExp(`^${name}-v?\\d[\\w.+-]*-[0-9a-f]{12}$`);
@@ -77,7 +77,7 @@ export async function forgetOlder(name: string, current: string): Promise<void> 
 export function assembled(ref: string, sources: readonly LayerSource[], config: ImageConfig): ImageRecipe {
   const name = `image-${ref.replace(/^.*\//, "").replace(/:.*$/, "")}`;
   const version = ref.slice(ref.lastIndexOf(":") + 1);
-  // The key of a layer may change while layers are made (one that could not be), so the part is made when asked for.
+  // The key of a layer may change while layers are created (when one failed), so the part is computed at each use.
   const part = (): Part => ({
     name,
     version,
@@ -103,10 +103,10 @@ export function assembled(ref: string, sources: readonly LayerSource[], config: 
   };
 }
 
-/** What services/Dockerfile builds on. */
+/** The base image of services/Dockerfile. */
 export const BUN_IMAGE = "docker.io/oven/bun:1.4.5-slim";
 
-/** One row per image; a later one needs only its row. */
+/** One entry per image. */
 export const CATALOG: readonly ImageRecipe[] = [
   assembled(`docker.io/apache/kafka:${KAFKA_VERSION}`, KAFKA_LAYERS, {
     Env: [PATH, "KAFKA_HOME=/opt/kafka", "LANG=C.UTF-8"],
@@ -159,8 +159,8 @@ export const CATALOG: readonly ImageRecipe[] = [
 export const recipeFor = (ref: string): ImageRecipe | undefined => CATALOG.find((recipe) => recipe.ref === ref);
 
 /**
- * Images that cannot be assembled because no package registry has the program (beginnings of references). Known ones,
- * so that each new one is a decision; on the local cluster they come from archives alone.
+ * Images that cannot be assembled because no package registry has the program (prefixes of references). The list is
+ * explicit so that each addition is a decision; on the local cluster they come only from archives.
  */
 export const ARCHIVE_ONLY: readonly string[] = [
   "docker.io/grafana/grafana:",

@@ -1,13 +1,13 @@
 /**
- * Sees to it that the images named by manifests are where they are needed. For each reference, the first that there is:
+ * Delivers the images that manifests name. The source of each reference is the first that exists:
  *
- *   1. an archive in the folder that the person gave
+ *   1. an archive in the folder of --images
  *   2. the services' own image: built from services/Dockerfile
- *   3. assembled from packages under the same name (local cluster; elsewhere when asked for)
- *   4. left to the cluster's nodes to pull (kind and other clusters)
- *   5. what an earlier archive brought to the local cluster under that name, and is still there
+ *   3. assembled from packages under the same name (local cluster; elsewhere with --assemble)
+ *   4. the cluster's nodes pull it (kind and other clusters)
+ *   5. the image that an earlier archive brought to the local cluster under that name
  *
- * Nothing is pulled from, or pushed to, a place that the person did not name.
+ * Images are pulled from and pushed to no registry that the user did not name.
  */
 
 import { causeChain, EXIT, isAbort, OperatorError } from "../cli/errors.ts";
@@ -22,18 +22,18 @@ import { type ImageTarget, openTarget, type Target } from "./targets.ts";
 export { SERVICES_IMAGE } from "./services-image.ts";
 export type { ImageTarget } from "./targets.ts";
 
-/** What was done about an image: "left" is left to the cluster's nodes to pull, "missing" cannot be had. */
+/** What was done with an image: "left": the cluster's nodes pull it; "missing": there is no source. */
 export type ImageAction = "present" | "built" | "assembled" | "imported" | "pushed" | "exported" | "left" | "missing";
 
 export interface ImageResult {
-  /** As asked for. */
+  /** As requested. */
   ref: string;
   action: ImageAction;
-  /** Changes with the image's content: of its configuration, or of the pushed manifest. */
+  /** Digest that changes with the image's content: of its configuration, or of the pushed manifest. */
   digest?: string;
-  /** What to do, or to know. */
+  /** The next step, or an explanation. */
   hint?: string;
-  /** Where it was pushed: what the manifests must name. */
+  /** The pushed reference, for the manifests. */
   pushedRef?: string;
 }
 
@@ -48,10 +48,10 @@ export interface ImageOptions {
   allowPull?: boolean;
 }
 
-/** Images that only this project makes. */
+/** Images of this project. */
 export const OWN_PREFIX = "docker.io/conveyor/";
 
-/** Where an image comes from. */
+/** Source of an image. */
 export type Source =
   | { via: "archive"; image: FoundImage }
   | { via: "build" }
@@ -72,7 +72,7 @@ export function sourceOf(
   if (image) return { via: "archive", image };
   if (full === SERVICES_IMAGE) return { via: "build" };
   const recipe = recipeFor(full);
-  // What bears the project's own name is in no registry, wherever the cluster is.
+  // Images with the project's name are in no registry.
   const own = full.startsWith(OWN_PREFIX);
   const assemble = options.assemble || own || target === "local" || target === "export";
   if (recipe && assemble) return { via: "assemble", recipe };
@@ -80,7 +80,7 @@ export function sourceOf(
   return { via: "missing", hint: missingHint(full) };
 }
 
-/** What a person does about an image that is not made from packages. */
+/** The user's next step for an image that is not assembled from packages. */
 export function missingHint(ref: string): string {
   const file = `${ref.replace(/^.*\//, "").replaceAll(":", "-")}.tar`;
   const reason = ARCHIVE_ONLY.some((start) => ref.startsWith(start)) ? "no package has it" : "no recipe assembles it";
@@ -93,12 +93,12 @@ export interface ImagePlan {
   plan: string;
   /** True when neither the target nor any source has the image. */
   missing: boolean;
-  /** Of an image that is there already, or was pushed before. */
+  /** Digest of an image that the target has, or that was pushed before. */
   digest?: string;
   pushedRef?: string;
 }
 
-/** What would be done for each reference, without doing it. */
+/** The plan for each reference, without executing it. */
 export async function planImages(
   target: ImageTarget,
   refs: readonly string[],
@@ -144,9 +144,9 @@ async function keyOf(source: Source): Promise<string | undefined> {
 }
 
 /**
- * Brings every image to the target, in the order given, and says of each what was done.
- * One that cannot be had is a result ("missing", with what to do), so that the caller can leave its component out;
- * only the project's own image is an error when it cannot be built.
+ * Delivers every image to the target, in the given order, and returns what was done with each. An image without a source is
+ * a result ("missing", with the next step), so that the caller can skip its component; a failed build of the project's own
+ * image is an error.
  * @throws OperatorError exit 2 (folder, registry), 3 (no tool for the services' image), 1 (its build or a delivery failed)
  */
 export async function ensureImages(
@@ -176,7 +176,7 @@ async function announceArchives(folder: string, refs: readonly string[], report:
   return images;
 }
 
-/** An image that nothing brings: the cluster may have it from an archive that was given once. */
+/** An image without a source: the cluster may have it from an earlier archive. */
 export async function heldOrMissing(ref: string, hint: string, target: Pick<Target, "holds">): Promise<ImageResult> {
   const held = await target.holds?.(fullReference(ref));
   return held ? { ref, action: "present", ...held } : { ref, action: "missing", hint };
@@ -218,13 +218,13 @@ async function ensureImage(
     }
   }
   const named = source.via === "archive" ? source.image.named : true;
-  // A layer that could not be made changes the key, so it is asked for again.
+  // A failed layer changes the key, so it is computed again.
   const deliverable = { ref: full, path: archive.path, id: archive.id, named, key: (await keyOf(source))! };
   const delivery = await opened.deliver(deliverable, report, options.signal);
   return { ref, action: actionFor(target.kind, made), ...delivery };
 }
 
-/** The word for what was done: made just now, or only brought to the target. */
+/** The action in a result: created now, or only delivered to the target. */
 function actionFor(target: ImageTarget["kind"], made: ImageAction): ImageAction {
   if (target === "registry") return "pushed";
   if (target === "export") return "exported";
@@ -233,8 +233,7 @@ function actionFor(target: ImageTarget["kind"], made: ImageAction): ImageAction 
 }
 
 /**
- * The programs that `ensureImages` would need on this machine and does not find, for one list with the other missing ones.
- * Images that are in the cache need none.
+ * The missing programs that `ensureImages` would need on this machine. Images in the cache need none.
  */
 export async function missingImageTools(
   target: ImageTarget["kind"],
@@ -260,6 +259,6 @@ export async function missingImageTools(
   return missing;
 }
 
-/** Exit code for results: 3 when an image cannot be had. */
+/** Exit code for results: 3 when an image is missing. */
 export const exitCodeFor = (results: readonly ImageResult[]) =>
   results.some(({ action }) => action === "missing") ? EXIT.precondition : EXIT.ok;

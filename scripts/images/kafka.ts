@@ -1,8 +1,8 @@
 /**
- * Apache Kafka from its Maven packages: the jars, and an archive of the classes that a broker loads at its start, as
- * the official image has one at the same path. With `java -XX:SharedArchiveFile=/opt/kafka/kafka.jsa` a broker starts
- * in about half the time; the JVM uses it only where the class path begins with the same jars in the same order
- * (sorted by name), and starts without it where it does not fit or is not there.
+ * Apache Kafka from its Maven packages: the jars, and an archive of the classes that a broker loads at its start, at the same
+ * path as in the official image. With `java -XX:SharedArchiveFile=/opt/kafka/kafka.jsa` a broker starts in about half the
+ * time. The JVM uses it only when the class path starts with the same jars in the same order (sorted by name), and otherwise
+ * starts without it.
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { ensurePart, isBuilt, type Part, partDir, partKey } from "../local-clust
 import { BASE, fromPart, JAVA, type LayerSource } from "./layers.ts";
 
 export const KAFKA_VERSION = "4.3.1";
-/** What Kafka 4.3.1 itself was released with. */
+/** The version that Kafka 4.3.1 was released with. */
 const LOG4J_VERSION = "2.25.3";
 export const DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:2.8";
 
@@ -47,17 +47,17 @@ export const KAFKA_JARS: Part = {
     const goal = `${DEPENDENCY_PLUGIN}:copy-dependencies`;
     const settings = ["-DincludeScope=runtime", `-DoutputDirectory=${join(out, "libs")}`];
     await runLogged(["mvn", "--batch-mode", "--file", file, goal, ...settings], context);
-    // Whatever the umask of the person: brokers run as another user.
+    // Independent of the user's umask: brokers run as another user.
     await must(["chmod", "-R", "u=rwX,go=rX", join(out, "libs")]);
-    // One time for all, the one that the image's layer gives them: the class archive knows its jars by it.
+    // The same time as in the image's layer: the class archive identifies its jars by it.
     await must(["find", out, "-exec", "touch", "--no-dereference", "--date=@0", "{}", "+"]);
   },
 };
 
-/** A broker that does not stand within this time on two busy cores never will. */
+/** Start of a broker on two busy cores. */
 const TRAINING_LIMIT_MS = 120_000;
 
-/** One combined node on loopback that uses what the pipeline's brokers use: TLS on all listeners, PEM, the authorizer. */
+/** One combined node on loopback with the features of the pipeline's brokers: TLS on all listeners, PEM, the authorizer. */
 const TRAINING_PROPERTIES = `process.roles=broker,controller
 node.id=0
 controller.quorum.voters=0@localhost:9093
@@ -110,7 +110,7 @@ java -Xshare:dump -XX:+UseG1GC -Xmx512m -XX:SharedClassListFile=classes.lst -XX:
 java -Xshare:on -XX:SharedArchiveFile=/training/kafka.jsa -XX:+UseSerialGC -cp "$classes" kafka.Kafka --version
 `;
 
-/** Prepares namespaces of its own (nothing of the machine's network or mounts is touched) and enters the tree. */
+/** Enters the tree in new namespaces, so that the machine's network and mounts are not changed. */
 const ENTER_SCRIPT = `set -eu
 hostname localhost
 ip link set lo up
@@ -119,7 +119,7 @@ mount --rbind /dev "$1/dev"
 exec chroot "$1" bash /training/train.sh
 `;
 
-/** The archive of Kafka's classes, made by starting a broker once. */
+/** The archive of Kafka's classes, created by starting a broker once. */
 const KAFKA_CLASSES: Part = {
   name: "kafka-classes",
   version: KAFKA_VERSION,
@@ -129,10 +129,10 @@ const KAFKA_CLASSES: Part = {
       .join("\n");
   },
   requires: [
-    { command: "unshare", why: "starts a broker in a network of its own", aptPackage: "util-linux" },
+    { command: "unshare", why: "starts a broker in a separate network", aptPackage: "util-linux" },
     { command: "chroot", why: "starts a broker in the image's file system", aptPackage: "coreutils" },
-    { command: "ip", why: "starts a broker in a network of its own", aptPackage: "iproute2" },
-    { command: "openssl", why: "makes the throw-away certificate of the trained broker", aptPackage: "openssl" },
+    { command: "ip", why: "starts a broker in a separate network", aptPackage: "iproute2" },
+    { command: "openssl", why: "creates the temporary certificate of the trained broker", aptPackage: "openssl" },
   ],
   async build(out, context) {
     const tree = join(context.work, "tree");
@@ -167,10 +167,10 @@ const jars = fromPart(KAFKA_JARS, (folder) => [
   { kind: "folder", folder: join(folder, "libs"), prefix: "opt/kafka/libs", owner: { uid: 0, gid: 0 } },
 ]);
 
-/** Set in a run in which the class archive could not be made; the next run tries again. */
+/** Set when the class archive could not be created; the next run tries again. */
 let classesFailed = false;
 
-/** The class archive where it could be made; an image without it only starts slower. */
+/** The class archive, if it could be created; an image without it only starts slower. */
 const classes: LayerSource = {
   tools: KAFKA_CLASSES.requires,
   key: () => (classesFailed ? "without class archive" : partKey(KAFKA_CLASSES)),
@@ -181,7 +181,7 @@ const classes: LayerSource = {
     } catch (error) {
       if (signal?.aborted || isAbort(error) || !(error instanceof OperatorError)) throw error;
       classesFailed = true;
-      report.warn(`Kafka's image gets no class archive, brokers start slower: ${causeChain(error).join("; ")}`);
+      report.warn(`Kafka's image has no class archive, brokers start slower: ${causeChain(error).join("; ")}`);
     }
   },
   layers: () =>

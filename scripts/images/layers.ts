@@ -1,7 +1,7 @@
 /**
- * What images are made of: parts in the cache that give one layer each, shared by every image that uses them.
+ * Layers of images: parts in the cache with one layer each, shared by all images that use them.
  *
- * base   a shell, coreutils and the C library of Debian: enough to look into a running pod
+ * base   a shell, coreutils and the C library of Debian: enough to inspect a running pod
  * java   a Java runtime on top of it
  */
 import { chmod, writeFile } from "node:fs/promises";
@@ -21,18 +21,18 @@ import {
 } from "../local-cluster/index.ts";
 import { checkLibraries, openFolder, packTree, platform, prune } from "./tree.ts";
 
-/** A layer, or several, that an image lists; made on demand. */
+/** One or more layers of an image, created on demand. */
 export interface LayerSource {
-  /** Programs of this machine that making it takes. */
+  /** Programs of this machine that creating it needs. */
   tools: readonly Tool[];
   /** Changes whenever the layer's content may change: part of the key of every image that has the layer. */
   key(): string;
-  /** Makes it, if it is not there. */
+  /** Creates it when it is missing. */
   ensure(report: Report, signal?: AbortSignal): Promise<void>;
   layers(): Layer[];
 }
 
-/** Layers out of one part's folder. */
+/** Layers from one part's folder. */
 export function fromPart(part: Part, layers: (folder: string) => Layer[]): LayerSource {
   return {
     tools: part.requires,
@@ -50,7 +50,7 @@ export const program = (part: Part, file: string, path: string): LayerSource => 
   key: () => `${partKey(part)} ${file} ${path}`,
 });
 
-/** Small files written by the recipe itself. */
+/** Small files with the recipe's content. */
 export const text = (files: Readonly<Record<string, string>>): LayerSource => ({
   tools: [],
   key: () => JSON.stringify(files),
@@ -62,7 +62,7 @@ export const text = (files: Readonly<Record<string, string>>): LayerSource => ({
 
 export const SUITE = "trixie";
 
-/** Everything that the programs of these lists link against is in them; checkLibraries proves it at each build. */
+/** The lists include every library that their programs link against; checkLibraries verifies it at each build. */
 const BASE_PACKAGES = [
   ...["base-files", "libc6", "libgcc-s1", "libstdc++6", "zlib1g"],
   ...["dash", "bash", "libtinfo6", "sed", "grep", "libpcre2-8-0"],
@@ -80,7 +80,7 @@ const BASE_PACKAGES = [
 ];
 const JAVA_PACKAGES = ["openjdk-21-jre-headless", "libjpeg62-turbo", "liblcms2-2"];
 
-/** Files that package scripts would have made. The uid of this project's pods has a name, for programs that ask. */
+/** Files that package scripts would create. The uid of this project's pods has a name, for programs that look it up. */
 const BASE_FILES = {
   "etc/passwd": [
     "root:x:0:0:root:/root:/bin/bash",
@@ -140,5 +140,5 @@ const debianLayers: Part = {
 
 /** A shell, coreutils and the C library. */
 export const BASE = fromPart(debianLayers, (folder) => [{ kind: "tar", tar: join(folder, "base.tar") }]);
-/** A Java runtime; stands on BASE. */
+/** A Java runtime, on top of BASE. */
 export const JAVA = fromPart(debianLayers, (folder) => [{ kind: "tar", tar: join(folder, "java.tar") }]);

@@ -1,6 +1,6 @@
 /**
- * Programs that watch the pipeline: Prometheus with promtool and Alertmanager from Debian, kube-state-metrics from its Go
- * module, the agent that shows a broker's metrics from Maven.
+ * Monitoring programs: Prometheus with promtool and Alertmanager from Debian, kube-state-metrics from its Go module, the agent
+ * that exports a broker's metrics from Maven.
  */
 import { copyFile, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -24,16 +24,16 @@ const DEBIAN_PROGRAMS: Readonly<Record<string, Readonly<Record<string, string>>>
   promtool: { promtool: "promtool" },
   "prometheus-alertmanager": { "prometheus-alertmanager": "alertmanager", amtool: "amtool" },
 };
-/** Debian's Alertmanager reads its templates from files, where the one of its own release has them inside. */
+/** Debian's Alertmanager reads its templates from files; the upstream release has them built in. */
 const TEMPLATE_FOLDER = "usr/share/prometheus/alertmanager";
 const TEMPLATES = ["default.tmpl", "email.tmpl"];
-/** Release that the configuration and the rules are written for; sid moves on, and a new major may read them otherwise. */
+/** Release for which the configuration and the rules are written; sid changes, and a new major may interpret them differently. */
 const PROMETHEUS_MAJOR = "3";
 
 /** Prometheus, promtool, Alertmanager and amtool; tests use the tools, images the servers. */
 export const MONITORING: Part = {
   name: "monitoring",
-  // sid has one version at a time; which one was got stands in versions.json.
+  // sid has one version at a time; versions.json records it.
   version: "sid",
   recipe: JSON.stringify([DEBIAN_PROGRAMS, TEMPLATE_FOLDER, TEMPLATES, PROMETHEUS_MAJOR]),
   requires: DEBIAN_TOOLS,
@@ -57,7 +57,7 @@ export const MONITORING: Part = {
   },
 };
 
-/** Alertmanager's templates, where Debian's program looks for them. */
+/** Alertmanager's templates, at the path of Debian's program. */
 export const ALERTMANAGER_TEMPLATES = fromPart(MONITORING, (folder) => [
   {
     kind: "files",
@@ -73,8 +73,8 @@ const stateMetricsBuild = {
 } satisfies Omit<GoBuild, "out">;
 
 /**
- * State of the cluster's objects as metrics. A Go module of its own: it does not compile against the client of the
- * Kubernetes release that the local cluster runs.
+ * State of the cluster's objects as metrics. It is a separate Go module: it does not compile with the client of the local
+ * cluster's Kubernetes release.
  */
 export const STATE_METRICS: Part = {
   name: "kube-state-metrics",
@@ -104,7 +104,7 @@ export const METRICS_AGENT: Part = {
     await mkdir(unpacked, { recursive: true });
     await unpackDebian(SUITE, AGENT_PACKAGES, unpacked, context);
     await copyFile(join(unpacked, "usr/bin/openssl"), join(out, "openssl"));
-    // `copy` without a project of its own, and without what the agent depends on: its jar holds that.
+    // `copy` without a Maven project and without dependencies, which the agent's jar contains.
     await runLogged(
       [
         ...["mvn", "--batch-mode", `${DEPENDENCY_PLUGIN}:copy`, `-Dartifact=${AGENT_ARTIFACT}`],

@@ -1,6 +1,6 @@
 /**
  * The services' image: bundled by services/bundle.ts, built from services/Dockerfile by docker, podman or buildah, kept
- * as an archive under the hash of everything that goes into it, so that unchanged services are never built again.
+ * as an archive under the hash of its inputs, so that unchanged services are not built again.
  */
 import { mkdir, readdir, readFile, stat } from "node:fs/promises";
 import { join, relative } from "node:path";
@@ -15,12 +15,12 @@ import { type Archive, BUN_IMAGE, forgetOlder, readArchive, recipeFor, writeIden
 export const SERVICES_IMAGE = "docker.io/conveyor/services:1.0.0";
 /** Label of the image with the hash of its inputs. */
 export const INPUTS_LABEL = "dev.conveyor.inputs";
-/** A bundle and an image of a few files: seconds; more means that the tool hangs. */
+/** A bundle and an image of a few files take seconds. */
 const BUILD_LIMIT_MS = 5 * 60_000;
 
 const ROOT = join(import.meta.dir, "../..");
 
-/** Files that decide what is in the image, relative to the project, sorted. */
+/** Input files of the image, relative to the project, sorted. */
 export async function inputFiles(root: string = ROOT): Promise<string[]> {
   const services = join(root, "services");
   const entries = await readdir(services, { recursive: true, withFileTypes: true });
@@ -50,7 +50,7 @@ export interface ServicesOptions {
   tool?: BuilderName;
   /** Lets the tool pull the base image of the Dockerfile. */
   allowPull?: boolean;
-  /** Archives given by the person, for the base image. */
+  /** The user's archives, for the base image. */
   archives?: readonly FoundImage[];
   signal?: AbortSignal;
 }
@@ -67,7 +67,7 @@ async function servicesPart(options: ServicesOptions): Promise<Part> {
       const builder = await chooseBuilder(options.tool);
       context.update("bundle");
       await runLogged([process.execPath, "services/bundle.ts"], run);
-      // COPY keeps permissions, and pods run as another user: not those of a person's strict umask.
+      // COPY keeps permissions, and pods run as another user: a strict umask must not apply.
       await must(["chmod", "-R", "u=rwX,go=rX", join(ROOT, "services", "dist")]);
       context.update(`build with ${builder.name}`);
       const archive = join(out, "image.tar");
@@ -88,20 +88,20 @@ async function servicesPart(options: ServicesOptions): Promise<Part> {
   };
 }
 
-/** Key that changes with anything that goes into the image. */
+/** Key that changes with the image's inputs. */
 export const servicesKey = async (): Promise<string> => partKey(await servicesPart({}));
 
-/** The archive of the services as they are now, if it is in the cache. */
+/** The archive of the current services, if it is in the cache. */
 export async function builtServices(): Promise<Archive | undefined> {
   const part = await servicesPart({});
   return (await isBuilt(part)) ? await readArchive(partDir(part)) : undefined;
 }
 
-/** Puts the base image into the tool's store: from the person's archives, else assembled from packages. */
+/** Loads the base image into the tool's store: from the user's archives, or assembled from packages. */
 async function provideBase(builder: Builder, report: Report, options: ServicesOptions): Promise<void> {
   const given = options.archives?.find((image) => image.ref === BUN_IMAGE);
   const present = await builder.imageId(BUN_IMAGE);
-  // docker's store is the person's: the base image in it, pulled or loaded by whoever, is the one to use.
+  // docker's store is the user's: a base image in it is the one to use.
   if (present && builder.name === "docker") return;
   const archive = given ?? (await recipeFor(BUN_IMAGE)!.assemble(report, options.signal));
   if (present === archive.id) return;
@@ -117,8 +117,8 @@ async function provideBase(builder: Builder, report: Report, options: ServicesOp
 }
 
 /**
- * The archive of the services as they are now, built unless it is there.
- * @throws OperatorError: exit 3 when no tool works or the base image cannot be had; else with the build's own words
+ * The archive of the current services, built when it is missing.
+ * @throws OperatorError: exit 3 when no tool works or the base image is missing; otherwise with the output of the build
  */
 export async function ensureServices(report: Report, options: ServicesOptions = {}): Promise<Archive> {
   const part = await servicesPart(options);

@@ -1,4 +1,4 @@
-/** Where images go: the local cluster, kind's nodes, a registry, a folder. */
+/** Targets of images: the local cluster, kind's nodes, a registry, a folder. */
 
 import { copyFile, mkdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -17,14 +17,14 @@ export type ImageTarget =
   | { kind: "kind"; name: string }
   | { kind: "registry"; prefix: string }
   | { kind: "export"; dir: string }
-  /** The services' image is built and stays in the cache; the rest is not needed for that. */
+  /** The services' image is built into the cache; nothing is delivered. */
   | { kind: "cache" }
-  /** A cluster to which no image is brought: its nodes pull all of them. */
+  /** A cluster whose nodes pull all images. */
   | { kind: "none" };
 
-/** An image ready to be delivered. */
+/** An image to deliver. */
 export interface Deliverable extends FoundImage {
-  /** Changes with whatever the image was made from. */
+  /** Changes with the inputs of the image. */
   key: string;
 }
 
@@ -35,11 +35,11 @@ export interface Delivery {
 
 export interface Target {
   title: string;
-  /** True when the target has exactly this image, as made from `key`. */
+  /** The delivery, when the target has exactly this image, made from `key`. */
   has(ref: string, key: string): Promise<Delivery | undefined>;
-  /** What an earlier delivery brought under this name, whatever it was made from, if it is still there. */
+  /** The image of an earlier delivery under this name, from any inputs, if the target still has it. */
   holds?(ref: string): Promise<Delivery | undefined>;
-  /** What a delivery would give, as far as it is known without one. */
+  /** The expected result of a delivery, as far as it is known before. */
   expect?(ref: string, key: string): Promise<Partial<Delivery>>;
   deliver(image: Deliverable, report: Report, signal?: AbortSignal): Promise<Delivery>;
 }
@@ -47,7 +47,7 @@ export interface Target {
 /** An import reads and unpacks some 400 MB; a push goes over a network. */
 const DELIVERY_LIMIT_MS = 10 * 60_000;
 
-/** What was brought last under a reference: made from what, and the digest that the cluster or registry gave it. */
+/** The last delivery of each reference: its inputs, and its digest in the cluster. */
 type Ledger = Record<string, { key: string; id: string; digest: string }>;
 
 const ledgerPath = () => join(cacheFolder(), "images", "delivered.json");
@@ -56,7 +56,7 @@ async function readLedger(): Promise<Ledger> {
   try {
     return JSON.parse(await readFile(ledgerPath(), "utf8")) as Ledger;
   } catch {
-    // None yet, or cut off: images are imported again, which costs seconds.
+    // Missing or truncated: images are imported again, which takes seconds.
     return {};
   }
 }
@@ -93,7 +93,7 @@ function localTarget(): Target {
 
 const KIND_TOOL: Tool = { command: "kind", why: "loads images into its nodes", source: "kind.sigs.k8s.io" };
 
-/** kind's nodes are containers of the engine that made them. */
+/** kind's nodes are containers of an engine. */
 const kindEngine = () => process.env.KIND_EXPERIMENTAL_PROVIDER || "docker";
 
 async function kindTarget(name: string): Promise<Target> {
@@ -105,7 +105,7 @@ async function kindTarget(name: string): Promise<Target> {
     const clusters = await capture(["kind", "get", "clusters"]);
     throw new OperatorError(`there is no kind cluster "${name}"`, {
       exitCode: EXIT.precondition,
-      hint: `clusters there are: ${clusters.stdout.trim().split("\n").filter(Boolean).join(", ") || "none"}`,
+      hint: `existing clusters: ${clusters.stdout.trim().split("\n").filter(Boolean).join(", ") || "none"}`,
     });
   }
   const idOn = async (node: string, ref: string): Promise<string | undefined> => {
@@ -116,7 +116,7 @@ async function kindTarget(name: string): Promise<Target> {
   return {
     title: `kind cluster ${name}`,
     async has(ref, key) {
-      // The key of an image in the cache is known by its ID, which each node tells.
+      // The key of an image in the cache follows from its ID, which each node reports.
       const known = (await readLedger())[`kind/${name}/${ref}`];
       if (known?.key !== key) return undefined;
       for (const node of nodes) if ((await idOn(node, ref)) !== known.digest) return undefined;
@@ -135,12 +135,12 @@ async function kindTarget(name: string): Promise<Target> {
   };
 }
 
-/** Where an image goes in a registry: the prefix, then the reference without its own registry. */
+/** Reference of an image in a registry: the prefix, then the reference without its registry. */
 export function pushReference(prefix: string, ref: string): string {
   return `${prefix}/${ref.slice(ref.indexOf("/") + 1)}`;
 }
 
-/** @throws OperatorError (exit 2) unless the prefix is HOST[:PORT][/PATH], nothing else. */
+/** @throws OperatorError (exit 2) unless the prefix is HOST[:PORT][/PATH]. */
 export function checkPrefix(prefix: string): string {
   const trimmed = prefix.replace(/\/+$/, "");
   const [host = "", ...path] = trimmed.split("/");
@@ -160,7 +160,7 @@ async function registryTarget(prefix: string, tool?: BuilderName): Promise<Targe
   const builder = await chooseBuilder(tool);
   return {
     title: `registry ${checked} (with ${builder.name})`,
-    // Only the registry knows what it has; an unchanged image is pushed in a second, its layers are there.
+    // Only the registry knows its content; pushing an unchanged image takes a second.
     has: async () => undefined,
     async expect(ref, key) {
       const pushedRef = pushReference(checked, ref);
@@ -181,7 +181,7 @@ async function registryTarget(prefix: string, tool?: BuilderName): Promise<Targe
           if (signal?.aborted) throw error;
           throw new OperatorError(`${pushedRef} could not be pushed`, {
             cause: error,
-            hint: `is the registry up, and may you write there? ${builder.name} login ${checked.split("/")[0]}`,
+            hint: `check that the registry is up and that you may write to it: ${builder.name} login ${checked.split("/")[0]}`,
           });
         }
       });
@@ -211,7 +211,7 @@ const noDelivery = (title: string): Target => ({
   deliver: async (image) => ({ digest: image.id }),
 });
 
-/** The target, checked: its tool is there, the cluster exists, the prefix is one. */
+/** The target, after checks of its tool, cluster or prefix. */
 export async function openTarget(target: ImageTarget, tool?: BuilderName): Promise<Target> {
   switch (target.kind) {
     case "local":

@@ -1,6 +1,6 @@
 /**
- * Trees of unpacked Debian packages as layers. No package script runs, so what a script would make (password file,
- * links) is written by the recipe, and the loader of the new tree itself judges whether every library is there.
+ * Trees of unpacked Debian packages as layers. No package script runs, so the recipe writes what a script would create
+ * (password file, links), and the loader of the new tree checks that every library is present.
  */
 import { createReadStream } from "node:fs";
 import { chmod, mkdir, readdir, rm } from "node:fs/promises";
@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { capture, must } from "../cli/process.ts";
 
-/** Documentation and translations that no container reads; licences (usr/share/doc/…/copyright) stay. */
+/** Documentation and translations that no container reads; licences (usr/share/doc/…/copyright) are kept. */
 const LEFT_OUT = [
   ...[
     "usr/share/man",
@@ -20,7 +20,7 @@ const LEFT_OUT = [
   ],
 ];
 
-/** Names of the architectures as the two worlds call them. */
+/** Names of the architectures in Node.js and in Debian. */
 const PLATFORMS: Partial<Record<NodeJS.Architecture, { triplet: string; loader: string }>> = {
   x64: { triplet: "x86_64-linux-gnu", loader: "lib64/ld-linux-x86-64.so.2" },
   arm64: { triplet: "aarch64-linux-gnu", loader: "lib/ld-linux-aarch64.so.1" },
@@ -40,9 +40,9 @@ export function platform(arch: NodeJS.Architecture = process.arch): { triplet: s
   return found;
 }
 
-/** Takes out of a tree what no container reads. */
+/** Removes from a tree what no container reads. */
 export async function prune(tree: string): Promise<void> {
-  // Character sets of iconv(1); Java, Bun and Go bring their own.
+  // Character sets of iconv(1); Java, Bun and Go have their own.
   const folders = [...LEFT_OUT, `usr/lib/${platform().triplet}/gconv`];
   for (const folder of folders) await rm(join(tree, folder), { recursive: true, force: true });
 }
@@ -61,8 +61,8 @@ async function isElf(path: string): Promise<boolean> {
 }
 
 /**
- * Lets the tree's own loader find the libraries of every program and library below the given folders.
- * @throws OperatorError that names each file and what it lacks
+ * Checks with the tree's loader that the libraries of every program and library below the given folders are present.
+ * @throws OperatorError that names each file and its missing libraries
  */
 export async function checkLibraries(tree: string, folders: readonly string[], signal?: AbortSignal): Promise<void> {
   const { triplet, loader } = platform();
@@ -85,7 +85,7 @@ export async function checkLibraries(tree: string, folders: readonly string[], s
   }
 }
 
-/** Makes a folder that everyone may enter, whatever the umask of the person: pods run as another user. */
+/** Creates a folder with access for all users, independent of the umask: pods run as another user. */
 export async function openFolder(path: string): Promise<void> {
   await mkdir(path, { recursive: true });
   await chmod(path, 0o755);

@@ -1,4 +1,4 @@
-/** What runs in the cluster from the start, and the images of it, which are made from the built programs. */
+/** The cluster's add-ons, and their images, which are assembled from the built programs. */
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { parseAllDocuments, parseDocument } from "yaml";
@@ -17,14 +17,14 @@ const IMPORT_LIMIT_MS = 3 * 60_000;
 
 interface SystemImage {
   ref: string;
-  /** The one file of the image, and its entry point. */
+  /** The only file of the image, and its entry point. */
   program: string;
-  /** Whose folder has it. */
+  /** The part that has the program. */
   part: Part;
 }
 
 function systemImage(part: Part, repository: string, program: string, version?: string): SystemImage {
-  // Changes with the programs, so that an image of older ones is never taken for the current.
+  // Changes with the programs, so that an image of older ones is not mistaken for the current one.
   const suffix = partKey(part).slice(-12);
   return { ref: `${repository}:${version ? `${version}-` : ""}${suffix}`, program, part };
 }
@@ -43,7 +43,7 @@ export const SYSTEM_IMAGES = {
   kedaAdapter: systemImage(PARTS.keda, "docker.io/conveyor/keda-adapter", "keda-adapter", VERSIONS.keda),
 } as const;
 
-/** User of images whose pod says nothing else. */
+/** User of images whose pod sets none. */
 const NOBODY = 65532;
 
 /** References of the images on a node, with their digests. */
@@ -52,7 +52,7 @@ export async function listImages(layout: Layout, holder: number): Promise<Map<st
   const images = new Map<string, string>();
   for (const line of text.split("\n").slice(1)) {
     const [ref, , digest] = line.split(/\s+/);
-    // containerd lists every image a second and third time, under its digest.
+    // containerd lists every image two more times, under its digests.
     if (ref && digest && !ref.startsWith("sha256:") && !ref.includes("@")) images.set(ref, digest);
   }
   return images;
@@ -63,7 +63,7 @@ export async function importArchive(layout: Layout, holder: number, tar: string,
   await must(ctr(layout, holder, ["images", "import", tar]), { timeoutMs: IMPORT_LIMIT_MS, signal });
 }
 
-/** Makes and imports the cluster's own images where they are not there, and removes those of older programs. */
+/** Assembles and imports missing images of the cluster, and removes those of older programs. */
 export async function ensureSystemImages(
   layout: Layout,
   holder: number,
@@ -100,13 +100,13 @@ export async function ensureSystemImages(
   return missing.length;
 }
 
-/** Manifests of what runs in the cluster from the start; words between @ are filled in. */
+/** Manifests of the add-ons; names between @ are placeholders. */
 const ADDON_FILES = ["addons.yaml", "keda.yaml"];
 
-/** The objects of the add-ons for this cluster, but KEDA's definitions. */
+/** The objects of the add-ons for this cluster, without KEDA's definitions. */
 export async function addonObjects(layout: Layout): Promise<KubernetesObject[]> {
   const base64 = async (name: string) => (await readFile(join(layout.pki, name))).toString("base64");
-  const words: Record<string, string> = {
+  const values: Record<string, string> = {
     COREDNS: SYSTEM_IMAGES.coredns.ref,
     METRICS_SERVER: SYSTEM_IMAGES.metricsServer.ref,
     KEDA: SYSTEM_IMAGES.keda.ref,
@@ -118,9 +118,9 @@ export async function addonObjects(layout: Layout): Promise<KubernetesObject[]> 
   };
   const objects: KubernetesObject[] = [];
   for (const file of ADDON_FILES) {
-    const text = (await readFile(join(import.meta.dir, file), "utf8")).replace(/@([A-Z_]+)@/g, (all, word) => {
-      const value = words[word as string];
-      if (value === undefined) throw new Error(`${file}: ${all} is not known`);
+    const text = (await readFile(join(import.meta.dir, file), "utf8")).replace(/@([A-Z_]+)@/g, (placeholder, name) => {
+      const value = values[name as string];
+      if (value === undefined) throw new Error(`${file}: ${placeholder} is unknown`);
       return value;
     });
     // YAML 1.1, like kubectl: in 1.2 `defaultMode: 0440` would be the decimal number 440.
@@ -129,17 +129,17 @@ export async function addonObjects(layout: Layout): Promise<KubernetesObject[]> 
   return objects;
 }
 
-/** Over each of KEDA's definitions: the build that they are of. */
+/** Label of each of KEDA's definitions: their build. */
 const DEFINITIONS_OF = "conveyor.dev/part";
 
-/** Files of KEDA's CustomResourceDefinitions, one in each. */
+/** Files of KEDA's CustomResourceDefinitions, one per file. */
 async function definitionFiles(): Promise<string[]> {
   const folder = join(partDir(PARTS.keda), "crds");
   const names = (await readdir(folder)).filter((name) => name.endsWith(".yaml")).sort();
   return names.map((name) => join(folder, name));
 }
 
-/** KEDA's CustomResourceDefinitions, as its module holds them. */
+/** KEDA's CustomResourceDefinitions, from its module. */
 export async function kedaDefinitions(): Promise<KubernetesObject[]> {
   return await Promise.all(
     (await definitionFiles()).map(async (path) => {
@@ -150,22 +150,22 @@ export async function kedaDefinitions(): Promise<KubernetesObject[]> {
   );
 }
 
-/** Names and labels alone: KEDA's definitions are a megabyte. */
+/** Only names and labels: KEDA's definitions have a megabyte. */
 const METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
-/** True when every definition is there, of this build, so that a second `up` need not send them again. */
-async function definitionsAreThere(layout: Layout, wanted: number, signal?: AbortSignal): Promise<boolean> {
+/** True when the cluster has every definition of this build, so that a second `up` need not send them. */
+async function definitionsArePresent(layout: Layout, wanted: number, signal?: AbortSignal): Promise<boolean> {
   const path = `/apis/apiextensions.k8s.io/v1/customresourcedefinitions?labelSelector=${DEFINITIONS_OF}%3D${partKey(PARTS.keda)}`;
-  // Not before the API server answers; then all of them are sent.
+  // Without an answer of the API server, all of them are sent.
   const text = await apiGet(layout, path, signal, METADATA_ONLY).catch(() => '{"items":[]}');
-  // A list with nothing in it has `items: null` in this form.
+  // In this format an empty list has `items: null`.
   return ((JSON.parse(text) as { items: unknown[] | null }).items ?? []).length === wanted;
 }
 
 /** Applies the add-ons. */
 export async function applyAddons(layout: Layout, signal?: AbortSignal): Promise<void> {
   const wanted = (await definitionFiles()).length;
-  const missing = (await definitionsAreThere(layout, wanted, signal)) ? [] : await kedaDefinitions();
+  const missing = (await definitionsArePresent(layout, wanted, signal)) ? [] : await kedaDefinitions();
   await apply(missing, signal);
   await apply(await addonObjects(layout), signal);
 }

@@ -9,16 +9,16 @@ import { dirname, join } from "node:path";
 import { finished } from "node:stream/promises";
 import { must, sha256OfFile } from "../cli/process.ts";
 
-/** Time of every file and of the image: the same bytes on every machine and day. */
+/** Time of every file and of the image, so that the bytes are always the same. */
 const FIXED_TIME_S = 0;
 const BLOCK_BYTES = 512;
 /** A tar ends with two empty blocks. */
 const END_BLOCKS = 2;
-/** ustar's name field; none of our own paths comes near it. */
+/** ustar's name field. */
 const MAX_NAME_BYTES = 100;
 
 export interface ArchiveFile {
-  /** Path in the image, without leading slash: "usr/bin/thing". Its folders are made. */
+  /** Path in the image, without leading slash: "usr/bin/thing". Its folders are created. */
   path: string;
   /** Exactly one of: a file of this machine, the content itself, the target of a symbolic link. */
   from?: string;
@@ -30,7 +30,7 @@ export interface ArchiveFile {
   gid?: number;
 }
 
-/** A layer from single files, from a folder (owners and modes kept unless `owner` is given), or a tar made elsewhere. */
+/** A layer from single files, from a folder (owners and modes kept unless `owner` is given), or an existing tar. */
 export type Layer =
   | { kind: "files"; files: readonly ArchiveFile[] }
   | { kind: "folder"; folder: string; prefix?: string; owner?: { uid: number; gid: number } }
@@ -47,7 +47,7 @@ export interface ImageConfig {
 }
 
 export interface ArchiveImage {
-  /** Full reference, for example "docker.io/library/influxdb:2.9.1". */
+  /** Complete reference, for example "docker.io/library/influxdb:2.9.1". */
   ref: string;
   /** Bottom first. */
   layers: readonly Layer[];

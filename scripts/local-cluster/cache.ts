@@ -1,8 +1,8 @@
 /**
  * Parts: programs and folders that are built once per machine and kept in the user's cache folder, keyed by name,
- * version and a hash of the recipe. A part appears as a whole or not at all (built beside its place, then renamed);
- * an interrupted build leaves what its tools keep themselves (Go's build cache, `ctx.work`), so the next run carries on;
- * a lock keeps two runs from building the same part at once.
+ * version and a hash of the recipe. A part is complete or absent: it is built in a temporary folder, then renamed. After an
+ * interrupt the next run continues with what the tools keep (Go's build cache, `context.work`). A lock prevents two runs from
+ * building the same part at once.
  */
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,17 +14,17 @@ import { takeLock } from "./lock.ts";
 
 export { missingTools, type Tool } from "../cli/tools.ts";
 
-/** Another run may be building the same part: as long as the slowest part takes on a slow machine. */
+/** Another run may be building the same part: the time of the slowest part on a slow machine. */
 const LOCK_LIMIT_MS = 40 * 60_000;
-/** Hex digits of the recipe's hash in a folder's name: enough that two recipes never meet. */
+/** Hex digits of the recipe's hash in a folder's name: enough to tell recipes apart. */
 const KEY_DIGITS = 12;
 /** Written last into a finished part. */
 const STAMP = ".part.json";
 
 export interface BuildContext {
-  /** File that takes the output of the tools; named in the error when the build fails. */
+  /** File for the output of the tools; named in the error when the build fails. */
   log: string;
-  /** Folder that outlives an interrupted build of this part; removed when it is done. */
+  /** Folder that an interrupted build of this part keeps; removed when it is done. */
   work: string;
   signal: AbortSignal;
   /** Detail for the progress line. */
@@ -34,7 +34,7 @@ export interface BuildContext {
 export interface Part {
   name: string;
   version: string;
-  /** Anything whose change must lead to another build: commands, lock files, sources. */
+  /** Everything whose change requires another build: commands, lock files, sources. */
   recipe: string;
   requires: Tool[];
   /** Fills `out`, an empty folder; called under the part's lock. */
@@ -49,10 +49,10 @@ export function partKey(part: Pick<Part, "name" | "version" | "recipe">): string
   return `${part.name}-${part.version}-${hash.digest("hex").slice(0, KEY_DIGITS)}`.replaceAll(/[^\w.+-]/g, "_");
 }
 
-/** Where a part is, or will be, once it is built. */
+/** Folder of a part, built or not. */
 export const partDir = (part: Pick<Part, "name" | "version" | "recipe">): string => join(partsFolder(), partKey(part));
 
-/** True when the part is there, whole. */
+/** True when the part is built. */
 export async function isBuilt(part: Pick<Part, "name" | "version" | "recipe">): Promise<boolean> {
   return await stat(join(partDir(part), STAMP)).then(
     () => true,
@@ -61,9 +61,9 @@ export async function isBuilt(part: Pick<Part, "name" | "version" | "recipe">): 
 }
 
 /**
- * Builds a part unless it is there: one progress line with elapsed time, none when there is nothing to do.
+ * Builds a part unless it is built, with one progress line.
  * @returns the part's folder
- * @throws OperatorError: exit 3 with every missing tool; else what failed, with the end of the log
+ * @throws OperatorError: exit 3 with every missing tool; otherwise the failure with the end of the log
  */
 export async function ensurePart(part: Part, report: Report, signal?: AbortSignal): Promise<string> {
   const place = partDir(part);
@@ -88,7 +88,7 @@ export async function ensurePart(part: Part, report: Report, signal?: AbortSigna
   });
 }
 
-/** Removes builds of a part in other versions or by other recipes; some are hundreds of megabytes. */
+/** Removes builds of a part in other versions or by other recipes; some have hundreds of megabytes. */
 export async function removeOlderBuilds(part: Pick<Part, "name" | "version" | "recipe">): Promise<void> {
   for (const folder of await readdir(partsFolder()).catch(() => [] as string[])) {
     if (folder === partKey(part) || folder.endsWith(".tmp")) continue;
@@ -110,7 +110,7 @@ async function buildUnderLock(
   const work = join(cacheFolder(), "work", partKey(part));
   await mkdir(logs, { recursive: true });
   await mkdir(work, { recursive: true });
-  // We hold the lock: what lies here is of a run that is gone.
+  // This process has the lock: the folders are of a run that has ended.
   await rm(temporary, { recursive: true, force: true });
   await rm(place, { recursive: true, force: true });
   await mkdir(temporary, { recursive: true });
@@ -121,7 +121,7 @@ async function buildUnderLock(
     await part.build(temporary, { log, work, signal, update });
     signal.throwIfAborted();
     if ((await readdir(temporary)).length === 0) {
-      throw new OperatorError(`the build of ${part.name} ended without an error but made nothing`, { hint: log });
+      throw new OperatorError(`the build of ${part.name} ended without an error and without a result`, { hint: log });
     }
     const durationMs = Math.round(performance.now() - startedAt);
     await writeFile(

@@ -1,4 +1,4 @@
-/** The cgroup that holds every pod of the local cluster, in each hierarchy of the machine (v1: one per controller). */
+/** The cgroup of all pods of the local cluster, in each hierarchy of the machine (v1: one per controller). */
 import { mkdir, readdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pause } from "../cli/wait.ts";
@@ -37,16 +37,16 @@ export function parseHierarchies(mountinfo: string): Hierarchy[] {
 export const hierarchies = async (): Promise<Hierarchy[]> =>
   parseHierarchies(await readFile("/proc/self/mountinfo", "utf8"));
 
-/** True when pods are managed by v1 hierarchies: the kubelet must be told. */
+/** True when pods are managed by v1 hierarchies, which is a setting of the kubelet. */
 export const isVersion1 = (all: readonly Hierarchy[]): boolean =>
   all.some((hierarchy) => hierarchy.version === 1 && hierarchy.controllers.includes("memory"));
 
-/** Makes the cgroup in every hierarchy that pods use. */
+/** Creates the cgroup in every hierarchy that pods use. */
 export async function ensureCgroup(): Promise<void> {
   const all = await hierarchies();
   const version1 = isVersion1(all);
   for (const hierarchy of all) {
-    // On a mixed machine the v2 hierarchy has no controllers; nothing is put there.
+    // On a mixed machine the v2 hierarchy has no controllers and no pods.
     if (version1 && hierarchy.version === 2) continue;
     const folder = join(hierarchy.mountPoint, CGROUP);
     await mkdir(folder, { recursive: true });
@@ -83,7 +83,7 @@ export async function ourCgroups(): Promise<string[]> {
   return folders;
 }
 
-/** Every process in our cgroups: containers, also those whose shim is gone. */
+/** Every process in our cgroups: containers, also those whose shim has ended. */
 export async function processesInCgroup(): Promise<ProcessIdentity[]> {
   const pids = new Set<number>();
   for (const folder of await ourCgroups()) {

@@ -1,6 +1,6 @@
 /**
- * What belongs to the cluster as a whole: etcd, the API server, controllers, scheduler, volume provisioner. They run in
- * the namespaces of the first node and know nothing else of it.
+ * The control plane: etcd, the API server, controllers, scheduler, volume provisioner. It runs in the namespaces of the
+ * first node.
  */
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -86,8 +86,8 @@ function etcd(layout: Layout): Daemon {
       ...["--cert-file", pki("etcd-server.crt"), "--key-file", pki("etcd-server.key")],
       ...["--client-cert-auth", "--trusted-ca-file", pki("etcd-ca.crt")],
       ...["--listen-metrics-urls", `http://${layout.apiAddress}:${ETCD_METRICS_PORT}`],
-      // Writes are synced to disk, unlike in many throw-away clusters: the volumes outlive a power cut, and so must
-      // the database that says whose they are. It costs well under a millisecond a write on an SSD.
+      // Writes are synced to disk: the volumes outlive a power cut, and so must the database that names their owners.
+      // It costs well under a millisecond per write on an SSD.
       ...["--auto-compaction-retention", "1h", "--quota-backend-bytes", String(2 * 1024 ** 3)],
       ...["--logger", "zap", "--log-level", "warn"],
     ],
@@ -130,7 +130,7 @@ function apiServer(layout: Layout): Daemon {
       "--requestheader-username-headers=X-Remote-User",
       `--proxy-client-cert-file=${pki("front-proxy.crt")}`,
       `--proxy-client-key-file=${pki("front-proxy.key")}`,
-      // Straight to the endpoints of an aggregated API: one hop and one set of rules less.
+      // Directly to the endpoints of an aggregated API, without a hop over its Service.
       "--enable-aggregator-routing=true",
     ],
   };
@@ -154,9 +154,9 @@ function controllerManager(layout: Layout, kubeconfig: string): Daemon {
       "--allocate-node-cidrs=true",
       `--cluster-cidr=${layout.plan.subnets.pods}`,
       `--service-cluster-ip-range=${layout.plan.subnets.services}`,
-      // One instance by construction: no election, no lease to write every two seconds.
+      // There is one instance: no election, no lease to write every two seconds.
       "--leader-elect=false",
-      // Autoscaling and the loss of a node are looked at by people here: look more often than a large cluster would.
+      // Shorter intervals than in a large cluster, so that autoscaling and the loss of a node show within seconds.
       "--horizontal-pod-autoscaler-sync-period=5s",
       "--horizontal-pod-autoscaler-cpu-initialization-period=30s",
       "--horizontal-pod-autoscaler-initial-readiness-delay=10s",

@@ -1,6 +1,6 @@
 /**
- * Programs from another Debian release without touching the system: packages are downloaded with a package index of
- * their own and unpacked into a folder. The mirror is the one that the machine itself uses.
+ * Programs from another Debian release without a change to the system: packages are downloaded with a separate package
+ * index and unpacked into a folder. The mirror is that of the machine.
  */
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { must, runLogged } from "../cli/process.ts";
 import type { Tool } from "../cli/tools.ts";
 import type { BuildContext } from "./cache.ts";
 
-/** Index and packages are some 30 MB; a mirror that needs longer is not usable. */
+/** Index and packages have some 30 MB. */
 const APT_LIMIT_MS = 5 * 60_000;
 
 export const DEBIAN_TOOLS: Tool[] = [
@@ -47,7 +47,7 @@ export function parseDeb822(text: string): AptSource[] {
         uri,
         suites: words("suites"),
         components: words("components"),
-        // An inline key block cannot be named in a one-line source; the machine's trusted keys are asked instead.
+        // A one-line source cannot name an inline key block; the machine's trusted keys are used instead.
         ...(signedBy?.startsWith("/") ? { signedBy } : {}),
       });
     }
@@ -72,7 +72,7 @@ export function parseSourcesList(text: string): AptSource[] {
   return sources;
 }
 
-/** The archive that the release itself comes from: its suite, component main, not the security archive. */
+/** The archive of the release: its suite, component main, not the security archive. */
 export function pickMirror(sources: readonly AptSource[], codename: string): AptSource | undefined {
   return sources.find((source) => source.suites.includes(codename) && source.components.includes("main"));
 }
@@ -95,7 +95,7 @@ async function osRelease(name: string): Promise<string> {
   return new RegExp(`^${name}="?([^"\n]*)"?$`, "m").exec(text)?.[1] ?? "";
 }
 
-/** Why Debian packages cannot be had on this machine, or undefined when they can. */
+/** The reason why Debian packages are not available on this machine; undefined when they are. */
 export async function debianProblem(): Promise<string | undefined> {
   const [id, codename] = [await osRelease("ID"), await osRelease("VERSION_CODENAME")];
   if (id !== "debian") return `the machine runs ${id || "an unknown distribution"}, not Debian`;
@@ -105,8 +105,8 @@ export async function debianProblem(): Promise<string | undefined> {
 
 /**
  * Downloads packages of a Debian suite and unpacks them into `out` (`out/usr/bin/…`).
- * @returns the versions got, by package
- * @throws OperatorError exit 3 when the machine is not Debian, else with apt's words
+ * @returns the versions, by package
+ * @throws OperatorError exit 3 when the machine is not Debian, otherwise with the output of apt
  */
 export async function unpackDebian(
   suite: string,
@@ -116,7 +116,9 @@ export async function unpackDebian(
 ): Promise<Record<string, string>> {
   const problem = await debianProblem();
   if (problem) {
-    throw new OperatorError(`Debian packages of ${suite} cannot be had: ${problem}`, { exitCode: EXIT.precondition });
+    throw new OperatorError(`Debian packages of ${suite} are not available: ${problem}`, {
+      exitCode: EXIT.precondition,
+    });
   }
   const mirror = pickMirror(await machineSources(), await osRelease("VERSION_CODENAME"))!;
   const apt = join(context.work, "apt");

@@ -1,4 +1,4 @@
-/** Building programs from Go modules: lock files beside this file, flags chosen for a short cold build. */
+/** Builds programs from Go modules, with lock files of this folder and flags chosen for a short cold build. */
 import { readFileSync } from "node:fs";
 import { cp, mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -6,12 +6,12 @@ import { capture, must, type RunOptions, runLogged } from "../cli/process.ts";
 import { type Tool, toolPath } from "../cli/tools.ts";
 import type { BuildContext } from "./cache.ts";
 
-/** One compiler or linker may use this much before it collects its garbage harder; two run at a time. */
+/** Memory of one compiler or linker before it collects garbage more often; two run at a time. */
 const GO_MEMORY_LIMIT = "2GiB";
-/** A cold build of the largest part takes six minutes on two cores; this is for a machine five times slower. */
+/** A cold build of the largest part takes six minutes on two cores; the limit is for a machine five times slower. */
 const GO_LIMIT_MS = 30 * 60_000;
 
-/** Oldest toolchain that the lock files are for; an older `go` fetches it by itself unless it may not (GOTOOLCHAIN=local). */
+/** Oldest toolchain that the lock files are for; an older `go` fetches it unless GOTOOLCHAIN=local forbids it. */
 const GO_VERSION = "1.26.0";
 /** The first `go` that can fetch another toolchain. */
 const GO_VERSION_THAT_FETCHES = "1.21.0";
@@ -34,11 +34,11 @@ export interface GoBuild {
   tags?: readonly string[];
   /** Values for string variables of packages, set when linking. */
   variables?: Record<string, string>;
-  /** More linker flags. */
+  /** Additional linker flags. */
   link?: readonly string[];
   /**
-   * Packages (patterns of `go build`) that are compiled without inlining: a third of their time. For a program that is
-   * idle nearly always; it does the same, so this is not part of the recipe.
+   * Packages (patterns of `go build`) that are compiled without inlining, in a third of the time. For a program that is
+   * mostly idle. Its behaviour is the same, so this is not part of the recipe.
    */
   withoutInlining?: readonly string[];
   env?: Record<string, string>;
@@ -46,16 +46,16 @@ export interface GoBuild {
 
 const COMPILER_FLAGS = "-dwarf=false";
 
-/** The arguments of `go build`: part of the recipe, since another flag makes another program. */
+/** The arguments of `go build`: part of the recipe, since other flags create another program. */
 export function goBuildArguments(build: GoBuild): string[] {
   const set = Object.entries(build.variables ?? {}).flatMap(([name, value]) => ["-X", `${name}=${value}`]);
   return [
     "-trimpath",
     "-buildvcs=false",
     "-mod=readonly",
-    // A main package with a profile of its own would have every package compiled again for it.
+    // A main package with its own profile would require every package to be compiled again for it.
     "-pgo=off",
-    // No debug information: neither made nor linked; it is a tenth of the time.
+    // No debug information: it takes a tenth of the time.
     `-gcflags=all=${COMPILER_FLAGS}`,
     // A later pattern wins over an earlier one.
     ...(build.withoutInlining ?? []).map((pattern) => `-gcflags=${pattern}=${COMPILER_FLAGS} -l`),
@@ -80,15 +80,15 @@ export function goRecipe(
 const goEnvironment = (cgo: boolean): Record<string, string> => ({
   PATH: toolPath(),
   CGO_ENABLED: cgo ? "1" : "0",
-  // The compiler is short-lived and memory is there: collecting garbage half as often saves a few percent.
+  // The compiler runs for a short time: collecting garbage half as often saves a few percent.
   GOGC: "200",
   GOMEMLIMIT: GO_MEMORY_LIMIT,
-  // A workspace or flags of the person's own must not change what is built.
+  // A workspace or flags of the user must not change the build.
   GOWORK: "off",
   GOFLAGS: "",
 });
 
-/** Every package that a build takes; fetches their modules where they are missing. */
+/** All packages of a build; fetches their missing modules. */
 async function packagesOf(
   build: Pick<GoBuild, "module" | "packages" | "tags">,
   options: RunOptions,
@@ -99,15 +99,15 @@ async function packagesOf(
 }
 
 /**
- * Fetches what a build will take, while the machine compiles something else; a failure is left to the build, which asks
- * for the same again and has a log to tell of it.
+ * Fetches the modules of a later build while the machine compiles something else. A failure is ignored: the build fetches
+ * them again and logs it.
  */
 export async function fetchAhead(build: Omit<GoBuild, "out">, signal?: AbortSignal): Promise<void> {
   const run = { cwd: build.module, env: goEnvironment(build.cgo), timeoutMs: GO_LIMIT_MS };
   await packagesOf(build, { ...run, ...(signal ? { signal } : {}) }).catch(() => {});
 }
 
-/** Runs `go build` with progress by packages compiled. Go's own caches make it carry on after an interrupt. */
+/** Runs `go build` with progress by packages compiled. After an interrupt it continues from Go's caches. */
 export async function goBuild(build: GoBuild, context: BuildContext): Promise<void> {
   const env = { ...goEnvironment(build.cgo), ...build.env };
   const run = { cwd: build.module, env, log: context.log, signal: context.signal, timeoutMs: GO_LIMIT_MS };
@@ -124,14 +124,14 @@ export async function goBuild(build: GoBuild, context: BuildContext): Promise<vo
   });
 }
 
-/** The folder of a module's source as Go keeps it, downloaded if need be. */
+/** The folder of a module's source in Go's cache, downloaded when missing. */
 export async function goModuleFolder(module: string, path: string, context: BuildContext): Promise<string> {
   const env = goEnvironment(false);
   await runLogged(["go", "mod", "download", path], { cwd: module, env, log: context.log, signal: context.signal });
   return (await must(["go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", path], { cwd: module, env })).trim();
 }
 
-/** A copy of a folder of Go's read-only module cache that can be written to. */
+/** A writable copy of a folder of Go's read-only module cache. */
 export async function writableCopy(from: string, to: string): Promise<void> {
   await mkdir(to, { recursive: true });
   await cp(from, to, { recursive: true, force: true });

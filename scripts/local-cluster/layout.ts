@@ -1,11 +1,11 @@
-/** Names, addresses and folders of the local cluster: what every part of it is told. */
+/** Names, addresses and folders of the local cluster. */
 import { join } from "node:path";
 import { cacheFolder, stateFolder } from "../cli/paths.ts";
 import { addressAt, type Subnets } from "./subnets.ts";
 
-/** Context name in the kubeconfig; other commands recognize the local cluster by it. */
+/** Context name in the kubeconfig; other commands identify the local cluster by it. */
 export const LOCAL_CONTEXT = "conveyor-local";
-/** The one network interface that the cluster has outside its namespaces. */
+/** The only network interface of the cluster outside its namespaces. */
 export const HOST_LINK = "conveyor0";
 /** Its other end, in the node's network namespace. */
 export const NODE_LINK = "uplink";
@@ -16,7 +16,7 @@ export const ETCD_METRICS_PORT = 2381;
 /** Position of the cluster's DNS in the services' range, as kubeadm has it. */
 const DNS_POSITION = 10;
 
-/** What `up` decided once and keeps. */
+/** The settings that the first `up` chooses and later ones keep. */
 export interface ClusterPlan {
   format: 1;
   subnets: Subnets;
@@ -30,7 +30,7 @@ export interface Layout {
   pki: string;
   run: string;
   logs: string;
-  /** Folders of persistent volumes, as the machine sees them. */
+  /** Folders of persistent volumes on the machine. */
   volumes: string;
   etcd: string;
   kubeconfig: string;
@@ -47,16 +47,16 @@ export interface Layout {
 export interface NodeLayout {
   name: string;
   address: string;
-  /** Folders of this node on the machine; inside the node they stand at the usual places (/var/lib, /var/log). */
+  /** Folders of this node on the machine; inside the node they are at the usual paths (/var/lib, /var/log). */
   folder: string;
   varLib: string;
   varLog: string;
   etc: string;
-  /** containerd's images and snapshots: kept in the cache, since importing images takes longer than all the rest. */
+  /** containerd's images and snapshots: kept in the cache, since importing images takes most of the time. */
   containerd: string;
 }
 
-/** Where a node's programs see things; every node has its own, in its own mount namespace. */
+/** Paths inside a node; every node has its own mount namespace. */
 export const IN_NODE = {
   kubelet: "/var/lib/kubelet",
   containerd: "/var/lib/containerd",
@@ -65,19 +65,19 @@ export const IN_NODE = {
   containerdSocket: "/run/containerd/containerd.sock",
 } as const;
 
-/** Folders of the machine that a node covers with its own; our own folders must not lie in them. */
+/** Folders of the machine that a node covers with its own; our folders must not be under them. */
 export const COVERED = ["/run", "/var/run", "/var/lib", "/var/log"] as const;
 
 /** Also while there is no cluster. */
 export const kubeconfigPath = (): string => join(stateFolder(), "kubeconfig");
 export const planPath = (): string => join(stateFolder(), "cluster.json");
 
-/** Names of the variables that send a person's web traffic to a proxy. */
+/** Variables that send web traffic to a proxy. */
 const PROXY_VARIABLES = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 /**
- * Keeps a proxy of the person's own from being asked for the API server, which only this machine can reach: by this
- * process, and by kubectl, which inherits its environment.
+ * Exempts the API server, which only this machine can reach, from the user's proxy: for this process, and for kubectl,
+ * which inherits its environment.
  */
 export function exemptFromProxies(
   address: string,
@@ -112,7 +112,7 @@ export function layoutOf(plan: ClusterPlan, programs: { kubernetes: string; runt
   };
 }
 
-/** @param index place in the plan's list of nodes; the first one also carries the control plane */
+/** @param index position in the plan's list of nodes; the first one also runs the control plane */
 export function nodeLayout(layout: Layout, index: number): NodeLayout {
   const name = layout.plan.nodes[index]!;
   const folder = join(layout.state, "nodes", name);

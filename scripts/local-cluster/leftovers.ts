@@ -1,7 +1,7 @@
 /**
- * What a local cluster can leave on a machine: processes, mounts, links, network namespaces, cgroups, firewall rules.
- * `snapshot` and `difference` compare the machine before and after (for tests); `residueOf` finds what is ours by its
- * marks, and is how `down` checks its own work.
+ * Leftovers of a local cluster on a machine: processes, mounts, links, network namespaces, cgroups, firewall rules.
+ * `snapshot` and `difference` compare the machine before and after (for tests); `findLeftovers` finds the cluster's objects
+ * by their marks, and `down` checks its result with it.
  */
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { capture } from "../cli/process.ts";
@@ -60,7 +60,7 @@ async function cgroupFolders(folder: string, depth: number): Promise<string[]> {
   return found;
 }
 
-/** The machine as it is now. */
+/** The present state of the machine. */
 export async function snapshot(): Promise<Snapshot> {
   const processes = await eachProcess(async (pid) => {
     const command = (await readFile(`/proc/${pid}/cmdline`, "utf8")).replaceAll("\0", " ").trim();
@@ -96,7 +96,7 @@ export async function snapshot(): Promise<Snapshot> {
   };
 }
 
-/** What the second snapshot has and the first has not, by kind; kinds without a difference are left out. */
+/** Entries of the second snapshot that are not in the first, by kind; kinds without a difference are absent. */
 export function difference(before: Snapshot, after: Snapshot): Partial<Record<keyof Snapshot, string[]>> {
   const found: Partial<Record<keyof Snapshot, string[]>> = {};
   for (const kind of Object.keys(after) as (keyof Snapshot)[]) {
@@ -107,7 +107,7 @@ export function difference(before: Snapshot, after: Snapshot): Partial<Record<ke
   return found;
 }
 
-/** Everything on the machine that carries the marks of the cluster with this state folder; empty after `down`. */
+/** Everything on the machine with the marks of the cluster of this state folder; empty after `down`. */
 export async function findLeftovers(state: string): Promise<string[]> {
   const found: string[] = [];
   for (const marked of await markedProcesses(state))

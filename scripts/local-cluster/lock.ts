@@ -8,7 +8,7 @@ import { EXIT, OperatorError } from "../cli/errors.ts";
 import { start } from "../cli/process.ts";
 import { pause } from "../cli/wait.ts";
 
-/** How often a lock that another run holds is tried again. */
+/** Interval between attempts to take a lock that another run holds. */
 const RETRY_MS = 500;
 /** Exit code of flock when another process holds the lock. */
 const CONFLICT = 9;
@@ -59,7 +59,7 @@ export async function takeLock(
         `${options.what}: ${holder} has held the lock for more than ${options.limitMs / 1000} s`,
         {
           exitCode: EXIT.timeout,
-          hint: `wait for it to end, or end it; the lock is ${path}`,
+          hint: `wait for its end, or stop it; the lock is ${path}`,
         },
       );
     }

@@ -1,12 +1,11 @@
 /**
- * One node: its namespaces, container runtime, kubelet, service proxy and network policies. Nothing here belongs to the
- * cluster as a whole (control-plane.ts), so that further nodes, each in namespaces of its own, can be added.
+ * One node: its namespaces, container runtime, kubelet, service proxy and network policies. The control plane is in
+ * control-plane.ts, so that more nodes, each in separate namespaces, can be added.
  *
- * A node is a network namespace and a mount namespace, held by a small process. In the mount namespace /run, /var/lib and
- * /var/log are the node's own: programs and pods find the usual paths (/var/lib/kubelet, /var/log/pods), nothing of it is
- * seen on the machine, and every mount of every pod is gone the moment the node's last process is. A node whose holder
- * and programs were all killed is started like a machine after a power cut, which is what containerd and the kubelet
- * are made to survive.
+ * A node is a network namespace and a mount namespace, held by a small process. In the mount namespace the node has its own
+ * /run, /var/lib and /var/log: programs and pods use the usual paths (/var/lib/kubelet, /var/log/pods), the machine does not
+ * see them, and all mounts of pods disappear with the node's last process. A node whose holder and programs were all killed
+ * starts like a machine after a power cut, for which containerd and the kubelet are designed.
  */
 
 import { mkdir, readFile, rm, stat, statfs } from "node:fs/promises";
@@ -29,18 +28,18 @@ import {
   type PidFile,
 } from "./processes.ts";
 
-/** The holder's script runs a dozen quick commands. */
+/** The holder's script runs a dozen short commands. */
 const HOLDER_LIMIT_MS = 10_000;
 /** containerd opens its database and loads plug-ins; with many images on a slow disk some seconds. */
 export const CONTAINERD_LIMIT_MS = 40_000;
 /** ip, mount and the like. */
 const TOOL_LIMIT_MS = 10_000;
-/** The node's /run holds sockets, and the containers' files and FIFOs, never data. */
+/** The node's /run has sockets and the containers' files and FIFOs, no data. */
 const RUN_SIZE = "256m";
 /** Both ends of the node's own programs' logs; pods' logs are bounded by the kubelet. */
 const PODS_PER_NODE = 110;
 
-/** overlayfs' magic number in statfs: a snapshot cannot be stacked on an overlay. */
+/** overlayfs' magic number in statfs: an overlay cannot be the base of a snapshot. */
 const OVERLAY_MAGIC = 0x794c7630;
 
 export const nodeDaemonFolders = (layout: Layout): DaemonFolders => ({
@@ -79,7 +78,7 @@ exec "$6"
 const inNetwork = (holder: number, command: readonly string[]) =>
   must(["nsenter", `--target=${holder}`, "--net", "--", ...command], { timeoutMs: TOOL_LIMIT_MS });
 
-/** A path of the node as the machine sees it, through the holder's root. */
+/** The machine's path of a file of the node, through the holder's root. */
 export const nodePath = (holder: number, path: string): string => `/proc/${holder}/root${path}`;
 
 /** The living holder of a node's namespaces. */
@@ -87,8 +86,8 @@ export const livingHolder = (layout: Layout, node: NodeLayout): Promise<PidFile 
   livingDaemon(layout.run, holderName(node));
 
 /**
- * Makes the node's namespaces, or finds them. When the holder was killed but another program of the node lives, a new
- * holder joins that one's namespaces; when none lives, what is left of the old node is ended and it starts anew.
+ * Creates the node's namespaces, or finds them. When the holder was killed but another program of the node runs, a new
+ * holder joins its namespaces; when none runs, the leftovers of the old node are ended and new namespaces created.
  */
 async function ensureHolder(layout: Layout, node: NodeLayout): Promise<PidFile> {
   const living = await livingHolder(layout, node);
@@ -126,8 +125,8 @@ async function ensureHolder(layout: Layout, node: NodeLayout): Promise<PidFile> 
 }
 
 /**
- * The node's link and routes. There is no default route and no address translation: pods reach pods, services and the
- * node, and nothing beyond; what a pod sends towards the machine is dropped.
+ * The node's link and routes. There is no default route and no address translation: pods reach only pods, services and the
+ * node; packets from a pod to the machine are dropped.
  */
 async function ensureNetwork(layout: Layout, node: NodeLayout, holder: number): Promise<void> {
   const inside = await capture(["nsenter", `--target=${holder}`, "--net", "--", "ip", "link", "show", NODE_LINK], {
@@ -144,8 +143,8 @@ async function ensureNetwork(layout: Layout, node: NodeLayout, holder: number): 
   const nodeIp = (...args: string[]) => inNetwork(holder, ["ip", ...args]);
   await nodeIp("address", "replace", `${node.address}/${length}`, "dev", NODE_LINK);
   await nodeIp("link", "set", NODE_LINK, "up");
-  // Without any route to a service's address the kernel refuses a connection of the node itself before kube-proxy's
-  // rules are asked; with them the packet never takes this route.
+  // Without a route to a service's address the kernel refuses connections of the node before kube-proxy's rules apply.
+  // With those rules the packet never takes this route.
   await nodeIp("route", "replace", layout.plan.subnets.services, "dev", NODE_LINK, "src", node.address);
   await inNetwork(holder, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
   const rule = ["FORWARD", "-o", NODE_LINK, "-j", "DROP"];
@@ -209,7 +208,7 @@ disabled_plugins = [
 `;
 }
 
-/** The pods' network: one routed link per pod, so that every packet between pods passes the node's policy rules. */
+/** The pods' network: one routed link per pod, so that the node's policy rules apply to every packet between pods. */
 export function cniConfig(podRange: string): string {
   return JSON.stringify({
     cniVersion: "1.0.0",
@@ -230,7 +229,7 @@ export function cniConfig(podRange: string): string {
   });
 }
 
-/** The kubelet's configuration; chosen for drills: a killed container is back in seconds, a lost node is noticed soon. */
+/** The kubelet's configuration, for drills: a killed container restarts within seconds, a lost node is detected soon. */
 export function kubeletConfig(layout: Layout, node: NodeLayout, cgroupVersion1: boolean): object {
   return {
     apiVersion: "kubelet.config.k8s.io/v1beta1",
@@ -252,9 +251,9 @@ export function kubeletConfig(layout: Layout, node: NodeLayout, cgroupVersion1: 
     tlsCertFile: join(layout.pki, `${node.name}.crt`),
     tlsPrivateKeyFile: join(layout.pki, `${node.name}.key`),
     address: node.address,
-    // Disk pressure of the person's own disk must not evict the pipeline before the disk is really full.
+    // Disk pressure on the user's disk must not evict the pipeline before the disk is nearly full.
     evictionHard: { "memory.available": "200Mi", "nodefs.available": "1%", "imagefs.available": "1%" },
-    // Images come from no registry: one that is removed cannot be had again.
+    // There is no registry: a removed image could not be pulled again.
     imageGCHighThresholdPercent: 100,
     imageGCLowThresholdPercent: 99,
     serializeImagePulls: false,
@@ -264,9 +263,9 @@ export function kubeletConfig(layout: Layout, node: NodeLayout, cgroupVersion1: 
     maxPods: PODS_PER_NODE,
     nodeStatusUpdateFrequency: "5s",
     nodeLeaseDurationSeconds: 20,
-    // A changed Secret or ConfigMap is seen by pods within this, not within a minute and more.
+    // Pods see a changed Secret or ConfigMap within this time, instead of a minute or more.
     syncFrequency: "15s",
-    // A container that fails again and again is tried every 10 s, not every 5 min: a drill must see it come back.
+    // A container that fails repeatedly is restarted every 10 s, not every 5 min: a drill waits for its recovery.
     featureGates: { KubeletCrashLoopBackOffMax: true },
     crashLoopBackOff: { maxContainerRestartPeriod: "10s" },
     enableDebuggingHandlers: true,
@@ -280,10 +279,10 @@ function proxyConfig(layout: Layout, kubeconfig: string): object {
     kind: "KubeProxyConfiguration",
     mode: "iptables",
     clusterCIDR: layout.plan.subnets.pods,
-    // The default of 1 s, in which a pod that is Ready again is not reached, spares clusters with thousands of services.
+    // The default of 1 s, during which a Ready pod is not reached yet, is for clusters with thousands of services.
     iptables: { minSyncPeriod: "100ms" },
     clientConnection: { kubeconfig },
-    // Zero: leave the machine's limits alone; they cannot be set from a namespace.
+    // Zero: keep the machine's limits, which cannot be set from a namespace.
     conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: "0s", tcpCloseWaitTimeout: "0s" },
     healthzBindAddress: "127.0.0.1:10256",
     metricsBindAddress: "127.0.0.1:10249",
@@ -321,7 +320,7 @@ export async function startRuntime(
   return { holder, containerd: file, started };
 }
 
-/** Starts what makes the node part of the cluster; the API server must answer. */
+/** Starts the programs that join the node to the cluster; the API server must answer. */
 export async function startNode(layout: Layout, node: NodeLayout, holder: PidFile): Promise<PidFile[]> {
   const kubeconfigFor = async (client: string): Promise<[path: string, text: string]> => {
     const path = join(node.etc, `${client}.kubeconfig`);
@@ -331,7 +330,7 @@ export async function startNode(layout: Layout, node: NodeLayout, holder: PidFil
   };
   await writeIfChanged(
     join(node.etc, "resolv.conf"),
-    "# Pods are given the cluster's DNS; nothing outside is asked.\n",
+    "# Pods use the cluster's DNS, without an upstream server.\n",
     0o644,
   );
   const kubelet = JSON.stringify(kubeletConfig(layout, node, isVersion1(await hierarchies())), null, 2);
@@ -383,7 +382,7 @@ export async function startNode(layout: Layout, node: NodeLayout, holder: PidFil
   return files;
 }
 
-/** Gives the node its pod network, once the cluster has said which range is its own; only then it becomes Ready. */
+/** Configures the node's pod network with the range that the cluster assigned; only then the node becomes Ready. */
 export async function startPodNetwork(node: NodeLayout, podRange: string): Promise<void> {
   await writeIfChanged(join(node.etc, "cni", "10-conveyor.conflist"), cniConfig(podRange), 0o644);
 }
@@ -426,7 +425,7 @@ export async function awaitContainerd(
   );
 }
 
-/** Removes containers that have no process: those of an earlier life of the node. */
+/** Removes containers without a process: those of an earlier run of the node. */
 export async function removeDeadContainers(layout: Layout, holder: number): Promise<number> {
   const lines = async (args: string[]) =>
     (await must(ctr(layout, holder, args), { timeoutMs: CONTAINERD_LIMIT_MS })).split("\n").filter(Boolean);
@@ -439,5 +438,5 @@ export async function removeDeadContainers(layout: Layout, holder: number): Prom
   return dead.length;
 }
 
-/** Forgets what only a running node needs, so that `var/lib` holds no trace of pods of another cluster. */
+/** Removes what only a running node needs, so that `var/lib` has no files of pods of another cluster. */
 export const removeNodeFolders = (node: NodeLayout): Promise<void> => rm(node.folder, { recursive: true, force: true });

@@ -1,8 +1,8 @@
 /**
- * The table of everything that is built or fetched once per machine: what, which version, how.
+ * Everything that is built or fetched once per machine, with version and recipe.
  *
- * Kubernetes and what runs beside it share one Go module, so that their common packages are compiled once, and are built
- * by one `go build`, so that one program links while the next compiles.
+ * Kubernetes and the programs of the cluster share one Go module, so that their common packages are compiled once, and one
+ * `go build`, so that one program links while the next compiles.
  */
 import { readFileSync } from "node:fs";
 import { chmod, copyFile, cp, mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
@@ -23,7 +23,7 @@ export const VERSIONS = {
   keda: "2.20.2",
 } as const;
 
-/** Names under which the one Kubernetes binary is started. */
+/** Names of the single Kubernetes binary: each starts another program. */
 export const KUBE_PROGRAMS = [
   "kube-apiserver",
   "kube-controller-manager",
@@ -33,7 +33,7 @@ export const KUBE_PROGRAMS = [
   "kubectl",
 ] as const;
 
-/** A program of a part that cannot run (wrong libc, torn download) is found when it is built, not when it is needed. */
+/** A program that cannot run (wrong libc, truncated download) fails the build, not a later use. */
 const SMOKE_LIMIT_MS = 20_000;
 
 async function mustRun(command: readonly string[]): Promise<void> {
@@ -95,7 +95,7 @@ const CNI_PLUGINS = ["ptp", "host-local", "loopback", "portmap"];
 
 const nodeRuntime: Part = {
   name: "node-runtime",
-  // sid has one version at a time; which one was got stands in versions.json.
+  // sid has one version at a time; versions.json records it.
   version: "sid",
   recipe: JSON.stringify([DEBIAN_PACKAGES, DEBIAN_PROGRAMS, CNI_PLUGINS]),
   requires: DEBIAN_TOOLS,
@@ -124,13 +124,13 @@ const influxdBuild = {
   cgo: true,
   tags: ["sqlite_foreign_keys", "sqlite_json", "sqlite_omit_load_extension", "netgo", "osusergo", "static_build"],
   variables: { "main.version": `v${VERSIONS.influxdb}`, "main.commit": "module" },
-  // A static program needs nothing in its image but itself.
+  // A static program needs no other file in its image.
   link: ["-linkmode=external", "-extldflags=-static"],
 } satisfies Omit<GoBuild, "out">;
 
 /**
- * Settings of the Rust part's build. Its own (fat LTO, smallest size) take three times as long for a library that only
- * parses queries; with one profile for build script and library, its largest crate is compiled once instead of twice.
+ * Settings of the Rust build. Its defaults (fat LTO, smallest size) take three times as long for a library that only parses
+ * queries. With one profile for build script and library, its largest crate is compiled once instead of twice.
  */
 const CARGO_SETTINGS: Record<string, string> = {
   CARGO_INCREMENTAL: "0",
@@ -144,12 +144,12 @@ const CARGO_ARGUMENTS = ["rustc", "--locked", "--release", "--package", "flux", 
 /** Twelve times its time on two cores. */
 const CARGO_LIMIT_MS = 15 * 60_000;
 
-/** InfluxDB's query language as a static library; Go finds it by the pkg-config that is written here. */
+/** InfluxDB's query language as a static library; Go finds it by the pkg-config that is written for it. */
 async function buildFlux(context: BuildContext): Promise<{ pkgConfig: string }> {
   const source = await goModuleFolder(influxdModule, "github.com/influxdata/flux", context);
   const flux = join(context.work, "flux");
   for (const folder of ["libflux", "stdlib"]) await writableCopy(join(source, folder), join(flux, folder));
-  // flux names an old toolchain in a file above; the one that is installed builds it too.
+  // A file of flux names an old toolchain; the installed one builds it too.
   const active = await capture(["rustup", "show", "active-toolchain"], { cwd: "/" }).catch(() => undefined);
   const toolchain = active?.exitCode === 0 ? active.stdout.split(/\s/)[0] : undefined;
   let crates = 0;
@@ -199,7 +199,7 @@ const influxd: Part = {
       {
         ...influxdBuild,
         out: join(out, "influxd"),
-        // SQLite holds only annotations and notebooks here: it need not be fast, and -O2 is a minute.
+        // SQLite stores only annotations and notebooks: it need not be fast, and -O2 takes a minute.
         env: { PKG_CONFIG: pkgConfig, CGO_CFLAGS: "-O1 -g0" },
       },
       context,
@@ -210,7 +210,7 @@ const influxd: Part = {
 
 const kedaModule = join(import.meta.dir, "keda");
 const KEDA_PATH = "github.com/kedacore/keda/v2";
-/** Command below cmd/ → the name that KEDA's own images give it. */
+/** Command below cmd/ → its name in KEDA's images. */
 const KEDA_PROGRAMS = { operator: "keda", adapter: "keda-adapter" } as const;
 const kedaBuild = {
   module: kedaModule,
@@ -218,15 +218,15 @@ const kedaBuild = {
   cgo: false,
   variables: { [`${KEDA_PATH}/version.Version`]: VERSIONS.keda, [`${KEDA_PATH}/version.GitCommit`]: "module" },
 } satisfies Omit<GoBuild, "out">;
-/** Clients of every cloud and queue there is: what takes the time of this build. Go's own packages are shared with others. */
+/** Clients of clouds and queues, which take most of the build. Go's own packages are shared with other builds. */
 const KEDA_DEPENDENCIES = [
   ...["github.com/...", "k8s.io/...", "sigs.k8s.io/...", "google.golang.org/...", "cloud.google.com/..."],
   ...["go.opentelemetry.io/...", "go.temporal.io/...", "go.mongodb.org/...", "gopkg.in/...", "golang.org/x/..."],
 ];
 
 /**
- * KEDA's operator and metrics adapter, and its CustomResourceDefinitions (`crds/`) as the module holds them. A Go module
- * of its own: KEDA pins older Kubernetes libraries than the cluster is made of.
+ * KEDA's operator and metrics adapter, and its CustomResourceDefinitions (`crds/`) of the module. It is a
+ * separate Go module: KEDA requires older Kubernetes libraries than the cluster.
  */
 const keda: Part = {
   name: "keda",
@@ -243,7 +243,7 @@ const keda: Part = {
   },
 };
 
-/** Fetches KEDA's hundreds of modules, half a minute of waiting, while Kubernetes is compiled. */
+/** Fetches KEDA's hundreds of modules, which takes half a minute, while Kubernetes is compiled. */
 export const fetchKedaAhead = (signal?: AbortSignal): Promise<void> => fetchAhead(kedaBuild, signal);
 
 /** Parts by name. `up` needs kubernetes, node-runtime and keda; images take the others. */

@@ -1,4 +1,4 @@
-/** Whether this machine can carry the local cluster: everything that is missing, found at once. */
+/** Checks that this machine can run the local cluster, and lists everything that is missing. */
 import { mkdir, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
@@ -11,7 +11,7 @@ import { debianProblem } from "./debian.ts";
 import { COVERED } from "./layout.ts";
 import { PARTS } from "./parts.ts";
 
-/** Modules, compiler's cache and programs of a first build take some 9 GB. */
+/** Modules, compiler cache and programs of a first build take some 9 GB. */
 const BUILD_SPACE_BYTES = 10e9;
 const PROBE_LIMIT_MS = 15_000;
 
@@ -19,10 +19,9 @@ const PROBE_LIMIT_MS = 15_000;
 export const RUNTIME_TOOLS: Tool[] = [
   { command: "ip", why: "links and routes", aptPackage: "iproute2" },
   { command: "nsenter", why: "starts programs in the node's namespaces", aptPackage: "util-linux" },
-  { command: "unshare", why: "makes the node's namespaces", aptPackage: "util-linux" },
-  { command: "setsid", why: "detaches programs from the terminal", aptPackage: "util-linux" },
-  { command: "flock", why: "keeps two runs apart", aptPackage: "util-linux" },
-  { command: "mount", why: "the node's own folders", aptPackage: "mount" },
+  { command: "unshare", why: "creates the node's namespaces", aptPackage: "util-linux" },
+  { command: "flock", why: "locks against a second run", aptPackage: "util-linux" },
+  { command: "mount", why: "the node's folders", aptPackage: "mount" },
   { command: "sysctl", why: "forwarding between pods", aptPackage: "procps" },
   { command: "iptables", why: "services and network policies", aptPackage: "iptables" },
   { command: "ipset", why: "network policies", aptPackage: "ipset" },
@@ -33,20 +32,20 @@ export const RUNTIME_TOOLS: Tool[] = [
 
 const CLUSTER_PARTS: Part[] = [PARTS.kubernetes, PARTS["node-runtime"], PARTS.keda];
 
-/** The two ways that need nothing of this. */
+/** The two alternatives that need none of this. */
 export const OTHER_WAYS = [
   "an existing cluster:  bun scripts/deploy.ts --context NAME --registry HOST/PATH",
   "kind (needs docker):  kind create cluster --name dev && bun scripts/deploy.ts --context kind-dev --kind dev",
 ];
 
-/** Tools that are missing for what is still to be built and for running it. */
+/** Missing tools, for the parts that are not built yet and for running the cluster. */
 export async function missingForCluster(): Promise<MissingTool[]> {
   const tools = [...RUNTIME_TOOLS];
   for (const part of CLUSTER_PARTS) if (!(await isBuilt(part))) tools.push(...part.requires);
   return await missingTools(tools);
 }
 
-/** Tries iptables with an ipset in a throw-away network namespace: the kernel may lack what the programs need. */
+/** Tries iptables with an ipset in a temporary network namespace: the kernel may lack what the programs need. */
 async function firewallProblem(): Promise<string | undefined> {
   const script =
     "mount -t tmpfs tmp /run && iptables -w -t mangle -A FORWARD -j DROP && ipset create probe hash:ip && " +
@@ -59,7 +58,7 @@ async function firewallProblem(): Promise<string | undefined> {
   });
   return exitCode === 0
     ? undefined
-    : `namespaces or firewall rules that the cluster needs cannot be made here: ${stderr.trim().split("\n").at(-1)}`;
+    : `namespaces or firewall rules that the cluster needs cannot be created: ${stderr.trim().split("\n").at(-1)}`;
 }
 
 async function freeBytes(folder: string): Promise<number> {
@@ -68,7 +67,7 @@ async function freeBytes(folder: string): Promise<number> {
   return bavail * bsize;
 }
 
-/** Reasons beside missing tools; empty when there are none. */
+/** Problems other than missing tools. */
 export async function machineProblems(toolsMissing: boolean): Promise<string[]> {
   const problems: string[] = [];
   if (process.platform !== "linux") return [`the machine runs ${process.platform}, not Linux`];
@@ -103,17 +102,15 @@ export async function machineProblems(toolsMissing: boolean): Promise<string[]> 
   return problems;
 }
 
-/** The error (exit 3) that lists everything missing, the one command that installs tools, and the other ways. */
+/** The error (exit 3) that lists everything that is missing, the command that installs tools, and the alternatives. */
 export function preflightError(problems: readonly string[], missing: readonly MissingTool[]): OperatorError {
   const lines = [...problems, ...describeMissing(missing)].map((line) => `  - ${line}`);
   const install = aptLine(missing);
   const hints = [
-    ...(install
-      ? [`install the tools:    ${install}`, "                      (or let it be done: --install-tools)"]
-      : []),
+    ...(install ? [`install the tools:    ${install}`, "                      (or pass --install-tools)"] : []),
     ...OTHER_WAYS,
   ];
-  return new OperatorError(`this machine cannot carry the local cluster:\n${lines.join("\n")}`, {
+  return new OperatorError(`this machine cannot run the local cluster:\n${lines.join("\n")}`, {
     exitCode: EXIT.precondition,
     hint: hints.join("\n"),
   });

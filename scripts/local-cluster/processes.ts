@@ -1,7 +1,7 @@
 /**
- * The cluster's programs as detached processes: each has a pid file with its start time and the machine's boot, so that
- * a pid that was given to another process since is never taken for ours, let alone killed. All of them carry a mark
- * in their environment, by which strays (started, but killed before their pid file was written; shims) are found.
+ * The cluster's programs as detached processes, which outlive this one. Each has a pid file with its start time and the
+ * machine's boot, so that a reused process id is never mistaken for ours or killed. All have a mark in their environment, by
+ * which processes without a pid file (shims, or after a kill before it was written) are found.
  */
 
 import { spawn } from "node:child_process";
@@ -14,15 +14,15 @@ import { tail } from "../cli/process.ts";
 import { toolPath } from "../cli/tools.ts";
 import { pause } from "../cli/wait.ts";
 
-/** Environment variable that marks a process as part of a local cluster; its value is the state folder. */
+/** Environment variable that marks the processes of a local cluster; its value is the state folder. */
 export const MARK = "CONVEYOR_LOCAL_CLUSTER";
-/** Programs that got SIGTERM end within this, or are killed: etcd and the kubelet need one or two seconds. */
+/** Time between SIGTERM and SIGKILL: etcd and the kubelet need one or two seconds. */
 const TERM_LIMIT_MS = 8_000;
-/** SIGKILL is certain, but a process in the kernel (disk) may take a moment. */
+/** A process in the kernel (disk) may take a moment to end after SIGKILL. */
 const KILL_LIMIT_MS = 5_000;
 const POLL_MS = 40;
 
-/** What identifies a process beyond its number. */
+/** Identifies a process also after its id is reused. */
 export interface ProcessIdentity {
   pid: number;
   /** Clock ticks since boot at which it started. */
@@ -30,7 +30,7 @@ export interface ProcessIdentity {
   boot_id: string;
 }
 
-/** A pid file: the identity, and a hash of what it was started with. */
+/** A pid file: the identity, and a hash of the command and its input files. */
 export interface PidFile extends ProcessIdentity {
   name: string;
   hash: string;
@@ -40,7 +40,7 @@ export interface PidFile extends ProcessIdentity {
 export interface Daemon {
   name: string;
   command: readonly string[];
-  /** Contents of files that the program reads once, at start: a change must restart it. */
+  /** Contents of files that the program reads only at its start: a change restarts it. */
   reads?: readonly string[];
   /** Process whose network and mount namespaces it runs in. */
   inside?: number;
@@ -56,22 +56,22 @@ export interface DaemonFolders {
 }
 
 let boot: string | undefined;
-/** This boot of the machine. */
+/** Id of the machine's current boot. */
 export function bootId(): string {
   boot ??= readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
   return boot;
 }
 
-/** Start time in clock ticks out of /proc/PID/stat; a program's name may contain anything, also ") ". */
+/** Start time in clock ticks from /proc/PID/stat; a program's name may contain any character, also ") ". */
 export function startTicksOf(stat: string): number | undefined {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  // Field 22 of the file; the first field here is number 3. State Z is a process that is gone but for its parent.
+  // Field 22 of the file; the first field here is number 3. State Z is a zombie: it has ended.
   if (fields[0] === "Z" || fields[0] === "X") return undefined;
   const ticks = Number(fields[19]);
   return Number.isFinite(ticks) && fields[19] ? ticks : undefined;
 }
 
-/** Identity of a living process; undefined when there is none. */
+/** Identity of a running process; undefined when there is none. */
 export function identify(pid: number): ProcessIdentity | undefined {
   try {
     const ticks = startTicksOf(readFileSync(`/proc/${pid}/stat`, "utf8"));
@@ -81,13 +81,13 @@ export function identify(pid: number): ProcessIdentity | undefined {
   }
 }
 
-/** True when exactly this process still lives. */
+/** True while exactly this process runs. */
 export function isAlive(identity: ProcessIdentity): boolean {
   if (identity.boot_id !== bootId()) return false;
   return identify(identity.pid)?.start_ticks === identity.start_ticks;
 }
 
-/** The pid file of a program, whether it lives or not; undefined when there is none or it is torn. */
+/** The pid file of a program, running or not; undefined when there is none or it is truncated. */
 export async function readPidFile(run: string, name: string): Promise<PidFile | undefined> {
   try {
     const value = JSON.parse(await readFile(join(run, `${name}.json`), "utf8")) as PidFile;
@@ -98,7 +98,7 @@ export async function readPidFile(run: string, name: string): Promise<PidFile | 
   }
 }
 
-/** The living process of a pid file. */
+/** The running process of a pid file. */
 export async function livingDaemon(run: string, name: string): Promise<PidFile | undefined> {
   const file = await readPidFile(run, name);
   return file && isAlive(file) ? file : undefined;
@@ -111,13 +111,13 @@ export async function pidFileNames(run: string): Promise<string[]> {
 }
 
 function hashOf(daemon: Daemon): string {
-  // Not the namespaces: a holder that was replaced holds the same ones.
+  // Not the namespaces: a new holder has the same ones.
   const parts = JSON.stringify([daemon.command, daemon.reads ?? []]);
   return new Bun.CryptoHasher("sha256").update(parts).digest("hex").slice(0, 16);
 }
 
 /**
- * Starts a program unless it runs with the same command and files; one that runs with others is restarted.
+ * Starts a program unless it runs with the same command and files; restarts it when they differ.
  * @returns its pid file, and whether it was started now
  */
 export async function ensureDaemon(
@@ -133,7 +133,7 @@ export async function ensureDaemon(
   await mkdir(folders.run, { recursive: true });
   await mkdir(folders.logs, { recursive: true });
   const log = openSync(join(folders.logs, `${daemon.name}.log`), "a", 0o600);
-  // nsenter and not `ip netns exec`, which remounts /sys and so hides the cgroups. It execs: the pid stays.
+  // nsenter and not `ip netns exec`, which remounts /sys and so hides the cgroups. It executes the program: the process id stays.
   const enter = daemon.inside ? ["nsenter", `--target=${daemon.inside}`, "--net", "--mount", "--"] : [];
   const [program = "", ...args] = [...enter, ...daemon.command];
   try {
@@ -179,7 +179,7 @@ function signalAll(processes: readonly ProcessIdentity[], signal: NodeJS.Signals
     try {
       if (isAlive(identity)) process.kill(identity.pid, signal);
     } catch {
-      // Ended in between.
+      // It has ended meanwhile.
     }
   }
 }
@@ -194,7 +194,7 @@ async function awaitEnd(processes: readonly ProcessIdentity[], limitMs: number):
 }
 
 /**
- * Ends processes: SIGTERM, and SIGKILL for those that are still there after the limit.
+ * Ends processes: SIGTERM, then SIGKILL for those that still run after the limit.
  * @throws OperatorError when one outlives SIGKILL
  */
 export async function endProcesses(
@@ -227,7 +227,7 @@ export async function stopDaemons(
   await Promise.all(names.map((name) => rm(join(run, `${name}.json`), { force: true })));
 }
 
-/** Every process that carries the mark of the cluster with this state folder (any cluster's without one). */
+/** Every process with the mark of this state folder's cluster; without an argument, of any cluster. */
 export async function markedProcesses(state?: string): Promise<(ProcessIdentity & { command: string })[]> {
   const found: (ProcessIdentity & { command: string })[] = [];
   const wanted = `${MARK}=${state ?? ""}`;
@@ -242,7 +242,7 @@ export async function markedProcesses(state?: string): Promise<(ProcessIdentity 
       const command = (await readFile(`/proc/${pid}/cmdline`, "utf8")).replaceAll("\0", " ").trim();
       if (identity) found.push({ ...identity, command });
     } catch {
-      // Ended in between, or a kernel thread.
+      // It has ended meanwhile, or is a kernel thread.
     }
   }
   return found;

@@ -1,7 +1,7 @@
 /**
- * Address ranges for the local cluster that clash with nothing this machine can reach. Only the nodes' range gets a
- * route on the machine itself; pods' and services' ranges exist inside the nodes' namespaces alone, but a clash there
- * would still make an address of the person's network unreachable from a node, so they are chosen in the same way.
+ * Address ranges for the local cluster that do not overlap any network of this machine. Only the nodes' range has a route on
+ * the machine; the ranges of pods and services exist inside the nodes' namespaces only, but an overlap there would make
+ * addresses of the user's network unreachable from a node.
  */
 import { readFile } from "node:fs/promises";
 import { EXIT, OperatorError } from "../cli/errors.ts";
@@ -14,26 +14,26 @@ export interface Range {
 }
 
 export interface Subnets {
-  /** Machine's end and nodes: the only range with a route outside the cluster. */
+  /** The machine's end of the link, and the nodes: the only range with a route outside the cluster. */
   nodes: string;
   pods: string;
   services: string;
 }
 
-/** A range that is taken, and by what. */
+/** A range in use, and its user. */
 export interface Taken {
   range: string;
   by: string;
 }
 
-/** 198.18.0.0/15 is reserved for tests between devices (RFC 2544): nobody's own network or the internet uses it. */
+/** 198.18.0.0/15 is reserved for tests between devices (RFC 2544) and used by no other network. */
 const NODE_CANDIDATES = [
   ...Array.from({ length: 8 }, (_, index) => `198.19.${index * 8}.0/24`),
   ...Array.from({ length: 8 }, (_, index) => `10.213.${index * 8}.0/24`),
   ...Array.from({ length: 8 }, (_, index) => `172.29.${index * 8}.0/24`),
   ...Array.from({ length: 8 }, (_, index) => `192.168.${200 + index}.0/24`),
 ];
-/** Kubernetes' customary ranges first: people recognize them. */
+/** Kubernetes' customary ranges first. */
 const POD_CANDIDATES = [244, 242, 233, 200, 180, 160, 140, 120, 60].map((second) => `10.${second}.0.0/16`);
 const SERVICE_CANDIDATES = [96, 98, 111, 196, 176, 156, 136, 116, 56].map((second) => `10.${second}.0.0/16`);
 
@@ -64,15 +64,15 @@ export function addressAt(range: string, position: number): string {
   return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join(".");
 }
 
-/** The taken range that a wanted one overlaps. */
+/** The range in use that a candidate overlaps. */
 export function clash(wanted: string, taken: readonly Taken[]): Taken | undefined {
   const range = parseRange(wanted);
   return taken.find((other) => overlaps(range, parseRange(other.range)));
 }
 
 /**
- * Ranges that overlap nothing taken and not each other.
- * @throws OperatorError (exit 3) when every candidate of a kind is taken
+ * Ranges that overlap neither a range in use nor each other.
+ * @throws OperatorError (exit 3) when every candidate of a kind is in use
  */
 export function chooseSubnets(taken: readonly Taken[]): Subnets {
   const chosen: Taken[] = [];
@@ -104,7 +104,7 @@ interface AddressEntry {
   addr_info?: { family: string; local: string; prefixlen: number }[];
 }
 
-/** What `ip` prints as JSON, as taken ranges; the default route takes nothing, its gateway does. */
+/** Ranges in use, from the JSON of `ip`; the default route is not one, its gateway is. */
 export function takenFromMachine(
   routes: readonly RouteEntry[],
   addresses: readonly AddressEntry[],

@@ -30,7 +30,7 @@ function failure(argv: string[], environment: Record<string, string> = {}): Oper
 }
 
 describe("parseArguments", () => {
-  test("takes --name value and --name=value, and defaults for the rest", () => {
+  test("reads --name value and --name=value, and defaults for absent flags", () => {
     const { values, positionals } = parse([
       "up",
       "--count",
@@ -51,14 +51,14 @@ describe("parseArguments", () => {
     expect(parse([], {}).values.count).toBe(1);
   });
 
-  test("an unknown flag is exit 2, names the near one and the known ones", () => {
+  test("an unknown flag is exit 2 with a suggestion and the known flags", () => {
     const error = failure(["--dryrun"]);
     expect(error.exitCode).toBe(EXIT.usage);
     expect(error.message).toContain("unknown flag --dryrun; did you mean --dry-run?");
     expect(error.message).toContain("--count");
   });
 
-  test("a name every object inherits is no flag", () => {
+  test("rejects the name of an inherited property", () => {
     expect(failure(["--constructor"]).message).toContain("unknown flag --constructor");
   });
 
@@ -84,7 +84,7 @@ describe("parseArguments", () => {
   });
 });
 
-test("parseDuration knows every unit", () => {
+test("parseDuration reads every unit", () => {
   expect(["500ms", "1.5s", "2m", "1h", "30d"].map((text) => parseDuration(text))).toEqual([
     500, 1500, 120_000, 3_600_000, 2_592_000_000,
   ]);

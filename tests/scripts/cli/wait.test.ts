@@ -3,7 +3,7 @@ import { EXIT, OperatorError } from "../../../scripts/cli/errors.ts";
 import { waitFor } from "../../../scripts/cli/wait.ts";
 
 describe("waitFor", () => {
-  test("gives the value of the look that is done, and tells each state before", async () => {
+  test("returns the value of the successful poll and reports each state before it", async () => {
     const states: string[] = [];
     let looks = 0;
     const value = await waitFor(
@@ -14,7 +14,7 @@ describe("waitFor", () => {
     expect(states).toEqual(["look 1", "look 2"]);
   });
 
-  test("at its limit says what was awaited, how long and what was last seen, with exit 4", async () => {
+  test("at the limit the error has what was awaited, the time and the last state, exit 4", async () => {
     const error = (await waitFor(async () => ({ done: false, state: "Pending: no node" }), {
       what: "kafka-1 to be Ready",
       limitMs: 5,
@@ -27,7 +27,7 @@ describe("waitFor", () => {
     expect(error.hint).toBe("kubectl describe pod kafka-1");
   });
 
-  test("an error of a look is a state, not the end", async () => {
+  test("an error of a poll is a state and does not end the wait", async () => {
     let looks = 0;
     const value = await waitFor(
       async () => {
@@ -39,7 +39,7 @@ describe("waitFor", () => {
     expect(value).toBe(2);
   });
 
-  test("an aborted signal ends it with the signal's reason", async () => {
+  test("an aborted signal ends the wait with the signal's reason", async () => {
     const abort = new AbortController();
     const waiting = waitFor(async () => ({ done: false, state: "no" }), {
       what: "it",

@@ -58,7 +58,7 @@ describe("ensureCertificates: first run", () => {
     }
   });
 
-  test("a certificate cannot issue certificates, and the CA only one level", async () => {
+  test("a certificate cannot issue certificates; the CA issues one level", async () => {
     await make();
     expect((await read("ca")).ca).toBe(true);
     expect((await read("influxdb")).ca).toBe(false);
@@ -67,7 +67,7 @@ describe("ensureCertificates: first run", () => {
     expect(text).toContain("Certificate Sign, CRL Sign");
   });
 
-  test("keys are PKCS#8 on P-256, readable by the owner alone; a broker's file holds key and certificate", async () => {
+  test("keys are PKCS#8 on P-256, readable only by the owner; a broker's file has key and certificate", async () => {
     await make();
     for (const file of ["ca.key", "kafka-0.key", "kafka-0.pem", "influxdb.key"]) {
       expect({ file, mode: (await stat(join(folder, file))).mode & 0o777 }).toEqual({ file, mode: 0o600 });
@@ -212,7 +212,7 @@ describe("ensureCertificates: recovery", () => {
   test("refuses a concurrent run on the same folder", async () => {
     await mkdir(folder, { recursive: true });
     await writeFile(join(folder, ".lock"), `${process.pid}\n`);
-    expect((await failure(make())).message).toContain(`being made by process ${process.pid}`);
+    expect((await failure(make())).message).toContain(`process ${process.pid} is creating the certificates`);
   });
 });
 
@@ -221,7 +221,7 @@ describe("ensureCertificates: invalid input", () => {
     [{ days: 0 }, "--days: must be a whole number from 1 to 825; got 0"],
     [{ days: 1000 }, "--days: must be a whole number from 1 to 825; got 1000"],
     [{ days: 10 }, "--renew-before: must be shorter than the life of a certificate (10 days); got 30 days"],
-  ])("%j is refused with field, rule and value", async (options, message) => {
+  ])("%j is refused with flag, rule and value", async (options, message) => {
     const error = await failure(make(options));
     expect(error.exitCode).toBe(2);
     expect(error.message).toBe(message);

@@ -52,7 +52,7 @@ describe("fullReference", () => {
 });
 
 describe("imagesInIndex", () => {
-  test("a docker-archive names each image by its tags, both layouts of the configuration's path", () => {
+  test("reads each image of a docker-archive by its tags, in both layouts of the configuration's path", () => {
     const members = new Map([
       [
         "manifest.json",
@@ -72,14 +72,14 @@ describe("imagesInIndex", () => {
     ]);
   });
 
-  test("an OCI index with a bare tag says of no image which it is", () => {
+  test("returns no name for an OCI index with a bare tag", () => {
     const index = { manifests: [{ digest: DIGEST, annotations: { "org.opencontainers.image.ref.name": "4.3.1" } }] };
     expect(imagesInIndex("x.tar", new Map([["index.json", JSON.stringify(index)]]))).toEqual([]);
   });
 });
 
 describe("scanArchives", () => {
-  test("finds images by content, plain and compressed, and says of every other file why it is not used", async () => {
+  test("finds images by content, plain and compressed, and reports why each other file is not used", async () => {
     const dir = await mkdtemp(join(folder, "scan-"));
     const id = await saveImage(join(dir, "whatever-name.tar"), "docker.io/library/influxdb:2.9.1");
     await saveImage(join(dir, "kafka.tar"), "docker.io/apache/kafka:4.3.1");
@@ -103,13 +103,13 @@ describe("scanArchives", () => {
     ]);
   });
 
-  test("a folder that is not there is named, with the flag", async () => {
+  test("a missing folder is an error that names the flag", async () => {
     expect(scanArchives(join(folder, "nowhere"))).rejects.toThrow(/--images: must be a folder.*nowhere/);
   });
 });
 
 describe("withNamedArchive", () => {
-  test("gives an OCI layout containerd's own name and leaves the person's file alone", async () => {
+  test("adds containerd's name to a copy of an OCI layout and does not change the file", async () => {
     const dir = await mkdtemp(join(folder, "named-"));
     const path = join(dir, "loki.tar");
     await saveOci(path, { "org.opencontainers.image.ref.name": "grafana/loki:3" });

@@ -31,7 +31,7 @@ const failure = (promise: Promise<unknown>): Promise<OperatorError> =>
   );
 
 describe("chooseBuilder", () => {
-  test("without any tool: exit 3, one line for each, and what to install", async () => {
+  test("without any tool: exit 3, one line per tool, and the package to install", async () => {
     const error = await failure(chooseBuilder());
     expect(error).toBeInstanceOf(OperatorError);
     expect(error.exitCode).toBe(3);
@@ -39,7 +39,7 @@ describe("chooseBuilder", () => {
     expect(error.hint).toContain("buildah");
   });
 
-  test("a docker client without an engine does not count, with its own words", async () => {
+  test("rejects a docker client without an engine, with its output", async () => {
     await program("docker", 'echo ""; echo "Cannot connect to the Docker daemon" >&2; exit 1');
     const error = await failure(chooseBuilder());
     expect(error.message).toContain("docker is installed but does not work: Cannot connect to the Docker daemon");
@@ -47,12 +47,12 @@ describe("chooseBuilder", () => {
     expect((await chooseBuilder()).name).toBe("buildah");
   });
 
-  test("a docker client that ends with 0 but knows no engine's version does not count either", async () => {
+  test("rejects a docker client that exits 0 without an engine's version", async () => {
     await program("docker", 'echo ""');
     expect((await failure(chooseBuilder())).message).toContain("docker is installed but does not work");
   });
 
-  test("the first that works is taken; the one asked for, or none", async () => {
+  test("chooses the first tool that works, or only the requested one", async () => {
     await program("docker", "echo 28.2.2");
     await program("podman", "echo linux");
     expect((await chooseBuilder()).name).toBe("docker");
@@ -63,7 +63,7 @@ describe("chooseBuilder", () => {
   });
 });
 
-test("isLoopback: only a registry of this machine is spoken to without TLS", () => {
+test("isLoopback is true only for a registry of this machine", () => {
   for (const host of ["localhost", "localhost:5000", "127.0.0.1:5000", "127.1.2.3", "[::1]:5000"]) {
     expect(isLoopback(host)).toBe(true);
   }

@@ -39,24 +39,24 @@ function quietReport(): { report: TerminalReport; said: string[] } {
 }
 
 describe("the catalog", () => {
-  test("every image that the manifests name is assembled, the services' own, or known to come from archives alone", async () => {
+  test("every image of the manifests is assembled, of this project, or in ARCHIVE_ONLY", async () => {
     const without = imagesOf(await loadManifests()).filter((ref) => ref !== SERVICES_IMAGE && !recipeFor(ref));
     expect(without.filter((ref) => !ARCHIVE_ONLY.some((start) => ref.startsWith(start)))).toEqual([]);
   });
 
-  test("each reference once, in full and pinned", () => {
+  test("each reference is complete, pinned and listed once", () => {
     const refs = CATALOG.map(({ ref }) => ref);
     expect(new Set(refs).size).toBe(refs.length);
     for (const ref of refs) expect(ref).toMatch(/^[a-z0-9.]+\/[a-z0-9/._-]+:v?\d+\.\d+/);
   });
 
-  test("services/Dockerfile builds on the image that is assembled for it", async () => {
+  test("services/Dockerfile uses the assembled base image", async () => {
     const dockerfile = await Bun.file(join(import.meta.dir, "../../../services/Dockerfile")).text();
     const bases = [...dockerfile.matchAll(/^FROM\s+(\S+)/gim)].map((match) => match[1]);
     expect(bases).toEqual([BUN_IMAGE]);
   });
 
-  test("a recipe's key changes with nothing but its inputs", () => {
+  test("a recipe's key changes only with its inputs", () => {
     expect(recipeFor(KAFKA)!.key()).toBe(recipeFor(KAFKA)!.key());
     expect(recipeFor(KAFKA)!.key()).not.toBe(recipeFor(BUN_IMAGE)!.key());
   });
@@ -67,7 +67,7 @@ describe("sourceOf", () => {
   test("an archive of the person comes before everything else", () => {
     expect(sourceOf(`apache/kafka:${KAFKA_VERSION}`, "local", given)).toEqual({ via: "archive", image: given[0]! });
   });
-  test("third-party images are assembled for the local cluster; elsewhere only when asked for", () => {
+  test("third-party images are assembled for the local cluster, elsewhere only with --assemble", () => {
     expect(sourceOf(KAFKA, "local", []).via).toBe("assemble");
     expect(sourceOf(KAFKA, "export", []).via).toBe("assemble");
     expect(sourceOf(KAFKA, "kind", []).via).toBe("left");
@@ -79,17 +79,17 @@ describe("sourceOf", () => {
       expect(sourceOf(SERVICES_IMAGE, kind, []).via).toBe("build");
     }
   });
-  test("a cluster to which nothing is brought pulls everything", () => {
+  test("a cluster without delivery pulls everything", () => {
     for (const ref of [SERVICES_IMAGE, KAFKA, LOKI]) expect(sourceOf(ref, "none", given).via).toBe("left");
   });
-  test("what has no recipe is missing on the local cluster and left to others", () => {
+  test("an image without a recipe is missing on the local cluster and pulled by others", () => {
     expect(sourceOf(LOKI, "local", []).via).toBe("missing");
     expect(sourceOf(LOKI, "kind", []).via).toBe("left");
   });
 });
 
 describe("ensureImages", () => {
-  test("takes an archive, names what cannot be had and what to do, and says which files it did not use", async () => {
+  test("uses an archive, and reports missing images with the next step and unused files", async () => {
     const { report, said } = quietReport();
     const dir = join(folder, "out");
     const refs = [LOKI, "docker.io/grafana/promtail:3.5.0", LOKI];
@@ -109,7 +109,7 @@ describe("ensureImages", () => {
     );
   });
 
-  test("a dry run plans and touches nothing", async () => {
+  test("a dry run changes nothing", async () => {
     const dir = join(folder, "not-made");
     const plans = await planImages({ kind: "export", dir }, [LOKI, KAFKA], { imagesDir: archives });
     expect(plans.map(({ plan }) => plan)).toEqual([
@@ -124,7 +124,7 @@ describe("ensureImages", () => {
   });
 });
 
-test("missingLibraries reads both ways in which the loader complains", () => {
+test("missingLibraries reads both formats of the loader's errors", () => {
   expect(missingLibraries("\tlibz.so.1 => not found\n\tlibc.so.6 => /lib/libc.so.6 (0x1)")).toEqual(["libz.so.1"]);
   const fatal = "java: error while loading shared libraries: libjli.so: cannot open shared object file";
   expect(missingLibraries(fatal)).toEqual(["libjli.so"]);

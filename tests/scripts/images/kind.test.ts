@@ -7,8 +7,8 @@ import { ensureImages } from "../../../scripts/images/index.ts";
 import { openTarget } from "../../../scripts/images/targets.ts";
 import { writeImageArchive } from "../../../scripts/local-cluster/index.ts";
 
-// kind's node image is in no package registry, so these programs stand for kind and the engine of its nodes: what is
-// tested is which commands are run and what is made of their answers, not that kind itself works.
+// kind's node image is in no package registry. Fake programs replace kind and the engine of its nodes: the tests cover the
+// commands and the handling of their output, not kind itself.
 describe("--kind", () => {
   const ref = "docker.io/conveyor/loaded:1.0.0";
   const before = { PATH: process.env.PATH, XDG_CACHE_HOME: process.env.XDG_CACHE_HOME };
@@ -55,7 +55,7 @@ describe("--kind", () => {
     return result?.action;
   };
 
-  test("loads the archive once; again when a node has lost the image", async () => {
+  test("loads the archive once, and again when a node has lost the image", async () => {
     expect(await load()).toBe("imported");
     expect(await readFile(join(folder, "calls"), "utf8")).toContain(
       `kind load image-archive ${join(folder, "loaded.tar")} --name dev`,
@@ -65,10 +65,10 @@ describe("--kind", () => {
     expect(await load()).toBe("imported");
   });
 
-  test("a cluster that does not exist is named, with those that do", async () => {
+  test("the error of an unknown cluster lists the existing ones", async () => {
     const error = await openTarget({ kind: "kind", name: "prod" }).catch((thrown) => thrown);
     expect(error.message).toBe('there is no kind cluster "prod"');
-    expect(error.hint).toBe("clusters there are: dev");
+    expect(error.hint).toBe("existing clusters: dev");
     expect(error.exitCode).toBe(3);
   });
 });

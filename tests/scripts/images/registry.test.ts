@@ -9,11 +9,11 @@ import { ensureImages } from "../../../scripts/images/index.ts";
 import { writeImageArchive } from "../../../scripts/local-cluster/index.ts";
 import { freePort } from "../../servers/free-ports.ts";
 
-// A real registry (Debian's docker-registry) on loopback and a real tool; without either there is nothing to test.
+// A real registry (Debian's docker-registry) on loopback and a real tool; skipped without either.
 const registry = Bun.which("docker-registry");
 const builder = registry ? await chooseBuilder().catch(() => undefined) : undefined;
 
-/** The registry opens its port in well under a second. */
+/** The registry opens its port within a second. */
 const START_LIMIT_MS = 10_000;
 
 describe.skipIf(!registry || !builder)("--registry", () => {
@@ -27,7 +27,7 @@ describe.skipIf(!registry || !builder)("--registry", () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "conveyor-registry-"));
     process.env.XDG_CACHE_HOME = join(folder, "cache");
-    // Podman takes only short paths here.
+    // Podman accepts only short paths.
     run = await mkdtemp("/tmp/run-");
     process.env.XDG_RUNTIME_DIR = run;
     host = `127.0.0.1:${await freePort()}`;
@@ -53,7 +53,7 @@ describe.skipIf(!registry || !builder)("--registry", () => {
     for (const made of [folder, run]) await rm(made, { recursive: true, force: true });
   });
 
-  test("pushes an image; what the registry then serves is what the result says", async () => {
+  test("pushes an image; the registry serves the digest of the result", async () => {
     const silent = { write: () => {} };
     const report = new TerminalReport({ stdout: silent, stderr: silent });
     const prefix = `${host}/belts`;
@@ -70,10 +70,10 @@ describe.skipIf(!registry || !builder)("--registry", () => {
     expect(again[0]?.digest).toBe(result?.digest);
   }, 60_000);
 
-  test("a registry that does not answer is an error that names the reference, not a result", async () => {
+  test("a registry that does not answer is an error that names the reference", async () => {
     const silent = { write: () => {} };
     const report = new TerminalReport({ stdout: silent, stderr: silent });
-    // Nobody listens on port 1.
+    // Port 1 has no listener.
     const prefix = "127.0.0.1:1/belts";
     const push = ensureImages({ kind: "registry", prefix }, [ref], report, { imagesDir: folder });
     const error = (await push.catch((thrown) => thrown)) as Error;

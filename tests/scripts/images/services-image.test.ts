@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => rm(root, { recursive: true, force: true }));
 
 describe("inputsHash", () => {
-  test("takes sources, Dockerfile and lock file, and nothing that a build makes", async () => {
+  test("covers sources, Dockerfile and lock file, and no output of a build", async () => {
     await writeFile(join(root, "services/dist/producer.ts"), "built");
     await writeFile(join(root, "services/notes.md"), "not in the image");
     expect(await inputFiles(root)).toEqual([
@@ -29,14 +29,14 @@ describe("inputsHash", () => {
     ]);
   });
 
-  test("is the same for the same files, and another for each change of content, name or lock", async () => {
+  test("changes only with content, names or the lock file", async () => {
     const seen = new Set([await inputsHash(root)]);
     const changes: (() => Promise<void>)[] = [
       () => writeFile(join(root, "services/producer.ts"), "produce(2);"),
       () => writeFile(join(root, "services/Dockerfile"), "FROM base\nUSER 1"),
       () => writeFile(join(root, "package-lock.json"), '{"lockfileVersion":3}'),
       () => rename(join(root, "services/domain/event.ts"), join(root, "services/domain/events.ts")),
-      // The same bytes in all, divided differently.
+      // The same bytes, divided differently.
       async () => {
         await writeFile(join(root, "services/a.ts"), "12");
         await writeFile(join(root, "services/b.ts"), "3");
@@ -56,7 +56,7 @@ describe("inputsHash", () => {
   });
 });
 
-test("forgetOlder keeps the current build and the latest two, and touches no other part", async () => {
+test("forgetOlder keeps the current build, the latest two, and all other parts", async () => {
   const parts = join(root, "parts");
   const build = (name: string, digit: string) => `${name}-1.0.0-${digit.repeat(12)}`;
   const names = ["1", "2", "3", "4", "5"].map((digit) => build("image-services", digit));

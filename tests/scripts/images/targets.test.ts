@@ -18,19 +18,19 @@ describe("checkPrefix", () => {
   );
 });
 
-test("pushReference keeps the path of the image, without the registry that it came from", () => {
+test("pushReference keeps the path of the image without its registry", () => {
   expect(pushReference("registry.lan:5000/belts", "docker.io/apache/kafka:4.3.1")).toBe(
     "registry.lan:5000/belts/apache/kafka:4.3.1",
   );
 });
 
-test("archiveName: different references give different files", () => {
+test("archiveName: different references have different file names", () => {
   expect(archiveName("docker.io/apache/kafka:4.3.1")).toBe("apache-kafka-4.3.1.tar");
   expect(archiveName("docker.io/library/influxdb:2.9.1")).toBe("library-influxdb-2.9.1.tar");
 });
 
 describe("targetOf", () => {
-  test("one target at most", () => {
+  test("accepts at most one target", () => {
     expect(targetOf({ local: false })).toEqual({ kind: "cache" });
     expect(targetOf({ local: false, kind: "dev" })).toEqual({ kind: "kind", name: "dev" });
     expect(() => targetOf({ local: true, registry: "r.lan/x" })).toThrow(
@@ -39,7 +39,7 @@ describe("targetOf", () => {
   });
 });
 
-test("a kind cluster without kind: the missing tool is named, exit 3", async () => {
+test("openTarget without the kind program: exit 3, names the tool", async () => {
   const path = process.env.PATH;
   process.env.PATH = "/nonexistent";
   try {

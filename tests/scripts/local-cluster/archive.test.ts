@@ -16,7 +16,7 @@ async function exampleTree(name: string): Promise<string> {
   await mkdir(join(root, "etc"), { recursive: true });
   await writeFile(join(root, "etc/hello"), "hello\n", { mode: 0o640 });
   await symlink("../etc/hello", join(root, "etc/link"));
-  // Another time of writing must not matter.
+  // The time of writing must not matter.
   await utimes(join(root, "etc/hello"), Math.random() * 1e9, Math.random() * 1e9);
   return root;
 }
@@ -30,8 +30,8 @@ const image = (root: string) => ({
   config: { Entrypoint: ["/bin/app"], User: "10001" },
 });
 
-describe("image archive", () => {
-  test("the same content gives the same bytes and ID, whenever its files were written", async () => {
+describe("writeImageArchive", () => {
+  test("the same content results in the same bytes and ID at any time", async () => {
     const first = await writeImageArchive(join(folder, "a.tar"), image(await exampleTree("a")));
     await Bun.sleep(5);
     const second = await writeImageArchive(join(folder, "b.tar"), image(await exampleTree("b")));
@@ -39,7 +39,7 @@ describe("image archive", () => {
     expect(await sha256OfFile(join(folder, "b.tar"))).toBe(await sha256OfFile(join(folder, "a.tar")));
   });
 
-  test("another configuration gives another ID", async () => {
+  test("another configuration results in another ID", async () => {
     const root = await exampleTree("c");
     const first = await writeImageArchive(join(folder, "c1.tar"), image(root));
     const second = await writeImageArchive(join(folder, "c2.tar"), {
@@ -49,7 +49,7 @@ describe("image archive", () => {
     expect(second.id).not.toBe(first.id);
   });
 
-  test("tar reads it: owners, modes, links and folders are as asked", async () => {
+  test("tar reads the requested owners, modes, links and folders", async () => {
     const out = join(folder, "d.tar");
     await writeImageArchive(out, image(await exampleTree("d")));
     const manifest = JSON.parse(await must(["tar", "-xOf", out, "manifest.json"])) as {
@@ -68,7 +68,7 @@ describe("image archive", () => {
     expect(listings[1]).toMatch(/-rwxr-xr-x 0\/0 +700 .* bin\/app/);
   });
 
-  test("a failed archive leaves nothing behind", async () => {
+  test("a failure leaves no file", async () => {
     const place = join(folder, "failed");
     const broken = { ref: "x:1", layers: [{ kind: "files" as const, files: [{ path: "a" }] }], config: {} };
     await expect(writeImageArchive(join(place, "x.tar"), broken)).rejects.toThrow(

@@ -25,8 +25,8 @@ function part(name: string, build: Part["build"], changes: Partial<Part> = {}): 
   return { name, version: "1.0", recipe: "r", requires: [], build, ...changes };
 }
 
-describe("cache of parts", () => {
-  test("a part is built once and found again", async () => {
+describe("ensurePart", () => {
+  test("builds a part once and then finds it", async () => {
     let builds = 0;
     const once = part("once", async (out) => {
       builds++;
@@ -46,7 +46,7 @@ describe("cache of parts", () => {
     expect(new Set(places).size).toBe(3);
   });
 
-  test("a build that fails leaves no part, keeps its work folder, and the next one carries on in it", async () => {
+  test("a failed build leaves no part and keeps its work folder, in which the next one continues", async () => {
     let tries = 0;
     const flaky = part("flaky", async (out, context) => {
       const half = join(context.work, "half");
@@ -64,7 +64,7 @@ describe("cache of parts", () => {
     expect(await readFile(join(place, "program"), "utf8")).toBe("made in the first try");
   });
 
-  test("what a killed build left in the part's temporary folder never becomes part of it", async () => {
+  test("files of a killed build in the temporary folder do not become part of the next", async () => {
     const clean = part("clean", (out) => writeFile(join(out, "good"), ""));
     await mkdir(`${partDir(clean)}.tmp`, { recursive: true });
     await writeFile(join(`${partDir(clean)}.tmp`, "torn"), "");
@@ -75,7 +75,7 @@ describe("cache of parts", () => {
     expect(existsSync(join(place, "good"))).toBe(true);
   });
 
-  test("two runs at once build a part once", async () => {
+  test("two concurrent runs build a part once", async () => {
     let builds = 0;
     const slow = part("slow", async (out) => {
       builds++;
@@ -86,7 +86,7 @@ describe("cache of parts", () => {
     expect(builds).toBe(1);
   });
 
-  test("an aborted build rejects with the abort and leaves no part", async () => {
+  test("an aborted build rejects with the abort reason and leaves no part", async () => {
     const abort = new AbortController();
     const endless = part("endless", async (out, context) => {
       await writeFile(join(out, "program"), "x");
@@ -97,7 +97,7 @@ describe("cache of parts", () => {
     expect(await isBuilt(endless)).toBe(false);
   });
 
-  test("a part whose tools are missing names all of them and the one command that installs them", async () => {
+  test("the error of missing tools names all of them and the command that installs them", async () => {
     const needy = part("needy", async () => {}, {
       requires: [
         { command: "no-such-tool-a", why: "does a", aptPackage: "pkg-a" },
@@ -112,7 +112,7 @@ describe("cache of parts", () => {
     expect(error.hint).toContain("apt-get install -y --no-install-recommends pkg-a pkg-b");
   });
 
-  test("older builds of a part are removed, those of other parts stay", async () => {
+  test("removeOlderBuilds keeps the parts of other names", async () => {
     const build: Part["build"] = (out) => writeFile(join(out, "program"), "x");
     const [old, now, other] = [part("p", build), part("p", build, { version: "2" }), part("p2", build)];
     for (const each of [old, now, other]) await ensurePart(each, report);
@@ -120,18 +120,18 @@ describe("cache of parts", () => {
     expect(await Promise.all([old, now, other].map(isBuilt))).toEqual([false, true, true]);
   });
 
-  test("a build that makes nothing is a failure", async () => {
+  test("a build without a result is a failure", async () => {
     await expect(
       ensurePart(
         part("nothing", async () => {}),
         report,
       ),
-    ).rejects.toThrow("made nothing");
+    ).rejects.toThrow("without a result");
   });
 });
 
-describe("lock", () => {
-  test("is free again after its holder was killed with -9", async () => {
+describe("takeLock", () => {
+  test("succeeds after the holder was killed with SIGKILL", async () => {
     const path = join(folder, "killed.lock");
     const script = `import { takeLock } from "${join(import.meta.dir, "../../../scripts/local-cluster/lock.ts")}";
       await takeLock("${path}", { what: "test", limitMs: 5000 }); console.log("held"); await Bun.sleep(60000);`;

@@ -10,22 +10,22 @@ import { preflightError } from "../../../scripts/local-cluster/preflight.ts";
 describe("foreignOwner", () => {
   const marked = (state: string) => `PATH=/bin\0CONVEYOR_LOCAL_CLUSTER=${state}\0HOME=/`;
 
-  test("names the state folder of another cluster: neither up nor down may touch what is its", () => {
+  test("returns the state folder of another cluster", () => {
     expect(foreignOwner(marked("/b/conveyor/local-cluster"), "/a/conveyor/local-cluster")).toBe(
       "/b/conveyor/local-cluster",
     );
     expect(foreignOwner(marked("/b=c/local-cluster"), "/b/local-cluster")).toBe("/b=c/local-cluster");
   });
 
-  test("is silent about its own processes and about those of nobody", () => {
+  test("returns undefined for own processes and for processes of no cluster", () => {
     expect(foreignOwner(marked("/a/local-cluster"), "/a/local-cluster")).toBeUndefined();
     expect(foreignOwner("PATH=/bin\0HOME=/", "/a/local-cluster")).toBeUndefined();
     expect(foreignOwner("", "/a/local-cluster")).toBeUndefined();
   });
 });
 
-describe("tools", () => {
-  test("all that are missing are named, each once, and what is there is not", async () => {
+describe("missingTools", () => {
+  test("lists every missing tool once and no installed one", async () => {
     const missing = await missingTools([
       { command: "sh", why: "is everywhere" },
       { command: "no-such-a", why: "a", aptPackage: "x" },
@@ -36,20 +36,20 @@ describe("tools", () => {
     expect(aptLine(missing)).toBe("apt-get install -y --no-install-recommends x");
   });
 
-  test("one that is too old is missing, with the version found", async () => {
+  test("lists a tool that is too old with its version", async () => {
     const old = { command: "sh", why: "w", minVersion: "2.10.0", versionCommand: ["echo", "sh version 2.9.4"] };
     const [missing] = await missingTools([old]);
     expect(missing?.found).toBe("2.9.4");
     expect(await missingTools([{ ...old, minVersion: "2.9" }])).toEqual([]);
   });
 
-  test("versions are compared as numbers", () => {
+  test("compareVersions compares numbers", () => {
     expect(compareVersions("1.26.8", "1.26")).toBeGreaterThan(0);
     expect(compareVersions("1.9", "1.26")).toBeLessThan(0);
     expect(compareVersions("1.83.0", "1.83")).toBe(0);
   });
 
-  test("the refusal lists every problem at once, the one command, and both other ways", () => {
+  test("preflightError lists all problems, the install command and both alternatives", () => {
     const error = preflightError(
       ["not run as root"],
       [
@@ -86,7 +86,7 @@ Components: main
 Enabled: no
 `;
 
-  test("is the machine's own, not the security archive, not a disabled one", () => {
+  test("is that of the machine, not the security archive and not a disabled one", () => {
     const mirror = pickMirror(parseDeb822(sources), "bookworm");
     expect(mirror).toEqual({
       uri: "http://mirror.example/debian",
@@ -96,7 +96,7 @@ Enabled: no
     });
   });
 
-  test("is not a third party's archive that has a suite of the same name", () => {
+  test("is not a third-party archive with a suite of the same name", () => {
     const list = `# deb http://commented.example/debian bookworm main
 deb [arch=amd64 signed-by=/etc/apt/keyrings/x.gpg] https://third.example/linux bookworm stable
 deb http://mirror.example/debian bookworm main non-free # ours`;
@@ -105,8 +105,8 @@ deb http://mirror.example/debian bookworm main non-free # ours`;
   });
 });
 
-describe("cgroup hierarchies", () => {
-  test("of a machine with one per controller", () => {
+describe("parseHierarchies", () => {
+  test("reads one hierarchy per controller", () => {
     const text = `31 30 0:26 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
 32 30 0:27 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 33 1 8:1 / / rw - ext4 /dev/sda1 rw`;
@@ -118,13 +118,13 @@ describe("cgroup hierarchies", () => {
     expect(isVersion1(found)).toBe(true);
   });
 
-  test("of a machine with a single one", () => {
+  test("reads a single hierarchy", () => {
     expect(isVersion1(parseHierarchies("31 30 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate"))).toBe(false);
   });
 });
 
-describe("a proxy of the person's own", () => {
-  test("is not asked for the API server, and still for all that it was asked before", () => {
+describe("exemptFromProxies", () => {
+  test("exempts the API server and keeps earlier exemptions", () => {
     const environment: Record<string, string | undefined> = {
       https_proxy: "http://proxy.example:3128",
       no_proxy: "a.example",
@@ -135,14 +135,14 @@ describe("a proxy of the person's own", () => {
     expect(environment.no_proxy).toBe("a.example,198.19.0.2");
   });
 
-  test("where there is none nothing is set", () => {
+  test("sets nothing without a proxy", () => {
     const environment: Record<string, string | undefined> = {};
     exemptFromProxies("198.19.0.2", environment);
     expect(environment).toEqual({});
   });
 });
 
-test("the difference of two snapshots is what was added, by kind", () => {
+test("difference returns the added entries by kind", () => {
   const empty: Snapshot = {
     processes: [],
     mounts: ["a"],

@@ -18,8 +18,8 @@ const requests: CertificateRequest[] = [
 ];
 const certificate = async (name: string) => new X509Certificate(await readFile(join(folder, `${name}.crt`)));
 
-describe("the cluster's certificates", () => {
-  test("are made once, each by its authority, with the names that were asked for", async () => {
+describe("ensurePki", () => {
+  test("creates each certificate once, by its authority, with the requested names", async () => {
     const made = await ensurePki(folder, requests);
     expect(made.sort()).toEqual(["ca", "client", "etcd", "etcd-ca", "front-proxy-ca", "server", "service-accounts"]);
     const [ca, etcdCa, server, etcd] = await Promise.all(["ca", "etcd-ca", "server", "etcd"].map(certificate));
@@ -32,7 +32,7 @@ describe("the cluster's certificates", () => {
     expect(await ensurePki(folder, requests)).toEqual([]);
   });
 
-  test("a changed request renews that certificate alone; authorities and tokens stay good", async () => {
+  test("a changed request renews only that certificate; authorities and tokens stay valid", async () => {
     const [ca, key, client] = await Promise.all(
       ["ca.crt", "service-accounts.key", "client.crt"].map((name) => readFile(join(folder, name), "utf8")),
     );
@@ -46,20 +46,20 @@ describe("the cluster's certificates", () => {
     expect(await readFile(join(folder, "client.crt"), "utf8")).toBe(client!);
   });
 
-  test("a lost authority renews what it had signed", async () => {
+  test("a missing authority renews the certificates that it had signed", async () => {
     await rm(join(folder, "etcd-ca.crt"));
     expect((await ensurePki(folder, requests)).sort()).toEqual(["etcd", "etcd-ca", "server"]);
     expect((await certificate("etcd")).verify((await certificate("etcd-ca")).publicKey)).toBe(true);
   });
 
-  test("keys are readable by their owner alone, and nothing temporary is left", async () => {
+  test("keys are readable only by their owner, and no temporary file remains", async () => {
     for (const name of await readdir(folder)) {
       if (name.endsWith(".key")) expect((await Bun.file(join(folder, name)).stat()).mode & 0o077).toBe(0);
       expect(name).not.toMatch(/csr|ext|new/);
     }
   });
 
-  test("a kubeconfig holds all that a client needs", async () => {
+  test("kubeconfigText has everything that a client needs", async () => {
     const config = JSON.parse(await kubeconfigText(folder, "client", "https://198.19.0.2:6443", "here"));
     expect(config["current-context"]).toBe("here");
     const data = Buffer.from(config.users[0].user["client-certificate-data"], "base64").toString();

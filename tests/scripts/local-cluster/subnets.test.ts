@@ -11,7 +11,7 @@ import {
 const taken = (...ranges: string[]) => ranges.map((range) => ({ range, by: `route ${range}` }));
 
 describe("address ranges", () => {
-  test("a range is read with its host bits cleared; nonsense is refused with the value", () => {
+  test("parsing clears the host bits; an invalid range is refused with its value", () => {
     expect(parseRange("192.0.2.77/24")).toEqual({ base: 3221225984, prefix: 24 });
     expect(parseRange("10.0.0.1")).toEqual({ base: 167772161, prefix: 32 });
     for (const text of ["10.0.0", "10.0.0.256/8", "10.0.0.0/33", "fd00::/64", ""]) {
@@ -19,7 +19,7 @@ describe("address ranges", () => {
     }
   });
 
-  test("ranges overlap when one holds the other, in either order, and not when they are neighbours", () => {
+  test("ranges overlap when one contains the other, in either order, and not when they are adjacent", () => {
     const [wide, inside, next] = ["10.0.0.0/8", "10.9.0.0/16", "11.0.0.0/16"].map(parseRange);
     expect(overlaps(wide!, inside!)).toBe(true);
     expect(overlaps(inside!, wide!)).toBe(true);
@@ -27,17 +27,17 @@ describe("address ranges", () => {
     expect(overlaps(parseRange("0.0.0.0/0"), next!)).toBe(true);
   });
 
-  test("an address is counted from the start of its range and never outside of it", () => {
+  test("addressAt counts from the start of the range and refuses a position outside", () => {
     expect(addressAt("10.96.0.0/16", 10)).toBe("10.96.0.10");
     expect(addressAt("198.19.8.0/24", 255)).toBe("198.19.8.255");
     expect(() => addressAt("198.19.8.0/24", 256)).toThrow("got 256");
   });
 
-  test("a free machine gets the customary ranges", () => {
+  test("an unused machine gets the customary ranges", () => {
     expect(chooseSubnets([])).toEqual({ nodes: "198.19.0.0/24", pods: "10.244.0.0/16", services: "10.96.0.0/16" });
   });
 
-  test("no chosen range overlaps a taken one, and none another chosen one", () => {
+  test("chosen ranges overlap neither ranges in use nor each other", () => {
     const machine = taken("198.19.0.0/16", "10.96.0.0/12", "10.244.0.0/16", "10.213.0.0/24");
     const chosen = chooseSubnets(machine);
     for (const range of Object.values(chosen)) expect(clash(range, machine)).toBeUndefined();
@@ -45,11 +45,11 @@ describe("address ranges", () => {
     expect(overlaps(nodes!, pods!) || overlaps(nodes!, services!) || overlaps(pods!, services!)).toBe(false);
   });
 
-  test("a machine that routes everything private is told so", () => {
+  test("the error names the kind when all private ranges are routed", () => {
     expect(() => chooseSubnets(taken("10.0.0.0/8"))).toThrow("no free address range for pods");
   });
 
-  test("the machine's routes, gateway, addresses and name servers are taken; the default route and our own link are not", () => {
+  test("routes, gateway, addresses and name servers are in use; the default route and the cluster's link are not", () => {
     const ranges = takenFromMachine(
       [
         { dst: "default", gateway: "192.0.2.1", dev: "eth0" },
