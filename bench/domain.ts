@@ -1,5 +1,5 @@
 /**
- * Micro benches of what happens to one event in the processor: recognise, check, render; and the general path beside.
+ * Micro benchmarks of the domain code per event: match, check and render, on the fast and on the slow path.
  *
  *   bun bench/domain.ts
  */
@@ -17,7 +17,7 @@ export interface DomainFigure {
   microsecondsPerEvent: number;
 }
 
-/** Renders in bodies of the processor's size, and gives the bytes of all. */
+/** Renders in bodies of the processor's size; returns the number of bytes. */
 function inBodies(values: readonly Buffer[], render: (value: Buffer) => string): number {
   let bytes = 0;
   for (let from = 0; from < values.length; from += MAX_BODY_LINES) {
@@ -33,7 +33,7 @@ export function benchDomain(): DomainFigure[] {
   const events = Array.from({ length: EVENTS }, (_, index) => fleet.next(1_795_000_000_000 + index));
   const values = events.map((event) => Buffer.from(serializeEvent(event)));
   const cases: Record<string, () => number> = {
-    "recognise, check and render (the processor's path for our own producer)": () =>
+    "match and render (the processor's path for events of our producer)": () =>
       inBodies(values, (value) => renderCanonical(value.toString())!.line),
     "parse, check and render (any other valid event)": () =>
       inBodies(values, (value) => renderPoint(parseEvent(value).event!)),
@@ -42,7 +42,7 @@ export function benchDomain(): DomainFigure[] {
       for (const value of values) sum += (JSON.parse(value.toString()) as { seq: number }).seq;
       return sum;
     },
-    "simulate and serialise one event (the producer's source)": () => {
+    "simulate and serialize (the producer's source)": () => {
       let length = 0;
       for (let index = 0; index < EVENTS; index++) length += serializeEvent(fleet.next(1_795_000_000_000)).length;
       return length;
@@ -53,7 +53,7 @@ export function benchDomain(): DomainFigure[] {
     work();
     for (let round = 0; round < ROUNDS; round++) {
       const startedAt = performance.now();
-      if (work() <= 0) throw new Error("nothing was done");
+      if (work() <= 0) throw new Error("the work returned nothing");
       rounds.push(((performance.now() - startedAt) * 1000) / EVENTS);
     }
     return { what, microsecondsPerEvent: rounds.sort((a, b) => a - b)[ROUNDS >> 1]! };

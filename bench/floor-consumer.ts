@@ -1,7 +1,7 @@
 /**
- * The floor of the processor's benchmark: kafkajs consuming with the processor's own settings, doing nothing with the
- * events but counting and committing. Prints its count ten times a second; ends with SIGTERM.
- * DECODER=kafkajs: with kafkajs' own decoder instead of ours.
+ * The floor of the processor's benchmark: a consumer with the processor's settings that only counts and commits. Prints
+ * its count ten times a second; ends with SIGTERM.
+ * DECODER=kafkajs: with kafkajs' decoder instead of ours.
  */
 
 import { createKafka } from "../services/kafka/client.ts";

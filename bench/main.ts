@@ -1,16 +1,16 @@
 /**
  * bun run bench [--events=1000000]
  *
- * What one event costs: in the domain code alone, and in the real processor between a real broker and a real InfluxDB.
+ * The cost of one event: in the domain code alone, and in the processor between a real broker and a real InfluxDB.
  */
 import { benchDomain } from "./domain.ts";
 import { benchProcessor, DEFAULT_EVENTS } from "./processor.ts";
 
-const given = process.argv.find((argument) => argument.startsWith("--events="))?.slice("--events=".length);
-const events = Number(given ?? DEFAULT_EVENTS);
+const argument = process.argv.find((text) => text.startsWith("--events="))?.slice("--events=".length);
+const events = Number(argument ?? DEFAULT_EVENTS);
 if (!Number.isInteger(events) || events < 50_000) {
   console.error(
-    `--events: must be a whole number of at least 50000 (fewer are over before they can be measured); got ${given}`,
+    `--events: must be a whole number of at least 50000 (fewer end before they can be measured); got ${argument}`,
   );
   process.exit(2);
 }
@@ -24,11 +24,11 @@ const { kafkajsFloor, floor, processor } = await benchProcessor(events, (line) =
 const row = (name: string, figures: typeof floor) =>
   `  ${name.padEnd(32)} ${Math.round(figures.eventsPerSecond).toString().padStart(9)} events/s ` +
   `${figures.cpuSecondsPerMillion.toFixed(2).padStart(6)} CPU-s per million  ${Math.round(figures.maxRssMb)} MB`;
-console.log(row("floor with kafkajs' own decoder", kafkajsFloor));
-console.log(row("floor: consumes, does nothing", floor));
+console.log(row("floor with kafkajs' decoder", kafkajsFloor));
+console.log(row("floor: only consumes", floor));
 console.log(row("processor: all confirmed", processor));
 console.log(
   `  ${(processor.cpuSecondsPerMillion / floor.cpuSecondsPerMillion).toFixed(2)} times the floor, ` +
-    `${(processor.cpuSecondsPerMillion / kafkajsFloor.cpuSecondsPerMillion).toFixed(2)} times kafkajs' own; ` +
+    `${(processor.cpuSecondsPerMillion / kafkajsFloor.cpuSecondsPerMillion).toFixed(2)} times kafkajs' floor; ` +
     `idle ${processor.idleCpuPercent.toFixed(2)} % of a core; ${processor.points} points = ${events} events`,
 );

@@ -1,11 +1,11 @@
 /**
- * The processor's benchmark: a real broker over TLS, a real InfluxDB over TLS, the real processor as its own process.
+ * The processor's benchmark: the processor as a process, between a real broker and a real InfluxDB over TLS.
  *
  *   bun bench/processor.ts [--events=1000000]
  *
- * Servers are pinned to one core and the measured process to another. The topic is filled first; then the processor
- * reads it from the beginning. Beside it the floor: the same consumer doing nothing with the events. The first tenth
- * warms up the engine and is not counted.
+ * The servers are pinned to one core and the measured process to another. The topic is filled first; then the processor
+ * reads it from the beginning. The floor is the same consumer without the work. The first tenth warms up the engine and
+ * is not measured.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
@@ -22,27 +22,27 @@ import { RealServers, unavailable } from "../tests/servers/real-servers.ts";
 export const DEFAULT_EVENTS = 1_000_000;
 const WARM_UP_SHARE = 0.1;
 const POLL_MS = 200;
-/** Far below the slowest machine that is worth a number. */
+/** The benchmark fails after this time without progress. */
 const STALL_LIMIT_MS = 60_000;
-/** Linux counts a process's time in these; fixed by its interface to user space. */
+/** Linux reports CPU time in ticks; their number is fixed by its interface to user space. */
 const TICKS_PER_SECOND = 100;
 const IDLE_MS = 10_000;
 
-/** What the clients of the bench itself would say is of no interest; their errors are thrown. */
+/** The log of the benchmark's own clients is dropped; their errors are thrown. */
 const silent = new Logger("bench", "error", {}, () => {});
 
 interface ConsumerFigures {
   events: number;
   eventsPerSecond: number;
   cpuSecondsPerMillion: number;
-  /** Largest resident memory seen while busy. */
+  /** Largest resident memory while busy. */
   maxRssMb: number;
 }
 
 export interface ProcessorFigures {
-  /** The consumer alone, with kafkajs' own decoder of fetch answers. */
+  /** The consumer alone, with kafkajs' decoder. */
   kafkajsFloor: ConsumerFigures;
-  /** The consumer alone, as the processor has it. */
+  /** The consumer alone, with our decoder. */
   floor: ConsumerFigures;
   processor: ConsumerFigures & { idleCpuPercent: number; points: number };
 }
@@ -57,7 +57,7 @@ async function rssMb(pid: number): Promise<number> {
   return Number(/VmRSS:\s+(\d+)/.exec(text)?.[1] ?? 0) / 1024;
 }
 
-/** Follows a consumer by its count until it has everything. */
+/** Samples a consumer's count until it has all events. */
 async function measure(pid: number, total: number, count: () => Promise<number>): Promise<ConsumerFigures> {
   interface Sample {
     at: number;
@@ -70,16 +70,16 @@ async function measure(pid: number, total: number, count: () => Promise<number>)
   let progressAt = performance.now();
   let before = 0;
   for (;;) {
-    const seen = await count().catch(() => before);
-    const now = { at: performance.now(), count: seen, cpu: await cpuSeconds(pid) };
+    const counted = await count().catch(() => before);
+    const now = { at: performance.now(), count: counted, cpu: await cpuSeconds(pid) };
     maxRssMb = Math.max(maxRssMb, await rssMb(pid));
-    if (seen >= total * WARM_UP_SHARE && seen < total) {
+    if (counted >= total * WARM_UP_SHARE && counted < total) {
       first ??= now;
       last = now;
     }
-    if (seen >= total) {
-      // The end itself lies somewhere between two looks; the last look before it gives the rate.
-      if (!first || !last || first === last) throw new Error("too few events to measure: give more");
+    if (counted >= total) {
+      // The end is between two samples; the rate is that of the last sample before it.
+      if (!first || !last || first === last) throw new Error("too few events to measure: pass more with --events");
       const events = last.count - first.count;
       return {
         events: total,
@@ -88,9 +88,9 @@ async function measure(pid: number, total: number, count: () => Promise<number>)
         maxRssMb,
       };
     }
-    if (seen > before) progressAt = now.at;
-    if (now.at - progressAt > STALL_LIMIT_MS) throw new Error(`stalled at ${seen} of ${total} events`);
-    before = seen;
+    if (counted > before) progressAt = now.at;
+    if (now.at - progressAt > STALL_LIMIT_MS) throw new Error(`stalled at ${counted} of ${total} events`);
+    before = counted;
     await Bun.sleep(POLL_MS);
   }
 }
@@ -120,7 +120,7 @@ async function fill(servers: RealServers, events: number): Promise<void> {
     maxBufferedBytes: 64 * 1024 * 1024,
   });
   producer.start();
-  // 60 conveyors: their names spread well over six partitions.
+  // 60 conveyors are distributed evenly over six partitions.
   const fleet = new Fleet({ ordinal: 0, count: 60, run: "bench", seed: 1 });
   const startMs = Date.now() - 3_600_000;
   for (let index = 0; index < events; index++) {
@@ -132,8 +132,8 @@ async function fill(servers: RealServers, events: number): Promise<void> {
   await producer.stop();
 }
 
-/** Runs the whole benchmark. `say` gets one line per step. */
-export async function benchProcessor(events: number, say: (line: string) => void): Promise<ProcessorFigures> {
+/** Runs the benchmark; `report` is called with one line per step. */
+export async function benchProcessor(events: number, report: (line: string) => void): Promise<ProcessorFigures> {
   const missing = await unavailable();
   if (missing) throw new Error(`the benchmark cannot run here: ${missing}`);
   const pin = cpus().length >= 2 && Bun.which("taskset") !== null;
@@ -144,7 +144,7 @@ export async function benchProcessor(events: number, say: (line: string) => void
     const startedAt = performance.now();
     await fill(servers, events);
     const rate = (events / (performance.now() - startedAt)) * 1000;
-    say(`filled ${events} events over TLS, acknowledged, at ${Math.round(rate)} events/s`);
+    report(`filled ${events} events over TLS, acknowledged, at ${Math.round(rate)} events/s`);
 
     const env = servers.environment("admin");
     const measureFloor = async (decoder: string): Promise<ConsumerFigures> => {
@@ -166,7 +166,7 @@ export async function benchProcessor(events: number, say: (line: string) => void
       return figures;
     };
     const kafkajsFloor = await measureFloor("kafkajs");
-    const floor = await measureFloor("ours");
+    const floor = await measureFloor("own");
 
     const token = await servers.onboardInflux();
     const tokenFile = join(servers.folder, "bench-token");
@@ -199,12 +199,12 @@ export async function benchProcessor(events: number, say: (line: string) => void
   }
 }
 
-/** So that the processor begins at the beginning, too. */
+/** Deletes the group's offsets, so that the next consumer starts at the beginning. */
 async function deleteGroup(servers: RealServers): Promise<void> {
   const tls = await servers.tlsFiles("admin");
   const admin = createKafka({ brokers: servers.brokers, tls }, "bench", silent).admin();
   await admin.connect();
-  // The killed member's session must end first.
+  // The session of the killed member must expire first.
   for (let attempt = 0; ; attempt++) {
     try {
       await admin.deleteGroups(["processor"]);
@@ -218,7 +218,7 @@ async function deleteGroup(servers: RealServers): Promise<void> {
 }
 
 if (import.meta.main) {
-  const given = process.argv.find((argument) => argument.startsWith("--events="))?.slice("--events=".length);
-  const figures = await benchProcessor(Number(given ?? DEFAULT_EVENTS), (line) => console.log(line));
+  const argument = process.argv.find((text) => text.startsWith("--events="))?.slice("--events=".length);
+  const figures = await benchProcessor(Number(argument ?? DEFAULT_EVENTS), (line) => console.log(line));
   console.log(JSON.stringify(figures, null, 2));
 }

@@ -1,10 +1,10 @@
 /**
  * bun bench/verdict.ts [--events=1000000] [--shape=events|ranges]
  *
- * What it costs to judge a recorded history: a healthy one of the given size is generated, but for one point that is
- * missing, judged from its files in a process of its own, and its time and memory are printed. Two readers' log and the
- * points stand event by event; attempts and acknowledgements too ("events", acknowledgements with their offset, as a load
- * generator could write them) or in ranges ("ranges", as an audit of the running pipeline records them).
+ * The cost of judging a recorded history. Generates a history of the given size in which one point is missing, judges it
+ * from its files in a separate process, and prints time and memory. The logs of two readers and the points are recorded
+ * per event; attempts and acknowledgements per event (--shape=events, as from a load generator) or as ranges
+ * (--shape=ranges, as from an audit of the running pipeline).
  */
 import { mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -23,7 +23,7 @@ const MB = 1024 * 1024;
 const argument = (name: string) =>
   process.argv.find((given) => given.startsWith(`--${name}=`))?.slice(`--${name}=`.length);
 
-/** A healthy history of some events, in which one is missing from the database. */
+/** Writes a history in which one event is missing from the database. */
 async function generate(folder: string, events: number, shape: string): Promise<void> {
   const writer = await HistoryWriter.open(folder);
   for (let belt = 0; shape === "ranges" && belt < Math.min(CONVEYORS, events); belt++) {

@@ -3,6 +3,7 @@
  * with their reason, the live fleet's events flow.
  */
 import { randomBytes } from "node:crypto";
+import { exampleEvent } from "../../services/domain/event.ts";
 import { pause, waitFor } from "../cli/wait.ts";
 import {
   counterGain,
@@ -52,18 +53,14 @@ async function* pacedEvents(run: string, count: number, signal: AbortSignal): As
     const ts = Date.now();
     for (; lines.length < perSlice && sent < count; sent++) {
       lines.push(
-        JSON.stringify({
-          v: 1,
-          conveyor: CHECK_CONVEYORS[sent % CHECK_CONVEYORS.length]!,
-          run,
-          seq: Math.floor(sent / CHECK_CONVEYORS.length),
-          ts,
-          speed_mps: 1,
-          load_kg: 100,
-          motor_temp_c: 40,
-          vibration_mm_s: 1,
-          state: "running",
-        }),
+        JSON.stringify(
+          exampleEvent({
+            conveyor: CHECK_CONVEYORS[sent % CHECK_CONVEYORS.length]!,
+            run,
+            seq: Math.floor(sent / CHECK_CONVEYORS.length),
+            ts,
+          }),
+        ),
       );
     }
     yield encoder.encode(`${lines.join("\n")}\n`);

@@ -6,23 +6,13 @@
  */
 import { readFileSync } from "node:fs";
 import { Kafka, logLevel } from "kafkajs";
+import { exampleEvent } from "../domain/event.ts";
 
 const SEND_LIMIT_MS = 15_000;
 const topic = process.env.TOPIC ?? "";
 const run = process.env.RUN_ID ?? "";
 
-const good = {
-  v: 1,
-  conveyor: "drill-poison",
-  run,
-  seq: 0,
-  ts: Date.now(),
-  speed_mps: 1,
-  load_kg: 100,
-  motor_temp_c: 40,
-  vibration_mm_s: 2,
-  state: "running",
-};
+const good = exampleEvent({ conveyor: "drill-poison", run, seq: 0, ts: Date.now() });
 
 /** One record of each kind of invalid event. */
 const POISON: readonly [kind: string, value: Buffer | string | null][] = [

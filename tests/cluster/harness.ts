@@ -11,7 +11,7 @@ import { localCluster } from "../../scripts/cluster/target.ts";
 import { type Autoscaler, autoscalerOf } from "../../scripts/deploy/autoscalers.ts";
 import { loadManifests } from "../../scripts/deploy/manifests.ts";
 import { localTarget } from "../../scripts/local-cluster/index.ts";
-import type { TelemetryEvent } from "../../services/domain/event.ts";
+import { exampleEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 
 /** `describe` for tests that need the deployed pipeline. */
 export const describeOnCluster = describe.skipIf(process.env.CONVEYOR_CLUSTER_TESTS !== "1");
@@ -144,17 +144,5 @@ export async function atRest(target: Cluster): Promise<void> {
 export const newRun = (test: string): string => `${test}-${randomBytes(5).toString("hex")}`;
 
 /** A valid event. Tests use few, constant conveyors, so that series stay bounded. */
-export function testEvent(run: string, conveyor: string, seq: number, ts: number): TelemetryEvent {
-  return {
-    v: 1,
-    conveyor,
-    run,
-    seq,
-    ts,
-    speed_mps: 1 + (seq % 10) / 10,
-    load_kg: 100 + (seq % 50),
-    motor_temp_c: 40 + (seq % 20),
-    vibration_mm_s: 2,
-    state: "running",
-  };
-}
+export const testEvent = (run: string, conveyor: string, seq: number, ts: number): TelemetryEvent =>
+  exampleEvent({ run, conveyor, seq, ts });

@@ -9,21 +9,10 @@ import {
   storedDeadLetterOf,
 } from "../../../scripts/dead-letters/topic.ts";
 import { createDeadLetter } from "../../../services/domain/dead-letter.ts";
-import { checkEvent, MAX_EVENT_BYTES } from "../../../services/domain/event.ts";
+import { checkEvent, exampleEvent, MAX_EVENT_BYTES } from "../../../services/domain/event.ts";
 import { BUCKET_RETENTION_MS } from "../../../services/domain/point.ts";
 
-const event = {
-  v: 1,
-  conveyor: "belt-1",
-  run: "r1",
-  seq: 7,
-  ts: Date.now(),
-  speed_mps: 1,
-  load_kg: 1,
-  motor_temp_c: 1,
-  vibration_mm_s: 1,
-  state: "running",
-};
+const event = exampleEvent({ conveyor: "belt-1", run: "r1", seq: 7, ts: Date.now() });
 const bytes = (text: string) => new TextEncoder().encode(text);
 
 /** A record as the services write it and the probe reads it. */
