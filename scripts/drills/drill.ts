@@ -36,7 +36,7 @@ export interface DrillContext {
   note(subject: string, text: string): void;
 }
 
-export interface Effect {
+interface Effect {
   /** What was observed, with values. */
   proof: string;
   /** When the effect began, if known better than by the query that found it. */

@@ -9,7 +9,7 @@ import { waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { podState } from "../cluster/one-off-pods.ts";
 
-export const DRILLS_NAMESPACE = "conveyor-drills";
+const DRILLS_NAMESPACE = "conveyor-drills";
 /** ConfigMap of the agents' program. */
 const PROGRAMS = "drill-programs";
 /** A pod of a present image starts within seconds; a busy machine takes longer. */
@@ -37,7 +37,7 @@ export async function bundled(name: string): Promise<string> {
 const prepared = new WeakMap<Cluster, Promise<void>>();
 
 /** Creates the drills' namespace and the agents' program in it. */
-export function prepareNamespace(cluster: Cluster): Promise<void> {
+function prepareNamespace(cluster: Cluster): Promise<void> {
   let preparing = prepared.get(cluster);
   if (!preparing) {
     preparing = makeNamespace(cluster);
@@ -94,7 +94,7 @@ export async function removeNamespace(cluster: Cluster, wait = false): Promise<v
 }
 
 /** The id of a pod's first container on its node, without the runtime's name. @throws Error when it has none. */
-export function containerIdOf(pod: Pod): string {
+function containerIdOf(pod: Pod): string {
   const id = pod.status.containerStatuses?.[0]?.containerID?.split("://")[1];
   if (!id) throw new Error(`pod ${pod.metadata.name} has no running container (${podState(pod)})`);
   return id;
@@ -205,7 +205,7 @@ function agentPod(name: string, node: string, image: string): KubernetesObject {
 }
 
 /** Pods of the pipeline with a running container. */
-export async function runningPods(cluster: Cluster): Promise<Pod[]> {
+async function runningPods(cluster: Cluster): Promise<Pod[]> {
   const pods = await cluster.list<Pod>("pods", "app.kubernetes.io/part-of=conveyor", NAMESPACE);
   return pods.filter((pod) => pod.status.phase === "Running" && pod.status.containerStatuses?.[0]?.state.running);
 }

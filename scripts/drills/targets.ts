@@ -28,7 +28,7 @@ export async function anyPod(cluster: Cluster, workload: string): Promise<Pod> {
 }
 
 /** Leaders of the events' partitions: broker → partitions. */
-export async function leaders(context: DrillContext): Promise<Map<number, number[]>> {
+async function leaders(context: DrillContext): Promise<Map<number, number[]>> {
   const { result } = await context.probe({
     result: { kind: "kafka", op: "describe_topics", ...KAFKA, topics: [EVENTS_TOPIC] },
   });

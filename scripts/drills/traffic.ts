@@ -8,7 +8,7 @@ import { GeneratorPod } from "../load/generator-pod.ts";
 import type { SenderCounts } from "../recording/run-record.ts";
 
 /** Shows a gap of a tenth of a second, and leaves two cores to the pipeline. */
-export const EVENTS_PER_SECOND = 100;
+const EVENTS_PER_SECOND = 100;
 /** One for each partition of the topic (Kafka's partitioner, 6 partitions), so that every partition is measured. */
 export const CONVEYORS = ["drill-2", "drill-0", "drill-1", "drill-5", "drill-11", "drill-7"];
 /** Longer than any drill. */

@@ -17,7 +17,7 @@ type StatefulSet = KubernetesObject & { spec: { replicas: number } };
 
 const NAME = "kafka";
 /** Annotation of the StatefulSet with the number of replicas before the drill, for a later --heal. */
-export const REPLICAS_BEFORE = "conveyor.dev/drill-replicas-before";
+const REPLICAS_BEFORE = "conveyor.dev/drill-replicas-before";
 /** Time without an acknowledgement that proves the effect, at 100 events/s. */
 const SILENCE_MS = 2000;
 

@@ -56,7 +56,7 @@ source.onerror = () => { if (source.readyState !== EventSource.CLOSED) { line.te
 const panel = (id: LiveSection, more = "") => html`<section class="panel${more}" id="${id}"></section>`;
 
 /** The page without its sections, which are sent as events. */
-export function livePageHtml(runId: string): string {
+function livePageHtml(runId: string): string {
   const body = html`<main class="live"><header class="verdict" id="headline" aria-live="polite"></header>
 <div id="phases"></div><div id="numbers"></div>
 <div class="live-grid"><div>${panel("charts")}${panel("terminal")}${panel("lines")}</div><div>${panel("pods")}${panel("ledger")}${panel("alerts")}${panel("timeline")}</div></div>

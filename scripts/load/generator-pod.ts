@@ -41,7 +41,7 @@ function scheduleVariables({ schedule }: GeneratorOptions): Record<string, strin
   };
 }
 
-export function generatorPod(options: GeneratorOptions): OneOffPod {
+function generatorPod(options: GeneratorOptions): OneOffPod {
   return {
     prefix: "load-generator",
     image: options.image,

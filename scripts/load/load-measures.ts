@@ -21,12 +21,7 @@ const GROWTH_ROWS = 10;
 const round = (value: number, digits = 1) => Math.round(value * 10 ** digits) / 10 ** digits;
 
 /** First moment from `fromMs` at which a series is at or above a limit. */
-export function firstAtLeast(
-  recording: Recording,
-  name: SeriesName,
-  limit: number,
-  fromMs: number,
-): number | undefined {
+function firstAtLeast(recording: Recording, name: SeriesName, limit: number, fromMs: number): number | undefined {
   const values = recording.series[name] ?? [];
   const index = recording.timesMs.findIndex((timeMs, at) => timeMs >= fromMs && (values[at] ?? -1) >= limit);
   return index < 0 ? undefined : recording.timesMs[index];

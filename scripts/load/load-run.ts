@@ -366,7 +366,7 @@ async function countStored(
 }
 
 /** Outcomes of all events of the generator, for the audit. */
-export function* outcomesOf(run: string, conveyors: Iterable<ConveyorLedger>): Generator<OutcomeRecord> {
+function* outcomesOf(run: string, conveyors: Iterable<ConveyorLedger>): Generator<OutcomeRecord> {
   for (const { conveyor, acknowledged, failed, unknown } of conveyors) {
     const kinds = [
       ["ok", acknowledged],

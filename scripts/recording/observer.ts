@@ -17,7 +17,7 @@ const FIRST_ROW_LIMIT_MS = 20_000;
 /** A run takes an hour at most; the pod ends a little later. */
 const LIFETIME_SECONDS = 4000;
 /** Fine enough for an outage of a second; a query costs InfluxDB some milliseconds. */
-export const SAMPLE_INTERVAL_MS = 250;
+const SAMPLE_INTERVAL_MS = 250;
 
 export interface ObserverOptions {
   /** Milliseconds between two rows; from 250. */
@@ -36,7 +36,7 @@ export interface ObserverOptions {
 export type ScaleMeasurement = ScaleChange & { ready_after_ms?: number };
 
 /** The pod that runs services/tools/observer.ts. */
-export function observerPod(options: ObserverOptions): OneOffPod {
+function observerPod(options: ObserverOptions): OneOffPod {
   const { newestOf = [] } = options;
   return {
     prefix: "observer",

@@ -7,7 +7,7 @@
 export type Value = number | null;
 
 /** Names of the series, with the unit last. A series without a source on the cluster is omitted. */
-export const SERIES = [
+const SERIES = [
   /** Events that were due at the load generator. */
   "offered_events_per_second",
   /** Events that Kafka acknowledged to all producers. */
@@ -42,7 +42,7 @@ export const SERIES = [
 ] as const;
 export type SeriesName = (typeof SERIES)[number];
 
-export const MARK_KINDS = ["stage", "scale", "pod", "fault", "effect", "healed", "recovered", "alert", "note"] as const;
+const MARK_KINDS = ["stage", "scale", "pod", "fault", "effect", "healed", "recovered", "alert", "note"] as const;
 export type MarkKind = (typeof MARK_KINDS)[number];
 
 /** A moment that charts mark. */

@@ -99,7 +99,7 @@ export interface LoadTestResult {
   readonly passed: boolean;
 }
 
-export const DRILL_VERDICTS = ["passed", "failed", "inconclusive", "interrupted"] as const;
+const DRILL_VERDICTS = ["passed", "failed", "inconclusive", "interrupted"] as const;
 export type DrillVerdict = (typeof DRILL_VERDICTS)[number];
 
 export const PHASES = ["before", "fault", "healed", "proven"] as const;

@@ -7,7 +7,7 @@ type Node = KubernetesObject & {
 };
 
 /** Bytes of a node's memory quantity ("24110480Ki"). */
-export function memoryBytes(quantity: string): number {
+function memoryBytes(quantity: string): number {
   const match = /^(\d+)(Ki|Mi|Gi|)$/.exec(quantity);
   if (!match) throw new Error(`memory: must be a number with Ki, Mi or Gi; got "${quantity}"`);
   return Number(match[1]) * { "": 1, Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30 }[match[2] as "" | "Ki" | "Mi" | "Gi"];

@@ -35,14 +35,14 @@ export interface DrillStart {
 }
 
 /** The rules that a drill is judged by. */
-export interface DrillRules {
+interface DrillRules {
   budgetMs: number;
   freshnessLimitSeconds?: number;
   /** Path inside the project. */
   runbook?: string;
 }
 
-export const POD_STATES = ["ready", "not ready", "ending"] as const;
+const POD_STATES = ["ready", "not ready", "ending"] as const;
 export interface PodStatus {
   name: string;
   /** app.kubernetes.io/name */

@@ -54,7 +54,7 @@ export interface LoadSummary {
 export type GeneratorSecond = SecondReport & { targets: number; cpu_cores: number };
 
 /** Lines of an open load. The ledger and the summary follow its last stage. */
-export type OpenLoadLine =
+type OpenLoadLine =
   | { stage: { t: number; index: number } & LoadStage }
   | { second: GeneratorSecond }
   | { ledger: ConveyorLedger }
