@@ -8,6 +8,7 @@
  * with its own run and seq can be sent again: it rewrites the same point.
  */
 import { stat } from "node:fs/promises";
+import { exampleEvent } from "../services/domain/event.ts";
 import { checkRunFlag } from "./audit/run-flag.ts";
 import { type CommandContext, defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
@@ -78,8 +79,7 @@ export const command = defineCommand({
     ["zcat old.ndjson.gz | bun scripts/ingest.ts - --json", "from stdin, with the outcomes as JSON"],
   ],
   notes: [
-    'An event: {"v":1,"conveyor":"belt-0-1","run":"r1","seq":0,"ts":1764038400000,"speed_mps":1.25,"load_kg":320.5,' +
-      '"motor_temp_c":61.2,"vibration_mm_s":2.1,"state":"running"}',
+    `An event: ${JSON.stringify(exampleEvent({ conveyor: "belt-0-1", run: "r1", seq: 0, ts: 1_764_038_400_000 }))}`,
     "Invalid lines are written to the dead-letter topic with the reason, and counted by reason.",
   ],
   run: main,
