@@ -1,6 +1,6 @@
 /** Checks of InfluxDB: TLS only, tokens with one permission each. */
 import type { Finding, ProbeData, ProbeOf } from "../../services/protocol/probe.ts";
-import { BUCKET, MEASUREMENT, ORGANIZATION } from "../clients/influxdb.ts";
+import { BUCKET, ORGANIZATION, READ_CHECK } from "../clients/influxdb.ts";
 import { HOSTS, INFLUXDB_PORT, type ProbeSession } from "../clients/probe-session.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 import { type Check, failed, passed } from "./checklist.ts";
@@ -45,7 +45,7 @@ const tokens: Check<ProbeSession> = {
       url: `https://${base}/api/v2/query?org=${ORGANIZATION}`,
       method: "POST",
       headers: { authorization: `Token ${token}`, "content-type": "application/vnd.flux", accept: "application/csv" },
-      body: `from(bucket: "${BUCKET}") |> range(start: -1m) |> filter(fn: (r) => r._measurement == "${MEASUREMENT}") |> limit(n: 1)`,
+      body: READ_CHECK,
     });
     // Empty body: the permission is checked before the lines are parsed, and nothing is stored.
     const write = (token: string) => ({

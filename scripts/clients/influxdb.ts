@@ -1,23 +1,23 @@
 /**
- * Reads InfluxDB from outside the cluster, as an auditor does: through a port-forward, over TLS verified against the
- * project's CA, with the read-only token.
+ * Queries of InfluxDB from outside the cluster: through a port-forward, over TLS verified against the project's CA, with the
+ * read-only token. The only Flux of the commands.
  */
 import { InfluxDB } from "@influxdata/influxdb-client";
+import { MEASUREMENT } from "../../services/domain/point.ts";
 import { OperatorError } from "../cli/errors.ts";
 import { type Cluster, NAMESPACE, type PortForward } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 
 export const ORGANIZATION = "conveyor";
 export const BUCKET = "telemetry";
-export const MEASUREMENT = "conveyor_telemetry";
 
 /** A query over a million points takes tens of seconds on two cores. */
 const QUERY_LIMIT_MS = 180_000;
 
-/** Rows found for one run: how many points, and which sequence numbers of each conveyor. */
+/** Stored points of one run. */
 export interface StoredRun {
   points: number;
-  /** conveyor → its sequence numbers; a number that stands in two points is in `duplicates` too. */
+  /** Sequence numbers by conveyor. */
   sequences: Map<string, Set<number>>;
   /** Points beyond the first for the same (run, conveyor, seq). */
   duplicates: number;
@@ -32,7 +32,21 @@ export interface StoredPoint {
   timestampNs: string;
 }
 
-/** Nanoseconds since 1970 of a time in RFC 3339, as decimal text: "2026-11-25T04:00:00.000000001Z". */
+/** Selects points; an empty filter selects all. */
+export interface PointFilter {
+  runs?: readonly string[];
+  /** All when empty. */
+  conveyors?: readonly string[];
+  conveyorsPrefix?: string;
+}
+
+/** Milliseconds since the epoch; the end is exclusive. */
+export interface TimeRange {
+  startMs: number;
+  endMs: number;
+}
+
+/** Nanoseconds since the epoch of a time in RFC 3339, as decimal text: "2026-11-25T04:00:00.000000001Z". */
 export function nanosecondsOf(time: string): string {
   const match = /^(.+?)(?:\.(\d{1,9}))?Z$/.exec(time);
   const ms = Date.parse(`${match?.[1]}Z`);
@@ -40,61 +54,70 @@ export function nanosecondsOf(time: string): string {
   return `${ms / 1000}${(match[2] ?? "").padEnd(9, "0")}`;
 }
 
-/** Which points are wanted: all of them when it is empty. */
-export interface PointFilter {
-  runs?: readonly string[];
-  /** These conveyors only; all where it is empty. */
-  conveyors?: readonly string[];
-  conveyorsPrefix?: string;
-}
+const quoted = (text: string) => JSON.stringify(text);
+const anyOf = (field: string, values: readonly string[]) =>
+  values.map((value) => `r.${field} == ${quoted(value)}`).join(" or ");
 
-/** The beginning of a query: what is stored of a time range, of some fields. */
-function rowsOf(
-  { conveyors = [], conveyorsPrefix }: PointFilter,
-  fields: string,
-  startMs: number,
-  endMs: number,
+/** First stages of a query: fields of a time range. The tag is filtered here, so that other series are not read. */
+function select(
+  fields: readonly string[],
+  { startMs, endMs }: TimeRange,
+  { conveyors = [], conveyorsPrefix }: PointFilter = {},
 ): string[] {
-  // A tag: the database goes only through the series that fit.
-  const named = conveyors.map((conveyor) => `r.conveyor == ${JSON.stringify(conveyor)}`).join(" or ");
-  const ofConveyor = named && ` and (${named})`;
-  const ofConveyors = conveyorsPrefix ? ` and r.conveyor =~ /^${conveyorsPrefix.replaceAll(".", "\\.")}/` : "";
+  const conditions = [`r._measurement == ${quoted(MEASUREMENT)}`, `(${anyOf("_field", fields)})`];
+  if (conveyors.length > 0) conditions.push(`(${anyOf("conveyor", conveyors)})`);
+  if (conveyorsPrefix) {
+    conditions.push(`r.conveyor =~ /^${conveyorsPrefix.replaceAll(/[^A-Za-z0-9_-]/g, String.raw`\$&`)}/`);
+  }
   return [
-    `from(bucket: ${JSON.stringify(BUCKET)})`,
+    `from(bucket: ${quoted(BUCKET)})`,
     `|> range(start: time(v: ${startMs}000000), stop: time(v: ${endMs}000000))`,
-    `|> filter(fn: (r) => r._measurement == ${JSON.stringify(MEASUREMENT)} and ${fields}${ofConveyor}${ofConveyors})`,
+    `|> filter(fn: (r) => ${conditions.join(" and ")})`,
   ];
 }
 
+/** Rows of a query, one after the other. */
+async function eachRow<T>(
+  influx: InfluxDB,
+  stages: readonly string[],
+  visit: (row: T) => Promise<void> | void,
+): Promise<void> {
+  for await (const { values, tableMeta } of influx.getQueryApi(ORGANIZATION).iterateRows(stages.join("\n"))) {
+    const waits = visit(tableMeta.toObject(values) as T);
+    if (waits) await waits;
+  }
+}
+
+/** A query that needs the right to read the bucket and returns at most one row per series. */
+export const READ_CHECK = `from(bucket: ${quoted(BUCKET)}) |> range(start: -1m) |> filter(fn: (r) => r._measurement == ${quoted(MEASUREMENT)}) |> limit(n: 1)`;
+
 /**
- * How many points stand in each window of a time range, of whatever run: counted by the database without reading them out.
- * @returns the windows that hold any, by their first millisecond.
+ * Number of points of all runs in each window of a time range, counted by the database.
+ * @returns windows with points, by their start
  */
 export async function countPoints(
   influx: InfluxDB,
   filter: Omit<PointFilter, "runs">,
-  range: { startMs: number; endMs: number; windowMs: number },
+  range: TimeRange & { windowMs: number },
 ): Promise<{ startMs: number; points: number }[]> {
-  const flux = [
-    ...rowsOf(filter, `r._field == "seq"`, range.startMs, range.endMs),
+  const stages = [
+    ...select(["seq"], range, filter),
     `|> aggregateWindow(every: ${range.windowMs}ms, fn: count, createEmpty: false, timeSrc: "_start")`,
     `|> group(columns: ["_time"])`,
     "|> sum()",
-  ].join("\n");
+  ];
   const counts: { startMs: number; points: number }[] = [];
-  for await (const { values, tableMeta } of influx.getQueryApi(ORGANIZATION).iterateRows(flux)) {
-    const row = tableMeta.toObject(values) as { _time: string; _value: number };
-    // The first window begins with the range, which need not be a window's beginning.
-    const startMs = Math.floor(Date.parse(row._time) / range.windowMs) * range.windowMs;
-    counts.push({ startMs, points: row._value });
-  }
+  await eachRow<{ _time: string; _value: number }>(influx, stages, ({ _time, _value }) => {
+    // The first window starts with the range, which need not be the start of a window.
+    const startMs = Math.floor(Date.parse(_time) / range.windowMs) * range.windowMs;
+    counts.push({ startMs, points: _value });
+  });
   return counts;
 }
 
 /**
- * Every wanted point, one after the other: for what does not fit into memory.
- * @param filter names must obey services/domain/event.ts' rule for names
- * @param startMs first millisecond, `endMs` the one behind the last
+ * Visits every selected point, for results that do not fit into memory.
+ * @param filter names must be valid by services/domain/event.ts
  */
 export async function eachPoint(
   influx: InfluxDB,
@@ -103,40 +126,32 @@ export async function eachPoint(
   endMs: number,
   visit: (point: StoredPoint) => Promise<void> | void,
 ): Promise<void> {
-  const { runs } = filter;
-  const flux = [
-    ...rowsOf(filter, `(r._field == "run" or r._field == "seq")`, startMs, endMs),
+  const stages = [
+    ...select(["run", "seq"], { startMs, endMs }, filter),
     `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
-    ...(runs ? [`|> filter(fn: (r) => ${runs.map((run) => `r.run == ${JSON.stringify(run)}`).join(" or ")})`] : []),
+    ...(filter.runs ? [`|> filter(fn: (r) => ${anyOf("run", filter.runs)})`] : []),
     `|> keep(columns: ["_time", "conveyor", "run", "seq"])`,
-  ].join("\n");
-  for await (const { values, tableMeta } of influx.getQueryApi(ORGANIZATION).iterateRows(flux)) {
-    const row = tableMeta.toObject(values) as { _time: string; conveyor: string; run: string; seq: number };
-    const { conveyor, run, seq } = row;
-    await visit({ conveyor, run, seq, timestampNs: nanosecondsOf(row._time) });
-  }
+  ];
+  await eachRow<{ _time: string; conveyor: string; run: string; seq: number }>(
+    influx,
+    stages,
+    ({ _time, conveyor, run, seq }) => visit({ conveyor, run, seq, timestampNs: nanosecondsOf(_time) }),
+  );
 }
 
 /**
- * The points of one run, by identity.
- * @param startMs earliest event time (ms since the epoch) that the run can have
- * @param conveyors those that the run has, where they are known: the database then reads nothing else of the time range,
- *   where a load test may have left more than a query's memory holds
+ * The points of one run.
+ * @param range.startMs earliest event time of the run
+ * @param range.conveyors conveyors of the run, where they are known: the database then reads no other points of the range,
+ *   which may exceed the memory of a query after a load test
  */
 export async function pointsOfRun(
   influx: InfluxDB,
   run: string,
-  { startMs, endMs, conveyors }: { startMs: number; endMs: number; conveyors: readonly string[] },
+  { startMs, endMs, conveyors }: TimeRange & { conveyors: readonly string[] },
 ): Promise<StoredRun> {
-  const flux = [
-    ...rowsOf({ conveyors }, `(r._field == "run" or r._field == "seq")`, startMs, endMs),
-    `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
-    `|> filter(fn: (r) => r.run == ${JSON.stringify(run)})`,
-    `|> keep(columns: ["conveyor", "seq"])`,
-  ].join("\n");
   const stored: StoredRun = { points: 0, sequences: new Map(), duplicates: 0 };
-  for await (const { values, tableMeta } of influx.getQueryApi(ORGANIZATION).iterateRows(flux)) {
-    const { conveyor, seq } = tableMeta.toObject(values) as { conveyor: string; seq: number };
+  await eachPoint(influx, { runs: [run], conveyors }, startMs, endMs, ({ conveyor, seq }) => {
     let sequences = stored.sequences.get(conveyor);
     if (!sequences) {
       sequences = new Set();
@@ -145,31 +160,28 @@ export async function pointsOfRun(
     if (sequences.has(seq)) stored.duplicates++;
     sequences.add(seq);
     stored.points++;
-  }
+  });
   return stored;
 }
 
 export class TelemetryStore {
   readonly #influx: InfluxDB;
   readonly #forward: PortForward;
-  readonly url: string;
-  readonly ca: string;
 
   private constructor(forward: PortForward, ca: string, token: string) {
     this.#forward = forward;
-    this.ca = ca;
-    this.url = `https://localhost:${forward.port}`;
-    this.#influx = new InfluxDB({ url: this.url, token, timeout: QUERY_LIMIT_MS, transportOptions: { ca } });
+    const url = `https://localhost:${forward.port}`;
+    this.#influx = new InfluxDB({ url, token, timeout: QUERY_LIMIT_MS, transportOptions: { ca } });
   }
 
-  /** Opens the port-forward; close it when done. */
+  /** Opens the port-forward; the caller closes it. */
   static async open(cluster: Cluster): Promise<TelemetryStore> {
     const tls = await readSecret(cluster, "influxdb-tls");
     const token = (await readSecret(cluster, "influxdb-token-reader")).token;
     const ca = tls["ca.crt"];
     if (!ca || !token) {
       throw new OperatorError("InfluxDB cannot be read: its CA or the reader's token is missing", {
-        hint: "bun scripts/deploy.ts   (the setup job makes the token)",
+        hint: "bun scripts/deploy.ts   (the setup job creates the token)",
       });
     }
     return new TelemetryStore(await cluster.portForward("svc/influxdb", 8086, NAMESPACE), ca, token.trim());
@@ -179,7 +191,7 @@ export class TelemetryStore {
     await this.#forward.close();
   }
 
-  /** Rows of a Flux query as objects. */
+  /** Rows of a Flux query, for the queries of dashboards. */
   async query<T>(flux: string): Promise<T[]> {
     return await this.#influx.getQueryApi(ORGANIZATION).collectRows<T>(flux);
   }
@@ -195,26 +207,22 @@ export class TelemetryStore {
   }
 
   /**
-   * Sequence numbers of all points of the conveyors whose names begin so, one after the other. The names must be one
-   * run's own: the run is not read, which makes it several times cheaper.
+   * Sequence numbers of all points of the conveyors with a prefix. The conveyors must belong to one run: the run is not
+   * read, which makes the query several times cheaper.
    */
   async eachSequence(
-    conveyorPrefix: string,
+    conveyorsPrefix: string,
     startMs: number,
     endMs: number,
     visit: (conveyor: string, seq: number) => void,
   ): Promise<void> {
-    const pattern = conveyorPrefix.replaceAll(/[^A-Za-z0-9_-]/g, "\\$&");
-    const flux = [
-      `from(bucket: ${JSON.stringify(BUCKET)})`,
-      `|> range(start: time(v: ${startMs}000000), stop: time(v: ${endMs}000000))`,
-      `|> filter(fn: (r) => r._measurement == ${JSON.stringify(MEASUREMENT)} and r._field == "seq" and r.conveyor =~ /^${pattern}/)`,
+    const stages = [
+      ...select(["seq"], { startMs, endMs }, { conveyorsPrefix }),
       `|> keep(columns: ["conveyor", "_value"])`,
-    ].join("\n");
-    for await (const { values, tableMeta } of this.#influx.getQueryApi(ORGANIZATION).iterateRows(flux)) {
-      const { conveyor, _value } = tableMeta.toObject(values) as { conveyor: string; _value: number };
-      visit(conveyor, _value);
-    }
+    ];
+    await eachRow<{ conveyor: string; _value: number }>(this.#influx, stages, ({ conveyor, _value }) =>
+      visit(conveyor, _value),
+    );
   }
 
   /** As {@link countPoints}. */

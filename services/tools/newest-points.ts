@@ -1,4 +1,5 @@
 /** Queries of the observer to InfluxDB: the newest stored points. */
+import { MEASUREMENT } from "../domain/point.ts";
 import type { InfluxConfig } from "../runtime/config.ts";
 
 /** The start of an RFC 3339 time, to the millisecond. */
@@ -24,7 +25,7 @@ export async function newestPoints(influx: InfluxConfig, query: NewestQuery): Pr
   const flux = [
     `from(bucket: ${JSON.stringify(influx.bucket)})`,
     `|> range(start: ${query.start})`,
-    `|> filter(fn: (r) => r._measurement == "conveyor_telemetry" and r._field == "seq")`,
+    `|> filter(fn: (r) => r._measurement == ${JSON.stringify(MEASUREMENT)} and r._field == "seq")`,
     `|> filter(fn: (r) => ${query.where})`,
     "|> last()",
     `|> keep(columns: ["_time", "conveyor"])`,
