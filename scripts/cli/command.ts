@@ -302,13 +302,7 @@ function checkPositionals(spec: CommandSpec<Flags>, positionals: readonly string
  * Runs a command to its exit code and ends the process.
  * Signals abort the context's signal; a second one, or clean-up beyond its limit, ends the process at once.
  */
-export async function runCommand<const F extends Flags>(command: Command<F>): Promise<never>;
-/** @deprecated Use defineCommand. */
-export async function runCommand<const F extends Flags>(spec: CommandSpec<F>, main: Run<F>): Promise<never>;
-export async function runCommand<const F extends Flags>(
-  spec: CommandSpec<F> | Command<F>,
-  main: Run<F> = (spec as Command<F>).run,
-): Promise<never> {
+export async function runCommand<const F extends Flags>(command: Command<F>): Promise<never> {
   const argv = process.argv.slice(2);
   let report = new TerminalReport({ json: argv.includes("--json") });
   let exitCode: number = EXIT.ok;
@@ -317,21 +311,21 @@ export async function runCommand<const F extends Flags>(
     if (interrupt.signal.aborted) process.exit(EXIT.interrupted);
     report.warn(`${signal}: stopping and cleaning up (again: stop at once)`);
     interrupt.abort(Object.assign(new Error(`interrupted by ${signal}`), { name: "AbortError" }));
-    setTimeout(() => process.exit(EXIT.interrupted), spec.cleanupLimitMs ?? CLEANUP_LIMIT_MS).unref();
+    setTimeout(() => process.exit(EXIT.interrupted), command.cleanupLimitMs ?? CLEANUP_LIMIT_MS).unref();
   };
   process.on("SIGINT", onSignal);
   process.on("SIGTERM", onSignal);
   try {
-    const { values, positionals } = parseArguments(spec, argv);
+    const { values, positionals } = parseArguments(command, argv);
     if (values.help) {
-      process.stdout.write(`${helpText(spec as unknown as CommandSpec<Flags>)}\n`);
+      process.stdout.write(`${helpText(command as unknown as CommandSpec<Flags>)}\n`);
     } else {
       report = new TerminalReport({
         json: values.json,
         quiet: values.quiet,
         ...(values["no-color"] ? { color: false } : {}),
       });
-      exitCode = (await main({ flags: values, positionals, report, signal: interrupt.signal })) ?? EXIT.ok;
+      exitCode = (await command.run({ flags: values, positionals, report, signal: interrupt.signal })) ?? EXIT.ok;
       if (interrupt.signal.aborted && exitCode === EXIT.ok) exitCode = EXIT.interrupted;
     }
   } catch (error) {

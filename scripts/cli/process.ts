@@ -181,8 +181,11 @@ export interface Child extends AsyncDisposable {
   readonly stderr: string;
   /** Exit code, after all output was read. @throws OperatorError when it could not be started or reached its limit. */
   readonly exited: Promise<number>;
-  /** Writes to its stdin, resolved when the pipe has taken the chunk or is closed. For a child with `stdin: "pipe"`. */
-  write(chunk: string | Uint8Array): Promise<void>;
+  /**
+   * Writes to its stdin, resolved when the pipe has taken the chunk. For a child with `stdin: "pipe"`.
+   * @returns false when the program has closed its stdin; its exit code and stderr say why
+   */
+  write(chunk: string | Uint8Array): Promise<boolean>;
   /** Ends its stdin. */
   closeInput(): void;
   /** Ends the program with all that it started, and waits for its end; a reader of its output reaches the end too. */
@@ -208,7 +211,6 @@ export function start(
     onErrorLine?: (line: string) => void;
   } = {},
 ): Child {
-  const what = nameOf(command, options);
   const stdin = options.stdin ?? (options.input === undefined ? "ignore" : "pipe");
   const child = spawnGroup(command, options, [stdin, options.stdout ?? "pipe", options.stderr ?? "pipe"]);
   const end = groupEnd(() => child, options);
@@ -218,29 +220,7 @@ export function start(
   });
   if (child.stderr && options.onErrorLine) createInterface({ input: child.stderr }).on("line", options.onErrorLine);
   if (options.input !== undefined) child.stdin?.end(options.input);
-  let isTimedOut = false;
-  const { timeoutMs } = options;
-  const timer =
-    timeoutMs === undefined
-      ? undefined
-      : setTimeout(() => {
-          isTimedOut = true;
-          end();
-        }, timeoutMs);
-  options.signal?.addEventListener("abort", end, { once: true });
-  if (options.signal?.aborted) end();
-  const exited = new Promise<number>((resolve, reject) => {
-    child.once("error", (error) => reject(startError(what, error)));
-    child.once("close", (code, signal) => {
-      if (isTimedOut && timeoutMs !== undefined) reject(timeoutError(what, timeoutMs));
-      else resolve(exitCodeOf(code, signal));
-    });
-  }).finally(() => {
-    clearTimeout(timer);
-    options.signal?.removeEventListener("abort", end);
-  });
-  // A caller that only reads the output need not await the end.
-  exited.catch(() => {});
+  const exited = exitOf(child, end, options, nameOf(command, options));
   let isStopped = false;
   const stop = async () => {
     isStopped = true;
@@ -268,15 +248,46 @@ export function start(
     async write(chunk) {
       try {
         if (!child.stdin?.write(chunk)) await Promise.race([once(child.stdin!, "drain"), exited]);
+        return child.exitCode === null && child.signalCode === null;
       } catch (error) {
-        // The program has closed its stdin: its exit code and stderr say why.
-        if ((error as NodeJS.ErrnoException).code !== "EPIPE") throw error;
+        if ((error as NodeJS.ErrnoException).code === "EPIPE") return false;
+        throw error;
       }
     },
     closeInput: () => void child.stdin?.end(),
     stop,
     [Symbol.asyncDispose]: stop,
   };
+}
+
+/** The exit code of a started program, which the limit and the signal end. */
+function exitOf(
+  child: ChildProcess,
+  end: () => void,
+  { timeoutMs, signal }: RunOptions,
+  what: string,
+): Promise<number> {
+  let isTimedOut = false;
+  const onLimit = () => {
+    isTimedOut = true;
+    end();
+  };
+  const timer = timeoutMs === undefined ? undefined : setTimeout(onLimit, timeoutMs);
+  signal?.addEventListener("abort", end, { once: true });
+  if (signal?.aborted) end();
+  const exited = new Promise<number>((resolve, reject) => {
+    child.once("error", (error) => reject(startError(what, error)));
+    child.once("close", (code, endSignal) => {
+      if (isTimedOut) reject(timeoutError(what, timeoutMs ?? 0));
+      else resolve(exitCodeOf(code, endSignal));
+    });
+  }).finally(() => {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", end);
+  });
+  // A caller that only reads the output need not await the end.
+  exited.catch(() => {});
+  return exited;
 }
 
 /**

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { OperatorError } from "../cli/errors.ts";
 import { createAtomic } from "../cli/files.ts";
+import { start } from "../cli/process.ts";
 import { missingTools, type Tool, toolsError } from "../cli/tools.ts";
 
 export const FFMPEG: Tool = { command: "ffmpeg", why: "makes the video of the drills", aptPackage: "ffmpeg" };
@@ -69,7 +70,7 @@ async function runFfmpeg(
   out: string,
   { framesPerSecond, signal }: EncoderOptions,
 ): Promise<void> {
-  const child = Bun.spawn(
+  await using child = start(
     [
       ...["ffmpeg", "-hide_banner", "-loglevel", "error", "-y"],
       ...["-f", "image2pipe", "-c:v", "png", "-framerate", String(framesPerSecond), "-i", "-"],
@@ -78,36 +79,19 @@ async function runFfmpeg(
       ...["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"],
       ...["-movflags", "+faststart", out],
     ],
-    { stdin: "pipe", stdout: "ignore", stderr: "pipe" },
+    { stdin: "pipe", stdout: "ignore", signal },
   );
-  const errors = new Response(child.stderr).text();
-  const stop = () => child.kill();
-  signal?.addEventListener("abort", stop, { once: true });
-  try {
-    try {
-      for await (const frame of frames) {
-        signal?.throwIfAborted();
-        child.stdin.write(frame);
-        // Waits for a slow ffmpeg, so that frames do not accumulate in memory.
-        await child.stdin.flush();
-      }
-      await child.stdin.end();
-    } catch (error) {
-      signal?.throwIfAborted();
-      // A broken pipe is explained by the message of ffmpeg, which has ended then.
-      if (child.exitCode === null) throw error;
-    }
-    const limit = setTimeout(stop, FINISH_LIMIT_MS);
-    const exitCode = await child.exited;
-    clearTimeout(limit);
+  for await (const frame of frames) {
     signal?.throwIfAborted();
-    if (exitCode !== 0) {
-      throw new OperatorError(
-        `ffmpeg ended with exit ${exitCode}: ${(await errors).slice(-MESSAGE_CHARACTERS).trim()}`,
-      );
-    }
-  } finally {
-    signal?.removeEventListener("abort", stop);
-    child.kill();
+    // Waits for a slow ffmpeg, so that frames do not accumulate in memory. One that has ended says why.
+    if (!(await child.write(frame))) break;
+  }
+  child.closeInput();
+  const limit = setTimeout(() => void child.stop(), FINISH_LIMIT_MS);
+  const exitCode = await child.exited;
+  clearTimeout(limit);
+  signal?.throwIfAborted();
+  if (exitCode !== 0) {
+    throw new OperatorError(`ffmpeg ended with exit ${exitCode}: ${child.stderr.slice(-MESSAGE_CHARACTERS).trim()}`);
   }
 }

@@ -150,16 +150,16 @@ describe("start", () => {
   test("write waits while the program does not read", async () => {
     await using child = start(["sh", "-c", "sleep 0.3; wc -c"], { stdin: "pipe" });
     const startedAt = performance.now();
-    await child.write(new Uint8Array(1 << 20));
+    expect(await child.write(new Uint8Array(1 << 20))).toBe(true);
     expect(performance.now() - startedAt).toBeGreaterThan(200);
     child.closeInput();
     expect(await Array.fromAsync(child.lines())).toEqual([String(1 << 20)]);
     expect(await child.exited).toBe(0);
   });
 
-  test("write ends when the program has ended", async () => {
+  test("write returns false when the program has ended", async () => {
     await using child = start(["true"], { stdin: "pipe", stdout: "ignore" });
-    await child.write(new Uint8Array(1 << 20));
+    expect(await child.write(new Uint8Array(1 << 20))).toBe(false);
     expect(await child.exited).toBe(0);
   });
 
