@@ -133,16 +133,16 @@ const STAGE_COLUMNS: readonly { name: SeriesName; head: string; pick: "median" |
   { name: "offered_events_per_second", head: "offered/s", pick: "median" },
   { name: "acknowledged_events_per_second", head: "acknowledged/s", pick: "median" },
   { name: "stored_events_per_second", head: "stored/s", pick: "median" },
-  { name: "lag_events", head: "highest lag", pick: "highest" },
+  { name: "lag_events", head: "lag", pick: "highest" },
   { name: "e2e_p50_ms", head: "p50, ms", pick: "median" },
-  { name: "e2e_p99_ms", head: "highest p99, ms", pick: "highest" },
-  { name: "producer_replicas_ready", head: "producers at the end", pick: "last" },
-  { name: "processor_replicas_ready", head: "processors at the end", pick: "last" },
+  { name: "e2e_p99_ms", head: "p99, ms", pick: "highest" },
+  { name: "producer_replicas_ready", head: "producers", pick: "last" },
+  { name: "processor_replicas_ready", head: "processors", pick: "last" },
 ];
 
 function stageTable(result: LoadTestResult, bands: readonly Band[]): Html {
   const columns = STAGE_COLUMNS.filter(({ name }) => result.recording.series[name]?.some((value) => value !== null));
-  return html`<div class="wide"><table><caption>Each stage in numbers; rates are medians</caption>
+  return html`<div class="wide"><table><caption>Each stage: medians of rates, highest lag and latency, replicas at its end</caption>
 <thead><tr><th scope="col">stage</th><th scope="col" class="number">length</th>${columns.map(({ head }) => html`<th scope="col" class="number">${head}</th>`)}</tr></thead>
 <tbody>${bands.map((band, index) => {
     const cell = ({ name, pick }: (typeof STAGE_COLUMNS)[number]) => {

@@ -112,7 +112,8 @@ footer { margin-top: 48px; padding-top: 14px; border-top: 1px solid var(--edge);
   .panel { padding: 14px; } ol.phases { grid-template-columns: 1fr 1fr; }
   .legend { margin-left: 0; width: 100%; } .if-wide { display: none; }
   dl.facts { grid-template-columns: minmax(0, 1fr); gap: 0; } dl.facts dd { margin-bottom: 8px; }
-  .drills-head { display: none; } .drill > summary { grid-template-columns: 12px minmax(0, 1fr) auto; padding: 8px 14px; } .drill > summary > :nth-child(n + 2) { grid-column: 2; } .drill > summary > .lost { grid-column: 3; grid-row: 2; } .drill > summary > .lost::after { content: " lost"; } .drill-body { padding: 12px 14px 16px; }
+  .drills-head { display: none; } .drill > summary { grid-template-columns: 12px auto minmax(0, 1fr) auto; gap: 4px 10px; padding: 8px 14px; } .drill > summary > h3 { grid-column: 2 / 4; } .drill > summary > .lost { grid-area: 1 / 4; } .drill > summary > .lost::after { content: " lost"; } .drill > summary > .chips { grid-column: 2; } .drill > summary > .recovery { grid-column: 3 / 5; grid-template-columns: minmax(30px, 1fr) auto; }
+  .drill-body { padding: 12px 14px 16px; }
   table { font-size: 14px; } th, td { padding-right: 10px; } td .bar { min-width: 74px; } nav.contents { columns: 1; }
 }
 @media (scripting: none) { .stack > .strip, .stack > .chart, .stack > .axis-note { display: none; } }

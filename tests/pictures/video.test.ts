@@ -352,6 +352,34 @@ describe.skipIf(missing.length > 0)(
       LIMIT_MS,
     );
 
+    test(
+      "charts that are updated in place equal those of the same frame on a new page, pixel by pixel",
+      async () => {
+        const frames = framesOf(plan, FRAMES_PER_SECOND);
+        const last = frames.findLastIndex(({ segment }) => segment.kind === "live");
+        const replay = new Replay(plan.runId, entries);
+        await withBrowser({ path: browser! }, async (context) => {
+          /** Canvases and labels of the last live frame, after the frames from `first` on. */
+          const chartsAfter = async (first: number) => {
+            const page = await context.newPage();
+            const painter = await FramePainter.open(page, plan.runId);
+            for (let index = first; index <= last; index++) {
+              const frame = frames[index]!;
+              await painter.paint(frameParts(frame, replay.at(frame.stateMs), result, plan));
+            }
+            return await page.evaluate(() => [
+              document.querySelector(".strip")!.innerHTML,
+              ...[...document.querySelectorAll("canvas")].map((canvas) => canvas.toDataURL()),
+            ]);
+          };
+          const charts = await chartsAfter(0);
+          expect(charts.length).toBeGreaterThan(3);
+          expect((await chartsAfter(last)).map((chart, index) => chart === charts[index])).not.toContain(false);
+        });
+      },
+      LIMIT_MS,
+    );
+
     test("encode: a failure has the message of ffmpeg and leaves no file", async () => {
       async function* broken() {
         yield new TextEncoder().encode("no picture");
