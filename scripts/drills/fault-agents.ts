@@ -3,7 +3,7 @@
  * only exists while drills run. One per node, started at its first use.
  */
 import { join } from "node:path";
-import type { AgentAction, AgentAnswer } from "../../services/protocol/node-agent.ts";
+import type { AgentAction, AgentAnswer, AgentErrorCode, AgentState } from "../../services/protocol/node-agent.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
@@ -100,6 +100,16 @@ function containerIdOf(pod: Pod): string {
   return id;
 }
 
+/** An action that the agent could not perform. */
+export class AgentError extends OperatorError {
+  constructor(
+    message: string,
+    readonly code: AgentErrorCode,
+  ) {
+    super(message);
+  }
+}
+
 export class FaultAgents {
   readonly #cluster: Cluster;
   readonly #image: string;
@@ -110,8 +120,8 @@ export class FaultAgents {
     this.#image = image;
   }
 
-  /** Sends a request to the agent on a pod's node. @throws OperatorError with the agent's error. */
-  async request(pod: Pod, action: AgentAction): Promise<AgentAnswer> {
+  /** Sends a request to the agent on a pod's node. @throws AgentError */
+  async request(pod: Pod, action: AgentAction): Promise<AgentState> {
     const node = pod.spec.nodeName;
     if (!node) throw new OperatorError(`pod ${pod.metadata.name} is on no node`);
     const agent = await this.#on(node);
@@ -128,7 +138,7 @@ export class FaultAgents {
         cause: error,
       });
     }
-    if (!answer.ok) throw new OperatorError(`${action.op} on ${pod.metadata.name}: ${answer.error}`);
+    if (!answer.ok) throw new AgentError(`${action.op} on ${pod.metadata.name}: ${answer.error}`, answer.code);
     return answer;
   }
 

@@ -5,6 +5,7 @@
 import type { Pod } from "../cluster/cluster.ts";
 import { type ProcessTier, processDrill, targetPod } from "./container-process.ts";
 import { BUDGET, type Drill, defineDrill } from "./drill.ts";
+import { AgentError } from "./fault-agents.ts";
 import { leadingBroker } from "./targets.ts";
 
 interface FrozenPod {
@@ -36,7 +37,7 @@ const freeze = (tier: ProcessTier): Drill =>
         if (state === "T") await agents.request(pod, { op: "signal", signal: "SIGCONT" });
       } catch (error) {
         // The kubelet may end it at this moment; any other error is a failure to heal.
-        if (!String(error).includes("no process of this container")) throw error;
+        if (!(error instanceof AgentError) || error.code !== "no_process") throw error;
       }
     },
   });

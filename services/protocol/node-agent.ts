@@ -16,9 +16,11 @@ export type VolumeStep = "measure" | "shrink" | "fill" | "free" | "restore";
 
 export type AgentRequest = AgentAction & { containerId: string };
 
-export interface AgentAnswer {
-  ok: boolean;
-  error?: string;
+export type AgentErrorCode = "no_process" | "failed";
+export type AgentAnswer = ({ ok: true } & AgentState) | { ok: false; code: AgentErrorCode; error: string };
+
+/** State after the action; only the fields that the action is about. */
+export interface AgentState {
   /** Process id of the container's first process on the node. */
   pid?: number;
   /** State of /proc/PID/stat: R, S, T (frozen), … */

@@ -171,10 +171,10 @@ function volume(pid: number, path: string, step: VolumeStep): AgentAnswer {
 
 function perform(request: AgentRequest): AgentAnswer {
   const pid = firstProcess(request.containerId);
-  if (pid === undefined) return { ok: false, error: "no process of this container on this node" };
-  const answer = (): AgentAnswer => {
+  if (pid === undefined) return { ok: false, code: "no_process", error: "no process of this container on this node" };
+  const answer = () => {
     const state = stateOf(pid);
-    return { ok: true, pid, ...(state === undefined ? {} : { state }) };
+    return { ok: true as const, pid, ...(state === undefined ? {} : { state }) };
   };
   switch (request.op) {
     case "state":
@@ -218,7 +218,7 @@ if (import.meta.main) {
   try {
     answer = perform(JSON.parse(process.argv[2] ?? "") as AgentRequest);
   } catch (error) {
-    answer = { ok: false, error: error instanceof Error ? error.message : String(error) };
+    answer = { ok: false, code: "failed", error: error instanceof Error ? error.message : String(error) };
   }
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
