@@ -119,7 +119,7 @@ async function setUpTopics(config: Config, admin: Admin, changes: ChangeLog): Pr
     });
     const live = new Map(described.resources[0]!.configEntries.map((entry) => [entry.configName, entry]));
     if (Object.entries(wanted).some(([name, value]) => live.get(name)?.configValue !== value)) {
-      // kafkajs replaces all values of a topic, so those that others have set are sent again.
+      // kafkajs replaces all values of a topic, so the others must be resent with them.
       const DYNAMIC_TOPIC_CONFIG = 1;
       const own = [...live.values()].filter(({ configSource }) => (configSource as number) === DYNAMIC_TOPIC_CONFIG);
       const merged = new Map(own.map(({ configName, configValue }) => [configName, configValue]));

@@ -10,7 +10,7 @@ export const HEARTBEAT_MS = 1000;
 const REBALANCE_TIMEOUT_MS = 15_000;
 /** A fetch without data returns after this time; only then does an idle member notice a rebalance. */
 const MAX_WAIT_MS = 500;
-/** Of one partition per fetch: about 500 events. Twice as much costs half as much memory again and is no faster. */
+/** Of one partition per fetch: about 500 events. Twice as much needs 50 % more memory and is no faster. */
 const MAX_BYTES_PER_PARTITION = 128 * 1024;
 /** Concurrent batches: enough to fill a write request while another one is under way. */
 export const CONCURRENT_PARTITIONS = 6;

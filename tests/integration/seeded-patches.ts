@@ -1,10 +1,10 @@
 /**
- * The defects of seeded-defects.test.ts, each as the place of a service that is changed. A place that has moved is told by
- * tests/services/seeded-defect-locations.test.ts, long before anything is started for them.
+ * The defects of seeded-defects.test.ts, each as a replacement of text in a service's source. The fast test
+ * tests/services/seeded-defect-locations.test.ts fails when the text to replace has changed.
  */
 import type { Patch } from "./variants.ts";
 
-/** The first answer of a broker is lost on its way: the producer must send the batch again. */
+/** The first answer of a broker is lost: the producer must resend the batch. */
 export const ANSWER_LOST: Patch = {
   file: "kafka/event-producer.ts",
   was: "      const answer = await refreshWhileWaiting(produce(broker, queues), () => this.#refresh());\n",
@@ -70,7 +70,7 @@ export const NOT_IDEMPOTENT: Patch = {
   becomes: "",
 };
 
-/** All of them, by name. */
+/** All seeded defects by name. */
 export const SEEDED: Readonly<Record<string, readonly Patch[]>> = {
   ANSWER_LOST: [ANSWER_LOST],
   COMMIT_BEFORE_WRITE: [COMMIT_BEFORE_WRITE],

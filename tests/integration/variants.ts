@@ -1,7 +1,6 @@
 /**
- * The real services with one place changed: what a defect would look like in this very code. The change is made while
- * the sources are bundled for a test; a place that is no longer there is an error, so that a test cannot go on with a
- * program that has no defect.
+ * Builds variants of the services with a seeded defect, by replacing text while the sources are bundled for a test. Text
+ * that does not occur exactly once is an error, so that no test runs a program without its defect.
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -11,14 +10,14 @@ const SERVICES = join(import.meta.dir, "..", "..", "services");
 export interface Patch {
   /** Below services/. */
   file: string;
-  /** Text that stands there exactly once. */
+  /** Text that occurs there exactly once. */
   was: string;
   becomes: string;
 }
 
 /**
- * Bundles a service with patches into a folder, as services/bundle.ts does without.
- * @throws Error that names the file and the place when a patch does not fit.
+ * Bundles a patched service into a folder, otherwise like services/bundle.ts.
+ * @throws Error that names the file and the text when a patch does not apply.
  */
 export async function buildVariant(folder: string, entry: string, patches: readonly Patch[]): Promise<void> {
   const applied = new Set<Patch>();

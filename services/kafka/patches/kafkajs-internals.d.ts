@@ -169,7 +169,7 @@ declare module "kafkajs/src/cluster/brokerPool.js" {
     refreshMetadata(topics: string[]): Promise<void>;
     findBroker(options: { nodeId: string }): Promise<PooledBroker>;
     findConnectedBroker(): Promise<PooledBroker>;
-    withBroker<T>(ask: (asked: { nodeId: string; broker: PooledBroker }) => Promise<T>): Promise<T | null>;
+    withBroker<T>(request: (target: { nodeId: string; broker: PooledBroker }) => Promise<T>): Promise<T | null>;
   }
 }
 

@@ -4,15 +4,15 @@
  * Upstream: none.
  * Symptom: metadata and coordinator are requested of a random broker. When that broker is frozen, the request waits for
  *   its timeout, and all other callers share the same request.
- * Change: brokers with a connection and without old open requests come first, and a second broker is asked when the
- *   first does not answer soon.
+ * Change: brokers with a connection and without old open requests are preferred, and a second broker gets the request
+ *   when the first does not answer soon.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import BrokerPool, { type PooledBroker } from "kafkajs/src/cluster/brokerPool.js";
 import type { Metadata } from "./metadata.ts";
 import { method, type Patch } from "./patch.ts";
 
-/** The next broker is asked as well when those before have not answered the metadata request by then. */
+/** The next broker gets the metadata request too when those before have not answered it by then. */
 const NEXT_BROKER_MS = 1000;
 
 type Request<T> = (target: { nodeId: string; broker: PooledBroker }) => Promise<T>;
@@ -76,7 +76,7 @@ function byResponsiveness(pool: BrokerPool): string[] {
     .map(({ nodeId }) => nodeId);
 }
 
-/** The first broker's metadata; the next broker is asked as well when those before have failed or are slow. */
+/** The metadata of the first broker to answer; the next broker gets the request when those before fail or are slow. */
 async function firstResponse(brokers: readonly PooledBroker[], topics: string[]): Promise<Metadata> {
   const requests: Promise<Metadata>[] = [];
   let failure: unknown;

@@ -1,0 +1,43 @@
+import { describe, expect, test } from "bun:test";
+import { errorText, Logger, LogThrottle } from "../../../services/runtime/log.ts";
+
+describe("Logger", () => {
+  test("writes one JSON object per line: time, level, service, event, fields", () => {
+    const lines: string[] = [];
+    const log = new Logger(
+      "producer",
+      "info",
+      { pod: "p-0" },
+      (line) => lines.push(line),
+      () => Date.UTC(2026, 0, 2),
+    );
+    log.info("running", { topic: "t\n" });
+    log.debug("hidden");
+    expect(lines).toHaveLength(1);
+    expect(lines[0]!.endsWith("\n")).toBe(true);
+    expect(JSON.parse(lines[0]!)).toEqual({
+      timestamp: "2026-01-02T00:00:00.000Z",
+      level: "info",
+      service: "producer",
+      event: "running",
+      pod: "p-0",
+      topic: "t\n",
+    });
+  });
+
+  test("errorText joins the causes and keeps the error code", () => {
+    const inner = Object.assign(new Error("connect failed"), { code: "ECONNREFUSED" });
+    expect(errorText(new Error("cannot write", { cause: inner }))).toBe("cannot write: connect failed (ECONNREFUSED)");
+    const circular = new Error("round");
+    circular.cause = circular;
+    expect(errorText(circular)).toBe("round");
+  });
+
+  test("LogThrottle allows one line per interval and counts the others", () => {
+    let now = 0;
+    const throttle = new LogThrottle(1000, () => now);
+    expect([throttle.allow("a"), throttle.allow("a"), throttle.allow("b")]).toEqual([0, undefined, 0]);
+    now = 1000;
+    expect(throttle.allow("a")).toBe(1);
+  });
+});
