@@ -37,7 +37,7 @@ const deletion = ({ workload, choose, verify, ...tier }: Tier): Drill =>
       const { name, uid } = pod.metadata;
       const live = await cluster.get<Pod>("pod", name);
       if (live?.metadata.uid === uid || deletedAtMs === undefined) return undefined;
-      return { proof: `pod ${name} (uid ${uid}), ${why}, has ended and is gone`, timeMs: deletedAtMs };
+      return { proof: `pod ${name} (uid ${uid}), ${why}, has ended and was deleted`, timeMs: deletedAtMs };
     },
     async verify(context, target) {
       return (await verify?.(context, target)) ?? [];

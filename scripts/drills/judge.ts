@@ -183,7 +183,7 @@ export function historyOfRun(history: History, run: string, meta: Partial<Histor
   };
 }
 
-/** The results with their ledgers: a broken invariant fails its drill, and so does a ledger that could not be judged. */
+/** The results with their ledgers: a violated invariant fails its drill, and so does a ledger that could not be judged. */
 async function judgeLedgers(judged: readonly Judged[], history: History): Promise<DrillResult[]> {
   const results: DrillResult[] = [];
   for (const { result, sender } of judged) {
@@ -196,15 +196,15 @@ async function judgeLedgers(judged: readonly Judged[], history: History): Promis
       historyOfRun(history, run, { retries: again, idempotent_producer: again === 0 }),
     );
     const end = closing(verdict);
-    const broken = verdict.laws
+    const violated = verdict.laws
       .filter(({ status }) => status === "failed")
-      .map(({ law, detail }) => `${law} is broken: ${detail}`);
-    if (end.exitCode !== EXIT.ok && broken.length === 0) broken.push(`the ledger could not be judged: ${end.line}`);
+      .map(({ law, detail }) => `${law} is violated: ${detail}`);
+    if (end.exitCode !== EXIT.ok && violated.length === 0) violated.push(`the ledger could not be judged: ${end.line}`);
     results.push({
       ...result,
       ledger: ledgerOf(verdict),
-      verdict: broken.length > 0 && result.verdict === "passed" ? "failed" : result.verdict,
-      reasons: [...result.reasons, ...broken],
+      verdict: violated.length > 0 && result.verdict === "passed" ? "failed" : result.verdict,
+      reasons: [...result.reasons, ...violated],
     });
   }
   return results;

@@ -76,7 +76,7 @@ export const rollingRestart: Drill = defineDrill<RestartedWorkloads>({
   async heal({ cluster }, { workloads }) {
     // An interrupted restart completes by itself; undoing it would be another restart.
     for (const { kind, name } of workloads) {
-      if (!(await cluster.get(kind, name))) throw new OperatorError(`${kind} ${name} is gone`);
+      if (!(await cluster.get(kind, name))) throw new OperatorError(`${kind} ${name} does not exist`);
     }
   },
 });

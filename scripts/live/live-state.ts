@@ -19,7 +19,7 @@ export interface LiveState {
   /** When the present drill began. */
   drillStartedAtMs: number;
   /** Phases of the present drill so far, with the time at which each began. */
-  beats: { name: PhaseName; startedAtMs: number }[];
+  phases: { name: PhaseName; startedAtMs: number }[];
   pods: readonly PodStatus[];
   alerts: readonly AlertStatus[];
   lines: LogLine[];
@@ -36,7 +36,7 @@ export const emptyState = (runId: string, startedAtMs: number): LiveState => ({
   marks: [],
   drill: undefined,
   drillStartedAtMs: startedAtMs,
-  beats: [],
+  phases: [],
   pods: [],
   alerts: [],
   lines: [],
@@ -61,11 +61,11 @@ export function applyEntry(state: LiveState, entry: RecordEntry): void {
   if (entry.drill) {
     state.drill = entry.drill;
     state.drillStartedAtMs = entry.timeMs;
-    state.beats = [{ name: "before", startedAtMs: entry.timeMs }];
+    state.phases = [{ name: "before", startedAtMs: entry.timeMs }];
     state.ledger = {};
   }
-  if (entry.beat && state.beats.at(-1)?.name !== entry.beat) {
-    state.beats.push({ name: entry.beat, startedAtMs: entry.timeMs });
+  if (entry.beat && state.phases.at(-1)?.name !== entry.beat) {
+    state.phases.push({ name: entry.beat, startedAtMs: entry.timeMs });
   }
   state.pods = entry.pods ?? state.pods;
   state.alerts = entry.alerts ?? state.alerts;

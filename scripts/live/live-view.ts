@@ -63,13 +63,13 @@ function headline(state: LiveState): Html {
 }
 
 function phases(state: LiveState): Html {
-  const present = state.beats.at(-1)?.name;
+  const present = state.phases.at(-1)?.name;
   return html`<ol class="phases">${PHASES.map((name) => {
-    const index = state.beats.findIndex((phase) => phase.name === name);
-    const phase = state.beats[index];
+    const index = state.phases.findIndex((phase) => phase.name === name);
+    const phase = state.phases[index];
     if (!phase)
       return html`<li class="phase-none"><span class="phase-name">${PHASE_LABELS[name]}</span><span class="phase-time">not reached</span></li>`;
-    const endMs = state.beats[index + 1]?.startedAtMs ?? state.timeMs;
+    const endMs = state.phases[index + 1]?.startedAtMs ?? state.timeMs;
     const isNow = name === present && !isFinished(state);
     return html`<li class="phase-${name}"><span class="phase-name">${isNow && "▶ "}${PHASE_LABELS[name]}</span><span class="phase-time">${isNow ? "for " : ""}${formatMs(Math.max(0, endMs - phase.startedAtMs))}</span></li>`;
   })}</ol>`;
@@ -99,10 +99,10 @@ function numbers(state: LiveState): Html {
 function charts(state: LiveState, { chartHeightPx = 110, rangeMs, labelRows }: LiveViewOptions): Html {
   const { fromMs, toMs } = rangeMs ?? { fromMs: state.timeMs - WINDOW_MS, toMs: state.timeMs };
   const recording = recentRecording(state, fromMs, Math.min(toMs, state.timeMs));
-  const bands = state.beats
+  const bands = state.phases
     .map(({ name, startedAtMs }, index) => ({
       fromMs: Math.max(fromMs, startedAtMs),
-      toMs: Math.min(toMs, state.beats[index + 1]?.startedAtMs ?? state.timeMs),
+      toMs: Math.min(toMs, state.phases[index + 1]?.startedAtMs ?? state.timeMs),
       label: name,
       tone: name,
     }))

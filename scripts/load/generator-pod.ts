@@ -4,7 +4,7 @@ import { type GeneratorLine, parseGeneratorLine } from "../../services/protocol/
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { type OneOffPod, type StartedPod, startPod } from "../cluster/one-off-pods.ts";
 
-/** The pod ends this long after its last stage, also when the command is gone. */
+/** The pod ends this long after its last stage, also when the command was killed. */
 const LIFETIME_SLACK_SECONDS = 180;
 const SIGNAL_LIMIT_MS = 4000;
 

@@ -334,12 +334,12 @@ async function countStored(
   options: LoadRunOptions,
   conveyorPrefix: string,
   run: string,
-  account: LoadOutcomes,
+  outcomes: LoadOutcomes,
   startedAtMs: number,
   recording: Observer["recording"],
 ): Promise<Ledger> {
-  const conveyors = [...account.ledger.values()];
-  const offered = account.summary?.offered ?? account.seconds.reduce((sum, second) => sum + second.offered, 0);
+  const conveyors = [...outcomes.ledger.values()];
+  const offered = outcomes.summary?.offered ?? outcomes.seconds.reduce((sum, second) => sum + second.offered, 0);
   if (conveyors.length === 0) return loadLedger(offered, [], new FoundSequences(), 0);
   const limitMs = options.signal.aborted ? STORED_LIMIT_INTERRUPTED_MS : STORED_LIMIT_MS;
   const store = await TelemetryStore.open(options.cluster);
@@ -386,15 +386,15 @@ const NOT_PROMISED: readonly InvariantId[] = ["O1"];
 async function auditLoad(
   { cluster, folder, report, signal }: LoadRunOptions,
   run: string,
-  account: LoadOutcomes,
+  outcomes: LoadOutcomes,
   startedAtMs: number,
 ): Promise<LoadAudit> {
   return await report.step("audit, from Kafka to the database", async (step) => {
     const { verdict, status, line } = await auditRuns(cluster, {
       sinceMs: startedAtMs,
       runs: [run],
-      outcomes: outcomesOf(run, account.ledger.values()),
-      resent: account.summary?.resent,
+      outcomes: outcomesOf(run, outcomes.ledger.values()),
+      resent: outcomes.summary?.resent,
       notPromised: NOT_PROMISED,
       folder: folder.path("history"),
       signal,

@@ -87,7 +87,7 @@ export class PodLedger {
     const state = this.#pods.get(uid);
     if (!state) return;
     this.#pods.delete(uid);
-    this.handlers.onMark?.("pod", `pod/${state.name}`, `${state.name} is gone`, timeMs);
+    this.handlers.onMark?.("pod", `pod/${state.name}`, `${state.name} was deleted`, timeMs);
   }
 
   /** Pods of a workload that are not being deleted. */

@@ -15,7 +15,7 @@ export interface DeliveryOptions {
   signal: AbortSignal;
   /** Whether the batch is given up instead of being sent again after `afterMs`. */
   givesUp: (afterMs: number) => boolean;
-  /** Sends again whatever the answer, after this pause, instead of after the pause that the answer asks for. */
+  /** Sends again whatever the answer, after this pause, instead of after that of the answer. */
   untilAcknowledged?: { pauseMs: number };
   /** Called for each request that was not acknowledged. */
   onRefusal?: (why: string) => void;

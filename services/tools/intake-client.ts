@@ -1,4 +1,4 @@
-/** A client of the producers' intake (POST /events) that tells accepted, not accepted and uncertain requests apart. */
+/** A client of the producers' intake (POST /events) that distinguishes accepted, not accepted and uncertain requests. */
 import type { IntakeError, IntakeOutcomes } from "../protocol/intake.ts";
 
 export type SendOutcome =
@@ -18,7 +18,7 @@ export interface IntakeClientOptions {
   token: string;
   /** Longer than the intake's own wait for Kafka. */
   timeoutMs: number;
-  /** Opens a new connection: after a failure the old one may lead to a pod that is gone. */
+  /** Opens a new connection: after a failure the old one may lead to a deleted pod. */
   isFresh?: boolean;
 }
 
@@ -28,7 +28,7 @@ const NOT_CONNECTED = new Set(["ConnectionRefused", "ECONNREFUSED", "EHOSTUNREAC
 const AFTER_LOST_MS = 200;
 const AFTER_REFUSED_MS = 100;
 const DEFAULT_RETRY_AFTER_MS = 1000;
-/** Bound on the pause that an intake asks for. */
+/** Bound on the pause of a Retry-After header. */
 const MAX_RETRY_AFTER_MS = 5000;
 
 type Answer = Partial<IntakeOutcomes & IntakeError>;

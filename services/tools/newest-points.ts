@@ -13,7 +13,7 @@ export interface NewestQuery {
   limitMs: number;
   /** Return the newest of all selected conveyors only. */
   onlyNewest?: boolean;
-  /** Opens a new connection: after a failure the old one may lead to a pod that is gone. */
+  /** Opens a new connection: after a failure the old one may lead to a deleted pod. */
   isFresh?: boolean;
 }
 

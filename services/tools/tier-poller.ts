@@ -17,14 +17,14 @@ export interface Tier {
   everyMs: number;
 }
 
-/** A pod without an answer for this long counts as gone; until then its tier has a gap. */
+/** A pod without an answer for this long counts as absent; until then its tier has a gap. */
 const SILENT_MS = 3000;
 /** Limit for one pod's answer, whatever the tick: a pod of a saturated tier may be slow. */
 const SCRAPE_LIMIT_MS = 1500;
 const LEAST_SCRAPE_LIMIT_MS = 400;
 const RESOLVE_LIMIT_MS = 500;
 
-type Answer = { kind: "samples"; samples: Sample[] } | { kind: "gone" } | { kind: "silent" };
+type Answer = { kind: "samples"; samples: Sample[] } | { kind: "absent" } | { kind: "silent" };
 
 /** Metrics of one tier at a tick. */
 export interface TierView {
@@ -97,8 +97,8 @@ export class TierPoller {
     }
     const answer = await this.#scrape(address);
     const nowMs = Date.now();
-    if (answer.kind === "gone") return { kind: "gone" };
-    if (answer.kind === "silent") return { kind: nowMs - watch.lastAtMs > SILENT_MS ? "gone" : "silent" };
+    if (answer.kind === "absent") return { kind: "absent" };
+    if (answer.kind === "silent") return { kind: nowMs - watch.lastAtMs > SILENT_MS ? "absent" : "silent" };
     return { kind: "seen", address, gain: watch.add(answer.samples, nowMs), samples: answer.samples };
   }
 
@@ -116,13 +116,13 @@ export class TierPoller {
       return { kind: "samples", samples: parseMetrics(text, (sample) => this.#wanted.has(sample)) };
     } catch (error) {
       const { code, name: kind } = error as { code?: string; name?: string };
-      return { kind: kind === "TimeoutError" || code === "ETIMEDOUT" ? "silent" : "gone" };
+      return { kind: kind === "TimeoutError" || code === "ETIMEDOUT" ? "silent" : "absent" };
     }
   }
 }
 
 type PodView =
-  | { kind: "gone" }
+  | { kind: "absent" }
   | { kind: "silent" }
   | { kind: "seen"; address: string; gain: ReturnType<PodWatch["add"]>; samples: Sample[] };
 

@@ -36,7 +36,7 @@ describeOnCluster("drills", () => {
       const result = document.drills[0]!;
       expect(result.reasons).toEqual([]);
       expect(result.verdict).toBe("passed");
-      expect(result.effect!.proof).toContain("has ended and is gone");
+      expect(result.effect!.proof).toContain("has ended and was deleted");
       expect(result.ledger).toMatchObject({ lost: 0, duplicated: 0 });
       expect(result.ledger!.acknowledged).toBeGreaterThan(500);
       expect(result.recovery!.measured_ms).toBeLessThanOrEqual(result.recovery!.budget_ms);

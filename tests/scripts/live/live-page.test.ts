@@ -25,9 +25,9 @@ describe("state", () => {
       timeMs: at(2),
       marksAdded: [{ timeMs: at(2), kind: "fault", subject: "x", text: "of the first" }],
     });
-    expect(state.beats.map(({ name }) => name)).toEqual(["before", "fault"]);
+    expect(state.phases.map(({ name }) => name)).toEqual(["before", "fault"]);
     applyEntry(state, { timeMs: at(9), drill: { ...drill, number: 2, name: "e" } });
-    expect(state.beats).toEqual([{ name: "before", startedAtMs: at(9) }]);
+    expect(state.phases).toEqual([{ name: "before", startedAtMs: at(9) }]);
     expect(state.ledger).toEqual({});
     expect(textOf(liveSections(state).timeline)).not.toContain("of the first");
   });
@@ -41,9 +41,9 @@ describe("state", () => {
   test("a missing value is shown as not measured, not as zero", () => {
     const state = emptyState("r", START_MS);
     applyEntry(state, { timeMs: at(1), row: { lag_events: null, freshness_seconds: 0 } });
-    const words = textOf(liveSections(state).numbers);
-    expect(words).toContain("lag – not measured");
-    expect(words).toContain("newest stored event 0 s old");
+    const text = textOf(liveSections(state).numbers);
+    expect(text).toContain("lag – not measured");
+    expect(text).toContain("newest stored event 0 s old");
   });
   test("values of pods, alerts and logs are escaped", () => {
     const state = emptyState("r", START_MS);

@@ -203,13 +203,13 @@ describe("PodLedger", () => {
     expect(ledger.readyAddresses("processor")).toEqual(["address of a", "address of b"]);
   });
 
-  test("a pod that is being deleted is not Ready, whatever its condition says", () => {
+  test("a terminating pod is not Ready, whatever its condition", () => {
     const { ledger, marks } = watched();
     ledger.sync([pod("a", true)], 0);
     ledger.change(pod("a", true, { ending: true }), 1);
     expect(ledger.ready("processor")).toBe(0);
     ledger.delete(pod("a", false, { ending: true }), 2);
-    expect(marks).toEqual(["a is being deleted", "a is gone"]);
+    expect(marks).toEqual(["a is being deleted", "a was deleted"]);
     expect(ledger.of("processor")).toEqual([]);
   });
 
@@ -217,7 +217,7 @@ describe("PodLedger", () => {
     const { ledger, marks } = watched();
     ledger.sync([pod("a", true), pod("b", true)], 0);
     ledger.sync([pod("b", true, { restarts: 1 })], 1);
-    expect(marks).toEqual(["a is gone", "b: its container was restarted"]);
+    expect(marks).toEqual(["a was deleted", "b: its container was restarted"]);
   });
 });
 
