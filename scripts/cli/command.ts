@@ -18,7 +18,7 @@ interface FlagBase {
   valueName?: string;
 }
 
-export type Flag =
+type Flag =
   | (FlagBase & { type: "boolean"; default?: boolean })
   | (FlagBase & { type: "string"; default?: string; choices?: readonly string[]; multiple?: boolean })
   /** An integer. */
@@ -42,7 +42,7 @@ type ValueOf<F extends Flag> = F extends { type: "boolean" }
 
 export type Values<F extends Flags> = { [Name in keyof F]: ValueOf<F[Name]> };
 
-export interface Positional {
+interface Positional {
   name: string;
   description: string;
   required?: boolean;
@@ -75,7 +75,7 @@ export interface CommandContext<F extends Flags> {
 }
 
 /** Does the work; without an exit code it is 0. */
-export type Run<F extends Flags> = (context: CommandContext<F>) => Promise<ExitCode | undefined> | Promise<void>;
+type Run<F extends Flags> = (context: CommandContext<F>) => Promise<ExitCode | undefined> | Promise<void>;
 
 export interface Command<F extends Flags> extends CommandSpec<F> {
   run: Run<F>;

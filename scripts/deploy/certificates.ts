@@ -71,7 +71,7 @@ export const IDENTITIES: readonly Identity[] = [
   { name: "admin", subjectAltNames: ["DNS:admin"] },
 ];
 
-export const CA_NAME = "ca";
+const CA_NAME = "ca";
 
 /** Long enough for rare deploys, short enough that renewal is exercised. */
 export const DEFAULT_LEAF_DAYS = 365;

@@ -23,7 +23,7 @@ export const DEFAULT_BUILDER_TOOL: Tool = {
 /** An engine that does not answer within this time does not work. */
 const PROBE_LIMIT_MS = 10_000;
 
-export interface BuildRequest {
+interface BuildRequest {
   ref: string;
   context: string;
   dockerfile: string;
@@ -150,7 +150,7 @@ const PROBES: Record<BuilderName, readonly string[]> = {
 };
 
 /** The reason why a tool does not work; undefined when it works. */
-export async function whyNot(name: BuilderName): Promise<string | undefined> {
+async function whyNot(name: BuilderName): Promise<string | undefined> {
   if (!findTool(name)) return "is not installed";
   try {
     const { stdout, stderr, exitCode } = await capture(PROBES[name], {

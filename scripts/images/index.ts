@@ -23,7 +23,7 @@ export { SERVICES_IMAGE } from "./services-image.ts";
 export type { ImageTarget } from "./targets.ts";
 
 /** What was done with an image: "left": the cluster's nodes pull it; "missing": there is no source. */
-export type ImageAction = "present" | "built" | "assembled" | "imported" | "pushed" | "exported" | "left" | "missing";
+type ImageAction = "present" | "built" | "assembled" | "imported" | "pushed" | "exported" | "left" | "missing";
 
 export interface ImageResult {
   /** As requested. */
@@ -81,7 +81,7 @@ export function sourceOf(
 }
 
 /** The user's next step for an image that is not assembled from packages. */
-export function missingHint(ref: string): string {
+function missingHint(ref: string): string {
   const file = `${ref.replace(/^.*\//, "").replaceAll(":", "-")}.tar`;
   const reason = ARCHIVE_ONLY.some((start) => ref.startsWith(start)) ? "no package has it" : "no recipe assembles it";
   return `${reason}; where its registry can be reached: docker pull ${ref} && docker save ${ref} -o DIR/${file}; here: --images DIR`;

@@ -50,16 +50,6 @@ export const program = (part: Part, file: string, path: string): LayerSource => 
   key: () => `${partKey(part)} ${file} ${path}`,
 });
 
-/** Small files with the recipe's content. */
-export const text = (files: Readonly<Record<string, string>>): LayerSource => ({
-  tools: [],
-  key: () => JSON.stringify(files),
-  ensure: async () => {},
-  layers: () => [
-    { kind: "files", files: Object.entries(files).map(([path, content]) => ({ path, content, mode: 0o644 })) },
-  ],
-});
-
 export const SUITE = "trixie";
 
 /** The lists include every library that their programs link against; checkLibraries verifies it at each build. */

@@ -14,7 +14,7 @@ import { type Archive, BUN_IMAGE, forgetOlder, readArchive, recipeFor, writeIden
 
 export const SERVICES_IMAGE = "docker.io/conveyor/services:1.0.0";
 /** Label of the image with the hash of its inputs. */
-export const INPUTS_LABEL = "dev.conveyor.inputs";
+const INPUTS_LABEL = "dev.conveyor.inputs";
 /** A bundle and an image of a few files take seconds. */
 const BUILD_LIMIT_MS = 5 * 60_000;
 

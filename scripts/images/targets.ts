@@ -23,12 +23,12 @@ export type ImageTarget =
   | { kind: "none" };
 
 /** An image to deliver. */
-export interface Deliverable extends FoundImage {
+interface Deliverable extends FoundImage {
   /** Changes with the inputs of the image. */
   key: string;
 }
 
-export interface Delivery {
+interface Delivery {
   digest: string;
   pushedRef?: string;
 }

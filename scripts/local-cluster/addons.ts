@@ -104,7 +104,7 @@ export async function ensureSystemImages(
 const ADDON_FILES = ["addons.yaml", "keda.yaml"];
 
 /** The objects of the add-ons for this cluster, without KEDA's definitions. */
-export async function addonObjects(layout: Layout): Promise<KubernetesObject[]> {
+async function addonObjects(layout: Layout): Promise<KubernetesObject[]> {
   const base64 = async (name: string) => (await readFile(join(layout.pki, name))).toString("base64");
   const values: Record<string, string> = {
     COREDNS: SYSTEM_IMAGES.coredns.ref,
@@ -140,7 +140,7 @@ async function definitionFiles(): Promise<string[]> {
 }
 
 /** KEDA's CustomResourceDefinitions, from its module. */
-export async function kedaDefinitions(): Promise<KubernetesObject[]> {
+async function kedaDefinitions(): Promise<KubernetesObject[]> {
   return await Promise.all(
     (await definitionFiles()).map(async (path) => {
       const object = parseDocument(await readFile(path, "utf8")).toJS() as KubernetesObject;

@@ -12,8 +12,6 @@ import type { Report } from "../cli/report.ts";
 import { missingTools, type Tool, toolsError } from "../cli/tools.ts";
 import { takeLock } from "./lock.ts";
 
-export { missingTools, type Tool } from "../cli/tools.ts";
-
 /** Another run may be building the same part: the time of the slowest part on a slow machine. */
 const LOCK_LIMIT_MS = 40 * 60_000;
 /** Hex digits of the recipe's hash in a folder's name: enough to tell recipes apart. */

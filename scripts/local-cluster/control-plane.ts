@@ -12,7 +12,7 @@ import { type CertificateRequest, kubeconfigText } from "./pki.ts";
 import { type Daemon, ensureDaemon, mustLive, type PidFile } from "./processes.ts";
 
 /** etcd and the API server, with a database of some thousand objects, on a busy two-core machine. */
-export const API_LIMIT_MS = 90_000;
+const API_LIMIT_MS = 90_000;
 /** One request to a server on this machine. */
 const REQUEST_LIMIT_MS = 5_000;
 /** Logs of the cluster's own programs: two of these each. */
@@ -28,7 +28,7 @@ export const CONTROL_PLANE = [
   "provisioner",
 ] as const;
 
-export const METRICS_SERVER_NAMES = ["DNS:metrics-server.kube-system.svc", "DNS:metrics-server.kube-system"];
+const METRICS_SERVER_NAMES = ["DNS:metrics-server.kube-system.svc", "DNS:metrics-server.kube-system"];
 
 /** Every certificate of the cluster. */
 export function certificateRequests(layout: Layout, nodes: readonly NodeLayout[]): CertificateRequest[] {

@@ -47,7 +47,7 @@ export interface GoBuild {
 const COMPILER_FLAGS = "-dwarf=false";
 
 /** The arguments of `go build`: part of the recipe, since other flags create another program. */
-export function goBuildArguments(build: GoBuild): string[] {
+function goBuildArguments(build: GoBuild): string[] {
   const set = Object.entries(build.variables ?? {}).flatMap(([name, value]) => ["-X", `${name}=${value}`]);
   return [
     "-trimpath",

@@ -31,7 +31,7 @@ import {
 /** The holder's script runs a dozen short commands. */
 const HOLDER_LIMIT_MS = 10_000;
 /** containerd opens its database and loads plug-ins; with many images on a slow disk some seconds. */
-export const CONTAINERD_LIMIT_MS = 40_000;
+const CONTAINERD_LIMIT_MS = 40_000;
 /** ip, mount and the like. */
 const TOOL_LIMIT_MS = 10_000;
 /** The node's /run has sockets and the containers' files and FIFOs, no data. */
@@ -79,7 +79,7 @@ const inNetwork = (holder: number, command: readonly string[]) =>
   must(["nsenter", `--target=${holder}`, "--net", "--", ...command], { timeoutMs: TOOL_LIMIT_MS });
 
 /** The machine's path of a file of the node, through the holder's root. */
-export const nodePath = (holder: number, path: string): string => `/proc/${holder}/root${path}`;
+const nodePath = (holder: number, path: string): string => `/proc/${holder}/root${path}`;
 
 /** The living holder of a node's namespaces. */
 export const livingHolder = (layout: Layout, node: NodeLayout): Promise<PidFile | undefined> =>
@@ -161,7 +161,7 @@ async function ensureNetwork(layout: Layout, node: NodeLayout, holder: number): 
 }
 
 /** containerd's configuration. */
-export function containerdConfig(
+function containerdConfig(
   runtime: string,
   cniConfig: string,
   pauseImage: string,
@@ -209,7 +209,7 @@ disabled_plugins = [
 }
 
 /** The pods' network: one routed link per pod, so that the node's policy rules apply to every packet between pods. */
-export function cniConfig(podRange: string): string {
+function cniConfig(podRange: string): string {
   return JSON.stringify({
     cniVersion: "1.0.0",
     name: "conveyor",
@@ -230,7 +230,7 @@ export function cniConfig(podRange: string): string {
 }
 
 /** The kubelet's configuration, for drills: a killed container restarts within seconds, a lost node is detected soon. */
-export function kubeletConfig(layout: Layout, node: NodeLayout, cgroupVersion1: boolean): object {
+function kubeletConfig(layout: Layout, node: NodeLayout, cgroupVersion1: boolean): object {
   return {
     apiVersion: "kubelet.config.k8s.io/v1beta1",
     kind: "KubeletConfiguration",

@@ -24,7 +24,7 @@ export const VERSIONS = {
 } as const;
 
 /** Names of the single Kubernetes binary: each starts another program. */
-export const KUBE_PROGRAMS = [
+const KUBE_PROGRAMS = [
   "kube-apiserver",
   "kube-controller-manager",
   "kube-scheduler",

@@ -16,7 +16,7 @@ const BUILD_SPACE_BYTES = 10e9;
 const PROBE_LIMIT_MS = 15_000;
 
 /** Programs that the running cluster needs. */
-export const RUNTIME_TOOLS: Tool[] = [
+const RUNTIME_TOOLS: Tool[] = [
   { command: "ip", why: "links and routes", aptPackage: "iproute2" },
   { command: "nsenter", why: "starts programs in the node's namespaces", aptPackage: "util-linux" },
   { command: "unshare", why: "creates the node's namespaces", aptPackage: "util-linux" },
@@ -33,7 +33,7 @@ export const RUNTIME_TOOLS: Tool[] = [
 const CLUSTER_PARTS: Part[] = [PARTS.kubernetes, PARTS["node-runtime"], PARTS.keda];
 
 /** The two alternatives that need none of this. */
-export const OTHER_WAYS = [
+const OTHER_WAYS = [
   "an existing cluster:  bun scripts/deploy.ts --context NAME --registry HOST/PATH",
   "kind (needs docker):  kind create cluster --name dev && bun scripts/deploy.ts --context kind-dev --kind dev",
 ];

@@ -57,7 +57,7 @@ export interface DaemonFolders {
 
 let boot: string | undefined;
 /** Id of the machine's current boot. */
-export function bootId(): string {
+function bootId(): string {
   boot ??= readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
   return boot;
 }

@@ -7,7 +7,7 @@ import { nodeRuntimeVersions, VERSIONS } from "./parts.ts";
 import { clusterLayout, nodesOf, readPlan } from "./plan.ts";
 import { isAlive, pidFileNames, readPidFile } from "./processes.ts";
 
-export interface ProgramStatus {
+interface ProgramStatus {
   name: string;
   pid?: number;
   state: "running" | "ended" | "not started";
