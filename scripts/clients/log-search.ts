@@ -1,14 +1,14 @@
 /**
- * What is looked for in the logs, and what a line says: the same question asked of Loki (as LogQL) and of the pods'
- * own logs (as a filter), so that a cluster without Loki is searched with the same flags. No cluster, no clock.
+ * Log searches and log lines. A search is a LogQL query for Loki, and a filter for the logs of pods, so that a cluster
+ * without Loki is searched with the same flags.
  */
 import { EXIT, OperatorError } from "../cli/errors.ts";
 
-/** Levels of k8s/logging/promtail-configmap.yaml, worst first; `unknown` is a line that names none. */
+/** Levels of k8s/logging/promtail-configmap.yaml, by severity; `unknown`: the line has none. */
 export const LOG_LEVELS = ["error", "warn", "info", "debug", "unknown"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-/** Identity of an event, or the first parts of it. */
+/** Identity of an event, or its first parts. */
 export interface EventIdentity {
   run: string;
   conveyor?: string;
@@ -16,7 +16,7 @@ export interface EventIdentity {
 }
 
 export interface LogSearch {
-  /** Who speaks; none means everybody. */
+  /** Components; all when empty. */
   services: readonly string[];
   levels: readonly LogLevel[];
   /** Regular expression (RE2 in Loki) that a line contains. */
@@ -25,7 +25,7 @@ export interface LogSearch {
 }
 
 export interface LogEntry {
-  /** Nanoseconds since the epoch, as text: a number cannot hold them. */
+  /** Nanoseconds since the epoch, as text: they exceed 2^53. */
   timeNs: string;
   service: string;
   level: LogLevel;
@@ -35,17 +35,17 @@ export interface LogEntry {
   run?: string;
   conveyor?: string;
   seq?: string;
-  /** Kind of the event, for our own services. */
+  /** Kind of the log event, for the project's services. */
   event?: string;
   line: string;
 }
 
-/** Longest `--grep`: enough for every honest expression, too short to be an accident. */
+/** Longest `--grep`. */
 const MAX_GREP_CHARS = 500;
 
 /**
  * "RUN", "RUN/CONVEYOR" or "RUN/CONVEYOR/SEQ".
- * @throws OperatorError (exit 2) that names the flag, the rule and the value.
+ * @throws OperatorError (exit 2) that names the flag, the rule and the value
  */
 export function parseIdentity(text: string, flag = "--event"): EventIdentity {
   const [run, conveyor, seq, ...rest] = text.split("/");
@@ -54,11 +54,11 @@ export function parseIdentity(text: string, flag = "--event"): EventIdentity {
       exitCode: EXIT.usage,
     });
   if (!run || conveyor === "" || rest.length > 0) throw wrong("");
-  if (seq !== undefined && !/^\d{1,15}$/.test(seq)) throw wrong(", SEQ a whole number");
+  if (seq !== undefined && !/^\d{1,15}$/.test(seq)) throw wrong(", SEQ an integer");
   return { run, ...(conveyor ? { conveyor } : {}), ...(seq === undefined ? {} : { seq: Number(seq) }) };
 }
 
-/** @throws OperatorError (exit 2) for an expression that does not parse or is too long. */
+/** @throws OperatorError (exit 2) for an invalid or too long expression */
 export function checkedGrep(text: string): string {
   if (text.length > MAX_GREP_CHARS) {
     throw new OperatorError(`--grep: must be at most ${MAX_GREP_CHARS} characters; got ${text.length}`, {
@@ -76,15 +76,15 @@ export function checkedGrep(text: string): string {
   return text;
 }
 
-/** A string of LogQL: Go's quoting, which for printable text is JSON's. */
+/** A string of LogQL: Go's quoting equals JSON's for printable text. */
 const quoted = (text: string) => JSON.stringify(text);
 const escaped = (text: string) => text.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`);
 const oneOf = (values: readonly string[]) => quoted(values.map(escaped).join("|"));
 
-/** The namespaces of the pipeline and its collector; what Promtail reads. */
+/** The namespaces that Promtail reads. */
 const STREAMS = 'namespace=~"conveyor|conveyor-logging"';
 
-/** The search in Loki's language. Identity is structured metadata: no parser, and no stream per value. */
+/** The search as LogQL. The identity is structured metadata, which needs no parser and no stream per value. */
 export function logQl(search: LogSearch): string {
   const matchers = [STREAMS];
   if (search.services.length > 0) matchers.push(`service=~${oneOf(search.services)}`);
@@ -99,7 +99,7 @@ export function logQl(search: LogSearch): string {
   return parts.join(" ");
 }
 
-/** True when an entry is what is looked for: what LogQL does, for entries that Loki has not filtered. */
+/** Whether an entry matches the search, as the LogQL query does. */
 export function isMatch(search: LogSearch, entry: LogEntry): boolean {
   const { event } = search;
   return (
@@ -132,14 +132,14 @@ const SPELLINGS: Record<string, LogLevel> = {
   panic: "error",
 };
 
-/** The one spelling of a level. */
+/** The canonical level of a spelling. */
 export const levelOf = (word: string | undefined): LogLevel => SPELLINGS[word?.toLowerCase() ?? ""] ?? "unknown";
 
 const text = (value: unknown) => (typeof value === "string" || typeof value === "number" ? String(value) : undefined);
 
 /**
- * What a raw line says of itself, as Promtail's pipeline reads it: JSON of our services, Kafka's log4j, logfmt, and
- * Kubernetes' own style.
+ * Fields of a raw line, as Promtail's pipeline extracts them: JSON of the project's services, Kafka's log4j, logfmt, and
+ * the format of Kubernetes.
  */
 export function readLine(line: string): Pick<LogEntry, "level" | "run" | "conveyor" | "seq" | "event"> & {
   service?: string;
@@ -164,12 +164,12 @@ export function readLine(line: string): Pick<LogEntry, "level" | "run" | "convey
   return { level: levelOf(word) };
 }
 
-/** Local time of an entry as a person reads it, to the millisecond. */
+/** Clock time of an entry in UTC, to the millisecond. */
 export function clockOf(timeNs: string): string {
   return new Date(Number(BigInt(timeNs) / 1_000_000n)).toISOString().slice(11, 23);
 }
 
-/** What of a JSON line is worth a person's look: everything that does not stand in a column of its own. */
+/** A JSON line without the fields that are printed in columns. */
 export function briefly(entry: Pick<LogEntry, "line">): string {
   if (!entry.line.startsWith("{")) return entry.line;
   try {

@@ -1,6 +1,6 @@
 /**
- * Loki as a person or a test reads it: through a port-forward, over TLS verified against the project's CA, page by
- * page, so that ten thousand lines are ten thousand lines.
+ * Queries of Loki through a port-forward, over TLS verified against the project's CA, page by page, so that no line is
+ * missing from a large result.
  */
 
 import { EXIT, OperatorError } from "../cli/errors.ts";
@@ -11,9 +11,9 @@ import { type LogEntry, levelOf } from "./log-search.ts";
 const PORT = 3100;
 /** limits_config.max_entries_limit_per_query of k8s/logging/loki-configmap.yaml. */
 const PAGE_ENTRIES = 5000;
-/** Loki ends a query after a minute by itself. */
+/** Loki itself ends a query after a minute. */
 const QUERY_LIMIT_MS = 70_000;
-/** 2 million lines: a search that wants more is a mistake, and would fill the memory here. */
+/** 2 million lines: more would exceed the memory. */
 const MAX_PAGES = 400;
 
 interface Stream {
@@ -21,7 +21,7 @@ interface Stream {
   values: [timeNs: string, line: string][];
 }
 
-/** The two ends of a search, nanoseconds since the epoch; the end does not belong to it. */
+/** Range of a search, nanoseconds since the epoch; the end is exclusive. */
 export interface LogRange {
   startNs: bigint;
   endNs: bigint;
@@ -29,7 +29,7 @@ export interface LogRange {
 
 export const nsOfMs = (ms: number): bigint => BigInt(Math.round(ms)) * 1_000_000n;
 
-/** Entries of an answer of Loki, by time. */
+/** Entries of Loki's streams, sorted by time. */
 export function entriesOf(streams: readonly Stream[], order: "forward" | "backward" = "forward"): LogEntry[] {
   const entries = streams.flatMap(({ stream, values }) =>
     values.map(([timeNs, line]): LogEntry => {
@@ -56,7 +56,7 @@ export function entriesOf(streams: readonly Stream[], order: "forward" | "backwa
   });
 }
 
-/** Tells entries apart that have the same nanosecond. */
+/** Identity of an entry. */
 export const keyOf = (entry: LogEntry): string => `${entry.timeNs} ${entry.pod}/${entry.container} ${entry.line}`;
 
 export class LogStore {
@@ -70,12 +70,12 @@ export class LogStore {
     this.#url = `https://localhost:${forward.port}`;
   }
 
-  /** True where Loki is deployed. */
+  /** Whether Loki is deployed. */
   static async isThere(cluster: Cluster): Promise<boolean> {
     return (await cluster.get("deployment", "loki")) !== undefined;
   }
 
-  /** Opens the port-forward; close it when done. @throws OperatorError (exit 3) where there is no Loki. */
+  /** Opens the port-forward; the caller closes it. @throws OperatorError (exit 3) without Loki. */
   static async open(cluster: Cluster): Promise<LogStore> {
     const ca = (await readSecret(cluster, "loki-tls"))["ca.crt"];
     if (!ca || !(await LogStore.isThere(cluster))) {
@@ -91,7 +91,7 @@ export class LogStore {
     await this.#forward.close();
   }
 
-  /** One call of Loki's API. @throws OperatorError with Loki's own words. */
+  /** One call of Loki's API. @throws OperatorError with Loki's message */
   async get<T>(path: string, parameters: Record<string, string>, signal?: AbortSignal): Promise<T> {
     const limit = AbortSignal.timeout(QUERY_LIMIT_MS);
     const response = await fetch(`${this.#url}${path}?${new URLSearchParams(parameters)}`, {
@@ -116,7 +116,7 @@ export class LogStore {
     return entriesOf(data.result, direction as "forward" | "backward");
   }
 
-  /** The newest entries of a range, at most `limit`, oldest of them first. */
+  /** The newest entries of a range, at most `limit`, sorted from the oldest. */
   async newest(query: string, range: LogRange, limit: number, signal?: AbortSignal): Promise<LogEntry[]> {
     const found: LogEntry[] = [];
     const seen = new Set<string>();
@@ -128,14 +128,14 @@ export class LogStore {
       for (const entry of fresh) seen.add(keyOf(entry));
       found.push(...fresh);
       if (entries.length < size) break;
-      // The oldest nanosecond of this page may go on in the next one.
+      // Entries of the oldest nanosecond may continue on the next page.
       const oldestNs = BigInt(entries.at(-1)!.timeNs);
       endNs = fresh.length > 0 ? oldestNs + 1n : oldestNs;
     }
     return found.slice(0, limit).reverse();
   }
 
-  /** Every entry of a range, oldest first, in pages; each entry once. */
+  /** Every entry of a range once, in pages, from the oldest. */
   async *all(query: string, range: LogRange, signal?: AbortSignal): AsyncGenerator<LogEntry[]> {
     let { startNs } = range;
     let seen = new Set<string>();
@@ -145,7 +145,7 @@ export class LogStore {
       if (fresh.length > 0) yield fresh;
       if (entries.length < PAGE_ENTRIES) return;
       const newest = entries.at(-1)!.timeNs;
-      // Entries of the last nanosecond come again with the next page; only those can.
+      // The next page repeats entries of the last nanosecond, and no others.
       seen = new Set(entries.filter(({ timeNs }) => timeNs === newest).map(keyOf));
       startNs = fresh.length > 0 ? BigInt(newest) : BigInt(newest) + 1n;
     }

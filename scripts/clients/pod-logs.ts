@@ -1,9 +1,9 @@
-/** The pods' own logs, through the API server: for clusters without Loki. What a deleted pod said is gone there. */
+/** Logs of the existing pods through the API server, for clusters without Loki. Logs of deleted pods are lost there. */
 
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { type LogEntry, readLine } from "./log-search.ts";
 
-/** Everything of the pipeline for some minutes; a busy cluster's logs of a day want Loki. */
+/** Some minutes of all components; the logs of a day need Loki. */
 const READ_LIMIT_MS = 120_000;
 /** kubectl opens one connection per container. */
 const MAX_CONTAINERS = 60;
@@ -14,12 +14,12 @@ const SELECTOR = "app.kubernetes.io/part-of=conveyor";
 export function readPrefixedLine(line: string, appOf: (pod: string) => string): LogEntry | undefined {
   const match = /^\[pod\/([^/]+)\/([^\]]+)\] (\S+) ?(.*)$/s.exec(line);
   if (!match) return undefined;
-  const [, pod, container, time, said] = match as unknown as [string, string, string, string, string];
+  const [, pod, container, time, text] = match as unknown as [string, string, string, string, string];
   const timeMs = Date.parse(time);
   if (Number.isNaN(timeMs)) return undefined;
   const fraction = (/\.(\d+)/.exec(time)?.[1] ?? "").padEnd(9, "0").slice(0, 9);
   const app = appOf(pod);
-  const { service, ...read } = readLine(said);
+  const { service, ...read } = readLine(text);
   return {
     timeNs: `${Math.floor(timeMs / 1000)}${fraction}`,
     service: service ?? app,
@@ -27,7 +27,7 @@ export function readPrefixedLine(line: string, appOf: (pod: string) => string): 
     pod,
     container,
     ...read,
-    line: said,
+    line: text,
   };
 }
 
@@ -42,7 +42,7 @@ async function argsOf(cluster: Cluster, sinceMs: number): Promise<{ args: string
   return { args, appOf: (pod) => apps.get(pod) ?? pod };
 }
 
-/** What the pods that are there have said, oldest first. */
+/** Log entries of the existing pods, from the oldest. */
 export async function readPodLogs(cluster: Cluster, sinceMs: number, signal?: AbortSignal): Promise<LogEntry[]> {
   const { args, appOf } = await argsOf(cluster, sinceMs);
   const { stdout } = await cluster.kubectl(args, { timeoutMs: READ_LIMIT_MS, ...(signal ? { signal } : {}) });
@@ -53,7 +53,7 @@ export async function readPodLogs(cluster: Cluster, sinceMs: number, signal?: Ab
     .sort((a, b) => (BigInt(a.timeNs) < BigInt(b.timeNs) ? -1 : 1));
 }
 
-/** As it is said, until the signal; pods that start later are not heard. */
+/** New log entries until the signal, without those of pods that start later. */
 export async function* followPodLogs(cluster: Cluster, sinceMs: number, signal: AbortSignal): AsyncGenerator<LogEntry> {
   const { args, appOf } = await argsOf(cluster, sinceMs);
   for await (const line of cluster.lines([...args, "--follow"], signal, { mustSucceed: true })) {

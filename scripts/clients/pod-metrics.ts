@@ -1,7 +1,6 @@
 /**
- * Reads the metrics of a workload's pods through port-forwards, over TLS verified against the project's CA, and does
- * the little arithmetic that a check needs. Dashboards and alerts use Prometheus; this is for commands that must work
- * without it.
+ * Metrics of a workload's pods, read through port-forwards over TLS verified against the project's CA, for commands that
+ * must work without Prometheus.
  */
 import { request } from "node:https";
 import {
@@ -20,10 +19,10 @@ import { readSecret } from "../cluster/secret-values.ts";
 export { Histogram, parseMetrics, quantile, readHistogram, readSum, type Sample };
 
 const OPS_PORT = 9464;
-/** A scrape is a few kilobytes from a process that is at work; longer means that it is wedged. */
+/** A scrape has a few kilobytes; a process that needs longer hangs. */
 const SCRAPE_LIMIT_MS = 10_000;
 
-/** A GET over TLS through a forwarded port; the certificate must be `servername`'s, from `ca`. */
+/** A GET over TLS through a forwarded port; the certificate must be issued by `ca` for `servername`. */
 export function getVerified(port: number, path: string, ca: string, servername: string, signal?: AbortSignal) {
   return new Promise<{ status: number; body: string }>((resolve, reject) => {
     const call = request(
@@ -43,7 +42,7 @@ export function getVerified(port: number, path: string, ca: string, servername: 
   });
 }
 
-/** What each pod of a workload said, by its name. */
+/** Samples by pod name. */
 export type PodSamples = ReadonlyMap<string, readonly Sample[]>;
 
 /** Metrics of every running pod of a workload. @throws OperatorError when a pod cannot be read. */
@@ -71,21 +70,21 @@ export async function scrape(cluster: Cluster, workload: string, signal?: AbortS
     else failure ??= answer.reason;
   }
   if (failure === undefined) return found;
-  // An autoscaler may have ended it since the list was made: then it is none of the running pods, and its silence no fault.
+  // An autoscaler may have removed the pod since the list was read: then it is skipped.
   const still = new Set((await running()).map(({ metadata }) => metadata.name));
   if (found.size === 0 || names.some((name) => !found.has(name) && still.has(name))) throw failure;
   return found;
 }
 
-/** Of all pods together. */
+/** Samples of all pods. */
 export const allSamples = (pods: PodSamples): Sample[] => [...pods.values()].flat();
 
 const START_TIME = "process_start_time_seconds";
 const NOTHING: readonly Sample[] = [];
 
 /**
- * Pairs of what was read of each pod: a pod that is new, and one whose process is another, began at zero. A pod that is
- * gone has no pair: it took along what it counted since the first look.
+ * Earlier and later samples of each pod. A new pod, and a pod with a new process, started at zero. A deleted pod has no
+ * pair: its counts since the first scrape are lost.
  */
 function* sinceStart(before: PodSamples, after: PodSamples): Generator<[readonly Sample[], readonly Sample[]]> {
   for (const [pod, samples] of after) {
@@ -95,14 +94,14 @@ function* sinceStart(before: PodSamples, after: PodSamples): Generator<[readonly
   }
 }
 
-/** What a counter gained between two looks, over all pods that are there at the second. */
+/** Increase of a counter between two scrapes, over all pods of the second. */
 export function counterGain(before: PodSamples, after: PodSamples, name: string): number {
   let gain = 0;
   for (const [earlier, samples] of sinceStart(before, after)) gain += readSum(samples, name) - readSum(earlier, name);
   return gain;
 }
 
-/** What a histogram observed between two looks, over all pods that are there at the second. */
+/** Observations of a histogram between two scrapes, over all pods of the second. */
 export function histogramGain(before: PodSamples, after: PodSamples, name: string): Histogram {
   return mergeHistograms(
     [...sinceStart(before, after)].map(([earlier, samples]) =>
@@ -111,6 +110,6 @@ export function histogramGain(before: PodSamples, after: PodSamples, name: strin
   );
 }
 
-/** Names of the pods that were there at the first look and are not at the second. */
+/** Pods of the first scrape that are missing in the second. */
 export const podsGoneSince = (before: PodSamples, after: PodSamples): string[] =>
   [...before.keys()].filter((pod) => !after.has(pod));

@@ -1,4 +1,4 @@
-/** Prometheus as a command or a test reads it: through a port-forward, over TLS verified against the project's CA. */
+/** Queries of Prometheus through a port-forward, over TLS verified against the project's CA. */
 
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { type Cluster, NAMESPACE, type PortForward } from "../cluster/cluster.ts";
@@ -13,7 +13,7 @@ export interface VectorSample {
   value: number;
 }
 
-/** A series at the times that were asked for. */
+/** A series at the requested times. */
 export interface RangeSeries {
   labels: Record<string, string>;
   values: (number | null)[];
@@ -54,12 +54,12 @@ export class PrometheusReader {
     this.#ca = ca;
   }
 
-  /** True where Prometheus is deployed. */
+  /** Whether Prometheus is deployed. */
   static async isThere(cluster: Cluster): Promise<boolean> {
     return (await cluster.get("deployment", "prometheus")) !== undefined;
   }
 
-  /** Opens the port-forward; close it when done. @throws OperatorError (exit 3) where there is no Prometheus. */
+  /** Opens the port-forward; the caller closes it. @throws OperatorError (exit 3) without Prometheus. */
   static async open(cluster: Cluster): Promise<PrometheusReader> {
     const ca = (await readSecret(cluster, "prometheus-tls"))["ca.crt"];
     if (!ca || !(await PrometheusReader.isThere(cluster))) {
@@ -75,7 +75,7 @@ export class PrometheusReader {
     await this.#forward.close();
   }
 
-  /** An instant query. @throws OperatorError with Prometheus' own words. */
+  /** An instant query. @throws OperatorError with Prometheus' message */
   async query(promql: string, signal?: AbortSignal): Promise<VectorSample[]> {
     const { resultType, result } = await this.#get<QueryResult>(
       `/api/v1/query?${new URLSearchParams({ query: promql })}`,
@@ -88,8 +88,8 @@ export class PrometheusReader {
   }
 
   /**
-   * A query at each of some times, evenly apart; a time without a value is null.
-   * @throws OperatorError with Prometheus' own words.
+   * A query at evenly spaced times; a time without a value is null.
+   * @throws OperatorError with Prometheus' message
    */
   async range(promql: string, timesMs: readonly number[], signal?: AbortSignal): Promise<RangeSeries[]> {
     const [first, last] = [timesMs[0]!, timesMs.at(-1)!];
@@ -110,12 +110,12 @@ export class PrometheusReader {
     });
   }
 
-  /** What is scraped now, and how it went. */
+  /** The scrape targets and their last result. */
   async targets(signal?: AbortSignal): Promise<Target[]> {
     return (await this.#get<{ activeTargets: Target[] }>("/api/v1/targets?state=active", signal)).activeTargets;
   }
 
-  /** Alerts that are pending or firing. */
+  /** Pending and firing alerts. */
   async alerts(signal?: AbortSignal): Promise<Alert[]> {
     return (await this.#get<{ alerts: Alert[] }>("/api/v1/alerts", signal)).alerts;
   }

@@ -1,6 +1,6 @@
 /**
- * The cluster that a command works on. The only file that calls kubectl: every call names the context (and the
- * kubeconfig where the project made it), so that a changed current context can never redirect a command.
+ * The cluster that a command works on. Only this file starts kubectl on a cluster: every call names the context (and the
+ * kubeconfig of the local cluster), so that a changed current context cannot redirect a command.
  */
 import { isDeepStrictEqual } from "node:util";
 import { type TextLineOptions, textLines } from "../../services/domain/ndjson.ts";
@@ -23,7 +23,7 @@ const MAX_WATCH_FAILURES = 60;
 const WATCH_SECONDS = 1800;
 /** Pause before an ended log stream is opened again. */
 const FOLLOW_RETRY_MS = 300;
-/** kubectl port-forward prints its local port within a second, on a busy machine within some ten, or something is wrong. */
+/** kubectl port-forward prints its local port within a second, on a busy machine within ten. */
 const PORT_FORWARD_LIMIT_MS = 45_000;
 
 export interface KubernetesObject {
@@ -105,7 +105,7 @@ export class KubectlError extends OperatorError {
   }
 }
 
-/** What a watch sees: first the objects that are there, then each change; all of them again when it had to begin anew. */
+/** Events of a watch: the existing objects, then each change; after a reconnect all objects again. */
 export type WatchEvent<T extends KubernetesObject> =
   | { type: "SYNC"; objects: T[] }
   | { type: "ADDED" | "MODIFIED" | "DELETED"; object: T };
@@ -123,9 +123,9 @@ export interface AppliedObject {
 
 export interface ClusterLocation {
   context: string;
-  /** Absent: kubectl's own rules (KUBECONFIG, ~/.kube/config). */
+  /** Absent: the default of kubectl (KUBECONFIG, ~/.kube/config). */
   kubeconfig?: string;
-  /** True for the cluster that scripts/local-cluster.ts makes. */
+  /** True for the cluster of scripts/local-cluster.ts. */
   isLocal: boolean;
 }
 
@@ -190,7 +190,7 @@ export class Cluster implements ClusterLocation {
     return JSON.parse(stdout) as T;
   }
 
-  /** One object, or undefined when it (or its kind) is not there. */
+  /** One object, or undefined when it does not exist. */
   async get<T extends KubernetesObject>(kind: string, name: string, namespace = NAMESPACE): Promise<T | undefined> {
     const { stdout } = await this.kubectl(["get", kind, name, "-n", namespace, "--ignore-not-found", "-o", "json"]);
     return stdout.trim() === "" ? undefined : (JSON.parse(stdout) as T);
@@ -209,8 +209,8 @@ export class Cluster implements ClusterLocation {
   }
 
   /**
-   * Server-side apply of objects, with what became of each. `dryRun` asks the server without storing anything.
-   * @throws OperatorError with the server's words; the objects before the refused one may have been applied.
+   * Server-side apply of objects, with the change of each. `dryRun`: the server validates and stores nothing.
+   * @throws OperatorError with the server's message; the objects before the rejected one may have been applied
    */
   async apply(
     objects: readonly KubernetesObject[],
@@ -256,8 +256,8 @@ export class Cluster implements ClusterLocation {
   }
 
   /**
-   * Of some objects those that are in the cluster, as they are there; one call, however many they are.
-   * @throws OperatorError when the cluster cannot be read, or does not know one of the kinds.
+   * Reads those of the objects that exist in the cluster, in one call.
+   * @throws OperatorError when the cluster cannot be read, or has no such kind
    */
   async existing(objects: readonly KubernetesObject[], signal?: AbortSignal): Promise<KubernetesObject[]> {
     if (objects.length === 0) return [];
@@ -274,7 +274,7 @@ export class Cluster implements ClusterLocation {
 
   /**
    * Runs a command in a pod's container.
-   * The result of the command itself is given back, whatever its exit code.
+   * @returns the command's result, also when it fails
    */
   async exec(
     pod: string,
@@ -389,7 +389,7 @@ export class Cluster implements ClusterLocation {
         const query = `watch=1&resourceVersion=${list.metadata.resourceVersion}&timeoutSeconds=${WATCH_SECONDS}`;
         for await (const line of this.lines(["get", "--raw", `${path}${and}${query}`], signal)) {
           const event = JSON.parse(line) as { type: string; object: T };
-          // "ERROR": the version is too old, or the server is going away.
+          // "ERROR": the version is too old, or the server shuts down.
           if (event.type === "ERROR") break;
           failures = 0;
           yield event as WatchEvent<T>;
@@ -397,7 +397,10 @@ export class Cluster implements ClusterLocation {
       } catch (error) {
         if (signal.aborted) return;
         if (++failures >= MAX_WATCH_FAILURES) {
-          throw new OperatorError(`${path} cannot be watched any more`, { exitCode: EXIT.timeout, cause: error });
+          throw new OperatorError(`${path} cannot be watched: the API server does not answer`, {
+            exitCode: EXIT.timeout,
+            cause: error,
+          });
         }
       }
       await pause(WATCH_RETRY_MS, signal).catch(() => {});
@@ -434,7 +437,7 @@ const commandOf = (args: readonly string[]) => `kubectl ${args.slice(0, 6).join(
 /** A line of `kubectl logs --timestamps`; the kubelet's own messages have no time. Times have a fixed width. */
 const LOG_LINE = /^(\d{4}-\d\d-\d\dT\S+) (.*)$/s;
 
-/** Identity of an object, whatever version of its API it is read in. */
+/** Identity of an object, independent of its API version. */
 export const keyOf = (object: KubernetesObject) =>
   `${object.apiVersion.split("/")[0]}|${object.kind}|${object.metadata.namespace ?? ""}|${object.metadata.name}`;
 
@@ -446,8 +449,8 @@ function parseList(text: string): KubernetesObject[] {
 }
 
 /**
- * Whether an apply changed what an object says: labels, annotations and everything but the status. The resource version
- * tells less: it also moves when only the ownership of fields has changed hands, and stands still in a dry run.
+ * Whether an apply left the content of an object unchanged: labels, annotations and everything but the status. The
+ * resource version does not show it: it also changes with the ownership of fields, and does not change in a dry run.
  */
 export function sameContent(before: KubernetesObject, after: KubernetesObject): boolean {
   return isDeepStrictEqual(contentOf(before), contentOf(after));
@@ -459,7 +462,7 @@ function contentOf(object: KubernetesObject): unknown {
   return { ...rest, metadata: { name, namespace, labels, annotations } };
 }
 
-/** Every API that the server knows, its own and those of operators, as `group/version`. */
+/** Every API of the server, those of operators included, as `group/version`. */
 export async function apiVersionsOf(cluster: Cluster, signal?: AbortSignal): Promise<Set<string>> {
   const { stdout } = await cluster.kubectl(["api-versions"], signal ? { signal } : {});
   return new Set(stdout.split("\n").filter(Boolean));

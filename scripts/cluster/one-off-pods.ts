@@ -7,9 +7,9 @@ import { OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "./cluster.ts";
 
-/** A pod of an image that is there starts within seconds; a busy two-core machine may need some more. */
+/** A pod whose image is on the node starts within seconds, on a busy machine within some ten. */
 const POD_START_LIMIT_MS = 60_000;
-/** A one-off pod ends itself after this time, so that an interrupted command leaves nothing running for long. */
+/** Bounds a pod whose command was killed before it could delete it. */
 const POD_LIFETIME_SECONDS = 3600;
 
 export interface OneOffPod {
@@ -104,9 +104,9 @@ export function podObject(pod: OneOffPod): KubernetesObject {
   };
 }
 
-/** Why a pod is not running yet, in a few words. */
+/** State of a pod for messages: phase, and the reason why it does not run. */
 export function podState(pod: Pod | undefined): string {
-  if (!pod) return "not there";
+  if (!pod) return "does not exist";
   const waiting = pod.status.containerStatuses?.map((status) => status.state.waiting?.reason).find(Boolean);
   const unscheduled = pod.status.conditions?.find(({ type, status }) => type === "PodScheduled" && status === "False");
   return [pod.status.phase, waiting, unscheduled?.message].filter(Boolean).join(": ");
@@ -158,7 +158,7 @@ export async function startPod(cluster: Cluster, pod: OneOffPod, signal: AbortSi
 }
 
 /**
- * Runs `work` while a one-off pod is running, and deletes the pod afterwards, whatever happened.
+ * Runs `work` while a one-off pod is running, and deletes the pod afterwards, also after an error.
  * @throws OperatorError (exit 4) with the pod's state when it does not start.
  */
 export async function withPod<T>(

@@ -1,17 +1,14 @@
-/**
- * Waiting for what deploy applied: each kind of object says in its own way that it is done, and each wait names the
- * pods that hold it up.
- */
+/** Waits for applied workloads and jobs; the state of a wait names the pods that delay it. */
 
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { type PollResult, waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "./cluster.ts";
 import { podLog, podState } from "./one-off-pods.ts";
 
-/** The setup job retries for up to four minutes inside; the rest is for pods that start late. */
+/** The setup job retries for up to four minutes; the rest is for pods that start late. */
 const JOB_LIMIT_MS = 330_000;
 
-/** A pod that is merely starting becomes ready, or is replaced by the controller, within this time. */
+/** A pod that starts normally becomes ready, or is replaced by the controller, within this time. */
 const BLOCKING_LIMIT_MS = 15_000;
 
 type Workload = KubernetesObject & {
@@ -36,9 +33,8 @@ type Job = KubernetesObject & {
 };
 
 /**
- * Pods of a StatefulSet that block their own replacement: not ready, and of an older template. The controller waits for
- * them to become ready before it goes on, which a template that never becomes ready does not allow
- * (kubernetes.io, StatefulSets, "Forced rollback"): somebody has to delete them.
+ * Pods of a StatefulSet that block their own replacement: not ready, and of an older template. The controller waits until
+ * they are ready, which may never happen: they have to be deleted (kubernetes.io, StatefulSets, "Forced rollback").
  */
 export function blockingPods(workload: Workload, pods: readonly Pod[]): string[] {
   const { updateRevision } = workload.status ?? {};
@@ -49,12 +45,13 @@ export function blockingPods(workload: Workload, pods: readonly Pod[]): string[]
     .map(({ metadata }) => metadata.name);
 }
 
-/** What keeps a workload from being rolled out, or undefined when it is: every replica updated and ready. */
+/** The reason why a workload is not rolled out; undefined when every replica is updated and ready. */
 export function rolloutState(workload: Workload): string | undefined {
   const { status } = workload;
   const onNodes = workload.kind === "DaemonSet";
   const wanted = onNodes ? (status?.desiredNumberScheduled ?? 1) : (workload.spec.replicas ?? 1);
-  if ((status?.observedGeneration ?? 0) < (workload.metadata.generation ?? 0)) return "the change is not seen yet";
+  if ((status?.observedGeneration ?? 0) < (workload.metadata.generation ?? 0))
+    return "the controller has not observed the change";
   const updated = onNodes
     ? (status?.updatedNumberScheduled ?? 0)
     : workload.kind === "StatefulSet" && status?.currentRevision === status?.updateRevision
@@ -63,7 +60,7 @@ export function rolloutState(workload: Workload): string | undefined {
   const ready = (onNodes ? status?.numberReady : status?.readyReplicas) ?? 0;
   if (updated < wanted) return `${updated} of ${wanted} updated, ${ready} ready`;
   if (ready < wanted) return `${ready} of ${wanted} ready`;
-  if (workload.kind === "Deployment" && (status?.replicas ?? 0) > wanted) return "old replicas are still leaving";
+  if (workload.kind === "Deployment" && (status?.replicas ?? 0) > wanted) return "old replicas are still terminating";
   return undefined;
 }
 
@@ -88,7 +85,7 @@ export async function awaitRollout(
   await waitFor<true>(
     async (): Promise<PollResult<true>> => {
       const workload = await cluster.get<Workload>(kind, name, namespace);
-      if (!workload) return { done: false, state: "not there" };
+      if (!workload) return { done: false, state: "does not exist" };
       const state = rolloutState(workload);
       if (!state) return { done: true, value: true };
       for (const pod of blockingPods(workload, await cluster.pods(name, namespace))) {
@@ -97,7 +94,7 @@ export async function awaitRollout(
         if (performance.now() - since < BLOCKING_LIMIT_MS) continue;
         blockingSince.delete(pod);
         await cluster.kubectl(["delete", "pod", pod, "-n", namespace, "--ignore-not-found", "--wait=false"]);
-        return { done: false, state: `${pod} was of an older template and not ready: deleted, to be made anew` };
+        return { done: false, state: `${pod} was of an older template and not ready: deleted for replacement` };
       }
       const lagging = await laggingPods(cluster, name, namespace);
       return { done: false, state: lagging ? `${state} (${lagging})` : state };
@@ -113,10 +110,10 @@ export async function awaitRollout(
 }
 
 /**
- * Runs a job to its end, in place of an earlier run of it: a Job cannot be changed, and setup is to look again at each
- * deploy, since somebody may have revoked a right or deleted a topic.
- * @returns the log of the pod that finished
- * @throws OperatorError with the job's own last words
+ * Runs a job to its end. An earlier run is deleted: a Job cannot be changed, and setup runs at each deploy, since rights
+ * or topics may have been changed by hand.
+ * @returns the log of the finished pod
+ * @throws OperatorError with the last lines of its log
  */
 export async function runJob(
   cluster: Cluster,
@@ -157,7 +154,7 @@ export async function runJob(
   if (!live?.status?.succeeded) {
     throw new OperatorError(`job ${name} failed`, {
       exitCode: EXIT.failed,
-      cause: new Error(log.split("\n").slice(-5).join("\n") || "it left no log"),
+      cause: new Error(log.split("\n").slice(-5).join("\n") || "no log"),
       hint: `kubectl --context ${cluster.context} -n ${NAMESPACE} logs job/${name}`,
     });
   }

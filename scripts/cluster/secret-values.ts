@@ -1,7 +1,7 @@
-/** Reads Secrets that stand in the cluster. Their values are used, never printed. */
+/** Reads Secrets of the cluster. Their values are never printed. */
 import { type Cluster, type KubernetesObject, NAMESPACE } from "./cluster.ts";
 
-/** Decoded entries of a Secret as text; empty when the Secret is not there. */
+/** Decoded entries of a Secret; empty when it does not exist. */
 export async function readSecret(cluster: Cluster, name: string): Promise<Record<string, string>> {
   const secret = await cluster.get<KubernetesObject & { data?: Record<string, string> }>("secret", name, NAMESPACE);
   return Object.fromEntries(

@@ -1,4 +1,4 @@
-/** Which services' image the deployed pipeline runs: one-off pods use the same one. */
+/** The services' image of the deployed pipeline, which one-off pods use too. */
 
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE } from "./cluster.ts";

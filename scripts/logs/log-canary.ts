@@ -1,6 +1,6 @@
 /**
- * The log canary: a pod writes numbered lines, Loki is asked for them, and the two sets are compared. Counting alone
- * would take a line that came twice for one that is missing.
+ * The log canary: a pod writes numbered lines, Loki is queried for them, and the two sets are compared. A count alone
+ * would accept a repeated line in place of a missing one.
  */
 import { randomBytes } from "node:crypto";
 import { OperatorError } from "../cli/errors.ts";
@@ -10,15 +10,15 @@ import { LogStore, nsOfMs } from "../clients/loki.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { podLog, withPod } from "../cluster/one-off-pods.ts";
 
-/** From the last line written until all are found: Promtail's longest pause, Loki's start, and some reserve. */
+/** From the last line written until all are found: Promtail's longest back-off, Loki's start, and a reserve. */
 const DELIVERY_LIMIT_MS = 180_000;
-/** The pod writes in steps of this length, so that a rate of thousands a second is even. */
+/** Interval of the pod's writes, short enough for an even rate of thousands a second. */
 const STEP_MS = 50;
 
 export interface CanaryVerdict {
   run: string;
   written: number;
-  /** Different numbers found. */
+  /** Distinct numbers found. */
   found: number;
   /** Numbers that were written and not found, the first hundred. */
   missing: number[];
@@ -30,7 +30,7 @@ export interface CanaryVerdict {
   lost: boolean;
 }
 
-/** How many numbers a verdict names; more tell a person nothing new. */
+/** Numbers that a verdict lists. */
 const NAMED_NUMBERS = 100;
 
 /** Compares what was written (0 to `written` − 1) with the numbers found, in any order. */
@@ -57,24 +57,24 @@ export function judgeCanary(run: string, written: number, numbers: Iterable<numb
   };
 }
 
-/** The numbers of the canary's own lines; its closing line is none of them. */
+/** Numbers of the canary's lines, without its last line. */
 export const numbersOf = (entries: readonly LogEntry[]): number[] =>
   entries.filter(({ event }) => event === "canary_line").map(({ seq }) => Number(seq));
 
-/** The program of the pod: `lines` lines at `rate` a second, then it says that it is done and stays. */
+/** The program of the pod: writes `lines` lines at `rate` a second, reports the end and waits. */
 export function canaryProgram(run: string, lines: number, ratePerSecond: number): string {
   return `
-    const say = (event, fields) => console.log(JSON.stringify({
+    const write = (event, fields) => console.log(JSON.stringify({
       timestamp: new Date().toISOString(), level: "info", service: "log-canary", event, run: ${JSON.stringify(run)}, ...fields }));
     const startedAt = performance.now();
     let seq = 0;
     while (seq < ${lines}) {
       const due = Math.min(${lines}, Math.ceil((performance.now() - startedAt) / 1000 * ${ratePerSecond}));
-      while (seq < due) say("canary_line", { seq: seq++, text: "a line of ordinary length, so that the volume is ordinary too" });
+      while (seq < due) write("canary_line", { seq: seq++, text: "a line of ordinary length, so that the volume is ordinary too" });
       await Bun.sleep(${STEP_MS});
     }
-    say("canary_done", { written: seq });
-    // The files of a pod go with the pod: it stays until it is taken away.
+    write("canary_done", { written: seq });
+    // The log files of a pod are deleted with it: it exists until the command deletes it.
     await Bun.sleep(3_600_000);
   `;
 }
@@ -84,13 +84,13 @@ export interface CanaryOptions {
   lines: number;
   ratePerSecond: number;
   signal: AbortSignal;
-  /** Told of the lines found so far. */
+  /** Called with the number of lines found. */
   onState?: (state: string) => void;
-  /** Runs while the pod writes: for restarts. */
+  /** Runs while the pod writes, for restarts of components. */
   meanwhile?: () => Promise<void>;
 }
 
-/** Writes, waits until everything is found or the limit has passed, and judges. */
+/** Writes, waits until all lines are found or the limit has passed, and compares. */
 export async function runCanary(cluster: Cluster, options: CanaryOptions): Promise<CanaryVerdict> {
   const run = `canary-${randomBytes(5).toString("hex")}`;
   const startedMs = Date.now() - 60_000;
@@ -124,7 +124,7 @@ export async function runCanary(cluster: Cluster, options: CanaryOptions): Promi
         },
       );
     } catch (error) {
-      // Lines that do not come within the limit are the verdict, not a reason to have none.
+      // Lines that are missing at the limit are the verdict.
       if (options.signal.aborted || !(error instanceof OperatorError)) throw error;
     }
     return verdict;
@@ -132,7 +132,7 @@ export async function runCanary(cluster: Cluster, options: CanaryOptions): Promi
 }
 
 async function findNumbers(cluster: Cluster, run: string, startedMs: number, signal: AbortSignal): Promise<number[]> {
-  // A port-forward ends with the pod that it led to, so each look opens its own.
+  // A port-forward ends with its pod, so each poll opens its own.
   const store = await LogStore.open(cluster);
   try {
     const numbers: number[] = [];
@@ -151,10 +151,10 @@ async function awaitWritten(cluster: Cluster, pod: string, options: CanaryOption
     async () => {
       const last = (await podLog(cluster, pod, { lines: 1 })).split("\n").at(-1) ?? "";
       try {
-        const said = JSON.parse(last) as { event?: string; seq?: number; written?: number };
-        return said.event === "canary_done"
-          ? { done: true, value: said.written! }
-          : { done: false, state: `${said.seq ?? 0} lines written` };
+        const line = JSON.parse(last) as { event?: string; seq?: number; written?: number };
+        return line.event === "canary_done"
+          ? { done: true, value: line.written! }
+          : { done: false, state: `${line.seq ?? 0} lines written` };
       } catch {
         return { done: false, state: last.slice(0, 200) };
       }

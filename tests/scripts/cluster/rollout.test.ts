@@ -27,7 +27,7 @@ describe("rolloutState", () => {
       rolloutState(workload("Deployment", { ...ready, replicas: 1, updatedReplicas: 1, readyReplicas: 1 })),
     ).toBeUndefined();
   });
-  test("ready replicas of the old revision are not done", () => {
+  test("is not done with ready replicas of the old revision", () => {
     const old = {
       observedGeneration: 2,
       replicas: 3,
@@ -38,17 +38,17 @@ describe("rolloutState", () => {
     };
     expect(rolloutState(workload("StatefulSet", old, 3))).toBe("1 of 3 updated, 3 ready");
   });
-  test("a status of before the change is not done", () => {
+  test("is not done with a status from before the change", () => {
     expect(rolloutState(workload("Deployment", { observedGeneration: 1, updatedReplicas: 1, readyReplicas: 1 }))).toBe(
-      "the change is not seen yet",
+      "the controller has not observed the change",
     );
   });
-  test("a surplus old replica of a Deployment is not done", () => {
+  test("is not done with a surplus old replica of a Deployment", () => {
     const surplus = { observedGeneration: 2, replicas: 2, updatedReplicas: 1, readyReplicas: 2 };
-    expect(rolloutState(workload("Deployment", surplus, 1))).toBe("old replicas are still leaving");
+    expect(rolloutState(workload("Deployment", surplus, 1))).toBe("old replicas are still terminating");
   });
-  test("no status at all is not done", () => {
-    expect(rolloutState(workload("Deployment", {}))).toBe("the change is not seen yet");
+  test("is not done without a status", () => {
+    expect(rolloutState(workload("Deployment", {}))).toBe("the controller has not observed the change");
   });
 });
 
