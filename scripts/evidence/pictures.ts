@@ -84,7 +84,7 @@ export const keyMetrics: Artifact = {
           }
         }
         if (series.length === 0)
-          return { made: false, reason: `Prometheus has nothing for "${title}"`, hint: "bun scripts/ask.ts --targets" };
+          return { made: false, reason: `Prometheus has no data for "${title}"`, hint: "bun scripts/ask.ts --targets" };
         const unit = UNIT_NAMES[fieldConfig?.defaults.unit ?? ""] ?? "";
         panels.push(
           html`<div class="panel">${chartStack({ label: title, timesMs, charts: [{ title, unit, series }] })}<p class="soft">${description}</p></div>`,

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** What MIT asks for: the notice goes with each copy. */
+/** The MIT License requires the notice in each copy. */
 const NOTICE = "/* uPlot: Copyright (c) Leon Sorokin, MIT License, https://github.com/leeoniya/uPlot */";
 
 async function bundle(): Promise<string> {

@@ -50,7 +50,7 @@ describe("plan", () => {
     expect(secondsOf(planVideo(syntheticDrills({ drills: many })).segments)).toBeLessThanOrEqual(MAX_VIDEO_SECONDS);
     const drill = syntheticDrill();
     const late = at(7200);
-    const beats = drill.beats.map((beat) => (beat.name === "proven" ? { ...beat, endedAtMs: late } : beat));
+    const beats = drill.beats.map((phase) => (phase.name === "proven" ? { ...phase, endedAtMs: late } : phase));
     const long = syntheticDrill({ beats, recording: { ...drill.recording, endedAtMs: late } });
     expect(secondsOf(planVideo(syntheticDrills({ drills: [long] })).segments)).toBeLessThanOrEqual(MAX_VIDEO_SECONDS);
   });
@@ -134,12 +134,12 @@ describe("frame", () => {
     expect(textOf(during.html.pods!)).toContain("○ synthetic-b not ready");
   });
   test("the playback speed is shown: real time, faster, paused", () => {
-    const words = new Set(
+    const labels = new Set(
       framesOf(plan, 10).map((frame) => frameParts(frame, new Replay("r", []).at(0), result, plan).html.speed),
     );
-    expect(words).toContain("real time");
-    expect(words).toContain("paused");
-    expect([...words].some((word) => /^\d+× faster$/.test(word!))).toBe(true);
+    expect(labels).toContain("real time");
+    expect(labels).toContain("paused");
+    expect([...labels].some((label) => /^\d+× faster$/.test(label!))).toBe(true);
   });
   test("a command is typed, then its recorded output is shown", () => {
     const { html, overlayClass } = partsAt(({ segment }) => segment.kind === "reading");
@@ -169,11 +169,11 @@ describe.skipIf(missing.length > 0)(
     let folder = "";
     let out = "";
     const result = syntheticDrills({ drills: [syntheticDrill()] });
-    // The whole plan, in a fraction of its time: every segment is in it.
-    const whole = planVideo(result);
+    // Every segment of the plan, in a fraction of its time.
+    const complete = planVideo(result);
     const plan = {
-      ...whole,
-      segments: whole.segments.map((segment) => ({ ...segment, seconds: Math.max(0.25, segment.seconds * 0.06) })),
+      ...complete,
+      segments: complete.segments.map((segment) => ({ ...segment, seconds: Math.max(0.25, segment.seconds * 0.06) })),
     };
     const entries = mergedEntries(result, [
       { timeMs: at(0), pods: [{ name: "processor-synthetic-a", workload: "processor", state: "ready", restarts: 0 }] },

@@ -233,16 +233,16 @@ class Stack {
       ctx.lineTo(points[2], points[3]);
       ctx.stroke();
     };
-    const text = (words: string, x: number, y: number, align: CanvasTextAlign, color: string) => {
+    const text = (content: string, x: number, y: number, align: CanvasTextAlign, color: string) => {
       ctx.font = `600 ${12 * scale}px ${getComputedStyle(document.body).fontFamily}`;
       ctx.textAlign = align;
       ctx.textBaseline = "alphabetic";
       ctx.lineWidth = 4 * scale;
       ctx.setLineDash([]);
       ctx.strokeStyle = colorOf("surface");
-      ctx.strokeText(words, x, y);
+      ctx.strokeText(content, x, y);
       ctx.fillStyle = colorOf(color);
-      ctx.fillText(words, x, y);
+      ctx.fillText(content, x, y);
     };
     ctx.save();
     for (const { at, kind } of this.#data.marks) {

@@ -18,9 +18,9 @@ import { METRIC_TABLE } from "../../../services/runtime/metrics.ts";
 import { metricNamesIn } from "../../k8s/prometheus/promql.ts";
 import { THIRD_PARTY_METRICS } from "../../k8s/prometheus/third-party-metrics.ts";
 
-/** Metrics of others that only dashboards ask for, and where each comes from. tests/cluster/panels.test.ts asks for them. */
+/** Metrics of others that only dashboards query, with their source. tests/cluster/panels.test.ts queries them. */
 const PANEL_METRICS: Record<string, string> = {
-  ALERTS: "Prometheus itself, for each alert that waits or fires",
+  ALERTS: "Prometheus itself, for each pending or firing alert",
   ...Object.fromEntries(
     [
       "kafka_broker_bytesin_total",

@@ -176,12 +176,12 @@ test("repeatedSince: later runs of the drills that did not pass, and of no other
     { name: "cut-broker", verdict: "passed" },
     { name: "delete-producer", verdict: "passed" },
   ];
-  const whole = run("20261125T070000Z-drills", "2026-11-25T07:00:00Z", [failed!, other!]) as unknown as DrillsResult;
+  const earlier = run("20261125T070000Z-drills", "2026-11-25T07:00:00Z", [failed!, other!]) as unknown as DrillsResult;
   const later = run("20261125T080000Z-drills", "2026-11-25T08:00:00Z", [passed!, other!, passed!]);
   try {
-    expect(await repeatedSince(whole, root)).toEqual([]);
+    expect(await repeatedSince(earlier, root)).toEqual([]);
     await Bun.write(join(root, later.facts.id, "result.json"), JSON.stringify(later));
-    const lines = await repeatedSince(whole, root);
+    const lines = await repeatedSince(earlier, root);
     expect(lines[0]).toBe("# repeated in run 20261125T080000Z-drills");
     expect(lines.slice(1).map((line) => line.slice(0, 36).trim())).toEqual(
       Array(2).fill(`${"cut-broker".padEnd(24)} PASSED`),

@@ -158,14 +158,14 @@ describe("report of a load test", () => {
   });
   test("audit: every invariant, also one that is not promised, with the reason", () => {
     expect(renderReport(syntheticLoadTest())).not.toContain('id="audit"');
-    const law = (name: string, status: "passed" | "failed", promised: boolean) => ({
+    const invariant = (name: string, status: "passed" | "failed", promised: boolean) => ({
       law: name,
-      title: `synthetic law ${name}`,
+      title: `synthetic invariant ${name}`,
       status,
       detail: `${name} in numbers`,
       promised,
     });
-    const laws = [law("L1", "passed", true), law("L2", "failed", true), law("O1", "failed", false)];
+    const laws = [invariant("L1", "passed", true), invariant("L2", "failed", true), invariant("O1", "failed", false)];
     const audit = { status: "failed" as const, line: "FAILED: synthetic", laws };
     const page = renderReport(syntheticLoadTest({ audit }));
     const badges = [...page.matchAll(/<th scope="row">(\w\d)<\/th>.*?class="badge (\w+)">(.*?)</g)].map((found) =>
