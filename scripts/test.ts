@@ -1,7 +1,7 @@
 /**
  * `npm test`: everything, the quickest checks first.
  *
- *   types and lint        seconds
+ *   types, lint, import directions, unused code  seconds
  *   tests without a cluster  under a minute
  *   tests of pictures     pages in a real browser, the video; under a minute
  *   tests on a cluster    the local cluster, created if there is none and then removed afterwards
@@ -77,16 +77,17 @@ async function testOnCluster(
 
 const CHECKS = [
   ["types (tsc --noEmit)", ["tsc", "--noEmit"]],
-  ["lint (biome check)", ["biome", "check"]],
+  ["lint and import directions (biome check)", ["biome", "check", "--error-on-warnings"]],
+  ["unused files, exports and packages (knip)", ["knip", "--no-progress", "--treat-config-hints-as-errors"]],
 ] as const;
 
 export const command = defineCommand({
   name: "scripts/test.ts",
-  summary: "types, lint, tests without a cluster, tests of pictures, tests on the local cluster",
+  summary: "types, lint, unused code, tests without a cluster, tests of pictures, tests on the local cluster",
   usage: ["[--fast] [--keep]"],
   examples: [
     ["npm test", "everything; creates the local cluster if there is none and removes it afterwards"],
-    ["npm run check", "types, lint and the tests that need no cluster"],
+    ["npm run check", "types, lint, unused code and the tests that need no cluster"],
   ],
   flags: {
     fast: { type: "boolean", description: "skip the tests of pictures and those on a cluster" },

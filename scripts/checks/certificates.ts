@@ -8,7 +8,7 @@ import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
 /** Fewer days are a violation; generate-certs and deploy renew at 30. */
-export const MIN_DAYS_LEFT = 7;
+const MIN_DAYS_LEFT = 7;
 
 const MS_PER_DAY = 86_400_000;
 

@@ -19,7 +19,7 @@ import { ingest } from "../ingest/ingest.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
 /** Enough to detect a loss of one in a thousand, few enough for a check of seconds. */
-export const CHECK_EVENTS = 2000;
+const CHECK_EVENTS = 2000;
 /** Conveyors of the check: always the same, so that the number of series stays bounded. */
 const CHECK_CONVEYORS = Array.from({ length: 4 }, (_, index) => `check-${index}`);
 /** The pace of live traffic: a burst would measure another latency. */
@@ -37,7 +37,7 @@ const STORE_LIMIT_MS = 30_000;
 const MEASURE_LIMIT_MS = 10_000;
 const MEASURE_POLL_MS = 500;
 /** A higher end-to-end p99 is a violation; a healthy pipeline stays well below a second. */
-export const E2E_P99_LIMIT_SECONDS = 5;
+const E2E_P99_LIMIT_SECONDS = 5;
 
 const E2E_HISTOGRAM = "conveyor_e2e_latency_seconds";
 

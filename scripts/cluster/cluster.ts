@@ -11,7 +11,7 @@ import { pause } from "../cli/wait.ts";
 /** The namespace of the pipeline; every manifest names it. */
 export const NAMESPACE = "conveyor";
 /** Owner of the fields that deploy applies (server-side apply). */
-export const FIELD_MANAGER = "conveyor-deploy";
+const FIELD_MANAGER = "conveyor-deploy";
 
 /** One kubectl call: generous for a busy two-core machine, short enough that a dead API server is noticed. */
 const KUBECTL_LIMIT_MS = 60_000;

@@ -28,7 +28,7 @@ export interface Container {
   [field: string]: unknown;
 }
 
-export interface Volume {
+interface Volume {
   name: string;
   configMap?: { name: string; optional?: boolean };
   secret?: { secretName: string };

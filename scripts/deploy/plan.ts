@@ -29,7 +29,7 @@ export interface ImageState {
 }
 
 /** A stage that is not applied; an earlier deploy's objects of it are pruned. */
-export interface SkippedStage {
+interface SkippedStage {
   stage: string;
   reason: string;
   /** Command that removes the reason. */
@@ -41,7 +41,7 @@ export interface SkippedStage {
 }
 
 /** A stage that is neither applied nor pruned: it runs, and one of its images is missing. */
-export interface KeptStage {
+interface KeptStage {
   stage: string;
   reason: string;
   /** References of those of its workloads that exist. */

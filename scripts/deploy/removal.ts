@@ -37,7 +37,7 @@ export interface RemovalPlan {
   claims: string[];
 }
 
-export async function readRemovalSnapshot(
+async function readRemovalSnapshot(
   cluster: Cluster,
   stages: readonly Stage[],
   signal: AbortSignal,

@@ -15,7 +15,7 @@ import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { KubernetesObject } from "../cluster/cluster.ts";
 
 export const FILL_FROM = "conveyor.dev/fill-from";
-export const GENERATE = "conveyor.dev/generate";
+const GENERATE = "conveyor.dev/generate";
 export const FILLED_BY = "conveyor.dev/filled-by";
 
 export interface SecretSources {

@@ -6,7 +6,7 @@ import { followPodLogs, readPodLogs } from "../clients/pod-logs.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { followLoki } from "./follow-loki.ts";
 
-export type LogSource = "loki" | "pods";
+type LogSource = "loki" | "pods";
 
 export interface SearchOptions {
   search: LogSearch;

@@ -87,11 +87,11 @@ export const NAME_PATTERN = new RegExp(`^${NAME}$`);
 /** NAME_PATTERN as text for error messages. */
 export const NAME_RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ -, first a letter or digit";
 /** 15 digits: exact in a double, and in InfluxDB's 64-bit integer. */
-export const MAX_SEQ = 999_999_999_999_999;
+const MAX_SEQ = 999_999_999_999_999;
 /** 2001-09-09: an earlier value is seconds mistaken for milliseconds. */
-export const MIN_TS_MS = 1_000_000_000_000;
+const MIN_TS_MS = 1_000_000_000_000;
 /** 2096-10-02: a later value is microseconds, or a broken clock; also the end of 13 digits beginning with 1 to 3. */
-export const MAX_TS_MS = 3_999_999_999_999;
+const MAX_TS_MS = 3_999_999_999_999;
 
 export interface Refusal {
   reason: Reason;
@@ -173,7 +173,7 @@ const utf8 = new TextDecoder("utf-8", { fatal: true });
 export type Parsed = { event: TelemetryEvent; refusal?: undefined } | { event?: undefined; refusal: Refusal };
 
 /** The refusal of an event for its size, in bytes. */
-export function checkSize(bytes: number): Refusal | undefined {
+function checkSize(bytes: number): Refusal | undefined {
   if (bytes <= MAX_EVENT_BYTES) return undefined;
   return { reason: "too_large", detail: `an event must be at most ${MAX_EVENT_BYTES} bytes; got ${bytes}` };
 }

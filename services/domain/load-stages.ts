@@ -9,9 +9,9 @@ export interface LoadStage {
 }
 
 /** An hour; the pods of a run end shortly after it. */
-export const MAX_TOTAL_SECONDS = 3600;
+const MAX_TOTAL_SECONDS = 3600;
 /** Far more than the pipeline takes; a larger value is a typing error. */
-export const MAX_EVENTS_PER_SECOND = 200_000;
+const MAX_EVENTS_PER_SECOND = 200_000;
 const MAX_STAGES = 50;
 
 /**

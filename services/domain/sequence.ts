@@ -88,9 +88,9 @@ export interface LedgerEntry {
 }
 
 /** Pairs of run and conveyor: a fleet has tens; the limit bounds the memory when an HTTP client sends random names. */
-export const MAX_LEDGER_ENTRIES = 10_000;
+const MAX_LEDGER_ENTRIES = 10_000;
 /** Ranges per pair; only refused or failed events cause gaps. */
-export const MAX_RANGES_PER_ENTRY = 10_000;
+const MAX_RANGES_PER_ENTRY = 10_000;
 
 /** Acknowledged sequence numbers per run and conveyor, bounded; `dropped` counts those that a bound removed. */
 export class Ledger {

@@ -8,7 +8,7 @@ import { type Logger, LogThrottle } from "../runtime/log.ts";
 import { installKafkajsPatches } from "./patches/index.ts";
 
 /** A TLS handshake on a busy two-core machine takes longer than kafkajs' default of 1 s. */
-export const CONNECTION_TIMEOUT_MS = 3000;
+const CONNECTION_TIMEOUT_MS = 3000;
 /**
  * Brokers answer within milliseconds. The limit is for a silent broker that is still part of the cluster; requests to one
  * that is not end earlier (patches/gone-broker.ts).
@@ -16,7 +16,7 @@ export const CONNECTION_TIMEOUT_MS = 3000;
 export const REQUEST_TIMEOUT_MS = 5000;
 
 /** Short pauses with a low cap, so that a client recovers within half a second of its broker. */
-export const RETRY = { initialRetryTime: 100, maxRetryTime: 500, multiplier: 1.5, factor: 0.2 } as const;
+const RETRY = { initialRetryTime: 100, maxRetryTime: 500, multiplier: 1.5, factor: 0.2 } as const;
 /** For consumers: kafkajs' default ends one after five tries. */
 export const RETRY_FOREVER = { ...RETRY, retries: 1_000_000 } as const;
 /** For callers with a retry loop that logs and can stop. */
@@ -35,7 +35,7 @@ const LEVELS: Record<number, "debug" | "info" | "warn" | "error"> = {
 };
 
 /** Writes kafkajs' log with our logger; equal lines are throttled. */
-export function kafkajsLog(log: Logger): logCreator {
+function kafkajsLog(log: Logger): logCreator {
   const throttle = new LogThrottle(KAFKAJS_LOG_INTERVAL_MS);
   return () =>
     ({ namespace, level, log: entry }) => {
@@ -54,7 +54,7 @@ export function kafkajsLog(log: Logger): logCreator {
 }
 
 /** kafkajs' log level for a logger; kafkajs builds debug lines even when they are not printed. */
-export const kafkajsLevel = (log: Logger): logLevel => (log.isOn("debug") ? logLevel.DEBUG : logLevel.INFO);
+const kafkajsLevel = (log: Logger): logLevel => (log.isOn("debug") ? logLevel.DEBUG : logLevel.INFO);
 
 type SocketFactory = NonNullable<KafkajsConfig["socketFactory"]>;
 
@@ -62,12 +62,7 @@ type SocketFactory = NonNullable<KafkajsConfig["socketFactory"]>;
 export type KafkaCluster = Cluster;
 
 /** The options of all clients. `onConnect` is called for every connection attempt, as progress for the liveness check. */
-export function clientOptions(
-  config: KafkaConfig,
-  clientId: string,
-  log: Logger,
-  onConnect?: () => void,
-): KafkajsConfig {
+function clientOptions(config: KafkaConfig, clientId: string, log: Logger, onConnect?: () => void): KafkajsConfig {
   installKafkajsPatches();
   const connect = defaultSocketFactory() as SocketFactory;
   return {

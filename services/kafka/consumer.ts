@@ -3,7 +3,7 @@ import type { ConsumerConfig } from "kafkajs";
 import { RETRY_FOREVER } from "./client.ts";
 
 /** A crashed member is detected after this time: the brokers' minimum, so that others take over soon. */
-export const SESSION_TIMEOUT_MS = 6000;
+const SESSION_TIMEOUT_MS = 6000;
 /** A sixth of the session timeout: five heartbeats may be lost. */
 export const HEARTBEAT_MS = 1000;
 /** All members must have rejoined within this time; a batch in work is abandoned within a heartbeat. */

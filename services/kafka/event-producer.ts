@@ -22,11 +22,11 @@ import { createCluster, REQUEST_TIMEOUT_MS } from "./client.ts";
 import { refreshWhileWaiting } from "./refresh-while-waiting.ts";
 
 /** Delay before a small batch is sent, so that more events share the request. */
-export const LINGER_MS = 10;
+const LINGER_MS = 10;
 /** Events of one partition per request; a larger batch encodes no faster and makes retries larger. */
-export const BATCH_EVENTS = 1000;
+const BATCH_EVENTS = 1000;
 /** Below the topic's max.message.bytes (1 MiB) with room for record overhead. */
-export const BATCH_BYTES = 700 * 1024;
+const BATCH_BYTES = 700 * 1024;
 /** The broker answers "not replicated in time" before the client closes the connection. */
 const PRODUCE_TIMEOUT_MS = REQUEST_TIMEOUT_MS - 1000;
 /** Upper bound of a record's memory beyond key and value, for the limit of the buffer. */
@@ -72,7 +72,7 @@ export interface Outgoing {
   settled(outcome: "acknowledged" | "too_large"): void;
 }
 
-export interface BatchReport {
+interface BatchReport {
   topic: string;
   partition: number;
   events: number;

@@ -62,7 +62,7 @@ export class FetchedMessage {
  * The records of a partition, in ascending order. kafkajs' Batch filters them twice, by offset and by "no control
  * record", with a big integer for each: if the first record passes such a rule, all do.
  */
-export class FetchedMessages extends Array<FetchedMessage> {
+class FetchedMessages extends Array<FetchedMessage> {
   static override get [Symbol.species]() {
     return Array;
   }

@@ -16,7 +16,7 @@ import { MAX_BODY_LINES, type PendingWrite, type RefusedLine } from "./influx-wr
 /** Offsets are committed at most this often: a commit is a replicated write, and a crash only repeats the events after it. */
 export const COMMIT_INTERVAL_MS = 200;
 /** During shutdown InfluxDB has this time to confirm the lines that were already sent. */
-export const DRAIN_LIMIT_MS = 8000;
+const DRAIN_LIMIT_MS = 8000;
 /** Log interval per reason; metric and dead-letter topic have every refused event. */
 const REFUSAL_LOG_INTERVAL_MS = 1000;
 
@@ -29,12 +29,12 @@ export interface LineWriter {
   write(lines: readonly string[]): PendingWrite;
 }
 
-export interface DeadLetterSink {
+interface DeadLetterSink {
   /** Resolves when every dead letter is acknowledged. */
   deliver(deadLetters: readonly DeadLetter[]): Promise<void>;
 }
 
-export interface BatchHooks {
+interface BatchHooks {
   onConsumed(events: number): void;
   /** Points confirmed, with the time of each event (ms). */
   onStored(timestampsMs: readonly number[], refused: readonly RefusedLine[]): void;
@@ -67,7 +67,7 @@ const textOf = (message: KafkaMessage | FetchedMessage): string =>
   message instanceof FetchedMessage ? message.text() : (message.value?.toString() ?? "");
 
 /** Thrown to abandon a batch; its offsets stay uncommitted. */
-export class BatchAbandoned extends Error {
+class BatchAbandoned extends Error {
   /** kafkajs refetches the same events instead of ending the consumer. */
   readonly retriable = true;
   constructor(reason: string) {

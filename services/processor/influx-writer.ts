@@ -12,9 +12,9 @@ import { type Logger, LogThrottle } from "../runtime/log.ts";
 /** Lines per request, as InfluxDB recommends. */
 export const MAX_BODY_LINES = 5000;
 /** Concurrent requests: two keep the database busy while one response is under way. */
-export const MAX_CONCURRENT_WRITES = 2;
+const MAX_CONCURRENT_WRITES = 2;
 /** A write of 5,000 lines takes tens of milliseconds, during a compaction seconds. */
-export const WRITE_TIMEOUT_MS = 20_000;
+const WRITE_TIMEOUT_MS = 20_000;
 const FIRST_RETRY_MS = 100;
 /** Longest pause after an error response. */
 const MAX_RETRY_MS = 5000;
@@ -24,7 +24,7 @@ const MAX_RETRY_MS = 5000;
  */
 const MAX_UNREACHABLE_RETRY_MS = 1000;
 /** Pause after errors that an operator must resolve (a wrong token, a missing bucket). */
-export const OPERATOR_RETRY_MS = 5000;
+const OPERATOR_RETRY_MS = 5000;
 /** Upper limit for the pause that InfluxDB requests with Retry-After. */
 const MAX_RETRY_AFTER_MS = 60_000;
 const LOG_INTERVAL_MS = 5000;

@@ -16,7 +16,7 @@ import { prepare } from "./sources.ts";
 
 /** About 18,000 events; larger loads belong in a file. */
 export const MAX_BODY_BYTES = 4 * 1024 * 1024;
-export const MAX_EVENTS_PER_REQUEST = 10_000;
+const MAX_EVENTS_PER_REQUEST = 10_000;
 /** Refused events listed in a response; refused_count counts all. */
 const MAX_LISTED_REFUSALS = 1000;
 /** Longer than the failover of a broker. */

@@ -12,7 +12,7 @@ import { LEDGER_CHECKPOINT, type LedgerCheckpoint } from "../protocol/ledger-che
 import type { Logger } from "../runtime/log.ts";
 
 /** Acknowledgements of this time are unknown after a kill -9; with 20 conveyors the log grows by 15 MB a day. */
-export const CHECKPOINT_MS = 5000;
+const CHECKPOINT_MS = 5000;
 /** Container runtimes cut lines at 16 KiB. */
 const MAX_LINE_CHARS = 8 * 1024;
 /** Conveyors per checkpoint, so that a client with random names cannot flood the log; the next one lists the others. */

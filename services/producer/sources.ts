@@ -8,7 +8,7 @@ import type { EventProducer } from "../kafka/event-producer.ts";
 import type { EventPublisher, Settlement } from "./event-publisher.ts";
 
 /** Interval between two groups of simulated events: longer means fewer, fuller requests and a longer delay. */
-export const TICK_MS = 100;
+const TICK_MS = 100;
 
 export interface SimulationOptions {
   fleet: Fleet;

@@ -21,7 +21,7 @@ export type IngestResult = {
 };
 
 /** Result of the setup job: names of topics, ACLs, buckets and tokens. */
-export type SetupResult = {
+type SetupResult = {
   created: string[];
   changed: string[];
   removed: string[];

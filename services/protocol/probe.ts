@@ -82,7 +82,7 @@ export type ProbeSpec = { [K in Kind]: { kind: K; timeout_ms?: number } & Shaped
 export type Probe = ProbeSpec & { id: string };
 export type ProbeOf<K extends Kind> = Extract<Probe, { kind: K }>;
 
-export interface TopicDescription {
+interface TopicDescription {
   topic: string;
   partitions: { partition: number; leader: number; replicas: number[]; isr: number[] }[];
   config: Record<string, string>;

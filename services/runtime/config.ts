@@ -182,7 +182,7 @@ export interface OpsConfig {
   tls: { cert: string; key: string };
 }
 
-export const DEFAULT_OPS_PORT = 9464;
+const DEFAULT_OPS_PORT = 9464;
 
 /**
  * Ports and certificate of /healthz, /readyz and /metrics, and of the liveness thread if there is one. The certificate

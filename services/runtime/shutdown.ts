@@ -6,7 +6,7 @@ import type { Logger } from "./log.ts";
 import { TimeLimitError, withTimeout } from "./with-timeout.ts";
 
 /** Below Kubernetes' 30 s grace period, with room for the exit itself. */
-export const SHUTDOWN_LIMIT_MS = 25_000;
+const SHUTDOWN_LIMIT_MS = 25_000;
 
 export interface ShutdownStep {
   name: string;
