@@ -1,0 +1,56 @@
+/** ProbeSession on a fake kubectl that runs the real probe program, or prints a prepared answer. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ProbeSession, readBy } from "../../../scripts/clients/probe-session.ts";
+import { Cluster } from "../../../scripts/cluster/cluster.ts";
+
+const PROBE = join(import.meta.dir, "../../../services/tools/probe.ts");
+const KUBECTL = `#!/bin/sh
+folder=$(dirname "$0")
+case "$*" in
+  *" get pods "*" app.kubernetes.io/name=gone "*) echo '{"items":[]}' ;;
+  *" get pods "*) echo '{"items":[{"metadata":{"name":"pod-1"},"status":{"phase":"Running"}}]}' ;;
+  *" exec "*) if [ -e "$folder/answer" ]; then cat "$folder/answer"; else exec ${process.execPath} ${PROBE}; fi ;;
+esac
+`;
+
+let folder: string;
+let session: ProbeSession;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "conveyor-probe-"));
+  await writeFile(join(folder, "kubectl"), KUBECTL, { mode: 0o755 });
+  const cluster = new Cluster({ context: "test", isLocal: false }, join(folder, "kubectl"));
+  session = new ProbeSession(cluster, "services:1", new AbortController().signal);
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+describe("probeIn", () => {
+  test("returns the result of each probe by its name", async () => {
+    const { self, closed } = await session.probeIn("producer", {
+      self: { kind: "self" },
+      closed: { kind: "tcp", host: "127.0.0.1", port: 1 },
+    });
+    expect(readBy(self, "the process").uid).toBe(process.getuid?.());
+    expect(closed).toMatchObject({ ok: false, outcome: "refused:ECONNREFUSED" });
+    expect(() => readBy(closed, "port 1")).toThrow("port 1 cannot be read: refused:ECONNREFUSED");
+  });
+
+  test("fails with the program's message when the request is invalid", async () => {
+    const request = session.probeIn("producer", { wrong: { kind: "tcp", host: "", port: 1 } });
+    await expect(request).rejects.toMatchObject({
+      message: "the probe in pod pod-1 failed (exit 2)",
+      cause: { message: 'probe: probes[0].host: must be a non-empty string; got ""' },
+    });
+  });
+
+  test("fails without a running pod", async () => {
+    await expect(session.probeIn("gone", { self: { kind: "self" } })).rejects.toThrow("no running pod of gone");
+  });
+
+  test("fails when a result is missing", async () => {
+    await writeFile(join(folder, "answer"), "[]");
+    await expect(session.probeIn("producer", { self: { kind: "self" } })).rejects.toThrow('no result for "self"');
+  });
+});
