@@ -11,7 +11,7 @@ import { MAX_BODY_LINES } from "../services/processor/influx-writer.ts";
 const EVENTS = 100_000;
 const ROUNDS = 5;
 
-export interface DomainFigure {
+interface DomainFigure {
   what: string;
   /** Median over the rounds. */
   microsecondsPerEvent: number;

@@ -39,7 +39,7 @@ interface ConsumerFigures {
   maxRssMb: number;
 }
 
-export interface ProcessorFigures {
+interface ProcessorFigures {
   /** The consumer alone, with kafkajs' decoder. */
   kafkajsFloor: ConsumerFigures;
   /** The consumer alone, with our decoder. */

@@ -20,7 +20,7 @@ export const ENTRIES = [
   "tools/load-generator",
   "liveness-worker",
 ] as const;
-export const DIST = join(import.meta.dir, "dist");
+const DIST = join(import.meta.dir, "dist");
 
 /**
  * Writes <folder>/<entry>.js, all or none; the folder is replaced.

@@ -8,7 +8,7 @@ export interface InputOrigin {
   run: string;
 }
 
-export type DeadLetterOrigin = { source: "kafka"; topic: string; partition: number; offset: string } | InputOrigin;
+type DeadLetterOrigin = { source: "kafka"; topic: string; partition: number; offset: string } | InputOrigin;
 
 export interface DeadLetter {
   key: Uint8Array | string | null;

@@ -170,7 +170,7 @@ export function checkEvent(value: unknown): Refusal | undefined {
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
-export type Parsed = { event: TelemetryEvent; refusal?: undefined } | { event?: undefined; refusal: Refusal };
+type Parsed = { event: TelemetryEvent; refusal?: undefined } | { event?: undefined; refusal: Refusal };
 
 /** The refusal of an event for its size, in bytes. */
 function checkSize(bytes: number): Refusal | undefined {

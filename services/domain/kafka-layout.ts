@@ -8,7 +8,7 @@ export const PROCESSOR_GROUP = "processor";
 
 const DAY_MS = 86_400_000;
 
-export interface TopicLayout {
+interface TopicLayout {
   name: string;
   partitions: number;
   replicationFactor: number;

@@ -6,7 +6,7 @@
 import { Histogram, readHistogram, readSum, type Sample } from "./exposition.ts";
 
 /** The increase between two samples of a pod. */
-export interface Gain {
+interface Gain {
   /** Time since the last sample, in seconds. */
   seconds: number;
   /** Counter → increase per second. */
@@ -15,7 +15,7 @@ export interface Gain {
   histograms: Map<string, Histogram>;
 }
 
-export interface PodWatchOptions {
+interface PodWatchOptions {
   counters: readonly string[];
   histograms: readonly string[];
   /** When the observation began, in milliseconds since 1970. */

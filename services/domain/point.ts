@@ -48,7 +48,7 @@ export function renderPoint(event: TelemetryEvent): string {
 }
 
 /** What the processor keeps of a rendered event. */
-export interface RenderedEvent {
+interface RenderedEvent {
   line: string;
   /** Milliseconds: for the end-to-end latency. */
   ts: number;

@@ -3,7 +3,7 @@ import type { DeadLetter } from "../domain/dead-letter.ts";
 import type { Logger } from "../runtime/log.ts";
 import type { EventProducer } from "./event-producer.ts";
 
-export type DeadLetterOutcome = "acknowledged" | "rejected";
+type DeadLetterOutcome = "acknowledged" | "rejected";
 
 export class DeadLetterProducer {
   constructor(

@@ -154,7 +154,7 @@ function readRecords(payload: Buffer, from: number, end: number): FetchedMessage
   return messages;
 }
 
-export interface FetchResponse {
+interface FetchResponse {
   throttleTime: number;
   clientSideThrottleTime: number;
   errorCode: number;

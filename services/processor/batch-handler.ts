@@ -41,7 +41,7 @@ interface BatchHooks {
   onDeadLetter(reason: Reason): void;
 }
 
-export interface BatchHandlerOptions {
+interface BatchHandlerOptions {
   writer: LineWriter;
   deadLetters: DeadLetterSink;
   hooks: BatchHooks;

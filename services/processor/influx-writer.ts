@@ -47,7 +47,7 @@ export type WriteRequestOutcome =
   | "failed"
   | "unreachable";
 
-export interface WriterHooks {
+interface WriterHooks {
   /** Called for every attempt, as progress for the liveness check. */
   onAttempt?: () => void;
   onRequest?: (outcome: WriteRequestOutcome, durationMs: number, lines: number) => void;

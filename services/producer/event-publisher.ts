@@ -19,7 +19,7 @@ const REFUSAL_LOG_INTERVAL_MS = 1000;
 /** "rejected": the topic can never take the event or its dead letter. */
 export type Settlement = "acknowledged" | "rejected";
 
-export interface PublisherCounts {
+interface PublisherCounts {
   /** Valid events taken into the buffer. */
   attempted: number;
   acknowledged: number;
@@ -29,7 +29,7 @@ export interface PublisherCounts {
   failed: number;
 }
 
-export interface EventPublisherOptions {
+interface EventPublisherOptions {
   /** Run of this producer; its dead letters carry it, since their own may be unreadable. */
   run: string;
   producer: EventProducer;

@@ -25,7 +25,7 @@ const RETRY_AFTER_SECONDS = 1;
 /** Longest pause within a request, so that a stalled client cannot hold a connection. */
 const IDLE_SECONDS = 60;
 
-export interface IntakeOptions {
+interface IntakeOptions {
   port: number;
   tls: { cert: string; key: string };
   /** Bearer token. */

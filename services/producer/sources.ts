@@ -10,7 +10,7 @@ import type { EventPublisher, Settlement } from "./event-publisher.ts";
 /** Interval between two groups of simulated events: longer means fewer, fuller requests and a longer delay. */
 const TICK_MS = 100;
 
-export interface SimulationOptions {
+interface SimulationOptions {
   fleet: Fleet;
   publisher: EventPublisher;
   producer: EventProducer;
@@ -60,14 +60,14 @@ const whenAborted = (signal: AbortSignal) =>
     else signal.addEventListener("abort", () => resolve(), { once: true });
   });
 
-export interface InputOptions {
+interface InputOptions {
   publisher: EventPublisher;
   producer: EventProducer;
   source: "file" | "stdin";
   signal: AbortSignal;
 }
 
-export interface InputResult {
+interface InputResult {
   /** Lines that are not blank. */
   read: number;
 }

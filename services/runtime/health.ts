@@ -6,7 +6,7 @@
  * of named conditions.
  */
 
-export interface Watch {
+interface Watch {
   name: string;
   /** Longest time without progress. */
   limitMs: number;
@@ -14,7 +14,7 @@ export interface Watch {
   busy?: () => boolean;
 }
 
-export interface HealthReport {
+interface HealthReport {
   ok: boolean;
   checks: Record<string, { ok: boolean; age_ms: number; limit_ms: number; busy: boolean }>;
 }

@@ -7,7 +7,7 @@ import { causesOf } from "../domain/causes.ts";
 const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-export type LogFields = Record<string, unknown>;
+type LogFields = Record<string, unknown>;
 
 /** The messages of an error and its causes, joined: the outermost message of a network error is often empty. */
 export function errorText(error: unknown): string {

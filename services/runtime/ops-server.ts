@@ -13,7 +13,7 @@ const READY_POLL_MS = 25;
 /** Requests to these paths need no body. */
 const MAX_OPS_BODY_BYTES = 1024;
 
-export interface OpsServer {
+interface OpsServer {
   port: number;
   stop(): Promise<void>;
 }

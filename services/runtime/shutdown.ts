@@ -8,13 +8,13 @@ import { TimeLimitError, withTimeout } from "./with-timeout.ts";
 /** Below Kubernetes' 30 s grace period, with room for the exit itself. */
 const SHUTDOWN_LIMIT_MS = 25_000;
 
-export interface ShutdownStep {
+interface ShutdownStep {
   name: string;
   limitMs: number;
   run: () => Promise<unknown> | unknown;
 }
 
-export interface ShutdownOutcome {
+interface ShutdownOutcome {
   step: string;
   outcome: "done" | "timed_out" | "failed";
   durationMs: number;

@@ -91,7 +91,7 @@ interface Managed {
   process: Bun.Subprocess;
 }
 
-export interface BrokerPorts {
+interface BrokerPorts {
   client: number;
   replication: number;
   controller: number;

@@ -25,7 +25,7 @@ export const METADATA_PROPERTY: Member = {
 };
 
 /** Gets every new metadata response of a pool and returns what the pool keeps. */
-export type MetadataInterceptor = (pool: BrokerPool, metadata: Metadata) => Metadata;
+type MetadataInterceptor = (pool: BrokerPool, metadata: Metadata) => Metadata;
 
 const interceptors: MetadataInterceptor[] = [];
 
