@@ -5,7 +5,7 @@ import { basename, dirname, extname, join } from "node:path";
 
 /**
  * Lets `create` write a file under a temporary name in the same folder, then renames it. The temporary name has the same
- * extension, from which browsers and encoders choose the format. The folder is made.
+ * extension, from which browsers and encoders choose the format. Creates the folder.
  */
 export async function createAtomic(path: string, create: (temporary: string) => Promise<unknown>): Promise<void> {
   const extension = extname(path);
@@ -20,7 +20,7 @@ export async function createAtomic(path: string, create: (temporary: string) => 
   }
 }
 
-/** Writes a file under a temporary name, then renames it. The folder is made. */
+/** Writes a file under a temporary name, then renames it. Creates the folder. */
 export async function writeAtomic(path: string, content: string | Uint8Array, mode = 0o666): Promise<void> {
   await createAtomic(path, (temporary) => writeFile(temporary, content, { mode }));
 }

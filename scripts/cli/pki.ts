@@ -147,7 +147,7 @@ async function sign(
       "-out",
       "request.pem",
     ]);
-    // To the second, upwards: a certificate for 365 days has 365 days left when it is made.
+    // To the second, upwards: a certificate for 365 days has 365 days left when it is issued.
     const end = new Date(Math.ceil((now.getTime() + days * DAY_MS) / 1000) * 1000);
     const dates = ["-startdate", asn1Time(new Date(now.getTime() - CLOCK_SKEW_MS)), "-enddate", asn1Time(end)];
     const signer = authority

@@ -185,7 +185,7 @@ async function ensureAuthority(
     const renewed = await issuer.selfSign(found.key);
     return statusOf(CA_NAME, "renewed", renewed, issuer.now, "it must outlive what it issues; same key");
   }
-  const reason = options.newCa ? "asked for" : "reason" in found ? found.reason : "it is not a CA's certificate";
+  const reason = options.newCa ? "requested" : "reason" in found ? found.reason : "it is not a CA's certificate";
   const existed = usable || (await exists(join(issuer.folder, `${CA_NAME}.crt`)));
   const made = await issuer.selfSign();
   return statusOf(CA_NAME, existed ? "renewed" : "created", made, issuer.now, existed ? reason : undefined);
@@ -208,7 +208,7 @@ async function ensureLeaf(
   options: { days: number; renewBeforeMs: number; force?: boolean | undefined },
 ): Promise<CertificateStatus> {
   const found = await findPair(issuer.folder, identity.name, issuer.now);
-  const reason = options.force ? "asked for" : whyRenew(found, authority, identity, issuer.now, options.renewBeforeMs);
+  const reason = options.force ? "requested" : whyRenew(found, authority, identity, issuer.now, options.renewBeforeMs);
   if (reason === undefined && "certificate" in found && found.key !== undefined) {
     if (identity.combinedPem) await keepCombined(issuer, identity.name, found.key);
     return statusOf(identity.name, "kept", found.certificate, issuer.now);
@@ -235,7 +235,7 @@ function whyRenew(
   const { certificate, key } = found;
   if (key === undefined) return "no key beside it";
   if (!certificate.checkIssued(authority) || !certificate.verify(authority.publicKey)) return "issued by another CA";
-  if (certificate.subject !== `CN=${identity.name}`) return `made for ${certificate.subject}`;
+  if (certificate.subject !== `CN=${identity.name}`) return `issued for ${certificate.subject}`;
   if (namesOf(certificate).join() !== [...identity.subjectAltNames].sort().join()) return "names have changed";
   const left = certificate.validToDate.getTime() - now.getTime();
   if (left <= renewBeforeMs) return left <= 0 ? "expired" : `ends in ${daysLeft(certificate, now)} days`;

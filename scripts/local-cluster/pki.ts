@@ -42,7 +42,7 @@ const exists = (path: string) =>
 export async function ensurePki(folder: string, requests: readonly CertificateRequest[]): Promise<string[]> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const path = (file: string) => join(folder, file);
-  // Each file is complete, and the certificate or stamp is the last one: what an interrupted run made half is made again.
+  // Each file is complete; the certificate or the stamp is written last, so that an interrupted run is repeated.
   const store = async (name: string, { key, certificate }: KeyPair) => {
     await writeAtomic(path(`${name}.key`), key, 0o600);
     await writeAtomic(path(`${name}.crt`), certificate, 0o600);
