@@ -5,6 +5,7 @@
 import { describe, expect, test } from "bun:test";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { CHECKS } from "../../scripts/checks/index.ts";
 
 const ROOT = join(import.meta.dir, "..", "..");
 
@@ -94,6 +95,16 @@ describe("commands shown in README and docs", () => {
     expect(services.filter((name) => !walk.includes(`\`${name}\``) && !walk.includes(`\`services/${name}\``))).toEqual(
       [],
     );
+  });
+
+  test("checks in sample output have the titles of validate's checks", async () => {
+    const titles = CHECKS.map(({ title }) => title);
+    const lines = (await documents())
+      .flatMap(({ path, text }) => text.split("\n").map((line) => ({ path, line })))
+      // Lines of deploy's steps have a dash before the detail.
+      .filter(({ line }) => line.startsWith("✓ ") && !line.includes(" — ") && !line.startsWith("✓ build "));
+    expect(lines.length).toBeGreaterThan(5);
+    expect(lines.filter(({ line }) => !titles.some((title) => line.startsWith(`✓ ${title}`)))).toEqual([]);
   });
 
   test("every npm script shown is in package.json", async () => {
