@@ -1,8 +1,9 @@
 /** Selects the cluster that a command works on. */
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { EXIT, isAbort, OperatorError } from "../cli/errors.ts";
+import { writeAtomic } from "../cli/files.ts";
 import { must } from "../cli/process.ts";
 import { Cluster, type ClusterLocation } from "./cluster.ts";
 
@@ -30,11 +31,8 @@ const targetFile = () => join(stateFolder(), "target.json");
 
 /** Stores the cluster of a deploy as the default of the other commands. */
 export async function rememberTarget(location: ClusterLocation): Promise<void> {
-  const path = targetFile();
-  await mkdir(dirname(path), { recursive: true });
   const { context, kubeconfig, isLocal } = location;
-  await writeFile(`${path}.new`, `${JSON.stringify({ context, kubeconfig, isLocal }, null, 2)}\n`);
-  await rename(`${path}.new`, path);
+  await writeAtomic(targetFile(), `${JSON.stringify({ context, kubeconfig, isLocal }, null, 2)}\n`);
 }
 
 async function rememberedTarget(): Promise<ClusterLocation | undefined> {
