@@ -38,6 +38,15 @@ describe("PATCHES", () => {
     for (const { id, members } of PATCHES) expect(members.length, id).toBeGreaterThan(0);
   });
 
+  test.each([
+    ["connect-hangs", "stranded-request"],
+    ["dead-broker-stops-all", "leader-moved-rejoins"],
+    ["stays-when-joining", "forgotten-member-id"],
+  ])("%s is installed before %s, which wraps the same member", (inner, outer) => {
+    expect(ids.indexOf(inner)).toBeGreaterThanOrEqual(0);
+    expect(ids.indexOf(inner)).toBeLessThan(ids.indexOf(outer));
+  });
+
   test("kafkajs/src is imported below services/kafka and its tests only", async () => {
     const importers: string[] = [];
     for await (const file of new Glob("{services,scripts,bench,tests}/**/*.ts").scan(ROOT)) {
