@@ -86,6 +86,7 @@ class Stack {
   readonly #charts: uPlot[] = [];
   readonly #readout = document.createElement("div");
   readonly #key: ReturnType<typeof uPlot.sync>;
+  readonly #observer = new ResizeObserver(() => this.resize());
 
   constructor(
     readonly element: Element,
@@ -103,7 +104,7 @@ class Stack {
       this.#readByKeyboard(plot, index);
     });
     this.#placeLabels();
-    new ResizeObserver(() => this.resize()).observe(element);
+    this.#observer.observe(element);
   }
   static #count = 0;
 
@@ -121,7 +122,13 @@ class Stack {
     this.#placeLabels();
   }
 
-  /** Again with the page's width and colours of now. */
+  /** Removes the listeners of the charts. */
+  destroy(): void {
+    this.#observer.disconnect();
+    for (const chart of this.#charts) chart.destroy();
+  }
+
+  /** Adapts the charts to the width of the page. */
   resize(): void {
     const width = this.#width();
     for (const chart of this.#charts) {
@@ -130,6 +137,7 @@ class Stack {
     this.#placeLabels();
   }
 
+  /** Draws with the current colours of the style sheet. */
   redraw(): void {
     for (const chart of this.#charts) chart.redraw(false);
   }
@@ -388,6 +396,7 @@ export function replaceContent(element: Element, text: string): void {
     note?.replaceWith(after.querySelector(".axis-note")!);
     return;
   }
+  stack?.destroy();
   element.replaceChildren(template.content);
   drawCharts(element);
 }
