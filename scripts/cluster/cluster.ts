@@ -103,7 +103,14 @@ export class KubectlError extends OperatorError {
     super(`${commandOf(args)} failed (exit ${result.exitCode}): ${result.stderr.trim()}`);
     this.name = "KubectlError";
   }
+
+  /** The API server does not have the kind. kubectl reports it by its message only. */
+  get isUnknownKind(): boolean {
+    return UNKNOWN_KIND.test(this.result.stderr);
+  }
 }
+
+const UNKNOWN_KIND = /doesn't have a resource type|could not find the requested resource/;
 
 /** Events of a watch: the existing objects, then each change; after a reconnect all objects again. */
 export type WatchEvent<T extends KubernetesObject> =
@@ -200,6 +207,16 @@ export class Cluster implements ClusterLocation {
   async list<T extends KubernetesObject>(kind: string, selector?: string, namespace = NAMESPACE): Promise<T[]> {
     const args = ["get", kind, "-n", namespace, ...(selector ? ["-l", selector] : [])];
     return (await this.json<{ items: T[] }>(args)).items;
+  }
+
+  /** Objects of a kind in a namespace; none when the API server does not have the kind. */
+  async listIfServed(kind: string, namespace: string, signal: AbortSignal): Promise<KubernetesObject[]> {
+    try {
+      return (await this.json<{ items: KubernetesObject[] }>(["get", kind, "-n", namespace], { signal })).items;
+    } catch (error) {
+      if (error instanceof KubectlError && error.isUnknownKind) return [];
+      throw error;
+    }
   }
 
   /** Pods of one workload by its app.kubernetes.io/name, without those that are being deleted. */

@@ -121,22 +121,12 @@ export async function readKedaState(
   return seen ? { status: "idle", problem: seen.problem } : { status: "working" };
 }
 
-/** kubectl's messages for a kind that was deleted meanwhile, and with it all of its objects. */
-const KIND_NOT_FOUND = /doesn't have a resource type|could not find the requested resource/;
-
 /** The KEDA objects of the pipeline's namespace. */
 export async function listKedaObjects(cluster: Cluster, signal: AbortSignal): Promise<KubernetesObject[]> {
   const lists = await Promise.all(
     Object.entries(RESOURCES).map(async ([kind, resource]) => {
-      const { stdout, stderr, exitCode } = await cluster.kubectl(["get", resource, "-n", NAMESPACE, "-o", "json"], {
-        signal,
-        allowFailure: true,
-      });
-      if (exitCode !== 0) {
-        if (KIND_NOT_FOUND.test(stderr)) return [];
-        throw new OperatorError(`${resource} cannot be listed: ${stderr.trim()}`);
-      }
-      const { items } = JSON.parse(stdout) as { items: KubernetesObject[] };
+      // A kind that was deleted meanwhile has no objects.
+      const items = await cluster.listIfServed(resource, NAMESPACE, signal);
       return items.map((object) => ({ ...object, apiVersion: KEDA_API, kind }));
     }),
   );

@@ -43,14 +43,6 @@ export async function liveObjects(
   namespaces: readonly string[],
   signal: AbortSignal,
 ): Promise<KubernetesObject[]> {
-  const found: KubernetesObject[] = [];
-  for (const namespace of namespaces) {
-    const { stdout, stderr, exitCode } = await cluster.kubectl(["get", kind, "-n", namespace, "-o", "json"], {
-      allowFailure: true,
-      signal,
-    });
-    if (exitCode === 0) found.push(...(JSON.parse(stdout) as { items: KubernetesObject[] }).items);
-    else if (!/the server doesn't have a resource type/.test(stderr)) throw new Error(stderr.trim());
-  }
-  return found;
+  const lists = await Promise.all(namespaces.map((namespace) => cluster.listIfServed(kind, namespace, signal)));
+  return lists.flat();
 }

@@ -4,6 +4,7 @@
  */
 import {
   Cluster,
+  KubectlError,
   type KubectlOptions,
   type KubectlResult,
   type KubernetesObject,
@@ -11,6 +12,7 @@ import {
   refOf,
 } from "../../../scripts/cluster/cluster.ts";
 import { KEDA_API } from "../../../scripts/deploy/keda.ts";
+import { finalLine } from "../../../services/protocol/final-document.ts";
 
 type Live = KubernetesObject & { status?: Record<string, unknown> };
 
@@ -92,13 +94,21 @@ export class FakeCluster extends Cluster {
           (names.length === 0 || names.includes(object.metadata.name)),
       );
     if (this.unknownResources.has(resource)) {
-      return { stdout: "", stderr: `error: the server doesn't have a resource type "${resource}"`, exitCode: 1 };
+      const failed = {
+        stdout: "",
+        stderr: `error: the server doesn't have a resource type "${resource}"`,
+        exitCode: 1,
+      };
+      if (options.allowFailure) return failed;
+      throw new KubectlError(args, failed);
     }
     switch (args[0]) {
       case "api-versions":
         return answer([...this.apis].join("\n"));
       case "logs":
-        return answer(JSON.stringify({ event: "setup_done", unchanged: ["topic"] }));
+        return answer(
+          finalLine("setup", { created: [], changed: [], removed: [], unchanged: ["topic"], duration_ms: 1 }),
+        );
       case "get":
         if (given.length > 0) {
           return answer({ kind: "List", items: given.flatMap((object) => this.objects.get(keyOf(object)) ?? []) });
