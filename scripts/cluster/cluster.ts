@@ -162,7 +162,7 @@ export class Cluster implements ClusterLocation {
   }
 
   /** The complete command line of a call. */
-  commandLine(args: readonly string[]): string[] {
+  #commandLine(args: readonly string[]): string[] {
     const location = ["--context", this.context];
     if (this.kubeconfig) location.push("--kubeconfig", this.kubeconfig);
     return [this.#command, ...location, ...args];
@@ -170,7 +170,7 @@ export class Cluster implements ClusterLocation {
 
   /** Starts kubectl for a stream; disposing the child ends it. */
   #start(args: readonly string[], options: Parameters<typeof start>[1] = {}): Child {
-    return start(this.commandLine(args), { ...options, what: commandOf(args) });
+    return start(this.#commandLine(args), { ...options, what: commandOf(args) });
   }
 
   /**
@@ -180,7 +180,7 @@ export class Cluster implements ClusterLocation {
   async kubectl(args: readonly string[], options: KubectlOptions = {}): Promise<KubectlResult> {
     const { allowFailure, timeoutMs = KUBECTL_LIMIT_MS, ...rest } = options;
     const what = commandOf(args);
-    const result = await capture(this.commandLine(args), { ...rest, timeoutMs, what }).catch((error: unknown) => {
+    const result = await capture(this.#commandLine(args), { ...rest, timeoutMs, what }).catch((error: unknown) => {
       if (!(error instanceof OperatorError) || error.exitCode !== EXIT.timeout) throw error;
       const hint = this.isLocal
         ? "bun scripts/local-cluster.ts status"
