@@ -6,7 +6,8 @@ import { type OneOffPod, type StartedPod, startPod } from "../cluster/one-off-po
 
 /** The pod ends this long after its last stage, also when the command was killed. */
 const LIFETIME_SLACK_SECONDS = 180;
-const SIGNAL_LIMIT_MS = 4000;
+/** A busy machine takes some seconds for an exec. */
+const SIGNAL_LIMIT_MS = 30_000;
 
 export interface GeneratorOptions {
   image: string;
