@@ -38,9 +38,12 @@ async function folderOf(cluster: Cluster): Promise<string | undefined> {
   return volume?.spec.local?.path ?? volume?.spec.hostPath?.path;
 }
 
+const scale = (cluster: Cluster, replicas: 0 | 1) =>
+  cluster.kubectl(["scale", "statefulset", NAME, "-n", NAMESPACE, `--replicas=${replicas}`]);
+
 /** Stops InfluxDB for the time of some work on its volume. */
 async function whileStopped(cluster: Cluster, signal: AbortSignal, work: () => Promise<unknown>): Promise<void> {
-  await cluster.kubectl(["scale", "statefulset", NAME, "-n", NAMESPACE, "--replicas=0"]);
+  await scale(cluster, 0);
   try {
     await waitFor(
       async () => {
@@ -51,7 +54,7 @@ async function whileStopped(cluster: Cluster, signal: AbortSignal, work: () => P
     );
     await work();
   } finally {
-    await cluster.kubectl(["scale", "statefulset", NAME, "-n", NAMESPACE, "--replicas=1"]);
+    await scale(cluster, 1);
   }
   await awaitRollout(cluster, "StatefulSet", NAME, { limitMs: START_LIMIT_MS, signal });
 }
@@ -70,7 +73,7 @@ export async function restoreVolume(
   if (!isSmall) {
     const live = await cluster.get<KubernetesObject & { spec: { replicas: number } }>("statefulset", NAME);
     if (live?.spec.replicas !== 0) return undefined;
-    await cluster.kubectl(["scale", "statefulset", NAME, "-n", NAMESPACE, "--replicas=1"]);
+    await scale(cluster, 1);
     return "influxdb: started, an earlier run had stopped it";
   }
   await whileStopped(cluster, signal, () => agents.request(pod, { op: "volume", step: "restore", path }));
@@ -134,15 +137,7 @@ export const diskFull: Drill = defineDrill<InfluxVolume>({
     if (filledAtMs === 0) return;
     // See the runbook VolumeFilling: with space again, InfluxDB 2.9 refuses every write until it is restarted. One restart
     // suffices; `restore` is the next one, and the audit finds what it loses.
-    await context.cluster.kubectl([
-      "delete",
-      "pod",
-      "influxdb-0",
-      "-n",
-      NAMESPACE,
-      "--ignore-not-found",
-      "--wait=false",
-    ]);
+    await context.cluster.kubectl(`delete pod influxdb-0 -n ${NAMESPACE} --ignore-not-found --wait=false`.split(" "));
   },
   async restore({ cluster, agents, signal }) {
     await restoreVolume(cluster, agents, signal);

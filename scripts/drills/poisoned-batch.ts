@@ -62,12 +62,8 @@ export const poisonedBatch: Drill = defineDrill<InvalidRecords>({
         try {
           target.placed = (JSON.parse(stdout) as { placed: RecordLocation[] }).placed;
         } catch (error) {
-          throw new OperatorError(
-            `the invalid records could not be written: ${(stderr || stdout).trim().slice(0, 300)}`,
-            {
-              cause: error,
-            },
-          );
+          const reason = (stderr || stdout).trim().slice(0, 300);
+          throw new OperatorError(`the invalid records could not be written: ${reason}`, { cause: error });
         }
       },
     );
@@ -82,15 +78,8 @@ export const poisonedBatch: Drill = defineDrill<InvalidRecords>({
   // Records in the log cannot be removed, and need not be.
   heal: async () => {},
   async verify({ probe }, { placed, startedAtMs }) {
-    const { result } = await probe({
-      result: {
-        kind: "dlq_read",
-        ...KAFKA,
-        topic: DLQ_TOPIC,
-        from_timestamp_ms: startedAtMs - CLOCK_SLACK_MS,
-        max: MAX_DEAD_LETTERS,
-      },
-    });
+    const range = { from_timestamp_ms: startedAtMs - CLOCK_SLACK_MS, max: MAX_DEAD_LETTERS };
+    const { result } = await probe({ result: { kind: "dlq_read", ...KAFKA, topic: DLQ_TOPIC, ...range } });
     if (!result.ok) return [`the dead letters cannot be read: ${result.outcome} ${result.detail}`];
     const reasons = new Map(
       result.data.map(({ headers }) => [`${headers.source_partition} ${headers.source_offset}`, headers.reason]),

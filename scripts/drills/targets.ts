@@ -55,12 +55,8 @@ export async function activeController(cluster: Cluster): Promise<Pod> {
     const { name } = pod.metadata;
     const forward = await cluster.portForward(`pod/${name}`, METRICS_PORT, NAMESPACE);
     try {
-      const { body } = await getVerified(
-        forward.port,
-        "/metrics",
-        ca,
-        `${name}.kafka-headless.${NAMESPACE}.svc.cluster.local`,
-      );
+      const host = `${name}.kafka-headless.${NAMESPACE}.svc.cluster.local`;
+      const { body } = await getVerified(forward.port, "/metrics", ca, host);
       if (parseMetrics(body).some((sample) => /activecontrollercount$/i.test(sample.name) && sample.value === 1))
         return pod;
     } finally {
@@ -100,38 +96,16 @@ export async function freshPod(context: DrillContext, pod: Pod): Promise<Pod> {
 }
 
 /** kubectl get pods of a workload. */
-export const getPods = (workload: string) => [
-  "get",
-  "pods",
-  "-n",
-  NAMESPACE,
-  "-l",
-  `app.kubernetes.io/name=${workload}`,
-  "-o",
-  "wide",
-];
+export const getPods = (workload: string) =>
+  `get pods -n ${NAMESPACE} -l app.kubernetes.io/name=${workload} -o wide`.split(" ");
 
 /** Recent events of pods, newest last. */
 export const getEvents = () => [
-  "get",
-  "events",
-  "-n",
-  NAMESPACE,
-  "--field-selector",
-  "involvedObject.kind=Pod",
-  "--sort-by=.lastTimestamp",
+  ...`get events -n ${NAMESPACE} --field-selector involvedObject.kind=Pod --sort-by=.lastTimestamp`.split(" "),
   "--no-headers",
   "--output=custom-columns=TIME:.lastTimestamp,OBJECT:.involvedObject.name,REASON:.reason,MESSAGE:.message",
 ];
 
 /** The last log lines of a workload's pods. */
-export const getLogs = (workload: string) => [
-  "logs",
-  "-n",
-  NAMESPACE,
-  "-l",
-  `app.kubernetes.io/name=${workload}`,
-  "--prefix",
-  "--tail=5",
-  "--ignore-errors",
-];
+export const getLogs = (workload: string) =>
+  `logs -n ${NAMESPACE} -l app.kubernetes.io/name=${workload} --prefix --tail=5 --ignore-errors`.split(" ");

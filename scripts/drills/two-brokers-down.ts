@@ -49,22 +49,11 @@ export const twoBrokersDown: Drill = defineDrill<StoppedBrokers>({
   commands: [getPods(NAME), getEvents()],
   async prepare({ cluster, acknowledged }) {
     const live = await cluster.get<StatefulSet>("statefulset", NAME);
-    return {
-      replicas: live?.spec.replicas ?? 3,
-      acknowledged: acknowledged(),
-      changedAtMs: Date.now(),
-    };
+    return { replicas: live?.spec.replicas ?? 3, acknowledged: acknowledged(), changedAtMs: Date.now() };
   },
   async inject({ cluster, acknowledged }, target) {
-    await cluster.kubectl([
-      "annotate",
-      "statefulset",
-      NAME,
-      "-n",
-      NAMESPACE,
-      "--overwrite",
-      `${REPLICAS_BEFORE}=${target.replicas}`,
-    ]);
+    const annotation = `${REPLICAS_BEFORE}=${target.replicas}`;
+    await cluster.kubectl(["annotate", "statefulset", NAME, "-n", NAMESPACE, "--overwrite", annotation]);
     await scale(cluster, 1);
     target.acknowledged = acknowledged();
     target.changedAtMs = Date.now();

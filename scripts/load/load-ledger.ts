@@ -55,7 +55,6 @@ export function loadLedger(
 ): Ledger {
   const acknowledged = conveyors.reduce((sum, { acknowledged: ranges }) => sum + countOf(ranges), 0);
   const unknown = conveyors.reduce((sum, { unknown: ranges }) => sum + countOf(ranges), 0);
-  const missing = conveyors.reduce((sum, ledger) => sum + found.missing(ledger.conveyor, ledger.acknowledged), 0);
   return {
     offered,
     acknowledged,
@@ -63,7 +62,7 @@ export function loadLedger(
     unknown,
     stored: found.stored,
     dead_lettered: deadLettered,
-    lost: Math.max(0, missing - deadLettered),
+    lost: Math.max(0, missingOf(conveyors, found) - deadLettered),
     duplicated: found.duplicated,
   };
 }

@@ -1,5 +1,5 @@
 /** Measures of scaling, computed from a recording alone. */
-import type { Recording, SeriesName } from "../recording/recording.ts";
+import { largest, type Recording, type SeriesName, valuesWithin } from "../recording/recording.ts";
 import type { ScaledWorkload, ScalingEvent } from "../recording/result.ts";
 
 /** A pod became Ready. */
@@ -27,20 +27,6 @@ function firstAtLeast(recording: Recording, name: SeriesName, limit: number, fro
   return index < 0 ? undefined : recording.timesMs[index];
 }
 
-/** Largest value of a series between two moments; null without a value. */
-export function largest(
-  recording: Recording,
-  name: SeriesName,
-  fromMs = 0,
-  toMs = Number.POSITIVE_INFINITY,
-): number | null {
-  const values = recording.timesMs.flatMap((timeMs, at) => {
-    const value = recording.series[name]?.[at];
-    return timeMs >= fromMs && timeMs <= toMs && value != null ? [value] : [];
-  });
-  return values.length === 0 ? null : Math.max(...values);
-}
-
 /**
  * Seconds from the lag at its threshold to the first additional processor Ready. 0 when that was Ready before (scaled by
  * CPU, for example); null when the lag never reached it or no processor was added.
@@ -65,11 +51,8 @@ export function timeToScale(
 export function rebalanceGap(recording: Recording, scaling: readonly ScalingEvent[]): number | null {
   const gaps = scaling
     .filter(({ workload }) => workload === "processor")
-    .flatMap(({ timeMs }) => {
-      const gap = gapAfter(recording, timeMs);
-      return gap === null ? [] : [gap];
-    });
-  return gaps.length === 0 ? null : Math.max(...gaps);
+    .flatMap(({ timeMs }) => gapAfter(recording, timeMs) ?? []);
+  return largest(gaps);
 }
 
 /**
@@ -106,10 +89,10 @@ export function gapAfter(recording: Recording, timeMs: number): number | null {
 
 /** Highest p99 latency (ms) until storage after changes of the number of processors; null without a change. */
 export function rebalanceLatency(recording: Recording, scaling: readonly ScalingEvent[]): number | null {
-  const peaks = scaling
+  const values = scaling
     .filter(({ workload }) => workload === "processor")
-    .flatMap(({ timeMs }) => largest(recording, "e2e_p99_ms", timeMs, timeMs + REBALANCE_WINDOW_MS) ?? []);
-  return peaks.length === 0 ? null : Math.max(...peaks);
+    .flatMap(({ timeMs }) => valuesWithin(recording, "e2e_p99_ms", timeMs, timeMs + REBALANCE_WINDOW_MS + 1));
+  return largest(values);
 }
 
 /** Highest mean of `rows` consecutive rows. */

@@ -14,7 +14,7 @@ import { TelemetryStore } from "../clients/influxdb.ts";
 import { KAFKA, ProbeSession, readBy } from "../clients/probe-session.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { Observer } from "../recording/observer.ts";
-import type { Row } from "../recording/recording.ts";
+import { largest, type Row, valuesWithin } from "../recording/recording.ts";
 import {
   type Ledger,
   type LoadAudit,
@@ -29,7 +29,6 @@ import { type Autoscalers, readAutoscalers } from "../recording/scaling-limits.t
 import { FoundSequences, loadLedger, missingOf } from "./load-ledger.ts";
 import {
   bestMean,
-  largest,
   memoryGrowth,
   type ReadyEvent,
   rebalanceGap,
@@ -100,14 +99,15 @@ interface Seen {
   backToMinimumSeconds: number | null;
 }
 
+/** Conveyors of a run's events begin with this. */
+const conveyorPrefixOf = ({ id }: RunFolder) => `load-${id.replace("-load-test", "")}`;
+
 /** Runs the test. @returns the result with its verdict; after an interrupt, of the recording so far. */
 export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResult> {
   const { cluster, folder, report, signal, stages } = options;
   const startedAtMs = Date.now();
   const facts = await runFacts(cluster, { id: folder.id, kind: "load-test", startedAtMs });
   const autoscalers = await readAutoscalers(cluster);
-  const conveyorPrefix = `load-${folder.id.replace("-load-test", "")}`;
-  const run = folder.id;
   const seen: Seen = {
     outcomes: noOutcomes(),
     loadStartMs: Number.POSITIVE_INFINITY,
@@ -123,10 +123,10 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
   try {
     observer = await Observer.start(
       cluster,
-      { tickMs: TICK_MS, image: options.image, run, extra: () => loadRow(seen.outcomes, seen.loadEndMs) },
+      { tickMs: TICK_MS, image: options.image, run: folder.id, extra: () => loadRow(seen.outcomes, seen.loadEndMs) },
       signal,
     );
-    await loadAndSettle(options, observer, autoscalers, run, conveyorPrefix, seen);
+    await loadAndSettle(options, observer, autoscalers, seen);
   } catch (error) {
     // The recording so far is kept.
     failure = error;
@@ -136,12 +136,11 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
   }
   if (!observer) throw failure;
   const ledger = await report.step("stored events, by identity", async (step) => {
-    const counted = await countStored(options, conveyorPrefix, run, seen.outcomes, startedAtMs, observer.recording);
+    const counted = await countStored(options, seen.outcomes, startedAtMs, observer.recording);
     step.update(`${counted.acknowledged} acknowledged, ${counted.stored} stored, ${counted.lost} lost`);
     return counted;
   });
-  const audit =
-    options.audit && !signal.aborted ? await auditLoad(options, run, seen.outcomes, startedAtMs) : undefined;
+  const audit = options.audit && !signal.aborted ? await auditLoad(options, seen.outcomes, startedAtMs) : undefined;
   const measured = {
     ...measure(observer, autoscalers, seen, ledger),
     audit_laws_broken: audit ? violatedInvariants(audit) : null,
@@ -227,15 +226,13 @@ async function loadAndSettle(
   options: LoadRunOptions,
   observer: Observer,
   autoscalers: Autoscalers,
-  run: string,
-  conveyorPrefix: string,
   seen: Seen,
 ): Promise<void> {
   const progress = new ProgressReporter(options, observer);
   await pause(BASELINE_MS, options.signal);
-  seen.baselineLag = largest(observer.recording, "lag_events") ?? 0;
+  seen.baselineLag = largest(valuesWithin(observer.recording, "lag_events")) ?? 0;
   progress.enter("load");
-  await runLoad(options, observer, { run, conveyorPrefix, progress }, seen);
+  await runLoad(options, observer, progress, seen);
   observer.mark("note", "load", "the last stage has ended", seen.loadEndMs);
   progress.enter("lag");
   await settleLag(options, observer, seen);
@@ -246,13 +243,14 @@ async function loadAndSettle(
 
 /** Runs the stages in a generator pod, and removes it. */
 async function runLoad(
-  { cluster, image, stages, signal }: LoadRunOptions,
+  { cluster, folder, image, stages, signal }: LoadRunOptions,
   observer: Observer,
-  { run, conveyorPrefix, progress }: { run: string; conveyorPrefix: string; progress: ProgressReporter },
+  progress: ProgressReporter,
   seen: Seen,
 ): Promise<void> {
-  const schedule = { kind: "open", conveyorPrefix, conveyors: CONVEYORS } as const;
-  const pod = await LoadPod.start(cluster, { image, stages, run, folder: run, schedule }, signal, (line) => {
+  const schedule = { kind: "open", conveyorPrefix: conveyorPrefixOf(folder), conveyors: CONVEYORS } as const;
+  const load = { image, stages, run: folder.id, folder: folder.id, schedule };
+  const pod = await LoadPod.start(cluster, load, signal, (line) => {
     if (!("stage" in line)) return;
     const { t, index, seconds, events_per_second } = line.stage;
     if (index === 0) {
@@ -332,8 +330,6 @@ async function awaitRows(
 /** Reads the database until every acknowledged event is found, or the limit passes. */
 async function countStored(
   options: LoadRunOptions,
-  conveyorPrefix: string,
-  run: string,
   outcomes: LoadOutcomes,
   startedAtMs: number,
   recording: Observer["recording"],
@@ -343,13 +339,16 @@ async function countStored(
   if (conveyors.length === 0) return loadLedger(offered, [], new FoundSequences(), 0);
   const limitMs = options.signal.aborted ? STORED_LIMIT_INTERRUPTED_MS : STORED_LIMIT_MS;
   const store = await TelemetryStore.open(options.cluster);
-  let found = new FoundSequences();
+  let found: FoundSequences;
   try {
     const startedAt = performance.now();
     for (;;) {
       found = new FoundSequences();
-      await store.eachSequence(`${conveyorPrefix}-`, startedAtMs - 60_000, Date.now() + 60_000, (conveyor, seq) =>
-        found.add(conveyor, seq),
+      await store.eachSequence(
+        `${conveyorPrefixOf(options.folder)}-`,
+        startedAtMs - 60_000,
+        Date.now() + 60_000,
+        (conveyor, seq) => found.add(conveyor, seq),
       );
       if (missingOf(conveyors, found) === 0 || performance.now() - startedAt > limitMs) break;
       await pause(1000);
@@ -360,7 +359,7 @@ async function countStored(
   const hasDeadLetters = recording.series.dead_letters_per_second?.some((value) => (value ?? 0) > 0) ?? false;
   const deadLettered =
     (hasDeadLetters || missingOf(conveyors, found) > 0) && !options.signal.aborted
-      ? await countDeadLetters(options, run, startedAtMs)
+      ? await countDeadLetters(options, startedAtMs)
       : 0;
   return loadLedger(offered, conveyors, found, deadLettered);
 }
@@ -385,15 +384,14 @@ const NOT_PROMISED: readonly InvariantId[] = ["O1"];
 /** Checks the invariants of the load's own events. */
 async function auditLoad(
   { cluster, folder, report, signal }: LoadRunOptions,
-  run: string,
   outcomes: LoadOutcomes,
   startedAtMs: number,
 ): Promise<LoadAudit> {
   return await report.step("audit, from Kafka to the database", async (step) => {
     const { verdict, status, line } = await auditRuns(cluster, {
       sinceMs: startedAtMs,
-      runs: [run],
-      outcomes: outcomesOf(run, outcomes.ledger.values()),
+      runs: [folder.id],
+      outcomes: outcomesOf(folder.id, outcomes.ledger.values()),
       resent: outcomes.summary?.resent,
       notPromised: NOT_PROMISED,
       folder: folder.path("history"),
@@ -417,15 +415,11 @@ export function violatedInvariants({ status, laws }: LoadAudit): number | null {
 }
 
 /** Dead letters whose body has the run. */
-async function countDeadLetters(
-  { cluster, image, signal }: LoadRunOptions,
-  run: string,
-  sinceMs: number,
-): Promise<number> {
+async function countDeadLetters({ cluster, folder, image, signal }: LoadRunOptions, sinceMs: number): Promise<number> {
   const context = new ProbeSession(cluster, image, signal);
   try {
     const { result } = await context.probeFrom("admin", {
-      result: { kind: "dlq_read", ...KAFKA, from_timestamp_ms: sinceMs, run },
+      result: { kind: "dlq_read", ...KAFKA, from_timestamp_ms: sinceMs, run: folder.id },
     });
     return readBy(result, "the dead-letter topic").length;
   } finally {
@@ -444,7 +438,7 @@ function measure(
   const { loadStartMs } = seen;
   const hasLoad = Number.isFinite(loadStartMs) && summary !== undefined;
   const ready: readonly ReadyEvent[] = observer.ready;
-  const max = (workload: ScaledWorkload) => largest(recording, `${workload}_replicas_ready`);
+  const max = (workload: ScaledWorkload) => largest(valuesWithin(recording, `${workload}_replicas_ready`));
   const producerReadyMs = ready.find(
     ({ workload, timeMs }) => workload === "producer" && timeMs >= loadStartMs,
   )?.timeMs;
@@ -466,7 +460,7 @@ function measure(
         processor_replicas_max: max("processor"),
         producer_replicas_end: replicasEnd(recording, "producer"),
         processor_replicas_end: replicasEnd(recording, "processor"),
-        lag_max_events: largest(recording, "lag_events", loadStartMs),
+        lag_max_events: largest(valuesWithin(recording, "lag_events", loadStartMs)),
         lag_settle_seconds: seen.lagSettleSeconds,
         back_to_minimum_seconds: seen.backToMinimumSeconds,
         producer_memory_growth_percent: memoryGrowth(recording, "producer", loadStartMs, seen.loadEndMs),

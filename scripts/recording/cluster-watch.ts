@@ -6,19 +6,11 @@
 import { isAbort } from "../cli/errors.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import type { MarkKind } from "./recording.ts";
-import { SCALED_WORKLOADS, type ScaledWorkload } from "./result.ts";
+import { SCALED_WORKLOADS, type ScaledWorkload, type ScalingEvent } from "./result.ts";
 
 /** Workloads whose pods are watched, by app.kubernetes.io/name. */
 export const WATCHED = ["producer", "processor", "kafka", "influxdb", "lag-exporter", "prometheus"] as const;
 export type Watched = (typeof WATCHED)[number];
-
-/** A changed replica count. */
-export interface ScaleChange {
-  timeMs: number;
-  workload: ScaledWorkload;
-  from: number;
-  to: number;
-}
 
 /** A pod of a watched workload. */
 export interface PodState {
@@ -34,7 +26,7 @@ export interface PodState {
 }
 
 export interface ClusterWatchHandlers {
-  onScale?: (change: ScaleChange) => void;
+  onScale?: (change: ScalingEvent) => void;
   /** A pod became Ready. */
   onReady?: (pod: PodState, timeMs: number) => void;
   /** An event that charts mark. */

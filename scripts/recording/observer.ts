@@ -6,10 +6,10 @@ import { type NewestEvents, type ObserverRow, parseObserverLine } from "../../se
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { type OneOffPod, podLog, type StartedPod, startPod } from "../cluster/one-off-pods.ts";
-import { ClusterWatch, type PodState, type ScaleChange, WATCHED, type Watched } from "./cluster-watch.ts";
+import { ClusterWatch, type PodState, WATCHED, type Watched } from "./cluster-watch.ts";
 import { PodUsage } from "./pod-usage.ts";
 import { type Mark, type MarkKind, type Recording, RecordingBuilder, type Row, type SeriesName } from "./recording.ts";
-import { SCALED_WORKLOADS, type ScaledWorkload } from "./result.ts";
+import { SCALED_WORKLOADS, type ScaledWorkload, type ScalingEvent } from "./result.ts";
 import type { PodStatus, RunRecord } from "./run-record.ts";
 
 /** The first row takes two ticks; a busy machine and a slow first answer take some seconds more. */
@@ -31,9 +31,6 @@ export interface ObserverOptions {
   /** Series of the host, read at each row: for example the offered rate of a load generator. */
   extra?: () => Row;
 }
-
-/** Replica counts that changed, and when the new pods were Ready. */
-export type ScaleMeasurement = ScaleChange & { ready_after_ms?: number };
 
 /** The pod that runs services/tools/observer.ts. */
 function observerPod(options: ObserverOptions): OneOffPod {
@@ -109,8 +106,8 @@ export class Observer {
   readonly watch: ClusterWatch;
   /** Pods that became Ready so far. */
   readonly ready: { workload: Watched; timeMs: number }[] = [];
-  /** Replica counts that changed so far. */
-  readonly scaling: ScaleMeasurement[] = [];
+  /** Replica counts that changed so far, and when the new pods were Ready. */
+  readonly scaling: (ScalingEvent & { ready_after_ms?: number })[] = [];
   /** Latencies of all events stored since the start. */
   sinceStart: ObserverRow["since_start"] = { e2e_p50_ms: null, e2e_p99_ms: null };
 

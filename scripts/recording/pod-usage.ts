@@ -15,11 +15,13 @@ interface PodMetrics {
   containers: { usage: { cpu: string } }[];
 }
 
-/** Cores of a quantity of the metrics API: "125m", "2", "31415926n", "12u". */
-export function coresOf(quantity: string): number {
-  const match = /^(\d+(?:\.\d+)?)([num]?)$/.exec(quantity);
-  if (!match) throw new Error(`cpu: must be a quantity such as 125m; got ${quantity}`);
-  return Number(match[1]) * { n: 1e-9, u: 1e-6, m: 1e-3, "": 1 }[match[2] as "n" | "u" | "m" | ""]!;
+const UNITS = { n: 1e-9, u: 1e-6, m: 1e-3, "": 1, k: 1e3, Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30 } as const;
+
+/** The number of a Kubernetes quantity: 125m and 31415926n (cores), 24110480Ki (bytes), 1k. */
+export function quantity(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)([numk]|[KMG]i|)$/.exec(text);
+  if (!match) throw new Error(`must be a Kubernetes quantity such as 125m; got "${text}"`);
+  return Number(match[1]) * UNITS[match[2] as keyof typeof UNITS];
 }
 
 export class PodUsage {
@@ -47,7 +49,9 @@ export class PodUsage {
         const { stdout } = await this.cluster.kubectl(["get", "--raw", path], { signal });
         const { items } = JSON.parse(stdout) as { items: PodMetrics[] };
         if (items.length > 0) {
-          const cores = items.flatMap(({ containers }) => containers).reduce((sum, c) => sum + coresOf(c.usage.cpu), 0);
+          const cores = items
+            .flatMap(({ containers }) => containers)
+            .reduce((sum, c) => sum + quantity(c.usage.cpu), 0);
           this.#cores = Math.round(cores * 1000) / 1000;
           this.#atMs = Math.min(...items.map(({ timestamp }) => Date.parse(timestamp)));
         }

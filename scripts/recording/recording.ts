@@ -42,8 +42,7 @@ const SERIES = [
 ] as const;
 export type SeriesName = (typeof SERIES)[number];
 
-const MARK_KINDS = ["stage", "scale", "pod", "fault", "effect", "healed", "recovered", "alert", "note"] as const;
-export type MarkKind = (typeof MARK_KINDS)[number];
+export type MarkKind = "stage" | "scale" | "pod" | "fault" | "effect" | "healed" | "recovered" | "alert" | "note";
 
 /** A moment that charts mark. */
 export interface Mark {
@@ -118,3 +117,32 @@ export function sliceRecording(recording: Recording, fromMs: number, toMs: numbe
     marks: recording.marks.filter(({ timeMs }) => timeMs >= fromMs && timeMs <= toMs),
   };
 }
+
+/** Values of a series within [from, to), without gaps. */
+export function valuesWithin(
+  recording: Recording,
+  name: SeriesName,
+  fromMs = 0,
+  toMs = Number.POSITIVE_INFINITY,
+): number[] {
+  const values = recording.series[name] ?? [];
+  return values.filter((value, index): value is number => {
+    const timeMs = recording.timesMs[index]!;
+    return value !== null && timeMs >= fromMs && timeMs < toMs;
+  });
+}
+
+/** The median; null without values. */
+export function median(values: readonly number[]): number | null {
+  if (values.length === 0) return null;
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** The largest value; null without values. Not Math.max(...): a recording has more values than a call may have arguments. */
+export const largest = (values: readonly number[]): number | null =>
+  values.length === 0 ? null : values.reduce((most, value) => Math.max(most, value));
+/** The smallest value; null without values. */
+export const smallest = (values: readonly number[]): number | null =>
+  values.length === 0 ? null : values.reduce((least, value) => Math.min(least, value));

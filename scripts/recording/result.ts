@@ -99,8 +99,7 @@ export interface LoadTestResult {
   readonly passed: boolean;
 }
 
-const DRILL_VERDICTS = ["passed", "failed", "inconclusive", "interrupted"] as const;
-export type DrillVerdict = (typeof DRILL_VERDICTS)[number];
+export type DrillVerdict = "passed" | "failed" | "inconclusive" | "interrupted";
 
 export const PHASES = ["before", "fault", "healed", "proven"] as const;
 export type PhaseName = (typeof PHASES)[number];

@@ -1,17 +1,11 @@
 /** Time, cluster, images and versions of a run. */
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
+import { quantity } from "./pod-usage.ts";
 import type { RunFacts, RunKind } from "./result.ts";
 
 type Node = KubernetesObject & {
   status: { capacity: { cpu: string; memory: string }; nodeInfo: { kubeletVersion: string } };
 };
-
-/** Bytes of a node's memory quantity ("24110480Ki"). */
-function memoryBytes(quantity: string): number {
-  const match = /^(\d+)(Ki|Mi|Gi|)$/.exec(quantity);
-  if (!match) throw new Error(`memory: must be a number with Ki, Mi or Gi; got "${quantity}"`);
-  return Number(match[1]) * { "": 1, Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30 }[match[2] as "" | "Ki" | "Mi" | "Gi"];
-}
 
 /** Facts at the start of a run; the result has its end. */
 export async function runFacts(
@@ -27,10 +21,7 @@ export async function runFacts(
       const state = status.containerStatuses?.find((container) => container.name === name);
       if (state) images[image] = state.imageID;
     });
-    const [name, version] = [
-      metadata.labels?.["app.kubernetes.io/name"],
-      metadata.labels?.["app.kubernetes.io/version"],
-    ];
+    const { "app.kubernetes.io/name": name, "app.kubernetes.io/version": version } = metadata.labels ?? {};
     if (name && version) versions[name] = version;
   }
   return {
@@ -44,9 +35,9 @@ export async function runFacts(
     cluster: {
       context: cluster.context,
       kubernetes: nodes[0]?.status.nodeInfo.kubeletVersion ?? "unknown",
-      nodes: nodes.map(({ status }) => ({
-        cpus: Number(status.capacity.cpu),
-        memoryBytes: memoryBytes(status.capacity.memory),
+      nodes: nodes.map(({ status: { capacity } }) => ({
+        cpus: Number(capacity.cpu),
+        memoryBytes: quantity(capacity.memory),
       })),
     },
   };

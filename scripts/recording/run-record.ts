@@ -42,12 +42,11 @@ interface DrillRules {
   runbook?: string;
 }
 
-const POD_STATES = ["ready", "not ready", "ending"] as const;
 export interface PodStatus {
   name: string;
   /** app.kubernetes.io/name */
   workload: string;
-  state: (typeof POD_STATES)[number];
+  state: "ready" | "not ready" | "ending";
   restarts: number;
 }
 

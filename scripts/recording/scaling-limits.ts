@@ -1,6 +1,6 @@
 /** The deployed autoscalers: bounds of the workloads, and the lag per processor. */
 import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
-import { coresOf } from "./pod-usage.ts";
+import { quantity } from "./pod-usage.ts";
 import type { ScaledWorkload } from "./result.ts";
 
 interface Metric {
@@ -22,12 +22,6 @@ export interface Autoscalers {
 }
 
 const LAG_METRIC = "kafka_consumergroup_lag";
-
-/** The number of a Kubernetes quantity: "1k", "1000", "1500m". */
-export function quantity(text: string): number {
-  const thousands = /^(\d+(?:\.\d+)?)k$/.exec(text)?.[1];
-  return thousands ? Number(thousands) * 1000 : coresOf(text);
-}
 
 export async function readAutoscalers(cluster: Cluster): Promise<Autoscalers> {
   const hpas = await cluster.list<Hpa>("hpa");

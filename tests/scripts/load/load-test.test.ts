@@ -15,7 +15,6 @@ import { PROFILES } from "../../../scripts/load/load-profiles.ts";
 import { checkLimit, mergeLimits, parseLimit } from "../../../scripts/load/thresholds.ts";
 import type { Recording } from "../../../scripts/recording/recording.ts";
 import type { LoadTestResult } from "../../../scripts/recording/result.ts";
-import { quantity } from "../../../scripts/recording/scaling-limits.ts";
 import { parseGeneratorLine } from "../../../services/protocol/load-generator.ts";
 
 const recording = (series: Recording["series"]): Recording => {
@@ -144,10 +143,6 @@ describe("measures", () => {
     expect(grown(quarters(20, 100, 90, 80), quarters(1, 1, 1, 1))).toBe(-20);
     expect(grown([1, 2, 3, 4], [1, 1, 1, 1])).toBeNull();
     expect(memoryGrowth(recording({ lag_events: quarters(1, 1, 1, 1) }), "processor", 1000, 41_000)).toBeNull();
-  });
-
-  test("quantity: Kubernetes quantities of events", () => {
-    expect([quantity("1k"), quantity("1000"), quantity("1500m")]).toEqual([1000, 1000, 1.5]);
   });
 });
 

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { Pod } from "../../../scripts/cluster/cluster.ts";
 import { PodLedger, type PodState } from "../../../scripts/recording/cluster-watch.ts";
 import { type ObservationSource, recordObservations, withoutPartialSums } from "../../../scripts/recording/observer.ts";
-import { coresOf } from "../../../scripts/recording/pod-usage.ts";
+import { quantity } from "../../../scripts/recording/pod-usage.ts";
 import { type Mark, RecordingBuilder, sliceRecording } from "../../../scripts/recording/recording.ts";
 import { RepeatedLines } from "../../../scripts/recording/repeated-lines.ts";
 import { createRun } from "../../../scripts/recording/run-folder.ts";
@@ -226,8 +226,11 @@ test.each([
   ["2", 2],
   ["31000000n", 0.031],
   ["12u", 0.000012],
-])("%s is %p cores", (quantity, cores) => {
-  expect(coresOf(quantity)).toBeCloseTo(cores, 9);
+  ["1k", 1000],
+  ["1500m", 1.5],
+  ["24Ki", 24_576],
+])("quantity: %s is %p", (text, number) => {
+  expect(quantity(text)).toBeCloseTo(number, 9);
 });
 
 test("createRun makes a folder per run, without temporary files in it", async () => {
