@@ -28,7 +28,9 @@ import { localTarget } from "./local-cluster/index.ts";
 import type { LoadTestResult } from "./recording/result.ts";
 import { createRun, openRun, RUNS_FOLDER, type RunFolder } from "./recording/run-folder.ts";
 import { readAutoscalers } from "./recording/scaling-limits.ts";
-import { renderComparison, renderReport, renderScalingPicture } from "./report/page.ts";
+import { renderComparison } from "./report/compare-page.ts";
+import { renderScalingPicture } from "./report/load-report.ts";
+import { renderReport } from "./report/page.ts";
 
 const PROJECT = join(import.meta.dir, "..");
 const OUTPUTS = join(PROJECT, "outputs");

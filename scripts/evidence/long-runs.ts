@@ -11,7 +11,8 @@ import { scalingText } from "../load/scaling-text.ts";
 import type { DrillsResult, LoadTestResult, RunResult } from "../recording/result.ts";
 import { openRun, RUNS_FOLDER } from "../recording/run-folder.ts";
 import { drillLine } from "../report/drill-line.ts";
-import { renderReport, renderScalingPicture } from "../report/page.ts";
+import { renderScalingPicture } from "../report/load-report.ts";
+import { renderReport } from "../report/page.ts";
 import { KEPT_REPORT_FILE, requireVideoTools, VIDEO_FILE, videoOfRun } from "../video/video.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { lastOutputLines, type Ran, runScript } from "./child-command.ts";
@@ -136,10 +137,7 @@ export const resilience: Artifact = {
       await requireVideoTools(context.browser);
     } catch (error) {
       if (!(error instanceof OperatorError) || error.exitCode !== EXIT.precondition) throw error;
-      await writeAtomic(
-        join(context.out, KEPT_REPORT_FILE),
-        renderReport(result, { projectPath: "..", isElsewhere: true }),
-      );
+      await writeAtomic(join(context.out, KEPT_REPORT_FILE), renderReport(result, { isKept: true }));
       return {
         made: true,
         detail,

@@ -7,7 +7,7 @@ import type { RunRecord } from "../recording/run-record.ts";
 import { documentOf } from "../report/document.ts";
 import { html } from "../report/html.ts";
 import { applyEntry, emptyState, type LiveState } from "./live-state.ts";
-import { LIVE_SECTIONS, LIVE_STYLE, type LiveSection, liveSections } from "./live-view.ts";
+import { LIVE_STYLE, type LiveSection, liveSections } from "./live-view.ts";
 
 /** Faster is not visible and costs CPU. */
 const DRAW_INTERVAL_MS = 500;
@@ -195,9 +195,9 @@ class LiveServer implements LivePage {
     if (!this.#isChanged || this.#viewers.count === 0) return;
     this.#isChanged = false;
     const sections = liveSections(this.state);
-    const changed = LIVE_SECTIONS.filter((id) => sections[id] !== this.#shown[id]);
+    const changed = Object.entries(sections).filter(([id, text]) => text !== this.#shown[id as LiveSection]);
     this.#shown = sections;
-    this.#viewers.send(eventOf("sections", Object.fromEntries(changed.map((id) => [id, sections[id]]))));
+    this.#viewers.send(eventOf("sections", Object.fromEntries(changed)));
   }
 
   #respond(request: Request): Response {

@@ -1,35 +1,18 @@
 /** A live state as sections of HTML, each with an id, for the live page and for the frames of the video. */
 
 import type { Mark, SeriesName } from "../recording/recording.ts";
-import { PHASES } from "../recording/result.ts";
-import { chartStack, MARK_LABELS, MARK_SIGNS } from "../report/charts.ts";
+import { chartStack, MARK_SIGNS } from "../report/charts.ts";
 import { chartsOf, LIVE_CHARTS } from "../report/curves.ts";
-import { PHASE_LABELS, recoveryBar, verdictBadge } from "../report/drills-report.ts";
+import { recoveryBar, verdictBadge } from "../report/drills-report.ts";
 import { formatClock, formatCount, formatMs, formatNumber, formatOffset } from "../report/format.ts";
 import { type Html, html } from "../report/html.ts";
-import { summarizeLine } from "../report/log-summary.ts";
+import { commandOutput, logText, phaseList } from "../report/parts.ts";
 import { type LiveState, recentRecording } from "./live-state.ts";
 
 /** Characters of a line of the timeline, in the narrow column of the video. */
 const MARK_LINE_CHARACTERS = 34;
 /** Shows normal operation, fault and recovery of a drill in one picture. */
 const WINDOW_MS = 120_000;
-
-/** Sections of the page, by the id of the element. */
-export const LIVE_SECTIONS = [
-  "headline",
-  "phases",
-  "numbers",
-  "charts",
-  "pods",
-  "alerts",
-  "ledger",
-  "timeline",
-  "terminal",
-  "lines",
-  "finished",
-] as const;
-export type LiveSection = (typeof LIVE_SECTIONS)[number];
 
 export interface LiveViewOptions {
   /** Rows of the lists. */
@@ -63,16 +46,14 @@ function headline(state: LiveState): Html {
 }
 
 function phases(state: LiveState): Html {
-  const present = state.phases.at(-1)?.name;
-  return html`<ol class="phases">${PHASES.map((name) => {
+  return phaseList((name) => {
     const index = state.phases.findIndex((phase) => phase.name === name);
-    const phase = state.phases[index];
-    if (!phase)
-      return html`<li class="phase-none"><span class="phase-name">${PHASE_LABELS[name]}</span><span class="phase-time">not reached</span></li>`;
-    const endMs = state.phases[index + 1]?.startedAtMs ?? state.timeMs;
-    const isNow = name === present && !isFinished(state);
-    return html`<li class="phase-${name}"><span class="phase-name">${isNow && "▶ "}${PHASE_LABELS[name]}</span><span class="phase-time">${isNow ? "for " : ""}${formatMs(Math.max(0, endMs - phase.startedAtMs))}</span></li>`;
-  })}</ol>`;
+    if (index < 0) return undefined;
+    const next = state.phases[index + 1];
+    const isNow = next === undefined && !isFinished(state);
+    const ms = Math.max(0, (next?.startedAtMs ?? state.timeMs) - state.phases[index]!.startedAtMs);
+    return { isNow, time: `${isNow ? "for " : ""}${formatMs(ms)}` };
+  });
 }
 
 /** The current drill has its verdict. */
@@ -195,7 +176,7 @@ function timeline(state: LiveState, count: number, lines = Number.POSITIVE_INFIN
       ? html`<p class="soft small">no event yet</p>`
       : html`<ol class="plain marks">${marks.map(
           (mark) =>
-            html`<li class="kind-${mark.kind}"><span class="when">${formatOffset(mark.timeMs - originMs)}</span> <span class="sign">${MARK_SIGNS[mark.kind]} ${MARK_LABELS[mark.kind]}</span> <span>${mark.text}</span></li>`,
+            html`<li class="kind-${mark.kind}"><span class="when">${formatOffset(mark.timeMs - originMs)}</span> <span class="sign">${MARK_SIGNS[mark.kind]} ${mark.kind}</span> <span>${mark.text}</span></li>`,
         )}</ol>`
   }`;
 }
@@ -206,24 +187,16 @@ function terminal(state: LiveState, count: number): Html {
   return html`<h2>Operator’s commands</h2><div class="terminal">${
     commands.length === 0
       ? html`<div class="command"><span class="prompt">$</span> <span class="caret">▁</span></div>`
-      : commands.map(
-          ({ timeMs, command, output }) =>
-            html`<div class="command"><span class="when">${formatOffset(timeMs - originMs)}</span> <span class="prompt">$</span> ${command}</div><pre>${output.trimEnd() || "(no output)"}</pre>`,
-        )
+      : commands.map((command) => commandOutput(command, originMs))
   }</div>`;
 }
 
 function logLines(state: LiveState, count: number): Html {
   const { originMs } = liveOriginMs(state);
   const lines = state.lines.filter(({ timeMs }) => timeMs >= state.drillStartedAtMs).slice(-count);
-  return html`<h2>Warnings and errors in the logs</h2><div class="terminal"><pre>${
-    lines.length === 0
-      ? "no warning and no error yet"
-      : lines.map(
-          ({ timeMs, pod, line }, index) =>
-            html`${index > 0 && "\n"}<span class="when">${formatOffset(timeMs - originMs)}</span> <span class="who">${pod}</span> ${summarizeLine(line)}`,
-        )
-  }</pre></div>`;
+  return html`<h2>Warnings and errors in the logs</h2><div class="terminal">${
+    lines.length === 0 ? html`<pre>no warning and no error yet</pre>` : logText(lines, originMs)
+  }</div>`;
 }
 
 function finished(state: LiveState): Html {
@@ -234,8 +207,8 @@ function finished(state: LiveState): Html {
   )}</tbody></table></div>`;
 }
 
-/** All sections of a state. */
-export function liveSections(state: LiveState, options: LiveViewOptions = {}): Record<LiveSection, string> {
+/** The sections of a state, by the id of the element. */
+export function liveSections(state: LiveState, options: LiveViewOptions = {}) {
   return {
     headline: headline(state).text,
     phases: phases(state).text,
@@ -250,6 +223,8 @@ export function liveSections(state: LiveState, options: LiveViewOptions = {}): R
     finished: finished(state).text,
   };
 }
+
+export type LiveSection = keyof ReturnType<typeof liveSections>;
 
 /** Style of the live page and of the video. */
 export const LIVE_STYLE = `

@@ -3,7 +3,7 @@
  * the page shows a table of the same values. A value that was not measured is a gap, never a zero.
  */
 
-import type { Mark, MarkKind, Value } from "../recording/recording.ts";
+import { largest, type Mark, type MarkKind, smallest, type Value } from "../recording/recording.ts";
 import { formatNumber, formatOffset, threeDigits } from "./format.ts";
 import { type Html, html, jsonScript } from "./html.ts";
 
@@ -24,7 +24,7 @@ export interface ChartSeries {
   step?: boolean;
 }
 
-export type BandTone = "plain" | "before" | "fault" | "healed" | "proven";
+type BandTone = "plain" | "before" | "fault" | "healed" | "proven";
 
 /** A shaded period: a stage of a load test, a phase of a drill. */
 export interface Band {
@@ -86,17 +86,6 @@ export interface StackData {
 const TONES: readonly Tone[] = ["blue", "orange", "green", "purple", "teal", "red", "grey"];
 const DASHES: readonly Dash[] = ["solid", "dashed", "dotted"];
 
-export const MARK_LABELS: Readonly<Record<MarkKind, string>> = {
-  stage: "stage",
-  scale: "scale",
-  pod: "pod",
-  fault: "fault",
-  effect: "effect",
-  healed: "healed",
-  recovered: "recovered",
-  alert: "alert",
-  note: "note",
-};
 /** Signs beside the labels, so that colour is not the only difference. */
 export const MARK_SIGNS: Readonly<Record<MarkKind, string>> = {
   stage: "▮",
@@ -112,36 +101,28 @@ export const MARK_SIGNS: Readonly<Record<MarkKind, string>> = {
 /** Marks with a label above the charts; the others have a line only, and a row in the table of events. */
 const LABELLED: readonly MarkKind[] = ["scale", "fault", "effect", "healed", "recovered", "alert"];
 
-const known = (values: readonly Value[]): number[] => values.filter((value): value is number => value !== null);
-
 /** Values as text: a repeat of the previous value is empty, a value that was not measured is "-". */
 function columnText(values: readonly Value[]): string {
   const fields = values.map((value) => (value === null ? "-" : String(value)));
   return fields.map((field, index) => (index > 0 && field === fields[index - 1] ? "" : field)).join(",");
 }
 
-interface Summary {
-  label: string;
-  /** Undefined where nothing was measured. */
-  range?: { low: number; high: number; highAtMs: number; last: number };
-}
-
-function summaryOf({ label, values }: ChartSeries, timesMs: readonly number[]): Summary {
-  const measured = known(values);
-  if (measured.length === 0) return { label };
-  // Not Math.max(...): a long recording has more values than a call may have arguments.
-  const high = measured.reduce((most, value) => Math.max(most, value));
-  const low = measured.reduce((least, value) => Math.min(least, value));
-  return { label, range: { low, high, highAtMs: timesMs[values.indexOf(high)]!, last: measured.at(-1)! } };
+/** Lowest value, highest value, its time and the last value as texts; undefined where nothing was measured. */
+function summaryOf({ values }: ChartSeries, timesMs: readonly number[], originMs: number): string[] | undefined {
+  const measured = values.filter((value) => value !== null);
+  if (measured.length === 0) return undefined;
+  const high = largest(measured)!;
+  const highAt = formatOffset(timesMs[values.indexOf(high)]! - originMs);
+  return [formatNumber(smallest(measured)!), formatNumber(high), highAt, formatNumber(measured.at(-1)!)];
 }
 
 /** One sentence per curve, for screen readers. */
 function altText({ title, unit, series }: Chart, timesMs: readonly number[], originMs: number): string {
   const sentences = series.map((one) => {
-    const { label, range } = summaryOf(one, timesMs);
-    return range
-      ? `${label}: ${formatNumber(range.low)} to ${formatNumber(range.high)} ${unit}, highest at ${formatOffset(range.highAtMs - originMs)}, last ${formatNumber(range.last)}`
-      : `${label}: not measured`;
+    const [low, high, highAt, last] = summaryOf(one, timesMs, originMs) ?? [];
+    return low
+      ? `${one.label}: ${low} to ${high} ${unit}, highest at ${highAt}, last ${last}`
+      : `${one.label}: not measured`;
   });
   return `${title}. ${sentences.join("; ")}.`;
 }
@@ -149,16 +130,8 @@ function altText({ title, unit, series }: Chart, timesMs: readonly number[], ori
 function fallbackTable({ label, charts, timesMs }: StackOptions, originMs: number, origin: string): Html {
   const rows = charts.flatMap(({ title, unit, series }) =>
     series.map((one) => {
-      const { label: name, range } = summaryOf(one, timesMs);
-      const cells = range
-        ? [
-            formatNumber(range.low),
-            formatNumber(range.high),
-            formatOffset(range.highAtMs - originMs),
-            formatNumber(range.last),
-          ]
-        : ["not measured", "", "", ""];
-      return html`<tr><th scope="row">${title}: ${name}, ${unit}</th>${cells.map((cell) => html`<td>${cell}</td>`)}</tr>`;
+      const cells = summaryOf(one, timesMs, originMs) ?? ["not measured", "", "", ""];
+      return html`<tr><th scope="row">${title}: ${one.label}, ${unit}</th>${cells.map((cell) => html`<td>${cell}</td>`)}</tr>`;
     }),
   );
   return html`<noscript><div class="wide"><table class="numbers"><caption>${label}, as numbers: the charts need JavaScript. Times since ${origin}.</caption>
@@ -167,7 +140,7 @@ function fallbackTable({ label, charts, timesMs }: StackOptions, originMs: numbe
 
 /** "processor 3" for "from 2 to 3 replicas": the workload and its new number of replicas. */
 function markLabel({ kind, text, subject }: Mark): string {
-  if (kind !== "scale") return `${MARK_SIGNS[kind]} ${MARK_LABELS[kind]}`;
+  if (kind !== "scale") return `${MARK_SIGNS[kind]} ${kind}`;
   const to = /(?:to|→|->)\s*(\d+)/.exec(text)?.[1];
   return `${MARK_SIGNS.scale} ${to ? `${subject} ${to}` : subject}`;
 }

@@ -1,10 +1,10 @@
 /** Two load tests compared: metrics that became better or worse, and the curves of both in the same charts. */
 
-import type { MetricName } from "../load/thresholds.ts";
-import type { SeriesName, Value } from "../recording/recording.ts";
+import { METRICS, type MetricName } from "../load/thresholds.ts";
+import { largest, type SeriesName, type Value, valuesWithin } from "../recording/recording.ts";
 import type { LoadTestResult } from "../recording/result.ts";
 import { type ChartSeries, chartStack } from "./charts.ts";
-import { CURVE_STYLES, largest } from "./curves.ts";
+import { CURVE_STYLES } from "./curves.ts";
 import { documentOf } from "./document.ts";
 import { formatClock, formatCount, formatMoment, formatNumber } from "./format.ts";
 import { type Html, html } from "./html.ts";
@@ -24,35 +24,11 @@ interface Measure {
   of(result: LoadTestResult): number | null;
 }
 
-const valuesOf = (result: LoadTestResult, name: SeriesName): number[] =>
-  (result.recording.series[name] ?? []).filter((value): value is number => value !== null);
-
-/** Which direction is better, for each metric that a threshold may name. */
-const METRIC_DIRECTIONS: Readonly<Record<MetricName, Better>> = {
-  lost: "lower",
-  duplicated: "lower",
-  audit_laws_broken: "lower",
-  error_rate: "lower",
-  e2e_p50_ms: "lower",
-  e2e_p99_ms: "lower",
-  ack_p99_ms: "lower",
-  generator_behind_ms: "lower",
-  generator_cpu_cores: "lower",
-  time_to_scale_seconds: "lower",
-  time_to_scale_producer_seconds: "lower",
-  rebalance_gap_seconds: "lower",
-  rebalance_e2e_p99_ms: "lower",
-  producer_replicas_max: "neither",
-  processor_replicas_max: "neither",
-  producer_replicas_end: "neither",
-  processor_replicas_end: "neither",
-  lag_max_events: "lower",
-  lag_settle_seconds: "lower",
-  back_to_minimum_seconds: "lower",
-  producer_memory_growth_percent: "lower",
-  processor_memory_growth_percent: "lower",
-  stored_events_per_second: "higher",
-};
+/** Which direction is better for a metric that a threshold may name. */
+function directionOf(name: MetricName): Better {
+  if (name.includes("_replicas_")) return "neither";
+  return name === "stored_events_per_second" ? "higher" : "lower";
+}
 
 const counted = (
   key: "lost" | "duplicated" | "offered" | "acknowledged" | "stored" | "unknown" | "failed",
@@ -73,25 +49,25 @@ const MEASURES: readonly Measure[] = [
   counted("offered", "events offered", "neither"),
   counted("acknowledged", "events acknowledged", "neither"),
   counted("stored", "events stored", "neither"),
-  ...(Object.keys(METRIC_DIRECTIONS) as MetricName[])
+  ...(Object.keys(METRICS) as MetricName[])
     .filter((name) => name !== "lost" && name !== "duplicated")
     .map((name) => ({
       label: name,
       unit: "",
-      better: METRIC_DIRECTIONS[name],
+      better: directionOf(name),
       of: ({ measured }: LoadTestResult) => measured?.[name] ?? null,
     })),
   {
     label: "highest age of the newest stored event",
     unit: "s",
     better: "lower",
-    of: (result) => largest(valuesOf(result, "freshness_seconds")),
+    of: (result) => largest(valuesWithin(result.recording, "freshness_seconds")),
   },
   {
     label: "highest CPU use of the processors",
     unit: "cores",
     better: "neither",
-    of: (result) => largest(valuesOf(result, "processor_cpu_cores")),
+    of: (result) => largest(valuesWithin(result.recording, "processor_cpu_cores")),
   },
 ];
 

@@ -7,24 +7,25 @@ interface CurveStyle {
   label: string;
   unit: string;
   tone: Tone;
+  /** Solid when absent. */
   dash?: Dash;
   step?: boolean;
 }
 
 export const CURVE_STYLES: Readonly<Record<SeriesName, CurveStyle>> = {
   offered_events_per_second: { label: "offered", unit: "events/s", tone: "grey", dash: "dashed" },
-  acknowledged_events_per_second: { label: "acknowledged by Kafka", unit: "events/s", tone: "blue", dash: "solid" },
-  stored_events_per_second: { label: "stored in InfluxDB", unit: "events/s", tone: "green", dash: "solid" },
-  failed_events_per_second: { label: "failed", unit: "events/s", tone: "red", dash: "solid" },
+  acknowledged_events_per_second: { label: "acknowledged by Kafka", unit: "events/s", tone: "blue" },
+  stored_events_per_second: { label: "stored in InfluxDB", unit: "events/s", tone: "green" },
+  failed_events_per_second: { label: "failed", unit: "events/s", tone: "red" },
   dead_letters_per_second: { label: "dead-lettered", unit: "events/s", tone: "purple", dash: "dashed" },
-  lag_events: { label: "lag", unit: "events", tone: "orange", dash: "solid" },
-  freshness_seconds: { label: "age of the newest stored event", unit: "s", tone: "teal", dash: "solid" },
+  lag_events: { label: "lag", unit: "events", tone: "orange" },
+  freshness_seconds: { label: "age of the newest stored event", unit: "s", tone: "teal" },
   slowest_freshness_seconds: { label: "slowest conveyor of the drill", unit: "s", tone: "purple", dash: "dashed" },
   e2e_p50_ms: { label: "p50", unit: "ms", tone: "blue", dash: "dashed" },
-  e2e_p99_ms: { label: "p99", unit: "ms", tone: "purple", dash: "solid" },
-  producer_replicas_ready: { label: "producer ready", unit: "replicas", tone: "blue", dash: "solid", step: true },
+  e2e_p99_ms: { label: "p99", unit: "ms", tone: "purple" },
+  producer_replicas_ready: { label: "producer ready", unit: "replicas", tone: "blue", step: true },
   producer_replicas_desired: { label: "producer desired", unit: "replicas", tone: "blue", dash: "dotted", step: true },
-  processor_replicas_ready: { label: "processor ready", unit: "replicas", tone: "green", dash: "solid", step: true },
+  processor_replicas_ready: { label: "processor ready", unit: "replicas", tone: "green", step: true },
   processor_replicas_desired: {
     label: "processor desired",
     unit: "replicas",
@@ -32,20 +33,14 @@ export const CURVE_STYLES: Readonly<Record<SeriesName, CurveStyle>> = {
     dash: "dotted",
     step: true,
   },
-  producer_cpu_cores: { label: "producer", unit: "cores", tone: "blue", dash: "solid" },
-  processor_cpu_cores: { label: "processor", unit: "cores", tone: "green", dash: "solid" },
+  producer_cpu_cores: { label: "producer", unit: "cores", tone: "blue" },
+  processor_cpu_cores: { label: "processor", unit: "cores", tone: "green" },
   kafka_cpu_cores: { label: "Kafka", unit: "cores", tone: "orange", dash: "dashed" },
   influxdb_cpu_cores: { label: "InfluxDB", unit: "cores", tone: "purple", dash: "dashed" },
-  producer_memory_mebibytes: { label: "producer", unit: "MiB", tone: "blue", dash: "solid" },
-  processor_memory_mebibytes: { label: "processor", unit: "MiB", tone: "green", dash: "solid" },
-  influxdb_write_latency_p99_ms: { label: "p99 of a write", unit: "ms", tone: "purple", dash: "solid" },
-  under_replicated_partitions: {
-    label: "under-replicated",
-    unit: "partitions",
-    tone: "red",
-    dash: "solid",
-    step: true,
-  },
+  producer_memory_mebibytes: { label: "producer", unit: "MiB", tone: "blue" },
+  processor_memory_mebibytes: { label: "processor", unit: "MiB", tone: "green" },
+  influxdb_write_latency_p99_ms: { label: "p99 of a write", unit: "ms", tone: "purple" },
+  under_replicated_partitions: { label: "under-replicated", unit: "partitions", tone: "red", step: true },
 };
 
 interface ChartPlan {
@@ -107,11 +102,9 @@ const hasValue = (values: readonly Value[] | undefined): values is Value[] =>
 /** One series of a recording as a curve. */
 const curveOf = (name: SeriesName, values: readonly Value[]): ChartSeries => ({
   name,
-  label: CURVE_STYLES[name].label,
   values,
-  tone: CURVE_STYLES[name].tone,
-  dash: CURVE_STYLES[name].dash,
-  step: CURVE_STYLES[name].step,
+  dash: "solid",
+  ...CURVE_STYLES[name],
 });
 
 export type PlannedChart = Pick<Chart, "title" | "unit" | "series">;
@@ -131,27 +124,3 @@ export function chartsOf(recording: Recording, plans: readonly ChartPlan[]): Pla
     ];
   });
 }
-
-/** Values of a series within [from, to), without gaps. */
-export function valuesWithin(recording: Recording, name: SeriesName, fromMs: number, toMs: number): number[] {
-  const values = recording.series[name] ?? [];
-  return values.filter((value, index): value is number => {
-    const timeMs = recording.timesMs[index]!;
-    return value !== null && timeMs >= fromMs && timeMs < toMs;
-  });
-}
-
-/** The median; null without values. */
-export function median(values: readonly number[]): number | null {
-  if (values.length === 0) return null;
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
-}
-
-/** The largest value; null without values. */
-export const largest = (values: readonly number[]): number | null =>
-  values.length === 0 ? null : values.reduce((most, value) => Math.max(most, value));
-/** The smallest value; null without values. */
-export const smallest = (values: readonly number[]): number | null =>
-  values.length === 0 ? null : values.reduce((least, value) => Math.min(least, value));

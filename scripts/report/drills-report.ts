@@ -1,9 +1,9 @@
 /** The report of a run of drills: verdicts, recovery times against their budgets, losses, and each drill in detail. */
 
-import type { Mark, SeriesName } from "../recording/recording.ts";
-import { type DrillResult, type DrillsResult, type DrillVerdict, PHASES, type PhaseName } from "../recording/result.ts";
-import { type Band, type BandTone, chartStack } from "./charts.ts";
-import { CURVE_STYLES, chartsOf, DRILL_CHARTS, largest, median, smallest, valuesWithin } from "./curves.ts";
+import { largest, type Mark, median, type SeriesName, smallest, valuesWithin } from "../recording/recording.ts";
+import { type DrillResult, type DrillsResult, type DrillVerdict, PHASES } from "../recording/result.ts";
+import { type Band, chartStack } from "./charts.ts";
+import { CURVE_STYLES, chartsOf, DRILL_CHARTS } from "./curves.ts";
 import { documentOf } from "./document.ts";
 import {
   formatClock,
@@ -17,38 +17,25 @@ import {
 } from "./format.ts";
 import { type Html, html, type Piece, raw } from "./html.ts";
 import { LazySections } from "./lazy-section.ts";
-import { summarizeLine } from "./log-summary.ts";
 import {
   type Answer,
+  commandOutput,
   factsSection,
   firstScreen,
   footer,
   ledgerSentence,
   ledgerTable,
+  logText,
   lossAnswer,
   markTable,
+  phaseList,
   type Status,
 } from "./parts.ts";
 
 export interface DrillsReportOptions {
-  /** Path from the page to the project's folder, for links to runbooks; from outputs/runs/<id>/ when absent. */
-  projectPath?: string;
-  /** The page is not in the folder of its result.json. */
-  isElsewhere?: boolean;
+  /** The page is the copy in outputs/: not beside its result.json, and another path leads to the runbooks. */
+  isKept?: boolean;
 }
-
-export const PHASE_LABELS: Readonly<Record<PhaseName, string>> = {
-  before: "Healthy before",
-  fault: "Broken",
-  healed: "Healed",
-  proven: "Proven by traffic",
-};
-const BAND_OF: Readonly<Record<PhaseName, BandTone>> = {
-  before: "before",
-  fault: "fault",
-  healed: "healed",
-  proven: "proven",
-};
 
 const VERDICTS: Readonly<Record<DrillVerdict, { status: Status; sign: string }>> = {
   passed: { status: "good", sign: "✔" },
@@ -92,12 +79,7 @@ export function faultTimeMs(drill: DrillResult): number {
 const phaseBands = (drill: DrillResult): Band[] =>
   drill.beats
     .toSorted((a, b) => a.startedAtMs - b.startedAtMs)
-    .map(({ name, startedAtMs, endedAtMs }) => ({
-      fromMs: startedAtMs,
-      toMs: endedAtMs,
-      label: name,
-      tone: BAND_OF[name],
-    }));
+    .map(({ name, startedAtMs, endedAtMs }) => ({ fromMs: startedAtMs, toMs: endedAtMs, label: name, tone: name }));
 
 /** Marks of the recording; that of the effect is added where it is missing. */
 function marksOf(drill: DrillResult): Mark[] {
@@ -208,15 +190,15 @@ function recoveryAnswer(drills: readonly DrillResult[]): Answer {
   };
 }
 
-function phaseList(drill: DrillResult): Html {
+function phasesOf(drill: DrillResult): Html {
   const originMs = faultTimeMs(drill);
-  return html`<ol class="phases" aria-label="The four phases">${PHASES.map((name) => {
-    const phase = drill.beats.find((one) => one.name === name);
-    if (!phase)
-      return html`<li class="phase-none"><span class="phase-name">${PHASE_LABELS[name]}</span><span class="phase-time">not reached</span></li>`;
+  return phaseList((wanted) => {
+    const phase = drill.beats.find(({ name }) => name === wanted);
+    if (!phase) return undefined;
     const { startedAtMs, endedAtMs, detail } = phase;
-    return html`<li class="phase-${name}"><span class="phase-name">${PHASE_LABELS[name]}</span><span class="phase-time">${formatOffset(startedAtMs - originMs)} · ${formatMs(endedAtMs - startedAtMs)} · ${formatClock(startedAtMs)} UTC</span>${detail}</li>`;
-  })}</ol>`;
+    const time = `${formatOffset(startedAtMs - originMs)} · ${formatMs(endedAtMs - startedAtMs)} · ${formatClock(startedAtMs)} UTC`;
+    return { time, detail };
+  });
 }
 
 /** Rows of the table that compares before, during and after. */
@@ -270,19 +252,13 @@ function operatorView(drill: DrillResult, projectPath: string): Html {
     commands.length > 0 &&
     terminal(
       `Commands and their output, ${drill.title}`,
-      html`${commands.map(
-        ({ timeMs, command, output }) =>
-          html`<div class="command"><span class="when">${formatOffset(timeMs - originMs)}</span> <span class="prompt">$</span> ${command}</div><pre>${output.trimEnd() || "(no output)"}</pre>`,
-      )}`,
+      html`${commands.map((command) => commandOutput(command, originMs))}`,
     )
   }${
     logLines.length > 0 &&
     html`<p class="soft small">Warnings and errors in the logs, shortened (complete in result.json):</p>${terminal(
       `Log lines, ${drill.title}`,
-      html`<pre>${logLines.map(
-        ({ timeMs, pod, line }, index) =>
-          html`${index > 0 && "\n"}<span class="when">${formatOffset(timeMs - originMs)}</span> <span class="who">${pod}</span> ${summarizeLine(line)}`,
-      )}</pre>`,
+      logText(logLines, originMs),
     )}`
   }${commands.length === 0 && logLines.length === 0 && html`<p class="soft">No command and no log line was recorded.</p>`}`;
 }
@@ -299,7 +275,7 @@ function drillBody(drill: DrillResult, projectPath: string): Html {
     drill.reasons.length > 0 &&
     html`<dt>Reasons</dt><dd>${drill.reasons.map((reason) => html`<div>${reason}</div>`)}</dd>`
   }</dl>
-<h4>Phases</h4>${phaseList(drill)}
+<h4>Phases</h4>${phasesOf(drill)}
 <h4>Before, during, after</h4>${chartStack({
     label: `Charts of ${drill.title}`,
     timesMs: recording.timesMs,
@@ -348,7 +324,7 @@ ${groups.map((repeats) => drillSection(repeats, projectPath, lazy, groups.length
 
 /** The complete page. */
 export function drillsReport(result: DrillsResult, options: DrillsReportOptions = {}): string {
-  const projectPath = options.projectPath ?? "../../..";
+  const projectPath = options.isKept ? ".." : "../../..";
   const { drills, facts } = result;
   const { status, verdict, because } = verdictOf(result);
   const lazy = new LazySections();
@@ -361,6 +337,6 @@ export function drillsReport(result: DrillsResult, options: DrillsReportOptions 
     answers: [passedAnswer(drills, status), lossAnswer(drills.map(({ ledger }) => ledger)), recoveryAnswer(drills)],
   })}
 <section aria-labelledby="drills"><h2 id="drills">Drills</h2>${drillList(byName(drills), projectPath, lazy)}</section>
-${factsSection(facts)}${footer(facts, !options.isElsewhere)}</main>${lazy.element()}`;
+${factsSection(facts)}${footer(facts, !options.isKept)}</main>${lazy.element()}`;
   return documentOf({ title: `Resilience drills ${facts.id}`, body });
 }

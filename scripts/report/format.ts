@@ -55,11 +55,11 @@ export const formatClock = (timeMs: number): string => new Date(timeMs).toISOStr
 export const formatMoment = (timeMs: number): string =>
   `${new Date(timeMs).toISOString().slice(0, 19).replace("T", " ")} UTC`;
 
-/** Time since an origin: "+12.5 s", "−3 s", "+2:05". */
-export function formatOffset(ms: number): string {
+/** Time since an origin: "+12.5 s", "−3 s", "+2:05". @param inMinutes from two minutes on when absent. */
+export function formatOffset(ms: number, inMinutes = Math.abs(ms) >= 120_000): string {
   const sign = ms < 0 ? "−" : "+";
   const size = Math.abs(ms);
-  if (size < 120_000) return `${sign}${Number((size / 1000).toFixed(1))} s`;
+  if (!inMinutes) return `${sign}${Number((size / 1000).toFixed(1))} s`;
   const seconds = Math.round(size / 1000);
   return `${sign}${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }

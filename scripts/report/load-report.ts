@@ -1,10 +1,10 @@
 /** The report of a load test: did the pipeline scale with the load, how long did it take, was anything lost. */
 
 import { METRICS, type MetricName } from "../load/thresholds.ts";
-import type { SeriesName } from "../recording/recording.ts";
+import { largest, median, type SeriesName, valuesWithin } from "../recording/recording.ts";
 import type { LoadTestResult, ScaledWorkload, ScalingEvent, Threshold } from "../recording/result.ts";
 import { type Band, chartStack } from "./charts.ts";
-import { CURVE_STYLES, chartsOf, LOAD_CHARTS, largest, median, valuesWithin } from "./curves.ts";
+import { CURVE_STYLES, chartsOf, LOAD_CHARTS } from "./curves.ts";
 import { documentOf } from "./document.ts";
 import { formatClock, formatCount, formatMs, formatNumber, formatOffset, listed, plural } from "./format.ts";
 import { type Html, html } from "./html.ts";
@@ -258,8 +258,8 @@ ${factsSection(result.facts)}${footer(result.facts)}</main>`;
   return documentOf({ title: `Load test ${result.facts.id}`, body });
 }
 
-/** The page for outputs/hpa-scaling.png: first screen, charts and scaling. */
-export function loadPicture(result: LoadTestResult): string {
+/** The page of outputs/hpa-scaling.png, for htmlToPng: first screen, charts and scaling. */
+export function renderScalingPicture(result: LoadTestResult): string {
   const body = html`<main>${header(result)}<div class="panel">${loadStack(result)}</div><h2>Scaling</h2>${scalingTable(result)}</main>`;
   return documentOf({ title: `Load test ${result.facts.id}`, body, theme: "light" });
 }

@@ -1,10 +1,18 @@
 /** Parts that the reports of load tests and of drills share. */
 
 import type { Mark } from "../recording/recording.ts";
-import type { Ledger, RunFacts } from "../recording/result.ts";
-import { MARK_LABELS, MARK_SIGNS } from "./charts.ts";
+import {
+  type Ledger,
+  type LogLine,
+  type OperatorCommand,
+  PHASES,
+  type PhaseName,
+  type RunFacts,
+} from "../recording/result.ts";
+import { MARK_SIGNS } from "./charts.ts";
 import { formatClock, formatCount, formatGib, formatMoment, formatMs, formatOffset, plural } from "./format.ts";
 import { type Html, html, type Piece } from "./html.ts";
+import { summarizeLine } from "./log-summary.ts";
 
 /** Colour of a verdict; a text is always beside it. */
 export type Status = "good" | "bad" | "doubt";
@@ -127,9 +135,36 @@ export function markTable(marks: readonly Mark[], originMs: number, caption: str
     .toSorted((a, b) => a.timeMs - b.timeMs)
     .map(
       (mark) =>
-        html`<tr><td>${formatOffset(mark.timeMs - originMs)}</td><td>${formatClock(mark.timeMs)}</td><td>${MARK_SIGNS[mark.kind]} ${MARK_LABELS[mark.kind]}</td><td>${mark.subject}</td><td>${mark.text}</td></tr>`,
+        html`<tr><td>${formatOffset(mark.timeMs - originMs)}</td><td>${formatClock(mark.timeMs)}</td><td>${MARK_SIGNS[mark.kind]} ${mark.kind}</td><td>${mark.subject}</td><td>${mark.text}</td></tr>`,
     )}</tbody></table></div>`;
 }
+
+const PHASE_LABELS: Readonly<Record<PhaseName, string>> = {
+  before: "Healthy before",
+  fault: "Broken",
+  healed: "Healed",
+  proven: "Proven by traffic",
+};
+
+/** The four phases of a drill. @param phaseOf the time of a phase and its detail; undefined: it was not reached. */
+export const phaseList = (
+  phaseOf: (name: PhaseName) => { time: string; detail?: string; isNow?: boolean } | undefined,
+): Html =>
+  html`<ol class="phases" aria-label="The four phases">${PHASES.map((name) => {
+    const phase = phaseOf(name);
+    return html`<li class="phase-${phase ? name : "none"}"><span class="phase-name">${phase?.isNow && "▶ "}${PHASE_LABELS[name]}</span><span class="phase-time">${phase?.time ?? "not reached"}</span>${phase?.detail}</li>`;
+  })}</ol>`;
+
+/** A command and its output, for a terminal. */
+export const commandOutput = ({ timeMs, command, output }: OperatorCommand, originMs: number): Html =>
+  html`<div class="command"><span class="when">${formatOffset(timeMs - originMs)}</span> <span class="prompt">$</span> ${command}</div><pre>${output.trimEnd() || "(no output)"}</pre>`;
+
+/** Log lines, shortened, for a terminal. */
+export const logText = (lines: readonly LogLine[], originMs: number): Html =>
+  html`<pre>${lines.map(
+    ({ timeMs, pod, line }, index) =>
+      html`${index > 0 && "\n"}<span class="when">${formatOffset(timeMs - originMs)}</span> <span class="who">${pod}</span> ${summarizeLine(line)}`,
+  )}</pre>`;
 
 /** Time, cluster, versions and images of the run. */
 export function factsSection(facts: RunFacts): Html {

@@ -153,6 +153,6 @@ export async function videoOfRun(
   const outputs = join(folder.folder, "../..");
   const [kept, report] = [join(outputs, VIDEO_FILE), join(outputs, KEPT_REPORT_FILE)];
   await createAtomic(kept, (temporary) => copyFile(own, temporary));
-  await writeAtomic(report, renderReport(result, { projectPath: "..", isElsewhere: true }));
+  await writeAtomic(report, renderReport(result, { isKept: true }));
   return { ...video, paths: [own, kept, report] };
 }

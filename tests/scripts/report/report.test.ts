@@ -285,7 +285,7 @@ describe("report of drills", () => {
   });
   test("the link to the runbook leads from the page to the project", () => {
     expect(renderReport(syntheticDrills())).toContain('href="../../../docs/runbooks/ConsumerLagGrowing.md"');
-    expect(renderReport(syntheticDrills(), { projectPath: ".." })).toContain(
+    expect(renderReport(syntheticDrills(), { isKept: true })).toContain(
       'href="../docs/runbooks/ConsumerLagGrowing.md"',
     );
   });
