@@ -14,7 +14,7 @@ import {
 } from "../../scripts/cluster/cluster.ts";
 import { KEDA_API } from "../../scripts/deploy/keda.ts";
 import { loadManifests } from "../../scripts/deploy/manifests.ts";
-import { cluster, describeOnCluster } from "./harness.ts";
+import { cluster, describeOnCluster, patchData } from "./harness.ts";
 import { shortenedConfiguration, shortenedRules } from "./shortened.ts";
 
 /** The plan's outage. */
@@ -37,12 +37,6 @@ type ConfigMap = KubernetesObject & { data: Record<string, string> };
 let target: Cluster;
 let prometheus: PrometheusReader;
 const originals: ConfigMap[] = [];
-
-async function putConfigMap(name: string, data: Record<string, string>): Promise<void> {
-  await target.kubectl(["patch", "configmap", name, "-n", NAMESPACE, "--type=merge", "--patch-file=/dev/stdin"], {
-    input: JSON.stringify({ data }),
-  });
-}
 
 /** A pod reads its ConfigMaps when it starts. */
 async function restartPrometheus(): Promise<void> {
@@ -140,7 +134,7 @@ describeOnCluster("alerts", () => {
       const data = Object.fromEntries(
         Object.entries(map.data).map(([key, text]) => [key, key === "web.yml" ? text : shorten(text)]),
       );
-      await putConfigMap(map.metadata.name, data);
+      await patchData(target, "configmap", map.metadata.name, data);
     }
     await restartPrometheus();
   }, LIMIT_MS);

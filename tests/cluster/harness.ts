@@ -4,9 +4,12 @@
  */
 import { describe } from "bun:test";
 import { randomBytes } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { capture, type RunResult } from "../../scripts/cli/process.ts";
 import { waitFor } from "../../scripts/cli/wait.ts";
-import type { Cluster, KubernetesObject, Pod } from "../../scripts/cluster/cluster.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../../scripts/cluster/cluster.ts";
 import { localCluster } from "../../scripts/cluster/target.ts";
 import { type Autoscaler, autoscalerOf } from "../../scripts/deploy/autoscalers.ts";
 import { loadManifests } from "../../scripts/deploy/manifests.ts";
@@ -21,6 +24,23 @@ export const describeOnOwnCluster = describe.skipIf(
 );
 
 export const cluster = (): Promise<Cluster> => localCluster(localTarget);
+
+/** Merges data into a ConfigMap or Secret. The patch is a file: kubectl takes none from stdin, and arguments are public. */
+export async function patchData(
+  target: Cluster,
+  kind: "configmap" | "secret",
+  name: string,
+  data: Record<string, string>,
+): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), "conveyor-patch-"));
+  const file = join(folder, "patch.json");
+  try {
+    await writeFile(file, JSON.stringify({ data }), { mode: 0o600 });
+    await target.kubectl(["patch", kind, name, "-n", NAMESPACE, "--type=merge", `--patch-file=${file}`]);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
 
 const SCRIPT_LIMIT_MS = 300_000;
 

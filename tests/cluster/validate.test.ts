@@ -10,7 +10,7 @@ import { $ } from "zx";
 import { waitFor } from "../../scripts/cli/wait.ts";
 import { type Cluster, NAMESPACE, type Pod } from "../../scripts/cluster/cluster.ts";
 import { EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
-import { atRest, cluster, describeOnCluster, redeploy, validate } from "./harness.ts";
+import { atRest, cluster, describeOnCluster, patchData, redeploy, validate } from "./harness.ts";
 import { kafkaTool } from "./kafka-tool.ts";
 
 const LIMIT_MS = 600_000;
@@ -125,12 +125,7 @@ describeOnCluster("validate", () => {
             ].map(async ([name, path]) => [name, (await readFile(path!)).toString("base64")]),
           ),
         );
-        await target.kubectl(
-          ["patch", "secret", "processor-tls", "-n", NAMESPACE, "--type=merge", "--patch-file=/dev/stdin"],
-          {
-            input: JSON.stringify({ data }),
-          },
-        );
+        await patchData(target, "secret", "processor-tls", data);
         expect(await failedChecks()).toEqual({ exitCode: 5, failed: ["certificates"] });
       } finally {
         await rm(folder, { recursive: true, force: true });
