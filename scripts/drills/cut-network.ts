@@ -35,7 +35,10 @@ const cut = ({ workload, ports, choose, ...drill }: Cut): Drill =>
       return await agents.obstacle(await anyPod(cluster, workload), true);
     },
     async prepare(context) {
-      return { pods: choose ? [await choose(context)] : await context.cluster.pods(workload) };
+      if (choose) return { pods: [await choose(context)] };
+      // A pod that an autoscaler removes has no network to cut.
+      const pods = await context.cluster.pods(workload);
+      return { pods: pods.filter(({ metadata }) => !metadata.deletionTimestamp) };
     },
     async inject({ agents }, { pods }) {
       for (const pod of pods) await agents.request(pod, { op: "cut", ports });
