@@ -12,7 +12,7 @@ import { defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import { formatDuration } from "./cli/report.ts";
 import { isDrills, RUN_KINDS, type RunResult } from "./recording/result.ts";
-import { openRun, RUNS_FOLDER, type RunFolder } from "./recording/run-folder.ts";
+import { openRun, RUNS_FOLDER, type RunFolder, readResult } from "./recording/run-folder.ts";
 import { renderReport } from "./report/page.ts";
 import { requireVideoTools, videoOfRun } from "./video/video.ts";
 
@@ -32,16 +32,11 @@ export async function newestRun(root = RUNS_FOLDER): Promise<string> {
 
 /** The record of a run. @throws OperatorError (exit 2) that names the folder. */
 export async function readRun(folder: RunFolder): Promise<RunResult> {
-  const result = (await Bun.file(folder.path("result.json"))
-    .json()
-    .catch(() => undefined)) as RunResult | undefined;
-  const kind = result?.facts?.kind;
-  if (!result || !kind || !RUN_KINDS.includes(kind)) {
-    throw usage(
-      `RUN: must name a folder of outputs/runs with a result.json of a load test or of drills; got "${folder.id}"`,
-    );
-  }
-  return result;
+  const result = await readResult(folder.path("result.json"));
+  if (result) return result;
+  throw usage(
+    `RUN: must name a folder of outputs/runs with a result.json of a load test or of drills; got "${folder.id}"`,
+  );
 }
 
 export const command = defineCommand({

@@ -26,8 +26,8 @@ import { watchAlertsAndLogs } from "./live/alert-log-feed.ts";
 import { startLivePage } from "./live/live-page.ts";
 import { localTarget } from "./local-cluster/index.ts";
 import type { MarkKind } from "./recording/recording.ts";
-import type { DrillResult, DrillsResult, DrillVerdict } from "./recording/result.ts";
-import { createRun } from "./recording/run-folder.ts";
+import { type DrillResult, type DrillsResult, type DrillVerdict, isDrills } from "./recording/result.ts";
+import { createRun, readResult } from "./recording/run-folder.ts";
 import { RECORD_FILE, RunRecord } from "./recording/run-record.ts";
 import { drillLine } from "./report/drill-line.ts";
 import { renderReport } from "./report/page.ts";
@@ -93,14 +93,10 @@ export function exitCodeOf(drills: readonly DrillResult[], interrupted: boolean)
 }
 
 /** A result of drills from its file. @throws OperatorError (exit 2) that names the file. */
-async function readResult(path: string): Promise<DrillsResult> {
-  const result = (await Bun.file(path)
-    .json()
-    .catch(() => undefined)) as DrillsResult | undefined;
-  if (result?.facts?.kind !== "drills") {
-    throw new OperatorError(`--document: must name a result.json of drills; got "${path}"`, { exitCode: EXIT.usage });
-  }
-  return result;
+async function readDrills(path: string): Promise<DrillsResult> {
+  const result = await readResult(path);
+  if (result && isDrills(result)) return result;
+  throw new OperatorError(`--document: must name a result.json of drills; got "${path}"`, { exitCode: EXIT.usage });
 }
 
 function showList(report: Report): ExitCode {
@@ -125,7 +121,7 @@ function showList(report: Report): ExitCode {
 async function run({ flags, report, signal }: CommandContext<typeof FLAGS>): Promise<ExitCode> {
   if (flags.list) return showList(report);
   if (flags.document.length > 0) {
-    const results = await Promise.all(flags.document.map((path) => readResult(path)));
+    const results = await Promise.all(flags.document.map(readDrills));
     await writeDocument(DRILLS, results);
     report.print(`docs/resilience.md: figures of ${results.length} results`);
     report.result({ ok: true, results: flags.document });

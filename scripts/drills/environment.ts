@@ -107,14 +107,12 @@ export interface ClusterEnvironmentOptions {
 }
 
 export class ClusterEnvironment implements Environment {
-  readonly #options: ClusterEnvironmentOptions;
   readonly #samples: Sample[] = [];
   #traffic: Traffic | undefined;
   #lag: { timeMs: number; events: number | null } = { timeMs: 0, events: null };
   #underReplicated: number | null = null;
 
-  constructor(options: ClusterEnvironmentOptions) {
-    this.#options = options;
+  constructor(private readonly options: ClusterEnvironmentOptions) {
     const { observer } = options;
     observer.onRow((timeMs, row) => {
       this.#lag = { timeMs, events: row.lag_events ?? null };
@@ -145,15 +143,15 @@ export class ClusterEnvironment implements Environment {
   samples = (): readonly Sample[] => this.#samples;
 
   record(facts: Omit<RecordEntry, "timeMs">): void {
-    this.#options.record.append({ timeMs: Date.now(), ...facts });
+    this.options.record.append({ timeMs: Date.now(), ...facts });
   }
 
   mark(kind: MarkKind, subject: string, text: string, timeMs = Date.now()): void {
-    this.#options.observer.mark(kind, subject, text, timeMs);
+    this.options.observer.mark(kind, subject, text, timeMs);
   }
 
   context(signal: AbortSignal): DrillContext {
-    const { cluster, image, agents, checks } = this.#options;
+    const { cluster, image, agents, checks } = this.options;
     return {
       cluster,
       image,
@@ -166,7 +164,7 @@ export class ClusterEnvironment implements Environment {
   }
 
   async unready(signal: AbortSignal, workloads?: readonly string[]): Promise<string | undefined> {
-    const { items } = await this.#options.cluster.json<{ items: KubernetesObject[] }>(
+    const { items } = await this.options.cluster.json<{ items: KubernetesObject[] }>(
       ["get", "deployments,statefulsets,pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/part-of=conveyor"],
       { signal },
     );
@@ -174,14 +172,14 @@ export class ClusterEnvironment implements Environment {
   }
 
   async startTraffic(run: string, signal: AbortSignal): Promise<Traffic> {
-    const { cluster, image, folder } = this.#options;
+    const { cluster, image, folder } = this.options;
     this.#traffic = await startTraffic(cluster, { image, run, folder }, signal);
     return this.#traffic;
   }
 
   async runCommand(args: readonly string[]): Promise<OperatorCommand> {
     const timeMs = Date.now();
-    const { stdout, stderr } = await this.#options.cluster.kubectl(args, {
+    const { stdout, stderr } = await this.options.cluster.kubectl(args, {
       allowFailure: true,
       timeoutMs: COMMAND_LIMIT_MS,
     });
@@ -197,7 +195,7 @@ export class ClusterEnvironment implements Environment {
   }
 
   async logLines(fromMs: number, toMs: number): Promise<LogLine[]> {
-    const { cluster } = this.#options;
+    const { cluster } = this.options;
     const [entries] = await Promise.all([
       readPodLogs(cluster, Date.now() - fromMs).catch(() => []),
       this.#markAlerts(fromMs).catch(() => undefined),
@@ -214,7 +212,7 @@ export class ClusterEnvironment implements Environment {
   /** Alerts that were pending or firing meanwhile, as marks. */
   async #markAlerts(sinceMs: number): Promise<void> {
     const seconds = Math.ceil((Date.now() - sinceMs) / 1000) + 1;
-    const reader = await PrometheusReader.open(this.#options.cluster);
+    const reader = await PrometheusReader.open(this.options.cluster);
     try {
       const by = "max by (alertname, alertstate, severity)";
       const samples = await reader.query(
@@ -231,7 +229,7 @@ export class ClusterEnvironment implements Environment {
 
   async missing(ledger: SenderLedger): Promise<number> {
     this.#traffic = undefined;
-    const { cluster } = this.#options;
+    const { cluster } = this.options;
     return await leastMissing(async () => {
       // A new connection each time: one that was opened while InfluxDB restarted may break, and stays broken.
       const store = await TelemetryStore.open(cluster);

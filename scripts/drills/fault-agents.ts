@@ -111,21 +111,19 @@ export class AgentError extends OperatorError {
 }
 
 export class FaultAgents {
-  readonly #cluster: Cluster;
-  readonly #image: string;
   readonly #agents = new Map<string, Promise<string>>();
 
-  constructor(cluster: Cluster, image: string) {
-    this.#cluster = cluster;
-    this.#image = image;
-  }
+  constructor(
+    private readonly cluster: Cluster,
+    private readonly image: string,
+  ) {}
 
   /** Sends a request to the agent on a pod's node. @throws AgentError */
   async request(pod: Pod, action: AgentAction): Promise<AgentState> {
     const node = pod.spec.nodeName;
     if (!node) throw new OperatorError(`pod ${pod.metadata.name} is on no node`);
     const agent = await this.#on(node);
-    const { stdout, stderr, exitCode } = await this.#cluster.exec(
+    const { stdout, stderr, exitCode } = await this.cluster.exec(
       agent,
       ["bun", "/programs/agent.js", JSON.stringify({ ...action, containerId: containerIdOf(pod) })],
       { namespace: DRILLS_NAMESPACE, timeoutMs: CALL_LIMIT_MS },
@@ -164,15 +162,15 @@ export class FaultAgents {
 
   async #start(node: string): Promise<string> {
     const name = `agent-${node.replaceAll(/[^a-z0-9-]/g, "-")}`.slice(0, 60).replace(/-$/, "");
-    await prepareNamespace(this.#cluster);
-    const existing = await this.#cluster.get<Pod>("pod", name, DRILLS_NAMESPACE);
+    await prepareNamespace(this.cluster);
+    const existing = await this.cluster.get<Pod>("pod", name, DRILLS_NAMESPACE);
     if (existing && existing.status.phase !== "Running" && existing.status.phase !== "Pending") {
-      await this.#cluster.kubectl(["delete", "pod", name, "-n", DRILLS_NAMESPACE, "--now"]);
+      await this.cluster.kubectl(["delete", "pod", name, "-n", DRILLS_NAMESPACE, "--now"]);
     }
-    await this.#cluster.apply([agentPod(name, node, this.#image)]);
+    await this.cluster.apply([agentPod(name, node, this.image)]);
     await waitFor(
       async () => {
-        const pod = await this.#cluster.get<Pod>("pod", name, DRILLS_NAMESPACE);
+        const pod = await this.cluster.get<Pod>("pod", name, DRILLS_NAMESPACE);
         return pod?.status.phase === "Running" && !pod.metadata.deletionTimestamp
           ? { done: true, value: true }
           : { done: false, state: podState(pod) };

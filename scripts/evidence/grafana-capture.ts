@@ -28,7 +28,7 @@ export interface CaptureOptions {
   browser?: string;
   signal: AbortSignal;
   /** Wraps each picture, to report its progress. */
-  step?: (file: string, work: (update: (state: string) => void) => Promise<void>) => Promise<void>;
+  step: (file: string, work: (update: (state: string) => void) => Promise<void>) => Promise<void>;
 }
 
 /** Address of a dashboard without Grafana's own frame. */
@@ -53,7 +53,6 @@ export const hasGrafana = async (cluster: Cluster): Promise<boolean> =>
  */
 export async function captureGrafana(cluster: Cluster, options: CaptureOptions): Promise<string[]> {
   const path = requireBrowser(options.browser);
-  const step = options.step ?? ((_file, work) => work(() => {}));
   const certificate = (await readSecret(cluster, "grafana-tls"))["tls.crt"];
   const { username, password } = await readSecret(cluster, "grafana-admin");
   if (!certificate || !username || !password) {
@@ -68,13 +67,13 @@ export async function captureGrafana(cluster: Cluster, options: CaptureOptions):
     await withBrowser({ path, certificate }, async (browser) => {
       await signIn(await browser.newPage(), origin, username, password);
       for (const { file, dashboard, parameters } of GRAFANA_PICTURES) {
-        const { uid, ...rest } = readDashboard(dashboard);
-        await step(file, async (update) => {
+        const definition = readDashboard(dashboard);
+        await options.step(file, async (update) => {
           const page = await browser.newPage();
           const target = join(options.out, file);
           await takePicture(page, {
-            url: dashboardUrl(origin, uid, options.sinceMs, parameters),
-            expected: panelsOf({ uid, ...rest }).map(({ title }) => title),
+            url: dashboardUrl(origin, definition.uid, options.sinceMs, parameters),
+            expected: panelsOf(definition).map(({ title }) => title),
             path: target,
             signal: options.signal,
             onState: update,

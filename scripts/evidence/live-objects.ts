@@ -1,6 +1,7 @@
 /** Objects of the cluster as manifests: without the fields that the API server adds, in a stable order. */
 import { stringify } from "yaml";
-import type { Cluster, KubernetesObject } from "../cluster/cluster.ts";
+import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
+import type { Stage } from "../deploy/stages.ts";
 
 /** Annotations of tools. */
 const TOOL_ANNOTATIONS = /^(kubectl\.kubernetes\.io|deployment\.kubernetes\.io|autoscaling\.alpha\.kubernetes\.io)\//;
@@ -35,6 +36,15 @@ export function yamlOf(objects: readonly KubernetesObject[], head: readonly stri
     .map((object) => stringify(asWritten(object), { lineWidth: 0 }));
   return [...head.map((line) => `# ${line}`), "---", documents.join("---\n")].join("\n");
 }
+
+/** All namespaces of the deployment, sorted. */
+export const namespacesOf = (stages: readonly Stage[]): string[] =>
+  [
+    ...new Set([
+      NAMESPACE,
+      ...stages.flatMap(({ objects }) => objects.flatMap(({ metadata }) => metadata.namespace || [])),
+    ]),
+  ].sort();
 
 /** Objects of a kind in some namespaces; none if the API server does not have the kind. */
 export async function liveObjects(

@@ -9,7 +9,7 @@ import { EXIT, OperatorError } from "../cli/errors.ts";
 import { writeAtomic } from "../cli/files.ts";
 import { scalingText } from "../load/scaling-text.ts";
 import type { DrillsResult, LoadTestResult, RunResult } from "../recording/result.ts";
-import { openRun, RUNS_FOLDER } from "../recording/run-folder.ts";
+import { openRun, RUNS_FOLDER, readResult } from "../recording/run-folder.ts";
 import { drillLine } from "../report/drill-line.ts";
 import { renderScalingPicture } from "../report/load-report.ts";
 import { renderReport } from "../report/page.ts";
@@ -35,10 +35,8 @@ async function* records<R extends RunResult>(
 ): AsyncGenerator<R> {
   const ids = (await readdir(root).catch(() => [] as string[])).filter((id) => id.includes(`-${kind}`)).sort();
   for (const id of ids.reverse()) {
-    const result = (await Bun.file(openRun(id, root).path("result.json"))
-      .json()
-      .catch(() => undefined)) as R | undefined;
-    if (result?.facts?.kind !== kind || Date.parse(result.facts.startedAt) < sinceMs) continue;
+    const result = (await readResult(openRun(id, root).path("result.json"))) as R | undefined;
+    if (result?.facts.kind !== kind || Date.parse(result.facts.startedAt) < sinceMs) continue;
     if (!result.facts.interrupted) yield result;
   }
 }
@@ -81,8 +79,6 @@ async function recordOf<R extends RunResult>(
   };
 }
 
-const browserOf = ({ browser }: EvidenceContext) => (browser ? { browser } : {});
-
 export const hpaScaling: Artifact = {
   name: "hpa-scaling",
   title: "the autoscalers under a load that rises and falls: replicas, lag and rates over time, and kubectl get hpa",
@@ -99,7 +95,7 @@ export const hpaScaling: Artifact = {
     const { result } = found;
     await htmlToPng(renderScalingPicture(result), join(context.out, SCALING_FILES[0]!), {
       width: PICTURE_WIDTH_PX,
-      ...browserOf(context),
+      browser: context.browser,
     });
     await writeAtomic(join(context.out, SCALING_FILES[1]!), scalingText(result));
     const { lost, acknowledged } = result.ledger;
@@ -148,7 +144,7 @@ export const resilience: Artifact = {
     const video = await videoOfRun(openRun(result.facts.id), result, {
       signal: context.signal,
       onState: context.step.update,
-      ...browserOf(context),
+      browser: context.browser,
     });
     // videoOfRun writes to the outputs/ of the project; another folder gets copies.
     for (const name of [VIDEO_FILE, KEPT_REPORT_FILE]) {

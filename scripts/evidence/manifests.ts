@@ -1,10 +1,9 @@
 /** Artifacts that are objects of the cluster: the deployed network policies and autoscalers. */
 import { join } from "node:path";
 import { writeAtomic } from "../cli/files.ts";
-import { NAMESPACE } from "../cluster/cluster.ts";
 import { deployedStages } from "../deploy/stages.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
-import { liveObjects, yamlOf } from "./live-objects.ts";
+import { liveObjects, namespacesOf, yamlOf } from "./live-objects.ts";
 
 /** Line of network-policies.yaml that lists the stages that are not deployed; a test reads it. */
 export const SKIPPED_STAGES_LINE = "stages that this cluster does not have: ";
@@ -12,15 +11,10 @@ export const SKIPPED_STAGES_LINE = "stages that this cluster does not have: ";
 async function make(context: EvidenceContext, file: string, kinds: readonly string[], what: string): Promise<Making> {
   const cluster = await context.cluster();
   const { stages, skipped } = await deployedStages(cluster);
-  // All namespaces of the deployment; a policy that was added by hand is shown too.
-  const namespaces = [
-    ...new Set([
-      NAMESPACE,
-      ...stages.flatMap(({ objects }) => objects.map(({ metadata }) => metadata.namespace ?? "")),
-    ]),
-  ].filter((namespace) => namespace !== "");
+  // Not the objects of the manifests: a policy that was added by hand is shown too.
+  const namespaces = namespacesOf(stages);
   const objects = [];
-  for (const kind of kinds) objects.push(...(await liveObjects(cluster, kind, namespaces.sort(), context.signal)));
+  for (const kind of kinds) objects.push(...(await liveObjects(cluster, kind, namespaces, context.signal)));
   if (objects.length === 0) return { made: false, reason: `no ${what} is deployed`, hint: "bun scripts/deploy.ts" };
   await writeAtomic(
     join(context.out, file),

@@ -95,7 +95,7 @@ export const keyMetrics: Artifact = {
       const body = html`<main><h1>${title}</h1><p class="soft">${when}, from the deployed Prometheus; drawn by bun scripts/evidence.ts with the queries of the dashboard “${OVERVIEW.title}”. Not a picture of Grafana.</p>${panels}</main>`;
       await htmlToPng(documentOf({ title, body, theme: "light" }), join(context.out, "key-metrics.png"), {
         width: PICTURE_WIDTH_PX,
-        ...(context.browser ? { browser: context.browser } : {}),
+        browser: context.browser,
       });
       return { made: true, detail: `${points} measured points`, files: ["key-metrics.png"] };
     } finally {
@@ -150,23 +150,13 @@ export const logSearch: Artifact = {
       };
     }
     const searches = [
-      ["scripts/logs.ts", "--event", event],
-      [
-        "scripts/logs.ts",
-        "--service",
-        "producer",
-        "--service",
-        "processor",
-        "--grep",
-        "event_(acknowledged|stored|refused)",
-        "--limit",
-        "12",
-      ],
-      ["scripts/logs.ts", "--level", "error", "--level", "warn", "--since", "1h", "--limit", "10"],
+      `scripts/logs.ts --event ${event}`,
+      "scripts/logs.ts --service producer --service processor --grep event_(acknowledged|stored|refused) --limit 12",
+      "scripts/logs.ts --level error --level warn --since 1h --limit 10",
     ];
     const typed: Typed[] = [];
     for (const search of searches) {
-      const ran = await runScript([...search, ...context.clusterFlags], SEARCH_LIMIT_MS, context.signal);
+      const ran = await runScript([...search.split(" "), ...context.clusterFlags], SEARCH_LIMIT_MS, context.signal);
       if (ran.exitCode !== EXIT.ok)
         return { made: false, reason: `exit ${ran.exitCode}: ${lastOutputLines(ran)}`, hint: ran.command };
       typed.push({ command: ran.command, output: ran.stdout.trim() || ran.stderr.trim() });
@@ -179,7 +169,7 @@ export const logSearch: Artifact = {
         typed,
       ),
       join(context.out, "log-search.png"),
-      { width: PICTURE_WIDTH_PX, theme: "dark", ...(context.browser ? { browser: context.browser } : {}) },
+      { width: PICTURE_WIDTH_PX, theme: "dark", browser: context.browser },
     );
     return { made: true, detail: `path of event ${event}`, files: ["log-search.png", "log-search.txt"] };
   },

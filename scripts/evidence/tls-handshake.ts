@@ -90,18 +90,8 @@ async function handshake(
   const identity = client.cert && client.key ? ["-cert", client.cert, "-key", client.key] : [];
   const { stdout, stderr } = await capture(
     [
-      openssl,
-      "s_client",
-      "-connect",
-      `${host}:${port}`,
-      "-servername",
-      servername,
-      "-verify_hostname",
-      servername,
-      "-CAfile",
-      client.ca,
-      ...identity,
-      ...flags,
+      ...[openssl, "s_client", "-connect", `${host}:${port}`, "-servername", servername],
+      ...["-verify_hostname", servername, "-CAfile", client.ca, ...identity, ...flags],
     ],
     { timeoutMs: HANDSHAKE_LIMIT_MS },
   ).catch(noResponse);
@@ -130,7 +120,6 @@ export interface TlsFindings {
 export async function examine(endpoint: Endpoint, client: ClientFiles): Promise<TlsFindings | undefined> {
   const first = await handshake(endpoint, client);
   if (!first.ok || !first.certificate || !first.protocol || !first.cipher) return undefined;
-  const anonymous: ClientFiles = { ca: client.ca };
   const attempts = await Promise.all(
     PROTOCOLS.map(async (protocol) => {
       const flags = [FLAG[protocol], ...(protocol === "TLSv1.3" ? [] : ["-cipher", EVERYTHING])];
@@ -140,7 +129,7 @@ export async function examine(endpoint: Endpoint, client: ClientFiles): Promise<
   );
   const protocols = Object.fromEntries(attempts) as TlsFindings["protocols"];
   // In TLS 1.3 a client is rejected after the handshake, in TLS 1.2 during it.
-  const without = await handshake(endpoint, anonymous, protocols["TLSv1.2"] ? [FLAG["TLSv1.2"]] : []);
+  const without = await handshake(endpoint, { ca: client.ca }, protocols["TLSv1.2"] ? [FLAG["TLSv1.2"]] : []);
   return {
     protocols,
     negotiated: { protocol: first.protocol, cipher: first.cipher },
@@ -156,9 +145,7 @@ export async function examine(endpoint: Endpoint, client: ClientFiles): Promise<
 async function ciphersOf(endpoint: Endpoint, client: ClientFiles): Promise<string[]> {
   const accepted: string[] = [];
   for (let round = 0; round < MAX_CIPHERS; round++) {
-    const offer = [...EVERYTHING.split(":").slice(0, 2), ...accepted.map((name) => `!${name}`), "@SECLEVEL=0"].join(
-      ":",
-    );
+    const offer = EVERYTHING.replace("@", accepted.map((name) => `!${name}:`).join("") + "@");
     const { ok, cipher } = await handshake(endpoint, client, [FLAG["TLSv1.2"], "-cipher", offer]);
     if (!ok || !cipher || accepted.includes(cipher)) break;
     accepted.push(cipher);

@@ -3,17 +3,18 @@
  * port-forward. It ends inside of the pod, so listeners that network policies protect are measured too.
  */
 import { X509Certificate } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtempDisposable, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ACL_TABLE } from "../../services/domain/kafka-layout.ts";
 import { OperatorError } from "../cli/errors.ts";
 import { writeAtomic } from "../cli/files.ts";
-import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
+import type { Cluster, Pod } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 import { daysLeft, namesOf } from "../deploy/certificates.ts";
 import { deployedStages } from "../deploy/stages.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
+import { namespacesOf } from "./live-objects.ts";
 import { examine, PROTOCOLS, type TlsFindings } from "./tls-handshake.ts";
 
 const FILE = "tls-config-summary.md";
@@ -67,39 +68,35 @@ async function examinePorts(
   ports: readonly Port[],
   context: EvidenceContext,
 ): Promise<ExaminedPort[]> {
-  const admin = await readSecret(cluster, "admin-tls");
-  const { "ca.crt": ca, "tls.crt": cert, "tls.key": key } = admin;
+  const { "ca.crt": ca, "tls.crt": cert, "tls.key": key } = await readSecret(cluster, "admin-tls");
   if (!ca || !cert || !key)
     throw new OperatorError("Secret admin-tls is incomplete", { hint: "bun scripts/deploy.ts" });
-  const folder = await mkdtemp(join(tmpdir(), "conveyor-tls-"));
-  try {
-    const client = { ca: join(folder, "ca.crt"), cert: join(folder, "tls.crt"), key: join(folder, "tls.key") };
-    await Promise.all([
-      writeFile(client.ca, ca),
-      writeFile(client.cert, cert),
-      writeFile(client.key, key, { mode: 0o600 }),
-    ]);
-    const examined: ExaminedPort[] = [];
-    const queue = [...ports];
-    const examineNext = async () => {
-      for (let port = queue.shift(); port; port = queue.shift()) {
-        context.signal.throwIfAborted();
-        const forward = await cluster.portForward(`pod/${port.pod}`, port.port, port.namespace);
-        try {
-          const servername = `${port.workload}.${port.namespace}.svc.cluster.local`;
-          const findings = await examine({ host: "127.0.0.1", port: forward.port, servername }, client);
-          examined.push({ ...port, findings });
-          context.step.update(`${examined.length} of ${ports.length} ports`);
-        } finally {
-          await forward.close();
-        }
+  await using folder = await mkdtempDisposable(join(tmpdir(), "conveyor-tls-"));
+  const file = (name: string) => join(folder.path, name);
+  const client = { ca: file("ca.crt"), cert: file("tls.crt"), key: file("tls.key") };
+  await Promise.all([
+    writeFile(client.ca, ca),
+    writeFile(client.cert, cert),
+    writeFile(client.key, key, { mode: 0o600 }),
+  ]);
+  const examined: ExaminedPort[] = [];
+  const queue = [...ports];
+  const examineNext = async () => {
+    for (let port = queue.shift(); port; port = queue.shift()) {
+      context.signal.throwIfAborted();
+      const forward = await cluster.portForward(`pod/${port.pod}`, port.port, port.namespace);
+      try {
+        const servername = `${port.workload}.${port.namespace}.svc.cluster.local`;
+        const findings = await examine({ host: "127.0.0.1", port: forward.port, servername }, client);
+        examined.push({ ...port, findings });
+        context.step.update(`${examined.length} of ${ports.length} ports`);
+      } finally {
+        await forward.close();
       }
-    };
-    await Promise.all(Array.from({ length: PARALLEL_PORTS }, examineNext));
-    return ports.map((port) => examined.find((other) => other.pod === port.pod && other.port === port.port)!);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+    }
+  };
+  await Promise.all(Array.from({ length: PARALLEL_PORTS }, examineNext));
+  return ports.map((port) => examined.find((other) => other.pod === port.pod && other.port === port.port)!);
 }
 
 /** A Markdown table; equal rows, of the replicas of a workload, are merged. */
@@ -291,13 +288,7 @@ function keyText({ publicKey }: X509Certificate): string {
 async function make(context: EvidenceContext): Promise<Making> {
   const cluster = await context.cluster();
   const { stages, skipped } = await deployedStages(cluster);
-  const namespaces = [
-    ...new Set([
-      NAMESPACE,
-      ...stages.flatMap(({ objects }) => objects.map(({ metadata }) => metadata.namespace ?? "")),
-    ]),
-  ].filter((namespace) => namespace !== "");
-  const ports = await examinePorts(cluster, await portsOf(cluster, namespaces.sort()), context);
+  const ports = await examinePorts(cluster, await portsOf(cluster, namespacesOf(stages)), context);
   const ca = (await readSecret(cluster, "admin-tls"))["ca.crt"]!;
   const version = JSON.parse((await cluster.kubectl(["version", "-o", "json"])).stdout) as {
     serverVersion?: { gitVersion?: string };

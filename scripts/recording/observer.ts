@@ -111,7 +111,6 @@ export class Observer {
   /** Latencies of all events stored since the start. */
   sinceStart: ObserverRow["since_start"] = { e2e_p50_ms: null, e2e_p99_ms: null };
 
-  readonly #options: ObserverOptions;
   readonly #builder = new RecordingBuilder(Date.now());
   readonly #rows = new Listeners<[timeMs: number, row: Row]>();
   readonly #marks = new Listeners<[mark: Mark]>();
@@ -124,10 +123,9 @@ export class Observer {
 
   private constructor(
     private readonly cluster: Cluster,
-    options: ObserverOptions,
+    private readonly options: ObserverOptions,
     signal: AbortSignal,
   ) {
-    this.#options = options;
     const ended = AbortSignal.any([signal, this.#closed.signal]);
     this.#usage = new PodUsage(cluster, "influxdb", ended);
     this.watch = new ClusterWatch(
@@ -185,10 +183,10 @@ export class Observer {
   }
 
   async #startPod(signal: AbortSignal): Promise<void> {
-    const pod = await startPod(this.cluster, observerPod(this.#options), signal);
+    const pod = await startPod(this.cluster, observerPod(this.options), signal);
     this.#pod = pod;
     this.#following = this.#follow(pod.name);
-    const { newestOf = [] } = this.#options;
+    const { newestOf = [] } = this.options;
     let hasNewest = newestOf.length === 0;
     const end = this.onNewest(() => {
       hasNewest = true;
@@ -218,7 +216,7 @@ export class Observer {
       producer_replicas_desired: this.watch.desired("producer"),
       processor_replicas_desired: this.watch.desired("processor"),
       influxdb_cpu_cores: this.#usage.cores(),
-      ...this.#options.extra?.(),
+      ...this.options.extra?.(),
     };
     if (!this.#builder.add(t, row)) return;
     this.sinceStart = since_start;

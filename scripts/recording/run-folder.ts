@@ -3,7 +3,7 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { writeAtomic } from "../cli/files.ts";
-import type { RunKind } from "./result.ts";
+import { RUN_KINDS, type RunKind, type RunResult } from "./result.ts";
 
 export const RUNS_FOLDER = join(import.meta.dir, "../../outputs/runs");
 /** Bound on runs that start within one second; they get a number after their name. */
@@ -43,6 +43,14 @@ export async function createRun(kind: RunKind, now: number, root = RUNS_FOLDER):
     return openRun(id, root);
   }
   throw new Error(`outputs/runs: ${MAX_IN_ONE_SECOND} runs of ${kind} began in the second ${stamp}`);
+}
+
+/** The result of a run from its result.json; undefined when the file is not there or is no such result. */
+export async function readResult(path: string): Promise<RunResult | undefined> {
+  const result = (await Bun.file(path)
+    .json()
+    .catch(() => undefined)) as RunResult | undefined;
+  return result?.facts && RUN_KINDS.includes(result.facts.kind) ? result : undefined;
 }
 
 /** The folder of an existing run. */
