@@ -31,12 +31,8 @@ async function versionOf(folder: string): Promise<Version> {
 export function selectedArtifacts(only: readonly string[], all: readonly Artifact[] = ARTIFACTS): readonly Artifact[] {
   for (const name of only) {
     if (all.some((artifact) => artifact.name === name)) continue;
-    throw new OperatorError(
-      `--only: must be one of ${all.map((artifact) => artifact.name).join(", ")}; got "${name}"`,
-      {
-        exitCode: EXIT.usage,
-      },
-    );
+    const known = all.map((artifact) => artifact.name).join(", ");
+    throw new OperatorError(`--only: must be one of ${known}; got "${name}"`, { exitCode: EXIT.usage });
   }
   return only.length === 0 ? all : all.filter(({ name }) => only.includes(name));
 }
@@ -106,7 +102,7 @@ async function makeArtifacts({ flags, report, signal }: Context): Promise<ExitCo
   for (const artifact of artifacts) {
     const { making, isFailure } = await report.step(artifact.name, async (step) => {
       const result = await attempt(artifact, {
-        cluster: async () => cluster,
+        cluster,
         clusterFlags: cluster.isLocal ? ["--local"] : ["--context", cluster.context],
         out,
         browser: flags.browser,

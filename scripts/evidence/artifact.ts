@@ -4,8 +4,7 @@ import type { StepHandle } from "../cli/report.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 
 export interface EvidenceContext {
-  /** @throws OperatorError (exit 3) when the cluster does not respond. */
-  cluster(): Promise<Cluster>;
+  cluster: Cluster;
   /** Flags that select the same cluster in another command. */
   clusterFlags: readonly string[];
   /** Folder of the evidence. */

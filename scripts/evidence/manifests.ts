@@ -9,7 +9,7 @@ import { liveObjects, namespacesOf, yamlOf } from "./live-objects.ts";
 export const SKIPPED_STAGES_LINE = "stages that this cluster does not have: ";
 
 async function make(context: EvidenceContext, file: string, kinds: readonly string[], what: string): Promise<Making> {
-  const cluster = await context.cluster();
+  const cluster = context.cluster;
   const { stages, skipped } = await deployedStages(cluster);
   // Not the objects of the manifests: a policy that was added by hand is shown too.
   const namespaces = namespacesOf(stages);

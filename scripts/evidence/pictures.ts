@@ -28,7 +28,7 @@ const GRAFANA_HINT =
   "bun scripts/deploy.ts --images DIR && bun scripts/capture.ts   (docs/logging.md says which images DIR holds)";
 
 async function capture({ cluster, out, browser, signal, step }: EvidenceContext): Promise<Making> {
-  await captureGrafana(await cluster(), {
+  await captureGrafana(cluster, {
     out,
     sinceMs: WINDOW_MS,
     browser,
@@ -43,7 +43,7 @@ export const dashboard: Artifact = {
   title: "Grafana's dashboard with the three key metrics",
   files: ["grafana-dashboard.png"],
   async make(context) {
-    if (await hasGrafana(await context.cluster())) return await capture(context);
+    if (await hasGrafana(context.cluster)) return await capture(context);
     return {
       made: false,
       reason: "Grafana is not deployed: its image is only available from a registry",
@@ -64,7 +64,7 @@ export const keyMetrics: Artifact = {
     "producer rate, consumer lag and database inserts of the last 15 minutes: the dashboard's own queries, drawn without Grafana",
   files: ["key-metrics.png"],
   async make(context) {
-    const prometheus = await PrometheusReader.open(await context.cluster());
+    const prometheus = await PrometheusReader.open(context.cluster);
     const endMs = Math.floor(Date.now() / STEP_MS) * STEP_MS;
     const timesMs = Array.from({ length: WINDOW_MS / STEP_MS + 1 }, (_, index) => endMs - WINDOW_MS + index * STEP_MS);
     try {
@@ -140,7 +140,7 @@ export const logSearch: Artifact = {
   title: "a log search across components: the path of one event, and the logs of producer, processor and Kafka",
   files: ["log-search.png", "log-search.txt"],
   async make(context) {
-    if (await hasGrafana(await context.cluster())) return await capture(context);
+    if (await hasGrafana(context.cluster)) return await capture(context);
     const event = await tracedEvent(context);
     if (!event) {
       return {

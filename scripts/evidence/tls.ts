@@ -286,7 +286,7 @@ function keyText({ publicKey }: X509Certificate): string {
 }
 
 async function make(context: EvidenceContext): Promise<Making> {
-  const cluster = await context.cluster();
+  const cluster = context.cluster;
   const { stages, skipped } = await deployedStages(cluster);
   const ports = await examinePorts(cluster, await portsOf(cluster, namespacesOf(stages)), context);
   const ca = (await readSecret(cluster, "admin-tls"))["ca.crt"]!;

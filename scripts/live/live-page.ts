@@ -24,20 +24,8 @@ export interface LivePageOptions {
   startedAtMs?: number;
   /** The record that the page shows. */
   record: Pick<RunRecord, "onEntry">;
-  /** 0, the default: any free port. */
-  port?: number;
   /** Opens the user's browser. */
   open?: boolean;
-}
-
-export interface LivePage {
-  readonly url: string;
-  readonly state: LiveState;
-  /**
-   * Ends the page. With a report, open pages show it from then on.
-   * @param report the HTML document of renderReport.
-   */
-  close(report?: string): Promise<void>;
 }
 
 /** Runs in the page: shows the sections that the server sends. replaceContent is in report/browser/charts.ts. */
@@ -136,7 +124,7 @@ class FinalReport {
   }
 }
 
-class LiveServer implements LivePage {
+class LivePage {
   readonly state: LiveState;
   readonly url: string;
   readonly #server: Bun.Server<undefined>;
@@ -149,19 +137,15 @@ class LiveServer implements LivePage {
   #isChanged = false;
   #closing: Promise<void> | undefined;
 
-  constructor({ runId, startedAtMs = Date.now(), record, port = 0 }: LivePageOptions) {
+  constructor({ runId, startedAtMs = Date.now(), record }: LivePageOptions) {
     this.state = emptyState(runId, startedAtMs);
     this.#page = livePageHtml(runId);
     this.#endReading = record.onEntry((entry) => {
       applyEntry(this.state, entry);
       this.#isChanged = true;
     });
-    this.#server = Bun.serve({
-      hostname: "127.0.0.1",
-      port,
-      idleTimeout: 0,
-      fetch: (request) => this.#respond(request),
-    });
+    const fetch = (request: Request) => this.#respond(request);
+    this.#server = Bun.serve({ hostname: "127.0.0.1", port: 0, idleTimeout: 0, fetch });
     this.url = `http://127.0.0.1:${this.#server.port}/`;
     this.#timers = [
       setInterval(() => this.#draw(), DRAW_INTERVAL_MS),
@@ -171,6 +155,10 @@ class LiveServer implements LivePage {
     for (const timer of this.#timers) timer.unref();
   }
 
+  /**
+   * Ends the page. With a report, open pages show it from then on.
+   * @param report the HTML document of renderReport.
+   */
   close(report?: string): Promise<void> {
     this.#closing ??= this.#close(report);
     return this.#closing;
@@ -222,9 +210,9 @@ class LiveServer implements LivePage {
   }
 }
 
-/** Serves the page, on this machine only. @throws Error when the port is not available. */
+/** Serves the page, on this machine only. */
 export async function startLivePage(options: LivePageOptions): Promise<LivePage> {
-  const page = new LiveServer(options);
+  const page = new LivePage(options);
   if (options.open) openBrowser(page.url);
   return page;
 }

@@ -2,8 +2,8 @@
  * Goal: an interrupted run leaves a complete record, a result judged from it, and no pod. Method: a cluster by hand whose
  * observer and sender print lines as the real ones do.
  */
-import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { expect, test } from "bun:test";
+import { mkdtempDisposable, readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Report } from "../../../scripts/cli/report.ts";
@@ -66,15 +66,10 @@ const report = {
   info: () => {},
 } as unknown as Report;
 
-let root = "";
-beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), "conveyor-drills-run-"));
-});
-afterAll(() => rm(root, { recursive: true, force: true }));
-
 test("an interrupt during a fault: healed, recorded, judged, pods removed", async () => {
+  await using root = await mkdtempDisposable(join(tmpdir(), "conveyor-drills-run-"));
   const startedAtMs = Date.now();
-  const folder = await createRun("drills", startedAtMs, root);
+  const folder = await createRun("drills", startedAtMs, root.path);
   const record = new RunRecord(folder.path("live.ndjson"));
   const cluster = new FakeCluster();
   const interrupt = new AbortController();

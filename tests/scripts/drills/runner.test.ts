@@ -11,6 +11,7 @@ import type { Mark } from "../../../scripts/recording/recording.ts";
 import type { RecordEntry, Sample } from "../../../scripts/recording/run-record.ts";
 
 const TICK_MS = 250;
+const NEVER = Number.POSITIVE_INFINITY;
 
 /** A pipeline in which the newest event ages from the injection until `backMs` later, or until the fault is healed. */
 class World implements Environment {
@@ -23,7 +24,7 @@ class World implements Environment {
   stopped: boolean[] = [];
   readonly #samples: Sample[] = [];
   readonly interrupt = new AbortController();
-  interruptAtMs = Number.POSITIVE_INFINITY;
+  interruptAtMs = NEVER;
 
   constructor(readonly backMs: number) {}
 
@@ -87,7 +88,7 @@ class World implements Environment {
   }
 }
 
-const drillOf = (world: World, change: Partial<Drill> = {}): Drill => ({
+const drillOf = (world: World, change: Partial<Drill>): Drill => ({
   name: "made-up",
   title: "A made-up fault",
   hypothesis: "It passes.",
@@ -111,17 +112,18 @@ const drillOf = (world: World, change: Partial<Drill> = {}): Drill => ({
 });
 
 /** Runs the drill and judges its record. */
-async function run(world: World, drill: Drill, withoutFault = false) {
+async function run(world: World, change: Partial<Drill> = {}, withoutFault = false) {
   const options = { number: 1, count: 1, repeat: 1, run: "drill-test", withoutFault };
-  const { ledger } = await runDrill(drill, world, options, world.interrupt.signal);
+  const { ledger } = await runDrill(drillOf(world, change), world, options, world.interrupt.signal);
   const { result, sender } = judgeRecord(world.entries)[0]!;
-  return { result, sender, ledger };
+  return { world, result, sender, ledger };
 }
+
+const throwing = (message: string) => () => Promise.reject(new Error(message));
 
 describe("runDrill", () => {
   test("passes a drill that recovers within its budget, with four phases, its proof and an operator's commands", async () => {
-    const world = new World(3000);
-    const { result, ledger, sender } = await run(world, drillOf(world));
+    const { world, result, ledger, sender } = await run(new World(3000));
     expect(result).toMatchObject({ verdict: "passed", reasons: [], effect: { proof: "a counter rose by 3" } });
     expect(result.beats.map(({ name }) => name)).toEqual(["before", "fault", "healed", "proven"]);
     expect(result.recovery!.measured_ms).toBeWithin(2000, 3501);
@@ -132,24 +134,21 @@ describe("runDrill", () => {
   });
 
   test("reports the visible minimum, not zero, for a fault without an outage", async () => {
-    const world = new World(0);
-    const { result } = await run(world, drillOf(world));
+    const { world, result } = await run(new World(0));
     expect(result.verdict).toBe("passed");
     expect(result.recovery).toEqual({ measured_ms: 750, budget_ms: 5000, below: true });
     expect(world.marks.find(({ kind }) => kind === "recovered")!.text).toBe("no outage was visible (< 0.8 s)");
   });
 
   test("fails a recovery beyond the budget, with both times", async () => {
-    const world = new World(9000);
-    const { result } = await run(world, drillOf(world));
+    const { result } = await run(new World(9000));
     expect(result.verdict).toBe("failed");
     expect(result.reasons.join()).toMatch(/recovery took .* budget is 5\.0 s/);
     expect(result.recovery!.measured_ms).toBeGreaterThan(8000);
   });
 
   test("is inconclusive without the fault, and heals", async () => {
-    const world = new World(3000);
-    const { result } = await run(world, drillOf(world), true);
+    const { world, result } = await run(new World(3000), {}, true);
     expect(result.verdict).toBe("inconclusive");
     expect(result.effect).toBeUndefined();
     expect(result.recovery).toBeUndefined();
@@ -158,19 +157,11 @@ describe("runDrill", () => {
   });
 
   test("is inconclusive when the effect cannot be read", async () => {
-    const world = new World(3000);
-    const proveEffect = async () => {
-      throw new Error("no answer");
-    };
-    expect((await run(world, drillOf(world, { proveEffect }))).result.verdict).toBe("inconclusive");
+    expect((await run(new World(3000), { proveEffect: throwing("no answer") })).result.verdict).toBe("inconclusive");
   });
 
   test("heals when the injection throws, and is inconclusive", async () => {
-    const world = new World(3000);
-    const inject = async () => {
-      throw new Error("no right to do that");
-    };
-    const { result } = await run(world, drillOf(world, { inject }));
+    const { world, result } = await run(new World(3000), { inject: throwing("no right to do that") });
     expect(result.verdict).toBe("inconclusive");
     expect(result.reasons).toContain("no right to do that");
     expect(world.heals).toBe(1);
@@ -180,7 +171,7 @@ describe("runDrill", () => {
     for (const behindMs of [1000, 4500, 5500, 7000, 9500]) {
       const world = new World(4000);
       world.interruptAtMs = world.timeMs + behindMs;
-      const { result } = await run(world, drillOf(world));
+      const { result } = await run(world);
       expect(result.verdict).toBe("interrupted");
       expect(world.heals).toBe(1);
       expect(world.stopped).toEqual([true]);
@@ -188,34 +179,27 @@ describe("runDrill", () => {
   });
 
   test("fails when healing throws", async () => {
-    const world = new World(3000);
-    const heal = async () => {
-      throw new Error("it stays frozen");
-    };
-    const { result } = await run(world, drillOf(world, { heal }));
+    const { result } = await run(new World(3000), { heal: throwing("it stays frozen") });
     expect(result.verdict).toBe("failed");
     expect(result.reasons.join()).toContain("it stays frozen");
   });
 
   test("measures the recovery from the healing for a fault that does not pass by itself", async () => {
-    const world = new World(Number.POSITIVE_INFINITY);
-    const { result } = await run(world, drillOf(world, { recoversFrom: "healed", holdMs: 10_000 }));
+    const { world, result } = await run(new World(NEVER), { recoversFrom: "healed", holdMs: 10_000 });
     expect(result.verdict).toBe("passed");
     expect(world.healedAtMs! - world.injectedAtMs!).toBeGreaterThanOrEqual(10_000);
     expect(result.recovery!.measured_ms).toBeLessThan(1000);
   });
 
   test("fails on a violation while the fault is held, reported once", async () => {
-    const world = new World(Number.POSITIVE_INFINITY);
     const violations = async () => ["events were acknowledged with one remaining broker"];
-    const { result } = await run(world, drillOf(world, { recoversFrom: "healed", holdMs: 3000, violations }));
+    const { result } = await run(new World(NEVER), { recoversFrom: "healed", holdMs: 3000, violations });
     expect(result.verdict).toBe("failed");
     expect(result.reasons).toEqual(["events were acknowledged with one remaining broker"]);
   });
 
   test("fails when the newest event exceeds its age limit, though the recovery is in time", async () => {
-    const world = new World(3000);
-    const { result } = await run(world, drillOf(world, { freshnessLimitSeconds: 5 }));
+    const { result } = await run(new World(3000), { freshnessLimitSeconds: 5 });
     expect(result.verdict).toBe("failed");
     expect(result.reasons.join()).toContain("was 9.0 s old, the limit is 5 s");
   });
@@ -223,14 +207,13 @@ describe("runDrill", () => {
   test("fails when an acknowledged event is missing in the database", async () => {
     const world = new World(1000);
     world.missingEvents = 2;
-    const { result } = await run(world, drillOf(world));
+    const { result } = await run(world);
     expect(result.verdict).toBe("failed");
     expect(result.reasons.join()).toContain("2 acknowledged events");
   });
 
   test("fails after the recovery limit, and heals", async () => {
-    const world = new World(Number.POSITIVE_INFINITY);
-    const { result } = await run(world, drillOf(world));
+    const { world, result } = await run(new World(NEVER));
     expect(result.verdict).toBe("failed");
     expect(result.reasons.join()).toContain("not recovered within");
     expect(world.heals).toBe(1);

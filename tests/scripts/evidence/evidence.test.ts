@@ -1,6 +1,6 @@
 /** Evidence contains only what is deployed, is stable for the same cluster, and its index lists what is missing. */
 import { describe, expect, test } from "bun:test";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtempDisposable, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
@@ -85,35 +85,32 @@ describe("index", () => {
   const version = { commit: "0123456789abcdef", changed_files: 2 };
 
   test("lists content, time, command and commit of each file, and the reason and command of each missing one", async () => {
-    const out = await mkdtemp(join(tmpdir(), "conveyor-evidence-"));
-    try {
-      await Bun.write(join(out, "one.txt"), "1\n");
-      const now = new Date("2026-11-25T08:00:00.123Z");
-      const record = {
-        two: await entryOf(subjects[1]!, { made: false, reason: "no image", hint: "docker save" }, out, version, now),
-        one: await entryOf(
-          subjects[0]!,
-          { made: true, detail: "1 | line", files: ["one.txt"], missing: { "one.mp4": "no ffmpeg" } },
-          out,
-          version,
-          now,
-        ),
-      };
-      await writeIndex(out, subjects, record);
-      const page = await readFile(join(out, "README.md"), "utf8");
-      expect(page).toContain(
-        "| [one.txt](one.txt) | title of one. 1 \\| line | 2026-11-25T08:00:00Z | `bun scripts/evidence.ts --only one` | `0123456789` and 2 changed files |",
-      );
-      expect(page).toContain("- `two.png`: title of two. Not made: no image. To make it: `docker save`");
-      expect(page).toContain("- `one.mp4`: title of one. Not made: no ffmpeg");
-      expect(page).toContain("- `three.mp4`: title of three. Not tried yet");
-      // SHA-256 of "1\n".
-      expect((await readRecord(out)).one?.files["one.txt"]).toStartWith("4355a46b19d348dc");
-      // The text is a function of the record.
-      expect(indexText(subjects, await readRecord(out))).toBe(page);
-    } finally {
-      await rm(out, { recursive: true, force: true });
-    }
+    await using folder = await mkdtempDisposable(join(tmpdir(), "conveyor-evidence-"));
+    const out = folder.path;
+    await Bun.write(join(out, "one.txt"), "1\n");
+    const now = new Date("2026-11-25T08:00:00.123Z");
+    const record = {
+      two: await entryOf(subjects[1]!, { made: false, reason: "no image", hint: "docker save" }, out, version, now),
+      one: await entryOf(
+        subjects[0]!,
+        { made: true, detail: "1 | line", files: ["one.txt"], missing: { "one.mp4": "no ffmpeg" } },
+        out,
+        version,
+        now,
+      ),
+    };
+    await writeIndex(out, subjects, record);
+    const page = await readFile(join(out, "README.md"), "utf8");
+    expect(page).toContain(
+      "| [one.txt](one.txt) | title of one. 1 \\| line | 2026-11-25T08:00:00Z | `bun scripts/evidence.ts --only one` | `0123456789` and 2 changed files |",
+    );
+    expect(page).toContain("- `two.png`: title of two. Not made: no image. To make it: `docker save`");
+    expect(page).toContain("- `one.mp4`: title of one. Not made: no ffmpeg");
+    expect(page).toContain("- `three.mp4`: title of three. Not tried yet");
+    // SHA-256 of "1\n".
+    expect((await readRecord(out)).one?.files["one.txt"]).toStartWith("4355a46b19d348dc");
+    // The text is a function of the record.
+    expect(indexText(subjects, await readRecord(out))).toBe(page);
   });
 });
 
@@ -147,25 +144,23 @@ describe("newestRecord", () => {
   });
 
   test("a finished record of the kind, not older than the limit", async () => {
-    const root = await mkdtemp(join(tmpdir(), "conveyor-runs-"));
+    await using folder = await mkdtempDisposable(join(tmpdir(), "conveyor-runs-"));
+    const root = folder.path;
     const put = (id: string, content: unknown) => Bun.write(join(root, id, "result.json"), JSON.stringify(content));
     const newest = async (sinceMs?: number) => (await newestRecord("drills", () => true, sinceMs, root))?.facts.id;
-    try {
-      expect(await newest()).toBeUndefined();
-      await put("20261125T070000Z-drills", record("20261125T070000Z-drills"));
-      await put("20261125T080000Z-load-test", { facts: { kind: "load-test" } });
-      await put("20261125T090000Z-drills", record("20261125T090000Z-drills", { interrupted: true }));
-      await Bun.write(join(root, "20261125T100000Z-drills", "result.json"), '{"facts":');
-      expect(await newest()).toBe("20261125T070000Z-drills");
-      expect(await newest(Date.parse("2026-11-25T07:30:00Z"))).toBeUndefined();
-    } finally {
-      await rm(root, { recursive: true, force: true });
-    }
+    expect(await newest()).toBeUndefined();
+    await put("20261125T070000Z-drills", record("20261125T070000Z-drills"));
+    await put("20261125T080000Z-load-test", { facts: { kind: "load-test" } });
+    await put("20261125T090000Z-drills", record("20261125T090000Z-drills", { interrupted: true }));
+    await Bun.write(join(root, "20261125T100000Z-drills", "result.json"), '{"facts":');
+    expect(await newest()).toBe("20261125T070000Z-drills");
+    expect(await newest(Date.parse("2026-11-25T07:30:00Z"))).toBeUndefined();
   });
 });
 
 test("repeatedSince: later runs of the drills that did not pass, and of no other", async () => {
-  const root = await mkdtemp(join(tmpdir(), "conveyor-runs-"));
+  await using folder = await mkdtempDisposable(join(tmpdir(), "conveyor-runs-"));
+  const root = folder.path;
   const run = (id: string, time: string, drills: object[]) => ({
     facts: { id, kind: "drills", startedAt: time, endedAt: time, interrupted: false },
     drills,
@@ -178,17 +173,13 @@ test("repeatedSince: later runs of the drills that did not pass, and of no other
   ];
   const earlier = run("20261125T070000Z-drills", "2026-11-25T07:00:00Z", [failed!, other!]) as unknown as DrillsResult;
   const later = run("20261125T080000Z-drills", "2026-11-25T08:00:00Z", [passed!, other!, passed!]);
-  try {
-    expect(await repeatedSince(earlier, root)).toEqual([]);
-    await Bun.write(join(root, later.facts.id, "result.json"), JSON.stringify(later));
-    const lines = await repeatedSince(earlier, root);
-    expect(lines[0]).toBe("# repeated in run 20261125T080000Z-drills");
-    expect(lines.slice(1).map((line) => line.slice(0, 36).trim())).toEqual(
-      Array(2).fill(`${"cut-broker".padEnd(24)} PASSED`),
-    );
-  } finally {
-    await rm(root, { recursive: true, force: true });
-  }
+  expect(await repeatedSince(earlier, root)).toEqual([]);
+  await Bun.write(join(root, later.facts.id, "result.json"), JSON.stringify(later));
+  const lines = await repeatedSince(earlier, root);
+  expect(lines[0]).toBe("# repeated in run 20261125T080000Z-drills");
+  expect(lines.slice(1).map((line) => line.slice(0, 36).trim())).toEqual(
+    Array(2).fill(`${"cut-broker".padEnd(24)} PASSED`),
+  );
 });
 
 test("outputs/network-policies.yaml equals the manifests (else: bun scripts/evidence.ts --only network-policies)", async () => {

@@ -1,6 +1,6 @@
 /** Goal: the live page shows its record, the record can be replayed, and the page only connects to its own server. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtemp, rm } from "node:fs/promises";
+import { describe, expect, test } from "bun:test";
+import { mkdtempDisposable } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { alertAppender, followPresentPods, lineAppender, poll } from "../../../scripts/live/alert-log-feed.ts";
@@ -190,14 +190,9 @@ describe("poll", () => {
 });
 
 describe("server", () => {
-  let folder = "";
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), "conveyor-live-test-"));
-  });
-  afterAll(() => rm(folder, { recursive: true, force: true }));
-
   test("shows the entries of its record, which can be replayed from the file", async () => {
-    const recordPath = join(folder, "live.ndjson");
+    await using folder = await mkdtempDisposable(join(tmpdir(), "conveyor-live-test-"));
+    const recordPath = join(folder.path, "live.ndjson");
     const record = new RunRecord(recordPath);
     const page = await startLivePage({ runId: "r", record });
     record.append({ timeMs: at(1), drill });

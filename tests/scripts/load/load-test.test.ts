@@ -13,9 +13,10 @@ import {
 } from "../../../scripts/load/load-measures.ts";
 import { PROFILES } from "../../../scripts/load/load-profiles.ts";
 import { checkLimit, mergeLimits, parseLimit } from "../../../scripts/load/thresholds.ts";
-import type { Recording } from "../../../scripts/recording/recording.ts";
+import type { Recording, Row } from "../../../scripts/recording/recording.ts";
 import type { LoadTestResult } from "../../../scripts/recording/result.ts";
-import { parseGeneratorLine } from "../../../services/protocol/load-generator.ts";
+import { type ConveyorLedger, parseGeneratorLine } from "../../../services/protocol/load-generator.ts";
+import { facts, syntheticLoadTest } from "../report/synthetic.ts";
 
 const recording = (series: Recording["series"]): Recording => {
   const rows = Math.max(...Object.values(series).map((values) => values.length));
@@ -73,6 +74,8 @@ describe("thresholds", () => {
 });
 
 describe("measures", () => {
+  const scaled = (timeMs: number) => ({ timeMs, workload: "processor", from: 1, to: 2 }) as const;
+
   test("timeToScale: from the lag at its threshold to the first additional processor", () => {
     const seen = recording({ lag_events: [0, 400, 1200, 3000, 100] });
     const ready = [
@@ -89,13 +92,9 @@ describe("measures", () => {
   test("rebalanceGap: the longest run of rows below the share, without unread rows", () => {
     const seen = recording({ stored_events_per_second: [200, 210, 190, 5, 0, null, 0, 400, 0, 200, 200] });
     expect(gapAfter(seen, 3500)).toBe(3);
-    expect(rebalanceGap(seen, [{ timeMs: 3500, workload: "processor", from: 1, to: 2 }])).toBe(3);
-    expect(rebalanceGap(seen, [{ timeMs: 3500, workload: "producer", from: 1, to: 2 }])).toBeNull();
-    expect(
-      rebalanceGap(recording({ stored_events_per_second: [9, 9, 9, 9] }), [
-        { timeMs: 2500, workload: "processor", from: 1, to: 2 },
-      ]),
-    ).toBe(0);
+    expect(rebalanceGap(seen, [scaled(3500)])).toBe(3);
+    expect(rebalanceGap(seen, [{ ...scaled(3500), workload: "producer" }])).toBeNull();
+    expect(rebalanceGap(recording({ stored_events_per_second: [9, 9, 9, 9] }), [scaled(2500)])).toBe(0);
   });
 
   test("gapAfter: the age of the newest event shows a gap while a new pod is not found; unknown is not 0", () => {
@@ -118,8 +117,8 @@ describe("measures", () => {
 
   test("rebalanceLatency: the highest p99 after a change of the number of processors", () => {
     const seen = recording({ e2e_p99_ms: [50, 60, 900, null, 70] });
-    expect(rebalanceLatency(seen, [{ timeMs: 2500, workload: "processor", from: 1, to: 2 }])).toBe(900);
-    expect(rebalanceLatency(seen, [{ timeMs: 3500, workload: "processor", from: 1, to: 2 }])).toBe(70);
+    expect(rebalanceLatency(seen, [scaled(2500)])).toBe(900);
+    expect(rebalanceLatency(seen, [scaled(3500)])).toBe(70);
     expect(rebalanceLatency(seen, [])).toBeNull();
   });
 
@@ -149,14 +148,9 @@ describe("measures", () => {
 test("loadLedger: a missing identity is lost unless it was dead-lettered", () => {
   const found = new FoundSequences();
   for (const seq of [0, 1, 2, 4, 4, 5000]) found.add("a", seq);
-  const conveyors = [
-    {
-      conveyor: "a",
-      acknowledged: [[0, 4] as [number, number]],
-      failed: [],
-      unknown: [[5000, 5001] as [number, number]],
-    },
-    { conveyor: "b", acknowledged: [[0, 1] as [number, number]], failed: [[2, 2] as [number, number]], unknown: [] },
+  const conveyors: ConveyorLedger[] = [
+    { conveyor: "a", acknowledged: [[0, 4]], failed: [], unknown: [[5000, 5001]] },
+    { conveyor: "b", acknowledged: [[0, 1]], failed: [[2, 2]], unknown: [] },
   ];
   expect(loadLedger(12, conveyors, found, 0)).toEqual({
     offered: 12,
@@ -177,26 +171,21 @@ test("parseGeneratorLine skips log lines and truncated lines", () => {
   expect(parseGeneratorLine('{"summary":{"offe')).toBeUndefined();
 });
 
+const progress = (index: number, row: Row = {}) => ({
+  phase: "load" as const,
+  elapsedMs: 65_000,
+  totalMs: 120_000,
+  stage: { index, stage: { seconds: 60, events_per_second: 5000 } },
+  row,
+});
+
 test("progress shows an unknown value as –", () => {
-  const progress = {
-    phase: "load" as const,
-    elapsedMs: 65_000,
-    totalMs: 120_000,
-    stage: { index: 1, stage: { seconds: 60, events_per_second: 5000 } },
-    row: { lag_events: 1234, stored_events_per_second: null, processor_replicas_ready: 3 },
-  };
-  expect(progressLines(progress)[0]).toBe("load, stage 2: 5,000 events/s   1:05 of 2:00");
-  expect(progressLine(progress)).toContain("stored – events/s, lag 1,234");
+  const seen = progress(1, { lag_events: 1234, stored_events_per_second: null, processor_replicas_ready: 3 });
+  expect(progressLines(seen)[0]).toBe("load, stage 2: 5,000 events/s   1:05 of 2:00");
+  expect(progressLine(seen)).toContain("stored – events/s, lag 1,234");
 });
 
 test("LoadDisplay redraws a block on a terminal, and prints a line at intervals and at each new stage elsewhere", () => {
-  const progress = (index: number) => ({
-    phase: "load" as const,
-    elapsedMs: 1000,
-    totalMs: 2000,
-    stage: { index, stage: { seconds: 1, events_per_second: 5 } },
-    row: {},
-  });
   const written: string[] = [];
   const terminal = new LoadDisplay(false, { write: (text: string) => written.push(text), columns: 40 }, true);
   terminal.show(progress(0));
@@ -212,36 +201,13 @@ test("LoadDisplay redraws a block on a terminal, and prints a line at intervals 
 });
 
 describe("compare", () => {
-  const result = (id: string, p99: number, lost: number): LoadTestResult => ({
-    facts: {
-      id,
-      kind: "load-test",
-      startedAt: "2026-11-25T07:00:00.000Z",
-      endedAt: "2026-11-25T07:01:00.000Z",
-      interrupted: false,
-      versions: {},
-      images: { "docker.io/conveyor/services:1.0.0": "sha256:0123456789abcdef" },
-      cluster: { context: "c", kubernetes: "v1.34.0", nodes: [] },
-    },
-    profile: "smoke",
-    stages: [{ seconds: 10, events_per_second: 500 }],
-    recording: recording({ lag_events: [1, 2, 3] }),
-    scaling: [],
-    thresholds: [],
-    ledger: {
-      offered: 5000,
-      acknowledged: 5000,
-      failed: 0,
-      unknown: 0,
-      stored: 5000,
-      dead_lettered: 0,
-      lost,
-      duplicated: 0,
-    },
-    measured: { e2e_p99_ms: p99, lost },
-    hpaTable: [],
-    passed: lost === 0,
-  });
+  const result = (id: string, p99: number, lost: number): LoadTestResult =>
+    syntheticLoadTest({
+      facts: { ...facts("load-test", 60), id },
+      stages: [{ seconds: 10, events_per_second: 500 }],
+      measured: { e2e_p99_ms: p99, lost },
+      passed: lost === 0,
+    });
 
   test("lists the differences", () => {
     const rows = new Map(compareRows(result("a", 100, 0), result("b", 150, 2)).map((row) => [row.name, row]));

@@ -1,6 +1,6 @@
 /** Goal: rows become columns, watch events become marks, both reach the record. Method: rows and pods by hand. */
 import { describe, expect, test } from "bun:test";
-import { appendFile, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { appendFile, mkdtempDisposable, readdir, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Pod } from "../../../scripts/cluster/cluster.ts";
@@ -111,21 +111,17 @@ test("recordObservations appends rows, marks, and pods when they have changed", 
 
 describe("RunRecord", () => {
   test("readRecord returns every entry in the order of its append, without a truncated last line", async () => {
-    const folder = await mkdtemp(join(tmpdir(), "conveyor-record-"));
-    try {
-      const path = join(folder, "live.ndjson");
-      const record = new RunRecord(path);
-      record.append({ timeMs: 2, row: { lag_events: 7 } });
-      record.append({ timeMs: 1, beat: "fault" });
-      await record.close();
-      await appendFile(path, '{"timeMs":3,"ro');
-      expect(await readRecord(path)).toEqual([
-        { timeMs: 2, row: { lag_events: 7 } },
-        { timeMs: 1, beat: "fault" },
-      ]);
-    } finally {
-      await rm(folder, { recursive: true, force: true });
-    }
+    await using folder = await mkdtempDisposable(join(tmpdir(), "conveyor-record-"));
+    const path = join(folder.path, "live.ndjson");
+    const record = new RunRecord(path);
+    record.append({ timeMs: 2, row: { lag_events: 7 } });
+    record.append({ timeMs: 1, beat: "fault" });
+    await record.close();
+    await appendFile(path, '{"timeMs":3,"ro');
+    expect(await readRecord(path)).toEqual([
+      { timeMs: 2, row: { lag_events: 7 } },
+      { timeMs: 1, beat: "fault" },
+    ]);
   });
 
   test("reports a file that cannot be written once, and still notifies its listeners", async () => {
@@ -234,15 +230,12 @@ test.each([
 });
 
 test("createRun makes a folder per run, without temporary files in it", async () => {
-  const root = await mkdtemp(join(tmpdir(), "conveyor-runs-"));
-  try {
-    const now = Date.UTC(2026, 10, 25, 7, 15, 0, 250);
-    const [first, second] = [await createRun("load-test", now, root), await createRun("load-test", now, root)];
-    expect([first.id, second.id]).toEqual(["20261125T071500Z-load-test", "20261125T071500Z-load-test-2"]);
-    await first.writeJson("result.json", { a: 1 });
-    expect(JSON.parse(await readFile(first.path("result.json"), "utf8"))).toEqual({ a: 1 });
-    expect(await readdir(first.folder)).toEqual(["result.json"]);
-  } finally {
-    await rm(root, { recursive: true, force: true });
-  }
+  await using folder = await mkdtempDisposable(join(tmpdir(), "conveyor-runs-"));
+  const root = folder.path;
+  const now = Date.UTC(2026, 10, 25, 7, 15, 0, 250);
+  const [first, second] = [await createRun("load-test", now, root), await createRun("load-test", now, root)];
+  expect([first.id, second.id]).toEqual(["20261125T071500Z-load-test", "20261125T071500Z-load-test-2"]);
+  await first.writeJson("result.json", { a: 1 });
+  expect(JSON.parse(await readFile(first.path("result.json"), "utf8"))).toEqual({ a: 1 });
+  expect(await readdir(first.folder)).toEqual(["result.json"]);
 });

@@ -1,6 +1,6 @@
 /** The pages of runs: verdicts, numbers and charts follow the record; untrusted text is escaped. */
 import { describe, expect, test } from "bun:test";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtempDisposable } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
@@ -294,21 +294,18 @@ describe("report of drills", () => {
 describe("runs by their folder", () => {
   const messageOf = (work: Promise<unknown>) => work.then(String, (error: Error) => error.message);
   test("newestRun: the run that began last; other folders are ignored", async () => {
-    const root = await mkdtemp(join(tmpdir(), "conveyor-report-test-"));
-    try {
-      expect(await messageOf(newestRun(join(root, "nothing")))).toContain("there is no run");
-      const older = await createRun("drills", START_MS, root);
-      const newer = await createRun("load-test", START_MS + 60_000, root);
-      await mkdir(join(root, "audit-20990101T000000Z"));
-      expect(await newestRun(root)).toBe(newer.id);
-      expect(await messageOf(readRun(older))).toContain(`got "${older.id}"`);
-      await older.writeJson("result.json", { facts: { kind: "something" } });
-      expect(await messageOf(readRun(older))).toContain("must name a folder");
-      await older.writeJson("result.json", syntheticDrills());
-      expect((await readRun(openRun(older.id, root))).facts.kind).toBe("drills");
-    } finally {
-      await rm(root, { recursive: true, force: true });
-    }
+    await using folder = await mkdtempDisposable(join(tmpdir(), "conveyor-report-test-"));
+    const root = folder.path;
+    expect(await messageOf(newestRun(join(root, "nothing")))).toContain("there is no run");
+    const older = await createRun("drills", START_MS, root);
+    const newer = await createRun("load-test", START_MS + 60_000, root);
+    await mkdir(join(root, "audit-20990101T000000Z"));
+    expect(await newestRun(root)).toBe(newer.id);
+    expect(await messageOf(readRun(older))).toContain(`got "${older.id}"`);
+    await older.writeJson("result.json", { facts: { kind: "something" } });
+    expect(await messageOf(readRun(older))).toContain("must name a folder");
+    await older.writeJson("result.json", syntheticDrills());
+    expect((await readRun(openRun(older.id, root))).facts.kind).toBe("drills");
   });
 });
 
