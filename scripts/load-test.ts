@@ -119,7 +119,6 @@ async function loadTest(context: CommandContext<typeof FLAGS>): Promise<ExitCode
   return result.passed ? EXIT.ok : EXIT.violations;
 }
 
-/** Writes the page and the pictures. */
 async function render(
   folder: RunFolder,
   result: LoadTestResult,

@@ -86,7 +86,6 @@ const replaceTable = (text: string, table: string, rows: string) => {
   return `${text.slice(0, from)}\n\n${rows}\n\n${text.slice(text.indexOf(END, from))}`;
 };
 
-/** Writes both tables into the document. */
 export async function writeDocument(drills: readonly Drill[], results: readonly DrillsResult[], path = DOCUMENT) {
   const text = await readFile(path, "utf8");
   const figures = figuresTable(drills, tableIn(text, "figures"), results);

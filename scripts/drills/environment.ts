@@ -56,7 +56,6 @@ export async function leastMissing(query: () => Promise<number>, limitMs: number
   }
 }
 
-/** Acknowledged events that are not among the stored ones. */
 export function missingFrom(ledger: SenderLedger, stored: ReadonlyMap<string, ReadonlySet<number>>): number {
   let missing = 0;
   for (const { conveyor, seq, last_seq, outcome } of ledger.outcomes) {

@@ -10,7 +10,6 @@ import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../clu
 import { podState } from "../cluster/one-off-pods.ts";
 
 const DRILLS_NAMESPACE = "conveyor-drills";
-/** ConfigMap of the agents' program. */
 const PROGRAMS = "drill-programs";
 /** A pod of a present image starts within seconds; a busy machine takes longer. */
 const AGENT_START_LIMIT_MS = 60_000;
@@ -36,7 +35,6 @@ export async function bundled(name: string): Promise<string> {
 /** Once per run, not once per drill. */
 const prepared = new WeakMap<Cluster, Promise<void>>();
 
-/** Creates the drills' namespace and the agents' program in it. */
 function prepareNamespace(cluster: Cluster): Promise<void> {
   let preparing = prepared.get(cluster);
   if (!preparing) {
@@ -81,7 +79,6 @@ async function makeNamespace(cluster: Cluster): Promise<void> {
   await cluster.apply(objects);
 }
 
-/** Deletes the drills' namespace with everything in it. */
 export async function removeNamespace(cluster: Cluster, wait = false): Promise<void> {
   prepared.delete(cluster);
   await cluster.kubectl(["delete", "pods", "--all", "-n", DRILLS_NAMESPACE, "--now", "--wait=false"], {
@@ -100,7 +97,6 @@ function containerIdOf(pod: Pod): string {
   return id;
 }
 
-/** An action that the agent could not perform. */
 export class AgentError extends OperatorError {
   constructor(
     message: string,
@@ -212,7 +208,6 @@ function agentPod(name: string, node: string, image: string): KubernetesObject {
   };
 }
 
-/** Pods of the pipeline with a running container. */
 async function runningPods(cluster: Cluster): Promise<Pod[]> {
   const pods = await cluster.list<Pod>("pods", "app.kubernetes.io/part-of=conveyor", NAMESPACE);
   return pods.filter((pod) => pod.status.phase === "Running" && pod.status.containerStatuses?.[0]?.state.running);

@@ -24,10 +24,8 @@ import {
 } from "../recording/run-record.ts";
 import { measureRecovery, oldestAge, RECOVERY_LIMIT_MS } from "./recovery.ts";
 
-/** Folder of the audit's history in the folder of a run. */
 export const HISTORY_FOLDER = "history";
 
-/** A drill's result and the sender of its events. */
 interface Judged {
   result: DrillResult;
   sender: SenderCounts | undefined;

@@ -176,7 +176,6 @@ class DrillsRun {
     return result;
   }
 
-  /** Reads the drills' events from Kafka and InfluxDB. */
   async #recordHistory(): Promise<void> {
     if (this.#ledgers.length === 0) return;
     const { cluster, folder, startedAtMs, report, signal } = this.options;

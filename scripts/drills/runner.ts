@@ -348,7 +348,6 @@ class DrillRun {
   }
 }
 
-/** Waits until the pipeline is healthy, and measures it. */
 async function measureBaseline(environment: Environment, traffic: Traffic, signal: AbortSignal): Promise<Baseline> {
   await until(environment, HEALTHY_LIMIT_MS, signal, () => environment.unready(signal), "all pods to be Ready");
   let baseline: Baseline | undefined;

@@ -39,7 +39,6 @@ async function leaders(context: DrillContext): Promise<Map<number, number[]>> {
   return byBroker;
 }
 
-/** The broker that leads most of the events' partitions. */
 export async function leadingBroker(context: DrillContext): Promise<{ pod: Pod; partitions: number[] }> {
   const byBroker = [...(await leaders(context))].sort(([, a], [, b]) => b.length - a.length);
   const [broker, partitions] = byBroker[0] ?? [];
@@ -95,17 +94,14 @@ export async function freshPod(context: DrillContext, pod: Pod): Promise<Pod> {
   );
 }
 
-/** kubectl get pods of a workload. */
 export const getPods = (workload: string) =>
   `get pods -n ${NAMESPACE} -l app.kubernetes.io/name=${workload} -o wide`.split(" ");
 
-/** Recent events of pods, newest last. */
 export const getEvents = () => [
   ...`get events -n ${NAMESPACE} --field-selector involvedObject.kind=Pod --sort-by=.lastTimestamp`.split(" "),
   "--no-headers",
   "--output=custom-columns=TIME:.lastTimestamp,OBJECT:.involvedObject.name,REASON:.reason,MESSAGE:.message",
 ];
 
-/** The last log lines of a workload's pods. */
 export const getLogs = (workload: string) =>
   `logs -n ${NAMESPACE} -l app.kubernetes.io/name=${workload} --prefix --tail=5 --ignore-errors`.split(" ");

@@ -16,7 +16,6 @@ const MAX_SECONDS = 3600;
 /** The sender drains for 20 s at most; its last line arrives within some seconds more. */
 const END_LIMIT_MS = 60_000;
 
-/** The ledger of one drill's sender. */
 export interface SenderLedger extends SenderCounts {
   attempts: AttemptRecord[];
   outcomes: OutcomeRecord[];
@@ -70,7 +69,6 @@ export class SenderTally {
     else if ("done" in line) this.#isComplete = true;
   }
 
-  /** The longest wait since the call before. */
   waitedMs(nowMs: number): number {
     const waits = [...this.#outstanding.values()].map((sinceMs) => nowMs - sinceMs);
     const longest = Math.max(this.#longestAnsweredMs, ...waits);

@@ -7,7 +7,6 @@ export interface EvidenceContext {
   cluster: Cluster;
   /** Flags that select the same cluster in another command. */
   clusterFlags: readonly string[];
-  /** Folder of the evidence. */
   out: string;
   browser: string | undefined;
   /** Use the newest records in outputs/runs instead of new long runs. */

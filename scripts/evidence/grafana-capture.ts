@@ -21,7 +21,6 @@ export const GRAFANA_PICTURES = [
 ] as const;
 
 export interface CaptureOptions {
-  /** Folder of the pictures. */
   out: string;
   /** Period shown, up to now. */
   sinceMs: number;
@@ -31,7 +30,6 @@ export interface CaptureOptions {
   step: (file: string, work: (update: (state: string) => void) => Promise<void>) => Promise<void>;
 }
 
-/** Address of a dashboard without Grafana's own frame. */
 export function dashboardUrl(
   origin: string,
   uid: string,

@@ -4,7 +4,6 @@
  */
 import type { Page } from "playwright-core";
 
-/** State of one panel. */
 export interface PanelState {
   title: string;
   loading: boolean;
@@ -53,7 +52,6 @@ export function judgePanels(expected: readonly string[], panels: readonly PanelS
   return waiting.length > 0 ? { state: "waiting", reasons: waiting } : { state: "ready" };
 }
 
-/** Reads every panel of the page. */
 export async function readPanels(page: Page): Promise<PanelState[]> {
   return await page.evaluate(() => {
     const prefix = "data-testid Panel header ";

@@ -43,7 +43,6 @@ export interface Version {
   changed_files: number;
 }
 
-/** The entry of an artifact after an attempt. */
 export async function entryOf(
   artifact: Artifact,
   making: Making,
@@ -118,7 +117,6 @@ export function indexText(artifacts: readonly Artifact[], record: EvidenceRecord
   ].join("\n");
 }
 
-/** Writes record and page. */
 export async function writeIndex(out: string, artifacts: readonly Artifact[], record: EvidenceRecord): Promise<void> {
   const ordered = Object.fromEntries(artifacts.flatMap(({ name }) => (record[name] ? [[name, record[name]]] : [])));
   await writeAtomic(join(out, RECORD), `${JSON.stringify(ordered, null, 2)}\n`);

@@ -55,7 +55,6 @@ export const dashboard: Artifact = {
 const OVERVIEW = readDashboard("pipeline-overview");
 /** The panels of its first row. */
 const KEY_PANELS = panelsOf(OVERVIEW).slice(0, 3);
-/** Names of Grafana's units. */
 const UNIT_NAMES: Readonly<Record<string, string>> = { short: "events", eps: "events/s", wps: "points/s" };
 
 export const keyMetrics: Artifact = {

@@ -50,7 +50,6 @@ export interface Handshake {
   reason: string;
 }
 
-/** Parses the output of `openssl s_client`. */
 export function readHandshake(output: string): Handshake {
   const pem = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/.exec(output)?.[0];
   const [, protocol, cipher] = /^New, (\S+), Cipher is (\S+)$/m.exec(output) ?? [];

@@ -20,7 +20,6 @@ function changeOf(a: number | null | undefined, b: number | null | undefined): s
   return a === 0 ? difference : `${difference} (${b > a ? "+" : "−"}${Math.abs(((b - a) / a) * 100).toFixed(0)} %)`;
 }
 
-/** Rows of the table. */
 export function compareRows(a: LoadTestResult, b: LoadTestResult): ComparedRow[] {
   const text = (name: string, of: (result: LoadTestResult) => string): ComparedRow => ({
     name,
@@ -55,7 +54,6 @@ export function compareRows(a: LoadTestResult, b: LoadTestResult): ComparedRow[]
   ];
 }
 
-/** The table as aligned text. */
 export function compareText(a: LoadTestResult, b: LoadTestResult): string {
   const rows = [{ name: "", a: "A", b: "B", change: "A → B" }, ...compareRows(a, b)];
   const width = (column: "name" | "a" | "b") => Math.max(...rows.map((row) => row[column].length));

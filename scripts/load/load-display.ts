@@ -17,7 +17,6 @@ const PHASES: Record<Progress["phase"], string> = {
   replicas: "waiting for the minimum of replicas",
 };
 
-/** The lines of the block. */
 export function progressLines({ phase, elapsedMs, totalMs, stage, row }: Progress): string[] {
   const where = stage ? `, stage ${stage.index + 1}: ${integer(stage.stage.events_per_second)} events/s` : "";
   return [
@@ -29,7 +28,6 @@ export function progressLines({ phase, elapsedMs, totalMs, stage, row }: Progres
   ];
 }
 
-/** The progress as one line. */
 export function progressLine({ phase, elapsedMs, stage, row }: Progress): string {
   const where = stage ? ` stage ${stage.index + 1}` : "";
   return (

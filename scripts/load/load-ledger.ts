@@ -67,6 +67,5 @@ export function loadLedger(
   };
 }
 
-/** Acknowledged events that were not found. */
 export const missingOf = (conveyors: readonly ConveyorLedger[], found: FoundSequences): number =>
   conveyors.reduce((sum, { conveyor, acknowledged }) => sum + found.missing(conveyor, acknowledged), 0);

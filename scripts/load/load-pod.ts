@@ -79,7 +79,6 @@ export class LoadPod {
     await Promise.race([this.pod.ended, pause(STOP_LIMIT_MS)]);
   }
 
-  /** Deletes the pod. */
   async remove(): Promise<void> {
     await this.pod.remove();
   }

@@ -74,7 +74,6 @@ export interface LoadRunOptions {
   audit: boolean;
   report: Report;
   signal: AbortSignal;
-  /** Called for each row. */
   onProgress?: (progress: Progress) => void;
   /** Called after the last progress. */
   onPhaseEnd?: () => void;
@@ -381,7 +380,6 @@ function* outcomesOf(run: string, conveyors: Iterable<ConveyorLedger>): Generato
 /** An open load sends a conveyor's events through several producers concurrently: order is not promised. */
 const NOT_PROMISED: readonly InvariantId[] = ["O1"];
 
-/** Checks the invariants of the load's own events. */
 async function auditLoad(
   { cluster, folder, report, signal }: LoadRunOptions,
   outcomes: LoadOutcomes,

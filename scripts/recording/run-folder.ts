@@ -13,7 +13,6 @@ export interface RunFolder {
   /** "20261125T071500Z-load-test". */
   readonly id: string;
   readonly folder: string;
-  /** Path of a file in the folder. */
   path(name: string): string;
   /** Writes a JSON document atomically. @returns its path. */
   writeJson(name: string, value: unknown): Promise<string>;

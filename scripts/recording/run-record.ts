@@ -15,7 +15,6 @@ import type {
   RunFacts,
 } from "./result.ts";
 
-/** Name of the record in a run's folder. */
 export const RECORD_FILE = "live.ndjson";
 /** Entries are written in groups; a crash of this machine loses the last group. */
 const WRITE_INTERVAL_MS = 1000;

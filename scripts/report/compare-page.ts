@@ -24,7 +24,6 @@ interface Measure {
   of(result: LoadTestResult): number | null;
 }
 
-/** Which direction is better for a metric that a threshold may name. */
 function directionOf(name: MetricName): Better {
   if (name.includes("_replicas_")) return "neither";
   return name === "stored_events_per_second" ? "higher" : "lower";

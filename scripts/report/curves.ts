@@ -99,7 +99,6 @@ export const LIVE_CHARTS = [RATES, LAG, FRESHNESS] as const;
 const hasValue = (values: readonly Value[] | undefined): values is Value[] =>
   values?.some((value) => value !== null) ?? false;
 
-/** One series of a recording as a curve. */
 const curveOf = (name: SeriesName, values: readonly Value[]): ChartSeries => ({
   name,
   values,

@@ -10,7 +10,6 @@ export interface DocumentOptions {
   title: string;
   body: Html;
   theme?: "auto" | "light" | "dark";
-  /** Additional style. */
   style?: string;
   /** Additional script, after that of every page. */
   script?: string;
@@ -20,7 +19,6 @@ export interface DocumentOptions {
   connect?: "'self'";
 }
 
-/** A complete HTML document. */
 export function documentOf(options: DocumentOptions): string {
   const { title, body, theme = "auto", style = "", script = "", isStatic = false, connect } = options;
   const policy = connect ? `${CONTENT_POLICY}; connect-src ${connect}` : CONTENT_POLICY;

@@ -75,7 +75,6 @@ export function faultTimeMs(drill: DrillResult): number {
   );
 }
 
-/** The phases as bands of a chart. */
 const phaseBands = (drill: DrillResult): Band[] =>
   drill.beats
     .toSorted((a, b) => a.startedAtMs - b.startedAtMs)
@@ -201,7 +200,6 @@ function phasesOf(drill: DrillResult): Html {
   });
 }
 
-/** Rows of the table that compares before, during and after. */
 const COMPARED: readonly SeriesName[] = [
   "acknowledged_events_per_second",
   "stored_events_per_second",
@@ -322,7 +320,6 @@ function drillList(groups: readonly DrillResult[][], projectPath: string, lazy: 
 ${groups.map((repeats) => drillSection(repeats, projectPath, lazy, groups.length === 1))}</div>`;
 }
 
-/** The complete page. */
 export function drillsReport(result: DrillsResult, options: DrillsReportOptions = {}): string {
   const projectPath = options.isKept ? ".." : "../../..";
   const { drills, facts } = result;

@@ -165,7 +165,6 @@ function scalingTable(result: LoadTestResult): Html {
   )}</tbody></table></div>`;
 }
 
-/** All metrics that a threshold may name. */
 function measuredTable({ measured }: LoadTestResult): Html | null {
   if (!measured) return null;
   return html`<details><summary>All measured metrics</summary><div class="wide"><table><caption>All metrics that a threshold may name</caption>
@@ -197,7 +196,6 @@ function auditSection({ audit }: LoadTestResult): Html | null {
   }</section>`;
 }
 
-/** The charts of a load test, one below the other. */
 function loadStack(result: LoadTestResult, bands = stageBands(result)): Html {
   const { recording, thresholds } = result;
   const charts = chartsOf(recording, LOAD_CHARTS).map((one) => {
@@ -235,7 +233,6 @@ function header(result: LoadTestResult): Html {
   });
 }
 
-/** The complete page. */
 export function loadReport(result: LoadTestResult): string {
   const bands = stageBands(result);
   const missing = missingSeries(result);

@@ -7,6 +7,5 @@ import { isDrills, type RunResult } from "../recording/result.ts";
 import { type DrillsReportOptions, drillsReport } from "./drills-report.ts";
 import { loadReport } from "./load-report.ts";
 
-/** The report of a load test or of drills, as an HTML document. */
 export const renderReport = (result: RunResult, options: DrillsReportOptions = {}): string =>
   isDrills(result) ? drillsReport(result, options) : loadReport(result);

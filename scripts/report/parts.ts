@@ -102,7 +102,6 @@ const LEDGER_ROWS: readonly (readonly [keyof Ledger, string, string])[] = [
   ["duplicated", "Stored twice", "one identity, more than one stored event"],
 ];
 
-/** Counts by identity, with the meaning of each. */
 export function ledgerTable(ledger: Ledger): Html {
   return html`<div class="wide"><table><caption>Every event by its identity, from the sender to the database</caption>
 <thead><tr><th scope="col">events</th><th scope="col" class="number">count</th><th scope="col">meaning</th></tr></thead>
@@ -112,7 +111,6 @@ export function ledgerTable(ledger: Ledger): Html {
   })}</tbody></table></div>`;
 }
 
-/** The ledger as one sentence with its verdict. */
 export function ledgerSentence(ledger: Ledger | undefined): Html {
   if (!ledger) return html`<p><span class="badge doubt">? not counted</span> No ledger was taken.</p>`;
   const { lost, duplicated, acknowledged, dead_lettered, unknown } = ledger;
@@ -155,7 +153,6 @@ export const phaseList = (
     return html`<li class="phase-${phase ? name : "none"}"><span class="phase-name">${phase?.isNow && "▶ "}${PHASE_LABELS[name]}</span><span class="phase-time">${phase?.time ?? "not reached"}</span>${phase?.detail}</li>`;
   })}</ol>`;
 
-/** A command and its output, for a terminal. */
 export const commandOutput = ({ timeMs, command, output }: OperatorCommand, originMs: number): Html =>
   html`<div class="command"><span class="when">${formatOffset(timeMs - originMs)}</span> <span class="prompt">$</span> ${command}</div><pre>${output.trimEnd() || "(no output)"}</pre>`;
 
