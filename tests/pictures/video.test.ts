@@ -1,9 +1,10 @@
 /** The video: the plan without a browser; then a short real video, whose frames are compared with the record. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findBrowser, withBrowser } from "../../scripts/browser/browser.ts";
+import { capture } from "../../scripts/cli/process.ts";
 import { mergedEntries, Replay } from "../../scripts/live/replay.ts";
 import type { RecordEntry } from "../../scripts/recording/run-record.ts";
 import { FramePainter, recordVideo } from "../../scripts/video/video.ts";
@@ -155,7 +156,7 @@ test("chapterFile: special characters of ffmpeg are escaped", () => {
 });
 
 /** Pictures are drawn and encoded in seconds; a machine with ten programs in front of the browser takes minutes. */
-const LIMIT_MS = 300_000;
+setDefaultTimeout(300_000);
 
 const browser = findBrowser();
 const missing = [!browser && "chromium", !Bun.which("ffmpeg") && "ffmpeg", !Bun.which("ffprobe") && "ffprobe"].filter(
@@ -181,13 +182,9 @@ describe.skipIf(missing.length > 0)(
     ]);
     const shown: FrameParts[] = [];
     const run = async (command: string[]) => {
-      const child = Bun.spawn(command, { stdout: "pipe", stderr: "pipe" });
-      const [stdout, stderr] = await Promise.all([
-        new Response(child.stdout).text(),
-        new Response(child.stderr).text(),
-      ]);
-      if ((await child.exited) !== 0) throw new Error(stderr);
-      return stdout + stderr;
+      const { stdout, stderr, exitCode } = await capture(command);
+      if (exitCode !== 0) throw new Error(stderr);
+      return `${stdout}${stderr}`;
     };
     const imageOf = (index: number) => join(folder, `frame-${index}.png`);
     const frameCount = framesOf(plan, FRAMES_PER_SECOND).length;
@@ -203,23 +200,14 @@ describe.skipIf(missing.length > 0)(
         framesPerSecond: FRAMES_PER_SECOND,
         onFrame: (_frame, parts) => shown.push(parts),
       });
-    }, LIMIT_MS);
+    });
     afterAll(() => rm(folder, { recursive: true, force: true }));
 
     test("one stream of H.264 4:2:0 at 1280 × 720, as long as its plan, index at the start, no temporary file", async () => {
       const probe = JSON.parse(
-        await run([
-          "ffprobe",
-          "-v",
-          "error",
-          "-count_frames",
-          "-show_streams",
-          "-show_format",
-          "-show_chapters",
-          "-of",
-          "json",
-          out,
-        ]),
+        await run(
+          `ffprobe -v error -count_frames -show_streams -show_format -show_chapters -of json ${out}`.split(" "),
+        ),
       ) as {
         streams: {
           codec_type: string;
@@ -261,124 +249,99 @@ describe.skipIf(missing.length > 0)(
       expect(all).toContain(result.facts.id);
     });
 
-    test(
-      "long titles, names, outputs and captions stay inside of the picture",
-      async () => {
-        const long =
-          "A very long title of a drill about a broker and its network and everything else that one can say of it ".repeat(
-            3,
+    test("long titles, names, outputs and captions stay inside of the picture", async () => {
+      const long =
+        "A very long title of a drill about a broker and its network and everything else that one can say of it ".repeat(
+          3,
+        );
+      const drill = syntheticDrill({
+        title: long,
+        fault: long,
+        hypothesis: long,
+        reasons: [long],
+        effect: { timeMs: at(20.4), proof: long },
+        commands: [{ timeMs: at(21), command: long, output: Array.from({ length: 90 }, () => long).join("\n") }],
+        logLines: Array.from({ length: 30 }, (_, index) => ({ timeMs: at(20 + index / 10), pod: long, line: long })),
+      });
+      const wide = syntheticDrills({ drills: [drill] });
+      const widePlan = planVideo(wide);
+      const pods = Array.from({ length: 12 }, (_, index) => ({
+        name: `processor-synthetic-${index}-abcde`,
+        workload: "processor",
+        state: "ready" as const,
+        restarts: 3,
+      }));
+      const replay = new Replay(widePlan.runId, mergedEntries(wide, [{ timeMs: at(0), pods }]));
+      const frames = framesOf(widePlan, FRAMES_PER_SECOND);
+      await withBrowser({ path: browser! }, async (context) => {
+        const page = await context.newPage();
+        const painter = await FramePainter.open(page, widePlan.runId);
+        for (const kind of ["title", "breaks", "live", "reading", "verdict", "end"] as const) {
+          const frame = frames.findLast(({ segment }) => segment.kind === kind)!;
+          await painter.paint(frameParts(frame, replay.at(frame.stateMs), wide, widePlan));
+          const outside = await page.evaluate(() =>
+            [...document.querySelectorAll(".frame > *, .frame > header > *, .stage > *, .stage section:not(:empty)")]
+              .filter((element) => {
+                const { top, left, right, bottom, width } = element.getBoundingClientRect();
+                return width > 0 && (top < -1 || left < -1 || right > 1281 || bottom > 721);
+              })
+              .map(({ id, className, tagName }) => `${tagName}#${id}.${className}`),
           );
-        const drill = syntheticDrill({
-          title: long,
-          fault: long,
-          hypothesis: long,
-          reasons: [long],
-          effect: { timeMs: at(20.4), proof: long },
-          commands: [{ timeMs: at(21), command: long, output: Array.from({ length: 90 }, () => long).join("\n") }],
-          logLines: Array.from({ length: 30 }, (_, index) => ({ timeMs: at(20 + index / 10), pod: long, line: long })),
-        });
-        const wide = syntheticDrills({ drills: [drill] });
-        const widePlan = planVideo(wide);
-        const pods = Array.from({ length: 12 }, (_, index) => ({
-          name: `processor-synthetic-${index}-abcde`,
-          workload: "processor",
-          state: "ready" as const,
-          restarts: 3,
-        }));
-        const replay = new Replay(widePlan.runId, mergedEntries(wide, [{ timeMs: at(0), pods }]));
-        const frames = framesOf(widePlan, FRAMES_PER_SECOND);
-        await withBrowser({ path: browser! }, async (context) => {
-          const page = await context.newPage();
-          const painter = await FramePainter.open(page, widePlan.runId);
-          for (const kind of ["title", "breaks", "live", "reading", "verdict", "end"] as const) {
-            const frame = frames.findLast(({ segment }) => segment.kind === kind)!;
-            await painter.paint(frameParts(frame, replay.at(frame.stateMs), wide, widePlan));
-            const outside = await page.evaluate(() =>
-              [...document.querySelectorAll(".frame > *, .frame > header > *, .stage > *, .stage section:not(:empty)")]
-                .filter((element) => {
-                  const { top, left, right, bottom, width } = element.getBoundingClientRect();
-                  return width > 0 && (top < -1 || left < -1 || right > 1281 || bottom > 721);
-                })
-                .map(({ id, className, tagName }) => `${tagName}#${id}.${className}`),
-            );
-            expect(outside, kind).toEqual([]);
-          }
-        });
-      },
-      LIMIT_MS,
-    );
+          expect(outside, kind).toEqual([]);
+        }
+      });
+    });
 
-    test(
-      "frames of the file equal frames that are drawn from the record, and differ from each other",
-      async () => {
-        const frames = framesOf(plan, FRAMES_PER_SECOND);
-        const kinds = ["breaks", "live", "reading", "verdict"] as const;
-        const picked = kinds.map((kind) => frames.findLastIndex(({ segment }) => segment.kind === kind));
-        await withBrowser({ path: browser! }, async (context) => {
-          const painter = await FramePainter.open(await context.newPage(), plan.runId);
-          const replay = new Replay(plan.runId, entries);
-          for (const index of picked) {
-            const frame = frames[index]!;
-            await Bun.write(
-              imageOf(index),
-              await painter.paint(frameParts(frame, replay.at(frame.stateMs), result, plan)),
-            );
-          }
-        });
-        /** Structural likeness, 1 for the same picture. */
-        const likeness = async (inFile: number, drawn: number) => {
-          const filter = `[0:v]select=eq(n\\,${inFile}),setpts=0,format=gray[a];[1:v]setpts=0,format=gray[b];[a][b]ssim`;
-          const said = await run([
-            "ffmpeg",
-            "-hide_banner",
-            "-i",
-            out,
-            "-i",
-            imageOf(drawn),
-            "-lavfi",
-            filter,
-            "-frames:v",
-            "1",
-            "-f",
-            "null",
-            "-",
-          ]);
-          return Number(/All:([\d.]+)/.exec(said)?.[1]);
-        };
-        for (const index of picked) expect(await likeness(index, index)).toBeGreaterThan(0.97);
-        expect(await likeness(picked[0]!, picked[1]!)).toBeLessThan(0.95);
-        expect(await likeness(picked[1]!, picked[2]!)).toBeLessThan(0.95);
-      },
-      LIMIT_MS,
-    );
-
-    test(
-      "charts that are updated in place equal those of the same frame on a new page, pixel by pixel",
-      async () => {
-        const frames = framesOf(plan, FRAMES_PER_SECOND);
-        const last = frames.findLastIndex(({ segment }) => segment.kind === "live");
+    test("frames of the file equal frames that are drawn from the record, and differ from each other", async () => {
+      const frames = framesOf(plan, FRAMES_PER_SECOND);
+      const kinds = ["breaks", "live", "reading", "verdict"] as const;
+      const picked = kinds.map((kind) => frames.findLastIndex(({ segment }) => segment.kind === kind));
+      await withBrowser({ path: browser! }, async (context) => {
+        const painter = await FramePainter.open(await context.newPage(), plan.runId);
         const replay = new Replay(plan.runId, entries);
-        await withBrowser({ path: browser! }, async (context) => {
-          /** Canvases and labels of the last live frame, after the frames from `first` on. */
-          const chartsAfter = async (first: number) => {
-            const page = await context.newPage();
-            const painter = await FramePainter.open(page, plan.runId);
-            for (let index = first; index <= last; index++) {
-              const frame = frames[index]!;
-              await painter.paint(frameParts(frame, replay.at(frame.stateMs), result, plan));
-            }
-            return await page.evaluate(() => [
-              document.querySelector(".strip")!.innerHTML,
-              ...[...document.querySelectorAll("canvas")].map((canvas) => canvas.toDataURL()),
-            ]);
-          };
-          const charts = await chartsAfter(0);
-          expect(charts.length).toBeGreaterThan(3);
-          expect((await chartsAfter(last)).map((chart, index) => chart === charts[index])).not.toContain(false);
-        });
-      },
-      LIMIT_MS,
-    );
+        for (const index of picked) {
+          const frame = frames[index]!;
+          await Bun.write(
+            imageOf(index),
+            await painter.paint(frameParts(frame, replay.at(frame.stateMs), result, plan)),
+          );
+        }
+      });
+      /** Structural likeness, 1 for the same picture. */
+      const likeness = async (inFile: number, drawn: number) => {
+        const filter = `[0:v]select=eq(n\\,${inFile}),setpts=0,format=gray[a];[1:v]setpts=0,format=gray[b];[a][b]ssim`;
+        const inputs = ["-i", out, "-i", imageOf(drawn), "-lavfi", filter];
+        const said = await run(["ffmpeg", "-hide_banner", ...inputs, ..."-frames:v 1 -f null -".split(" ")]);
+        return Number(/All:([\d.]+)/.exec(said)?.[1]);
+      };
+      for (const index of picked) expect(await likeness(index, index)).toBeGreaterThan(0.97);
+      expect(await likeness(picked[0]!, picked[1]!)).toBeLessThan(0.95);
+      expect(await likeness(picked[1]!, picked[2]!)).toBeLessThan(0.95);
+    });
+
+    test("charts that are updated in place equal those of the same frame on a new page, pixel by pixel", async () => {
+      const frames = framesOf(plan, FRAMES_PER_SECOND);
+      const last = frames.findLastIndex(({ segment }) => segment.kind === "live");
+      const replay = new Replay(plan.runId, entries);
+      await withBrowser({ path: browser! }, async (context) => {
+        /** Canvases and labels of the last live frame, after the frames from `first` on. */
+        const chartsAfter = async (first: number) => {
+          const page = await context.newPage();
+          const painter = await FramePainter.open(page, plan.runId);
+          for (let index = first; index <= last; index++) {
+            const frame = frames[index]!;
+            await painter.paint(frameParts(frame, replay.at(frame.stateMs), result, plan));
+          }
+          return await page.evaluate(() => [
+            document.querySelector(".strip")!.innerHTML,
+            ...[...document.querySelectorAll("canvas")].map((canvas) => canvas.toDataURL()),
+          ]);
+        };
+        const charts = await chartsAfter(0);
+        expect(charts.length).toBeGreaterThan(3);
+        expect((await chartsAfter(last)).map((chart, index) => chart === charts[index])).not.toContain(false);
+      });
+    });
 
     test("encode: a failure has the message of ffmpeg and leaves no file", async () => {
       async function* broken() {
@@ -393,27 +356,23 @@ describe.skipIf(missing.length > 0)(
       expect((await readdir(folder)).filter((name) => name.startsWith("bad"))).toEqual([]);
     });
 
-    test(
-      "an interrupt leaves no file",
-      async () => {
-        const stopped = join(folder, "stopped.mp4");
-        const abort = new AbortController();
-        const error = await recordVideo({
-          result,
-          entries,
-          out: stopped,
-          plan,
-          framesPerSecond: FRAMES_PER_SECOND,
-          signal: abort.signal,
-          onFrame: () => abort.abort(),
-        }).then(
-          () => undefined,
-          (reason: Error) => reason,
-        );
-        expect(error?.name).toBe("AbortError");
-        expect((await readdir(folder)).filter((name) => name.startsWith("stopped"))).toEqual([]);
-      },
-      LIMIT_MS,
-    );
+    test("an interrupt leaves no file", async () => {
+      const stopped = join(folder, "stopped.mp4");
+      const abort = new AbortController();
+      const error = await recordVideo({
+        result,
+        entries,
+        out: stopped,
+        plan,
+        framesPerSecond: FRAMES_PER_SECOND,
+        signal: abort.signal,
+        onFrame: () => abort.abort(),
+      }).then(
+        () => undefined,
+        (reason: Error) => reason,
+      );
+      expect(error?.name).toBe("AbortError");
+      expect((await readdir(folder)).filter((name) => name.startsWith("stopped"))).toEqual([]);
+    });
   },
 );
