@@ -10,11 +10,10 @@ import { readdir } from "node:fs/promises";
 import { basename, relative } from "node:path";
 import { defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
-import { formatDuration } from "./cli/report.ts";
 import { isDrills, RUN_KINDS, type RunResult } from "./recording/result.ts";
 import { openRun, RUNS_FOLDER, type RunFolder, readResult } from "./recording/run-folder.ts";
 import { renderReport } from "./report/page.ts";
-import { requireVideoTools, videoOfRun } from "./video/video.ts";
+import { requireVideoTools, videoStep } from "./video/video.ts";
 
 const usage = (message: string) => new OperatorError(message, { exitCode: EXIT.usage, hint: "ls outputs/runs" });
 
@@ -58,12 +57,7 @@ export const command = defineCommand({
     if (flags.video) await requireVideoTools();
     const made = [await folder.writeText("report.html", renderReport(result))];
     if (flags.video && isDrills(result)) {
-      const { paths } = await report.step("video", async (step) => {
-        const video = await videoOfRun(folder, result, { signal, onState: step.update });
-        step.update(`${formatDuration(video.seconds * 1000)} of ${video.drills.join(", ")}`);
-        return video;
-      });
-      made.push(...paths);
+      made.push(...(await videoStep(report, folder, result, signal)));
     }
     for (const path of made) report.print(relative(process.cwd(), path));
     report.result({ run: folder.id, made: made.map((path) => relative(process.cwd(), path)) });

@@ -31,7 +31,7 @@ import { createRun, readResult } from "./recording/run-folder.ts";
 import { RECORD_FILE, RunRecord } from "./recording/run-record.ts";
 import { drillLine } from "./report/drill-line.ts";
 import { renderReport } from "./report/page.ts";
-import { requireVideoTools, videoOfRun } from "./video/video.ts";
+import { requireVideoTools, videoStep } from "./video/video.ts";
 
 const MAX_REPEATS = 100;
 /** Marks that are printed as they happen. */
@@ -174,11 +174,7 @@ async function runDrills(
     html = renderReport(result);
     await folder.writeText("report.html", html);
     if (video && !signal.aborted) {
-      const { paths } = await report.step("video", async (step) => {
-        const made = await videoOfRun(folder, result, { signal, onState: step.update });
-        step.update(`${formatDuration(made.seconds * 1000)} of ${made.drills.join(", ")}`);
-        return made;
-      });
+      const paths = await videoStep(report, folder, result, signal);
       report.print(`video: ${paths.map((file) => relative(process.cwd(), file)).join(", ")}`);
     }
     printSummary(report, result, { ...run, path: relative(process.cwd(), path) });

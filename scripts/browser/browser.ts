@@ -1,13 +1,12 @@
 /** The headless Chromium of the system; it trusts exactly one server certificate. */
 import { createHash, X509Certificate } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtempDisposable } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type BrowserContext, chromium, type Page } from "playwright-core";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Tool } from "../cli/tools.ts";
 
-/** Names of the command on different systems. */
 const COMMANDS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 export const CHROMIUM: Tool = { command: COMMANDS[0]!, why: "renders pages as pictures", aptPackage: "chromium" };
 /** Three panels side by side; tall enough for a complete dashboard, since Grafana loads only visible panels. */
@@ -54,21 +53,16 @@ async function launch(options: BrowserOptions, profile: string): Promise<Browser
   }
 }
 
-/** Runs `work` in a new browser with a temporary profile. */
 export async function withBrowser<T>(
   options: BrowserOptions,
   work: (context: BrowserContext) => Promise<T>,
 ): Promise<T> {
-  const profile = await mkdtemp(join(tmpdir(), "conveyor-browser-"));
+  await using profile = await mkdtempDisposable(join(tmpdir(), "conveyor-browser-"));
+  const context = await launch(options, profile.path);
   try {
-    const context = await launch(options, profile);
-    try {
-      return await work(context);
-    } finally {
-      await context.close();
-    }
+    return await work(context);
   } finally {
-    await rm(profile, { recursive: true, force: true });
+    await context.close();
   }
 }
 

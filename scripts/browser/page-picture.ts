@@ -12,8 +12,6 @@ const MAX_HEIGHT_PX = 16_000;
 export interface PictureSize {
   /** CSS pixels; 1280 when absent. */
   width?: number;
-  /** CSS pixels; the complete page when absent. */
-  height?: number;
   theme?: "light" | "dark";
   /** Browser's command; the system's Chromium when absent. */
   browser?: string;
@@ -34,18 +32,18 @@ export function requireBrowser(named?: string): string {
  * @throws OperatorError (exit 3) without a browser.
  */
 export async function htmlToPng(html: string, path: string, size: PictureSize = {}): Promise<void> {
-  const { width = 1280, height, theme = "light" } = size;
+  const { width = 1280, theme = "light" } = size;
   await createAtomic(path, async (temporary) => {
     await withBrowser({ path: requireBrowser(size.browser) }, async (context) => {
       const page = await context.newPage();
       await page.emulateMedia({ colorScheme: theme });
-      await page.setViewportSize({ width, height: height ?? 900 });
+      await page.setViewportSize({ width, height: 900 });
       await page.setContent(html, { waitUntil: "load", timeout: LAYOUT_LIMIT_MS });
-      const fullHeight = height ?? (await page.evaluate(() => document.documentElement.scrollHeight));
+      const height = await page.evaluate(() => document.documentElement.scrollHeight);
       await page.screenshot({
         path: temporary,
-        fullPage: height === undefined,
-        clip: fullHeight > MAX_HEIGHT_PX ? { x: 0, y: 0, width, height: MAX_HEIGHT_PX } : undefined,
+        fullPage: true,
+        clip: height > MAX_HEIGHT_PX ? { x: 0, y: 0, width, height: MAX_HEIGHT_PX } : undefined,
         animations: "disabled",
         timeout: LAYOUT_LIMIT_MS,
       });

@@ -88,7 +88,7 @@ ol.phases .phase-none { opacity: 1; border-style: dashed; background: transparen
 .tone-blue { --tone: var(--blue); } .tone-green { --tone: var(--green); } .tone-orange { --tone: var(--orange); } .tone-purple { --tone: var(--purple); } .tone-red { --tone: var(--red); } .tone-teal { --tone: var(--teal); } .tone-grey { --tone: var(--grey); }
 .mark-fault { border-color: var(--red); } .mark-effect { border-color: var(--orange); } .mark-healed { border-color: var(--blue); } .mark-recovered { border-color: var(--green); } .mark-alert { border-color: var(--purple); } .mark-scale { border-color: var(--teal); }
 .axis-note { font-size: 13px; color: var(--soft); margin: 0 0 0 46px; max-width: none; }
-.readout { position: fixed; z-index: 5; pointer-events: none; background: var(--surface); color: var(--ink); border: 1px solid var(--soft); border-radius: 8px; padding: 6px 10px; font-size: 13px; box-shadow: 0 4px 16px rgb(0 0 0 / 0.22); font-variant-numeric: tabular-nums; max-width: 270px; }
+.readout { position: fixed; z-index: 5; pointer-events: none; background: var(--surface); color: var(--ink); border: 1px solid var(--soft); border-radius: 8px; padding: 6px 10px; font-size: 13px; box-shadow: 0 4px 16px rgb(0 0 0 / 0.22); font-variant-numeric: tabular-nums; max-width: 270px; white-space: pre-line; }
 
 .drills { background: var(--surface); border: 1px solid var(--edge); border-radius: 10px; margin: 12px 0; overflow: hidden; }
 .drills-head, .drill > summary { display: grid; grid-template-columns: 12px minmax(0, 2.8fr) minmax(112px, 0.8fr) minmax(0, 1.3fr) 108px 44px; gap: 2px 14px; align-items: center; padding: 4px 16px; font-size: 14px; }
@@ -101,7 +101,6 @@ ol.phases .phase-none { opacity: 1; border-style: dashed; background: transparen
 .terminal pre { margin: 0; font: inherit; } .terminal .command { font-weight: 700; } .terminal .prompt { color: var(--terminal-prompt); } .terminal .when, .terminal .who { color: var(--terminal-soft); } .terminal pre + .command { margin-top: 10px; }
 details { margin: 10px 0; } summary { cursor: pointer; font-weight: 600; padding: 4px 0; } summary .badge { margin-left: 8px; }
 .chips { display: flex; flex-wrap: wrap; gap: 6px; }
-nav.contents { columns: 2; font-size: 15px; }
 footer { margin-top: 48px; padding-top: 14px; border-top: 1px solid var(--edge); color: var(--soft); font-size: 14px; }
 
 @media (max-width: 720px) {
@@ -114,7 +113,7 @@ footer { margin-top: 48px; padding-top: 14px; border-top: 1px solid var(--edge);
   dl.facts { grid-template-columns: minmax(0, 1fr); gap: 0; } dl.facts dd { margin-bottom: 8px; }
   .drills-head { display: none; } .drill > summary { grid-template-columns: 12px auto minmax(0, 1fr) auto; gap: 4px 10px; padding: 8px 14px; } .drill > summary > h3 { grid-column: 2 / 4; } .drill > summary > .lost { grid-area: 1 / 4; } .drill > summary > .lost::after { content: " lost"; } .drill > summary > .chips { grid-column: 2; } .drill > summary > .recovery { grid-column: 3 / 5; grid-template-columns: minmax(30px, 1fr) auto; }
   .drill-body { padding: 12px 14px 16px; }
-  table { font-size: 14px; } th, td { padding-right: 10px; } td .bar { min-width: 74px; } nav.contents { columns: 1; }
+  table { font-size: 14px; } th, td { padding-right: 10px; } td .bar { min-width: 74px; }
 }
 @media (scripting: none) { .stack > .strip, .stack > .chart, .stack > .axis-note { display: none; } }
 @media print { body { background: #fff; } .terminal { max-height: none; } .drills { overflow: visible; } .panel, .chart { break-inside: avoid; } .plot, .uplot, .u-wrap, .uplot canvas { width: 100% !important; } }

@@ -1,5 +1,5 @@
 /** Encodes frames as an MP4 for every browser and player: H.264, 4:2:0, index at the start, chapters as metadata. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtempDisposable, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { OperatorError } from "../cli/errors.ts";
@@ -34,7 +34,6 @@ export interface EncoderOptions {
 /** Characters with a special meaning in ffmpeg's metadata files. */
 const escapeMetadata = (text: string) => text.replaceAll(/[=;#\\\n]/g, (character) => `\\${character}`);
 
-/** Chapters in ffmpeg's metadata format. */
 export const chapterFile = (options: Pick<EncoderOptions, "title" | "chapters">): string =>
   [
     ";FFMETADATA1",
@@ -54,14 +53,10 @@ export const chapterFile = (options: Pick<EncoderOptions, "title" | "chapters">)
  * @throws OperatorError with the message of ffmpeg.
  */
 export async function encode(frames: AsyncIterable<Uint8Array>, options: EncoderOptions): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), "conveyor-video-"));
-  try {
-    const metadata = join(folder, "chapters.txt");
-    await writeFile(metadata, chapterFile(options));
-    await createAtomic(options.out, (temporary) => runFfmpeg(frames, metadata, temporary, options));
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  await using folder = await mkdtempDisposable(join(tmpdir(), "conveyor-video-"));
+  const metadata = join(folder.path, "chapters.txt");
+  await writeFile(metadata, chapterFile(options));
+  await createAtomic(options.out, (temporary) => runFfmpeg(frames, metadata, temporary, options));
 }
 
 async function runFfmpeg(

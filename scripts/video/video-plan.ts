@@ -15,7 +15,6 @@ const MAX_DRILLS = 3;
 /** Commands with a pause to read them; the others only appear in the terminal. */
 const READ_COMMANDS = 2;
 
-/** Playback speeds. */
 const SPEEDS = [1, 2, 4, 8, 16, 32, 64, 128] as const;
 /** Longest duration of a part in the video; a longer part is played faster. */
 const LONGEST_SECONDS = { before: 3, effect: 5, healing: 9, proof: 5 } as const;
@@ -93,7 +92,6 @@ function speedFor(lengthMs: number, longestSeconds: number): number {
   return SPEEDS.find((speed) => lengthMs / 1000 / speed <= longestSeconds) ?? SPEEDS.at(-1)!;
 }
 
-/** When the record of a drill ends. */
 export const lastMs = ({ recording, beats }: DrillResult) =>
   Math.max(recording.endedAtMs, beats.at(-1)?.endedAtMs ?? 0);
 
@@ -104,7 +102,7 @@ function readSeconds({ output }: OperatorCommand): number {
 
 /** The segments of one drill, in their order. */
 class DrillSegments {
-  readonly #segments: Segment[] = [];
+  readonly all: Segment[] = [];
 
   constructor(
     readonly drill: DrillResult,
@@ -126,16 +124,12 @@ class DrillSegments {
     // Chapters only go forward: a later segment of an earlier chapter belongs to the current one.
     this.#furthest = Math.max(this.#furthest, CHAPTERS.indexOf(chapter));
     const name = `${this.number}. ${this.drill.title}: ${CHAPTERS[this.#furthest]}`;
-    this.#segments.push({ ...segment, chapter: name, drill: this.drill });
+    this.all.push({ ...segment, chapter: name, drill: this.drill });
   }
 
   /** A time within the record and not before `fromMs`: times of several clocks may be out of order. */
   within(timeMs: number, fromMs: number): number {
     return Math.min(lastMs(this.drill), Math.max(fromMs, timeMs));
-  }
-
-  all(): readonly Segment[] {
-    return this.#segments;
   }
 }
 
@@ -163,7 +157,7 @@ function drillSegments(drill: DrillResult, number: number): readonly Segment[] {
     kind: "verdict",
     seconds: CARD_SECONDS.verdict,
   });
-  return segments.all();
+  return segments.all;
 }
 
 interface Pause {
@@ -276,7 +270,6 @@ export interface FramePlan {
   second: number;
 }
 
-/** One entry per frame. */
 export function framesOf(plan: Pick<VideoPlan, "segments">, framesPerSecond: number): FramePlan[] {
   const frames: FramePlan[] = [];
   let dueSeconds = 0;
@@ -294,7 +287,6 @@ export function framesOf(plan: Pick<VideoPlan, "segments">, framesPerSecond: num
   return frames;
 }
 
-/** Chapters with start and end in the video. */
 export function chaptersOf(plan: Pick<VideoPlan, "segments">): { title: string; startMs: number; endMs: number }[] {
   const chapters: { title: string; startMs: number; endMs: number }[] = [];
   let atMs = 0;

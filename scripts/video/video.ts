@@ -9,6 +9,7 @@ import type { CDPSession, Page } from "playwright-core";
 import { withBrowser } from "../browser/browser.ts";
 import { requireBrowser } from "../browser/page-picture.ts";
 import { createAtomic, writeAtomic } from "../cli/files.ts";
+import { formatDuration, type Report } from "../cli/report.ts";
 import { entriesOfRun, Replay } from "../live/replay.ts";
 import type { DrillsResult } from "../recording/result.ts";
 import type { RunFolder } from "../recording/run-folder.ts";
@@ -31,7 +32,6 @@ export interface VideoOptions {
   /** The MP4. */
   out: string;
   signal?: AbortSignal;
-  /** Reports the progress. */
   onState?: (state: string) => void;
   /** Chromium's command; the system's when absent. */
   browser?: string;
@@ -132,6 +132,20 @@ export async function recordVideo(options: VideoOptions): Promise<Video> {
     chapters,
     drills: plan.drills.map(({ name }) => name),
   };
+}
+
+/** The video of a run as a step of the terminal. @returns the paths of the files. @throws as recordVideo. */
+export async function videoStep(
+  report: Report,
+  folder: RunFolder,
+  result: DrillsResult,
+  signal: AbortSignal,
+): Promise<string[]> {
+  return await report.step("video", async (step) => {
+    const { seconds, drills, paths } = await videoOfRun(folder, result, { signal, onState: step.update });
+    step.update(`${formatDuration(seconds * 1000)} of ${drills.join(", ")}`);
+    return paths;
+  });
 }
 
 /** File names in outputs/; the video is in the run's folder too. */

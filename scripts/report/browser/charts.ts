@@ -25,19 +25,15 @@ const TIME_TICK_ROOM_PX = 62;
 const VALUE_TICK_ROOM_PX = 26;
 const DASHES = { solid: [], dashed: [7, 4], dotted: [2, 4] } as const;
 
-interface MarkStyle {
-  color: string;
-  width: number;
-  dash: number[];
-}
-const PLAIN_MARK: MarkStyle = { color: "soft", width: 1, dash: [1, 4] };
-const MARK_STYLES: Readonly<Record<string, MarkStyle>> = {
-  fault: { color: "red", width: 2, dash: [] },
-  effect: { color: "orange", width: 2, dash: [6, 3] },
-  healed: { color: "blue", width: 2, dash: [2, 3] },
-  recovered: { color: "green", width: 2, dash: [] },
-  alert: { color: "purple", width: 1, dash: [4, 3] },
-  scale: { color: "teal", width: 1, dash: [3, 3] },
+type Stroke = readonly [color: string, width: number, dash: number[]];
+const PLAIN_MARK: Stroke = ["soft", 1, [1, 4]];
+const MARK_STROKES: Readonly<Record<string, Stroke>> = {
+  fault: ["red", 2, []],
+  effect: ["orange", 2, [6, 3]],
+  healed: ["blue", 2, [2, 3]],
+  recovered: ["green", 2, []],
+  alert: ["purple", 1, [4, 3]],
+  scale: ["teal", 1, [3, 3]],
 };
 
 /** A colour of the style sheet, which has one per theme. */
@@ -72,17 +68,11 @@ function lonePoints(u: uPlot, series: number): number[] | null {
   return lone.length > 0 ? lone : null;
 }
 
-const timeLabel = (at: number, inMinutes: boolean): string => {
-  if (at === 0) return "0";
-  if (!inMinutes) return formatOffset(at * 1000);
-  const size = Math.abs(Math.round(at));
-  return `${at < 0 ? "−" : "+"}${Math.floor(size / 60)}:${String(size % 60).padStart(2, "0")}`;
-};
-
 /** The charts of one stack, drawn; new data is put into them in place. */
 class Stack {
   #data: StackData;
   #times: number[];
+  readonly #plots: readonly HTMLElement[];
   readonly #charts: uPlot[] = [];
   readonly #readout = document.createElement("div");
   readonly #key: ReturnType<typeof uPlot.sync>;
@@ -94,12 +84,13 @@ class Stack {
   ) {
     this.#data = data;
     this.#times = readTimes(data.times);
+    this.#plots = [...element.querySelectorAll<HTMLElement>(".plot")];
     this.#key = uPlot.sync(`stack-${Stack.#count++}`);
     this.#readout.className = "readout";
     this.#readout.hidden = true;
     this.#readout.setAttribute("role", "status");
     element.append(this.#readout);
-    this.#plots().forEach((plot, index) => {
+    this.#plots.forEach((plot, index) => {
       this.#charts.push(new uPlot(this.#options(index), this.#columns(index), plot));
       this.#readByKeyboard(plot, index);
     });
@@ -122,13 +113,11 @@ class Stack {
     this.#placeLabels();
   }
 
-  /** Removes the listeners of the charts. */
   destroy(): void {
     this.#observer.disconnect();
     for (const chart of this.#charts) chart.destroy();
   }
 
-  /** Adapts the charts to the width of the page. */
   resize(): void {
     const width = this.#width();
     for (const chart of this.#charts) {
@@ -142,12 +131,8 @@ class Stack {
     for (const chart of this.#charts) chart.redraw(false);
   }
 
-  #plots(): HTMLElement[] {
-    return [...this.element.querySelectorAll<HTMLElement>(".plot")];
-  }
-
   #width(): number {
-    return Math.floor(this.element.querySelector(".plot")?.clientWidth ?? 0);
+    return Math.floor(this.#plots[0]?.clientWidth ?? 0);
   }
 
   #columns(index: number): uPlot.AlignedData {
@@ -217,7 +202,8 @@ class Stack {
 
   #timeTick(at: number): string {
     const { from, to, originMs } = this.#data;
-    return `${timeLabel(at, Math.max(-from, to) >= 120)}\n${formatClock(originMs + at * 1000)}`;
+    const offset = at === 0 ? "0" : formatOffset(at * 1000, Math.max(-from, to) >= 120);
+    return `${offset}\n${formatClock(originMs + at * 1000)}`;
   }
 
   #drawBands(u: uPlot): void {
@@ -232,14 +218,11 @@ class Stack {
   #drawMarks(u: uPlot, index: number): void {
     const { ctx, bbox } = u;
     const scale = devicePixelRatio;
-    const line = (style: MarkStyle, points: [number, number, number, number]) => {
-      ctx.strokeStyle = colorOf(style.color);
-      ctx.lineWidth = style.width * scale;
-      ctx.setLineDash(style.dash.map((part) => part * scale));
-      ctx.beginPath();
-      ctx.moveTo(points[0], points[1]);
-      ctx.lineTo(points[2], points[3]);
-      ctx.stroke();
+    const line = ([color, width, dash]: Stroke, x1: number, y1: number, x2: number, y2: number) => {
+      ctx.strokeStyle = colorOf(color);
+      ctx.lineWidth = width * scale;
+      ctx.setLineDash(dash.map((part) => part * scale));
+      ctx.stroke(new Path2D(`M${x1} ${y1}L${x2} ${y2}`));
     };
     const text = (content: string, x: number, y: number, align: CanvasTextAlign, color: string) => {
       ctx.font = `600 ${12 * scale}px ${getComputedStyle(document.body).fontFamily}`;
@@ -255,13 +238,13 @@ class Stack {
     ctx.save();
     for (const { at, kind } of this.#data.marks) {
       const x = u.valToPos(at, "x", true);
-      line(MARK_STYLES[kind] ?? PLAIN_MARK, [x, bbox.top, x, bbox.top + bbox.height]);
+      line(MARK_STROKES[kind] ?? PLAIN_MARK, x, bbox.top, x, bbox.top + bbox.height);
     }
     const { limit, series } = this.#data.charts[index]!;
     const right = bbox.left + bbox.width;
     if (limit) {
       const y = u.valToPos(limit.value, "y", true);
-      line({ color: "red", width: 1.5, dash: [8, 4] }, [bbox.left, y, right, y]);
+      line(["red", 1.5, [8, 4]], bbox.left, y, right, y);
       text(limit.label, right - 4 * scale, y - bbox.top < 16 * scale ? y + 14 * scale : y - 5 * scale, "right", "bad");
     }
     if (series.every((_, at) => Array.from(u.data[at + 1]!).every((value) => value == null))) {
@@ -327,7 +310,7 @@ class Stack {
   /** Values of one chart at the cursor; the line of the cursor is in all of them. */
   #showValues(u: uPlot, index: number): void {
     // Charts that follow another one's cursor have no event of their own.
-    if (!u.cursor.event && document.activeElement !== this.#plots()[index]) return;
+    if (!u.cursor.event && document.activeElement !== this.#plots[index]) return;
     const at = u.cursor.idx;
     if (at == null || (u.cursor.left ?? -1) < 0) {
       this.#readout.hidden = true;
@@ -343,13 +326,7 @@ class Stack {
         return `${label}: ${value == null ? "not measured" : `${value.toLocaleString("en-US")} ${unit}`}`;
       }),
     ];
-    this.#readout.replaceChildren(
-      ...rows.map((row) => {
-        const element = document.createElement("div");
-        element.textContent = row;
-        return element;
-      }),
-    );
+    this.#readout.textContent = rows.join("\n");
     this.#readout.hidden = false;
     const plot = u.over.getBoundingClientRect();
     const place = (wanted: number, room: number, size: number) => `${Math.max(8, Math.min(wanted, room - size - 8))}px`;
