@@ -73,7 +73,7 @@ export function clusterSources(cluster: Cluster, context: ProbeSession, signal: 
 
 async function readLedgers(cluster: Cluster, signal: AbortSignal) {
   const ca = (await readSecret(cluster, "producer-tls"))["ca.crt"] ?? "";
-  const pods = (await cluster.pods("producer")).filter(({ status }) => status.phase === "Running");
+  const pods = await cluster.runningPods("producer");
   const ledgers: ProducerLedger[] = [];
   const unresponsive: string[] = [];
   await Promise.all(

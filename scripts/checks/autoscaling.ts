@@ -1,7 +1,7 @@
 /** Check of the autoscalers: each scaled workload has exactly one, and all of its metrics are known. */
 import { waitFor } from "../cli/wait.ts";
 import type { ProbeSession } from "../clients/probe-session.ts";
-import { type KubernetesObject, refOf } from "../cluster/cluster.ts";
+import { type Condition, type KubernetesObject, refOf } from "../cluster/cluster.ts";
 import { type Autoscaler, autoscalerOf, conflictingAutoscalers, SCALED_OBJECT } from "../deploy/autoscalers.ts";
 import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
@@ -12,7 +12,6 @@ import { type Check, failed, passed } from "./checklist.ts";
  */
 const KNOWN_LIMIT_MS = 90_000;
 
-type Condition = { type: string; status: string; reason?: string; message?: string };
 type Scaled = KubernetesObject & { status?: { conditions?: Condition[] } };
 
 const conditionOf = (object: { status?: { conditions?: Condition[] } }, type: string) =>

@@ -44,16 +44,8 @@ export interface ChecklistResult {
   checks: CheckResult[];
 }
 
-export const passed = (detail: string, data?: Record<string, unknown>): CheckOutcome => ({
-  ok: true,
-  detail,
-  ...(data ? { data } : {}),
-});
-export const failed = (detail: string, data?: Record<string, unknown>): CheckOutcome => ({
-  ok: false,
-  detail,
-  ...(data ? { data } : {}),
-});
+export const passed = (detail: string, data?: CheckOutcome["data"]): CheckOutcome => ({ ok: true, detail, data });
+export const failed = (detail: string, data?: CheckOutcome["data"]): CheckOutcome => ({ ok: false, detail, data });
 
 /**
  * The selected checks and those that they depend on, in the order of the list; all without a selection.
@@ -87,26 +79,15 @@ export async function runChecklist<C>(
     signal.throwIfAborted();
     const checkStartedAt = performance.now();
     const unmet = (check.needs ?? []).filter((need) => statusOf.get(need) !== "passed");
-    let result: CheckResult;
-    if (unmet.length > 0) {
-      result = {
-        id: check.id,
-        title: check.title,
-        status: "not_run",
-        detail: `needs ${unmet.join(", ")}`,
-        duration_ms: 0,
-      };
-    } else {
-      const outcome = await bounded(check, context, signal);
-      result = {
-        id: check.id,
-        title: check.title,
-        status: outcome.ok ? "passed" : "failed",
-        detail: outcome.detail,
-        duration_ms: Math.round(performance.now() - checkStartedAt),
-        ...(outcome.data ? { data: outcome.data } : {}),
-      };
-    }
+    const outcome = unmet.length > 0 ? undefined : await bounded(check, context, signal);
+    const result: CheckResult = {
+      id: check.id,
+      title: check.title,
+      status: !outcome ? "not_run" : outcome.ok ? "passed" : "failed",
+      detail: outcome?.detail ?? `needs ${unmet.join(", ")}`,
+      duration_ms: outcome ? Math.round(performance.now() - checkStartedAt) : 0,
+      data: outcome?.data,
+    };
     statusOf.set(check.id, result.status);
     results.push(result);
     onResult(result);

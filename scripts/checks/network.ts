@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { ProbeSpec } from "../../services/protocol/probe.ts";
 import { OperatorError } from "../cli/errors.ts";
 import { INFLUXDB_PORT, KAFKA_CLIENT_PORT, type ProbeSession } from "../clients/probe-session.ts";
-import { type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
+import { type KubernetesObject, listOf, NAMESPACE } from "../cluster/cluster.ts";
 import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
@@ -16,7 +16,7 @@ import { type Check, failed, passed } from "./checklist.ts";
  */
 async function targets({ cluster }: ProbeSession): Promise<Record<"kafka" | "influxdb" | "outside", ProbeSpec>> {
   const podIp = async (workload: string) => {
-    const running = (await cluster.pods(workload)).filter(({ status }) => status.phase === "Running");
+    const running = await cluster.runningPods(workload);
     const address = running.map(({ status }) => status.podIP).find(Boolean);
     if (!address) throw new OperatorError(`no running pod of ${workload}`);
     return address;
@@ -45,15 +45,13 @@ const policiesCheck: Check<ProbeSession> = {
     // A server-side dry run adds the defaults, so that they do not count as differences.
     const asServed = await cluster.json<{ items?: KubernetesObject[] } & KubernetesObject>(
       [
-        "apply",
-        "--server-side",
-        "--dry-run=server",
+        ...["apply", "--server-side", "--dry-run=server"],
         "--force-conflicts",
         "--field-manager=conveyor-validate",
         "-f",
         "-",
       ],
-      { input: JSON.stringify({ apiVersion: "v1", kind: "List", items: wanted }) },
+      { input: listOf(wanted) },
     );
     for (const policy of asServed.items ?? [asServed]) {
       const found = live.get(policy.metadata.name);

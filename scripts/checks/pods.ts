@@ -1,6 +1,6 @@
 /** Checks of objects and pods: every object exists, every workload is ready, every pod is restricted. */
 import type { ProbeSession } from "../clients/probe-session.ts";
-import { type KubernetesObject, NAMESPACE, type Pod, refOf } from "../cluster/cluster.ts";
+import { type KubernetesObject, NAMESPACE, type Pod, refOf, type Workload } from "../cluster/cluster.ts";
 import { podState } from "../cluster/one-off-pods.ts";
 import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
@@ -12,11 +12,6 @@ export const WORKLOADS = [
   { name: "processor", kind: "deployment" },
   { name: "producer", kind: "statefulset" },
 ] as const;
-
-type Workload = KubernetesObject & {
-  spec: { replicas?: number };
-  status?: { readyReplicas?: number; updatedReplicas?: number; observedGeneration?: number };
-};
 
 type SecurityContext = {
   runAsNonRoot?: boolean;
@@ -67,12 +62,7 @@ const objectsCheck: Check<ProbeSession> = {
     const objects = stages
       .flatMap((stage) => stage.objects)
       .filter(({ kind }) => kind !== "NetworkPolicy" && kind !== "Job");
-    const input = JSON.stringify({ apiVersion: "v1", kind: "List", items: objects });
-    const found = await cluster.json<{ items?: KubernetesObject[] } & KubernetesObject>(
-      ["get", "-f", "-", "--ignore-not-found"],
-      { input },
-    );
-    const existing = new Set((found.items ?? [found]).map(refOf));
+    const existing = new Set((await cluster.existing(objects)).map(refOf));
     const missing = objects.map(refOf).filter((ref) => !existing.has(ref));
     return missing.length === 0
       ? passed(`${objects.length} objects${skipped.length > 0 ? `; skipped by deploy: ${skipped.join(", ")}` : ""}`)

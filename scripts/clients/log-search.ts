@@ -55,7 +55,7 @@ export function parseIdentity(text: string, flag = "--event"): EventIdentity {
     });
   if (!run || conveyor === "" || rest.length > 0) throw wrong("");
   if (seq !== undefined && !/^\d{1,15}$/.test(seq)) throw wrong(", SEQ an integer");
-  return { run, ...(conveyor ? { conveyor } : {}), ...(seq === undefined ? {} : { seq: Number(seq) }) };
+  return { run, conveyor, seq: seq === undefined ? undefined : Number(seq) };
 }
 
 /** @throws OperatorError (exit 2) for an invalid or too long expression */
@@ -113,27 +113,18 @@ export function isMatch(search: LogSearch, entry: LogEntry): boolean {
   );
 }
 
-const SPELLINGS: Record<string, LogLevel> = {
-  trace: "debug",
-  debug: "debug",
-  dbug: "debug",
-  info: "info",
-  i: "info",
-  notice: "info",
-  warn: "warn",
-  warning: "warn",
-  w: "warn",
-  error: "error",
-  eror: "error",
-  e: "error",
-  fatal: "error",
-  f: "error",
-  critical: "error",
-  panic: "error",
+const SPELLINGS: Partial<Record<LogLevel, string>> = {
+  debug: "trace debug dbug",
+  info: "info i notice",
+  warn: "warn warning w",
+  error: "error eror e fatal f critical panic",
 };
+const LEVELS = new Map(
+  LOG_LEVELS.flatMap((level) => (SPELLINGS[level]?.split(" ") ?? []).map((word) => [word, level] as const)),
+);
 
 /** The canonical level of a spelling. */
-export const levelOf = (word: string | undefined): LogLevel => SPELLINGS[word?.toLowerCase() ?? ""] ?? "unknown";
+export const levelOf = (word: string | undefined): LogLevel => LEVELS.get(word?.toLowerCase() ?? "") ?? "unknown";
 
 const text = (value: unknown) => (typeof value === "string" || typeof value === "number" ? String(value) : undefined);
 
@@ -148,11 +139,7 @@ export function readLine(line: string): Pick<LogEntry, "level" | "run" | "convey
     try {
       const fields = JSON.parse(line) as Record<string, unknown>;
       const found = { run: text(fields.run), conveyor: text(fields.conveyor), seq: text(fields.seq) };
-      const said = { ...found, event: text(fields.event), service: text(fields.service) };
-      return {
-        level: levelOf(text(fields.level)),
-        ...(Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined)) as object),
-      };
+      return { level: levelOf(text(fields.level)), ...found, event: text(fields.event), service: text(fields.service) };
     } catch {
       return { level: "unknown" };
     }

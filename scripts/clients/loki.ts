@@ -41,10 +41,10 @@ export function entriesOf(streams: readonly Stream[], order: "forward" | "backwa
         app: stream.app ?? "",
         pod: stream.pod ?? "",
         container: stream.container ?? "",
-        ...(run === undefined ? {} : { run }),
-        ...(conveyor === undefined ? {} : { conveyor }),
-        ...(seq === undefined ? {} : { seq }),
-        ...(event === undefined ? {} : { event }),
+        run,
+        conveyor,
+        seq,
+        event,
         line,
       };
     }),
@@ -100,9 +100,8 @@ export class LogStore {
     });
     const body = await response.text();
     if (!response.ok) {
-      throw new OperatorError(`Loki answered ${response.status}: ${body.slice(0, 500).trim()}`, {
-        ...(response.status === 400 ? { exitCode: EXIT.usage } : {}),
-      });
+      const exitCode = response.status === 400 ? EXIT.usage : EXIT.failed;
+      throw new OperatorError(`Loki answered ${response.status}: ${body.slice(0, 500).trim()}`, { exitCode });
     }
     return JSON.parse(body) as T;
   }

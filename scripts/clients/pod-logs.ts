@@ -45,7 +45,7 @@ async function argsOf(cluster: Cluster, sinceMs: number): Promise<{ args: string
 /** Log entries of the existing pods, from the oldest. */
 export async function readPodLogs(cluster: Cluster, sinceMs: number, signal?: AbortSignal): Promise<LogEntry[]> {
   const { args, appOf } = await argsOf(cluster, sinceMs);
-  const { stdout } = await cluster.kubectl(args, { timeoutMs: READ_LIMIT_MS, ...(signal ? { signal } : {}) });
+  const { stdout } = await cluster.kubectl(args, { timeoutMs: READ_LIMIT_MS, signal });
   return stdout
     .split("\n")
     .map((line) => readPrefixedLine(line, appOf))

@@ -26,7 +26,7 @@ const SCRAPE_LIMIT_MS = 10_000;
 export function getVerified(port: number, path: string, ca: string, servername: string, signal?: AbortSignal) {
   return new Promise<{ status: number; body: string }>((resolve, reject) => {
     const call = request(
-      { host: "127.0.0.1", port, path, ca, servername, timeout: SCRAPE_LIMIT_MS, ...(signal ? { signal } : {}) },
+      { host: "127.0.0.1", port, path, ca, servername, timeout: SCRAPE_LIMIT_MS, signal },
       (response) => {
         const chunks: Buffer[] = [];
         response.on("data", (chunk: Buffer) => chunks.push(chunk));
@@ -48,8 +48,7 @@ export type PodSamples = ReadonlyMap<string, readonly Sample[]>;
 /** Metrics of every running pod of a workload. @throws OperatorError when a pod cannot be read. */
 export async function scrape(cluster: Cluster, workload: string, signal?: AbortSignal): Promise<PodSamples> {
   const ca = (await readSecret(cluster, `${workload}-tls`))["ca.crt"] ?? "";
-  const running = async () => (await cluster.pods(workload)).filter(({ status }) => status.phase === "Running");
-  const pods = await running();
+  const pods = await cluster.runningPods(workload);
   if (pods.length === 0) throw new OperatorError(`no running pod of ${workload} to read metrics from`);
   const read = async (name: string): Promise<Sample[]> => {
     const forward = await cluster.portForward(`pod/${name}`, OPS_PORT, NAMESPACE);
@@ -71,7 +70,7 @@ export async function scrape(cluster: Cluster, workload: string, signal?: AbortS
   }
   if (failure === undefined) return found;
   // An autoscaler may have removed the pod since the list was read: then it is skipped.
-  const still = new Set((await running()).map(({ metadata }) => metadata.name));
+  const still = new Set((await cluster.runningPods(workload)).map(({ metadata }) => metadata.name));
   if (found.size === 0 || names.some((name) => !found.has(name) && still.has(name))) throw failure;
   return found;
 }

@@ -26,7 +26,6 @@ const PROBE_RUN_LIMIT_MS = 60_000;
 /** In-cluster addresses, as the workloads use them. */
 export const HOSTS = {
   kafka: `kafka.${NAMESPACE}.svc.cluster.local`,
-  kafkaBroker: (ordinal: number) => `kafka-${ordinal}.kafka-headless.${NAMESPACE}.svc.cluster.local`,
   influxdb: `influxdb.${NAMESPACE}.svc.cluster.local`,
   apiServer: "kubernetes.default.svc.cluster.local",
 } as const;
@@ -72,8 +71,7 @@ export class ProbeSession {
 
   /** Runs probes in a running pod of a workload: its network policies and certificates apply. */
   async probeIn<const P extends Record<string, ProbeSpec>>(workload: string, probes: P): Promise<ProbeResults<P>> {
-    const pods = await this.cluster.pods(workload);
-    const pod = pods.find((candidate) => candidate.status.phase === "Running");
+    const [pod] = await this.cluster.runningPods(workload);
     if (!pod) throw new OperatorError(`no running pod of ${workload} to probe from`);
     return await this.#run(pod.metadata.name, probes);
   }
@@ -113,7 +111,7 @@ export class ProbeSession {
         labels: PROBE_PODS[kind],
         // Probes are executed in it; its activeDeadlineSeconds ends it at the latest.
         command: ["sleep", "3600"],
-        ...(kind === "admin" ? { secrets: { "admin-tls": "/certs" } } : {}),
+        secrets: kind === "admin" ? { "admin-tls": "/certs" } : {},
       };
       const gone = withPod(this.cluster, pod, this.#signal, async (podName) => {
         ready(podName);

@@ -44,6 +44,31 @@ export interface KubernetesObject {
   [field: string]: unknown;
 }
 
+export interface Condition {
+  type: string;
+  status: string;
+  reason?: string;
+  message?: string;
+}
+
+/** A Deployment, StatefulSet or DaemonSet. */
+export interface Workload extends KubernetesObject {
+  spec: { replicas?: number; template: { spec: { containers: { image: string }[] } } };
+  status?: {
+    observedGeneration?: number;
+    replicas?: number;
+    updatedReplicas?: number;
+    readyReplicas?: number;
+    availableReplicas?: number;
+    currentRevision?: string;
+    updateRevision?: string;
+    // A DaemonSet counts nodes.
+    desiredNumberScheduled?: number;
+    updatedNumberScheduled?: number;
+    numberReady?: number;
+  };
+}
+
 export interface Pod extends KubernetesObject {
   spec: {
     nodeName?: string;
@@ -54,7 +79,7 @@ export interface Pod extends KubernetesObject {
     phase: string;
     podIP?: string;
     reason?: string;
-    conditions?: { type: string; status: string; reason?: string; message?: string }[];
+    conditions?: Condition[];
     containerStatuses?: {
       name: string;
       ready: boolean;
@@ -219,6 +244,11 @@ export class Cluster implements ClusterLocation {
     }
   }
 
+  /** Running pods of one workload, without those that are being deleted. */
+  async runningPods(name: string): Promise<Pod[]> {
+    return (await this.pods(name)).filter(({ status }) => status.phase === "Running");
+  }
+
   /** Pods of one workload by its app.kubernetes.io/name, without those that are being deleted. */
   async pods(name: string, namespace = NAMESPACE): Promise<Pod[]> {
     const pods = await this.list<Pod>("pods", `app.kubernetes.io/name=${name}`, namespace);
@@ -234,7 +264,7 @@ export class Cluster implements ClusterLocation {
     options: { dryRun?: boolean; signal?: AbortSignal } = {},
   ): Promise<AppliedObject[]> {
     if (objects.length === 0) return [];
-    const input = JSON.stringify({ apiVersion: "v1", kind: "List", items: objects });
+    const input = listOf(objects);
     const before = new Map((await this.existing(objects, options.signal)).map((object) => [keyOf(object), object]));
     const args = [
       "apply",
@@ -248,7 +278,7 @@ export class Cluster implements ClusterLocation {
       "json",
     ];
     if (options.dryRun) args.push("--dry-run=server");
-    const { stdout } = await this.kubectl(args, { input, ...(options.signal ? { signal: options.signal } : {}) });
+    const { stdout } = await this.kubectl(args, { input, signal: options.signal });
     const after = parseList(stdout);
     return after.map((object) => {
       const old = before.get(keyOf(object));
@@ -266,10 +296,9 @@ export class Cluster implements ClusterLocation {
     const items = objects.map(({ apiVersion, kind, metadata: { name, namespace } }) => ({
       apiVersion,
       kind,
-      metadata: { name, ...(namespace ? { namespace } : {}) },
+      metadata: { name, namespace },
     }));
-    const input = JSON.stringify({ apiVersion: "v1", kind: "List", items });
-    await this.kubectl(["delete", "-f", "-", "--ignore-not-found"], { ...options, input });
+    await this.kubectl(["delete", "-f", "-", "--ignore-not-found"], { ...options, input: listOf(items) });
   }
 
   /**
@@ -279,9 +308,9 @@ export class Cluster implements ClusterLocation {
   async existing(objects: readonly KubernetesObject[], signal?: AbortSignal): Promise<KubernetesObject[]> {
     if (objects.length === 0) return [];
     const { stdout, exitCode, stderr } = await this.kubectl(["get", "-f", "-", "--ignore-not-found", "-o", "json"], {
-      input: JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }),
+      input: listOf(objects),
       allowFailure: true,
-      ...(signal ? { signal } : {}),
+      signal,
     });
     if (exitCode !== 0 && !/not found|NotFound/.test(stderr)) {
       throw new OperatorError(`the cluster could not be read: ${stderr.trim()}`);
@@ -458,6 +487,10 @@ const LOG_LINE = /^(\d{4}-\d\d-\d\dT\S+) (.*)$/s;
 export const keyOf = (object: KubernetesObject) =>
   `${object.apiVersion.split("/")[0]}|${object.kind}|${object.metadata.namespace ?? ""}|${object.metadata.name}`;
 
+/** The objects as input of kubectl. */
+export const listOf = (items: readonly KubernetesObject[]): string =>
+  JSON.stringify({ apiVersion: "v1", kind: "List", items });
+
 /** Objects of a kubectl answer: one object, a List, or nothing. */
 function parseList(text: string): KubernetesObject[] {
   if (text.trim() === "") return [];
@@ -481,6 +514,6 @@ function contentOf(object: KubernetesObject): unknown {
 
 /** Every API of the server, those of operators included, as `group/version`. */
 export async function apiVersionsOf(cluster: Cluster, signal?: AbortSignal): Promise<Set<string>> {
-  const { stdout } = await cluster.kubectl(["api-versions"], signal ? { signal } : {});
+  const { stdout } = await cluster.kubectl(["api-versions"], { signal });
   return new Set(stdout.split("\n").filter(Boolean));
 }

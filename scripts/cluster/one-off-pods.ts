@@ -54,7 +54,7 @@ export function podObject(pod: OneOffPod): KubernetesObject {
       terminationGracePeriodSeconds: 1,
       automountServiceAccountToken: false,
       enableServiceLinks: false,
-      ...(pod.serviceAccount ? { serviceAccountName: pod.serviceAccount } : {}),
+      serviceAccountName: pod.serviceAccount,
       securityContext: {
         runAsNonRoot: true,
         runAsUser: 10001,
@@ -95,7 +95,7 @@ export function podObject(pod: OneOffPod): KubernetesObject {
           secret: {
             secretName: name,
             defaultMode: 0o440,
-            ...(keys ? { items: keys.map((key) => ({ key, path: key })) } : {}),
+            items: keys?.map((key) => ({ key, path: key })),
           },
         })),
         ...configMaps.map(({ name }) => ({ name, configMap: { name } })),

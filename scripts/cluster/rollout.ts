@@ -2,35 +2,21 @@
 
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { type PollResult, waitFor } from "../cli/wait.ts";
-import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "./cluster.ts";
+import { type Cluster, type Condition, type KubernetesObject, NAMESPACE, type Pod, type Workload } from "./cluster.ts";
 import { podLog, podState } from "./one-off-pods.ts";
 
 /** The setup job retries for up to four minutes; the rest is for pods that start late. */
 const JOB_LIMIT_MS = 330_000;
 
+/** Types of the conditions of a job that has ended. */
+const ENDED_JOB = new Set<string | undefined>(["Complete", "SuccessCriteriaMet", "Failed"]);
+
 /** A pod that starts normally becomes ready, or is replaced by the controller, within this time. */
 const BLOCKING_LIMIT_MS = 15_000;
 
-type Workload = KubernetesObject & {
-  spec: { replicas?: number };
-  status?: {
-    observedGeneration?: number;
-    replicas?: number;
-    updatedReplicas?: number;
-    readyReplicas?: number;
-    availableReplicas?: number;
-    currentRevision?: string;
-    updateRevision?: string;
-    // A DaemonSet counts nodes.
-    desiredNumberScheduled?: number;
-    updatedNumberScheduled?: number;
-    numberReady?: number;
-  };
-};
-
-type Job = KubernetesObject & {
-  status?: { succeeded?: number; failed?: number; conditions?: { type: string; status: string; message?: string }[] };
-};
+interface Job extends KubernetesObject {
+  status?: { succeeded?: number; conditions?: Condition[] };
+}
 
 /**
  * Pods of a StatefulSet that block their own replacement: not ready, and of an older template. The controller waits until
@@ -101,9 +87,7 @@ export async function awaitRollout(
     },
     {
       what: `${kind} ${name} to be ready`,
-      limitMs: options.limitMs,
-      signal: options.signal,
-      ...(options.onState ? { onState: options.onState } : {}),
+      ...options,
       hint: `kubectl --context ${cluster.context} -n ${namespace} describe pods -l app.kubernetes.io/name=${name}`,
     },
   );
@@ -126,27 +110,19 @@ export async function runJob(
     { signal: options.signal },
   );
   await cluster.apply([job], { signal: options.signal });
-  const podsOfJob = () => cluster.list<Pod>("pods", `job-name=${name}`);
   const newest = async () =>
-    (await podsOfJob()).sort((a, b) =>
+    (await cluster.list<Pod>("pods", `job-name=${name}`)).sort((a, b) =>
       (b.metadata.creationTimestamp ?? "").localeCompare(a.metadata.creationTimestamp ?? ""),
     )[0];
+  const hint = `kubectl --context ${cluster.context} -n ${NAMESPACE} logs job/${name}`;
   await waitFor<true>(
     async (): Promise<PollResult<true>> => {
       const live = await cluster.get<Job>("job", name);
       const condition = live?.status?.conditions?.find(({ status }) => status === "True");
-      if (condition?.type === "Complete" || condition?.type === "SuccessCriteriaMet")
-        return { done: true, value: true };
-      if (condition?.type === "Failed") return { done: true, value: true };
+      if (ENDED_JOB.has(condition?.type)) return { done: true, value: true };
       return { done: false, state: podState(await newest()) };
     },
-    {
-      what: `job ${name} to finish`,
-      limitMs: JOB_LIMIT_MS,
-      signal: options.signal,
-      ...(options.onState ? { onState: options.onState } : {}),
-      hint: `kubectl --context ${cluster.context} -n ${NAMESPACE} logs job/${name}`,
-    },
+    { what: `job ${name} to finish`, limitMs: JOB_LIMIT_MS, ...options, hint },
   );
   const live = await cluster.get<Job>("job", name);
   const pod = await newest();
@@ -155,7 +131,7 @@ export async function runJob(
     throw new OperatorError(`job ${name} failed`, {
       exitCode: EXIT.failed,
       cause: new Error(log.split("\n").slice(-5).join("\n") || "no log"),
-      hint: `kubectl --context ${cluster.context} -n ${NAMESPACE} logs job/${name}`,
+      hint,
     });
   }
   return log;

@@ -102,7 +102,7 @@ export async function requireReachable(cluster: Cluster, signal?: AbortSignal): 
   try {
     const { stdout } = await cluster.kubectl(["version", "-o", "json", "--request-timeout=10s"], {
       timeoutMs: 15_000,
-      ...(signal ? { signal } : {}),
+      signal,
     });
     const version = JSON.parse(stdout) as { serverVersion?: { gitVersion?: string } };
     return version.serverVersion?.gitVersion ?? "unknown version";

@@ -2,7 +2,7 @@
  * Which object scales which workload. A workload must have one autoscaler: two revert each other's changes every few
  * seconds. KEDA creates its own HorizontalPodAutoscaler for a ScaledObject.
  */
-import type { KubernetesObject } from "../cluster/cluster.ts";
+import type { Condition, KubernetesObject } from "../cluster/cluster.ts";
 
 export const SCALED_OBJECT = "ScaledObject";
 /** Prefix of the names of the autoscalers that KEDA creates. */
@@ -21,7 +21,7 @@ export interface Autoscaler extends KubernetesObject {
     currentMetrics?: { type?: string }[] | null;
     currentReplicas?: number;
     desiredReplicas?: number;
-    conditions?: { type: string; status: string; reason?: string; message?: string }[];
+    conditions?: Condition[];
   };
 }
 

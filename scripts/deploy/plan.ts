@@ -2,7 +2,7 @@
  * What a deploy does to a cluster, decided once and without side effects: `deploy --dry-run` prints the plan, deploy
  * executes it (execution.ts).
  */
-import { type KubernetesObject, keyOf, NAMESPACE, refOf } from "../cluster/cluster.ts";
+import { type KubernetesObject, keyOf, NAMESPACE, refOf, type Workload } from "../cluster/cluster.ts";
 import { autoscalerOf, conflictingAutoscalers } from "./autoscalers.ts";
 import { KEDA_API, type KedaState } from "./keda.ts";
 import { imagesOf, withImages } from "./manifests.ts";
@@ -111,7 +111,7 @@ export function plan(
       return {
         name,
         title,
-        ...(limitMs ? { limitMs } : {}),
+        limitMs,
         prune: prunedBefore(name),
         apply: named.filter(({ kind }) => kind !== "Job"),
         run: named.filter(({ kind }) => kind === "Job"),
@@ -151,14 +151,11 @@ function withSkippedStages(objects: readonly KubernetesObject[], skipped: readon
 
 // ── keep ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-type Workload = KubernetesObject & { status?: { readyReplicas?: number; numberReady?: number } };
+/** The field of a workload's status with the number of its Ready pods; a DaemonSet counts nodes. */
+const READY_PODS = { Deployment: "readyReplicas", StatefulSet: "readyReplicas", DaemonSet: "numberReady" } as const;
 
-/** Pods of a workload that are Ready; a DaemonSet counts nodes. */
-const READY_PODS: Record<string, (workload: Workload) => number> = {
-  Deployment: ({ status }) => status?.readyReplicas ?? 0,
-  StatefulSet: ({ status }) => status?.readyReplicas ?? 0,
-  DaemonSet: ({ status }) => status?.numberReady ?? 0,
-};
+const isReady = ({ kind, status }: KubernetesObject) =>
+  ((status as Workload["status"])?.[READY_PODS[kind as keyof typeof READY_PODS]] ?? 0) > 0;
 
 /**
  * Optional stages without an image that run: at least one pod of theirs is Ready. An image can be missing for a passing
@@ -170,7 +167,7 @@ function keptStages(snapshot: Snapshot, stages: readonly Stage[], missing: Reado
     if (!reason) return [];
     const workloads = declared(snapshot, stage.objects).filter(({ kind }) => kind in READY_PODS);
     const own = workloads.filter(isOfThisProject);
-    if (!own.some((workload) => READY_PODS[workload.kind]!(workload) > 0)) return [];
+    if (!own.some(isReady)) return [];
     return [{ stage: stage.name, reason, workloads: own.map(refOf), remove: deleteCommand(snapshot.context, own) }];
   });
 }
@@ -220,7 +217,7 @@ function skipReason(
     const reason = !apiVersions.has(needsApi)
       ? `the cluster has no ${needsApi}`
       : idle && `the cluster has ${needsApi}, but KEDA does not work: ${idle}`;
-    if (reason) return { reason, ...(install ? { install } : {}) };
+    if (reason) return { reason, install };
   }
   const reason = missingImages(stage, missing);
   return reason ? { reason } : undefined;
@@ -261,7 +258,7 @@ function prunedObjects(
     // Reverse order: network policies last, so that no pod runs without its policies.
     add(declared(snapshot, objects).filter(isOfThisProject).reverse(), {
       reason: fallback ? `${stage} is replaced by ${fallback}` : `${stage} is skipped: ${reason}`,
-      ...(fallback ? { before: fallback } : {}),
+      before: fallback,
     });
   }
   for (const { name, objects } of applied) {
