@@ -93,7 +93,7 @@ export const command = defineCommand({
     for (const { ref, action, hint } of results) if (action === "missing") report.warn(`${ref}: ${hint}`);
     report.result({
       target,
-      images: results.map(({ pushedRef, ...rest }) => ({ ...rest, ...(pushedRef ? { pushed_ref: pushedRef } : {}) })),
+      images: results.map(({ pushedRef, ...rest }) => ({ ...rest, pushed_ref: pushedRef })),
     });
     return exitCodeFor(results);
   },

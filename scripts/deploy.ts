@@ -50,7 +50,7 @@ export function checkDeployFlags(
   flags: Pick<DeployFlags, "local" | "auto"> & Partial<Pick<DeployFlags, "context" | "registry" | "kind">>,
 ): void {
   const exclude = (pair: string, hint?: string) =>
-    new OperatorError(`${pair} exclude each other`, { exitCode: EXIT.usage, ...(hint ? { hint } : {}) });
+    new OperatorError(`${pair} exclude each other`, { exitCode: EXIT.usage, hint });
   if (flags.context && flags.local) throw exclude("--context and --local");
   if (flags.registry && flags.kind) throw exclude("--registry and --kind");
   if (flags.local && flags.auto) {
@@ -66,7 +66,7 @@ async function targetCluster(flags: DeployFlags, report: Report, signal: AbortSi
   if (!flags["dry-run"]) {
     await prepareLocalCluster(report, {
       installTools: flags["install-tools"] || flags.auto,
-      ...(flags.images ? { imagesDir: flags.images } : {}),
+      imagesDir: flags.images,
       signal,
     });
   }
@@ -116,7 +116,7 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   report.result({
     cluster: { context: cluster.context, local: cluster.isLocal, kubernetes: version },
     ...outcome,
-    ...(flow ? { flow } : {}),
+    flow,
     stages: report.steps.map(({ title, ok, durationMs }) => ({ title, ok, duration_ms: Math.round(durationMs) })),
     duration_ms: Math.round(durationMs),
   });

@@ -9,6 +9,7 @@
  */
 import { relative, resolve } from "node:path";
 import { defineCommand, runCommand } from "./cli/command.ts";
+import { tableLines } from "./cli/report.ts";
 import {
   type CertificateStatus,
   DEFAULT_LEAF_DAYS,
@@ -25,14 +26,7 @@ export function tableOf(statuses: readonly CertificateStatus[]): string[] {
     String(daysLeft),
     subjectAltNames.map((entry) => entry.replace(/^(DNS|IP):/, "")).join(" "),
   ]);
-  const head = ["certificate", "action", "days left", "names"];
-  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
-  return [head, ...rows].map((row) =>
-    row
-      .map((cell, column) => (column === 3 ? cell : cell.padEnd(widths[column]!)))
-      .join("  ")
-      .trimEnd(),
-  );
+  return tableLines(["certificate", "action", "days left", "names"], rows);
 }
 
 /** "9 kept", "1 renewed, 8 kept". */

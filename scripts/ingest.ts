@@ -48,7 +48,7 @@ async function main({ flags, positionals, report, signal }: CommandContext<typeo
     const outcomes = await ingest(cluster, stream, {
       image,
       signal,
-      ...(flags.run ? { runId: flags.run } : {}),
+      runId: flags.run,
       onProgress: (sent) => {
         const share = bytes ? `, ${Math.floor((sent.bytes / bytes) * 100)} %` : "";
         step.update(`${formatted(sent.lines)} lines sent${share}`);

@@ -58,8 +58,8 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
     search: {
       services: flags.service,
       levels: flags.level as LogLevel[],
-      ...(flags.grep === undefined ? {} : { grep: checkedGrep(flags.grep) }),
-      ...(flags.event === undefined ? {} : { event: parseIdentity(flags.event) }),
+      grep: flags.grep && checkedGrep(flags.grep),
+      event: flags.event === undefined ? undefined : parseIdentity(flags.event),
     },
     source: flags.source as SearchOptions["source"],
     sinceMs: flags.since,

@@ -43,6 +43,18 @@ export function mergeRanges(ranges: readonly Range[]): Range[] {
   return merged;
 }
 
+export function addRanges(target: RangesByRun, run: string, conveyor: string, ranges: readonly Range[]): void {
+  const conveyors = entryOf(target, run, () => new Map<string, Range[]>());
+  conveyors.set(conveyor, mergeRanges([...(conveyors.get(conveyor) ?? []), ...ranges]));
+}
+
+/** Adds the ranges of a ledger, by run and conveyor. */
+export function addLedger(target: RangesByRun, ledger: Record<string, Record<string, Range[]>>): void {
+  for (const [run, conveyors] of Object.entries(ledger)) {
+    for (const [conveyor, ranges] of Object.entries(conveyors)) addRanges(target, run, conveyor, ranges);
+  }
+}
+
 /**
  * Groups checkpoints by producer process, from the first one present of each; the same line may come from several
  * sources. A missing line between two others, or a missing final one, makes a process incomplete.
@@ -59,13 +71,8 @@ export function producerLives(lines: Iterable<LedgerCheckpoint>): ProducerLife[]
     if (life.numbers.has(line.number)) continue;
     life.numbers.add(line.number);
     if (line.number > life.last.number) life.last = line;
-    for (const [run, conveyors] of Object.entries(line.ledger)) {
-      const known = entryOf(life.ledger, run, () => new Map<string, Range[]>());
-      for (const [conveyor, ranges] of Object.entries(conveyors)) {
-        // Later lines repeat and extend earlier ones: merged at once, so that days of lines stay small.
-        known.set(conveyor, mergeRanges([...(known.get(conveyor) ?? []), ...ranges]));
-      }
-    }
+    // Later lines repeat and extend earlier ones: merged at once, so that days of lines stay small.
+    addLedger(life.ledger, line.ledger);
   }
   return [...byRun].map(([run, { numbers, last, ledger }]) => {
     const first = Math.min(...numbers);
@@ -77,7 +84,7 @@ export function producerLives(lines: Iterable<LedgerCheckpoint>): ProducerLife[]
         : last.dropped > 0
           ? `${last.dropped} identities are not in its ledger any more`
           : undefined;
-    return { run, ledger, isComplete: gap === undefined, repeated: last.repeated, ...(gap ? { gap } : {}) };
+    return { run, ledger, isComplete: gap === undefined, repeated: last.repeated, gap };
   });
 }
 
@@ -101,13 +108,9 @@ export class RangeCollector {
   readonly #ranges = new Map<string, { run: string; conveyor: string; ranges: SequenceRanges }>();
 
   add(run: string, conveyor: string, seq: number): void {
-    const key = `${run}\n${conveyor}`;
-    let entry = this.#ranges.get(key);
-    if (!entry) {
-      entry = { run, conveyor, ranges: new SequenceRanges() };
-      this.#ranges.set(key, entry);
-    }
-    entry.ranges.add(seq);
+    entryOf(this.#ranges, `${run}\n${conveyor}`, () => ({ run, conveyor, ranges: new SequenceRanges() })).ranges.add(
+      seq,
+    );
   }
 
   *entries(): Generator<{ run: string; conveyor: string; ranges: Range[] }> {

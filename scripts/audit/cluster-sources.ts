@@ -136,5 +136,5 @@ async function readCheckpoints(cluster: Cluster, sinceMs: number, signal: AbortS
     gaps.push(`Loki could not be queried: ${causeChain(error).join(": ").slice(0, 200)}`);
   }
   if (lines.length >= MAX_CHECKPOINTS) gaps.push(`only the first ${MAX_CHECKPOINTS} checkpoints were read`);
-  return { lines, ...(gaps.length > 0 ? { gap: gaps.join("; ") } : {}) };
+  return { lines, gap: gaps.join("; ") || undefined };
 }

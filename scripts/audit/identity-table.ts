@@ -53,6 +53,11 @@ export interface Selection {
   examples: Identity[];
 }
 
+/** The word of a set for the 32 events at hand. */
+export type Word = (column: Column) => number;
+/** Combines words to the word of the selected events. */
+type Rule = (word: Word) => number;
+
 /** Examples per selection: enough to look one up, few enough to read. */
 const MAX_EXAMPLES = 5;
 
@@ -78,12 +83,23 @@ export class IdentityTable {
   #chunk({ run, conveyor }: Identity, index: number): Chunk {
     const conveyors = entryOf(this.#runs, run, () => new Map<string, Map<number, Chunk>>());
     const chunks = entryOf(conveyors, conveyor, () => new Map<number, Chunk>());
-    let chunk = chunks.get(index);
-    if (!chunk) {
-      chunk = { words: new Uint32Array(COLUMNS.length * WORDS), positions: undefined };
-      chunks.set(index, chunk);
+    return entryOf(chunks, index, () => ({ words: new Uint32Array(COLUMNS.length * WORDS), positions: undefined }));
+  }
+
+  /** The chunk of an event, if it exists. */
+  #existing({ run, conveyor, seq }: Identity): Chunk | undefined {
+    return this.#runs
+      .get(run)
+      ?.get(conveyor)
+      ?.get(Math.floor(seq / CHUNK_EVENTS));
+  }
+
+  *#chunks(): Generator<Chunk & { run: string; conveyor: string; firstSeq: number }> {
+    for (const [run, conveyors] of this.#runs) {
+      for (const [conveyor, chunks] of conveyors) {
+        for (const [index, chunk] of chunks) yield { ...chunk, run, conveyor, firstSeq: index * CHUNK_EVENTS };
+      }
     }
-    return chunk;
   }
 
   /** Adds one event to a set. Returns whether it was new. */
@@ -122,13 +138,10 @@ export class IdentityTable {
     return repeated;
   }
 
-  has(column: Column, { run, conveyor, seq }: Identity): boolean {
-    const words = this.#runs
-      .get(run)
-      ?.get(conveyor)
-      ?.get(Math.floor(seq / CHUNK_EVENTS))?.words;
+  has(column: Column, identity: Identity): boolean {
+    const words = this.#existing(identity)?.words;
     if (!words) return false;
-    const bit = seq % CHUNK_EVENTS;
+    const bit = identity.seq % CHUNK_EVENTS;
     return ((words[columnBase[column] + (bit >>> 5)]! >>> (bit & 31)) & 1) === 1;
   }
 
@@ -140,11 +153,8 @@ export class IdentityTable {
   }
 
   /** The stored position of an event, if any. */
-  position({ run, conveyor, seq }: Identity): number | undefined {
-    const position = this.#runs
-      .get(run)
-      ?.get(conveyor)
-      ?.get(Math.floor(seq / CHUNK_EVENTS))?.positions?.[seq % CHUNK_EVENTS];
+  position(identity: Identity): number | undefined {
+    const position = this.#existing(identity)?.positions?.[identity.seq % CHUNK_EVENTS];
     return position === undefined || Number.isNaN(position) ? undefined : position;
   }
 
@@ -152,26 +162,20 @@ export class IdentityTable {
    * Selects the events whose bits satisfy a rule. The rule gets one word of 32 events at a time and combines the sets'
    * words with &, | and ~.
    */
-  select(rule: (word: (column: Column) => number) => number): Selection {
+  select(rule: Rule): Selection {
     let count = 0;
     const examples: Identity[] = [];
     let words!: Uint32Array;
     let index = 0;
     const word = (column: Column) => words[columnBase[column] + index]!;
-    for (const [run, conveyors] of this.#runs) {
-      for (const [conveyor, chunks] of conveyors) {
-        for (const [chunkIndex, chunk] of chunks) {
-          words = chunk.words;
-          for (index = 0; index < WORDS; index++) {
-            const found = rule(word) >>> 0;
-            if (found === 0) continue;
-            count += bitCount(found);
-            if (examples.length >= MAX_EXAMPLES) continue;
-            for (let bit = 0; bit < WORD_BITS && examples.length < MAX_EXAMPLES; bit++) {
-              if (((found >>> bit) & 1) === 0) continue;
-              examples.push({ run, conveyor, seq: chunkIndex * CHUNK_EVENTS + index * WORD_BITS + bit });
-            }
-          }
+    for (const { run, conveyor, firstSeq, ...chunk } of this.#chunks()) {
+      words = chunk.words;
+      for (index = 0; index < WORDS; index++) {
+        const found = rule(word) >>> 0;
+        if (found === 0) continue;
+        count += bitCount(found);
+        for (let bit = 0; bit < WORD_BITS && examples.length < MAX_EXAMPLES; bit++) {
+          if ((found >>> bit) & 1) examples.push({ run, conveyor, seq: firstSeq + index * WORD_BITS + bit });
         }
       }
     }
@@ -182,19 +186,13 @@ export class IdentityTable {
   countPositions(test: (position: number, identity: Identity) => boolean): Selection {
     let count = 0;
     const examples: Identity[] = [];
-    for (const [run, conveyors] of this.#runs) {
-      for (const [conveyor, chunks] of conveyors) {
-        for (const [chunkIndex, { positions }] of chunks) {
-          if (!positions) continue;
-          for (let bit = 0; bit < CHUNK_EVENTS; bit++) {
-            const position = positions[bit]!;
-            if (Number.isNaN(position)) continue;
-            const identity = { run, conveyor, seq: chunkIndex * CHUNK_EVENTS + bit };
-            if (!test(position, identity)) continue;
-            count++;
-            if (examples.length < MAX_EXAMPLES) examples.push(identity);
-          }
-        }
+    for (const { run, conveyor, firstSeq, positions } of this.#chunks()) {
+      for (const [bit, position] of positions?.entries() ?? []) {
+        if (Number.isNaN(position)) continue;
+        const identity = { run, conveyor, seq: firstSeq + bit };
+        if (!test(position, identity)) continue;
+        count++;
+        if (examples.length < MAX_EXAMPLES) examples.push(identity);
       }
     }
     return { count, examples };

@@ -15,6 +15,8 @@ import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { pause } from "../cli/wait.ts";
 import {
+  addLedger,
+  addRanges,
   isInRanges,
   mergeRanges,
   type ProducerLife,
@@ -138,21 +140,9 @@ interface ProducerRecords {
   unresponsive: string[];
 }
 
-function addRanges(target: RangesByRun, run: string, conveyor: string, ranges: readonly Range[]): void {
-  const conveyors = target.get(run) ?? new Map<string, Range[]>();
-  target.set(run, conveyors);
-  conveyors.set(conveyor, mergeRanges([...(conveyors.get(conveyor) ?? []), ...ranges]));
-}
-
 function* entriesOf(ledger: RangesByRun) {
   for (const [run, conveyors] of ledger) {
     for (const [conveyor, ranges] of conveyors) yield { run, conveyor, ranges };
-  }
-}
-
-function addLedger(target: RangesByRun, { runs }: ProducerLedger): void {
-  for (const [run, conveyors] of Object.entries(runs)) {
-    for (const [conveyor, ranges] of Object.entries(conveyors)) addRanges(target, run, conveyor, ranges);
   }
 }
 
@@ -164,7 +154,7 @@ function combineLedgers(
 ): ProducerRecords {
   const acknowledged: RangesByRun = new Map();
   const open = new Set<string>();
-  for (const ledger of ledgers) addLedger(acknowledged, ledger);
+  for (const { runs } of ledgers) addLedger(acknowledged, runs);
   const isRunning = new Set(ledgers.map(({ run }) => run));
   for (const life of lives) {
     for (const { run, conveyor, ranges } of entriesOf(life.ledger)) {
@@ -179,14 +169,14 @@ function combineLedgers(
   return { running: [...ledgers], lives, acknowledged, open, unresponsive };
 }
 
-/** Asks again while Kafka cannot say. @throws the last error, after ASK_LIMIT_MS. */
+/** Repeats a query that fails. @throws the last error, after QUERY_RETRY_LIMIT_MS */
 async function retryQuery<T>(query: () => Promise<T>, signal: AbortSignal): Promise<T> {
-  const rangesUpTo = performance.now() + QUERY_RETRY_LIMIT_MS;
+  const untilMs = performance.now() + QUERY_RETRY_LIMIT_MS;
   for (;;) {
     try {
       return await query();
     } catch (error) {
-      if (signal.aborted || performance.now() > rangesUpTo) throw error;
+      if (signal.aborted || performance.now() > untilMs) throw error;
       await pause(POLL_INTERVAL_MS, signal);
     }
   }
@@ -263,7 +253,7 @@ async function recordSenderOutcomes(
   for await (const outcome of outcomes) {
     const { run, conveyor, seq, last_seq } = outcome;
     named.add(run);
-    await writer.append("attempts", { run, conveyor, seq, ...(last_seq === undefined ? {} : { last_seq }) });
+    await writer.append("attempts", { run, conveyor, seq, last_seq });
     await writer.append("outcomes", outcome);
   }
   if (resent) Object.assign(meta, { idempotent_producer: false, retries: resent });
@@ -365,7 +355,7 @@ async function recordDeadLetters({
         refusedAt.set(`${headers.source_partition} ${headers.source_offset}`, reason);
       else await writer.append("dlq", { reason });
     }
-    step.update(`${letters.length}`);
+    step.update(String(letters.length));
   });
   return refusedAt;
 }
@@ -402,7 +392,7 @@ async function recordLog(
           from_timestamp_ms: sinceMs,
           decoder: reader === 1 ? "own" : "kafkajs",
           ...(runs ? { runs, fleets } : {}),
-          ...(conveyorsPrefix === undefined ? {} : { conveyors_prefix: conveyorsPrefix }),
+          conveyors_prefix: conveyorsPrefix,
         },
         async ({ partition, offset, run, conveyor, seq, tsMs, hash }) => {
           const identity = { run, conveyor, seq };
@@ -448,10 +438,13 @@ async function recordPoints(
   await report.step("InfluxDB's points", async (step) => {
     await writer.begin("sink");
     const endMs = Math.max(Date.now(), reading.newestMs) + 1;
-    const prefix = conveyorsPrefix === undefined ? {} : { conveyorsPrefix };
-    const filter = { ...(runs ? { runs } : {}), ...prefix };
+    const filter = { runs, conveyorsPrefix };
     let points = 0;
-    const slices = await planSlices((range) => sources.pointCounts(prefix, range), reading.oldestMs, endMs);
+    const slices = await planSlices(
+      (range) => sources.pointCounts({ conveyorsPrefix }, range),
+      reading.oldestMs,
+      endMs,
+    );
     for (const [startMs, stopMs] of slices) {
       signal.throwIfAborted();
       await sources.points(filter, startMs, stopMs, async (point) => {
@@ -531,7 +524,7 @@ async function recordProducerOutcomes(
   const isWanted = (run: string, conveyor: string) =>
     (runs === undefined || runs.includes(run)) && conveyor.startsWith(conveyorsPrefix ?? "");
   const now: RangesByRun = new Map();
-  for (const ledger of (await sources.ledgers()).ledgers) addLedger(now, ledger);
+  for (const { runs } of (await sources.ledgers()).ledgers) addLedger(now, runs);
   for (const { run, conveyor, ranges } of entriesOf(known.acknowledged)) addRanges(now, run, conveyor, ranges);
   // Without the log, only what was acknowledged before anything else was read.
   const hasLog = meta.not_recorded!.log === undefined;

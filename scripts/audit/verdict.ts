@@ -32,7 +32,7 @@ import {
   type Kind,
   type LogRecord,
 } from "./history.ts";
-import { type Column, entryOf, IdentityTable, type Selection } from "./identity-table.ts";
+import { type Column, entryOf, IdentityTable, type Selection, type Word } from "./identity-table.ts";
 
 export type Status = "passed" | "failed" | "unknown";
 const INVARIANTS = ["L1", "L2", "L3", "P1", "X1", "D1", "D2", "D3", "O1", "R1"] as const;
@@ -133,8 +133,8 @@ export interface Facts {
 /** The longest pause between acknowledgements, and the first one after each fault. */
 class Gaps {
   #last: number | undefined;
-  #longestMs = 0;
-  #moments = 0;
+  longestMs = 0;
+  moments = 0;
   /** Per fault: the first moment after its end. */
   readonly recoveredAt: (number | undefined)[];
 
@@ -143,20 +143,13 @@ class Gaps {
   }
 
   add(moment: number): void {
-    this.#moments++;
-    if (this.#last !== undefined) this.#longestMs = Math.max(this.#longestMs, moment - this.#last);
+    this.moments++;
+    if (this.#last !== undefined) this.longestMs = Math.max(this.longestMs, moment - this.#last);
     this.#last = this.#last === undefined ? moment : Math.max(this.#last, moment);
     for (let index = 0; index < this.faults.length; index++) {
       const at = this.recoveredAt[index];
       if (moment > this.faults[index]!.t1_ms && (at === undefined || moment < at)) this.recoveredAt[index] = moment;
     }
-  }
-
-  get longestMs(): number {
-    return this.#longestMs;
-  }
-  get moments(): number {
-    return this.#moments;
   }
 }
 
@@ -323,10 +316,7 @@ async function findOverwritten(history: History, table: IdentityTable): Promise<
     if (!table.has(read, identity) || table.has("sink", identity) || table.has("dead", identity)) return;
     kept++;
     for (const ns of new Set([pointTimestampNs(String(ts_ms), String(seq)), `${ts_ms}000000`])) {
-      const key = `${ns} ${conveyor}`;
-      const there = wanted.get(key);
-      if (there) there.push(identity);
-      else wanted.set(key, [identity]);
+      entryOf(wanted, `${ns} ${conveyor}`, () => []).push(identity);
     }
   });
   const markOverwritten = ({ run, conveyor, seq, t_ns }: Identity & { t_ns?: string }) => {
@@ -392,7 +382,7 @@ const explainedRepeats = ({ meta }: Facts): number => (meta.idempotent_producer 
 /** The events of the log that the group has not read yet; none where its offsets were not recorded. */
 const unreadRule = ({ recorded, meta }: Facts) => {
   const isKnown = recorded.has("log") && recorded.has("commits") && !meta.quiescent;
-  return (word: (column: Column) => number) => (isKnown ? word("log") & ~word("logRead") : 0);
+  return (word: Word) => (isKnown ? word("log") & ~word("logRead") : 0);
 };
 
 /** Acknowledged, neither stored nor dead-lettered, and not waiting to be read. */
@@ -403,17 +393,21 @@ const lostEndToEnd = (facts: Facts): Selection => {
 
 const lostInKafka = ({ table }: Facts): Selection => table.select((word) => word("acknowledged") & ~word("log"));
 
+/** A checker that is unknown without some kinds of records. */
+const needing =
+  (kinds: Kind[], checker: Checker): Checker =>
+  (facts) =>
+    missingRecord(facts, ...kinds) ?? checker(facts);
+
 export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
-  L1(facts) {
-    const gap = missingRecord(facts, "outcomes", "log");
-    if (gap) return gap;
+  L1: needing(["outcomes", "log"], (facts) => {
     const acknowledged = countOf(facts, "acknowledged");
     if (acknowledged === 0) return unknown("no event was acknowledged");
     const lost = lostInKafka(facts);
     return lost.count === 0
       ? passed(`${acknowledged} acknowledged, all in Kafka`)
       : failed(`${lost.count} of ${acknowledged} acknowledged events are not in Kafka`, lost.examples);
-  },
+  }),
 
   L2(facts) {
     const gap =
@@ -435,9 +429,7 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
     );
   },
 
-  L3(facts) {
-    const gap = missingRecord(facts, "outcomes", "sink", "dlq");
-    if (gap) return gap;
+  L3: needing(["outcomes", "sink", "dlq"], (facts) => {
     const { table, meta, recorded } = facts;
     const acknowledged = countOf(facts, "acknowledged");
     if (acknowledged === 0) return unknown("no event was acknowledged");
@@ -463,7 +455,7 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
       return unknown(`${waiting.count} of ${acknowledged} acknowledged events are in Kafka, not read yet`);
     const dead = table.select((word) => word("acknowledged") & word("dead") & ~word("sink")).count;
     return passed(`${acknowledged} acknowledged = ${acknowledged - dead} stored + ${dead} dead-lettered, 0 missing`);
-  },
+  }),
 
   P1(facts) {
     const { table, meta, recorded } = facts;
@@ -487,9 +479,7 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
       : failed(`${phantoms.count} of ${found} events found were never sent`, phantoms.examples);
   },
 
-  X1(facts) {
-    const gap = missingRecord(facts, "log");
-    if (gap) return gap;
+  X1: needing(["log"], (facts) => {
     const { table, disagreeing, readers } = facts;
     if (disagreeing.length > 0) {
       return failed(`the readers found different records in partition ${disagreeing.join(", ")}`);
@@ -511,22 +501,18 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
     if (readers.size < 2)
       return unknown(`${facts.acknowledgedWithPosition} at their acknowledged offsets; ${agreement}`);
     return passed(`${facts.acknowledgedWithPosition} at their acknowledged offsets; ${agreement}`);
-  },
+  }),
 
-  D1(facts) {
-    const gap = missingRecord(facts, "log");
-    if (gap) return gap;
+  D1: needing(["log"], (facts) => {
     const found = countOf(facts, "log");
     if (found === 0) return unknown("no event is in Kafka");
     const { logRepeats, table } = facts;
     const allowed = explainedRepeats(facts);
     const detail = `${logRepeats} duplicates among ${found} events, at most ${allowed} explained`;
     return logRepeats <= allowed ? passed(detail) : failed(detail, table.select((word) => word("logTwice")).examples);
-  },
+  }),
 
-  D2(facts) {
-    const gap = missingRecord(facts, "sink");
-    if (gap) return gap;
+  D2: needing(["sink"], (facts) => {
     const found = countOf(facts, "sink");
     const overwritten = facts.table.select((word) => word("overwritten"));
     if (facts.sinkRepeats > 0 || overwritten.count > 0) {
@@ -536,21 +522,17 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
       );
     }
     return found === 0 ? unknown("no point is in InfluxDB") : passed(`${found} events, one point each`);
-  },
+  }),
 
-  D3(facts) {
-    const gap = missingRecord(facts, "writes", "faults");
-    if (gap) return gap;
+  D3: needing(["writes", "faults"], (facts) => {
     const written = countOf(facts, "written");
     if (written === 0) return unknown("the processor wrote no event");
     const bound = facts.faults.reduce((sum, { redeliveries_max }) => sum + (redeliveries_max ?? 0), 0);
     const detail = `${facts.writeRepeats} rewrites among ${written} events, at most ${bound} explained`;
     return facts.writeRepeats <= bound ? passed(detail) : failed(detail);
-  },
+  }),
 
-  O1(facts) {
-    const gap = missingRecord(facts, "outcomes", "log");
-    if (gap) return gap;
+  O1: needing(["outcomes", "log"], (facts) => {
     const { table, outOfOrder } = facts;
     if (table.select((word) => word("acknowledged") & word("log")).count === 0) {
       return unknown("no acknowledged event is in Kafka");
@@ -562,11 +544,9 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
     return lost.count > 0
       ? failed(`${lost.count} acknowledged events are missing from the order`, lost.examples, ["L1"])
       : passed(`${countOf(facts, "log")} events in order, no gap`);
-  },
+  }),
 
-  R1(facts) {
-    const gap = missingRecord(facts, "outcomes", "faults");
-    if (gap) return gap;
+  R1: needing(["outcomes", "faults"], (facts) => {
     const { ackTimes, faults, meta } = facts;
     if (ackTimes.moments < 2) return unknown("not recorded: times of acknowledgement");
     if (meta.ack_gap_max_ms === undefined) return unknown(`longest silence ${ackTimes.longestMs} ms; no bound is set`);
@@ -584,7 +564,7 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
       recoveries.push(`${name} ${tookMs} ms`);
     }
     return passed([measured, ...recoveries].join("; "));
-  },
+  }),
 };
 
 // ── the verdict ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -609,20 +589,19 @@ export function check(id: InvariantId, facts: Facts, checker: Checker = CHECKERS
 function locateMissing({ table, recorded, meta }: Facts): Record<Location, Selection> {
   const knowsLog = recorded.has("log");
   const knowsRead = recorded.has("commits") || meta.quiescent === true;
-  const expected = (word: (column: Column) => number) =>
-    (word("attempted") | word("acknowledged") | word("log")) & ~word("sink");
+  const expected = (word: Word) => (word("attempted") | word("acknowledged") | word("log")) & ~word("sink");
   const none = (): Selection => ({ count: 0, examples: [] });
   const locations = Object.fromEntries(LOCATIONS.map((location) => [location, none()])) as Record<Location, Selection>;
   if (!recorded.has("sink")) return locations;
-  const refused = (word: (column: Column) => number) => expected(word) & word("refused");
-  const dead = (word: (column: Column) => number) => expected(word) & word("dead") & ~word("refused");
+  const refused = (word: Word) => expected(word) & word("refused");
+  const dead = (word: Word) => expected(word) & word("dead") & ~word("refused");
   /** Neither refused nor dead-lettered. */
-  const rest = (word: (column: Column) => number) => expected(word) & ~word("refused") & ~word("dead");
+  const rest = (word: Word) => expected(word) & ~word("refused") & ~word("dead");
   locations.refused_by_database = table.select(refused);
   locations.dead_lettered = table.select(dead);
   locations.overwritten = table.select((word) => rest(word) & word("overwritten"));
-  const open = (word: (column: Column) => number) => rest(word) & ~word("overwritten");
-  const read = (word: (column: Column) => number) => (meta.quiescent ? word("log") : word("logRead"));
+  const open = (word: Word) => rest(word) & ~word("overwritten");
+  const read = (word: Word) => (meta.quiescent ? word("log") : word("logRead"));
   if (!knowsLog) {
     locations.unplaced = table.select(open);
     return locations;

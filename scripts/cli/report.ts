@@ -67,6 +67,18 @@ export function formatDuration(durationMs: number): string {
   return `${Math.floor(seconds / 60)} min ${String(seconds % 60).padStart(2, "0")} s`;
 }
 
+/** A table with padded columns; `alignRight` names the columns of numbers. */
+export function tableLines(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  alignRight: readonly string[] = [],
+): string[] {
+  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
+  const pad = (cell: string, column: number) =>
+    alignRight.includes(head[column]!) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!);
+  return [head, ...rows].map((row) => row.map(pad).join("  ").trimEnd());
+}
+
 const COLORS = { red: 31, green: 32, yellow: 33, dim: 2, bold: 1 } as const;
 
 /** Wraps text in an ANSI colour when `enabled`. */

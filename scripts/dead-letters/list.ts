@@ -1,5 +1,6 @@
 /** `list`: dead letters counted by reason. */
 import { EXIT } from "../cli/errors.ts";
+import { tableLines } from "../cli/report.ts";
 import { eachWithStatus, type SubCommand } from "./session.ts";
 import type { ReplayStatus, StoredDeadLetter } from "./topic.ts";
 
@@ -49,13 +50,7 @@ export class Tally {
       new Date(newestMs).toISOString().slice(0, 19).concat("Z"),
       example,
     ]);
-    const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
-    return [head, ...rows].map((row) =>
-      row
-        .map((cell, column) => (column < 2 ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)))
-        .join("  ")
-        .trimEnd(),
-    );
+    return tableLines(head, rows, ["records", "valid now"]);
   }
 }
 

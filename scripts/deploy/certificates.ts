@@ -288,7 +288,7 @@ function statusOf(
   return {
     name,
     action,
-    ...(reason ? { reason } : {}),
+    reason,
     subjectAltNames: namesOf(certificate),
     notAfter: certificate.validToDate.toISOString(),
     daysLeft: daysLeft(certificate, now),
@@ -314,7 +314,7 @@ class Issuer {
 
   /** The CA's certificate, with a new key or with the given one. */
   async selfSign(key?: string): Promise<X509Certificate> {
-    const made = await createAuthority("Conveyor Pipeline CA", { ...this.#signing(CA_DAYS), ...(key ? { key } : {}) });
+    const made = await createAuthority("Conveyor Pipeline CA", { ...this.#signing(CA_DAYS), key });
     return await this.#store(CA_NAME, made);
   }
 

@@ -59,8 +59,8 @@ function notApplied({ skip, keep }: Plan): NotApplied {
   return {
     leftOut: skip.map(({ fallback, unneeded, ...skipped }) => ({
       ...skipped,
-      ...(fallback ? { standIn: fallback } : {}),
-      ...(unneeded ? { notNeeded: unneeded } : {}),
+      standIn: fallback,
+      notNeeded: unneeded,
     })),
     kept: keep.map(({ remove, ...kept }) => ({ ...kept, takeAway: remove })),
   };
@@ -73,11 +73,6 @@ function imageTarget(cluster: Cluster, options: DeployOptions): ImageTarget {
   if (cluster.context.startsWith("kind-")) return { kind: "kind", name: cluster.context.slice("kind-".length) };
   return { kind: "none" };
 }
-
-const imageOptions = ({ imagesDir }: DeployOptions, signal: AbortSignal) => ({
-  ...(imagesDir ? { imagesDir } : {}),
-  signal,
-});
 
 const allImages = (stages: readonly Stage[]) => imagesOf(stages.flatMap(({ objects }) => objects));
 
@@ -125,7 +120,7 @@ export async function deploy(
   });
   const stages = await loadStages();
   const target = imageTarget(cluster, options);
-  const ensured = await ensureImages(target, allImages(stages), report, imageOptions(options, signal));
+  const ensured = await ensureImages(target, allImages(stages), report, { imagesDir: options.imagesDir, signal });
   const images = ensured.map((image) => ({ ...image, missing: image.action === "missing" }));
   const snapshot = await readSnapshot(cluster, stages, signal, {
     onWait: (problem) => report.info(`waiting for KEDA: ${problem}`),
@@ -150,7 +145,7 @@ export async function previewDeploy(
 ): Promise<{ plan: Plan; preview: DeployPreview }> {
   const stages = await loadStages();
   const target = imageTarget(cluster, options);
-  const images = await planImages(target, allImages(stages), imageOptions(options, signal));
+  const images = await planImages(target, allImages(stages), { imagesDir: options.imagesDir, signal });
   const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
   const decided = plan(snapshot, stages, images, { ca: await caOf(options.certificates) });
   const isDeployed = snapshot.live.some(({ kind, metadata }) => kind === "Namespace" && metadata.name === NAMESPACE);

@@ -164,7 +164,7 @@ export async function executePlan(
     await report.step(
       stage.title,
       async (step) => await executeStage(cluster, stage, { ...plan, tokens }, execution, step, signal),
-      stage.limitMs ? { limitMs: stage.limitMs } : {},
+      { limitMs: stage.limitMs },
     );
     if (stage.run.length > 0) tokens = await readTokens(cluster, Object.keys(tokens));
   }

@@ -116,10 +116,9 @@ function storeBuilder(name: "podman" | "buildah"): Builder {
       const flags = Object.entries(labels).flatMap(([label, value]) => ["--label", `${label}=${value}`]);
       // chroot: needs no runtime, cgroup or namespace, so it works in a restricted shell too. Timestamp: the same inputs
       // result in the same image.
-      const how = ["--isolation", "chroot", "--timestamp", "0", ...(pull ? ["--pull"] : ["--pull-never"])];
-      const never =
-        name === "podman" && !pull ? how.map((flag) => (flag === "--pull-never" ? "--pull=never" : flag)) : how;
-      await runLogged(tool("build", ...never, ...flags, "--tag", ref, "--file", dockerfile, context), run);
+      const pulling = pull ? "--pull" : name === "podman" ? "--pull=never" : "--pull-never";
+      const how = ["--isolation", "chroot", "--timestamp", "0", pulling];
+      await runLogged(tool("build", ...how, ...flags, "--tag", ref, "--file", dockerfile, context), run);
     },
     async load(archive, ref, run) {
       if (name === "podman") {

@@ -61,7 +61,9 @@ async function readLedger(): Promise<Ledger> {
   }
 }
 
-async function writeLedger(ledger: Ledger): Promise<void> {
+/** Stores a delivery under its reference. */
+async function remember(name: string, { key, id }: Deliverable, digest: string): Promise<void> {
+  const ledger: Ledger = { ...(await readLedger()), [name]: { key, id, digest } };
   await writeAtomic(ledgerPath(), `${JSON.stringify(ledger, null, 2)}\n`);
 }
 
@@ -85,7 +87,7 @@ function localTarget(): Target {
           hint: `save it again under that name: docker save ${image.ref} -o FILE.tar`,
         });
       }
-      await writeLedger({ ...(await readLedger()), [image.ref]: { key: image.key, id: image.id, digest } });
+      await remember(image.ref, image, digest);
       return { digest: image.id };
     },
   };
@@ -128,8 +130,7 @@ async function kindTarget(name: string): Promise<Target> {
       );
       const digest = await idOn(nodes[0]!, image.ref);
       if (!digest) throw new OperatorError(`kind loaded ${image.path}, but node ${nodes[0]} has no ${image.ref} now`);
-      const entry = { key: image.key, id: image.id, digest };
-      await writeLedger({ ...(await readLedger()), [`kind/${name}/${image.ref}`]: entry });
+      await remember(`kind/${name}/${image.ref}`, image, digest);
       return { digest: image.id };
     },
   };
@@ -165,7 +166,7 @@ async function registryTarget(prefix: string, tool?: BuilderName): Promise<Targe
     async expect(ref, key) {
       const pushedRef = pushReference(checked, ref);
       const known = (await readLedger())[pushedRef];
-      return { pushedRef, ...(known?.key === key ? { digest: known.digest } : {}) };
+      return { pushedRef, digest: known?.key === key ? known.digest : undefined };
     },
     async deliver(image, report, signal) {
       const pushedRef = pushReference(checked, image.ref);
@@ -175,7 +176,7 @@ async function registryTarget(prefix: string, tool?: BuilderName): Promise<Targe
         try {
           await builder.load(image.path, image.ref, run);
           const digest = (await builder.push(image.ref, pushedRef, run)) ?? image.id;
-          await writeLedger({ ...(await readLedger()), [pushedRef]: { key: image.key, id: image.id, digest } });
+          await remember(pushedRef, image, digest);
           return { digest, pushedRef };
         } catch (error) {
           if (signal?.aborted) throw error;

@@ -9,16 +9,7 @@ import { EXIT, OperatorError } from "../cli/errors.ts";
 import { capture, must } from "../cli/process.ts";
 
 /** Documentation and translations that no container reads; licences (usr/share/doc/…/copyright) are kept. */
-const LEFT_OUT = [
-  ...[
-    "usr/share/man",
-    "usr/share/locale",
-    "usr/share/info",
-    "usr/share/lintian",
-    "usr/share/bug",
-    "usr/share/doc-base",
-  ],
-];
+const LEFT_OUT = ["man", "locale", "info", "lintian", "bug", "doc-base"].map((name) => `usr/share/${name}`);
 
 /** Names of the architectures in Node.js and in Debian. */
 const PLATFORMS: Partial<Record<NodeJS.Architecture, { triplet: string; loader: string }>> = {
@@ -32,9 +23,7 @@ export function platform(arch: NodeJS.Architecture = process.arch): { triplet: s
   if (!found) {
     throw new OperatorError(
       `images can be assembled on ${Object.keys(PLATFORMS).join(" and ")} machines; this is ${arch}`,
-      {
-        exitCode: EXIT.precondition,
-      },
+      { exitCode: EXIT.precondition },
     );
   }
   return found;

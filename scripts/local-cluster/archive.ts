@@ -42,8 +42,6 @@ export interface ImageConfig {
   Env?: readonly string[];
   User?: string;
   WorkingDir?: string;
-  ExposedPorts?: Record<string, Record<never, never>>;
-  Labels?: Record<string, string>;
 }
 
 export interface ArchiveImage {

@@ -66,7 +66,7 @@ export function parseSourcesList(text: string): AptSource[] {
       uri: match[2]!,
       suites: [match[3]!],
       components: match[4]!.trim().split(/\s+/),
-      ...(signedBy ? { signedBy } : {}),
+      signedBy,
     });
   }
   return sources;

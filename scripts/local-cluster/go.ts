@@ -104,7 +104,7 @@ async function packagesOf(
  */
 export async function fetchAhead(build: Omit<GoBuild, "out">, signal?: AbortSignal): Promise<void> {
   const run = { cwd: build.module, env: goEnvironment(build.cgo), timeoutMs: GO_LIMIT_MS };
-  await packagesOf(build, { ...run, ...(signal ? { signal } : {}) }).catch(() => {});
+  await packagesOf(build, { ...run, signal }).catch(() => {});
 }
 
 /** Runs `go build` with progress by packages compiled. After an interrupt it continues from Go's caches. */

@@ -74,9 +74,11 @@ touch /run/node-ready
 exec "$6"
 `;
 
-/** Runs a program in a node's network namespace. */
-const inNetwork = (holder: number, command: readonly string[]) =>
-  must(["nsenter", `--target=${holder}`, "--net", "--", ...command], { timeoutMs: TOOL_LIMIT_MS });
+/** A program in a node's network namespace; with its mounts where the program uses /run. */
+const inNetwork = (holder: number, command: readonly string[], ...more: "--mount"[]) => [
+  ...["nsenter", `--target=${holder}`, "--net", ...more, "--"],
+  ...command,
+];
 
 /** The machine's path of a file of the node, through the holder's root. */
 const nodePath = (holder: number, path: string): string => `/proc/${holder}/root${path}`;
@@ -129,35 +131,27 @@ async function ensureHolder(layout: Layout, node: NodeLayout): Promise<PidFile> 
  * node; packets from a pod to the machine are dropped.
  */
 async function ensureNetwork(layout: Layout, node: NodeLayout, holder: number): Promise<void> {
-  const inside = await capture(["nsenter", `--target=${holder}`, "--net", "--", "ip", "link", "show", NODE_LINK], {
-    timeoutMs: TOOL_LIMIT_MS,
-  });
-  const ip = (...args: string[]) => must(["ip", ...args], { timeoutMs: TOOL_LIMIT_MS });
+  const limit = { timeoutMs: TOOL_LIMIT_MS };
+  const inside = await capture(inNetwork(holder, ["ip", "link", "show", NODE_LINK]), limit);
+  const ip = (...args: string[]) => must(["ip", ...args], limit);
   if (inside.exitCode !== 0) {
-    await capture(["ip", "link", "delete", HOST_LINK], { timeoutMs: TOOL_LIMIT_MS });
+    await capture(["ip", "link", "delete", HOST_LINK], limit);
     await ip("link", "add", HOST_LINK, "type", "veth", "peer", "name", NODE_LINK, "netns", String(holder));
   }
   const length = layout.plan.subnets.nodes.split("/")[1]!;
   await ip("address", "replace", `${layout.hostAddress}/${length}`, "dev", HOST_LINK);
   await ip("link", "set", HOST_LINK, "up");
-  const nodeIp = (...args: string[]) => inNetwork(holder, ["ip", ...args]);
+  const nodeIp = (...args: string[]) => must(inNetwork(holder, ["ip", ...args]), limit);
   await nodeIp("address", "replace", `${node.address}/${length}`, "dev", NODE_LINK);
   await nodeIp("link", "set", NODE_LINK, "up");
   // Without a route to a service's address the kernel refuses connections of the node before kube-proxy's rules apply.
   // With those rules the packet never takes this route.
   await nodeIp("route", "replace", layout.plan.subnets.services, "dev", NODE_LINK, "src", node.address);
-  await inNetwork(holder, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+  await must(inNetwork(holder, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]), limit);
   const rule = ["FORWARD", "-o", NODE_LINK, "-j", "DROP"];
-  const there = await capture(
-    ["nsenter", `--target=${holder}`, "--net", "--mount", "--", "iptables", "-w", "-t", "mangle", "-C", ...rule],
-    { timeoutMs: TOOL_LIMIT_MS },
-  );
-  if (there.exitCode !== 0) {
-    await must(
-      ["nsenter", `--target=${holder}`, "--net", "--mount", "--", "iptables", "-w", "-t", "mangle", "-A", ...rule],
-      { timeoutMs: TOOL_LIMIT_MS },
-    );
-  }
+  const mangle = (action: "-C" | "-A") =>
+    inNetwork(holder, ["iptables", "-w", "-t", "mangle", action, ...rule], "--mount");
+  if ((await capture(mangle("-C"), limit)).exitCode !== 0) await must(mangle("-A"), limit);
 }
 
 /** containerd's configuration. */

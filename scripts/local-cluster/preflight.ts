@@ -4,7 +4,16 @@ import { dirname } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { cacheFolder, stateFolder } from "../cli/paths.ts";
 import { capture } from "../cli/process.ts";
-import { aptLine, describeMissing, type MissingTool, missingTools, type Tool, toolPath } from "../cli/tools.ts";
+import type { Report } from "../cli/report.ts";
+import {
+  aptLine,
+  describeMissing,
+  installTools,
+  type MissingTool,
+  missingTools,
+  type Tool,
+  toolPath,
+} from "../cli/tools.ts";
 import { isBuilt, type Part } from "./cache.ts";
 import { hierarchies } from "./cgroups.ts";
 import { debianProblem } from "./debian.ts";
@@ -100,6 +109,24 @@ export async function machineProblems(toolsMissing: boolean): Promise<string[]> 
     if (problem) problems.push(problem);
   }
   return problems;
+}
+
+/**
+ * Everything that prevents the local cluster here, after the installation of missing tools.
+ * @param missingOf the missing tools: of the cluster, or also of what runs on it
+ * @param options.installTools install missing Debian packages
+ */
+export async function obstacles(
+  report: Report,
+  options: { installTools?: boolean; signal?: AbortSignal },
+  missingOf = missingForCluster,
+): Promise<{ missing: MissingTool[]; problems: string[] }> {
+  let missing = await missingOf();
+  if (options.installTools && process.getuid?.() === 0 && missing.some(({ aptPackage }) => aptPackage)) {
+    await installTools(missing, report, options.signal);
+    missing = await missingOf();
+  }
+  return { missing, problems: await machineProblems(missing.length > 0) };
 }
 
 /** The error (exit 3) that lists everything that is missing, the command that installs tools, and the alternatives. */

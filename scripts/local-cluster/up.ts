@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { OperatorError } from "../cli/errors.ts";
 import { writeIfChanged } from "../cli/files.ts";
 import type { Report, StepHandle } from "../cli/report.ts";
-import { installTools } from "../cli/tools.ts";
 import { waitFor } from "../cli/wait.ts";
 import { applyAddons, ensureSystemImages, SYSTEM_IMAGES } from "./addons.ts";
 import { ensurePart, isBuilt, removeOlderBuilds } from "./cache.ts";
@@ -29,7 +28,7 @@ import {
 import { fetchKedaAhead, PARTS } from "./parts.ts";
 import { ensurePki, kubeconfigText } from "./pki.ts";
 import { clusterLayout, ensurePlan, nodesOf, underClusterLock } from "./plan.ts";
-import { machineProblems, missingForCluster, preflightError } from "./preflight.ts";
+import { machineProblems, obstacles, preflightError } from "./preflight.ts";
 import { isAlive, type PidFile, pidFileNames, stopDaemons } from "./processes.ts";
 
 /** From the kubelet's start to its first report. */
@@ -46,12 +45,7 @@ export interface UpOptions {
 async function preflight(report: Report, options: UpOptions): Promise<void> {
   // Only Linux has what the other checks read.
   if (process.platform !== "linux") throw preflightError(await machineProblems(true), []);
-  let missing = await missingForCluster();
-  if (missing.length > 0 && options.installTools && process.getuid?.() === 0) {
-    await installTools(missing, report, options.signal);
-    missing = await missingForCluster();
-  }
-  const problems = await machineProblems(missing.length > 0);
+  const { missing, problems } = await obstacles(report, options);
   if (problems.length > 0 || missing.length > 0) throw preflightError(problems, missing);
 }
 

@@ -120,7 +120,7 @@ export async function runCanary(cluster: Cluster, options: CanaryOptions): Promi
           limitMs: DELIVERY_LIMIT_MS,
           intervalMs: 1000,
           signal: options.signal,
-          ...(options.onState ? { onState: options.onState } : {}),
+          onState: options.onState,
         },
       );
     } catch (error) {
@@ -164,7 +164,7 @@ async function awaitWritten(cluster: Cluster, pod: string, options: CanaryOption
       limitMs,
       intervalMs: 1000,
       signal: options.signal,
-      ...(options.onState ? { onState: options.onState } : {}),
+      onState: options.onState,
     },
   );
 }
