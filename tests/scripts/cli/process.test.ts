@@ -1,20 +1,14 @@
 /** Goal: a program that hangs, fails or is aborted ends with all that it started, and its error names the reason. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../../../scripts/cli/errors.ts";
 import { capture, lines, must, runLogged, start } from "../../../scripts/cli/process.ts";
 import { waitFor } from "../../../scripts/cli/wait.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
 
-let folder: string;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "conveyor-process-"));
-});
-afterAll(async () => {
-  await rm(folder, { recursive: true, force: true });
-});
+const folder = temporaryFolder();
 
 const failureOf = async (work: Promise<unknown>): Promise<Error> => {
   try {

@@ -1,10 +1,10 @@
 /** ProbeSession on a fake kubectl that runs the real probe program, or prints a prepared answer. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { describe, expect, test } from "bun:test";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ProbeSession, readBy } from "../../../scripts/clients/probe-session.ts";
-import { Cluster } from "../../../scripts/cluster/cluster.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
+import { clusterOf } from "../cluster/fake-kubectl.ts";
 
 const PROBE = join(import.meta.dir, "../../../services/tools/probe.ts");
 const KUBECTL = `#!/bin/sh
@@ -16,15 +16,8 @@ case "$*" in
 esac
 `;
 
-let folder: string;
-let session: ProbeSession;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "conveyor-probe-"));
-  await writeFile(join(folder, "kubectl"), KUBECTL, { mode: 0o755 });
-  const cluster = new Cluster({ context: "test", isLocal: false }, join(folder, "kubectl"));
-  session = new ProbeSession(cluster, "services:1", new AbortController().signal);
-});
-afterAll(() => rm(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
+const session = new ProbeSession(clusterOf(folder, KUBECTL), "services:1", new AbortController().signal);
 
 describe("probeIn", () => {
   test("returns the result of each probe by its name", async () => {

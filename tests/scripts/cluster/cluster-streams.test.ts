@@ -2,14 +2,14 @@
  * Streams of kubectl: lines, logs across reconnects, watches. A shell script replaces kubectl and produces ends and errors that
  * are rare with a real API server; the tests of tests/cluster use a real one.
  */
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { beforeEach, describe, expect, test } from "bun:test";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { Cluster, type KubernetesObject } from "../../../scripts/cluster/cluster.ts";
+import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
+import { clusterOf } from "./fake-kubectl.ts";
 
-let folder: string;
-let cluster: Cluster;
+const folder = temporaryFolder();
 
 /** Duration of the slow call unless it is ended. */
 const CALL_MS = 600_000;
@@ -40,14 +40,7 @@ case "$*" in
 esac
 `;
 
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "conveyor-kubectl-"));
-  const command = join(folder, "kubectl");
-  await writeFile(command, SCRIPT);
-  await chmod(command, 0o755);
-  cluster = new Cluster({ context: "c", isLocal: false }, command);
-});
-afterAll(() => rm(folder, { recursive: true, force: true }));
+const cluster = clusterOf(folder, SCRIPT);
 
 beforeEach(() => rm(join(folder, "kubectl.p"), { force: true }));
 

@@ -1,23 +1,22 @@
 /** Properties of the certificates; openssl verifies them independently. */
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { beforeEach, describe, expect, test } from "bun:test";
 import { X509Certificate } from "node:crypto";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect, createServer, type Server, type TLSSocket } from "node:tls";
 import { OperatorError } from "../../../scripts/cli/errors.ts";
 import { ensureCertificates, IDENTITIES, namesOf } from "../../../scripts/deploy/certificates.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
 
 const DAY_MS = 86_400_000;
 /** A part of the table that has every property, for fewer openssl calls. */
 const SOME = IDENTITIES.filter(({ name }) => ["kafka-0", "influxdb", "admin"].includes(name));
 
+const root = temporaryFolder();
+const newFolder = () => mkdtemp(join(root, "certs-"));
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "conveyor-certs-"));
-});
-afterEach(async () => {
-  await rm(folder, { recursive: true, force: true });
+  folder = await newFolder();
 });
 
 const make = (options: Parameters<typeof ensureCertificates>[1] = {}) =>
@@ -147,10 +146,9 @@ describe("ensureCertificates: second run", () => {
   test("reissues every certificate under a new or replaced CA", async () => {
     await make();
     expect(new Set(Object.values(await actions({ newCa: true })))).toEqual(new Set(["renewed"]));
-    const other = await mkdtemp(join(tmpdir(), "conveyor-certs-"));
+    const other = await newFolder();
     await ensureCertificates(other, { identities: [] });
     for (const file of ["ca.crt", "ca.key"]) await writeFile(join(folder, file), await readFile(join(other, file)));
-    await rm(other, { recursive: true });
     const statuses = await make();
     expect(statuses.slice(1).map(({ reason }) => reason)).toEqual(Array(3).fill("issued by another CA"));
   });
@@ -257,7 +255,7 @@ describe("mutual TLS", () => {
 
   test("accepts own certificates and rejects those of a foreign CA, in both directions", async () => {
     await make();
-    const other = await mkdtemp(join(tmpdir(), "conveyor-certs-"));
+    const other = await newFolder();
     await ensureCertificates(other, { identities: SOME });
     const material = async (where: string, name: string) => ({
       ca: await readFile(join(where, "ca.crt")),
@@ -274,6 +272,5 @@ describe("mutual TLS", () => {
     expect(await handshake(await serve(other), ours)).not.toBe("ok");
     expect(await handshake(await serve(folder), { ...theirs, ca: ours.ca })).not.toBe("ok");
     expect(await handshake(await serve(folder), { ca: ours.ca })).not.toBe("ok");
-    await rm(other, { recursive: true });
   });
 });

@@ -2,13 +2,11 @@
  * The changes that a dry run prints are the changes that a deploy makes, and the plan lists every call that changes the
  * cluster. Method: the stages of k8s/ against a cluster in memory that records each change.
  */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { beforeAll, describe, expect, test } from "bun:test";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NETWORK_CHECKS } from "../../../scripts/checks/network.ts";
 import { POD_CHECKS } from "../../../scripts/checks/pods.ts";
-import { TerminalReport } from "../../../scripts/cli/report.ts";
 import { ProbeSession } from "../../../scripts/clients/probe-session.ts";
 import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
 import { executePlan, preparePlan, previewFirst, previewPlan, prunedBy } from "../../../scripts/deploy/execution.ts";
@@ -18,6 +16,8 @@ import { type Plan, plan } from "../../../scripts/deploy/plan.ts";
 import { FILL_FROM, recipeOf } from "../../../scripts/deploy/secrets.ts";
 import { readSnapshot } from "../../../scripts/deploy/snapshot.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
+import { silentReport } from "../cli/silent-report.ts";
 import { FakeCluster, kedaItself } from "./fake-cluster.ts";
 
 const stages = await loadStages();
@@ -27,17 +27,15 @@ const WITHOUT_KEDA = [...APIS].filter((api) => api !== KEDA_API);
 const imagesOfStage = (name: string) => imagesOf(stages.find((stage) => stage.name === name)!.objects);
 
 const { signal } = new AbortController();
-const silent = new TerminalReport({ color: false, stdout: { write: () => true }, stderr: { write: () => true } });
+const silent = silentReport();
 
-let certificates: string;
+const certificates = temporaryFolder();
 beforeAll(async () => {
-  certificates = await mkdtemp(join(tmpdir(), "conveyor-execution-"));
   const files = every
     .filter(({ metadata }) => metadata.annotations?.[FILL_FROM])
     .flatMap((object) => recipeOf(object).entries);
   for (const { source } of files) await writeFile(join(certificates, source), `content of ${source}`);
 });
-afterAll(async () => await rm(certificates, { recursive: true, force: true }));
 
 interface Decision {
   decided: Plan;

@@ -1,7 +1,6 @@
 /** Contents of Secrets, hashes of pod templates, image references, and the order of stages. */
-import { afterEach, describe, expect, test } from "bun:test";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { describe, expect, test } from "bun:test";
+import { mkdir, mkdtemp, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OperatorError } from "../../../scripts/cli/errors.ts";
 import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
@@ -16,6 +15,7 @@ import {
 } from "../../../scripts/deploy/manifests.ts";
 import { contentsOf, fillSecrets, generate, type SecretSources } from "../../../scripts/deploy/secrets.ts";
 import { loadStages, STAGES } from "../../../scripts/deploy/stages.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
 
 const secret = (name: string, annotations: Record<string, string>): KubernetesObject => ({
   apiVersion: "v1",
@@ -239,13 +239,9 @@ describe("images", () => {
 });
 
 describe("stages", () => {
-  const folders: string[] = [];
-  afterEach(async () => {
-    for (const folder of folders.splice(0)) await rm(folder, { recursive: true });
-  });
+  const root = temporaryFolder();
   const folderWith = async (paths: string[]) => {
-    const folder = await mkdtemp(join(tmpdir(), "conveyor-stages-"));
-    folders.push(folder);
+    const folder = await mkdtemp(join(root, "stages-"));
     for (const path of paths) {
       await mkdir(dirname(join(folder, path)), { recursive: true });
       const isGenerator = path.endsWith("kustomization.yaml");

@@ -1,10 +1,10 @@
 /** destroy: the plan over hand-written snapshots, and its execution on a cluster in memory. */
 import { describe, expect, test } from "bun:test";
-import { TerminalReport } from "../../../scripts/cli/report.ts";
 import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
 import { KEDA_API } from "../../../scripts/deploy/keda.ts";
 import { executeRemoval, planDestroy, planRemoval, type RemovalSnapshot } from "../../../scripts/deploy/removal.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
+import { silentReport } from "../cli/silent-report.ts";
 import { FakeCluster } from "./fake-cluster.ts";
 
 const stages = await loadStages();
@@ -22,7 +22,7 @@ const foreign: KubernetesObject = {
   metadata: { name: "foreign", namespace: "default" },
 };
 const { signal } = new AbortController();
-const silent = new TerminalReport({ color: false, stdout: { write: () => true }, stderr: { write: () => true } });
+const silent = silentReport();
 
 const planned = (more: Partial<RemovalSnapshot> = {}, keepData = false) =>
   planRemoval({ apiVersions: APIS, namespaces, claims: [claim], kedaObjects: [], ...more }, stages, { keepData });

@@ -1,19 +1,17 @@
 /** Handshakes find the TLS properties of real `openssl s_server` processes, each with one special property. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { waitFor } from "../../../scripts/cli/wait.ts";
 import { ensureCertificates } from "../../../scripts/deploy/certificates.ts";
 import { examine, readHandshake } from "../../../scripts/evidence/tls-handshake.ts";
 import { freePort } from "../../servers/free-ports.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
 
-let folder: string;
+const folder = temporaryFolder();
 const servers: Bun.Subprocess[] = [];
 const file = (name: string) => join(folder, name);
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "conveyor-handshake-"));
   const names = ["DNS:here.example"];
   await ensureCertificates(folder, {
     identities: [
@@ -22,9 +20,8 @@ beforeAll(async () => {
     ],
   });
 });
-afterAll(async () => {
+afterAll(() => {
   for (const server of servers) server.kill();
-  await rm(folder, { recursive: true, force: true });
 });
 
 async function listening(port: number): Promise<void> {

@@ -1,6 +1,5 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { must } from "../../../scripts/cli/process.ts";
 import {
@@ -10,12 +9,9 @@ import {
   withNamedArchive,
 } from "../../../scripts/images/archive-folder.ts";
 import { writeImageArchive } from "../../../scripts/local-cluster/index.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
 
-let folder: string;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "conveyor-archives-"));
-});
-afterAll(() => rm(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 const DIGEST = `sha256:${"a".repeat(64)}`;
 

@@ -1,6 +1,5 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { beforeAll, describe, expect, test } from "bun:test";
+import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { sha256OfFile } from "../../../scripts/cli/process.ts";
 import { TerminalReport } from "../../../scripts/cli/report.ts";
@@ -10,26 +9,19 @@ import { ensureImages, exitCodeFor, planImages, SERVICES_IMAGE, sourceOf } from 
 import { KAFKA_VERSION } from "../../../scripts/images/kafka.ts";
 import { missingLibraries } from "../../../scripts/images/tree.ts";
 import { writeImageArchive } from "../../../scripts/local-cluster/index.ts";
+import { setEnvironment } from "../../environment.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
 
 const LOKI = "docker.io/grafana/loki:3.5.0";
 const KAFKA = `docker.io/apache/kafka:${KAFKA_VERSION}`;
 
-let folder: string;
-let archives: string;
-let cache: string | undefined;
+const folder = temporaryFolder();
+const archives = temporaryFolder();
+setEnvironment({ XDG_CACHE_HOME: join(folder, "cache") });
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "conveyor-images-"));
-  archives = await mkdtemp(join(folder, "archives-"));
-  cache = process.env.XDG_CACHE_HOME;
-  process.env.XDG_CACHE_HOME = join(folder, "cache");
   const layer = { kind: "files" as const, files: [{ path: "loki", content: "x" }] };
   await writeImageArchive(join(archives, "loki.tar"), { ref: LOKI, layers: [layer], config: {} });
   await writeFile(join(archives, "broken.tar"), "no tar");
-});
-afterAll(async () => {
-  if (cache === undefined) delete process.env.XDG_CACHE_HOME;
-  else process.env.XDG_CACHE_HOME = cache;
-  await rm(folder, { recursive: true, force: true });
 });
 
 function quietReport(): { report: TerminalReport; said: string[] } {

@@ -1,23 +1,21 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmod, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { beforeAll, describe, expect, test } from "bun:test";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { TerminalReport } from "../../../scripts/cli/report.ts";
 import { ensureImages } from "../../../scripts/images/index.ts";
 import { openTarget } from "../../../scripts/images/targets.ts";
 import { writeImageArchive } from "../../../scripts/local-cluster/index.ts";
+import { setEnvironment } from "../../environment.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
+import { silentReport } from "../cli/silent-report.ts";
 
 // kind's node image is in no package registry. Fake programs replace kind and the engine of its nodes: the tests cover the
 // commands and the handling of their output, not kind itself.
 describe("--kind", () => {
   const ref = "docker.io/conveyor/loaded:1.0.0";
-  const before = { PATH: process.env.PATH, XDG_CACHE_HOME: process.env.XDG_CACHE_HOME };
-  let folder: string;
+  const folder = temporaryFolder();
+  setEnvironment({ PATH: `${folder}:${process.env.PATH}`, XDG_CACHE_HOME: join(folder, "cache") });
 
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), "conveyor-kind-"));
-    process.env.PATH = `${folder}:${process.env.PATH}`;
-    process.env.XDG_CACHE_HOME = join(folder, "cache");
     const programs = {
       kind: [
         `echo "kind $*" >> ${folder}/calls`,
@@ -34,24 +32,15 @@ describe("--kind", () => {
       ],
     };
     for (const [name, lines] of Object.entries(programs)) {
-      await writeFile(join(folder, name), `#!/bin/sh\n${lines.join("\n")}\n`);
-      await chmod(join(folder, name), 0o755);
+      await writeFile(join(folder, name), `#!/bin/sh\n${lines.join("\n")}\n`, { mode: 0o755 });
     }
     const layer = { kind: "files" as const, files: [{ path: "hello", content: "hello\n" }] };
     await writeImageArchive(join(folder, "loaded.tar"), { ref, layers: [layer], config: {} });
   });
-  afterAll(async () => {
-    for (const [name, value] of Object.entries(before)) {
-      if (value === undefined) delete process.env[name];
-      else process.env[name] = value;
-    }
-    await rm(folder, { recursive: true, force: true });
-  });
 
   const load = async () => {
-    const silent = { write: () => {} };
-    const report = new TerminalReport({ stdout: silent, stderr: silent });
-    const [result] = await ensureImages({ kind: "kind", name: "dev" }, [ref], report, { imagesDir: folder });
+    const target = { kind: "kind", name: "dev" } as const;
+    const [result] = await ensureImages(target, [ref], silentReport(), { imagesDir: folder });
     return result?.action;
   };
 

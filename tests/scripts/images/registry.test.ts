@@ -3,11 +3,11 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { causeChain } from "../../../scripts/cli/errors.ts";
-import { TerminalReport } from "../../../scripts/cli/report.ts";
 import { chooseBuilder } from "../../../scripts/images/builders.ts";
 import { ensureImages } from "../../../scripts/images/index.ts";
 import { writeImageArchive } from "../../../scripts/local-cluster/index.ts";
 import { freePort } from "../../servers/free-ports.ts";
+import { silentReport } from "../cli/silent-report.ts";
 
 // A real registry (Debian's docker-registry) on loopback and a real tool; skipped without either.
 const registry = Bun.which("docker-registry");
@@ -54,8 +54,7 @@ describe.skipIf(!registry || !builder)("--registry", () => {
   });
 
   test("pushes an image; the registry serves the digest of the result", async () => {
-    const silent = { write: () => {} };
-    const report = new TerminalReport({ stdout: silent, stderr: silent });
+    const report = silentReport();
     const prefix = `${host}/belts`;
     const [result] = await ensureImages({ kind: "registry", prefix }, [ref], report, { imagesDir: folder });
     expect(result).toMatchObject({ action: "pushed", pushedRef: `${prefix}/conveyor/pushed:1.0.0` });
@@ -71,8 +70,7 @@ describe.skipIf(!registry || !builder)("--registry", () => {
   }, 60_000);
 
   test("a registry that does not answer is an error that names the reference", async () => {
-    const silent = { write: () => {} };
-    const report = new TerminalReport({ stdout: silent, stderr: silent });
+    const report = silentReport();
     // Port 1 has no listener.
     const prefix = "127.0.0.1:1/belts";
     const push = ensureImages({ kind: "registry", prefix }, [ref], report, { imagesDir: folder });

@@ -1,13 +1,12 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdir, mkdtemp, readdir, rename, rm, utimes, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { beforeAll, describe, expect, test } from "bun:test";
+import { mkdir, readdir, rename, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { forgetOlder } from "../../../scripts/images/catalog.ts";
 import { inputFiles, inputsHash } from "../../../scripts/images/services-image.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
 
-let root: string;
+const root = temporaryFolder();
 beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), "conveyor-inputs-"));
   await mkdir(join(root, "services/domain"), { recursive: true });
   await mkdir(join(root, "services/dist"), { recursive: true });
   await writeFile(join(root, "services/producer.ts"), "produce();");
@@ -15,7 +14,6 @@ beforeAll(async () => {
   await writeFile(join(root, "services/Dockerfile"), "FROM base");
   await writeFile(join(root, "package-lock.json"), "{}");
 });
-afterAll(() => rm(root, { recursive: true, force: true }));
 
 describe("inputsHash", () => {
   test("covers sources, Dockerfile and lock file, and no output of a build", async () => {

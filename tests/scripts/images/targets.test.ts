@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { targetOf } from "../../../scripts/build-images.ts";
 import { archiveName, checkPrefix, openTarget, pushReference } from "../../../scripts/images/targets.ts";
+import { setEnvironment } from "../../environment.ts";
 
 describe("checkPrefix", () => {
   test.each(["registry.lan", "registry.lan:5000/belts", "127.0.0.1:5000/a/b-c/d_e", "localhost/x", "[::1]:5000/x"])(
@@ -39,14 +40,12 @@ describe("targetOf", () => {
   });
 });
 
-test("openTarget without the kind program: exit 3, names the tool", async () => {
-  const path = process.env.PATH;
-  process.env.PATH = "/nonexistent";
-  try {
+describe("openTarget", () => {
+  setEnvironment({ PATH: "/nonexistent" });
+
+  test("without the kind program: exit 3, names the tool", async () => {
     const error = await openTarget({ kind: "kind", name: "dev" }).catch((thrown) => thrown);
     expect(error.exitCode).toBe(3);
     expect(error.message).toContain("kind is not installed");
-  } finally {
-    process.env.PATH = path;
-  }
+  });
 });

@@ -1,11 +1,11 @@
 /** Ingest on a fake kubectl: the pod's stdin is a file, its log and its phase are prepared files. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { describe, expect, test } from "bun:test";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Cluster } from "../../../scripts/cluster/cluster.ts";
 import { ingest } from "../../../scripts/ingest/ingest.ts";
 import { finalLine, type IngestResult } from "../../../services/protocol/final-document.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
+import { clusterOf } from "../cluster/fake-kubectl.ts";
 
 const KUBECTL = `#!/bin/sh
 folder=$(dirname "$0")
@@ -19,14 +19,8 @@ case "$*" in
 esac
 `;
 
-let folder: string;
-let cluster: Cluster;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "conveyor-ingest-"));
-  await writeFile(join(folder, "kubectl"), KUBECTL, { mode: 0o755 });
-  cluster = new Cluster({ context: "test", isLocal: false }, join(folder, "kubectl"));
-});
-afterAll(() => rm(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
+const cluster = clusterOf(folder, KUBECTL);
 
 const result: IngestResult = {
   run: "r1",

@@ -1,25 +1,17 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { OperatorError } from "../../../scripts/cli/errors.ts";
-import { TerminalReport } from "../../../scripts/cli/report.ts";
 import { ensurePart, isBuilt, type Part, partDir, removeOlderBuilds } from "../../../scripts/local-cluster/cache.ts";
 import { takeLock } from "../../../scripts/local-cluster/lock.ts";
+import { setEnvironment } from "../../environment.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
+import { silentReport } from "../cli/silent-report.ts";
 
-let folder: string;
-const report = new TerminalReport({ stdout: { write() {} }, stderr: { write() {} } });
-const before = process.env.XDG_CACHE_HOME;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "conveyor-cache-"));
-  process.env.XDG_CACHE_HOME = folder;
-});
-afterAll(async () => {
-  if (before === undefined) delete process.env.XDG_CACHE_HOME;
-  else process.env.XDG_CACHE_HOME = before;
-  await rm(folder, { recursive: true, force: true });
-});
+const folder = temporaryFolder();
+const report = silentReport();
+setEnvironment({ XDG_CACHE_HOME: folder });
 
 function part(name: string, build: Part["build"], changes: Partial<Part> = {}): Part {
   return { name, version: "1.0", recipe: "r", requires: [], build, ...changes };

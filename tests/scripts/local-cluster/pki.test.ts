@@ -1,15 +1,11 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { X509Certificate } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type CertificateRequest, ensurePki, kubeconfigText } from "../../../scripts/local-cluster/pki.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
 
-let folder: string;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "conveyor-pki-"));
-});
-afterAll(() => rm(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 const requests: CertificateRequest[] = [
   { name: "server", authority: "ca", commonName: "server", names: ["DNS:a.example", "IP:198.19.0.2"] },

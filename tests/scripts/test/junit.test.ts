@@ -2,11 +2,11 @@
  * Goal: the end of a long test run shows the failures and their messages.
  * Method: a real run of `bun test` over a file with tests of every outcome, and its JUnit file read.
  */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { beforeAll, describe, expect, test } from "bun:test";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { countsOf, failureLines, failuresOf, summaryLine } from "../../../scripts/test/junit.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
 
 const TESTS = `
 import { describe, expect, test } from "bun:test";
@@ -22,10 +22,9 @@ test("takes too long", async () => { await new Promise(() => {}); }, 20);
 `;
 
 describe("a JUnit file", () => {
-  let folder: string;
+  const folder = temporaryFolder();
   let junit: string;
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), "conveyor-junit-"));
     const [file, outfile] = [join(folder, "some.test.ts"), join(folder, "junit.xml")];
     await writeFile(file, TESTS);
     const child = Bun.spawn([process.execPath, "test", file, "--reporter=junit", `--reporter-outfile=${outfile}`], {
@@ -37,7 +36,6 @@ describe("a JUnit file", () => {
     expect(await child.exited).not.toBe(0);
     junit = await readFile(outfile, "utf8");
   });
-  afterAll(async () => await rm(folder, { recursive: true, force: true }));
 
   test("counts tests by outcome", () => {
     expect(countsOf(junit)).toEqual({ passed: 1, failed: 3, skipped: 1 });
