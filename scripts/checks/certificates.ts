@@ -5,7 +5,7 @@ import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 import { recipeOf } from "../deploy/secrets.ts";
 import { deployedStages } from "../deploy/stages.ts";
-import { type Check, failed, passed } from "./checklist.ts";
+import { type Check, failed, outcomeOf } from "./checklist.ts";
 
 /** Fewer days are a violation; generate-certs and deploy renew at 30. */
 const MIN_DAYS_LEFT = 7;
@@ -87,8 +87,6 @@ export const certificatesCheck: Check<ProbeSession> = {
     ];
     const daysLeft = Math.min(...facts.map(({ daysLeft }) => daysLeft));
     const data = { certificates: facts, min_days_left: daysLeft };
-    return problems.length === 0
-      ? passed(`${facts.length} certificates, the next expires in ${daysLeft} days`, data)
-      : failed(problems.join("; "), data);
+    return outcomeOf(problems, `${facts.length} certificates, the next expires in ${daysLeft} days`, data);
   },
 };

@@ -47,6 +47,10 @@ export interface ChecklistResult {
 export const passed = (detail: string, data?: CheckOutcome["data"]): CheckOutcome => ({ ok: true, detail, data });
 export const failed = (detail: string, data?: CheckOutcome["data"]): CheckOutcome => ({ ok: false, detail, data });
 
+/** Passed without problems, otherwise failed with all of them. */
+export const outcomeOf = (problems: readonly string[], detail: string, data?: CheckOutcome["data"]): CheckOutcome =>
+  problems.length === 0 ? passed(detail, data) : failed(problems.join("; "), data);
+
 /**
  * The selected checks and those that they depend on, in the order of the list; all without a selection.
  * @throws RangeError that names the unknown id and the known ones

@@ -3,7 +3,7 @@ import type { Finding, ProbeData, ProbeOf } from "../../services/protocol/probe.
 import { BUCKET, ORGANIZATION, READ_CHECK } from "../clients/influxdb.ts";
 import { HOSTS, INFLUXDB_PORT, type ProbeSession } from "../clients/probe-session.ts";
 import { readSecret } from "../cluster/secret-values.ts";
-import { type Check, failed, passed } from "./checklist.ts";
+import { type Check, failed, outcomeOf, passed } from "./checklist.ts";
 
 const base = `${HOSTS.influxdb}:${INFLUXDB_PORT}`;
 const needs = ["influxdb-ready", "network-allowed"];
@@ -80,11 +80,10 @@ const tokens: Check<ProbeSession> = {
     // InfluxDB hides a bucket that a token may not read: 404 counts as refused, like 401 and 403.
     mayNot("writer-reads", "the processor's token can read", [401, 403, 404]);
     mayNot("reader-writes", "the reader's token can write", [401, 403, 404]);
-    return problems.length === 0
-      ? passed(
-          `wrong token ${status("wrong")}, writer reading ${status("writer-reads")}, reader writing ${status("reader-writes")}`,
-        )
-      : failed(problems.join("; "));
+    return outcomeOf(
+      problems,
+      `wrong token ${status("wrong")}, writer reading ${status("writer-reads")}, reader writing ${status("reader-writes")}`,
+    );
   },
 };
 

@@ -2,7 +2,7 @@ import { ACL_TABLE, aclKey, TOPIC_TABLE } from "../../services/domain/kafka-layo
 import type { ProbeSpec } from "../../services/protocol/probe.ts";
 import { createAuthority, issueCertificate } from "../cli/pki.ts";
 import { HOSTS, KAFKA, KAFKA_CLIENT_PORT, type ProbeSession } from "../clients/probe-session.ts";
-import { type Check, failed, passed } from "./checklist.ts";
+import { type Check, failed, outcomeOf, passed } from "./checklist.ts";
 
 const topicsCheck: Check<ProbeSession> = {
   id: "topics",
@@ -37,9 +37,7 @@ const topicsCheck: Check<ProbeSession> = {
         if (topic.config[key] !== value) problems.push(`${wanted.name}: ${key} is ${topic.config[key]}, not ${value}`);
       }
     }
-    return problems.length === 0
-      ? passed(TOPIC_TABLE.map((t) => `${t.name} ${t.partitions}×${t.replicationFactor}`).join(", "))
-      : failed(problems.join("; "));
+    return outcomeOf(problems, TOPIC_TABLE.map((t) => `${t.name} ${t.partitions}×${t.replicationFactor}`).join(", "));
   },
 };
 
@@ -55,15 +53,10 @@ const aclsCheck: Check<ProbeSession> = {
     const wanted = new Set(ACL_TABLE.map(aclKey));
     const missing = [...wanted].filter((key) => !live.has(key));
     const surplus = [...live].filter((key) => !wanted.has(key));
-    if (missing.length === 0 && surplus.length === 0) return passed(`${wanted.size} ACLs`);
-    return failed(
-      [
-        missing.length > 0 ? `missing: ${missing.join(", ")}` : "",
-        surplus.length > 0 ? `not required: ${surplus.join(", ")}` : "",
-      ]
-        .filter(Boolean)
-        .join("; "),
-    );
+    const problems: string[] = [];
+    if (missing.length > 0) problems.push(`missing: ${missing.join(", ")}`);
+    if (surplus.length > 0) problems.push(`not required: ${surplus.join(", ")}`);
+    return outcomeOf(problems, `${wanted.size} ACLs`);
   },
 };
 

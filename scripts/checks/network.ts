@@ -8,7 +8,7 @@ import { OperatorError } from "../cli/errors.ts";
 import { INFLUXDB_PORT, KAFKA_CLIENT_PORT, type ProbeSession } from "../clients/probe-session.ts";
 import { type KubernetesObject, listOf, NAMESPACE } from "../cluster/cluster.ts";
 import { deployedStages } from "../deploy/stages.ts";
-import { type Check, failed, passed } from "./checklist.ts";
+import { type Check, failed, outcomeOf, passed } from "./checklist.ts";
 
 /**
  * Targets by address: a pod without DNS cannot reach a name, whatever the policies. The API server represents everything
@@ -60,7 +60,7 @@ const policiesCheck: Check<ProbeSession> = {
       else if (!isDeepStrictEqual(found.spec, policy.spec)) problems.push(`${policy.metadata.name} was changed`);
     }
     for (const name of live.keys()) problems.push(`${name} is in no file`);
-    return problems.length === 0 ? passed(`${wanted.length} policies`) : failed(problems.join("; "));
+    return outcomeOf(problems, `${wanted.length} policies`);
   },
 };
 
@@ -107,9 +107,7 @@ const allowedCheck: Check<ProbeSession> = {
     const { outside: admin } = await context.probeFrom("admin", { outside: probes.outside });
     if (admin.ok) connections++;
     else problems.push(`the setup job cannot reach the API server: ${admin.outcome} ${admin.detail}`);
-    return problems.length === 0
-      ? passed(`${connections} allowed connections work, ${denied} others are denied`)
-      : failed(problems.join("; "));
+    return outcomeOf(problems, `${connections} allowed connections work, ${denied} others are denied`);
   },
 };
 

@@ -3,7 +3,7 @@ import type { ProbeSession } from "../clients/probe-session.ts";
 import { type KubernetesObject, NAMESPACE, type Pod, refOf, type Workload } from "../cluster/cluster.ts";
 import { podState } from "../cluster/one-off-pods.ts";
 import { deployedStages } from "../deploy/stages.ts";
-import { type Check, failed, passed } from "./checklist.ts";
+import { type Check, failed, outcomeOf, passed } from "./checklist.ts";
 
 /** Workloads of the data path, in its order. */
 export const WORKLOADS = [
@@ -108,7 +108,7 @@ const restrictedCheck: Check<ProbeSession> = {
     const pods = await cluster.list<Pod>("pods");
     if (pods.length === 0) return failed("no pod found");
     const gaps = pods.flatMap((pod) => restrictionGaps(pod).map((gap) => `${pod.metadata.name}: ${gap}`));
-    return gaps.length === 0 ? passed(`${pods.length} pods`, { pods: pods.length }) : failed(gaps.join("; "));
+    return outcomeOf(gaps, `${pods.length} pods`, { pods: pods.length });
   },
 };
 

@@ -12,7 +12,7 @@ import { PrometheusReader } from "../clients/prometheus.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { podTemplateOf } from "../deploy/manifests.ts";
 import { deployedStages, type Stage } from "../deploy/stages.ts";
-import { type Check, failed, passed } from "./checklist.ts";
+import { type Check, failed, outcomeOf, passed } from "./checklist.ts";
 
 export interface SignalRow {
   /** app.kubernetes.io/name of its pods, and Prometheus' job. */
@@ -165,16 +165,15 @@ export function missingMetrics(
   });
 }
 
-/** Names of the series of a query by job, where `keep` accepts the value. */
+/** Names of the series of a query by job, where the value is above 0. */
 async function namesByJob(
   prometheus: PrometheusReader,
   promql: string,
-  keep: (value: number) => boolean,
   signal: AbortSignal,
 ): Promise<Map<string, Set<string>>> {
   const found = new Map<string, Set<string>>();
   for (const { labels, value } of await prometheus.query(promql, signal)) {
-    if (!keep(value)) continue;
+    if (value <= 0) continue;
     const [job, name] = [labels.job ?? "", labels.__name__ ?? labels.metric ?? ""];
     found.set(job, (found.get(job) ?? new Set()).add(name));
   }
@@ -197,17 +196,11 @@ const metricsCheck: Check<ProbeSession> = {
       const moving = alternatives(rows.flatMap((row) => row.moving ?? []));
       const count = await waitFor(
         async () => {
-          const present = await namesByJob(
-            prometheus,
-            `count by (job, __name__) ({__name__=~"${all}"})`,
-            (value) => value > 0,
-            signal,
-          );
+          const present = await namesByJob(prometheus, `count by (job, __name__) ({__name__=~"${all}"})`, signal);
           // increase() drops the name; a label keeps it.
           const moved = await namesByJob(
             prometheus,
             `sum by (job, metric) (increase(label_replace({__name__=~"${moving}"}, "metric", "$1", "__name__", "(.+)")[${MOVING_WINDOW}:15s]))`,
-            (value) => value > 0,
             signal,
           );
           const missing = missingMetrics(rows, present, moved);
@@ -237,9 +230,7 @@ async function metricsWithoutPrometheus(cluster: Cluster, rows: readonly SignalR
     const absent = [...metrics, ...moving].filter((name) => !names.has(name));
     if (absent.length > 0) problems.push(`${service}: no ${absent.join(", ")}`);
   }
-  return problems.length === 0
-    ? passed(`${own.map(({ service }) => service).join(", ")}; the others need Prometheus`)
-    : failed(problems.join("; "));
+  return outcomeOf(problems, `${own.map(({ service }) => service).join(", ")}; the others need Prometheus`);
 }
 
 /** Kinds of the log events among the lines of a service of this project. */
@@ -279,7 +270,7 @@ const logsCheck: Check<ProbeSession> = {
       }),
     );
     const found = problems.filter((problem) => problem !== undefined);
-    return found.length === 0 ? passed(`${rows.map(({ service }) => service).join(", ")}`) : failed(found.join("; "));
+    return outcomeOf(found, rows.map(({ service }) => service).join(", "));
   },
 };
 

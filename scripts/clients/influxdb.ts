@@ -5,7 +5,7 @@
 import { InfluxDB } from "@influxdata/influxdb-client";
 import { MEASUREMENT } from "../../services/domain/point.ts";
 import { OperatorError } from "../cli/errors.ts";
-import { type Cluster, NAMESPACE, type PortForward } from "../cluster/cluster.ts";
+import type { Cluster, PortForward } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 
 export const ORGANIZATION = "conveyor";
@@ -76,119 +76,35 @@ function select(
   ];
 }
 
-/** Rows of a query, one after the other. */
-async function eachRow<T>(
-  influx: InfluxDB,
-  stages: readonly string[],
-  visit: (row: T) => Promise<void> | void,
-): Promise<void> {
-  for await (const { values, tableMeta } of influx.getQueryApi(ORGANIZATION).iterateRows(stages.join("\n"))) {
-    const waits = visit(tableMeta.toObject(values) as T);
-    if (waits) await waits;
-  }
-}
-
 /** A query that needs the right to read the bucket and returns at most one row per series. */
 export const READ_CHECK = `from(bucket: ${quoted(BUCKET)}) |> range(start: -1m) |> filter(fn: (r) => r._measurement == ${quoted(MEASUREMENT)}) |> limit(n: 1)`;
 
-/**
- * Number of points of all runs in each window of a time range, counted by the database.
- * @returns windows with points, by their start
- */
-export async function countPoints(
-  influx: InfluxDB,
-  filter: Omit<PointFilter, "runs">,
-  range: TimeRange & { windowMs: number },
-): Promise<{ startMs: number; points: number }[]> {
-  const stages = [
-    ...select(["seq"], range, filter),
-    `|> aggregateWindow(every: ${range.windowMs}ms, fn: count, createEmpty: false, timeSrc: "_start")`,
-    `|> group(columns: ["_time"])`,
-    "|> sum()",
-  ];
-  const counts: { startMs: number; points: number }[] = [];
-  await eachRow<{ _time: string; _value: number }>(influx, stages, ({ _time, _value }) => {
-    // The first window starts with the range, which need not be the start of a window.
-    const startMs = Math.floor(Date.parse(_time) / range.windowMs) * range.windowMs;
-    counts.push({ startMs, points: _value });
-  });
-  return counts;
-}
-
-/**
- * Visits every selected point, for results that do not fit into memory.
- * @param filter names must be valid by services/domain/event.ts
- */
-export async function eachPoint(
-  influx: InfluxDB,
-  filter: PointFilter,
-  startMs: number,
-  endMs: number,
-  visit: (point: StoredPoint) => Promise<void> | void,
-): Promise<void> {
-  const stages = [
-    ...select(["run", "seq"], { startMs, endMs }, filter),
-    `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
-    ...(filter.runs ? [`|> filter(fn: (r) => ${anyOf("run", filter.runs)})`] : []),
-    `|> keep(columns: ["_time", "conveyor", "run", "seq"])`,
-  ];
-  await eachRow<{ _time: string; conveyor: string; run: string; seq: number }>(
-    influx,
-    stages,
-    ({ _time, conveyor, run, seq }) => visit({ conveyor, run, seq, timestampNs: nanosecondsOf(_time) }),
-  );
-}
-
-/**
- * The points of one run.
- * @param range.startMs earliest event time of the run
- * @param range.conveyors conveyors of the run, where they are known: the database then reads no other points of the range,
- *   which may exceed the memory of a query after a load test
- */
-export async function pointsOfRun(
-  influx: InfluxDB,
-  run: string,
-  { startMs, endMs, conveyors }: TimeRange & { conveyors: readonly string[] },
-): Promise<StoredRun> {
-  const stored: StoredRun = { points: 0, sequences: new Map(), duplicates: 0 };
-  await eachPoint(influx, { runs: [run], conveyors }, startMs, endMs, ({ conveyor, seq }) => {
-    let sequences = stored.sequences.get(conveyor);
-    if (!sequences) {
-      sequences = new Set();
-      stored.sequences.set(conveyor, sequences);
-    }
-    if (sequences.has(seq)) stored.duplicates++;
-    sequences.add(seq);
-    stored.points++;
-  });
-  return stored;
-}
-
 export class TelemetryStore {
   readonly #influx: InfluxDB;
-  readonly #forward: PortForward;
+  readonly #forward: PortForward | undefined;
 
-  private constructor(forward: PortForward, ca: string, token: string) {
+  /** @param forward the connection of `influx`, ended by `close` */
+  constructor(influx: InfluxDB, forward?: PortForward) {
+    this.#influx = influx;
     this.#forward = forward;
-    const url = `https://localhost:${forward.port}`;
-    this.#influx = new InfluxDB({ url, token, timeout: QUERY_LIMIT_MS, transportOptions: { ca } });
   }
 
   /** Opens the port-forward; the caller closes it. */
   static async open(cluster: Cluster): Promise<TelemetryStore> {
-    const tls = await readSecret(cluster, "influxdb-tls");
-    const token = (await readSecret(cluster, "influxdb-token-reader")).token;
-    const ca = tls["ca.crt"];
+    const ca = (await readSecret(cluster, "influxdb-tls"))["ca.crt"];
+    const token = (await readSecret(cluster, "influxdb-token-reader")).token?.trim();
     if (!ca || !token) {
       throw new OperatorError("InfluxDB cannot be read: its CA or the reader's token is missing", {
         hint: "bun scripts/deploy.ts   (the setup job creates the token)",
       });
     }
-    return new TelemetryStore(await cluster.portForward("svc/influxdb", 8086, NAMESPACE), ca, token.trim());
+    const forward = await cluster.portForward("svc/influxdb", 8086);
+    const url = `https://localhost:${forward.port}`;
+    return new TelemetryStore(new InfluxDB({ url, token, timeout: QUERY_LIMIT_MS, transportOptions: { ca } }), forward);
   }
 
   async close(): Promise<void> {
-    await this.#forward.close();
+    await this.#forward?.close();
   }
 
   /** Rows of a Flux query, for the queries of dashboards. */
@@ -196,14 +112,56 @@ export class TelemetryStore {
     return await this.#influx.getQueryApi(ORGANIZATION).collectRows<T>(flux);
   }
 
-  /** As {@link eachPoint}. */
+  /** Rows of a query, one after the other. */
+  async #eachRow<T>(stages: readonly string[], visit: (row: T) => Promise<void> | void): Promise<void> {
+    for await (const { values, tableMeta } of this.#influx.getQueryApi(ORGANIZATION).iterateRows(stages.join("\n"))) {
+      const waits = visit(tableMeta.toObject(values) as T);
+      if (waits) await waits;
+    }
+  }
+
+  /**
+   * Number of points of all runs in each window of a time range, counted by the database.
+   * @returns windows with points, by their start
+   */
+  async countPoints(
+    filter: Omit<PointFilter, "runs">,
+    range: TimeRange & { windowMs: number },
+  ): Promise<{ startMs: number; points: number }[]> {
+    const stages = [
+      ...select(["seq"], range, filter),
+      `|> aggregateWindow(every: ${range.windowMs}ms, fn: count, createEmpty: false, timeSrc: "_start")`,
+      `|> group(columns: ["_time"])`,
+      "|> sum()",
+    ];
+    const counts: { startMs: number; points: number }[] = [];
+    await this.#eachRow<{ _time: string; _value: number }>(stages, ({ _time, _value }) => {
+      // The first window starts with the range, which need not be the start of a window.
+      const startMs = Math.floor(Date.parse(_time) / range.windowMs) * range.windowMs;
+      counts.push({ startMs, points: _value });
+    });
+    return counts;
+  }
+
+  /**
+   * Visits every selected point, for results that do not fit into memory.
+   * @param filter names must be valid by services/domain/event.ts
+   */
   async eachPoint(
     filter: PointFilter,
     startMs: number,
     endMs: number,
     visit: (point: StoredPoint) => Promise<void> | void,
   ): Promise<void> {
-    await eachPoint(this.#influx, filter, startMs, endMs, visit);
+    const stages = [
+      ...select(["run", "seq"], { startMs, endMs }, filter),
+      `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
+      ...(filter.runs ? [`|> filter(fn: (r) => ${anyOf("run", filter.runs)})`] : []),
+      `|> keep(columns: ["_time", "conveyor", "run", "seq"])`,
+    ];
+    await this.#eachRow<Omit<StoredPoint, "timestampNs"> & { _time: string }>(stages, ({ _time, conveyor, run, seq }) =>
+      visit({ conveyor, run, seq, timestampNs: nanosecondsOf(_time) }),
+    );
   }
 
   /**
@@ -220,18 +178,26 @@ export class TelemetryStore {
       ...select(["seq"], { startMs, endMs }, { conveyorsPrefix }),
       `|> keep(columns: ["conveyor", "_value"])`,
     ];
-    await eachRow<{ conveyor: string; _value: number }>(this.#influx, stages, ({ conveyor, _value }) =>
+    await this.#eachRow<{ conveyor: string; _value: number }>(stages, ({ conveyor, _value }) =>
       visit(conveyor, _value),
     );
   }
 
-  /** As {@link countPoints}. */
-  async countPoints(filter: Omit<PointFilter, "runs">, range: Parameters<typeof countPoints>[2]) {
-    return await countPoints(this.#influx, filter, range);
-  }
-
-  /** As {@link pointsOfRun}. */
+  /**
+   * The points of one run.
+   * @param startMs earliest event time of the run
+   * @param conveyors conveyors of the run, where they are known: the database then reads no other points of the range,
+   *   which may exceed the memory of a query after a load test
+   */
   async run(run: string, startMs: number, endMs: number, conveyors: readonly string[] = []): Promise<StoredRun> {
-    return await pointsOfRun(this.#influx, run, { startMs, endMs, conveyors });
+    const stored: StoredRun = { points: 0, sequences: new Map(), duplicates: 0 };
+    await this.eachPoint({ runs: [run], conveyors }, startMs, endMs, ({ conveyor, seq }) => {
+      const sequences = stored.sequences.get(conveyor) ?? new Set();
+      stored.sequences.set(conveyor, sequences);
+      if (sequences.has(seq)) stored.duplicates++;
+      sequences.add(seq);
+      stored.points++;
+    });
+    return stored;
   }
 }

@@ -20,14 +20,11 @@ const MAX_NAME_BYTES = 100;
 export interface ArchiveFile {
   /** Path in the image, without leading slash: "usr/bin/thing". Its folders are created. */
   path: string;
-  /** Exactly one of: a file of this machine, the content itself, the target of a symbolic link. */
+  /** Exactly one of: a file of this machine, the content itself. */
   from?: string;
-  content?: string | Uint8Array;
-  linkTo?: string;
+  content?: string;
   /** Permission bits; 0o755 for `from`, 0o644 for `content`. */
   mode?: number;
-  uid?: number;
-  gid?: number;
 }
 
 /** A layer from single files, from a folder (owners and modes kept unless `owner` is given), or an existing tar. */
@@ -52,32 +49,22 @@ export interface ArchiveImage {
   config: ImageConfig;
 }
 
-function header(entry: {
-  name: string;
-  size: number;
-  mode: number;
-  type: "0" | "2" | "5";
-  uid: number;
-  gid: number;
-  linkTo?: string;
-}): Uint8Array {
+/** The header of a file ("0") or a folder ("5") that root owns. */
+function header(name: string, size: number, mode: number, type: "0" | "5"): Uint8Array {
   const block = Buffer.alloc(BLOCK_BYTES);
-  for (const text of [entry.name, entry.linkTo ?? ""]) {
-    if (Buffer.byteLength(text) > MAX_NAME_BYTES) {
-      throw new RangeError(`tar name: must be at most ${MAX_NAME_BYTES} bytes; got "${text}"`);
-    }
+  if (Buffer.byteLength(name) > MAX_NAME_BYTES) {
+    throw new RangeError(`tar name: must be at most ${MAX_NAME_BYTES} bytes; got "${name}"`);
   }
   const octal = (value: number, at: number, width: number) =>
     block.write(`${value.toString(8).padStart(width - 1, "0")}\0`, at, "latin1");
-  block.write(entry.name, 0);
-  octal(entry.mode, 100, 8);
-  octal(entry.uid, 108, 8);
-  octal(entry.gid, 116, 8);
-  octal(entry.size, 124, 12);
+  block.write(name, 0);
+  octal(mode, 100, 8);
+  octal(0, 108, 8); // user
+  octal(0, 116, 8); // group
+  octal(size, 124, 12);
   octal(FIXED_TIME_S, 136, 12);
   block.write("        ", 148); // the checksum counts as spaces while it is computed
-  block.write(entry.type, 156);
-  block.write(entry.linkTo ?? "", 157);
+  block.write(type, 156);
   block.write("ustar\x0000", 257, "latin1");
   let sum = 0;
   for (const byte of block) sum += byte;
@@ -92,13 +79,13 @@ async function writeTar(out: string, files: readonly ArchiveFile[]): Promise<voi
     for (let folder = dirname(file.path); folder !== "." && folder !== "/"; folder = dirname(folder))
       folders.add(folder);
   }
-  const entries: ({ path: string } & ({ folder: true } | { folder: false; file: ArchiveFile }))[] = [
-    ...[...folders].map((path) => ({ path, folder: true as const })),
-    ...files.map((file) => ({ path: file.path, folder: false as const, file })),
+  const entries: { path: string; file?: ArchiveFile }[] = [
+    ...[...folders].map((path) => ({ path })),
+    ...files.map((file) => ({ path: file.path, file })),
   ].sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
-  for (const { path, from, content, linkTo } of files) {
-    if ([from, content, linkTo].filter((value) => value !== undefined).length !== 1) {
-      throw new TypeError(`archive file "${path}": exactly one of from, content, linkTo must be given`);
+  for (const { path, from, content } of files) {
+    if ((from === undefined) === (content === undefined)) {
+      throw new TypeError(`archive file "${path}": exactly one of from, content must be given`);
     }
   }
   const stream = createWriteStream(out);
@@ -107,20 +94,15 @@ async function writeTar(out: string, files: readonly ArchiveFile[]): Promise<voi
   const write = (bytes: Uint8Array) =>
     new Promise<void>((resolve, reject) => stream.write(bytes, (error) => (error ? reject(error) : resolve())));
   try {
-    for (const entry of entries) {
-      if (entry.folder) {
-        await write(header({ name: `${entry.path}/`, size: 0, mode: 0o755, type: "5", uid: 0, gid: 0 }));
+    for (const { path, file } of entries) {
+      if (!file) {
+        await write(header(`${path}/`, 0, 0o755, "5"));
         continue;
       }
-      const { from, content, linkTo, uid = 0, gid = 0 } = entry.file;
-      if (linkTo !== undefined) {
-        await write(header({ name: entry.path, size: 0, mode: 0o777, type: "2", uid, gid, linkTo }));
-        continue;
-      }
-      const bytes = content === undefined ? undefined : Buffer.from(content as string);
+      const { from, content } = file;
+      const bytes = content === undefined ? undefined : Buffer.from(content);
       const size = bytes ? bytes.length : (await stat(from!)).size;
-      const mode = entry.file.mode ?? (bytes ? 0o644 : 0o755);
-      await write(header({ name: entry.path, size, mode, type: "0", uid, gid }));
+      await write(header(path, size, file.mode ?? (bytes ? 0o644 : 0o755), "0"));
       let written = 0;
       for await (const chunk of bytes ? [bytes] : createReadStream(from!, { highWaterMark: 1 << 20 })) {
         await write(chunk as Buffer);

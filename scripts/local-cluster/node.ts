@@ -335,41 +335,35 @@ export async function startNode(layout: Layout, node: NodeLayout, holder: PidFil
   const proxy = JSON.stringify(proxyConfig(layout, proxyClient), null, 2);
   await writeIfChanged(join(node.etc, "kube-proxy.json"), proxy);
   const serving = await readFile(join(layout.pki, `${node.name}.crt`), "utf8");
-  const daemons: Daemon[] = [
-    {
-      name: `${node.name}-kubelet`,
-      command: [
-        join(layout.kubernetes, "kubelet"),
-        `--config=${join(node.etc, "kubelet.json")}`,
-        `--kubeconfig=${kubeletClient}`,
-        `--hostname-override=${node.name}`,
-        `--node-ip=${node.address}`,
-        `--root-dir=${IN_NODE.kubelet}`,
-      ],
-      reads: [kubelet, kubeletClientText, serving],
-      inside: holder.pid,
-    },
-    {
-      name: `${node.name}-kube-proxy`,
-      command: [
-        join(layout.kubernetes, "kube-proxy"),
-        `--config=${join(node.etc, "kube-proxy.json")}`,
-        `--hostname-override=${node.name}`,
-      ],
-      reads: [proxy, proxyClientText],
-      inside: holder.pid,
-    },
-    {
-      name: `${node.name}-network-policies`,
-      command: [
-        join(layout.kubernetes, "network-policies"),
-        `--kubeconfig=${policiesClient}`,
-        `--node=${node.name}`,
-        `--services=${layout.plan.subnets.services}`,
-      ],
-      reads: [policiesClientText],
-      inside: holder.pid,
-    },
+  const daemon = (program: string, reads: string[], ...flags: string[]): Daemon => ({
+    name: `${node.name}-${program}`,
+    command: [join(layout.kubernetes, program), ...flags],
+    reads,
+    inside: holder.pid,
+  });
+  const daemons = [
+    daemon(
+      "kubelet",
+      [kubelet, kubeletClientText, serving],
+      `--config=${join(node.etc, "kubelet.json")}`,
+      `--kubeconfig=${kubeletClient}`,
+      `--hostname-override=${node.name}`,
+      `--node-ip=${node.address}`,
+      `--root-dir=${IN_NODE.kubelet}`,
+    ),
+    daemon(
+      "kube-proxy",
+      [proxy, proxyClientText],
+      `--config=${join(node.etc, "kube-proxy.json")}`,
+      `--hostname-override=${node.name}`,
+    ),
+    daemon(
+      "network-policies",
+      [policiesClientText],
+      `--kubeconfig=${policiesClient}`,
+      `--node=${node.name}`,
+      `--services=${layout.plan.subnets.services}`,
+    ),
   ];
   const files: PidFile[] = [];
   for (const daemon of daemons) files.push((await ensureDaemon(daemon, nodeDaemonFolders(layout))).file);

@@ -10,7 +10,7 @@ import { HistoryWriter, openHistory } from "../../scripts/audit/history.ts";
 import { recordHistory } from "../../scripts/audit/record.ts";
 import { type AuditSources, type ProducerLedger, readLogLines } from "../../scripts/audit/sources.ts";
 import { judge, type Verdict } from "../../scripts/audit/verdict.ts";
-import { countPoints, eachPoint } from "../../scripts/clients/influxdb.ts";
+import { TelemetryStore } from "../../scripts/clients/influxdb.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/kafka/client.ts";
 import type { OffsetRange } from "../../services/protocol/probe.ts";
 import { Logger } from "../../services/runtime/log.ts";
@@ -134,11 +134,13 @@ export class Environment {
   /** The audit's sources: these processes and servers. */
   #sources(ca: string): AuditSources {
     const { servers } = this.pipeline;
-    const influx = new InfluxDB({
-      url: servers.influxUrl,
-      token: servers.influxAdmin.token,
-      transportOptions: { ca },
-    });
+    const store = new TelemetryStore(
+      new InfluxDB({
+        url: servers.influxUrl,
+        token: servers.influxAdmin.token,
+        transportOptions: { ca },
+      }),
+    );
     return {
       ledgers: async () => {
         const running = this.#producers.filter(
@@ -165,8 +167,8 @@ export class Environment {
           this.pipeline.runTool("log-reader", { ...this.pipeline.kafka, topic: this.topic, ...range }),
           visit,
         ),
-      pointCounts: (filter, range) => countPoints(influx, filter, range),
-      points: (filter, startMs, endMs, visit) => eachPoint(influx, filter, startMs, endMs, visit),
+      pointCounts: (filter, range) => store.countPoints(filter, range),
+      points: (filter, startMs, endMs, visit) => store.eachPoint(filter, startMs, endMs, visit),
     };
   }
 

@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { InfluxDB } from "@influxdata/influxdb-client";
 import { readLogLines } from "../../scripts/audit/sources.ts";
-import { eachPoint, type TelemetryStore } from "../../scripts/clients/influxdb.ts";
+import { TelemetryStore } from "../../scripts/clients/influxdb.ts";
 import {
   identityText,
   matchesFilter,
@@ -20,8 +20,6 @@ import { EVENTS_TOPIC, PROCESSOR_GROUP } from "../../services/domain/kafka-layou
 import type { DeadLetterPage } from "../../services/protocol/probe.ts";
 import { freePort } from "../servers/free-ports.ts";
 import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
-
-type StoreArguments = Parameters<TelemetryStore["eachPoint"]>;
 
 const skipped = await skipReason();
 /** A start, a read file or stored events take seconds; minutes on a busy machine. */
@@ -260,7 +258,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
         token: pipeline.servers.influxAdmin.token,
         transportOptions: { ca: await readFile(join(pipeline.servers.folder, "ca.crt"), "utf8") },
       });
-      const store = { eachPoint: (...args: StoreArguments) => eachPoint(influx, ...args) };
+      const store = new TelemetryStore(influx);
       expect(await storedAmong(store, [...events, old])).toEqual(new Set(events.map(identityText)));
     },
     LIMIT_MS,

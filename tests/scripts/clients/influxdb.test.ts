@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import type { InfluxDB } from "@influxdata/influxdb-client";
-import { pointsOfRun } from "../../../scripts/clients/influxdb.ts";
+import { TelemetryStore } from "../../../scripts/clients/influxdb.ts";
 
 /** A database that records the query and returns these rows. */
 function databaseWith(rows: { conveyor: string; seq: number }[]) {
@@ -20,14 +20,14 @@ function databaseWith(rows: { conveyor: string; seq: number }[]) {
   return { influx: influx as unknown as InfluxDB, queries };
 }
 
-test("pointsOfRun counts points by identity and reports duplicates", async () => {
+test("TelemetryStore.run counts points by identity and reports duplicates", async () => {
   const { influx } = databaseWith([
     { conveyor: "a", seq: 0 },
     { conveyor: "a", seq: 1 },
     { conveyor: "b", seq: 0 },
     { conveyor: "a", seq: 1 },
   ]);
-  expect(await pointsOfRun(influx, "r", { startMs: 0, endMs: 1, conveyors: [] })).toEqual({
+  expect(await new TelemetryStore(influx).run("r", 0, 1)).toEqual({
     points: 4,
     duplicates: 1,
     sequences: new Map([
@@ -37,10 +37,10 @@ test("pointsOfRun counts points by identity and reports duplicates", async () =>
   });
 });
 
-test("pointsOfRun filters by known conveyors before it joins fields", async () => {
+test("TelemetryStore.run filters by known conveyors before it joins fields", async () => {
   // Otherwise the points of a load test in the range exceed the memory of a query.
   const { influx, queries } = databaseWith([]);
-  await pointsOfRun(influx, "r", { startMs: 5, endMs: 9, conveyors: ["drill-2", "drill-0"] });
+  await new TelemetryStore(influx).run("r", 5, 9, ["drill-2", "drill-0"]);
   const [before] = queries[0]!.split("|> pivot");
   expect(before).toContain(`and (r.conveyor == "drill-2" or r.conveyor == "drill-0")`);
   expect(before).toContain("range(start: time(v: 5000000), stop: time(v: 9000000))");
