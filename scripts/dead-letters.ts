@@ -23,14 +23,11 @@ import type { SubCommand } from "./dead-letters/session.ts";
 import { show } from "./dead-letters/show.ts";
 import { localTarget } from "./local-cluster/index.ts";
 
-/** Default of --since. */
-const DEFAULT_SINCE_MS = 86_400_000;
-
 const ACTIONS: Readonly<Record<string, SubCommand>> = { list, show, export: exportBodies, replay };
 
 const FLAGS = {
   ...CLUSTER_FLAGS,
-  since: { type: "duration", default: DEFAULT_SINCE_MS, description: "records of this last period" },
+  since: { type: "duration", default: 86_400_000, description: "records of this last period" },
   reason: {
     type: "string",
     multiple: true,

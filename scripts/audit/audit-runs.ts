@@ -60,11 +60,8 @@ export function closing(
     `${count("passed")} invariants hold, ${count("failed")} violated, ${count("unknown")} unknown` +
     (uncounted.length > 0 ? `; violated, but not promised by the sender: ${uncounted.join(", ")}` : "");
   if (count("failed") > 0) {
-    return {
-      status: "failed",
-      line: `FAILED: ${counts}; cause: ${causes.filter(isCounted).join(", ")}`,
-      exitCode: EXIT.violations,
-    };
+    const line = `FAILED: ${counts}; cause: ${causes.filter(isCounted).join(", ")}`;
+    return { status: "failed", line, exitCode: EXIT.violations };
   }
   const open = counted.filter(({ law, status }) => REQUIRED.includes(law) && status === "unknown");
   return open.length > 0

@@ -3,7 +3,6 @@ import { type Range, SequenceRanges } from "../../services/domain/sequence.ts";
 import { LEDGER_CHECKPOINT, type LedgerCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
 import { entryOf } from "./identity-table.ts";
 
-/** Ranges by run and conveyor. */
 export type RangesByRun = Map<string, Map<string, Range[]>>;
 
 /** One producer process, as its checkpoints describe it. */

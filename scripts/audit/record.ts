@@ -565,7 +565,6 @@ async function recordProducerOutcomes(
   }
 }
 
-/** The parts of ranges up to a last number. */
 function until(ranges: readonly Range[], last: number): Range[] {
   return ranges.filter(([from]) => from <= last).map(([from, to]) => [from, Math.min(to, last)]);
 }

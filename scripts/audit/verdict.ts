@@ -112,7 +112,6 @@ export interface Facts {
   meta: HistoryMeta;
   recorded: ReadonlySet<Kind>;
   table: IdentityTable;
-  /** Repeated occurrences in the log. */
   logRepeats: number;
   /** First occurrences with a lower sequence number than an earlier one of the same conveyor and partition. */
   outOfOrder: Selection;

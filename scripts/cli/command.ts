@@ -274,7 +274,6 @@ function unknownFlag(typed: string, known: readonly string[], spec: CommandSpec<
   );
 }
 
-/** The value of an absent flag. */
 function valueWithout(name: string, flag: Flag, environment: Environment, spec: CommandSpec<Flags>): unknown {
   const isList = flag.type === "string" && flag.multiple;
   const text = flag.env ? environment[flag.env] : undefined;

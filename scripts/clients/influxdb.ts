@@ -14,10 +14,8 @@ export const BUCKET = "telemetry";
 /** A query over a million points takes tens of seconds on two cores. */
 const QUERY_LIMIT_MS = 180_000;
 
-/** Stored points of one run. */
 export interface StoredRun {
   points: number;
-  /** Sequence numbers by conveyor. */
   sequences: Map<string, Set<number>>;
   /** Points beyond the first for the same (run, conveyor, seq). */
   duplicates: number;

@@ -42,7 +42,6 @@ export function getVerified(port: number, path: string, ca: string, servername: 
   });
 }
 
-/** Samples by pod name. */
 export type PodSamples = ReadonlyMap<string, readonly Sample[]>;
 
 /** Metrics of every running pod of a workload. @throws OperatorError when a pod cannot be read. */

@@ -11,7 +11,6 @@ import { TelemetryStore } from "./influxdb.ts";
 
 /** Results by the names of their probes, each with the data of its probe. */
 export type ProbeResults<P extends Record<string, ProbeSpec>> = { [Name in keyof P]: ProbeResult<ProbeData<P[Name]>> };
-/** Runs named probes. */
 export type RunProbes = <const P extends Record<string, ProbeSpec>>(probes: P) => Promise<ProbeResults<P>>;
 
 /** Data of a probe that read `what`. @throws OperatorError when it failed */

@@ -20,13 +20,10 @@ export class Tally {
   readonly #groups = new Map<string, Group>();
 
   add(letter: StoredDeadLetter, status: ReplayStatus): void {
-    const key = `${letter.reason}\n${letter.service}`;
-    let group = this.#groups.get(key);
-    if (!group) {
-      const { reason, service } = letter;
-      group = { reason, service, letters: 0, newestMs: 0, valid: 0, example: "" };
-      this.#groups.set(key, group);
-    }
+    const { reason, service } = letter;
+    const key = `${reason}\n${service}`;
+    const group = this.#groups.get(key) ?? { reason, service, letters: 0, newestMs: 0, valid: 0, example: "" };
+    this.#groups.set(key, group);
     group.letters++;
     if (status.kind === "valid") group.valid++;
     if (letter.timestampMs >= group.newestMs) {

@@ -15,7 +15,6 @@ const MAX_MEMBERS = 10_000;
 /** An index of an image has a few kilobytes. */
 const MAX_INDEX_BYTES = 4 * 1024 * 1024;
 
-/** One image found in an archive. */
 export interface FoundImage {
   /** Complete reference: "docker.io/library/influxdb:2.9.1". */
   ref: string;

@@ -77,7 +77,6 @@ export function pickMirror(sources: readonly AptSource[], codename: string): Apt
   return sources.find((source) => source.suites.includes(codename) && source.components.includes("main"));
 }
 
-/** Every apt source of this machine. */
 async function machineSources(): Promise<AptSource[]> {
   const folder = "/etc/apt/sources.list.d";
   const read = (path: string) => readFile(path, "utf8").catch(() => "");

@@ -18,7 +18,6 @@ const STEP_MS = 50;
 export interface CanaryVerdict {
   run: string;
   written: number;
-  /** Distinct numbers found. */
   found: number;
   /** Numbers that were written and not found, the first hundred. */
   missing: number[];

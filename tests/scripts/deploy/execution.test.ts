@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { NETWORK_CHECKS } from "../../../scripts/checks/network.ts";
 import { POD_CHECKS } from "../../../scripts/checks/pods.ts";
 import { ProbeSession } from "../../../scripts/clients/probe-session.ts";
-import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
+import { refOf } from "../../../scripts/cluster/cluster.ts";
 import { executePlan, preparePlan, previewFirst, previewPlan, prunedBy } from "../../../scripts/deploy/execution.ts";
 import { KEDA_API } from "../../../scripts/deploy/keda.ts";
 import { imagesOf } from "../../../scripts/deploy/manifests.ts";
@@ -18,7 +18,7 @@ import { readSnapshot } from "../../../scripts/deploy/snapshot.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
 import { temporaryFolder } from "../../temporary-folder.ts";
 import { silentReport } from "../cli/silent-report.ts";
-import { FakeCluster, kedaItself } from "./fake-cluster.ts";
+import { FakeCluster, hpa, kedaDefinition, kedaItself } from "./fake-cluster.ts";
 
 const stages = await loadStages();
 const every = stages.flatMap(({ objects }) => objects);
@@ -81,12 +81,6 @@ async function deployed(apis: Iterable<string> = APIS): Promise<FakeCluster> {
 const stopped = (cluster: FakeCluster, ...refs: string[]) => {
   for (const ref of refs) cluster.find(ref)!.status = {};
 };
-const otherAutoscaler: KubernetesObject = {
-  apiVersion: "autoscaling/v2",
-  kind: "HorizontalPodAutoscaler",
-  metadata: { name: "manual", namespace: "conveyor" },
-  spec: { scaleTargetRef: { kind: "Deployment", name: "processor" }, maxReplicas: 2 },
-};
 const SCENARIOS: [string, () => Promise<{ cluster: FakeCluster; missing?: string[]; ca?: string }>][] = [
   ["an empty cluster with KEDA", async () => ({ cluster: new FakeCluster(APIS).add(...kedaItself()) })],
   ["an empty cluster without KEDA", async () => ({ cluster: new FakeCluster(WITHOUT_KEDA) })],
@@ -118,11 +112,7 @@ const SCENARIOS: [string, () => Promise<{ cluster: FakeCluster; missing?: string
     async () => {
       const cluster = await deployed();
       cluster.kedaRuns = false;
-      cluster.add({
-        apiVersion: "apiextensions.k8s.io/v1",
-        kind: "CustomResourceDefinition",
-        metadata: { name: "scaledobjects.keda.sh", deletionTimestamp: "2026-11-25T10:00:00Z" },
-      });
+      cluster.add(kedaDefinition("2026-11-25T10:00:00Z"));
       return { cluster };
     },
   ],
@@ -134,7 +124,10 @@ const SCENARIOS: [string, () => Promise<{ cluster: FakeCluster; missing?: string
       return { cluster };
     },
   ],
-  ["a second autoscaler that someone created", async () => ({ cluster: (await deployed()).add(otherAutoscaler) })],
+  [
+    "a second autoscaler that someone created",
+    async () => ({ cluster: (await deployed()).add(hpa("manual", "processor")) }),
+  ],
   ["another CA", async () => ({ cluster: await deployed(), ca: "another CA" })],
 ];
 

@@ -182,20 +182,46 @@ export class FakeCluster extends Cluster {
   }
 }
 
+/** KEDA's metrics API. `condition` describes why it is not available. */
+export const metricsApi = (status: "True" | "False" = "True", condition: object = {}): KubernetesObject => ({
+  apiVersion: "apiregistration.k8s.io/v1",
+  kind: "APIService",
+  metadata: { name: "v1beta1.external.metrics.k8s.io" },
+  spec: { service: { name: "keda-metrics-apiserver", namespace: "keda", port: 443 }, version: "v1beta1" },
+  status: { conditions: [{ type: "Available", status, ...condition }] },
+});
+
+export const kedaOperator = (replicas: number, availableReplicas?: number): KubernetesObject => ({
+  apiVersion: "apps/v1",
+  kind: "Deployment",
+  metadata: { name: "keda-operator", namespace: "keda" },
+  spec: { replicas },
+  status: { observedGeneration: 1, availableReplicas },
+});
+
 /** KEDA's own objects: its metrics API and operator. `replicas` 0: KEDA is installed and does not run. */
 export const kedaItself = (replicas = 1): KubernetesObject[] => [
-  {
-    apiVersion: "apiregistration.k8s.io/v1",
-    kind: "APIService",
-    metadata: { name: "v1beta1.external.metrics.k8s.io" },
-    spec: { service: { name: "keda-metrics-apiserver", namespace: "keda" } },
-    status: { conditions: [{ type: "Available", status: "True" }] },
-  },
-  {
-    apiVersion: "apps/v1",
-    kind: "Deployment",
-    metadata: { name: "keda-operator", namespace: "keda" },
-    spec: { replicas },
-    status: replicas > 0 ? { availableReplicas: replicas } : {},
-  },
+  metricsApi(),
+  kedaOperator(replicas, replicas || undefined),
 ];
+
+/** The definition of KEDA's main kind. */
+export const kedaDefinition = (deletionTimestamp?: string): KubernetesObject => ({
+  apiVersion: "apiextensions.k8s.io/v1",
+  kind: "CustomResourceDefinition",
+  metadata: { name: "scaledobjects.keda.sh", deletionTimestamp },
+});
+
+export const hpa = (name: string, target: string, kind = "Deployment"): KubernetesObject => ({
+  apiVersion: "autoscaling/v2",
+  kind: "HorizontalPodAutoscaler",
+  metadata: { name, namespace: "conveyor" },
+  spec: { scaleTargetRef: { kind, name: target }, maxReplicas: 2 },
+});
+
+export const kedaObject = (kind: "ScaledObject" | "TriggerAuthentication", name: string, target = name) => ({
+  apiVersion: KEDA_API,
+  kind,
+  metadata: { name, namespace: "conveyor" },
+  spec: { scaleTargetRef: { name: target } },
+});

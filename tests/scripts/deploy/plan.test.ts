@@ -6,6 +6,7 @@ import { KEDA_API, type KedaState } from "../../../scripts/deploy/keda.ts";
 import { imagesOf } from "../../../scripts/deploy/manifests.ts";
 import { describeNotApplied, plan, type Snapshot } from "../../../scripts/deploy/plan.ts";
 import { loadStages, SKIPPED_STAGES, type Stage } from "../../../scripts/deploy/stages.ts";
+import { hpa, kedaObject } from "./fake-cluster.ts";
 
 const stages = await loadStages();
 const every = stages.flatMap(({ objects }) => objects);
@@ -39,19 +40,6 @@ const running = (...workloads: readonly string[]): KubernetesObject[] =>
   });
 const foreign = (objects: readonly KubernetesObject[]) =>
   objects.map((object) => ({ ...object, metadata: { ...object.metadata, labels: {} } }));
-
-const hpa = (name: string, target: string, kind = "Deployment"): KubernetesObject => ({
-  apiVersion: "autoscaling/v2",
-  kind: "HorizontalPodAutoscaler",
-  metadata: { name, namespace: "conveyor" },
-  spec: { scaleTargetRef: { kind, name: target }, maxReplicas: 2 },
-});
-const scaledObject = (name: string, target: string): KubernetesObject => ({
-  apiVersion: KEDA_API,
-  kind: "ScaledObject",
-  metadata: { name, namespace: "conveyor" },
-  spec: { scaleTargetRef: { name: target } },
-});
 
 describe("plan: skip", () => {
   const stage = (name: string, image: string, more: Partial<Stage> = {}): Stage => ({
@@ -247,7 +235,7 @@ describe("plan: prune", () => {
   });
 
   test("while KEDA is being uninstalled its objects are pruned first and without waiting for KEDA", () => {
-    const live = [...every, scaledObject("other", "other"), hpa("keda-hpa-processor", "processor")];
+    const live = [...every, kedaObject("ScaledObject", "other", "other"), hpa("keda-hpa-processor", "processor")];
     const result = planned({ live, apiVersions: withoutKeda, keda: { status: "uninstalling" } });
     expect(result.prune.map(({ object, reason, force }) => [refOf(object), reason, force])).toEqual([
       ["TriggerAuthentication/processor-scaling", "KEDA is being uninstalled", true],
@@ -271,7 +259,7 @@ describe("plan: one autoscaler per workload", () => {
     const live = [
       hpa("processor", "processor"),
       hpa("keda-hpa-processor", "processor"),
-      scaledObject("processor", "processor"),
+      kedaObject("ScaledObject", "processor", "processor"),
     ];
     const result = planned({ live });
     expect(result.stages.flatMap(({ name, prune }) => prune.map((pruned) => ({ name, ...pruned })))).toEqual([
@@ -285,7 +273,7 @@ describe("plan: one autoscaler per workload", () => {
   });
 
   test("a ScaledObject is pruned before its autoscaler, which KEDA would create again", () => {
-    const live = [hpa("keda-hpa-other", "processor"), scaledObject("other", "processor")];
+    const live = [hpa("keda-hpa-other", "processor"), kedaObject("ScaledObject", "other", "processor")];
     expect(prunedAutoscalers(live)).toEqual(["ScaledObject/other", "HorizontalPodAutoscaler/keda-hpa-other"]);
   });
 
