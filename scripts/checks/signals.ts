@@ -173,7 +173,7 @@ async function namesByJob(
 ): Promise<Map<string, Set<string>>> {
   const found = new Map<string, Set<string>>();
   for (const { labels, value } of await prometheus.query(promql, signal)) {
-    if (value <= 0) continue;
+    if (!(value > 0)) continue;
     const [job, name] = [labels.job ?? "", labels.__name__ ?? labels.metric ?? ""];
     found.set(job, (found.get(job) ?? new Set()).add(name));
   }
