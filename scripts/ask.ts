@@ -31,26 +31,22 @@ async function main({ flags, positionals, report, signal }: CommandContext<typeo
   }
   const cluster = await selectCluster(flags, localTarget);
   await requireReachable(cluster, signal);
-  const prometheus = await PrometheusReader.open(cluster);
-  try {
-    if (flags.alerts) {
-      const alerts = await prometheus.alerts(signal);
-      report.result({ alerts });
-      for (const line of alertLines(alerts, Date.now())) report.print(line);
-      // Watchdog always fires: without any alert the rules are not evaluated.
-      if (alerts.length === 0) report.warn("no alert, not even Watchdog: docs/runbooks/RuleEvaluationFailing.md");
-    } else if (flags.targets) {
-      const targets = await prometheus.targets(signal);
-      report.result({ targets });
-      for (const line of targetLines(targets)) report.print(line);
-    } else {
-      const samples = await prometheus.query(query!, signal);
-      report.result({ query, samples });
-      for (const line of sampleLines(samples)) report.print(line);
-      if (samples.length === 0) report.info("no series: check the name and the labels of the query");
-    }
-  } finally {
-    await prometheus.close();
+  await using prometheus = await PrometheusReader.open(cluster);
+  if (flags.alerts) {
+    const alerts = await prometheus.alerts(signal);
+    report.result({ alerts });
+    for (const line of alertLines(alerts, Date.now())) report.print(line);
+    // Watchdog always fires: without any alert the rules are not evaluated.
+    if (alerts.length === 0) report.warn("no alert, not even Watchdog: docs/runbooks/RuleEvaluationFailing.md");
+  } else if (flags.targets) {
+    const targets = await prometheus.targets(signal);
+    report.result({ targets });
+    for (const line of targetLines(targets)) report.print(line);
+  } else {
+    const samples = await prometheus.query(query!, signal);
+    report.result({ query, samples });
+    for (const line of sampleLines(samples)) report.print(line);
+    if (samples.length === 0) report.info("no series: check the name and the labels of the query");
   }
 }
 

@@ -50,14 +50,10 @@ async function main({ flags, positionals, report, signal }: CommandContext<typeo
   await requireReachable(cluster, signal);
   report.info(`target: ${cluster.describe()}`);
   const image = await deployedServicesImage(cluster);
-  const probes = new ProbeSession(cluster, image, signal);
+  await using probes = new ProbeSession(cluster, image, signal);
   const filter = { sinceMs: Date.now() - flags.since, reasons: flags.reason, run: flags.run };
   const session = { cluster, image, probes, filter, limit: flags.limit, isDryRun: flags["dry-run"], report, signal };
-  try {
-    return await ACTIONS[action]!(session);
-  } finally {
-    await probes.close();
-  }
+  return await ACTIONS[action]!(session);
 }
 
 export const command = defineCommand({

@@ -79,14 +79,10 @@ async function readLedgers(cluster: Cluster, signal: AbortSignal) {
   await Promise.all(
     pods.map(async ({ metadata }) => {
       try {
-        const forward = await cluster.portForward(`pod/${metadata.name}`, OPS_PORT, NAMESPACE);
-        try {
-          const answer = await getVerified(forward.port, "/ledger", ca, `producer.${NAMESPACE}.svc`, signal);
-          if (answer.status !== 200) throw new OperatorError(`/ledger of ${metadata.name} answered ${answer.status}`);
-          ledgers.push(JSON.parse(answer.body) as ProducerLedger);
-        } finally {
-          await forward.close();
-        }
+        await using forward = await cluster.portForward(`pod/${metadata.name}`, OPS_PORT, NAMESPACE);
+        const answer = await getVerified(forward.port, "/ledger", ca, `producer.${NAMESPACE}.svc`, signal);
+        if (answer.status !== 200) throw new OperatorError(`/ledger of ${metadata.name} answered ${answer.status}`);
+        ledgers.push(JSON.parse(answer.body) as ProducerLedger);
       } catch (error) {
         // It is ending, starting or frozen: its logged checkpoints are judged, the rest is unknown.
         if (signal.aborted || isAbort(error)) throw error;
@@ -120,14 +116,10 @@ async function readCheckpoints(cluster: Cluster, sinceMs: number, signal: AbortS
   );
   try {
     if (await LogStore.isThere(cluster)) {
-      const store = await LogStore.open(cluster);
-      try {
-        const range = { startNs: nsOfMs(sinceMs), endNs: nsOfMs(Date.now() + 1000) };
-        const query = `{namespace="${NAMESPACE}"} |= "${LEDGER_CHECKPOINT}"`;
-        for await (const entries of store.all(query, range, signal)) for (const { line } of entries) take(line);
-      } finally {
-        await store.close();
-      }
+      await using store = await LogStore.open(cluster);
+      const range = { startNs: nsOfMs(sinceMs), endNs: nsOfMs(Date.now() + 1000) };
+      const query = `{namespace="${NAMESPACE}"} |= "${LEDGER_CHECKPOINT}"`;
+      for await (const entries of store.all(query, range, signal)) for (const { line } of entries) take(line);
     } else {
       gaps.push("Loki is not deployed: checkpoints of deleted producers are not known");
     }

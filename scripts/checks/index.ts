@@ -51,10 +51,6 @@ export async function runChecks(
   report: Report,
   signal: AbortSignal,
 ): Promise<ChecklistResult> {
-  const session = new ProbeSession(cluster, await deployedServicesImage(cluster), signal);
-  try {
-    return await reportChecklist(selectChecks(CHECKS, ids), session, report, signal);
-  } finally {
-    await session.close();
-  }
+  await using session = new ProbeSession(cluster, await deployedServicesImage(cluster), signal);
+  return await reportChecklist(selectChecks(CHECKS, ids), session, report, signal);
 }

@@ -190,34 +190,30 @@ const metricsCheck: Check<ProbeSession> = {
   async run({ cluster }, signal) {
     const rows = expectedRows((await deployedStages(cluster)).stages);
     if (!(await PrometheusReader.isThere(cluster))) return await metricsWithoutPrometheus(cluster, rows, signal);
-    const prometheus = await PrometheusReader.open(cluster);
-    try {
-      const all = alternatives(rows.flatMap(({ metrics, moving = [] }) => [...metrics, ...moving]));
-      const moving = alternatives(rows.flatMap((row) => row.moving ?? []));
-      const count = await waitFor(
-        async () => {
-          const present = await namesByJob(prometheus, `count by (job, __name__) ({__name__=~"${all}"})`, signal);
-          // increase() drops the name; a label keeps it.
-          const moved = await namesByJob(
-            prometheus,
-            `sum by (job, metric) (increase(label_replace({__name__=~"${moving}"}, "metric", "$1", "__name__", "(.+)")[${MOVING_WINDOW}:15s]))`,
-            signal,
-          );
-          const missing = missingMetrics(rows, present, moved);
-          return missing.length === 0
-            ? { done: true, value: [...present.values()].reduce((sum, names) => sum + names.size, 0) }
-            : { done: false, state: missing.join("; ") };
-        },
-        { what: "the metrics of every service", limitMs: METRICS_LIMIT_MS, intervalMs: 3000, signal },
-      );
-      const down = (await prometheus.targets(signal)).filter(({ health }) => health !== "up");
-      if (down.length > 0) {
-        return failed(down.map(({ labels, lastError }) => `${labels.job} ${labels.instance}: ${lastError}`).join("; "));
-      }
-      return passed(`${rows.length} services, ${count} metrics in Prometheus, every target up`);
-    } finally {
-      await prometheus.close();
+    await using prometheus = await PrometheusReader.open(cluster);
+    const all = alternatives(rows.flatMap(({ metrics, moving = [] }) => [...metrics, ...moving]));
+    const moving = alternatives(rows.flatMap((row) => row.moving ?? []));
+    const count = await waitFor(
+      async () => {
+        const present = await namesByJob(prometheus, `count by (job, __name__) ({__name__=~"${all}"})`, signal);
+        // increase() drops the name; a label keeps it.
+        const moved = await namesByJob(
+          prometheus,
+          `sum by (job, metric) (increase(label_replace({__name__=~"${moving}"}, "metric", "$1", "__name__", "(.+)")[${MOVING_WINDOW}:15s]))`,
+          signal,
+        );
+        const missing = missingMetrics(rows, present, moved);
+        return missing.length === 0
+          ? { done: true, value: [...present.values()].reduce((sum, names) => sum + names.size, 0) }
+          : { done: false, state: missing.join("; ") };
+      },
+      { what: "the metrics of every service", limitMs: METRICS_LIMIT_MS, intervalMs: 3000, signal },
+    );
+    const down = (await prometheus.targets(signal)).filter(({ health }) => health !== "up");
+    if (down.length > 0) {
+      return failed(down.map(({ labels, lastError }) => `${labels.job} ${labels.instance}: ${lastError}`).join("; "));
     }
+    return passed(`${rows.length} services, ${count} metrics in Prometheus, every target up`);
   },
 };
 

@@ -77,7 +77,7 @@ function select(
 /** A query that needs the right to read the bucket and returns at most one row per series. */
 export const READ_CHECK = `from(bucket: ${quoted(BUCKET)}) |> range(start: -1m) |> filter(fn: (r) => r._measurement == ${quoted(MEASUREMENT)}) |> limit(n: 1)`;
 
-export class TelemetryStore {
+export class TelemetryStore implements AsyncDisposable {
   readonly #influx: InfluxDB;
   readonly #forward: PortForward | undefined;
 
@@ -104,6 +104,8 @@ export class TelemetryStore {
   async close(): Promise<void> {
     await this.#forward?.close();
   }
+
+  [Symbol.asyncDispose] = () => this.close();
 
   /** Rows of a Flux query, for the queries of dashboards. */
   async query<T>(flux: string): Promise<T[]> {

@@ -59,7 +59,7 @@ export function entriesOf(streams: readonly Stream[], order: "forward" | "backwa
 /** Identity of an entry. */
 export const keyOf = (entry: LogEntry): string => `${entry.timeNs} ${entry.pod}/${entry.container} ${entry.line}`;
 
-export class LogStore {
+export class LogStore implements AsyncDisposable {
   readonly #forward: PortForward;
   readonly #ca: string;
   readonly #url: string;
@@ -90,6 +90,8 @@ export class LogStore {
   async close(): Promise<void> {
     await this.#forward.close();
   }
+
+  [Symbol.asyncDispose] = () => this.close();
 
   /** One call of Loki's API. @throws OperatorError with Loki's message */
   async get<T>(path: string, parameters: Record<string, string>, signal?: AbortSignal): Promise<T> {

@@ -50,14 +50,10 @@ export async function scrape(cluster: Cluster, workload: string, signal?: AbortS
   const pods = await cluster.runningPods(workload);
   if (pods.length === 0) throw new OperatorError(`no running pod of ${workload} to read metrics from`);
   const read = async (name: string): Promise<Sample[]> => {
-    const forward = await cluster.portForward(`pod/${name}`, OPS_PORT, NAMESPACE);
-    try {
-      const { status, body } = await getVerified(forward.port, "/metrics", ca, `${workload}.${NAMESPACE}.svc`, signal);
-      if (status !== 200) throw new OperatorError(`/metrics of ${name} answered ${status}`);
-      return parseMetrics(body);
-    } finally {
-      await forward.close();
-    }
+    await using forward = await cluster.portForward(`pod/${name}`, OPS_PORT, NAMESPACE);
+    const { status, body } = await getVerified(forward.port, "/metrics", ca, `${workload}.${NAMESPACE}.svc`, signal);
+    if (status !== 200) throw new OperatorError(`/metrics of ${name} answered ${status}`);
+    return parseMetrics(body);
   };
   const names = pods.map(({ metadata }) => metadata.name);
   const answers = await Promise.allSettled(names.map(read));

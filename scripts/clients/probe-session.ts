@@ -54,7 +54,7 @@ interface HeldPod {
   gone: Promise<void>;
 }
 
-export class ProbeSession {
+export class ProbeSession implements AsyncDisposable {
   readonly cluster: Cluster;
   /** The services' image; it contains the probe program. */
   readonly image: string;
@@ -97,6 +97,8 @@ export class ProbeSession {
     const store = await this.#store?.catch(() => undefined);
     await store?.close();
   }
+
+  [Symbol.asyncDispose] = () => this.close();
 
   /** A probe pod that exists until `close`. */
   #hold(kind: ProbePod): Promise<string> {

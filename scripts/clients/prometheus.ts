@@ -45,7 +45,7 @@ interface Answer<T> {
   data?: T;
 }
 
-export class PrometheusReader {
+export class PrometheusReader implements AsyncDisposable {
   readonly #forward: PortForward;
   readonly #ca: string;
 
@@ -74,6 +74,8 @@ export class PrometheusReader {
   async close(): Promise<void> {
     await this.#forward.close();
   }
+
+  [Symbol.asyncDispose] = () => this.close();
 
   /** An instant query. @throws OperatorError with Prometheus' message */
   async query(promql: string, signal?: AbortSignal): Promise<VectorSample[]> {

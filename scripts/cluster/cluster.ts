@@ -142,7 +142,7 @@ export type WatchEvent<T extends KubernetesObject> =
   | { type: "SYNC"; objects: T[] }
   | { type: "ADDED" | "MODIFIED" | "DELETED"; object: T };
 
-export interface PortForward {
+export interface PortForward extends AsyncDisposable {
   /** Port on 127.0.0.1. */
   port: number;
   close(): Promise<void>;
@@ -466,7 +466,8 @@ export class Cluster implements ClusterLocation {
         void (async () => {
           while (!(await lines.next()).done) {}
         })().catch(() => {});
-        return { port: Number(match[1]), close: () => child.stop() };
+        const close = () => child.stop();
+        return { port: Number(match[1]), close, [Symbol.asyncDispose]: close };
       }
     } finally {
       clearTimeout(limit);

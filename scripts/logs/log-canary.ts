@@ -132,16 +132,12 @@ export async function runCanary(cluster: Cluster, options: CanaryOptions): Promi
 
 async function findNumbers(cluster: Cluster, run: string, startedMs: number, signal: AbortSignal): Promise<number[]> {
   // A port-forward ends with its pod, so each poll opens its own.
-  const store = await LogStore.open(cluster);
-  try {
-    const numbers: number[] = [];
-    const query = `{namespace="conveyor", app="log-canary"} | run=${JSON.stringify(run)}`;
-    const range = { startNs: nsOfMs(startedMs), endNs: nsOfMs(Date.now() + 1000) };
-    for await (const entries of store.all(query, range, signal)) numbers.push(...numbersOf(entries));
-    return numbers;
-  } finally {
-    await store.close();
-  }
+  await using store = await LogStore.open(cluster);
+  const numbers: number[] = [];
+  const query = `{namespace="conveyor", app="log-canary"} | run=${JSON.stringify(run)}`;
+  const range = { startNs: nsOfMs(startedMs), endNs: nsOfMs(Date.now() + 1000) };
+  for await (const entries of store.all(query, range, signal)) numbers.push(...numbersOf(entries));
+  return numbers;
 }
 
 async function awaitWritten(cluster: Cluster, pod: string, options: CanaryOptions): Promise<number> {

@@ -46,14 +46,10 @@ async function newest(cluster: Cluster, source: LogSource, options: SearchOption
   if (source === "pods") {
     return (await readPodLogs(cluster, sinceMs, signal)).filter((entry) => isMatch(search, entry));
   }
-  const store = await LogStore.open(cluster);
-  try {
-    const endMs = Date.now();
-    const range = { startNs: nsOfMs(endMs - sinceMs), endNs: nsOfMs(endMs) };
-    return await store.newest(logQl(search), range, limit + 1, signal);
-  } finally {
-    await store.close();
-  }
+  await using store = await LogStore.open(cluster);
+  const endMs = Date.now();
+  const range = { startNs: nsOfMs(endMs - sinceMs), endNs: nsOfMs(endMs) };
+  return await store.newest(logQl(search), range, limit + 1, signal);
 }
 
 /** Prints the entries that match: the newest, or with `follow` also each new one. */
