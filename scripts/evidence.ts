@@ -61,13 +61,8 @@ function list(artifacts: readonly Artifact[], report: Context["report"]): void {
   for (const { name, title, files } of artifacts) report.print(`${name.padEnd(18)} ${files.join(", ")}: ${title}`);
 }
 
-interface Attempt {
-  making: Making;
-  /** The artifact should have been made: neither a tool nor an image is missing. */
-  isFailure: boolean;
-}
-
-async function attempt(artifact: Artifact, context: EvidenceContext): Promise<Attempt> {
+/** @returns isFailure: the artifact should have been made, since neither a tool nor an image is missing. */
+async function attempt(artifact: Artifact, context: EvidenceContext): Promise<{ making: Making; isFailure: boolean }> {
   try {
     return { making: await artifact.make(context), isFailure: false };
   } catch (error) {

@@ -106,13 +106,8 @@ function showList(report: Report): ExitCode {
   }
   report.result({
     drills: DRILLS.map(({ name, title, hypothesis, fault, budgetMs, budgetReason, recoversFrom }) => ({
-      name,
-      title,
-      hypothesis,
-      fault,
-      budget_ms: budgetMs,
-      budget_reason: budgetReason,
-      recovers_from: recoversFrom,
+      ...{ name, title, hypothesis, fault },
+      ...{ budget_ms: budgetMs, budget_reason: budgetReason, recovers_from: recoversFrom },
     })),
   });
   return EXIT.ok;

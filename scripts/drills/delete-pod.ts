@@ -11,14 +11,15 @@ interface DeletedPod {
   deletedAtMs?: number;
 }
 
-type Tier = Pick<Drill, "name" | "title" | "hypothesis" | "budgetMs" | "budgetReason" | "awaitReady" | "runbook"> & {
+type Tier = Pick<
+  Drill<DeletedPod>,
+  "name" | "title" | "hypothesis" | "budgetMs" | "budgetReason" | "awaitReady" | "runbook" | "verify"
+> & {
   workload: string;
   choose?: (context: DrillContext) => Promise<DeletedPod>;
-  /** Expectations after the recovery. */
-  verify?: (context: DrillContext, target: DeletedPod) => Promise<string[]>;
 };
 
-const deletion = ({ workload, choose, verify, ...tier }: Tier): Drill =>
+const deletion = ({ workload, choose, ...tier }: Tier): Drill =>
   defineDrill<DeletedPod>({
     ...tier,
     fault: `kubectl delete pod, one of ${workload}`,
@@ -38,9 +39,6 @@ const deletion = ({ workload, choose, verify, ...tier }: Tier): Drill =>
       const live = await cluster.get<Pod>("pod", name);
       if (live?.metadata.uid === uid || deletedAtMs === undefined) return undefined;
       return { proof: `pod ${name} (uid ${uid}), ${why}, has ended and was deleted`, timeMs: deletedAtMs };
-    },
-    async verify(context, target) {
-      return (await verify?.(context, target)) ?? [];
     },
     // Its controller creates a new pod; the runner waits until it is Ready.
     heal: async () => {},

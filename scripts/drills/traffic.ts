@@ -77,13 +77,7 @@ export class SenderTally {
   }
 }
 
-export const countsOf = ({ run, offered, acknowledged, unknown, again }: SenderLedger): SenderCounts => ({
-  run,
-  offered,
-  acknowledged,
-  unknown,
-  again,
-});
+export const countsOf = ({ attempts: _attempts, outcomes: _outcomes, ...counts }: SenderLedger): SenderCounts => counts;
 
 /** Starts the sender of one drill. @throws OperatorError when it does not start. */
 export async function startTraffic(

@@ -3,7 +3,7 @@ import { largest, type Recording, type SeriesName, valuesWithin } from "../recor
 import type { ScaledWorkload, ScalingEvent } from "../recording/result.ts";
 
 /** A pod became Ready. */
-export interface ReadyEvent {
+interface ReadyEvent {
   workload: string;
   timeMs: number;
 }
@@ -19,6 +19,10 @@ const ROWS_BEFORE = 5;
 const GROWTH_ROWS = 10;
 
 const round = (value: number, digits = 1) => Math.round(value * 10 ** digits) / 10 ** digits;
+
+/** When the first additional pod of a workload became Ready. */
+export const firstReadyMs = (ready: readonly ReadyEvent[], workload: ScaledWorkload, fromMs: number) =>
+  ready.find((event) => event.workload === workload && event.timeMs >= fromMs)?.timeMs;
 
 /** First moment from `fromMs` at which a series is at or above a limit. */
 function firstAtLeast(recording: Recording, name: SeriesName, limit: number, fromMs: number): number | undefined {
@@ -39,7 +43,7 @@ export function timeToScale(
 ): number | null {
   if (lagThreshold === undefined) return null;
   const reachedMs = firstAtLeast(recording, "lag_events", lagThreshold, loadStartMs);
-  const readyMs = ready.find(({ workload, timeMs }) => workload === "processor" && timeMs >= loadStartMs)?.timeMs;
+  const readyMs = firstReadyMs(ready, "processor", loadStartMs);
   if (reachedMs === undefined || readyMs === undefined) return null;
   return round(Math.max(0, readyMs - reachedMs) / 1000);
 }

@@ -29,8 +29,8 @@ import { type Autoscalers, readAutoscalers } from "../recording/scaling-limits.t
 import { FoundSequences, loadLedger, missingOf } from "./load-ledger.ts";
 import {
   bestMean,
+  firstReadyMs,
   memoryGrowth,
-  type ReadyEvent,
   rebalanceGap,
   rebalanceLatency,
   replicasEnd,
@@ -431,15 +431,12 @@ function measure(
   seen: Seen,
   ledger: Ledger,
 ): Record<MetricName, number | null> {
-  const { recording, scaling } = observer;
+  const { ready, recording, scaling } = observer;
   const { summary } = seen.outcomes;
   const { loadStartMs } = seen;
   const hasLoad = Number.isFinite(loadStartMs) && summary !== undefined;
-  const ready: readonly ReadyEvent[] = observer.ready;
   const max = (workload: ScaledWorkload) => largest(valuesWithin(recording, `${workload}_replicas_ready`));
-  const producerReadyMs = ready.find(
-    ({ workload, timeMs }) => workload === "producer" && timeMs >= loadStartMs,
-  )?.timeMs;
+  const producerReadyMs = firstReadyMs(ready, "producer", loadStartMs);
   const measured: Measured = hasLoad
     ? {
         lost: ledger.lost,
@@ -466,8 +463,6 @@ function measure(
         stored_events_per_second: bestMean(recording, "stored_events_per_second", HELD_ROWS),
       }
     : { lost: ledger.lost, duplicated: ledger.duplicated };
-  return Object.fromEntries(Object.keys(METRICS).map((name) => [name, measured[name as MetricName] ?? null])) as Record<
-    MetricName,
-    number | null
-  >;
+  const all = Object.keys(METRICS).map((name) => [name, measured[name as MetricName] ?? null]);
+  return Object.fromEntries(all) as Record<MetricName, number | null>;
 }

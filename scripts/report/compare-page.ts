@@ -2,7 +2,7 @@
 
 import { METRICS, type MetricName } from "../load/thresholds.ts";
 import { largest, type SeriesName, type Value, valuesWithin } from "../recording/recording.ts";
-import type { LoadTestResult } from "../recording/result.ts";
+import type { Ledger, LoadTestResult } from "../recording/result.ts";
 import { type ChartSeries, chartStack } from "./charts.ts";
 import { CURVE_STYLES } from "./curves.ts";
 import { documentOf } from "./document.ts";
@@ -29,11 +29,7 @@ function directionOf(name: MetricName): Better {
   return name === "stored_events_per_second" ? "higher" : "lower";
 }
 
-const counted = (
-  key: "lost" | "duplicated" | "offered" | "acknowledged" | "stored" | "unknown" | "failed",
-  label: string,
-  better: Better,
-): Measure => ({
+const counted = (key: keyof Ledger, label: string, better: Better): Measure => ({
   label,
   unit: "",
   better,

@@ -23,14 +23,12 @@ import {
 export function stageBands(result: LoadTestResult): Band[] {
   const { recording, stages } = result;
   const marks = recording.marks.filter(({ kind }) => kind === "stage").toSorted((a, b) => a.timeMs - b.timeMs);
+  const hasMarks = marks.length >= stages.length;
   const bands: Band[] = [];
   let at = marks[0]?.timeMs ?? recording.startedAtMs;
   for (const [index, stage] of stages.entries()) {
-    const fromMs = marks.length >= stages.length ? marks[index]!.timeMs : at;
-    const endMs =
-      marks.length >= stages.length
-        ? (marks[index + 1]?.timeMs ?? fromMs + stage.seconds * 1000)
-        : at + stage.seconds * 1000;
+    const fromMs = hasMarks ? marks[index]!.timeMs : at;
+    const endMs = (hasMarks ? marks[index + 1]?.timeMs : undefined) ?? fromMs + stage.seconds * 1000;
     at = endMs;
     // An interrupted run has stages that never began.
     if (fromMs >= recording.endedAtMs) break;
