@@ -1,8 +1,5 @@
-/**
- * Parses the metrics of /metrics and computes sums, histograms and quantiles.
- */
+/** Parses the metrics of /metrics and computes sums, histograms and quantiles. */
 
-/** One sample: `name{labels} value`. */
 export interface Sample {
   name: string;
   labels: Record<string, string>;
@@ -36,13 +33,10 @@ export function readSum(samples: readonly Sample[], name: string): number {
 
 /** A histogram's cumulative counts by upper bound, summed over its series. */
 export class Histogram {
-  readonly buckets: ReadonlyMap<number, number>;
-  readonly count: number;
-
-  constructor(buckets: ReadonlyMap<number, number>, count: number) {
-    this.buckets = buckets;
-    this.count = count;
-  }
+  constructor(
+    readonly buckets: ReadonlyMap<number, number>,
+    readonly count: number,
+  ) {}
 
   /** The observations since `earlier`. */
   minus(earlier: Histogram): Histogram {
@@ -81,7 +75,6 @@ export function quantile(histogram: Histogram, q: number): number {
   return Number.NaN;
 }
 
-/** The part before the labels or the value. */
 function nameOf(line: string): string {
   const end = line.search(/[{ ]/);
   return end < 0 ? line : line.slice(0, end);

@@ -71,7 +71,6 @@ export class Conveyor {
     return this.#seq;
   }
 
-  /** The next event, stamped with `nowMs`. */
   next(nowMs: number): TelemetryEvent {
     const random = this.#random;
     const draw = random();

@@ -1,6 +1,4 @@
-/**
- * The topics and ACLs that Kafka must have, as tables. The setup job creates them, validate compares them.
- */
+/** The topics and ACLs that Kafka must have. The setup job creates them, validate compares them. */
 
 export const EVENTS_TOPIC = "conveyor.events";
 export const DLQ_TOPIC = "conveyor.events.dlq";
@@ -17,31 +15,20 @@ interface TopicLayout {
 }
 
 /** Three replicas, two of which must have a write: one broker may fail without a lost or rejected write. */
-export const TOPIC_TABLE: readonly TopicLayout[] = [
-  {
-    name: EVENTS_TOPIC,
-    // A partition has one processor, so at most six processors work in parallel.
-    partitions: 6,
-    replicationFactor: 3,
-    config: {
-      "min.insync.replicas": "2",
-      "retention.ms": String(7 * DAY_MS),
-      "max.message.bytes": "1048576",
-      "unclean.leader.election.enable": "false",
-    },
+const topic = (name: string, partitions: number, retentionDays: number): TopicLayout => ({
+  name,
+  partitions,
+  replicationFactor: 3,
+  config: {
+    "min.insync.replicas": "2",
+    "retention.ms": String(retentionDays * DAY_MS),
+    "max.message.bytes": "1048576",
+    "unclean.leader.election.enable": "false",
   },
-  {
-    name: DLQ_TOPIC,
-    partitions: 3,
-    replicationFactor: 3,
-    config: {
-      "min.insync.replicas": "2",
-      "retention.ms": String(30 * DAY_MS),
-      "max.message.bytes": "1048576",
-      "unclean.leader.election.enable": "false",
-    },
-  },
-];
+});
+
+/** A partition has one processor, so at most six processors work in parallel. */
+export const TOPIC_TABLE: readonly TopicLayout[] = [topic(EVENTS_TOPIC, 6, 7), topic(DLQ_TOPIC, 3, 30)];
 
 export interface Acl {
   /** As Kafka writes it: `User:` and the certificate's common name. */

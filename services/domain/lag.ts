@@ -1,5 +1,4 @@
 /** The lag of a consumer group in one partition. */
-
 export interface PartitionLag {
   partition: number;
   /** Offset of the next event. */

@@ -94,7 +94,6 @@ export async function* textLines(
   if (!skipCutEnd) for (const line of splitter.end()) yield textOf(line);
 }
 
-/** Nothing but spaces and tabs. */
 export function isBlank(bytes: Uint8Array): boolean {
   for (const byte of bytes) if (byte !== 0x20 && byte !== 0x09 && byte !== CARRIAGE_RETURN) return false;
   return true;

@@ -7,7 +7,7 @@ import { Histogram, readHistogram, readSum, type Sample } from "./exposition.ts"
 
 /** The increase between two samples of a pod. */
 interface Gain {
-  /** Time since the last sample, in seconds. */
+  /** Since the last sample. */
   seconds: number;
   /** Counter → increase per second. */
   perSecond: Map<string, number>;

@@ -5,10 +5,9 @@
  * if they are 10⁶ apart in seq within one millisecond (a billion events a second). The line depends on the event alone,
  * so writing it twice rewrites the same point. The sum exceeds 2^53 and is therefore joined as text.
  *
- * `run` is a field, not a tag, since a tag would add a series per run without bound. Two runs of one conveyor therefore
- * overwrite each other where they agree in millisecond and in seq mod 10⁶. This does not happen in operation: a conveyor
- * has one source at a time (a StatefulSet ordinal names the simulated ones), and a new run has later timestamps. Loading
- * a file twice under another run name, with the same conveyors and times, does overwrite the first load.
+ * `run` is a field, not a tag, since a tag would add a series per run without bound. Two runs of one conveyor overwrite
+ * each other where they agree in millisecond and in seq mod 10⁶. In operation a conveyor has one source at a time, and a
+ * new run has later timestamps; a file that is loaded twice under different run names overwrites its first load.
  */
 import { CANONICAL_EVENT, MEASUREMENT_NAMES, type TelemetryEvent } from "./event.ts";
 
@@ -47,7 +46,6 @@ export function renderPoint(event: TelemetryEvent): string {
   );
 }
 
-/** What the processor keeps of a rendered event. */
 interface RenderedEvent {
   line: string;
   /** Milliseconds: for the end-to-end latency. */

@@ -14,10 +14,7 @@ export const BURST_PERIOD_MS = 5 * 60_000;
 export const BURST_MS = 30_000;
 export const BURST_FACTOR = 5;
 
-/**
- * Events due after `elapsedMs` at `perSecond`.
- * @param profile steady: constant; ramp: 10 % to 100 % within RAMP_MS; burst: 5× for 30 s of every 5 min.
- */
+/** Events due after `elapsedMs` at `perSecond`. */
 export function eventsDue(profile: RateProfile, perSecond: number, elapsedMs: number): number {
   const perMs = perSecond / 1000;
   switch (profile) {

@@ -11,12 +11,11 @@ export class SequenceRanges {
   #count = 0;
   #changedFrom = Number.POSITIVE_INFINITY;
 
-  /** Number of different sequence numbers. */
+  /** Of different sequence numbers. */
   get count(): number {
     return this.#count;
   }
 
-  /** Number of ranges. */
   get size(): number {
     return this.#ranges.length;
   }
@@ -80,7 +79,6 @@ export class SequenceRanges {
   }
 }
 
-/** The ledger of one run and conveyor. */
 export interface LedgerEntry {
   run: string;
   conveyor: string;
@@ -139,14 +137,12 @@ export class Ledger {
     return this.#repeated;
   }
 
-  /** Number of listed identities. */
   get count(): number {
     let count = 0;
     for (const { ranges } of this.#entries.values()) count += ranges.count;
     return count;
   }
 
-  /** { run: { conveyor: [[first, last], …] } } */
   toJSON(): Record<string, Record<string, Range[]>> {
     const runs: Record<string, Record<string, Range[]>> = Object.create(null);
     for (const { run, conveyor, ranges } of this.#entries.values()) {

@@ -9,10 +9,7 @@ import { installKafkajsPatches } from "./patches/index.ts";
 
 /** A TLS handshake on a busy two-core machine takes longer than kafkajs' default of 1 s. */
 const CONNECTION_TIMEOUT_MS = 3000;
-/**
- * Brokers answer within milliseconds. The limit is for a silent broker that is still part of the cluster; requests to one
- * that is not end earlier (patches/gone-broker.ts).
- */
+/** For a silent broker that is still part of the cluster; requests to another end earlier (patches/gone-broker.ts). */
 export const REQUEST_TIMEOUT_MS = 5000;
 
 /** Short pauses with a low cap, so that a client recovers within half a second of its broker. */
@@ -24,7 +21,6 @@ export const RETRY_BRIEFLY = { ...RETRY, retries: 3 } as const;
 
 /** Finds added partitions; moved leaders are detected at once by errors. */
 const METADATA_MAX_AGE_MS = 60_000;
-/** One line of a kind per this time; see LogThrottle. */
 const KAFKAJS_LOG_INTERVAL_MS = 5000;
 
 const LEVELS: Record<number, "debug" | "info" | "warn" | "error"> = {
@@ -34,7 +30,6 @@ const LEVELS: Record<number, "debug" | "info" | "warn" | "error"> = {
   [logLevel.ERROR]: "error",
 };
 
-/** Writes kafkajs' log with our logger; equal lines are throttled. */
 function kafkajsLog(log: Logger): logCreator {
   const throttle = new LogThrottle(KAFKAJS_LOG_INTERVAL_MS);
   return () =>
@@ -58,7 +53,6 @@ const kafkajsLevel = (log: Logger): logLevel => (log.isOn("debug") ? logLevel.DE
 
 type SocketFactory = NonNullable<KafkajsConfig["socketFactory"]>;
 
-/** kafkajs' connections to a cluster, below its producer and consumer. */
 export type KafkaCluster = Cluster;
 
 /** The options of all clients. `onConnect` is called for every connection attempt, as progress for the liveness check. */

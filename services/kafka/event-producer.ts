@@ -47,7 +47,6 @@ const MAX_MEMOISED_KEYS = 10_000;
 const LOG_INTERVAL_MS = 5000;
 /** Sequence numbers have 31 bits and restart at 0. */
 const SEQUENCE_MODULUS = 2 ** 31;
-/** The sequence number of the event after a batch. */
 export const sequenceAfter = (first: number, events: number): number => (first + events) % SEQUENCE_MODULUS;
 const PRODUCE_API_KEY = 0;
 /**
@@ -111,12 +110,10 @@ interface QueuedEvent {
 interface PartitionQueue {
   topic: string;
   partition: number;
-  /** Events of no batch yet. */
   waiting: QueuedEvent[];
   waitingBytes: number;
   /** The batch that is sent until it is acknowledged; never changed meanwhile. */
   inFlight: QueuedEvent[] | undefined;
-  /** A request with the batch awaits its answer. */
   sending: boolean;
   producerId: string | undefined;
   producerEpoch: number;
@@ -126,7 +123,6 @@ interface PartitionQueue {
 }
 
 interface TopicState {
-  /** Events offered before the partitions were known. */
   unrouted: QueuedEvent[];
   queues: PartitionQueue[];
   partitionOf: Map<string, number>;
@@ -173,7 +169,6 @@ export class EventProducer {
       options.createCluster?.() ?? createCluster(options.kafka, options.clientId, options.log, options.onAttempt);
   }
 
-  /** Events accepted and not yet settled. */
   get bufferedEvents(): number {
     return this.#bufferedEvents;
   }
@@ -235,7 +230,6 @@ export class EventProducer {
     return { producerId: String(producerId), producerEpoch };
   }
 
-  /** Whether the buffer has room for that many more events of that many bytes. */
   hasRoom(events = 1, bytes = 0): boolean {
     return (
       this.#bufferedEvents + events <= this.#options.maxBufferedEvents &&

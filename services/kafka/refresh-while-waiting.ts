@@ -1,13 +1,9 @@
-/**
- * Far longer than a response takes, far shorter than its timeout: a response that is still missing may have been
- * requested of a broker that is cut off from the cluster. Each refresh is one small request.
- */
+/** Far longer than a response takes, far shorter than its timeout. Each refresh is one small request. */
 const REFRESH_INTERVAL_MS = 500;
 
 /**
  * Awaits a response and refreshes the metadata meanwhile, so that a request to a broker that is cut off from the cluster
  * fails before its timeout: once the metadata no longer list the broker, its connections close (patches/gone-broker.ts).
- * @param refresh refreshes the metadata; its errors are ignored, since the next refresh follows
  */
 export async function refreshWhileWaiting<T>(response: Promise<T>, refresh: () => Promise<void>): Promise<T> {
   const refreshing = setInterval(() => void refresh().catch(() => {}), REFRESH_INTERVAL_MS);

@@ -34,7 +34,6 @@ export interface FinalDocuments {
   setup: SetupResult;
 }
 
-/** The line that a program writes. */
 export const finalLine = <Kind extends keyof FinalDocuments>(kind: Kind, document: FinalDocuments[Kind]): string =>
   `${JSON.stringify({ final: kind, document })}\n`;
 

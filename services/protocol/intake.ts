@@ -15,7 +15,6 @@ export type IntakeErrorCode =
 
 export interface IntakeError {
   code: IntakeErrorCode;
-  /** Description for users. */
   error: string;
 }
 

@@ -77,9 +77,7 @@ export type OrderedLoadLine =
   | { attempt: EventRange; t: number }
   /** unknown: the limit after the end of the load passed without an acknowledgement. */
   | { outcome: "ok" | "unknown"; batch: EventRange; why?: string; t: number }
-  /** Sent again, because there was no acknowledgement. */
   | { again: number; conveyor: string; why: string; t: number }
-  /** The last line. */
   | { done: OrderedLoadCounts; t: number };
 
 export type GeneratorLine = OpenLoadLine | OrderedLoadLine;

@@ -77,7 +77,6 @@ type Kind = keyof typeof KINDS;
 /** A probe finds its result by its id; a longer limit than the probe's maximum is cut. */
 const commonShape = { id: text, kind: oneOf(Object.keys(KINDS)), timeout_ms: optional(count) };
 
-/** A probe without its id. */
 export type ProbeSpec = { [K in Kind]: { kind: K; timeout_ms?: number } & Shaped<(typeof KINDS)[K]> }[Kind];
 export type Probe = ProbeSpec & { id: string };
 export type ProbeOf<K extends Kind> = Extract<Probe, { kind: K }>;
@@ -96,7 +95,6 @@ export interface OffsetRange {
   committed?: number;
 }
 
-/** A record of the dead-letter topic. */
 export interface DeadLetterRecord {
   partition: number;
   offset: number;
@@ -146,7 +144,6 @@ interface KindData {
   dlq_read: DeadLetterHeaders[];
 }
 
-/** Data in the result of a probe. */
 export type ProbeData<P extends ProbeSpec> = P extends { kind: "kafka"; op: infer Op extends keyof KafkaData }
   ? KafkaData[Op]
   : KindData[P["kind"]];

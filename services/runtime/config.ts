@@ -12,6 +12,7 @@ export class ConfigError extends Error {
 }
 
 type Environment = Record<string, string | undefined>;
+type NumberRange = { least: number; most: number; fallback: number };
 
 /** Reads variables and collects problems; `done` throws them. */
 export class ConfigReader {
@@ -48,8 +49,7 @@ export class ConfigReader {
 
   choice<T extends string>(name: string, choices: readonly T[], fallback: T): T {
     const value = this.#raw(name) ?? fallback;
-    if (!(choices as readonly string[]).includes(value))
-      this.problem(name, `must be one of ${choices.join(", ")}`, value);
+    if (!choices.includes(value as T)) this.problem(name, `must be one of ${choices.join(", ")}`, value);
     return value as T;
   }
 
@@ -57,34 +57,25 @@ export class ConfigReader {
   choices<T extends string>(name: string, choices: readonly T[], fallback: string): T[] {
     const values = (this.#raw(name) ?? fallback).split(",").map((part) => part.trim());
     for (const value of values) {
-      if (!(choices as readonly string[]).includes(value)) {
-        this.problem(name, `must be a comma list of ${choices.join(", ")}`, value);
-      }
+      if (!choices.includes(value as T)) this.problem(name, `must be a comma list of ${choices.join(", ")}`, value);
     }
     return [...new Set(values)] as T[];
   }
 
-  integer(name: string, range: { least: number; most: number; fallback: number }): number {
+  integer(name: string, range: NumberRange): number {
+    return this.number(name, range, "whole number");
+  }
+
+  number(name: string, { least, most, fallback }: NumberRange, kind: "number" | "whole number" = "number"): number {
     const text = this.#raw(name);
-    if (text === undefined) return range.fallback;
+    if (text === undefined) return fallback;
     const value = Number(text);
-    if (!Number.isInteger(value) || value < range.least || value > range.most) {
-      this.problem(name, `must be a whole number from ${range.least} to ${range.most}`, text);
+    if (!(value >= least && value <= most) || (kind === "whole number" && !Number.isInteger(value))) {
+      this.problem(name, `must be a ${kind} from ${least} to ${most}`, text);
     }
     return value;
   }
 
-  number(name: string, range: { least: number; most: number; fallback: number }): number {
-    const text = this.#raw(name);
-    if (text === undefined) return range.fallback;
-    const value = Number(text);
-    if (!(value >= range.least && value <= range.most)) {
-      this.problem(name, `must be a number from ${range.least} to ${range.most}`, text);
-    }
-    return value;
-  }
-
-  /** Host and port of each broker. */
   brokers(name: string): string[] {
     const list = this.text(name)
       .split(",")
@@ -140,7 +131,6 @@ export class ConfigReader {
   }
 }
 
-/** PEM texts of one identity and of the CA that it trusts. */
 export interface TlsFiles {
   ca: string;
   cert: string;
@@ -184,10 +174,7 @@ export interface OpsConfig {
 
 const DEFAULT_OPS_PORT = 9464;
 
-/**
- * Ports and certificate of /healthz, /readyz and /metrics, and of the liveness thread if there is one. The certificate
- * is that of the Kafka client unless another one is named.
- */
+/** The certificate is that of the Kafka client unless another one is named. */
 export function readOps(reader: ConfigReader, kafka: KafkaConfig): OpsConfig {
   return {
     port: reader.integer("OPS_PORT", { least: 1, most: 65_535, fallback: DEFAULT_OPS_PORT }),

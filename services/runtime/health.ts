@@ -1,6 +1,4 @@
 /**
- * Liveness and readiness of a service.
- *
  * Liveness is progress: each loop reports its turns with `progress`, and /healthz fails when a watch had none within its
  * limit. An attempt is progress too: while Kafka or InfluxDB is unreachable a restart would not help. Readiness is a set
  * of named conditions.

@@ -16,7 +16,6 @@ const LOOP_LIMIT_MS = 15_000;
 /** Indexes of the 32-bit numbers that the two threads share. */
 export const SHARED = { heartbeats: 0, progress: 1, length: 2 } as const;
 
-/** The message that starts the thread. */
 export interface LivenessStart {
   port: number;
   tls: { cert: string; key: string };
@@ -37,8 +36,7 @@ const WORKER = import.meta.url.endsWith(".ts")
 
 /**
  * Answers HTTPS on the liveness port, if there is one, for any path: 200 while the main loop turns and every watch of
- * `health` is within its limit, else 503, with the cause as JSON. A failure of the thread is only logged: the kubelet
- * gets no answer then and restarts the container.
+ * `health` is within its limit, else 503. A failure of the thread is only logged: the kubelet then restarts the container.
  */
 export function startLivenessServer(
   { livenessPort: port, tls }: Pick<OpsConfig, "livenessPort" | "tls">,

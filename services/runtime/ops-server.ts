@@ -10,7 +10,6 @@ import type { Health } from "./health.ts";
  */
 const READY_WAIT_MS = 1500;
 const READY_POLL_MS = 25;
-/** Requests to these paths need no body. */
 const MAX_OPS_BODY_BYTES = 1024;
 
 interface OpsServer {
@@ -25,7 +24,8 @@ export function startOpsServer(
   extra: Record<string, () => unknown> = {},
 ): OpsServer {
   let wasReady = false;
-  const readinessOf = async (health: Health) => {
+  const answer = (report: { ok: boolean }) => Response.json(report, { status: report.ok ? 200 : 503 });
+  const readiness = async () => {
     const limit = performance.now() + READY_WAIT_MS;
     let report = health.readiness();
     // A service that was ready before answers at once.
@@ -46,14 +46,10 @@ export function startOpsServer(
       if (request.method !== "GET" && request.method !== "HEAD") return new Response(null, { status: 405 });
       const { pathname } = new URL(request.url);
       switch (pathname) {
-        case "/healthz": {
-          const report = health.live();
-          return Response.json(report, { status: report.ok ? 200 : 503 });
-        }
-        case "/readyz": {
-          const report = await readinessOf(health);
-          return Response.json(report, { status: report.ok ? 200 : 503 });
-        }
+        case "/healthz":
+          return answer(health.live());
+        case "/readyz":
+          return answer(await readiness());
         case "/metrics":
           return new Response(await registry.metrics(), { headers: { "content-type": registry.contentType } });
         default: {

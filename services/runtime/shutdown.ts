@@ -20,7 +20,6 @@ interface ShutdownOutcome {
   durationMs: number;
 }
 
-/** Runs the steps; never throws. */
 export async function runSteps(steps: readonly ShutdownStep[], log: Logger): Promise<ShutdownOutcome[]> {
   const outcomes: ShutdownOutcome[] = [];
   for (const { name, limitMs, run } of steps) {
@@ -61,7 +60,6 @@ export class Shutdown {
     return this.#begun !== undefined;
   }
 
-  /** Adds a step; steps run in the order in which they were added. */
   step(name: string, limitMs: number, run: ShutdownStep["run"]): void {
     this.#steps.push({ name, limitMs, run });
   }

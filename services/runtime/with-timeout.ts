@@ -1,4 +1,3 @@
-/** Thrown by withTimeout(). */
 export class TimeLimitError extends Error {
   constructor(limitMs: number) {
     super(`no answer within ${limitMs} ms`);

@@ -1,6 +1,4 @@
 /**
- * connect-hangs
- *
  * Upstream: none.
  * Symptom: connect() stays pending forever when the server closes during the TLS handshake (a broker that shuts down).
  *   Two requests that find a connection closed open two sockets and write to the one that is not ready. disconnect()

@@ -29,7 +29,6 @@ export function abortConnection(connection: Connection, error: Error): void {
   connection.socket?.destroy();
 }
 
-/** What abortConnection() uses. */
 export const DISCONNECTED_STATUS: Member = {
   name: "connectionStatus.CONNECTION_STATUS.DISCONNECTED",
   exists: () => typeof connectionStatus.CONNECTION_STATUS?.DISCONNECTED === "string",

@@ -1,11 +1,7 @@
 /**
- * dead-broker-stops-all
- *
  * Upstream: none.
  * Symptom: one unreachable broker ends the fetching from all brokers, repeatedly, until it is back.
  * Change: the fetch from that broker returns nothing after a metadata refresh; the fetches from others continue.
- *
- * Installed before leader-moved-rejoins, which wraps the same method.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import ConsumerGroup from "kafkajs/src/consumer/consumerGroup.js";

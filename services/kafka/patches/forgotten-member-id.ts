@@ -1,12 +1,8 @@
 /**
- * forgotten-member-id
- *
  * Upstream: none.
  * Symptom: the member id that the coordinator assigns before a join (KIP-394) is lost when that join fails. The next
  *   join requests another id, and the group waits a session timeout for the member with the first one.
  * Change: the id is kept, as in the Java client.
- *
- * Installed after stays-when-joining, so that each of the two join requests passes that patch's check.
  */
 import Broker from "kafkajs/src/broker/index.js";
 import protocol from "kafkajs/src/protocol/requests/index.js";

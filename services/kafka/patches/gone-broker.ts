@@ -1,6 +1,4 @@
 /**
- * gone-broker
- *
  * Upstream: none.
  * Symptom: a metadata refresh waits until a broker that left the cluster has answered its last requests, or until they
  *   time out. Everything that needs the new leaders waits with it.

@@ -1,6 +1,4 @@
 /**
- * idle-timer
- *
  * Upstream: https://github.com/tulios/kafkajs/issues/1556, https://github.com/tulios/kafkajs/issues/1704
  * Symptom: every connection rearms a 1 ms timer forever; idle, that costs 3.7 % of a CPU core.
  * Change: the timer is armed only while requests wait for a free slot or for the end of throttling.
@@ -8,7 +6,6 @@
 import RequestQueue from "kafkajs/src/network/requestQueue/index.js";
 import { method, type Patch } from "./patch.ts";
 
-/** kafkajs' own interval while requests wait for a free slot. */
 const PENDING_CHECK_MS = 10;
 
 export const idleTimer: Patch = {

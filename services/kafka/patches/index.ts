@@ -25,7 +25,6 @@ import { staysWhenJoining } from "./stays-when-joining.ts";
 import { strandedRequest } from "./stranded-request.ts";
 import { timeoutCheck } from "./timeout-check.ts";
 
-/** The version that these patches were written for. */
 export const PATCHED_VERSION = "2.2.4";
 
 /**
@@ -52,13 +51,9 @@ export const PATCHES: readonly Patch[] = [
   slowDecode,
 ];
 
-/** For readers that shall not depend on the own decoder. */
 export const PATCHES_WITHOUT_DECODER: readonly Patch[] = PATCHES.filter((patch) => patch !== slowDecode);
 
-/**
- * Checks that this kafkajs is the patched one. Another version could drop or break a patch silently.
- * @throws Error that names the version or the missing members, and what to do.
- */
+/** Another version could drop or break a patch silently. @throws Error that names version or members, and the remedy. */
 export function checkKafkajs(installed: string, patches: readonly Patch[]): void {
   const remedy = `install kafkajs ${PATCHED_VERSION}, or adapt services/kafka/patches and PATCHED_VERSION there`;
   if (installed !== PATCHED_VERSION) {

@@ -1,7 +1,4 @@
-/**
- * The parts of kafkajs 2.2.4 below its public interface that this project uses: the patches in this folder,
- * and ../event-producer.ts, which needs the cluster and its brokers. index.ts checks the version.
- */
+/** The parts of kafkajs 2.2.4 below its public interface that this project and its tests use. */
 
 declare module "kafkajs/src/network/requestQueue/index.js" {
   export default class RequestQueue {
@@ -93,19 +90,12 @@ declare module "kafkajs/src/errors.js" {
     KafkaJSConnectionClosedError: new (message: string, options: { host: string; port: number }) => KafkaError;
     KafkaJSConnectionError: new (message: string, options: { broker: string; code?: string }) => KafkaError;
     KafkaJSNonRetriableError: new (message: string) => KafkaError;
-    KafkaJSProtocolError: new (error: {
-      message: string;
-      type: string;
-      code: number;
-      retriable: boolean;
-    }) => KafkaError;
   };
   export default errors;
 }
 
 declare module "kafkajs/src/protocol/error.js" {
   const errors: {
-    errorCodes: { type: string; code: number; retriable: boolean; message: string }[];
     createErrorFromCode(code: number): Error & { type: string; code: number; retriable: boolean };
   };
   export default errors;

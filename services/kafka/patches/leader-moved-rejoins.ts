@@ -1,13 +1,8 @@
 /**
- * leader-moved-rejoins
- *
  * Upstream: none.
  * Symptom: when a partition's leader moves, the member rejoins its group: all members stop, once for each fetch that
  *   reports the move.
  * Change: the member refreshes the metadata and fetches from the new leader, as the Java client does.
- *
- * Installed after dead-broker-stops-all, which wraps the same method: this patch handles moved leaders first and passes
- * all other errors on.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import ConsumerGroup from "kafkajs/src/consumer/consumerGroup.js";

@@ -1,6 +1,4 @@
 /**
- * lost-coordinator
- *
  * Upstream: none.
  * Symptom: with unlimited retries, heartbeats and commits go to a dead coordinator until it is back, or make the member
  *   stop and rejoin.
@@ -19,12 +17,10 @@ const COORDINATOR_MOVED: ReadonlySet<string> = new Set([
   "GROUP_COORDINATOR_NOT_AVAILABLE",
   "GROUP_LOAD_IN_PROGRESS",
 ]);
-/** Pause between two coordinator requests; each is one small request. */
 const SEARCH_PAUSE_MS = 100;
 /** Far longer than the election of a coordinator; the next heartbeat starts a new search. */
 const SEARCH_LIMIT_MS = 30_000;
 
-/** Groups with a search for the coordinator under way. */
 const searching = new WeakSet<ConsumerGroup>();
 
 export const lostCoordinator: Patch = {
@@ -64,7 +60,6 @@ async function withCoordinator(group: ConsumerGroup, request: () => Promise<void
   }
 }
 
-/** Ends when a coordinator is reachable, or at the limit. */
 async function findCoordinator(group: ConsumerGroup): Promise<void> {
   const limit = performance.now() + SEARCH_LIMIT_MS;
   do {

@@ -1,8 +1,8 @@
 /** What a patch of kafkajs consists of. Each file beside this one holds one; index.ts installs them. */
 
-/** A member of kafkajs that a patch replaces or uses, so that the guard can check that this version has it. */
+/** A member of kafkajs that a patch replaces or uses; index.ts checks that this version has it. */
 export interface Member {
-  /** As an operator reads it: `Connection.disconnect`. */
+  /** `Connection.disconnect` */
   name: string;
   exists(): boolean;
 }
@@ -15,7 +15,6 @@ export interface Patch {
   install(): void;
 }
 
-/** A method of one of kafkajs' classes. */
 export function method(owner: { name: string; prototype: object }, key: PropertyKey): Member {
   return {
     name: `${owner.name}.${typeof key === "symbol" ? key.description : String(key)}`,

@@ -1,6 +1,4 @@
 /**
- * silent-leader
- *
  * Upstream: https://github.com/tulios/kafkajs/pull/1783
  * Symptom: a request that timed out leaves its connection in use, so that requests go on to a frozen or unreachable
  *   broker although its partitions have a new leader.

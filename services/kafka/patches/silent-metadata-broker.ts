@@ -1,6 +1,4 @@
 /**
- * silent-metadata-broker
- *
  * Upstream: none.
  * Symptom: metadata and coordinator are requested of a random broker. When that broker is frozen, the request waits for
  *   its timeout, and all other callers share the same request.
@@ -50,7 +48,6 @@ export const silentMetadataBroker: Patch = {
   },
 };
 
-/** Age of a broker's oldest open request, in milliseconds. */
 function silentMs({ connectionPool }: PooledBroker, nowMs: number): number {
   let oldest = nowMs;
   for (const { requestQueue } of connectionPool.pool) {

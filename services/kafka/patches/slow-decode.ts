@@ -1,6 +1,4 @@
 /**
- * slow-decode
- *
  * Upstream: https://github.com/tulios/kafkajs/issues/1576
  * Symptom: decoding a record costs two decoders, two big integers and several copies: most of a consumer's CPU time.
  * Change: fetch-decoder.ts reads a fetch response in one pass; kafkajs' decoder remains for what it does not support.
@@ -9,7 +7,6 @@ import fetchResponse from "kafkajs/src/protocol/requests/fetch/v11/response.js";
 import { decodeFetch } from "../fetch-decoder.ts";
 import type { Patch } from "./patch.ts";
 
-/** kafkajs' own decoder. */
 export const { decode: kafkajsDecode } = fetchResponse;
 
 export const slowDecode: Patch = {

@@ -1,6 +1,4 @@
 /**
- * stale-leader
- *
  * Upstream: none.
  * Symptom: kafkajs uses the leaders of the latest metadata response, from whichever broker. A broker that is cut off
  *   from the cluster names itself the leader and receives batches that it can never acknowledge.
@@ -46,7 +44,6 @@ export const staleLeader: Patch = {
   },
 };
 
-/** The newest known leader of each partition. */
 export class LeaderEpochs {
   readonly #newest = new Map<string, { partition: PartitionMetadata; epoch: number; reportedAtMs: number }>();
 

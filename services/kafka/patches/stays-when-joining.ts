@@ -1,12 +1,8 @@
 /**
- * stays-when-joining
- *
  * Upstream: none.
  * Symptom: a consumer that is stopped while it joins ends without leaving the group. The group waits a session timeout,
  *   or the end of the join, for a member that no longer exists.
  * Change: the consumer leaves the group and sends no further join request.
- *
- * Installed before forgotten-member-id, which sends a second join request through this patch.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import ConsumerGroup from "kafkajs/src/consumer/consumerGroup.js";

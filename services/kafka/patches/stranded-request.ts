@@ -1,12 +1,8 @@
 /**
- * stranded-request
- *
  * Upstream: none.
  * Symptom: a request that is queued while its connection closes stays in the queue. Its timeout check has ended, so it
  *   never settles, and the next disconnect() waits for it forever.
  * Change: a closed connection rejects the requests that remain in its queue.
- *
- * Installed after connect-hangs, which wraps the same method: the queue is emptied once the socket is released.
  */
 import Connection from "kafkajs/src/network/connection.js";
 import RequestQueue from "kafkajs/src/network/requestQueue/index.js";

@@ -1,6 +1,4 @@
 /**
- * timeout-check
- *
  * Upstream: none.
  * Symptom: every connection searches for timed-out requests ten times a second.
  * Change: it searches once a second; request timeouts are seconds long.
