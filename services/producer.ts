@@ -48,6 +48,7 @@ const read = (reader: ConfigReader) => {
   if (input && sources.length > 1)
     reader.problem("SOURCE", `${input} cannot be combined with other sources`, sources.join(","));
   const ordinal = ordinalOf(common.podName);
+  const random16 = crypto.getRandomValues(new Uint16Array(1))[0]!;
   return {
     common,
     kafka,
@@ -67,12 +68,7 @@ const read = (reader: ConfigReader) => {
     inputFile: input === "file" ? reader.text("INPUT_FILE") : "",
     intakePort: reader.integer("INTAKE_PORT", { least: 1, most: 65_535, fallback: 8443 }),
     intakeToken: sources.includes("http") ? reader.secretFile("INTAKE_TOKEN_FILE") : "",
-    run: reader.pattern(
-      "RUN_ID",
-      NAME_PATTERN,
-      NAME_RULE,
-      newRunId(Date.now(), ordinal, crypto.getRandomValues(new Uint16Array(1))[0]!),
-    ),
+    run: reader.pattern("RUN_ID", NAME_PATTERN, NAME_RULE, newRunId(Date.now(), ordinal, random16)),
     traceEverySeq: reader.integer("TRACE_EVERY_SEQ", { least: 0, most: 1_000_000_000, fallback: 1000 }),
   };
 };
@@ -222,13 +218,8 @@ async function runInput(
   const input = source === "file" ? Bun.file(config.inputFile).stream() : Bun.stdin.stream();
   let linesRead = 0;
   try {
-    const { read: lines } = await readInput(input as unknown as AsyncIterable<Uint8Array>, {
-      publisher,
-      producer,
-      source,
-      signal,
-    });
-    linesRead = lines;
+    const chunks = input as unknown as AsyncIterable<Uint8Array>;
+    linesRead = await readInput(chunks, { publisher, producer, source, signal });
     await producer.flush();
   } finally {
     clearInterval(watch);

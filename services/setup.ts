@@ -17,9 +17,9 @@ import {
   ConfigResourceTypes,
   ResourcePatternTypes,
 } from "kafkajs";
-import { ACL_TABLE, type Acl, aclKey, DLQ_TOPIC, EVENTS_TOPIC, TOPIC_TABLE } from "./domain/kafka-layout.ts";
+import { ACL_TABLE, aclKey, DLQ_TOPIC, EVENTS_TOPIC, TOPIC_TABLE } from "./domain/kafka-layout.ts";
 import { BUCKET_RETENTION_MS } from "./domain/point.ts";
-import { createKafka, nameOf, RETRY_BRIEFLY } from "./kafka/client.ts";
+import { createKafka, listAcls, RETRY_BRIEFLY, withAdmin } from "./kafka/client.ts";
 import { finalLine } from "./protocol/final-document.ts";
 import { type ConfigReader, readCommon, readInflux, readKafka, readTopic } from "./runtime/config.ts";
 import { errorText, type Logger } from "./runtime/log.ts";
@@ -57,7 +57,6 @@ type Config = ReturnType<typeof read>;
 
 type Change = "created" | "changed" | "unchanged" | "removed";
 
-/** The changes, for the final log line. */
 class ChangeLog {
   readonly #changes: Record<Change, string[]> = { created: [], changed: [], unchanged: [], removed: [] };
 
@@ -71,18 +70,12 @@ class ChangeLog {
   }
 }
 
-// ── Kafka ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
 async function setUpKafka(config: Config, log: Logger, changes: ChangeLog): Promise<void> {
   const kafka = createKafka(config.kafka, config.common.podName, log, { retry: RETRY_BRIEFLY });
-  const admin = kafka.admin();
-  await admin.connect();
-  try {
+  await withAdmin(kafka, async (admin) => {
     await setUpTopics(config, admin, changes);
     await setUpAcls(admin, changes);
-  } finally {
-    await admin.disconnect();
-  }
+  });
 }
 
 async function setUpTopics(config: Config, admin: Admin, changes: ChangeLog): Promise<void> {
@@ -92,16 +85,11 @@ async function setUpTopics(config: Config, admin: Admin, changes: ChangeLog): Pr
     const subject = `topic ${topic}`;
     const wanted = { ...row.config, "min.insync.replicas": String(config.minInsyncReplicas) };
     if (!existing.has(topic)) {
+      const configEntries = Object.entries(wanted).map(([name, value]) => ({ name, value }));
+      const { replicationFactor } = config;
       await admin.createTopics({
         waitForLeaders: true,
-        topics: [
-          {
-            topic,
-            numPartitions: row.partitions,
-            replicationFactor: config.replicationFactor,
-            configEntries: Object.entries(wanted).map(([name, value]) => ({ name, value })),
-          },
-        ],
+        topics: [{ topic, numPartitions: row.partitions, replicationFactor, configEntries }],
       });
       changes.add("created", subject);
       continue;
@@ -124,15 +112,10 @@ async function setUpTopics(config: Config, admin: Admin, changes: ChangeLog): Pr
       const own = [...live.values()].filter(({ configSource }) => (configSource as number) === DYNAMIC_TOPIC_CONFIG);
       const merged = new Map(own.map(({ configName, configValue }) => [configName, configValue]));
       for (const [name, value] of Object.entries(wanted)) merged.set(name, value);
+      const configEntries = [...merged].map(([name, value]) => ({ name, value }));
       await admin.alterConfigs({
         validateOnly: false,
-        resources: [
-          {
-            type: ConfigResourceTypes.TOPIC,
-            name: topic,
-            configEntries: [...merged].map(([name, value]) => ({ name, value })),
-          },
-        ],
+        resources: [{ type: ConfigResourceTypes.TOPIC, name: topic, configEntries }],
       });
       changed = true;
     }
@@ -140,55 +123,19 @@ async function setUpTopics(config: Config, admin: Admin, changes: ChangeLog): Pr
   }
 }
 
-const RESOURCE_TYPES = {
-  TOPIC: AclResourceTypes.TOPIC,
-  GROUP: AclResourceTypes.GROUP,
-  CLUSTER: AclResourceTypes.CLUSTER,
-};
-
 async function setUpAcls(admin: Admin, changes: ChangeLog): Promise<void> {
   const principals = [...new Set(ACL_TABLE.map(({ principal }) => principal))];
   const wanted = new Map(ACL_TABLE.map((acl) => [aclKey(acl), acl]));
   const live = new Set<string>();
   for (const principal of principals) {
-    const { resources } = await admin.describeAcls({
-      principal,
-      resourceType: AclResourceTypes.ANY,
-      resourcePatternType: ResourcePatternTypes.ANY,
-      operation: AclOperationTypes.ANY,
-      permissionType: AclPermissionTypes.ANY,
-    } as Parameters<Admin["describeAcls"]>[0]);
-    for (const resource of resources) {
-      for (const acl of resource.acls) {
-        const known: Acl = {
-          principal: acl.principal,
-          resourceType: nameOf(AclResourceTypes, resource.resourceType) as Acl["resourceType"],
-          resourceName: resource.resourceName,
-          operation: nameOf(AclOperationTypes, acl.operation) as Acl["operation"],
-        };
-        const plain =
-          acl.permissionType === AclPermissionTypes.ALLOW &&
-          acl.host === "*" &&
-          resource.resourcePatternType === ResourcePatternTypes.LITERAL;
-        if (plain && wanted.has(aclKey(known))) {
-          live.add(aclKey(known));
-          continue;
-        }
-        await admin.deleteAcls({
-          filters: [
-            {
-              resourceType: resource.resourceType,
-              resourceName: resource.resourceName,
-              resourcePatternType: resource.resourcePatternType,
-              principal: acl.principal,
-              host: acl.host,
-              operation: acl.operation,
-              permissionType: acl.permissionType,
-            },
-          ],
-        });
-        changes.add("removed", `acl ${aclKey(known)}`);
+    for (const { names, isPlain, filter } of await listAcls(admin, principal)) {
+      const key = aclKey(names);
+      if (isPlain && wanted.has(key)) {
+        live.add(key);
+        continue;
       }
+      await admin.deleteAcls({ filters: [filter] });
+      changes.add("removed", `acl ${key}`);
     }
   }
   const missing = [...wanted.values()].filter((acl) => !live.has(aclKey(acl)));
@@ -199,7 +146,7 @@ async function setUpAcls(admin: Admin, changes: ChangeLog): Promise<void> {
         host: "*",
         operation: AclOperationTypes[acl.operation],
         permissionType: AclPermissionTypes.ALLOW,
-        resourceType: RESOURCE_TYPES[acl.resourceType],
+        resourceType: AclResourceTypes[acl.resourceType],
         resourceName: acl.resourceName,
         resourcePatternType: ResourcePatternTypes.LITERAL,
       })),
@@ -208,8 +155,6 @@ async function setUpAcls(admin: Admin, changes: ChangeLog): Promise<void> {
   for (const acl of missing) changes.add("created", `acl ${aclKey(acl)}`);
   if (live.size > 0) changes.add("unchanged", `${live.size} acls`);
 }
-
-// ── InfluxDB ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 class HttpError extends Error {
   constructor(
@@ -234,16 +179,12 @@ interface Call {
 /** A JSON client for one server: verified TLS, a time limit, errors that name the request. */
 function jsonClient(base: string, ca: string, authorization: string) {
   return async <T>(path: string, call: Call = {}): Promise<{ status: number; json: T }> => {
-    const method = call.method ?? "GET";
+    const { method = "GET", body } = call;
+    const type: Record<string, string> = body === undefined ? {} : { "content-type": "application/json" };
     const response = await fetch(`${base}${path}`, {
       method,
-      headers: {
-        authorization,
-        accept: "application/json",
-        ...(call.body === undefined ? {} : { "content-type": "application/json" }),
-        ...call.headers,
-      },
-      body: call.text ?? (call.body === undefined ? undefined : JSON.stringify(call.body)),
+      headers: { authorization, accept: "application/json", ...type, ...call.headers },
+      body: call.text ?? (body === undefined ? undefined : JSON.stringify(body)),
       tls: { ca },
       redirect: "error",
       signal: AbortSignal.timeout(HTTP_TIMEOUT_MS),
@@ -279,35 +220,21 @@ async function setUpInflux(config: Config, kubernetes: Client, changes: ChangeLo
   const influx = jsonClient(url, ca, `Token ${token}`);
   const { json: setup } = await influx<{ allowed: boolean }>("/api/v2/setup");
   if (setup.allowed) {
-    await influx("/api/v2/setup", {
-      method: "POST",
-      body: {
-        username: config.username,
-        password: config.password,
-        org,
-        bucket,
-        token,
-        retentionPeriodSeconds: RETENTION_SECONDS,
-      },
-    });
-    changes.add("created", "influxdb admin");
-    changes.add("created", `organization ${org}`);
-    changes.add("created", `bucket ${bucket}`);
+    const { username, password } = config;
+    const body = { username, password, org, bucket, token, retentionPeriodSeconds: RETENTION_SECONDS };
+    await influx("/api/v2/setup", { method: "POST", body });
+    for (const what of ["influxdb admin", `organization ${org}`, `bucket ${bucket}`]) changes.add("created", what);
   }
   const orgId = await findOrganization(influx, org, changes);
-  const bucketId = await setUpBucket(influx, { org, orgId, bucket }, changes);
+  const bucketId = await setUpBucket(influx, { orgId, bucket }, changes);
   const target = { influx, kubernetes, config, orgId, bucketId, changes };
   await setUpToken({ ...target, action: "write", secret: config.processorSecret });
   await setUpToken({ ...target, action: "read", secret: config.readerSecret });
 }
 
 async function findOrganization(influx: Client, org: string, changes: ChangeLog): Promise<string> {
-  const { json } = await influx<{ orgs?: { id: string; name: string }[] }>(
-    `/api/v2/orgs?org=${encodeURIComponent(org)}`,
-    {
-      allow: [404],
-    },
-  );
+  const path = `/api/v2/orgs?org=${encodeURIComponent(org)}`;
+  const { json } = await influx<{ orgs?: { id: string; name: string }[] }>(path, { allow: [404] });
   const found = json?.orgs?.find(({ name }) => name === org);
   if (found) {
     changes.add("unchanged", `organization ${org}`);
@@ -320,7 +247,7 @@ async function findOrganization(influx: Client, org: string, changes: ChangeLog)
 
 async function setUpBucket(
   influx: Client,
-  { orgId, bucket }: { org: string; orgId: string; bucket: string },
+  { orgId, bucket }: { orgId: string; bucket: string },
   changes: ChangeLog,
 ): Promise<string> {
   const rules = [{ type: "expire", everySeconds: RETENTION_SECONDS }];
@@ -365,12 +292,13 @@ async function setUpToken(target: TokenTarget): Promise<void> {
   const { json: list } = await influx<{ authorizations?: Authorization[] }>(`/api/v2/authorizations?orgID=${orgId}`);
   const ours = (list.authorizations ?? []).filter((authorization) => authorization.description === description);
   const kept = ours.find(({ id }) => id === value("authorization_id"));
+  const [first, ...others] = kept?.permissions ?? [];
   const fits =
     kept?.status === "active" &&
-    kept.permissions.length === 1 &&
-    kept.permissions[0]!.action === action &&
-    kept.permissions[0]!.resource.type === "buckets" &&
-    kept.permissions[0]!.resource.id === bucketId;
+    others.length === 0 &&
+    first?.action === action &&
+    first.resource.type === "buckets" &&
+    first.resource.id === bucketId;
   const keep = fits && (await tokenWorks(target, value("token"))) ? kept.id : undefined;
   if (keep !== undefined) {
     changes.add("unchanged", `token ${secret}`);
@@ -380,15 +308,11 @@ async function setUpToken(target: TokenTarget): Promise<void> {
       method: "POST",
       body: { orgID: orgId, description, permissions: [permission] },
     });
+    const base64 = (text: string) => Buffer.from(text).toString("base64");
     await kubernetes(path, {
       method: "PATCH",
       headers: { "content-type": "application/merge-patch+json" },
-      body: {
-        data: {
-          token: Buffer.from(created.token).toString("base64"),
-          authorization_id: Buffer.from(created.id).toString("base64"),
-        },
-      },
+      body: { data: { token: base64(created.token), authorization_id: base64(created.id) } },
     });
     changes.add(value("token") === "" ? "created" : "changed", `token ${secret}`);
   }
@@ -424,8 +348,6 @@ async function tokenWorks({ config, action }: TokenTarget, token: string): Promi
   // InfluxDB checks permissions first: 400 for the empty body means that the token may write.
   return status < 300 || (action === "write" && status === 400);
 }
-
-// ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<void> {
   const changes = new ChangeLog();

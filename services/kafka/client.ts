@@ -1,5 +1,15 @@
 /** Configures all Kafka clients: TLS, timeouts, retries, and the log in the project's format. */
-import { Kafka, type KafkaConfig as KafkajsConfig, type logCreator, logLevel } from "kafkajs";
+import {
+  AclOperationTypes,
+  AclPermissionTypes,
+  AclResourceTypes,
+  type Admin,
+  Kafka,
+  type KafkaConfig as KafkajsConfig,
+  type logCreator,
+  logLevel,
+  ResourcePatternTypes,
+} from "kafkajs";
 import Cluster from "kafkajs/src/cluster/index.js";
 import loggers from "kafkajs/src/loggers/index.js";
 import defaultSocketFactory from "kafkajs/src/network/socketFactory.js";
@@ -84,6 +94,43 @@ export function createKafka(
 ): Kafka {
   const common = clientOptions(config, clientId, log, options.onConnect);
   return new Kafka(options.retry ? { ...common, retry: options.retry } : common);
+}
+
+/** The result of `work` with an administrator's client, which is closed afterwards. */
+export async function withAdmin<T>(kafka: Kafka, work: (admin: Admin) => Promise<T>): Promise<T> {
+  const admin = kafka.admin();
+  await admin.connect();
+  try {
+    return await work(admin);
+  } finally {
+    await admin.disconnect();
+  }
+}
+
+/** All ACLs, or those of a principal. `isPlain`: allowed from every host for exactly this name. */
+export async function listAcls(admin: Admin, principal?: string) {
+  const { resources } = await admin.describeAcls({
+    principal,
+    resourceType: AclResourceTypes.ANY,
+    resourcePatternType: ResourcePatternTypes.ANY,
+    operation: AclOperationTypes.ANY,
+    permissionType: AclPermissionTypes.ANY,
+  } as Parameters<Admin["describeAcls"]>[0]);
+  return resources.flatMap(({ acls, ...resource }) =>
+    acls.map((acl) => ({
+      filter: { ...acl, ...resource },
+      names: {
+        principal: acl.principal,
+        resourceType: nameOf(AclResourceTypes, resource.resourceType),
+        resourceName: resource.resourceName,
+        operation: nameOf(AclOperationTypes, acl.operation),
+      },
+      isPlain:
+        resource.resourcePatternType === ResourcePatternTypes.LITERAL &&
+        acl.permissionType === AclPermissionTypes.ALLOW &&
+        acl.host === "*",
+    })),
+  );
 }
 
 /** Creates kafkajs' Cluster without a producer or consumer; it retries briefly, so the caller must retry. */

@@ -108,12 +108,8 @@ export class EventPublisher {
     original: { value: Uint8Array; bytes?: number },
     settled?: (outcome: Settlement) => void,
   ): boolean {
-    const deadLetter = createDeadLetter(
-      refusal,
-      { ...origin, run: this.options.run },
-      { key: null, ...original },
-      "producer",
-    );
+    const from = { ...origin, run: this.options.run };
+    const deadLetter = createDeadLetter(refusal, from, { key: null, ...original }, "producer");
     const offered = this.#deadLetters.offer(deadLetter, (outcome) => {
       if (outcome === "acknowledged") this.#onDeadLetter(refusal.reason, origin.source);
       else this.counts.failed++;

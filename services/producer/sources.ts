@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { identifyCanonical, MAX_EVENT_BYTES, parseEvent } from "../domain/event.ts";
 import type { Fleet } from "../domain/fleet.ts";
-import { isBlank, LineSplitter } from "../domain/ndjson.ts";
+import { isBlank, type Line, LineSplitter } from "../domain/ndjson.ts";
 import { eventsDue, type RateProfile } from "../domain/rate.ts";
 import type { EventProducer } from "../kafka/event-producer.ts";
 import type { EventPublisher, Settlement } from "./event-publisher.ts";
@@ -67,17 +67,15 @@ interface InputOptions {
   signal: AbortSignal;
 }
 
-interface InputResult {
-  /** Lines that are not blank. */
-  read: number;
-}
-
-/** Reads NDJSON to its end; waits whenever the buffer is full. Resolves when the last line is in the buffer. */
-export async function readInput(input: AsyncIterable<Uint8Array>, options: InputOptions): Promise<InputResult> {
+/**
+ * Reads NDJSON to its end; waits whenever the buffer is full. Resolves when the last line is in the buffer.
+ * @returns the number of lines that are not blank
+ */
+export async function readInput(input: AsyncIterable<Uint8Array>, options: InputOptions): Promise<number> {
   const { publisher, producer, source, signal } = options;
   const splitter = new LineSplitter(MAX_EVENT_BYTES + 1);
   let read = 0;
-  const take = async (line: { bytes: Uint8Array; length: number; number: number }) => {
+  const take = async (line: Line) => {
     if (isBlank(line.bytes)) return;
     read++;
     const offer = prepare(publisher, source, line);
@@ -87,17 +85,17 @@ export async function readInput(input: AsyncIterable<Uint8Array>, options: Input
   };
   for await (const chunk of input) {
     for (const line of splitter.push(chunk)) await take(line);
-    if (signal.aborted) return { read };
+    if (signal.aborted) return read;
   }
   for (const line of splitter.end()) await take(line);
-  return { read };
+  return read;
 }
 
 /** Checks a line once and returns the function that offers it; call that one repeatedly while it returns false. */
 export function prepare(
   publisher: EventPublisher,
   source: "file" | "stdin" | "http",
-  line: { bytes: Uint8Array; length: number; number: number },
+  line: Line,
   settled?: (outcome: Settlement) => void,
   onRefused?: (reason: string, detail: string) => void,
 ): () => boolean {

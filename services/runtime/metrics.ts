@@ -22,200 +22,155 @@ const END_TO_END_BUCKETS = [
 ];
 const SIZE_BUCKETS = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000];
 
+/** Rows for the same services. */
+const rowsOf = <const Rows extends Record<string, Omit<Row, "services">>>(
+  services: readonly ServiceName[],
+  rows: Rows,
+) =>
+  Object.fromEntries(Object.entries(rows).map(([name, row]) => [name, { services, ...row }])) as {
+    readonly [Name in keyof Rows]: Rows[Name] & Pick<Row, "services">;
+  };
+
 export const METRIC_TABLE = {
-  conveyor_build_info: {
-    services: ["producer", "processor", "lag-exporter"],
-    kind: "gauge",
-    help: "Always 1; version and runtime are in the labels.",
-    labels: ["version", "bun"],
-  },
-  process_cpu_seconds_total: {
-    services: ["producer", "processor", "lag-exporter"],
-    kind: "counter",
-    help: "Processor time used by this process, user and system.",
-  },
-  process_resident_memory_bytes: {
-    services: ["producer", "processor", "lag-exporter"],
-    kind: "gauge",
-    help: "Resident memory of this process.",
-  },
-  process_start_time_seconds: {
-    services: ["producer", "processor", "lag-exporter"],
-    kind: "gauge",
-    help: "When this process started, seconds since the epoch.",
-  },
-  conveyor_certificate_expiry_timestamp_seconds: {
-    services: ["producer", "processor", "lag-exporter"],
-    kind: "gauge",
-    help: "When this service's certificate expires, seconds since the epoch.",
-  },
-
-  conveyor_producer_events_emitted_total: {
-    services: ["producer"],
-    kind: "counter",
-    help: "Valid events taken from a source into the buffer.",
-    labels: ["source"],
-  },
-  conveyor_producer_events_acknowledged_total: {
-    services: ["producer"],
-    kind: "counter",
-    help: "Events that Kafka has acknowledged on all in-sync replicas.",
-    labels: ["source"],
-  },
-  conveyor_producer_events_refused_total: {
-    services: ["producer"],
-    kind: "counter",
-    help: "Events refused at the source and written to the dead-letter topic, by reason.",
-    labels: ["source", "reason"],
-  },
-  conveyor_producer_ack_latency_seconds: {
-    services: ["producer"],
-    kind: "histogram",
-    help: "From taking the oldest event of a batch into the buffer to Kafka's acknowledgement of the batch.",
-    buckets: LATENCY_BUCKETS,
-  },
-  conveyor_producer_batch_events: {
-    services: ["producer"],
-    kind: "histogram",
-    help: "Events per acknowledged batch (one partition).",
-    buckets: SIZE_BUCKETS,
-  },
-  conveyor_producer_send_retries_total: {
-    services: ["producer"],
-    kind: "counter",
-    help: "Send attempts without an acknowledgement; their batches stay in the buffer and are resent.",
-  },
-  conveyor_producer_buffered_events: {
-    services: ["producer"],
-    kind: "gauge",
-    help: "Events in the buffer, not yet acknowledged.",
-  },
-  conveyor_producer_buffer_fill_ratio: {
-    services: ["producer"],
-    kind: "gauge",
-    help: "Filled share of the buffer, 0 to 1; at 1 the sources wait.",
-  },
-  conveyor_producer_paused_seconds_total: {
-    services: ["producer"],
-    kind: "counter",
-    help: "Time in which a source waited because the buffer was full.",
-    labels: ["source"],
-  },
-  conveyor_producer_kafka_connected: {
-    services: ["producer"],
-    kind: "gauge",
-    help: "1 while the producer is connected to Kafka and Kafka accepts its events.",
-  },
-  conveyor_intake_requests_total: {
-    services: ["producer"],
-    kind: "counter",
-    help: "Requests to the HTTP intake, by status code.",
-    labels: ["code"],
-  },
-
-  conveyor_processor_events_consumed_total: {
-    services: ["processor"],
-    kind: "counter",
-    help: "Events read from Kafka, replays included.",
-  },
-  conveyor_processor_points_written_total: {
-    services: ["processor"],
-    kind: "counter",
-    help: "Points that InfluxDB confirmed, replays included.",
-  },
-  conveyor_processor_write_requests_total: {
-    services: ["processor"],
-    kind: "counter",
-    help: "Write requests to InfluxDB by outcome.",
-    labels: ["outcome"],
-  },
-  conveyor_processor_write_latency_seconds: {
-    services: ["processor"],
-    kind: "histogram",
-    help: "Duration of one write request to InfluxDB, successful or not.",
-    buckets: LATENCY_BUCKETS,
-  },
-  conveyor_processor_write_batch_points: {
-    services: ["processor"],
-    kind: "histogram",
-    help: "Points per confirmed write request.",
-    buckets: SIZE_BUCKETS,
-  },
-  conveyor_processor_fetch_batch_events: {
-    services: ["processor"],
-    kind: "histogram",
-    help: "Events per batch read from Kafka (one partition).",
-    buckets: SIZE_BUCKETS,
-  },
-  conveyor_processor_dead_letters_total: {
-    services: ["processor"],
-    kind: "counter",
-    help: "Events written to the dead-letter topic by reason.",
-    labels: ["reason"],
-  },
-  conveyor_processor_rebalances_total: {
-    services: ["processor"],
-    kind: "counter",
-    help: "Times this member rejoined its consumer group.",
-  },
-  conveyor_processor_assigned_partitions: {
-    services: ["processor"],
-    kind: "gauge",
-    help: "Partitions assigned to this member.",
-  },
-  conveyor_processor_write_blocked: {
-    services: ["processor"],
-    kind: "gauge",
-    help: "1 while InfluxDB refuses every write for a reason that an operator must resolve (token, organization, bucket).",
-  },
-  conveyor_processor_write_pending_seconds: {
-    services: ["processor"],
-    kind: "gauge",
-    help: "Age of the oldest lines that InfluxDB has not confirmed; 0 when there are none.",
-  },
-  conveyor_e2e_latency_seconds: {
-    services: ["processor"],
-    kind: "bulk_histogram",
-    help: "From an event's timestamp to InfluxDB's confirmation, per event.",
-    buckets: END_TO_END_BUCKETS,
-  },
-
-  kafka_consumergroup_lag: {
-    services: ["lag-exporter"],
-    kind: "gauge",
-    help: "Events of a partition that the group has not committed; without a commit, all events of the partition.",
-    labels: ["group", "topic", "partition"],
-  },
-  kafka_consumergroup_lag_sum: {
-    services: ["lag-exporter"],
-    kind: "gauge",
-    help: "Lag of all partitions of a topic together.",
-    labels: ["group", "topic"],
-  },
-  kafka_consumergroup_members: {
-    services: ["lag-exporter"],
-    kind: "gauge",
-    help: "Members of the group; 0 when the group does not exist.",
-    labels: ["group"],
-  },
-  kafka_topic_partition_end_offset: {
-    services: ["lag-exporter"],
-    kind: "gauge",
-    help: "Offset of the next event of a partition.",
-    labels: ["topic", "partition"],
-  },
-  conveyor_lag_exporter_polls_total: {
-    services: ["lag-exporter"],
-    kind: "counter",
-    help: "Polls of Kafka by outcome.",
-    labels: ["outcome"],
-  },
-  conveyor_lag_exporter_last_success_timestamp_seconds: {
-    services: ["lag-exporter"],
-    kind: "gauge",
-    help: "When the lag was last read, seconds since the epoch.",
-  },
-} as const satisfies Record<string, Row>;
+  ...rowsOf(["producer", "processor", "lag-exporter"], {
+    conveyor_build_info: {
+      kind: "gauge",
+      help: "Always 1; version and runtime are in the labels.",
+      labels: ["version", "bun"],
+    },
+    process_cpu_seconds_total: { kind: "counter", help: "Processor time used by this process, user and system." },
+    process_resident_memory_bytes: { kind: "gauge", help: "Resident memory of this process." },
+    process_start_time_seconds: { kind: "gauge", help: "When this process started, seconds since the epoch." },
+    conveyor_certificate_expiry_timestamp_seconds: {
+      kind: "gauge",
+      help: "When this service's certificate expires, seconds since the epoch.",
+    },
+  }),
+  ...rowsOf(["producer"], {
+    conveyor_producer_events_emitted_total: {
+      kind: "counter",
+      help: "Valid events taken from a source into the buffer.",
+      labels: ["source"],
+    },
+    conveyor_producer_events_acknowledged_total: {
+      kind: "counter",
+      help: "Events that Kafka has acknowledged on all in-sync replicas.",
+      labels: ["source"],
+    },
+    conveyor_producer_events_refused_total: {
+      kind: "counter",
+      help: "Events refused at the source and written to the dead-letter topic, by reason.",
+      labels: ["source", "reason"],
+    },
+    conveyor_producer_ack_latency_seconds: {
+      kind: "histogram",
+      help: "From taking the oldest event of a batch into the buffer to Kafka's acknowledgement of the batch.",
+      buckets: LATENCY_BUCKETS,
+    },
+    conveyor_producer_batch_events: {
+      kind: "histogram",
+      help: "Events per acknowledged batch (one partition).",
+      buckets: SIZE_BUCKETS,
+    },
+    conveyor_producer_send_retries_total: {
+      kind: "counter",
+      help: "Send attempts without an acknowledgement; their batches stay in the buffer and are resent.",
+    },
+    conveyor_producer_buffered_events: { kind: "gauge", help: "Events in the buffer, not yet acknowledged." },
+    conveyor_producer_buffer_fill_ratio: {
+      kind: "gauge",
+      help: "Filled share of the buffer, 0 to 1; at 1 the sources wait.",
+    },
+    conveyor_producer_paused_seconds_total: {
+      kind: "counter",
+      help: "Time in which a source waited because the buffer was full.",
+      labels: ["source"],
+    },
+    conveyor_producer_kafka_connected: {
+      kind: "gauge",
+      help: "1 while the producer is connected to Kafka and Kafka accepts its events.",
+    },
+    conveyor_intake_requests_total: {
+      kind: "counter",
+      help: "Requests to the HTTP intake, by status code.",
+      labels: ["code"],
+    },
+  }),
+  ...rowsOf(["processor"], {
+    conveyor_processor_events_consumed_total: { kind: "counter", help: "Events read from Kafka, replays included." },
+    conveyor_processor_points_written_total: {
+      kind: "counter",
+      help: "Points that InfluxDB confirmed, replays included.",
+    },
+    conveyor_processor_write_requests_total: {
+      kind: "counter",
+      help: "Write requests to InfluxDB by outcome.",
+      labels: ["outcome"],
+    },
+    conveyor_processor_write_latency_seconds: {
+      kind: "histogram",
+      help: "Duration of one write request to InfluxDB, successful or not.",
+      buckets: LATENCY_BUCKETS,
+    },
+    conveyor_processor_write_batch_points: {
+      kind: "histogram",
+      help: "Points per confirmed write request.",
+      buckets: SIZE_BUCKETS,
+    },
+    conveyor_processor_fetch_batch_events: {
+      kind: "histogram",
+      help: "Events per batch read from Kafka (one partition).",
+      buckets: SIZE_BUCKETS,
+    },
+    conveyor_processor_dead_letters_total: {
+      kind: "counter",
+      help: "Events written to the dead-letter topic by reason.",
+      labels: ["reason"],
+    },
+    conveyor_processor_rebalances_total: { kind: "counter", help: "Times this member rejoined its consumer group." },
+    conveyor_processor_assigned_partitions: { kind: "gauge", help: "Partitions assigned to this member." },
+    conveyor_processor_write_blocked: {
+      kind: "gauge",
+      help: "1 while InfluxDB refuses every write for a reason that an operator must resolve (token, organization, bucket).",
+    },
+    conveyor_processor_write_pending_seconds: {
+      kind: "gauge",
+      help: "Age of the oldest lines that InfluxDB has not confirmed; 0 when there are none.",
+    },
+    conveyor_e2e_latency_seconds: {
+      kind: "bulk_histogram",
+      help: "From an event's timestamp to InfluxDB's confirmation, per event.",
+      buckets: END_TO_END_BUCKETS,
+    },
+  }),
+  ...rowsOf(["lag-exporter"], {
+    kafka_consumergroup_lag: {
+      kind: "gauge",
+      help: "Events of a partition that the group has not committed; without a commit, all events of the partition.",
+      labels: ["group", "topic", "partition"],
+    },
+    kafka_consumergroup_lag_sum: {
+      kind: "gauge",
+      help: "Lag of all partitions of a topic together.",
+      labels: ["group", "topic"],
+    },
+    kafka_consumergroup_members: {
+      kind: "gauge",
+      help: "Members of the group; 0 when the group does not exist.",
+      labels: ["group"],
+    },
+    kafka_topic_partition_end_offset: {
+      kind: "gauge",
+      help: "Offset of the next event of a partition.",
+      labels: ["topic", "partition"],
+    },
+    conveyor_lag_exporter_polls_total: { kind: "counter", help: "Polls of Kafka by outcome.", labels: ["outcome"] },
+    conveyor_lag_exporter_last_success_timestamp_seconds: {
+      kind: "gauge",
+      help: "When the lag was last read, seconds since the epoch.",
+    },
+  }),
+} satisfies Record<string, Row>;
 
 type Table = typeof METRIC_TABLE;
 export type MetricName = keyof Table;
@@ -252,10 +207,6 @@ export class BulkHistogram {
     if (value > 0) this.#sum += value;
   }
 
-  get count(): number {
-    return this.#count;
-  }
-
   /** As prom-client's registry reads a metric. */
   async get() {
     const values: { metricName: string; labels: Record<string, string | number>; value: number }[] = [];
@@ -280,22 +231,14 @@ export class Metrics {
     for (const [name, row] of Object.entries(METRIC_TABLE) as [MetricName, Row][]) {
       if (!row.services.includes(service)) continue;
       const common = { name, help: row.help, labelNames: [...(row.labels ?? [])], registers: [this.registry] };
-      switch (row.kind) {
-        case "counter":
-          this.#metrics.set(name, new Counter(common));
-          break;
-        case "gauge":
-          this.#metrics.set(name, new Gauge(common));
-          break;
-        case "histogram":
-          this.#metrics.set(name, new Histogram({ ...common, buckets: [...row.buckets!] }));
-          break;
-        case "bulk_histogram": {
-          const histogram = new BulkHistogram(name, row.help, row.buckets!);
-          this.#metrics.set(name, histogram);
-          this.registry.registerMetric(histogram as unknown as Metric);
-          break;
-        }
+      if (row.kind === "counter") this.#metrics.set(name, new Counter(common));
+      else if (row.kind === "gauge") this.#metrics.set(name, new Gauge(common));
+      else if (row.kind === "histogram")
+        this.#metrics.set(name, new Histogram({ ...common, buckets: [...row.buckets!] }));
+      else {
+        const histogram = new BulkHistogram(name, row.help, row.buckets!);
+        this.#metrics.set(name, histogram);
+        this.registry.registerMetric(histogram as unknown as Metric);
       }
     }
     this.#processMetrics();

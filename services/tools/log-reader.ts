@@ -6,14 +6,15 @@
  *
  * Request and lines: services/protocol/log-reader.ts. The last line is ["end",{…}], or ["error",…] with exit 1.
  */
-import { readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { TelemetryEvent } from "../domain/event.ts";
 import { EVENTS_TOPIC } from "../domain/kafka-layout.ts";
 import { runStart } from "../domain/run-id.ts";
-import { createCluster, createKafka, type KafkaCluster, RETRY_BRIEFLY } from "../kafka/client.ts";
+import { createCluster, createKafka, type KafkaCluster, RETRY_BRIEFLY, withAdmin } from "../kafka/client.ts";
 import { installKafkajsPatches, PATCHES_WITHOUT_DECODER } from "../kafka/patches/index.ts";
 import { type LogEnd, type LogLine, type LogRequest, parseLogRequest } from "../protocol/log-reader.ts";
 import { errorText, Logger } from "../runtime/log.ts";
+import { pems } from "./probe/finding.ts";
 
 /** Per partition and fetch: some 4,000 events, so a reader of any topic stays within its pod's memory. */
 const MAX_BYTES_PER_PARTITION = 1024 * 1024;
@@ -28,14 +29,9 @@ const WRITE_CHARS = 64 * 1024;
 /** Runs that were not requested are counted by name, up to this many names. */
 const MAX_OTHER_RUNS = 1000;
 
-interface Message {
-  offset: string;
-  value: Buffer | null;
-}
-
 interface FetchedPartition {
   partition: number;
-  messages: Message[];
+  messages: { offset: string; value: Buffer | null }[];
 }
 
 /** Numbers of names; each name is announced once. */
@@ -70,10 +66,6 @@ export function identityOf(value: Buffer | null): Pick<TelemetryEvent, "run" | "
   }
 }
 
-const pem = async (value: string): Promise<string> =>
-  value.includes("-----BEGIN") ? value : await readFile(value, "utf8");
-
-const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 const silent = new Logger("log-reader", "error", {}, () => {});
 
 /**
@@ -82,8 +74,8 @@ const silent = new Logger("log-reader", "error", {}, () => {});
  */
 export async function readLog(request: LogRequest, write: (line: LogLine) => Promise<void> | void): Promise<LogEnd> {
   if (request.decoder === "kafkajs") installKafkajsPatches(PATCHES_WITHOUT_DECODER);
-  const [ca, cert, key] = await Promise.all([request.tls.ca, request.tls.cert, request.tls.key].map(pem));
-  const kafka = { brokers: request.brokers, tls: { ca: ca!, cert: cert!, key: key! } };
+  const { ca = "", cert = "", key = "" } = await pems(request.tls);
+  const kafka = { brokers: request.brokers, tls: { ca, cert, key } };
   const topic = request.topic ?? EVENTS_TOPIC;
   const { from, to } = await range(kafka, topic, request);
   const ends = new Map(to.map(({ partition, offset }) => [partition, offset]));
@@ -165,7 +157,7 @@ export async function readLog(request: LogRequest, write: (line: LogLine) => Pro
       }
       if (end.records > before) progressAt = performance.now();
       if (answers.some(({ status }) => status === "rejected")) {
-        await pause(RETRY_MS);
+        await sleep(RETRY_MS);
         await cluster.refreshMetadata().catch(() => {});
       }
     }
@@ -175,11 +167,9 @@ export async function readLog(request: LogRequest, write: (line: LogLine) => Pro
   return end;
 }
 
-/** Where the reading begins and ends. */
 async function range(kafka: Parameters<typeof createKafka>[0], topic: string, request: LogRequest) {
-  const admin = createKafka(kafka, "log-reader", silent, { retry: RETRY_BRIEFLY }).admin();
-  await admin.connect();
-  try {
+  const client = createKafka(kafka, "log-reader", silent, { retry: RETRY_BRIEFLY });
+  return await withAdmin(client, async (admin) => {
     const offsets = await admin.fetchTopicOffsets(topic);
     const to = request.to ?? offsets.map(({ partition, high }) => ({ partition, offset: Number(high) }));
     const ends = new Map(to.map(({ partition, offset }) => [partition, offset]));
@@ -193,18 +183,14 @@ async function range(kafka: Parameters<typeof createKafka>[0], topic: string, re
       return { partition, offset: Number(offset) < 0 ? end : Math.min(Number(offset), end) };
     });
     return { from, to: to.filter(({ partition }) => from.some((begin) => begin.partition === partition)) };
-  } finally {
-    await admin.disconnect();
-  }
+  });
 }
 
 function byLeader(cluster: KafkaCluster, topic: string, partitions: readonly number[]): Map<number, number[]> {
   const leaders = new Map<number, number[]>();
   for (const { partitionId, leader } of cluster.findTopicPartitionMetadata(topic)) {
     if (!partitions.includes(partitionId)) continue;
-    const of = leaders.get(leader);
-    if (of) of.push(partitionId);
-    else leaders.set(leader, [partitionId]);
+    leaders.set(leader, [...(leaders.get(leader) ?? []), partitionId]);
   }
   return leaders;
 }
@@ -217,22 +203,18 @@ async function fetchFrom(
   next: ReadonlyMap<number, number>,
 ): Promise<FetchedPartition[]> {
   const broker = await cluster.findBroker({ nodeId: leader });
+  const positions = partitions.map((partition) => ({
+    partition,
+    fetchOffset: String(next.get(partition)),
+    maxBytes: MAX_BYTES_PER_PARTITION,
+  }));
   const answer = (await broker.fetch({
     replicaId: -1,
     isolationLevel: 1,
     maxWaitTime: MAX_WAIT_MS,
     minBytes: 1,
     maxBytes: MAX_BYTES_PER_PARTITION * partitions.length,
-    topics: [
-      {
-        topic,
-        partitions: partitions.map((partition) => ({
-          partition,
-          fetchOffset: String(next.get(partition)),
-          maxBytes: MAX_BYTES_PER_PARTITION,
-        })),
-      },
-    ],
+    topics: [{ topic, partitions: positions }],
   })) as { responses: { partitions: FetchedPartition[] }[] };
   return answer.responses.flatMap(({ partitions }) => partitions);
 }

@@ -35,8 +35,6 @@ const TIERS: readonly Tier[] = [
     port: 9464,
     counters: [ACKNOWLEDGED, REFUSED, CPU],
     gauges: [MEMORY],
-    histograms: [],
-    everyMs: 0,
   },
   {
     name: "processor",
@@ -45,16 +43,14 @@ const TIERS: readonly Tier[] = [
     counters: [STORED, DEAD_LETTERS, CPU],
     gauges: [MEMORY],
     histograms: [END_TO_END, WRITE_LATENCY],
-    everyMs: 0,
   },
-  { name: "lag-exporter", host: "lag-exporter", port: 9464, counters: [], gauges: [LAG], histograms: [], everyMs: 0 },
+  { name: "lag-exporter", host: "lag-exporter", port: 9464, gauges: [LAG] },
   {
     name: "kafka",
     host: "kafka-headless",
     port: 9404,
     counters: [CPU],
     gauges: [UNDER_REPLICATED],
-    histograms: [],
     everyMs: LARGE_EVERY_MS,
   },
 ];
@@ -86,9 +82,8 @@ const milliseconds = (histogram: Histogram | undefined, q: number): ObservedValu
   return round(quantile(histogram, q) * 1000, 1);
 };
 const round = (value: number, digits: number) => Math.round(value * 10 ** digits) / 10 ** digits;
-const mebibytes = (bytes: ObservedValue): ObservedValue =>
-  bytes === null ? null : round(bytes / BYTES_PER_MEBIBYTE, 1);
 const rounded = (value: ObservedValue, digits: number): ObservedValue => (value === null ? null : round(value, digits));
+const mebibytes = (bytes: ObservedValue) => rounded(bytes === null ? null : bytes / BYTES_PER_MEBIBYTE, 1);
 
 /** Age of the newest stored point of the live fleet, in seconds. */
 async function freshness(influx: InfluxConfig): Promise<ObservedValue> {

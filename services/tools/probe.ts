@@ -6,8 +6,9 @@
  * Prints one JSON array of results (services/protocol/probe.ts). Each probe has its own limit, so a dropped packet costs
  * seconds. Exit 0 when the array was printed, failures included; exit 2 for an invalid request, before any probe runs.
  */
-import { type Finding, type Probe, type ProbeResult, parseProbes } from "../protocol/probe.ts";
+import { type Finding, type Probe, type ProbeOf, type ProbeResult, parseProbes } from "../protocol/probe.ts";
 import { errorText } from "../runtime/log.ts";
+import { TimeLimitError, withTimeout } from "../runtime/with-timeout.ts";
 import { probeHttp, probePlaintextKafka, probeSelf, probeTcp, probeTls } from "./probe/connections.ts";
 import { readDeadLetterHeaders, readDeadLetterPage } from "./probe/dead-letters.ts";
 import { failure } from "./probe/finding.ts";
@@ -21,44 +22,26 @@ const MAX_TIMEOUT_MS = 60_000;
 /** A probe reports its own timeout before it is abandoned. */
 const GRACE_MS = 500;
 
-async function runProbe(probe: Probe): Promise<Finding> {
-  const timeoutMs = Math.min(
-    probe.timeout_ms ?? ("brokers" in probe ? KAFKA_TIMEOUT_MS : DEFAULT_TIMEOUT_MS),
-    MAX_TIMEOUT_MS,
-  );
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<Finding>((resolve) => {
-    timer = setTimeout(() => resolve(failure("timeout", `${timeoutMs} ms`)), timeoutMs + GRACE_MS);
-  });
-  try {
-    return await Promise.race([dispatch(probe, timeoutMs), late]);
-  } catch (error) {
-    return failure((error as Error).name === "TimeoutError" ? "timeout" : kafkaOutcome(error), errorText(error));
-  } finally {
-    clearTimeout(timer);
-  }
-}
+const PROBES: { [K in Probe["kind"]]: (probe: ProbeOf<K>, timeoutMs: number) => Finding | Promise<Finding> } = {
+  tcp: probeTcp,
+  tls: probeTls,
+  plaintext_kafka: probePlaintextKafka,
+  http: probeHttp,
+  self: probeSelf,
+  kafka: probeKafka,
+  kafka_offsets: probeOffsets,
+  letter_read: readDeadLetterPage,
+  dlq_read: readDeadLetterHeaders,
+};
 
-async function dispatch(probe: Probe, timeoutMs: number): Promise<Finding> {
-  switch (probe.kind) {
-    case "tcp":
-      return await probeTcp(probe, timeoutMs);
-    case "tls":
-      return await probeTls(probe, timeoutMs);
-    case "plaintext_kafka":
-      return await probePlaintextKafka(probe, timeoutMs);
-    case "http":
-      return await probeHttp(probe, timeoutMs);
-    case "self":
-      return probeSelf();
-    case "kafka":
-      return await probeKafka(probe);
-    case "kafka_offsets":
-      return await probeOffsets(probe);
-    case "letter_read":
-      return await readDeadLetterPage(probe, timeoutMs);
-    case "dlq_read":
-      return await readDeadLetterHeaders(probe, timeoutMs);
+async function runProbe(probe: Probe): Promise<Finding> {
+  const defaultMs = "brokers" in probe ? KAFKA_TIMEOUT_MS : DEFAULT_TIMEOUT_MS;
+  const timeoutMs = Math.min(probe.timeout_ms ?? defaultMs, MAX_TIMEOUT_MS);
+  try {
+    return await withTimeout((async () => await PROBES[probe.kind](probe as never, timeoutMs))(), timeoutMs + GRACE_MS);
+  } catch (error) {
+    if (error instanceof TimeLimitError) return failure("timeout", `${timeoutMs} ms`);
+    return failure((error as Error).name === "TimeoutError" ? "timeout" : kafkaOutcome(error), errorText(error));
   }
 }
 

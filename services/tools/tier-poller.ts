@@ -10,11 +10,11 @@ export interface Tier {
   host: string;
   port: number;
   /** Counters and gauges that are read; gauges are read as they are. */
-  counters: readonly string[];
-  gauges: readonly string[];
-  histograms: readonly string[];
-  /** Milliseconds between two polls; 0: every tick. */
-  everyMs: number;
+  counters?: readonly string[];
+  gauges?: readonly string[];
+  histograms?: readonly string[];
+  /** Milliseconds between two polls; every tick when absent. */
+  everyMs?: number;
 }
 
 /** A pod without an answer for this long counts as absent; until then its tier has a gap. */
@@ -56,17 +56,18 @@ export class TierPoller {
     readonly tier: Tier,
     private readonly options: TierPollerOptions,
   ) {
+    const { counters = [], gauges = [], histograms = [] } = tier;
     this.#wanted = new Set([
       "process_start_time_seconds",
-      ...tier.counters,
-      ...tier.gauges,
-      ...tier.histograms.flatMap((name) => [`${name}_bucket`, `${name}_count`]),
+      ...counters,
+      ...gauges,
+      ...histograms.flatMap((name) => [`${name}_bucket`, `${name}_count`]),
     ]);
   }
 
   /** The newest view; of a tier that is polled less often than every tick, the view of its last poll. */
   async poll(nowMs: number): Promise<TierView> {
-    if (nowMs - this.#polledAtMs < this.tier.everyMs) return this.#view;
+    if (nowMs - this.#polledAtMs < (this.tier.everyMs ?? 0)) return this.#view;
     this.#polledAtMs = nowMs;
     const found = await this.#resolve();
     if (found) this.#addresses = found;
@@ -91,7 +92,7 @@ export class TierPoller {
   async #pollPod(address: string): Promise<PodView> {
     let watch = this.#pods.get(address);
     if (!watch) {
-      const { counters, histograms } = this.tier;
+      const { counters = [], histograms = [] } = this.tier;
       watch = new PodWatch({ counters, histograms, startedAtMs: this.#startedAtMs });
       this.#pods.set(address, watch);
     }

@@ -1,10 +1,11 @@
 /** Probes that read the dead-letter topic, with a client that joins no existing group and commits nothing. */
 import type { Kafka, KafkaMessage } from "kafkajs";
 import { DLQ_TOPIC } from "../../domain/kafka-layout.ts";
+import { withAdmin } from "../../kafka/client.ts";
 import type { PartitionOffset } from "../../protocol/kafka.ts";
 import type { DeadLetterHeaders, DeadLetterPage, DeadLetterRecord, Finding, ProbeOf } from "../../protocol/probe.ts";
 import { success } from "./finding.ts";
-import { kafkaClient, withAdmin } from "./kafka.ts";
+import { kafkaClient } from "./kafka.ts";
 
 /** Records of one page of letter_read, and bytes of their bodies: with base64 an answer of some ten megabytes. */
 const MAX_PAGE_RECORDS = 10_000;

@@ -1,16 +1,8 @@
 /** Probes of Kafka: rights, topics, ACLs, groups, offsets. */
-import {
-  AclOperationTypes,
-  AclPermissionTypes,
-  AclResourceTypes,
-  type Admin,
-  ConfigResourceTypes,
-  type Kafka,
-  ResourcePatternTypes,
-} from "kafkajs";
+import { AclPermissionTypes, type Admin, ConfigResourceTypes, type Kafka, ResourcePatternTypes } from "kafkajs";
 import { causesOf } from "../../domain/causes.ts";
 import { EVENTS_TOPIC } from "../../domain/kafka-layout.ts";
-import { createCluster, createKafka, nameOf, RETRY_BRIEFLY } from "../../kafka/client.ts";
+import { createCluster, createKafka, listAcls, nameOf, RETRY_BRIEFLY, withAdmin } from "../../kafka/client.ts";
 import type { KafkaAccess } from "../../protocol/kafka.ts";
 import type { Finding, OffsetRange, ProbeData, ProbeOf } from "../../protocol/probe.ts";
 import { errorText, Logger } from "../../runtime/log.ts";
@@ -30,26 +22,10 @@ export async function kafkaClient(probe: KafkaAccess): Promise<Kafka> {
   return createKafka(await connectionOf(probe), "probe", silent, { retry: RETRY_BRIEFLY });
 }
 
-export async function withAdmin<T>(kafka: Kafka, work: (admin: Admin) => Promise<T>): Promise<T> {
-  const admin = kafka.admin();
-  await admin.connect();
-  try {
-    return await work(admin);
-  } finally {
-    await admin.disconnect();
-  }
-}
-
 type KafkaProbe = ProbeOf<"kafka">;
-type Operations = {
-  [Op in KafkaProbe["op"]]: (
-    kafka: Kafka,
-    topic: string,
-    probe: KafkaProbe,
-  ) => Promise<Finding<ProbeData<KafkaProbe & { op: Op }>>>;
-};
+type Operation<Data> = (kafka: Kafka, topic: string, probe: KafkaProbe) => Promise<Finding<Data>>;
 
-const OPERATIONS: Operations = {
+const OPERATIONS: { [Op in KafkaProbe["op"]]: Operation<ProbeData<KafkaProbe & { op: Op }>> } = {
   metadata: (kafka) =>
     withAdmin(kafka, async (admin) => {
       const { brokers, controller } = await admin.describeCluster();
@@ -146,29 +122,11 @@ async function describeTopics(admin: Admin, topics: readonly string[]) {
 }
 
 async function describeAcls(admin: Admin) {
-  const { resources } = await admin.describeAcls({
-    resourceType: AclResourceTypes.ANY,
-    resourcePatternType: ResourcePatternTypes.ANY,
-    operation: AclOperationTypes.ANY,
-    permissionType: AclPermissionTypes.ANY,
-  } as Parameters<Admin["describeAcls"]>[0]);
-  return resources.flatMap(({ resourceType, resourceName, resourcePatternType, acls }) =>
-    acls.map(({ principal, host, operation, permissionType }) => {
-      const isPlain =
-        resourcePatternType === ResourcePatternTypes.LITERAL &&
-        permissionType === AclPermissionTypes.ALLOW &&
-        host === "*";
-      const kind = isPlain
-        ? ""
-        : ` (${nameOf(ResourcePatternTypes, resourcePatternType)} ${nameOf(AclPermissionTypes, permissionType)} from ${host})`;
-      return {
-        principal,
-        resourceType: nameOf(AclResourceTypes, resourceType),
-        resourceName: `${resourceName}${kind}`,
-        operation: nameOf(AclOperationTypes, operation),
-      };
-    }),
-  );
+  return (await listAcls(admin)).map(({ names, isPlain, filter: { resourcePatternType, permissionType, host } }) => {
+    if (isPlain) return names;
+    const kind = `${nameOf(ResourcePatternTypes, resourcePatternType)} ${nameOf(AclPermissionTypes, permissionType)}`;
+    return { ...names, resourceName: `${names.resourceName} (${kind} from ${host})` };
+  });
 }
 
 export async function probeOffsets(probe: ProbeOf<"kafka_offsets">): Promise<Finding<OffsetRange[]>> {
