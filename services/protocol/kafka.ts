@@ -1,16 +1,14 @@
 /** Access to Kafka in a request, and values of Kafka in an answer. */
-import { count, fields, listOf, matching, optional, type Shaped, text } from "./request.ts";
+import { optional, required, type Shaped } from "./request.ts";
 
 /** PEM texts or paths. */
-export const tlsShape = { ca: optional(text), cert: optional(text), key: optional(text) };
+export const tlsShape = { ca: optional<string>(), cert: optional<string>(), key: optional<string>() };
 export type TlsFiles = Shaped<typeof tlsShape>;
 
-export const kafkaShape = {
-  brokers: listOf(matching(/^[A-Za-z0-9.-]+:\d{1,5}$/, "must be host:port")),
-  tls: fields(tlsShape),
-};
+export const kafkaShape = { brokers: required<string[]>(), tls: required<TlsFiles>() };
 export type KafkaAccess = Shaped<typeof kafkaShape>;
 
-const offsetShape = { partition: count, offset: count };
-export const offsets = listOf(fields(offsetShape));
-export type PartitionOffset = Shaped<typeof offsetShape>;
+export interface PartitionOffset {
+  partition: number;
+  offset: number;
+}

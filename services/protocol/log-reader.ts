@@ -1,28 +1,31 @@
 /** Requests to services/tools/log-reader.ts and the lines that it prints. */
-import { offsets, type PartitionOffset } from "./kafka.ts";
-import { anyText, fields, flag, listOf, moment, oneOf, optional, parseRequest, type Shaped, text } from "./request.ts";
+import type { PartitionOffset } from "./kafka.ts";
+import { checkFields, optional, parseJson, required, type Shaped } from "./request.ts";
 
 const requestShape = {
-  brokers: listOf(text),
-  tls: fields({ ca: text, cert: text, key: text }),
-  topic: optional(text),
+  brokers: required<string[]>(),
+  tls: required<{ ca: string; cert: string; key: string }>(),
+  topic: optional<string>(),
   /** Kafka's time of the first record; from the beginning when absent. */
-  from_timestamp_ms: optional(moment),
+  from_timestamp_ms: optional<number>(),
   /** The first offset that is not read, per partition; the current ends when absent. */
-  to: optional(offsets),
+  to: optional<PartitionOffset[]>(),
   /** Only these runs, or only conveyors with this prefix; every event when both are absent. */
-  runs: optional(listOf(text)),
+  runs: optional<string[]>(),
   /** With `runs`: also every run named like those of the simulated fleets (domain/run-id.ts). */
-  fleets: optional(flag),
-  conveyors_prefix: optional(anyText),
+  fleets: optional<boolean>(),
+  conveyors_prefix: optional<string>(),
   /** Decoder of the brokers' answers. A second, independent one checks the first. */
-  decoder: optional(oneOf(["own", "kafkajs"])),
+  decoder: optional<"own" | "kafkajs">(),
 };
 export type LogRequest = Shaped<typeof requestShape>;
 
 /** @throws Error that names the field, the rule and the value */
-export const parseLogRequest = (request: string): LogRequest =>
-  parseRequest(request, "request", fields(requestShape), "");
+export function parseLogRequest(text: string): LogRequest {
+  const request = parseJson(text, "request");
+  checkFields(request, requestShape);
+  return request as LogRequest;
+}
 
 /** Last line of a complete read. */
 export interface LogEnd {

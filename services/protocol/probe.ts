@@ -1,39 +1,24 @@
 /** Requests to services/tools/probe.ts and its results. */
-import { NAME_PATTERN, NAME_RULE, shown } from "../domain/event.ts";
+import { shown } from "../domain/event.ts";
 import type { Acl } from "../domain/kafka-layout.ts";
-import { kafkaShape, offsets, type PartitionOffset, tlsShape } from "./kafka.ts";
-import {
-  anyText,
-  count,
-  fields,
-  integer,
-  listOf,
-  mapOf,
-  matching,
-  moment,
-  oneOf,
-  optional,
-  parseRequest,
-  type Rule,
-  type Shape,
-  type Shaped,
-  text,
-} from "./request.ts";
+import { kafkaShape, type PartitionOffset, tlsShape } from "./kafka.ts";
+import { checkFields, oneOf, optional, parseJson, required, type Shape, type Shaped } from "./request.ts";
 
-const MAX_PORT = 65_535;
-const hostShape = { host: text, port: integer(1, MAX_PORT) };
+const hostShape = { host: required<string>(), port: required<number>() };
+const topic = optional<string>();
+const from_timestamp_ms = optional<number>();
 
 /** Fields of each kind of probe. */
 const KINDS = {
   tcp: hostShape,
-  tls: { ...hostShape, ...tlsShape, servername: optional(text) },
+  tls: { ...hostShape, ...tlsShape, servername: optional<string>() },
   plaintext_kafka: hostShape,
   http: {
-    url: matching(/^https?:\/\/./, "must be an http:// or https:// address"),
-    method: optional(text),
-    headers: optional(mapOf(anyText)),
-    body: optional(anyText),
-    ca: optional(text),
+    url: required<string>(),
+    method: optional<string>(),
+    headers: optional<Record<string, string>>(),
+    body: optional<string>(),
+    ca: optional<string>(),
   },
   self: {},
   kafka: {
@@ -48,34 +33,29 @@ const KINDS = {
       "describe_groups",
       "create_topic",
     ]),
-    topic: optional(text),
-    topics: optional(listOf(text)),
+    topic,
+    topics: optional<string[]>(),
   },
   /** With `group` also the offsets that the group has committed. */
-  kafka_offsets: { ...kafkaShape, topic: text, group: optional(text) },
-  /** A page of the dead-letter topic, records with their bodies. */
+  kafka_offsets: { ...kafkaShape, topic: required<string>(), group: optional<string>() },
+  /**
+   * A page of the dead-letter topic, records with their bodies: from the first to before the end offset per partition;
+   * without `from` the first page since from_timestamp_ms.
+   */
   letter_read: {
     ...kafkaShape,
-    topic: optional(text),
-    /** First and end offset per partition; without `from` the first page since from_timestamp_ms. */
-    from: optional(offsets),
-    to: optional(offsets),
-    from_timestamp_ms: optional(moment),
+    topic,
+    from: optional<PartitionOffset[]>(),
+    to: optional<PartitionOffset[]>(),
+    from_timestamp_ms,
   },
-  /** Headers of dead letters, bodies left out. */
-  dlq_read: {
-    ...kafkaShape,
-    topic: optional(text),
-    from_timestamp_ms: optional(moment),
-    /** Only records whose body names the run. */
-    run: optional(matching(NAME_PATTERN, NAME_RULE)),
-    max: optional(count),
-  },
+  /** Headers of dead letters; with `run` only of records whose body names it. */
+  dlq_read: { ...kafkaShape, topic, from_timestamp_ms, run: optional<string>(), max: optional<number>() },
 } as const satisfies Record<string, Shape>;
 type Kind = keyof typeof KINDS;
 
 /** A probe finds its result by its id; a longer limit than the probe's maximum is cut. */
-const commonShape = { id: text, kind: oneOf(Object.keys(KINDS)), timeout_ms: optional(count) };
+const commonShape = { id: required<string>(), kind: required<string>(), timeout_ms: optional<number>() };
 
 export type ProbeSpec = { [K in Kind]: { kind: K; timeout_ms?: number } & Shaped<(typeof KINDS)[K]> }[Kind];
 export type Probe = ProbeSpec & { id: string };
@@ -156,17 +136,20 @@ export type Finding<Data = unknown> =
 
 export type ProbeResult<Data = unknown> = Finding<Data> & { id: string; duration_ms: number };
 
-const probeRule: Rule<Probe> = (value, field) => {
-  if (typeof value !== "object" || value === null) return `${field}: must be an object; got ${shown(value)}`;
-  const { kind } = value as { kind?: unknown };
-  return (
-    commonShape.kind(kind, `${field}.kind`) ?? fields({ ...commonShape, ...KINDS[kind as Kind] } as Shape)(value, field)
-  );
-};
-
 /**
- * The probes of a request.
- * @param request a JSON array of probes
+ * The probes of a request, a JSON array.
  * @throws Error that names the field, the rule and the value: `probes[0].hots: is not a field (…); got "10.0.0.1"`
  */
-export const parseProbes = (request: string): Probe[] => parseRequest(request, "probes", listOf(probeRule));
+export function parseProbes(request: string): Probe[] {
+  const probes = parseJson(request, "probes");
+  if (!Array.isArray(probes)) throw new Error(`probes: must be a list; got ${shown(probes)}`);
+  for (const [index, probe] of probes.entries()) {
+    const kind: unknown = probe?.kind;
+    if (typeof kind !== "string" || !Object.hasOwn(KINDS, kind)) {
+      const kinds = Object.keys(KINDS).join(", ");
+      throw new Error(`probes[${index}].kind: must be one of ${kinds}; got ${shown(kind)}`);
+    }
+    checkFields(probe, { ...commonShape, ...KINDS[kind as Kind] }, `probes[${index}].`);
+  }
+  return probes;
+}
