@@ -3,12 +3,47 @@
  * moment. It keeps a log per partition and checks sequence numbers like a broker.
  */
 import type { KafkaCluster } from "../../services/kafka/client.ts";
+import { EventProducer, type EventProducerOptions } from "../../services/kafka/event-producer.ts";
+import { EventPublisher } from "../../services/producer/event-publisher.ts";
+import { Logger } from "../../services/runtime/log.ts";
+import { Metrics } from "../../services/runtime/metrics.ts";
 
-export interface FakeRecord {
+export const TOPIC = "conveyor.events";
+export const DLQ = "conveyor.events.dlq";
+const silent = new Logger("test", "error", {}, () => {});
+
+/** A producer on a fake cluster, not started. */
+export const producerOn = (cluster: FakeCluster, options: Partial<EventProducerOptions> = {}) =>
+  new EventProducer({
+    kafka: { brokers: [], tls: { ca: "", cert: "", key: "" } },
+    clientId: "test",
+    log: silent,
+    topics: [TOPIC, DLQ],
+    maxBufferedEvents: 20_000,
+    maxBufferedBytes: 32 * 1024 * 1024,
+    lingerMs: 1,
+    createCluster: () => cluster as unknown as KafkaCluster,
+    ...options,
+  });
+
+export const publisherOn = (producer: EventProducer, log = silent) =>
+  new EventPublisher({
+    run: "pod-run",
+    producer,
+    topic: TOPIC,
+    dlqTopic: DLQ,
+    metrics: new Metrics("producer"),
+    log,
+    traceEverySeq: 0,
+  });
+
+interface FakeRecord {
   key: string | null;
   value: string;
   headers: Record<string, string> | undefined;
 }
+
+type Message = { key: unknown; value: unknown; headers?: Record<string, string> };
 
 interface ProduceOptions {
   producerId: string;
@@ -17,12 +52,12 @@ interface ProduceOptions {
     partitions: {
       partition: number;
       firstSequence: number;
-      messages: { key: unknown; value: unknown; headers?: Record<string, string> }[];
+      messages: Message[];
     }[];
   }[];
 }
 
-export interface ProduceCall {
+interface ProduceCall {
   leader: number;
   producerId: string;
   partitions: { topic: string; partition: number; firstSequence: number; count: number }[];
@@ -139,7 +174,7 @@ export class FakeCluster {
     partition: number,
     producerId: string,
     firstSequence: number,
-    messages: { key: unknown; value: unknown; headers?: Record<string, string> }[],
+    messages: Message[],
   ): number {
     if (this.leaders[partition] !== leader) return NOT_LEADER;
     const identity = `${key} ${producerId}`;
@@ -150,19 +185,11 @@ export class FakeCluster {
     if (firstSequence !== (before ? before.last + 1 : 0)) return OUT_OF_ORDER;
     this.#sequences.set(identity, { first: firstSequence, last });
     const records = this.log.get(key) ?? [];
-    for (const message of messages) {
-      records.push({
-        key: message.key === null ? null : String(message.key),
-        value: String(message.value),
-        headers: message.headers,
-      });
+    for (const { key, value, headers } of messages) {
+      records.push({ key: key === null ? null : String(key), value: String(value), headers });
     }
     this.log.set(key, records);
     return 0;
-  }
-
-  asCluster(): KafkaCluster {
-    return this as unknown as KafkaCluster;
   }
 
   /** Loses the state of all producer ids, as a broker may. */

@@ -143,6 +143,19 @@ declare module "kafkajs/src/protocol/decoder.js" {
   }
 }
 
+declare module "kafkajs/src/protocol/encoder.js" {
+  export default class Encoder {
+    buffer: Buffer;
+    writeInt16(value: number): this;
+    writeInt32(value: number): this;
+    writeInt64(value: number): this;
+    writeBoolean(value: boolean): this;
+    writeString(value: string | null): this;
+    writeBytes(value: Buffer): this;
+    writeArray(values: (number | Encoder)[]): this;
+  }
+}
+
 declare module "kafkajs/src/cluster/brokerPool.js" {
   import type Connection from "kafkajs/src/network/connection.js";
   export interface PooledBroker {

@@ -1,12 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { DeadLetterProducer } from "../../../services/kafka/dead-letter-producer.ts";
-import { EventProducer } from "../../../services/kafka/event-producer.ts";
-import { EventPublisher } from "../../../services/producer/event-publisher.ts";
+import type { EventProducer } from "../../../services/kafka/event-producer.ts";
 import { Logger } from "../../../services/runtime/log.ts";
-import { Metrics } from "../../../services/runtime/metrics.ts";
-import { FakeCluster } from "../fake-cluster.ts";
+import { DLQ, FakeCluster, producerOn, publisherOn } from "../fake-cluster.ts";
 
-const DLQ = "conveyor.events.dlq";
 const MESSAGE_TOO_LARGE = 10;
 const BODY = new TextEncoder().encode("x".repeat(1000));
 const deadLetter = { key: null, value: BODY, headers: { reason: "bad_seq", source_line: "7" } };
@@ -20,16 +17,7 @@ beforeEach(() => {
   logged = [];
   log = new Logger("test", "error", {}, (line) => void logged.push(JSON.parse(line) as { event: string }));
   cluster = new FakeCluster(1);
-  producer = new EventProducer({
-    kafka: { brokers: [], tls: { ca: "", cert: "", key: "" } },
-    clientId: "test",
-    log,
-    topics: ["conveyor.events", DLQ],
-    maxBufferedEvents: 100,
-    maxBufferedBytes: 100_000,
-    lingerMs: 1,
-    createCluster: () => cluster.asCluster(),
-  });
+  producer = producerOn(cluster, { log });
   producer.start();
 });
 afterEach(() => producer.stop());
@@ -61,15 +49,7 @@ describe("DeadLetterProducer", () => {
 
 describe("EventPublisher.refuse", () => {
   const refuse = async () => {
-    const publisher = new EventPublisher({
-      run: "run",
-      producer,
-      topic: "conveyor.events",
-      dlqTopic: DLQ,
-      metrics: new Metrics("producer"),
-      log,
-      traceEverySeq: 0,
-    });
+    const publisher = publisherOn(producer, log);
     const { promise, resolve } = Promise.withResolvers<string>();
     publisher.refuse({ reason: "bad_seq", detail: "seq" }, { source: "file", line: 7 }, { value: BODY }, resolve);
     return { outcome: await promise, counts: publisher.counts };

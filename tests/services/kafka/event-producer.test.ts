@@ -1,26 +1,18 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { EventProducer, type EventProducerOptions, sequenceAfter } from "../../../services/kafka/event-producer.ts";
-import { Logger } from "../../../services/runtime/log.ts";
+import {
+  type EventProducer,
+  type EventProducerOptions,
+  sequenceAfter,
+} from "../../../services/kafka/event-producer.ts";
 import { eventually } from "../../eventually.ts";
-import { FakeCluster } from "../fake-cluster.ts";
+import { FakeCluster, producerOn, TOPIC } from "../fake-cluster.ts";
 
-const TOPIC = "conveyor.events";
-const log = new Logger("test", "error", {}, () => {});
 const open = new Set<EventProducer>();
 
-function make(cluster: FakeCluster, options: Partial<EventProducerOptions> = {}) {
-  const producer = new EventProducer({
-    kafka: { brokers: [], tls: { ca: "", cert: "", key: "" } },
-    clientId: "test",
-    log,
-    topics: [TOPIC],
-    maxBufferedEvents: 10_000,
-    maxBufferedBytes: 10_000_000,
-    lingerMs: 1,
-    createCluster: () => cluster.asCluster(),
-    ...options,
-  });
+function startOn(cluster: FakeCluster, options: Partial<EventProducerOptions> = {}) {
+  const producer = producerOn(cluster, options);
   open.add(producer);
+  producer.start();
   return producer;
 }
 
@@ -35,13 +27,9 @@ function offerMany(producer: EventProducer, count: number, keys = 12, from = 0) 
   for (let index = from; index < from + count; index++) {
     const key = `belt-${index % keys}`;
     const value = `${key}/${Math.floor(index / keys)}`;
-    const taken = producer.offer({
-      topic: TOPIC,
-      key,
-      value,
-      settled: (outcome) => settled.push(`${value} ${outcome}`),
-    });
-    if (!taken) throw new Error(`the buffer is full at ${index}`);
+    const onSettled = (outcome: string) => settled.push(`${value} ${outcome}`);
+    if (!producer.offer({ topic: TOPIC, key, value, settled: onSettled }))
+      throw new Error(`the buffer is full at ${index}`);
   }
   return settled;
 }
@@ -62,8 +50,7 @@ function expectExactlyOnce(cluster: FakeCluster, count: number) {
 describe("EventProducer", () => {
   test("delivers every event once and in order, with many events per request", async () => {
     const cluster = new FakeCluster(6, 3);
-    const producer = make(cluster);
-    producer.start();
+    const producer = startOn(cluster);
     const settled = offerMany(producer, 5000);
     await producer.flush();
     expect(settled).toHaveLength(5000);
@@ -74,8 +61,7 @@ describe("EventProducer", () => {
   test("a retry after a lost answer duplicates no event", async () => {
     const cluster = new FakeCluster(6, 3);
     cluster.script = (_, index) => (index % 2 === 0 ? "lost" : undefined);
-    const producer = make(cluster);
-    producer.start();
+    const producer = startOn(cluster);
     offerMany(producer, 1000);
     await producer.flush();
     expectExactlyOnce(cluster, 1000);
@@ -91,8 +77,7 @@ describe("EventProducer", () => {
       cluster.leaders = cluster.leaders.map((current) => (current === 0 ? 1 : current));
       return "unreachable";
     };
-    const producer = make(cluster);
-    producer.start();
+    const producer = startOn(cluster);
     const settled = offerMany(producer, 600);
     await producer.flush();
     expect(failed).toBe(true);
@@ -107,8 +92,7 @@ describe("EventProducer", () => {
       cluster.leaders = cluster.leaders.map((current) => (current === 0 ? 1 : current));
       return "cut off";
     };
-    const producer = make(cluster);
-    producer.start();
+    const producer = startOn(cluster);
     const settled = offerMany(producer, 600);
     await producer.flush();
     expect(settled).toHaveLength(600);
@@ -120,8 +104,7 @@ describe("EventProducer", () => {
     const NOT_ENOUGH_REPLICAS = 19;
     let refusals = 0;
     cluster.script = () => (refusals++ < 3 ? { [`${TOPIC}/2`]: NOT_ENOUGH_REPLICAS } : undefined);
-    const producer = make(cluster);
-    producer.start();
+    const producer = startOn(cluster);
     offerMany(producer, 600);
     await producer.flush();
     expectExactlyOnce(cluster, 600);
@@ -136,8 +119,7 @@ describe("EventProducer", () => {
 
   test("a producer id unknown to the broker is replaced and the batch resent", async () => {
     const cluster = new FakeCluster(2, 1);
-    const producer = make(cluster);
-    producer.start();
+    const producer = startOn(cluster);
     offerMany(producer, 20, 4);
     await producer.flush();
     cluster.forget();
@@ -152,8 +134,7 @@ describe("EventProducer", () => {
     const MESSAGE_TOO_LARGE = 10;
     cluster.script = ({ partitions }) =>
       partitions[0]!.count > 10 ? { [`${TOPIC}/0`]: MESSAGE_TOO_LARGE } : undefined;
-    const producer = make(cluster);
-    producer.start();
+    const producer = startOn(cluster);
     const settled = offerMany(producer, 100, 3);
     await producer.flush();
     expectExactlyOnce(cluster, 100);
@@ -163,8 +144,7 @@ describe("EventProducer", () => {
   test("an event too large for the topic is settled as too_large, not retried", async () => {
     const cluster = new FakeCluster(1);
     cluster.script = () => ({ [`${TOPIC}/0`]: 10 });
-    const producer = make(cluster);
-    producer.start();
+    const producer = startOn(cluster);
     const settled = offerMany(producer, 1);
     await producer.flush();
     expect(settled).toEqual(["belt-0/0 too_large"]);
@@ -173,8 +153,7 @@ describe("EventProducer", () => {
   test("while Kafka is unreachable the buffer keeps every event and rejects more when full", async () => {
     const cluster = new FakeCluster(6, 3);
     cluster.connectError = new Error("unreachable");
-    const producer = make(cluster, { maxBufferedEvents: 100 });
-    producer.start();
+    const producer = startOn(cluster, { maxBufferedEvents: 100 });
     offerMany(producer, 100);
     expect(producer.offer({ topic: TOPIC, key: "k", value: "v", settled: () => {} })).toBe(false);
     expect(producer.fill).toBe(1);
@@ -197,8 +176,7 @@ describe("EventProducer", () => {
     const TOPIC_AUTHORIZATION_FAILED = 29;
     let allowed = false;
     cluster.script = () => (allowed ? undefined : { [`${TOPIC}/0`]: TOPIC_AUTHORIZATION_FAILED });
-    const producer = make(cluster);
-    producer.start();
+    const producer = startOn(cluster);
     offerMany(producer, 10);
     await eventually("the refusal", () => producer.refusedBy !== undefined);
     expect(producer.refusedBy).toBe("TOPIC_AUTHORIZATION_FAILED");
@@ -212,8 +190,7 @@ describe("EventProducer", () => {
 
   test("reconnects without events to send", async () => {
     const cluster = new FakeCluster(1);
-    const producer = make(cluster, { keepConnectedMs: 10 });
-    producer.start();
+    const producer = startOn(cluster, { keepConnectedMs: 10 });
     await eventually("a connection", () => producer.ready);
     cluster.connected = false;
     expect(producer.ready).toBe(false);
@@ -223,8 +200,7 @@ describe("EventProducer", () => {
   test("each partition has at most one batch in flight", async () => {
     const cluster = new FakeCluster(6, 3);
     cluster.delayMs = 5;
-    const producer = make(cluster);
-    producer.start();
+    const producer = startOn(cluster);
     for (let round = 0; round < 20; round++) {
       offerMany(producer, 120, 12, round * 120);
       await Bun.sleep(2);

@@ -1,17 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { serializeEvent, type TelemetryEvent } from "../../../services/domain/event.ts";
 import { Fleet } from "../../../services/domain/fleet.ts";
-import { EventProducer } from "../../../services/kafka/event-producer.ts";
-import { EventPublisher } from "../../../services/producer/event-publisher.ts";
+import type { EventProducer } from "../../../services/kafka/event-producer.ts";
+import type { EventPublisher } from "../../../services/producer/event-publisher.ts";
 import { type Intake, MAX_BODY_BYTES, startIntake } from "../../../services/producer/intake.ts";
-import { Logger } from "../../../services/runtime/log.ts";
-import { Metrics } from "../../../services/runtime/metrics.ts";
 import { sendEvents } from "../../../services/tools/intake-client.ts";
 import { eventually } from "../../eventually.ts";
 import { testCertificate } from "../certificate.ts";
-import { FakeCluster } from "../fake-cluster.ts";
+import { FakeCluster, producerOn, publisherOn } from "../fake-cluster.ts";
 
-const log = new Logger("test", "error", {}, () => {});
 const TOKEN = "intake-token";
 
 let cluster: FakeCluster;
@@ -20,37 +17,20 @@ let publisher: EventPublisher;
 let intake: Intake;
 let ca: string;
 
-async function open(options: { maxBufferedEvents?: number; ackLimitMs?: number } = {}) {
+async function open(maxBufferedEvents = 20_000, ackLimitMs?: number) {
   const certificate = await testCertificate();
   ca = certificate.ca;
   cluster = new FakeCluster(6, 3);
-  producer = new EventProducer({
-    kafka: { brokers: [], tls: certificate },
-    clientId: "test",
-    log,
-    topics: ["conveyor.events", "conveyor.events.dlq"],
-    maxBufferedEvents: options.maxBufferedEvents ?? 20_000,
-    maxBufferedBytes: 32 * 1024 * 1024,
-    lingerMs: 1,
-    createCluster: () => cluster.asCluster(),
-  });
-  publisher = new EventPublisher({
-    run: "pod-run",
-    producer,
-    topic: "conveyor.events",
-    dlqTopic: "conveyor.events.dlq",
-    metrics: new Metrics("producer"),
-    log,
-    traceEverySeq: 0,
-  });
-  intake = startIntake({
-    port: 0,
-    tls: certificate,
-    token: TOKEN,
-    publisher,
-    producer,
-    ackLimitMs: options.ackLimitMs,
-  });
+  producer = producerOn(cluster, { maxBufferedEvents });
+  publisher = publisherOn(producer);
+  intake = startIntake({ port: 0, tls: certificate, token: TOKEN, publisher, producer, ackLimitMs });
+}
+
+/** Not started: Kafka is unreachable, and events stay in the buffer. */
+async function reopen(maxBufferedEvents?: number) {
+  await intake.stop();
+  await producer.stop();
+  await open(maxBufferedEvents, 50);
 }
 
 beforeEach(async () => {
@@ -84,6 +64,11 @@ function events(count: number): TelemetryEvent[] {
   return Array.from({ length: count }, (_, index) => fleet.next(1_795_000_000_000 + index));
 }
 
+const ndjson = (count: number) =>
+  events(count)
+    .map((event) => JSON.stringify(event))
+    .join("\n");
+
 describe("POST /events over HTTPS", () => {
   test("responds after Kafka's acknowledgement", async () => {
     cluster.delayMs = 60;
@@ -97,10 +82,9 @@ describe("POST /events over HTTPS", () => {
 
   test("accepts an array, NDJSON, and one object over several lines", async () => {
     expect((await post(JSON.stringify(events(20)))).json).toMatchObject({ received: 20, acknowledged: 20 });
-    const ndjson = events(10)
-      .map((event) => JSON.stringify(event))
-      .join("\n");
-    expect((await post(ndjson, { "content-type": "application/x-ndjson" })).json).toMatchObject({ acknowledged: 10 });
+    expect((await post(ndjson(10), { "content-type": "application/x-ndjson" })).json).toMatchObject({
+      acknowledged: 10,
+    });
     expect((await post(JSON.stringify(events(1)[0], null, 2))).json).toMatchObject({ received: 1, acknowledged: 1 });
     expect(cluster.records("conveyor.events")).toHaveLength(31);
   });
@@ -161,10 +145,7 @@ describe("POST /events over HTTPS", () => {
   });
 
   test("503 with Retry-After when the buffer is full; no event is taken", async () => {
-    await intake.stop();
-    await producer.stop();
-    await open({ maxBufferedEvents: 10, ackLimitMs: 50 });
-    // Not started: Kafka is unreachable, and events stay in the buffer.
+    await reopen(10);
     const { status, json, headers } = await post(JSON.stringify(events(11)));
     expect(status).toBe(503);
     expect(headers.get("retry-after")).toBe("1");
@@ -173,9 +154,7 @@ describe("POST /events over HTTPS", () => {
   });
 
   test("503 after the limit while Kafka is unreachable; the events stay in the buffer and arrive once", async () => {
-    await intake.stop();
-    await producer.stop();
-    await open({ ackLimitMs: 50 });
+    await reopen();
     const late = await post(JSON.stringify(events(5)));
     expect(late.status).toBe(503);
     expect(late.json).toMatchObject({ received: 5, acknowledged: 0 });
@@ -187,28 +166,18 @@ describe("POST /events over HTTPS", () => {
   });
 
   test("sendEvents() distinguishes acknowledged, rejected, not taken and unknown", async () => {
-    const send = (count: number, token = TOKEN) =>
-      sendEvents(
-        "127.0.0.1",
-        events(count)
-          .map((event) => JSON.stringify(event))
-          .join("\n"),
-        { port: intake.port, ca, serverName: "localhost", token, timeoutMs: 5000 },
-        new AbortController().signal,
-      );
+    const { signal } = new AbortController();
+    const send = (count: number, token = TOKEN) => {
+      const options = { port: intake.port, ca, serverName: "localhost", token, timeoutMs: 5000 };
+      return sendEvents("127.0.0.1", ndjson(count), options, signal);
+    };
     expect(await send(3)).toEqual({ kind: "acknowledged", refused: [] });
     expect(await send(3, "wrong")).toMatchObject({ kind: "rejected" });
-    await intake.stop();
-    await producer.stop();
-    await open({ maxBufferedEvents: 10, ackLimitMs: 50 });
+    await reopen(10);
     expect(await send(11)).toMatchObject({ kind: "not_taken", afterMs: 1000 });
     expect(await send(5)).toMatchObject({ kind: "unknown", afterMs: 1000 });
-    const { port } = intake;
     await intake.stop();
-    const stopped = { port, ca, serverName: "localhost", token: TOKEN, timeoutMs: 5000 };
-    expect(await sendEvents("127.0.0.1", "{}", stopped, new AbortController().signal)).toMatchObject({
-      kind: "not_taken",
-    });
+    expect(await send(1)).toMatchObject({ kind: "not_taken" });
   });
 
   test("report() lists acknowledged events by run and conveyor", async () => {

@@ -1,5 +1,5 @@
 /** What the tests of the patches share. Each test fails on kafkajs as it is released; index.test.ts checks that. */
-import { createServer, type Server, type Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import BrokerPool from "kafkajs/src/cluster/brokerPool.js";
 import ConsumerGroup from "kafkajs/src/consumer/consumerGroup.js";
 import errors from "kafkajs/src/errors.js";
@@ -30,12 +30,27 @@ export const requestQueue = (options: Record<string, unknown> = {}) =>
     ...options,
   });
 
-/** A connection to a server that handles each of its sockets with `onSocket`. */
+/** The result of `work`, or "hangs". */
+export const unlessHanging = <T>(work: Promise<T>): Promise<T | "hangs"> =>
+  Promise.race([work, Bun.sleep(HANGS_MS).then(() => "hangs" as const)]);
+
+/** The name of the error with which `work` fails. */
+export const errorName = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => "no error",
+    (error: Error) => error.name,
+  );
+
+/** A connection to a server that handles its sockets with `onSocket` and never answers. */
 export async function connectionTo(
-  onSocket: (socket: Socket) => void,
   options: Record<string, unknown> = {},
-): Promise<{ connection: Connection; server: Server }> {
-  const server = createServer(onSocket);
+  onSocket: (socket: Socket) => void = () => {},
+) {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket.on("error", () => {}));
+    onSocket(socket);
+  });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const connection = new (Connection as unknown as new (options: Record<string, unknown>) => Connection)({
     host: "127.0.0.1",
@@ -46,7 +61,12 @@ export async function connectionTo(
     connectionTimeout: 20_000,
     ...options,
   });
-  return { connection, server };
+  const close = () => {
+    connection.socket?.destroy();
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  };
+  return { connection, close };
 }
 
 /** Sends a request that the servers of these tests never answer. */
@@ -56,6 +76,9 @@ export function sendApiVersions(connection: Connection): Promise<unknown> {
 }
 
 export const connectionClosed = () => new errors.KafkaJSConnectionClosedError("gone", { host: "h", port: 1 });
+
+export const memberIdRequired = () =>
+  Object.assign(new Error("id required"), { name: "KafkaJSMemberIdRequired", memberId: "assigned" });
 
 /** A consumer group without topics, for which `coordinator` is found. */
 export const groupOf = (coordinator: unknown) =>

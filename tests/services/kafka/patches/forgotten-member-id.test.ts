@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import Broker from "kafkajs/src/broker/index.js";
-import { groupOf, silent } from "./fixtures.ts";
+import { groupOf, memberIdRequired, silent } from "./fixtures.ts";
 
 describe("forgotten-member-id", () => {
   test("the assigned member id is kept when the join fails", async () => {
@@ -10,9 +10,7 @@ describe("forgotten-member-id", () => {
       connectionPool: {
         send: async ({ memberId }: { memberId: string }) => {
           joined.push(memberId);
-          if (memberId === "") {
-            throw Object.assign(new Error("id required"), { name: "KafkaJSMemberIdRequired", memberId: "assigned" });
-          }
+          if (memberId === "") throw memberIdRequired();
           throw Object.assign(new Error("stop"), { name: "Stop", retriable: false });
         },
       },

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import BrokerPool from "kafkajs/src/cluster/brokerPool.js";
 import type { Metadata } from "../../../../services/kafka/patches/metadata.ts";
-import { HANGS_MS, leadersIn, metadataOf, partition, poolWith } from "./fixtures.ts";
+import { leadersIn, metadataOf, partition, poolWith, unlessHanging } from "./fixtures.ts";
 
 describe("silent-metadata-broker", () => {
   const never = new Promise<never>(() => {});
@@ -16,30 +16,32 @@ describe("silent-metadata-broker", () => {
   ) => {
     const pool = poolWith(() => metadataOf([]));
     pool.brokers = Object.fromEntries(
-      brokers.map(({ sentAt, isUnconnected, ...broker }, nodeId) => [
-        nodeId,
-        {
-          ...broker,
-          host: `kafka-${nodeId}`,
-          isConnected: () => isUnconnected !== true,
-          disconnect: async () => {},
-          connectionPool: {
-            host: `kafka-${nodeId}`,
-            port: 9092,
-            rack: null,
-            pool: [
-              {
-                isConnected: () => false,
-                requestQueue: { inflight: new Map(sentAt === undefined ? [] : [[1, { sentAt }]]) },
-              },
-            ],
-          },
-        },
-      ]),
+      brokers.map(({ sentAt, isUnconnected, ...broker }, nodeId) => {
+        const host = `kafka-${nodeId}`;
+        const inflight = new Map(sentAt === undefined ? [] : [[1, { sentAt }]]);
+        const isConnected = () => isUnconnected !== true;
+        const connectionPool = {
+          host,
+          port: 9092,
+          rack: null,
+          pool: [{ isConnected: () => false, requestQueue: { inflight } }],
+        };
+        return [nodeId, { ...broker, host, isConnected, disconnect: async () => {}, connectionPool }];
+      }),
     ) as unknown as typeof pool.brokers;
     const { findConnectedBroker } = BrokerPool.prototype;
     return Object.assign(pool, { findConnectedBroker });
   };
+
+  /** Each of several coordinator requests is answered by the right broker. */
+  async function expectFound(pool: BrokerPool) {
+    for (let round = 0; round < 20; round++) {
+      const asked = pool.withBroker(async ({ broker }) =>
+        (broker as unknown as { coordinator(): Promise<string> }).coordinator(),
+      );
+      expect(await unlessHanging(asked)).toBe("found");
+    }
+  }
 
   test("metadata are requested of a responsive broker before one with an old open request", async () => {
     // A random choice would pass one round; twenty make that unlikely.
@@ -59,7 +61,7 @@ describe("silent-metadata-broker", () => {
       { sentAt: Date.now() - 50, metadata: async () => metadataOf([0, 1], partition(1, 1)) },
     ]);
     const refreshed = pool.refreshMetadata(["t"]).then(() => "refreshed");
-    expect(await Promise.race([refreshed, Bun.sleep(HANGS_MS).then(() => "hangs")])).toBe("refreshed");
+    expect(await unlessHanging(refreshed)).toBe("refreshed");
     expect(leadersIn(pool.metadata)).toEqual([1]);
   });
 
@@ -76,12 +78,7 @@ describe("silent-metadata-broker", () => {
         return await findBroker.call(pool, options);
       },
     });
-    for (let round = 0; round < 20; round++) {
-      const asked = pool.withBroker(async ({ broker }) =>
-        (broker as unknown as { coordinator(): Promise<string> }).coordinator(),
-      );
-      expect(await Promise.race([asked, Bun.sleep(HANGS_MS).then(() => "hangs")])).toBe("found");
-    }
+    await expectFound(pool);
   });
 
   test("connected brokers are asked before unconnected ones", async () => {
@@ -93,11 +90,6 @@ describe("silent-metadata-broker", () => {
     Object.assign(pool, {
       findBroker: (options: { nodeId: string }) => (options.nodeId === "0" ? never : findBroker.call(pool, options)),
     });
-    for (let round = 0; round < 20; round++) {
-      const asked = pool.withBroker(async ({ broker }) =>
-        (broker as unknown as { coordinator(): Promise<string> }).coordinator(),
-      );
-      expect(await Promise.race([asked, Bun.sleep(HANGS_MS).then(() => "hangs")])).toBe("found");
-    }
+    await expectFound(pool);
   });
 });

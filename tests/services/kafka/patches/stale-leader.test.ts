@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import Encoder from "kafkajs/src/protocol/encoder.js";
 import protocol from "kafkajs/src/protocol/requests/index.js";
 import { decodeWithEpochs, EPOCH_HOLD_MS, LeaderEpochs } from "../../../../services/kafka/patches/stale-leader.ts";
 import { leadersIn, metadataOf, partition, poolWith } from "./fixtures.ts";
@@ -69,42 +70,23 @@ describe("LeaderEpochs", () => {
 });
 
 test("decodeWithEpochs reads every field of metadata version 7", async () => {
-  const parts: Buffer[] = [];
-  const int16 = (value: number) => parts.push(Buffer.from([value >> 8, value & 255]));
-  const int32 = (value: number) => {
-    const part = Buffer.alloc(4);
-    part.writeInt32BE(value);
-    parts.push(part);
-  };
-  const text = (value: string) => {
-    int16(value.length);
-    parts.push(Buffer.from(value));
-  };
-  const int32s = (values: number[]) => {
-    int32(values.length);
-    for (const value of values) int32(value);
-  };
-  int32(7); // throttle_time_ms
-  int32(1); // brokers
-  int32(2);
-  text("kafka-2");
-  int32(9092);
-  int16(-1); // no rack
-  text("cluster");
-  int32(2); // controller
-  int32(1); // topics
-  int16(0);
-  text("events");
-  parts.push(Buffer.from([0]));
-  int32(1); // partitions
-  int16(0);
-  int32(3); // partition
-  int32(2); // leader
-  int32(41); // leader_epoch
-  int32s([0, 1, 2]);
-  int32s([1, 2]);
-  int32s([0]);
-  expect(await decodeWithEpochs(Buffer.concat(parts))).toEqual({
+  const partition = new Encoder()
+    .writeInt16(0)
+    .writeInt32(3) // partition
+    .writeInt32(2) // leader
+    .writeInt32(41) // leader_epoch
+    .writeArray([0, 1, 2])
+    .writeArray([1, 2])
+    .writeArray([0]);
+  const topic = new Encoder().writeInt16(0).writeString("events").writeBoolean(false).writeArray([partition]);
+  const broker = new Encoder().writeInt32(2).writeString("kafka-2").writeInt32(9092).writeString(null);
+  const { buffer } = new Encoder()
+    .writeInt32(7) // throttle_time_ms
+    .writeArray([broker])
+    .writeString("cluster")
+    .writeInt32(2) // controller
+    .writeArray([topic]);
+  expect(await decodeWithEpochs(buffer)).toEqual({
     clientSideThrottleTime: 7,
     throttleTime: 0,
     brokers: [{ nodeId: 2, host: "kafka-2", port: 9092, rack: null }],

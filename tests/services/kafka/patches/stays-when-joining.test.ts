@@ -2,12 +2,13 @@ import { describe, expect, test } from "bun:test";
 import Broker from "kafkajs/src/broker/index.js";
 import Runner from "kafkajs/src/consumer/runner.js";
 import { eventually } from "../../../eventually.ts";
-import { groupOf, HANGS_MS, silent } from "./fixtures.ts";
+import { groupOf, HANGS_MS, memberIdRequired, silent } from "./fixtures.ts";
 
 describe("stays-when-joining", () => {
-  /** A coordinator whose join waits until the member leaves; `requests` are those it received, in order. */
-  function waitingCoordinator(): { broker: Broker; requests: string[]; joins: Promise<void> } {
+  /** A consumer whose join waits until it leaves; `requests` are those that its coordinator received, in order. */
+  function joiningConsumer(connect: () => Promise<void> = async () => {}) {
     const requests: string[] = [];
+    const crashes: Error[] = [];
     const { promise: joins, resolve: joinWaits } = Promise.withResolvers<void>();
     const { promise: left, resolve: leave } = Promise.withResolvers<void>();
     const broker = new Broker({
@@ -16,9 +17,7 @@ describe("stays-when-joining", () => {
         send: async ({ memberId, protocolType }: { memberId: string; protocolType?: string }) => {
           requests.push(`${protocolType ? "join" : "leave"} ${memberId}`);
           if (!protocolType) return leave();
-          if (memberId === "") {
-            throw Object.assign(new Error("id required"), { name: "KafkaJSMemberIdRequired", memberId: "assigned" });
-          }
+          if (memberId === "") throw memberIdRequired();
           joinWaits();
           await left;
           throw Object.assign(new Error("unknown"), { name: "KafkaJSProtocolError", type: "UNKNOWN_MEMBER_ID" });
@@ -26,25 +25,20 @@ describe("stays-when-joining", () => {
       },
     });
     broker.lookupRequest = () => (options) => options;
-    return { broker, requests, joins };
-  }
-
-  const runnerOf = (broker: Broker, crashes: Error[], connect: () => Promise<void> = async () => {}) => {
-    return new Runner({
+    const runner = new Runner({
       logger: silent,
       consumerGroup: Object.assign(groupOf(broker), { connect, getNodeIds: () => [] }),
       instrumentationEmitter: { emit() {} },
       onCrash: (error: Error) => void crashes.push(error),
       concurrency: 1,
     });
-  };
+    return { runner, requests, joins, crashes };
+  }
 
   test(
     "stop() during a waiting join leaves the group and sends no further join",
     async () => {
-      const { broker, requests, joins } = waitingCoordinator();
-      const crashes: Error[] = [];
-      const runner = runnerOf(broker, crashes);
+      const { runner, requests, joins, crashes } = joiningConsumer();
       const started = runner.start();
       await joins;
       await runner.stop();
@@ -59,9 +53,7 @@ describe("stays-when-joining", () => {
   test(
     "stop() while the member id is requested leaves under that id and does not join",
     async () => {
-      const { broker, requests } = waitingCoordinator();
-      const crashes: Error[] = [];
-      const runner = runnerOf(broker, crashes);
+      const { runner, requests, crashes } = joiningConsumer();
       const started = runner.start();
       await eventually("the first join", async () => requests.length > 0);
       await runner.stop();
@@ -76,10 +68,8 @@ describe("stays-when-joining", () => {
   test(
     "stop() before the join sends no request",
     async () => {
-      const { broker, requests } = waitingCoordinator();
-      const crashes: Error[] = [];
       const { promise: connected, resolve: connect } = Promise.withResolvers<void>();
-      const runner = runnerOf(broker, crashes, async () => await connected);
+      const { runner, requests, crashes } = joiningConsumer(() => connected);
       const started = runner.start();
       await runner.stop();
       connect();
