@@ -1,8 +1,4 @@
-/**
- * Micro benchmarks of the domain code per event: match, check and render, on the fast and on the slow path.
- *
- *   bun bench/domain.ts
- */
+/** Micro benchmarks of the domain code per event: match, check and render, on the fast and on the slow path. */
 import { parseEvent, serializeEvent } from "../services/domain/event.ts";
 import { Fleet } from "../services/domain/fleet.ts";
 import { renderCanonical, renderPoint } from "../services/domain/point.ts";
@@ -58,10 +54,4 @@ export function benchDomain(): DomainFigure[] {
     }
     return { what, microsecondsPerEvent: rounds.sort((a, b) => a - b)[ROUNDS >> 1]! };
   });
-}
-
-if (import.meta.main) {
-  for (const { what, microsecondsPerEvent } of benchDomain()) {
-    console.log(`${microsecondsPerEvent.toFixed(2).padStart(6)} µs/event  ${what}`);
-  }
 }

@@ -1,8 +1,6 @@
 /**
  * The processor's benchmark: the processor as a process, between a real broker and a real InfluxDB over TLS.
  *
- *   bun bench/processor.ts [--events=1000000]
- *
  * The servers are pinned to one core and the measured process to another. The topic is filled first; then the processor
  * reads it from the beginning. The floor is the same consumer without the work. The first tenth warms up the engine and
  * is not measured.
@@ -13,7 +11,7 @@ import { join } from "node:path";
 import { serializeEvent } from "../services/domain/event.ts";
 import { Fleet } from "../services/domain/fleet.ts";
 import { EVENTS_TOPIC, TOPIC_TABLE } from "../services/domain/kafka-layout.ts";
-import { createKafka } from "../services/kafka/client.ts";
+import { createKafka, withAdmin } from "../services/kafka/client.ts";
 import { EventProducer } from "../services/kafka/event-producer.ts";
 import { Logger } from "../services/runtime/log.ts";
 import { freePort } from "../tests/servers/free-ports.ts";
@@ -40,9 +38,8 @@ interface ConsumerFigures {
 }
 
 interface ProcessorFigures {
-  /** The consumer alone, with kafkajs' decoder. */
+  /** The consumer alone, with kafkajs' decoder and with our own. */
   kafkajsFloor: ConsumerFigures;
-  /** The consumer alone, with our decoder. */
   floor: ConsumerFigures;
   processor: ConsumerFigures & { idleCpuPercent: number; points: number };
 }
@@ -59,13 +56,8 @@ async function rssMb(pid: number): Promise<number> {
 
 /** Samples a consumer's count until it has all events. */
 async function measure(pid: number, total: number, count: () => Promise<number>): Promise<ConsumerFigures> {
-  interface Sample {
-    at: number;
-    count: number;
-    cpu: number;
-  }
-  let first: Sample | undefined;
-  let last: Sample | undefined;
+  let first: { at: number; count: number; cpu: number } | undefined;
+  let last: typeof first;
   let maxRssMb = 0;
   let progressAt = performance.now();
   let before = 0;
@@ -99,20 +91,15 @@ const onCore = (core: number | undefined, command: string[]) =>
   core === undefined ? command : ["taskset", "-c", String(core), ...command];
 
 async function fill(servers: RealServers, events: number): Promise<void> {
-  const tls = await servers.tlsFiles("admin");
-  const admin = createKafka({ brokers: servers.brokers, tls }, "bench", silent).admin();
-  await admin.connect();
-  await admin.createTopics({
-    topics: TOPIC_TABLE.map(({ name, partitions }) => ({
-      topic: name,
-      numPartitions: partitions,
-      replicationFactor: 1,
-    })),
-    waitForLeaders: true,
-  });
-  await admin.disconnect();
+  const kafka = { brokers: servers.brokers, tls: await servers.tlsFiles("admin") };
+  const topics = TOPIC_TABLE.map(({ name: topic, partitions: numPartitions }) => ({
+    topic,
+    numPartitions,
+    replicationFactor: 1,
+  }));
+  await withAdmin(createKafka(kafka, "bench", silent), (admin) => admin.createTopics({ topics, waitForLeaders: true }));
   const producer = new EventProducer({
-    kafka: { brokers: servers.brokers, tls },
+    kafka,
     clientId: "fill",
     log: silent,
     topics: [EVENTS_TOPIC],
@@ -202,23 +189,15 @@ export async function benchProcessor(events: number, report: (line: string) => v
 /** Deletes the group's offsets, so that the next consumer starts at the beginning. */
 async function deleteGroup(servers: RealServers): Promise<void> {
   const tls = await servers.tlsFiles("admin");
-  const admin = createKafka({ brokers: servers.brokers, tls }, "bench", silent).admin();
-  await admin.connect();
-  // The session of the killed member must expire first.
-  for (let attempt = 0; ; attempt++) {
-    try {
-      await admin.deleteGroups(["processor"]);
-      break;
-    } catch (error) {
-      if (attempt >= 60) throw error;
-      await Bun.sleep(500);
+  await withAdmin(createKafka({ brokers: servers.brokers, tls }, "bench", silent), async (admin) => {
+    // The session of the killed member must expire first.
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await admin.deleteGroups(["processor"]);
+      } catch (error) {
+        if (attempt >= 60) throw error;
+        await Bun.sleep(500);
+      }
     }
-  }
-  await admin.disconnect();
-}
-
-if (import.meta.main) {
-  const argument = process.argv.find((text) => text.startsWith("--events="))?.slice("--events=".length);
-  const figures = await benchProcessor(Number(argument ?? DEFAULT_EVENTS), (line) => console.log(line));
-  console.log(JSON.stringify(figures, null, 2));
+  });
 }

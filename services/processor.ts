@@ -127,7 +127,6 @@ function createHandler(
   return new BatchHandler({
     ...outputs,
     log,
-    service: "processor",
     traceEverySeq: config.traceEverySeq,
     hooks: {
       onConsumed: (events) => {

@@ -124,7 +124,6 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
   if (config.input) await runInput(pod, config.input);
 }
 
-/** The parts of a running producer that its sources use. */
 interface Pod {
   config: Config;
   frame: ServiceFrame;

@@ -1,9 +1,6 @@
 /**
- * Setup: creates topics, ACLs, bucket and tokens, and changes nothing that is already right. Runs as a Job with the
- * administrator's certificate and token, which no other workload has.
- *
- *   topics, ACLs (and removes ACLs of our principals that are not in the table)
- *   organization, bucket, one token that may write the bucket and one that may read it, stored in two Secrets
+ * Setup: creates topics, ACLs, organization, bucket and tokens, removes other ACLs of our principals, and changes nothing
+ * that is already right. Runs as a Job with the administrator's certificate and token, which no other workload has.
  *
  * InfluxDB 2.9 stores only a token's hash, so the Secret is its only copy. It is kept as long as InfluxDB accepts it with
  * the right permissions; otherwise a new token replaces it and the stale authorization is deleted.

@@ -72,10 +72,7 @@ export interface Outgoing {
 }
 
 interface BatchReport {
-  topic: string;
-  partition: number;
   events: number;
-  bytes: number;
   /** From the offer of the batch's oldest event to its acknowledgement. */
   latencyMs: number;
 }
@@ -440,14 +437,14 @@ export class EventProducer {
       queue.inFlight = undefined;
       queue.attempt = 0;
       this.#refusedBy = undefined;
-      this.#release(queue, batch, "acknowledged");
+      this.#release(batch, "acknowledged");
       return false;
     }
     if (TOO_LARGE_CODES.has(code)) {
       // The broker appended nothing, so a smaller batch can use the same sequence numbers.
       if (batch.length === 1) {
         queue.inFlight = undefined;
-        this.#release(queue, batch, "too_large");
+        this.#release(batch, "too_large");
       } else {
         const rest = batch.splice(Math.ceil(batch.length / 2));
         queue.waiting.unshift(...rest);
@@ -485,7 +482,7 @@ export class EventProducer {
     this.#options.onRetry?.(cause);
   }
 
-  #release(queue: PartitionQueue, batch: readonly QueuedEvent[], outcome: "acknowledged" | "too_large"): void {
+  #release(batch: readonly QueuedEvent[], outcome: "acknowledged" | "too_large"): void {
     const now = performance.now();
     let bytes = 0;
     for (const queued of batch) bytes += queued.bytes;
@@ -493,13 +490,7 @@ export class EventProducer {
     this.#bufferedBytes -= bytes;
     this.#lastAckAt = now;
     if (outcome === "acknowledged") {
-      this.#options.onBatch?.({
-        topic: queue.topic,
-        partition: queue.partition,
-        events: batch.length,
-        bytes,
-        latencyMs: now - batch[0]!.offeredAt,
-      });
+      this.#options.onBatch?.({ events: batch.length, latencyMs: now - batch[0]!.offeredAt });
     }
     for (const { outgoing } of batch) outgoing.settled(outcome);
     if (this.#roomWaiters.length > 0) for (const wake of this.#roomWaiters.splice(0)) wake();

@@ -8,6 +8,7 @@ import { createDeadLetter, type DeadLetter } from "../domain/dead-letter.ts";
 import { parseEvent, type Reason, type Refusal } from "../domain/event.ts";
 import { renderCanonical, renderPoint } from "../domain/point.ts";
 import { HEARTBEAT_MS } from "../kafka/consumer.ts";
+import type { DeadLetterProducer } from "../kafka/dead-letter-producer.ts";
 import { FetchedMessage } from "../kafka/fetch-decoder.ts";
 import { type Logger, LogThrottle } from "../runtime/log.ts";
 import { TimeLimitError, withTimeout } from "../runtime/with-timeout.ts";
@@ -29,10 +30,7 @@ export interface LineWriter {
   write(lines: readonly string[]): PendingWrite;
 }
 
-interface DeadLetterSink {
-  /** Resolves when every dead letter is acknowledged. */
-  deliver(deadLetters: readonly DeadLetter[]): Promise<void>;
-}
+type DeadLetterSink = Pick<DeadLetterProducer, "deliver">;
 
 interface BatchHooks {
   onConsumed(events: number): void;
@@ -46,7 +44,6 @@ interface BatchHandlerOptions {
   deadLetters: DeadLetterSink;
   hooks: BatchHooks;
   log: Logger;
-  service: string;
   /** Stored events whose seq is a multiple of it are logged; 0: none. */
   traceEverySeq: number;
   heartbeatMs?: number;
@@ -55,7 +52,6 @@ interface BatchHandlerOptions {
 
 interface Slice {
   lines: string[];
-  /** Per line: which message it came from. */
   messages: KafkaMessage[];
   timestampsMs: number[];
   refusals: { deadLetter: DeadLetter; reason: Reason }[];
@@ -88,7 +84,6 @@ export class BatchHandler {
     this.#drainLimitMs = options.drainLimitMs ?? DRAIN_LIMIT_MS;
   }
 
-  /** kafkajs' eachBatch. */
   readonly eachBatch = async (payload: BatchPayload): Promise<void> => {
     const { batch } = payload;
     this.#latest = payload;
@@ -172,7 +167,7 @@ export class BatchHandler {
     }
     const origin = { source: "kafka", topic, partition, offset: message.offset } as const;
     const original = { key: message.key, value: message.value };
-    return { deadLetter: createDeadLetter(refusal, origin, original, this.options.service), reason: refusal.reason };
+    return { deadLetter: createDeadLetter(refusal, origin, original, "processor"), reason: refusal.reason };
   }
 
   /** True when every event of the slice is stored or dead-lettered; false when the process ends before that. */

@@ -18,10 +18,7 @@ const WRITE_TIMEOUT_MS = 20_000;
 const FIRST_RETRY_MS = 100;
 /** Longest pause after an error response. */
 const MAX_RETRY_MS = 5000;
-/**
- * Longest pause while InfluxDB is unreachable. An unreachable server needs no relief, and every pause may prolong its
- * outage.
- */
+/** Longest pause while InfluxDB is unreachable: it needs no relief, and every pause may prolong its outage. */
 const MAX_UNREACHABLE_RETRY_MS = 1000;
 /** Pause after errors that an operator must resolve (a wrong token, a missing bucket). */
 const OPERATOR_RETRY_MS = 5000;
@@ -57,7 +54,6 @@ interface WriterHooks {
 
 interface Submission {
   lines: readonly string[];
-  /** When it was submitted, on the monotonic clock (ms). */
   sinceMs: number;
   cancelled: boolean;
   refused: RefusedLine[];
@@ -71,7 +67,6 @@ export interface PendingWrite {
   cancel(): void;
 }
 
-/** The part of a request that belongs to one submission. */
 interface Piece {
   submission: Submission;
   from: number;
@@ -224,7 +219,6 @@ export class InfluxWriter {
     this.hooks.onAttempt?.();
     const startedAt = performance.now();
     let result: WriteResult;
-    let outcome: WriteRequestOutcome;
     try {
       const response = await fetch(this.#endpoint, {
         method: "POST",
@@ -237,17 +231,14 @@ export class InfluxWriter {
       // Read even when empty, since only then the connection can be reused.
       const text = await response.text();
       result = classifyResponse(response.status, text, response.headers.get("retry-after"));
-      outcome = outcomeOf(result);
     } catch (error) {
       const detail = error instanceof Error ? error.message || error.name : String(error);
       result = { kind: "retry", outcome: "unreachable", detail };
-      outcome = "unreachable";
     }
-    this.hooks.onRequest?.(outcome, performance.now() - startedAt, count);
+    this.hooks.onRequest?.(outcomeOf(result), performance.now() - startedAt, count);
     return result;
   }
 
-  /** Waits until the time has passed or a submission is cancelled. */
   async #pause(ms: number): Promise<void> {
     await new Promise<void>((resolve) => {
       const wake = () => {
@@ -314,16 +305,8 @@ export function classifyResponse(status: number, body: string, retryAfter: strin
 }
 
 function outcomeOf(result: WriteResult): WriteRequestOutcome {
-  switch (result.kind) {
-    case "written":
-      return "written";
-    case "too_large":
-      return "too_large";
-    case "operator":
-      return "forbidden";
-    default:
-      return result.outcome;
-  }
+  if ("outcome" in result) return result.outcome;
+  return result.kind === "operator" ? "forbidden" : result.kind;
 }
 
 function messageOf(body: string): string {

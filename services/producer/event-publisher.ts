@@ -20,7 +20,6 @@ const REFUSAL_LOG_INTERVAL_MS = 1000;
 export type Settlement = "acknowledged" | "rejected";
 
 interface PublisherCounts {
-  /** Valid events taken into the buffer. */
   attempted: number;
   acknowledged: number;
   /** Refused events whose dead letter Kafka has acknowledged. */

@@ -28,7 +28,6 @@ const IDLE_SECONDS = 60;
 interface IntakeOptions {
   port: number;
   tls: { cert: string; key: string };
-  /** Bearer token. */
   token: string;
   publisher: EventPublisher;
   producer: EventProducer;

@@ -2,10 +2,8 @@
  * Writes the ledger of acknowledged events to the log, which outlives the pod, as /ledger does not. A Kafka topic would
  * not do, since an audit checks Kafka with it.
  *
- * Every few seconds a `ledger_checkpoint` (in several lines where one would be too long) lists the conveyors with new
- * acknowledgements, each with the ranges that contain them; the last one, after the flush, is `final`. Together the lines
- * of a process are its ledger; their numbers show a missing line. An audit reports events acknowledged between the last
- * line and a kill -9 as unknown.
+ * Each checkpoint lists the conveyors with new acknowledgements and the ranges that contain them; the last one, after the
+ * flush, is `final`. Numbers show a missing line. Events acknowledged between the last line and a kill -9 are unknown.
  */
 import type { Ledger, LedgerEntry } from "../domain/sequence.ts";
 import { LEDGER_CHECKPOINT, type LedgerCheckpoint } from "../protocol/ledger-checkpoint.ts";
@@ -49,18 +47,10 @@ export class LedgerCheckpoints {
   #number = 0;
   #timer: ReturnType<typeof setInterval> | undefined;
 
-  constructor(
-    private readonly options: {
-      /** The producer's run. */
-      run: string;
-      ledger: Ledger;
-      log: Logger;
-      intervalMs?: number;
-    },
-  ) {}
+  constructor(private readonly options: { run: string; ledger: Ledger; log: Logger }) {}
 
   start(): void {
-    this.#timer = setInterval(() => this.write(false), this.options.intervalMs ?? CHECKPOINT_MS);
+    this.#timer = setInterval(() => this.write(false), CHECKPOINT_MS);
   }
 
   /** Writes the changes; without changes only the final line. */

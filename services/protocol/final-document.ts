@@ -11,7 +11,6 @@ export type IngestResult = {
   /** Lines read, without blank ones. */
   read: number;
   acknowledged: number;
-  /** Written to the dead-letter topic. */
   refused: number;
   refused_by_reason: Record<string, number>;
   failed: number;

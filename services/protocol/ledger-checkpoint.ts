@@ -10,12 +10,9 @@ export interface LedgerCheckpoint {
   number: number;
   /** Acknowledged but no longer listed, because a bound was reached. */
   dropped: number;
-  /** Repeated acknowledgements of an identity. */
   repeated: number;
-  /** The last line of a process that ends. */
   final: boolean;
   /** In the last line: accepted events whose outcome is not known. */
   unsettled?: number;
-  /** Run → conveyor → ranges. */
   ledger: Record<string, Record<string, Range[]>>;
 }

@@ -30,6 +30,5 @@ export interface AgentState {
   /** MiB in the volume, and whether it is the small volume of a drill. */
   usedMebibytes?: number;
   isSmall?: boolean;
-  /** Bytes of free space. */
   freeBytes?: number;
 }

@@ -3,7 +3,6 @@
 /** Null: the value could not be read. */
 export type ObservedValue = number | null;
 
-/** One tick: rates, lag and latencies of every tier. */
 export interface ObserverRow {
   t: number;
   row: Readonly<Record<string, ObservedValue>>;

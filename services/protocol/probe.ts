@@ -71,7 +71,6 @@ export interface OffsetRange {
   partition: number;
   begin: number;
   end: number;
-  /** Of the group, when the request names one. */
   committed?: number;
 }
 
@@ -94,12 +93,6 @@ export interface DeadLetterPage {
 
 export type DeadLetterHeaders = Pick<DeadLetterRecord, "partition" | "headers"> & { offset: string; timestamp: number };
 
-interface HttpAnswer {
-  status: number;
-  body: string;
-}
-
-/** Data in the result of each operation on Kafka. */
 interface KafkaData {
   metadata: { brokers: { nodeId: number; host: string; port: number }[]; controller: number | null };
   produce: undefined;
@@ -111,12 +104,11 @@ interface KafkaData {
   create_topic: undefined;
 }
 
-/** Data in the result of each kind of probe. */
 interface KindData {
   tcp: undefined;
   tls: undefined;
   plaintext_kafka: undefined;
-  http: HttpAnswer;
+  http: { status: number; body: string };
   self: { uid: number | undefined; gid: number | undefined; rootWritable: boolean };
   kafka: KafkaData[keyof KafkaData];
   kafka_offsets: OffsetRange[];

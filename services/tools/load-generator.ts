@@ -23,7 +23,6 @@ import { DRAIN_LIMIT_MS, OrderedLoad } from "./ordered-load.ts";
 const RESOLVE_MS = 1000;
 /** A pod that refused a connection is skipped for this long while there is another. */
 const AVOID_MS = 1000;
-/** Limit for the first answer of the name server. */
 const FIRST_RESOLVE_LIMIT_MS = 10_000;
 /** Above the intake's own limit, so that its answer is received. */
 const REQUEST_LIMIT_MS = ACK_LIMIT_MS + 5000;
@@ -127,7 +126,6 @@ async function resolveFirst(addresses: IntakeAddresses, host: string): Promise<v
   }
 }
 
-/** An open load that prints its seconds, and its ledger and summary at the end. */
 function openLoad({ load }: Config, send: Send, targets: () => number) {
   let cpu = process.cpuUsage();
   const open = new OpenLoad({
@@ -149,7 +147,6 @@ function openLoad({ load }: Config, send: Send, targets: () => number) {
   return { stop: () => open.stop(), run, endLimitMs: OPEN_END_LIMIT_MS };
 }
 
-/** An ordered load that prints each step. */
 function orderedLoad({ load }: Config, send: Send) {
   const ordered = new OrderedLoad({ ...load, send, onLine: print });
   return { stop: () => ordered.stop(), run: () => ordered.run(), endLimitMs: DRAIN_LIMIT_MS + 2000 };

@@ -4,7 +4,7 @@
  *
  *   bun log-reader.js '{"brokers":["kafka:9092"],"tls":{"ca":"…","cert":"…","key":"…"},"runs":["r1"]}'   (or on stdin)
  *
- * Request and lines: services/protocol/log-reader.ts. The last line is ["end",{…}], or ["error",…] with exit 1.
+ * Request and lines: services/protocol/log-reader.ts.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TelemetryEvent } from "../domain/event.ts";

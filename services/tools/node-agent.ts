@@ -35,7 +35,6 @@ function firstProcess(containerId: string): number | undefined {
   return undefined;
 }
 
-/** State letter of a process; undefined when it has ended. */
 function stateOf(pid: number): string | undefined {
   try {
     return /^\d+ \(.*\) (\S)/s.exec(readFileSync(`/proc/${pid}/stat`, "utf8"))?.[1];
@@ -50,10 +49,7 @@ function parentOf(pid: number): number {
 }
 
 function run(command: string[], limitMs = COMMAND_LIMIT_MS): { exitCode: number; stdout: string; stderr: string } {
-  const { exitCode, stdout, stderr } = Bun.spawnSync(command, {
-    timeout: limitMs,
-    env: { PATH: NODE_PATH },
-  });
+  const { exitCode, stdout, stderr } = Bun.spawnSync(command, { timeout: limitMs, env: { PATH: NODE_PATH } });
   return { exitCode: exitCode ?? -1, stdout: stdout.toString(), stderr: stderr.toString() };
 }
 
@@ -116,10 +112,7 @@ function droppedBy(pid: number): number | undefined {
   return counts.reduce((sum, count) => sum + Number(count ?? 0), 0);
 }
 
-/**
- * Free space of the small volume: the 64 MiB that InfluxDB's start script requires, and enough for minutes; filled within
- * a second.
- */
+/** Free space of the small volume: the 64 MiB that InfluxDB's start script requires, and enough for minutes. */
 const SPARE_MEBIBYTES = 160;
 const VOLUME_LIMIT_MS = 60_000;
 /** Mount point of the small volume on the node. */

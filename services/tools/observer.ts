@@ -130,7 +130,6 @@ async function reportNewest({ influx, newestOf, newestEveryMs }: Config, signal:
   }
 }
 
-/** The series of one tick. */
 function rowOf(views: readonly TierView[], age: ObservedValue): ObserverRow["row"] {
   const [producer, processor, exporter, kafka] = views as [TierView, TierView, TierView, TierView];
   const refused = producer.rate(REFUSED);

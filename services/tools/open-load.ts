@@ -2,9 +2,8 @@
  * An open load: events are sent on schedule, however slow the answers are. Outstanding requests and events are bounded;
  * an event that is due while the bound is reached is counted as shed and never sent.
  *
- * Every event has an identity (run, conveyor, seq) without gaps and the time at which it was due, so that a delay of the
- * generator is part of the measured latency. A request without a certain answer is sent again, to another pod: the
- * identity makes that harmless. Events without a certain outcome are reported as unknown.
+ * Every event has the time at which it was due, so that a delay of the generator is part of the measured latency. A
+ * request without a certain answer is sent again, to another pod: the identity of its events makes that harmless.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { serializeEvent } from "../domain/event.ts";
@@ -31,7 +30,6 @@ const MAX_LATENCIES = 2_000_000;
 export interface OpenLoadOptions {
   stages: readonly LoadStage[];
   run: string;
-  /** Names of the conveyors. */
   conveyors: readonly string[];
   seed: number;
   send: Send;
@@ -69,11 +67,8 @@ export class OpenLoad {
   constructor(private readonly options: OpenLoadOptions) {
     const { conveyors, run, seed } = options;
     this.#conveyors = conveyors.map((name) => new Conveyor(name, run, seed));
-    this.#ledger = conveyors.map(() => ({
-      acknowledged: new SequenceRanges(),
-      failed: new SequenceRanges(),
-      unknown: new SequenceRanges(),
-    }));
+    const empty = () => new SequenceRanges();
+    this.#ledger = conveyors.map(() => ({ acknowledged: empty(), failed: empty(), unknown: empty() }));
   }
 
   /** Ends the load now; outstanding requests have no certain answer. */
@@ -225,7 +220,7 @@ export class OpenLoad {
   }
 
   #report(startedAtMs: number, stage: number): void {
-    const { offered, acknowledged, failed, unknown, retries, latencies, behindMs, answers } = this.#second;
+    const { latencies, behindMs, ...counts } = this.#second;
     this.#second = emptySecond();
     latencies.sort((a, b) => a - b);
     const t = Date.now();
@@ -233,16 +228,11 @@ export class OpenLoad {
       t,
       second: Math.round((t - startedAtMs) / 1000),
       stage,
-      offered,
-      acknowledged,
-      failed,
-      unknown,
-      retries,
+      ...counts,
       outstanding_requests: this.#inFlight.size,
       latency_p50_ms: quantileOf(latencies, 0.5),
       latency_p99_ms: quantileOf(latencies, 0.99),
       behind_ms: Math.round(behindMs),
-      answers,
     });
   }
 }

@@ -21,7 +21,6 @@ export const DRAIN_LIMIT_MS = 20_000;
 export interface OrderedLoadOptions {
   stages: readonly LoadStage[];
   run: string;
-  /** Names of the conveyors. */
   conveyors: readonly string[];
   seed: number;
   send: Send;

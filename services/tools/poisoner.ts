@@ -1,8 +1,6 @@
 /**
- * Writes invalid records into the events' topic, past the producer, which would refuse them. Prints the location of each in
- * Kafka:
- *
- *   {"placed":[{"partition":0,"offset":123,"kind":"malformed_json"}]}
+ * Writes invalid records into the events' topic, past the producer, which would refuse them. Prints where they are:
+ * {"placed":[{"partition":0,"offset":123,"kind":"malformed_json"}]}
  */
 import { readFileSync } from "node:fs";
 import { Kafka, logLevel } from "kafkajs";
@@ -14,7 +12,6 @@ const run = process.env.RUN_ID ?? "";
 
 const good = exampleEvent({ conveyor: "drill-poison", run, seq: 0, ts: Date.now() });
 
-/** One record of each kind of invalid event. */
 const POISON: readonly [kind: string, value: Buffer | string | null][] = [
   ["malformed_json", '{"v":1,"conveyor":"drill-poison",'],
   ["not_an_object", "[1,2,3]"],
@@ -44,16 +41,14 @@ const kafka = new Kafka({
 });
 const producer = kafka.producer({ allowAutoTopicCreation: false });
 await producer.connect();
-const placed: { partition: number; offset: number; kind: string }[] = [];
 // One partition and one batch: a processor gets a poisoned batch, not single records.
 const [metadata] = await producer.send({
   topic,
   timeout: SEND_LIMIT_MS,
   messages: POISON.map(([, value]) => ({ key: "drill-poison", value, partition: 0 })),
 });
-POISON.forEach(([kind], index) => {
-  placed.push({ partition: metadata!.partition, offset: Number(metadata!.baseOffset) + index, kind });
-});
+const { partition, baseOffset } = metadata!;
+const placed = POISON.map(([kind], index) => ({ partition, offset: Number(baseOffset) + index, kind }));
 await producer.disconnect();
 process.stdout.write(`${JSON.stringify({ placed })}\n`);
 process.exit(0);

@@ -26,7 +26,6 @@ const RESOLVE_LIMIT_MS = 500;
 
 type Answer = { kind: "samples"; samples: Sample[] } | { kind: "absent" } | { kind: "silent" };
 
-/** Metrics of one tier at a tick. */
 export interface TierView {
   /** Addresses of the pods that answered. */
   seen: readonly string[];
@@ -36,12 +35,6 @@ export interface TierView {
   gauge(name: string): ObservedValue;
   /** Observations of all its pods since the poll before. */
   histogram(name: string): Histogram | undefined;
-}
-
-export interface TierPollerOptions {
-  namespace: string;
-  ca: string;
-  tickMs: number;
 }
 
 export class TierPoller {
@@ -54,7 +47,7 @@ export class TierPoller {
 
   constructor(
     readonly tier: Tier,
-    private readonly options: TierPollerOptions,
+    private readonly options: { namespace: string; ca: string; tickMs: number },
   ) {
     const { counters = [], gauges = [], histograms = [] } = tier;
     this.#wanted = new Set([
@@ -78,7 +71,6 @@ export class TierPoller {
     return this.#view;
   }
 
-  /** Addresses of its pods; undefined when the name server does not answer. */
   async #resolve(): Promise<string[] | undefined> {
     const name = `${this.tier.host}.${this.options.namespace}.svc.cluster.local`;
     try {

@@ -10,7 +10,6 @@ import { codeOf, failure, pem, pems, success } from "./finding.ts";
 const ALERT_WAIT_MS = 1500;
 const MAX_BODY_CHARS = 2000;
 
-/** Runs a socket probe and destroys the socket. */
 function withSocket(
   open: () => net.Socket,
   timeoutMs: number,
@@ -113,7 +112,6 @@ export async function probeHttp(
   return { ok: response.ok, outcome: String(response.status), detail: body.slice(0, 200), data };
 }
 
-/** User, group and writable folders of the container. */
 export function probeSelf() {
   const isWritable = (path: string) => {
     try {

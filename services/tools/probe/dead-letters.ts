@@ -89,7 +89,6 @@ async function readRecords(
   }
 }
 
-/** One page of the dead-letter topic, records with their bodies. */
 export async function readDeadLetterPage(
   probe: ProbeOf<"letter_read">,
   timeoutMs: number,
@@ -115,7 +114,6 @@ export async function readDeadLetterPage(
   return success({ letters, next: listOf(next), to: listOf(ends) }, `${letters.length} dead letters`);
 }
 
-/** Headers of the dead letters since a time, optionally of one run. */
 export async function readDeadLetterHeaders(
   probe: ProbeOf<"dlq_read">,
   timeoutMs: number,

@@ -47,16 +47,14 @@ function* randomEvents(count: number): Generator<TelemetryEvent> {
   // JSON writes minus zero as 0.
   const field = (range: readonly [number, number]) => number(range) + 0;
   for (let index = 0; index < count; index++) {
+    const values = Object.fromEntries(MEASUREMENT_NAMES.map((name) => [name, field(MEASUREMENTS[name].range)]));
     yield {
       v: 1,
       conveyor: `belt-${Math.floor(random() * 10)}.${index}_x`,
       run: `r${index}`,
       seq: Math.floor(10 ** (random() * 15)),
       ts: 1_000_000_000_000 + Math.floor(random() * 2_999_999_999_999),
-      ...(Object.fromEntries(MEASUREMENT_NAMES.map((name) => [name, field(MEASUREMENTS[name].range)])) as Record<
-        Measurement,
-        number
-      >),
+      ...(values as Record<Measurement, number>),
       state: STATES[Math.floor(random() * STATES.length)]!,
     };
   }

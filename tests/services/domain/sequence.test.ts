@@ -38,14 +38,8 @@ describe("SequenceRanges", () => {
 describe("Ledger", () => {
   test("separates runs and conveyors and counts repetitions", () => {
     const ledger = new Ledger();
-    for (const [run, conveyor, seq] of [
-      ["a", "x", 0],
-      ["a", "x", 1],
-      ["a", "y", 0],
-      ["b", "x", 0],
-      ["b", "x", 0],
-    ] as const) {
-      ledger.add(run, conveyor, seq);
+    for (const [run, conveyor, seq] of ["a x 0", "a x 1", "a y 0", "b x 0", "b x 0"].map((text) => text.split(" "))) {
+      ledger.add(run!, conveyor!, Number(seq));
     }
     expect(JSON.parse(JSON.stringify(ledger))).toEqual({ a: { x: [[0, 1]], y: [[0, 0]] }, b: { x: [[0, 0]] } });
     expect(ledger.repeated).toBe(1);

@@ -91,10 +91,8 @@ describe("Fleet", () => {
     expect([...next.values()]).toEqual([1000, 1000, 1000, 1000, 1000]);
   });
   test("the ordinal names the conveyors", () => {
-    expect(new Fleet({ ordinal: 4, count: 2, run: "r", seed: 1 }).conveyors.map(({ name }) => name)).toEqual([
-      "belt-4-1",
-      "belt-4-2",
-    ]);
+    const { conveyors } = new Fleet({ ordinal: 4, count: 2, run: "r", seed: 1 });
+    expect(conveyors.map(({ name }) => name)).toEqual(["belt-4-1", "belt-4-2"]);
   });
   test("a belt that is not running slows down, and temperatures stay physical", () => {
     const events = values(3, 200_000);
@@ -145,27 +143,14 @@ describe("createDeadLetter", () => {
   });
   test("cuts a body that is too large and keeps its original length", () => {
     const value = new Uint8Array(1024 * 1024);
-    const deadLetter = createDeadLetter(
-      refusal,
-      { source: "file", line: 9, run: "r-1" },
-      { key: null, value },
-      "producer",
-    );
+    const origin = { source: "file", line: 9, run: "r-1" } as const;
+    const deadLetter = createDeadLetter(refusal, origin, { key: null, value }, "producer");
     expect(deadLetter.value.length).toBe(MAX_EVENT_BYTES);
-    expect(deadLetter.headers).toMatchObject({
-      source: "file",
-      source_line: "9",
-      run: "r-1",
-      original_bytes: "1048576",
-    });
+    const position = { source: "file", source_line: "9", run: "r-1" };
+    expect(deadLetter.headers).toMatchObject({ ...position, original_bytes: "1048576" });
   });
   test("a record without a value becomes a dead letter with an empty one", () => {
-    const deadLetter = createDeadLetter(
-      refusal,
-      { source: "stdin", line: 1, run: "r-1" },
-      { key: null, value: null },
-      "producer",
-    );
-    expect(deadLetter.value.length).toBe(0);
+    const origin = { source: "stdin", line: 1, run: "r-1" } as const;
+    expect(createDeadLetter(refusal, origin, { key: null, value: null }, "producer").value).toHaveLength(0);
   });
 });

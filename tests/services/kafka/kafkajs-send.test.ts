@@ -71,15 +71,7 @@ describe("kafkajs send()", () => {
     });
     await send({
       acks: -1,
-      topicMessages: [
-        {
-          topic: "t",
-          messages: [
-            { partition: 0, value: "a" },
-            { partition: 1, value: "b" },
-          ],
-        },
-      ],
+      topicMessages: [{ topic: "t", messages: [0, 1].map((partition) => ({ partition, value: "a" })) }],
     });
     // send() resolved, and partition 0's message was never sent.
     expect(sent).toEqual(["1:1"]);

@@ -53,21 +53,29 @@ function store(lines: string[]): Response {
 const error = (status: number, message: string, extra: Record<string, string> = {}) =>
   Response.json({ code: "invalid", message }, { status, headers: extra });
 
-function make(options: { timeoutMs?: number; operatorRetryMs?: number; onRequest?: () => void } = {}) {
+interface Options {
+  url?: string;
+  ca?: string;
+  timeoutMs?: number;
+  operatorRetryMs?: number;
+  onRequest?: () => void;
+}
+
+function make({ onRequest, timeoutMs, operatorRetryMs, ...config }: Options = {}) {
   const outcomes: WriteRequestOutcome[] = [];
   const blocked: boolean[] = [];
   const writer = new InfluxWriter(
-    { url: `https://localhost:${server.port}`, ca, org: "conveyor", bucket: "telemetry", token: "secret" },
+    { url: `https://localhost:${server.port}`, ca, org: "conveyor", bucket: "telemetry", token: "secret", ...config },
     log,
     {
       onRequest: (outcome) => {
         outcomes.push(outcome);
-        options.onRequest?.();
+        onRequest?.();
       },
       onBlocked: (value) => blocked.push(value),
     },
-    options.timeoutMs,
-    options.operatorRetryMs,
+    timeoutMs,
+    operatorRetryMs,
   );
   return { writer, outcomes, blocked };
 }
@@ -128,14 +136,9 @@ describe("InfluxWriter", () => {
   });
 
   test("retries with pauses while the server is unreachable", async () => {
-    const outcomes: WriteRequestOutcome[] = [];
     const at: number[] = [];
-    const writer = new InfluxWriter({ url: "https://localhost:1", ca, org: "o", bucket: "b", token: "t" }, log, {
-      onRequest: (outcome) => {
-        outcomes.push(outcome);
-        at.push(performance.now());
-      },
-    });
+    const url = "https://localhost:1";
+    const { writer, outcomes } = make({ url, onRequest: () => at.push(performance.now()) });
     const pending = writer.write(linesOf(1));
     await eventually("three attempts", () => outcomes.length >= 3);
     pending.cancel();
@@ -262,12 +265,7 @@ describe("InfluxWriter", () => {
 
   test("sends no lines to an untrusted server", async () => {
     const stranger = await newTestCertificate();
-    const outcomes: WriteRequestOutcome[] = [];
-    const writer = new InfluxWriter(
-      { url: `https://127.0.0.1:${server.port}`, ca: stranger.ca, org: "o", bucket: "b", token: "t" },
-      log,
-      { onRequest: (outcome) => outcomes.push(outcome) },
-    );
+    const { writer, outcomes } = make({ ca: stranger.ca });
     const pending = writer.write(linesOf(1));
     await eventually("an attempt", () => outcomes.length > 0);
     pending.cancel();
@@ -294,10 +292,8 @@ describe("InfluxWriter", () => {
 
 describe("classifyResponse", () => {
   test("reads the number of dropped points", () => {
-    expect(classifyResponse(422, '{"message":"partial write: dropped=7"}', null)).toMatchObject({
-      kind: "line_fault",
-      dropped: 7,
-    });
+    const result = classifyResponse(422, '{"message":"partial write: dropped=7"}', null);
+    expect(result).toMatchObject({ kind: "line_fault", dropped: 7 });
   });
   test("uses an error body that is not JSON as the message", () => {
     expect(classifyResponse(502, "<html>bad gateway</html>", null)).toMatchObject({ kind: "retry", outcome: "failed" });

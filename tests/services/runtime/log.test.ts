@@ -4,13 +4,8 @@ import { errorText, Logger, LogThrottle } from "../../../services/runtime/log.ts
 describe("Logger", () => {
   test("writes one JSON object per line: time, level, service, event, fields", () => {
     const lines: string[] = [];
-    const log = new Logger(
-      "producer",
-      "info",
-      { pod: "p-0" },
-      (line) => lines.push(line),
-      () => Date.UTC(2026, 0, 2),
-    );
+    const now = () => Date.UTC(2026, 0, 2);
+    const log = new Logger("producer", "info", { pod: "p-0" }, (line) => lines.push(line), now);
     log.info("running", { topic: "t\n" });
     log.debug("hidden");
     expect(lines).toHaveLength(1);

@@ -23,7 +23,7 @@ function load(stages: string, send: Send, drainLimitMs?: number) {
     seed: 1,
     send,
     onLine: (line) => lines.push(line),
-    ...(drainLimitMs === undefined ? {} : { drainLimitMs }),
+    drainLimitMs,
   });
   return { ordered, lines };
 }
