@@ -1,10 +1,6 @@
 /**
  * Bundles the services for their image: one file per entry in services/dist; the same sources produce the same bytes.
- *
- *   bun services/bundle.ts
- *
- * build-images calls `bundle()` before it builds services/Dockerfile with services/ as the context, so the build itself
- * needs no packages and no network.
+ * build-images calls `bundle()` before it builds services/Dockerfile, so the build needs no packages and no network.
  */
 import { mkdir, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";

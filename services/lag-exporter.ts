@@ -1,9 +1,5 @@
 /**
- * The lag exporter: the lag of a consumer group per partition, for Prometheus, alerts and autoscaling.
- *
- *   kafka_consumergroup_lag{group,topic,partition}, kafka_consumergroup_lag_sum{group,topic}, kafka_consumergroup_members{group}
- *
- * A partition without a commit counts all its events; a group that no longer exists has 0 members. While Kafka is
+ * The lag exporter: the lag of a consumer group per partition, for Prometheus, alerts and autoscaling. While Kafka is
  * unreachable the lag series are removed: an absent series raises an alert, a stale one would hide the problem.
  */
 import { setTimeout as sleep } from "node:timers/promises";

@@ -1,10 +1,7 @@
 /**
- * The processor: reads events from Kafka, writes them to InfluxDB, sends invalid ones to the dead-letter topic.
- *
- *   KAFKA_BROKERS=… KAFKA_TLS_CA=… INFLUX_URL=… INFLUX_TOKEN_FILE=… bun services/processor.ts
- *
- * An offset is committed only after InfluxDB has confirmed the point or Kafka the dead letter: a crash repeats some
- * work and loses no event.
+ * The processor: reads events from Kafka, writes them to InfluxDB, sends invalid ones to the dead-letter topic. An offset
+ * is committed only after InfluxDB has confirmed the point or Kafka the dead letter: a crash repeats some work and loses
+ * no event.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Consumer } from "kafkajs";

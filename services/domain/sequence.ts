@@ -93,8 +93,10 @@ const MAX_RANGES_PER_ENTRY = 10_000;
 /** Acknowledged sequence numbers per run and conveyor, bounded; `dropped` counts those that a bound removed. */
 export class Ledger {
   readonly #entries = new Map<string, { run: string; conveyor: string; ranges: SequenceRanges }>();
-  #dropped = 0;
-  #repeated = 0;
+  /** Acknowledged numbers that are no longer listed (0 unless a bound was reached). */
+  dropped = 0;
+  /** Acknowledgements of numbers that were acknowledged before: the source sent an identity twice. */
+  repeated = 0;
 
   constructor(private readonly maxEntries = MAX_LEDGER_ENTRIES) {}
 
@@ -103,17 +105,17 @@ export class Ledger {
     let entry = this.#entries.get(key);
     if (entry === undefined || entry.ranges.size > MAX_RANGES_PER_ENTRY) {
       if (entry !== undefined) {
-        this.#dropped += entry.ranges.count;
+        this.dropped += entry.ranges.count;
         this.#entries.delete(key);
       } else if (this.#entries.size >= this.maxEntries) {
         const [oldestKey, oldest] = this.#entries.entries().next().value!;
-        this.#dropped += oldest.ranges.count;
+        this.dropped += oldest.ranges.count;
         this.#entries.delete(oldestKey);
       }
       entry = { run, conveyor, ranges: new SequenceRanges() };
       this.#entries.set(key, entry);
     }
-    if (!entry.ranges.add(seq)) this.#repeated++;
+    if (!entry.ranges.add(seq)) this.repeated++;
   }
 
   /** At most `most` entries that changed since the last call, with their new ranges; the next call returns the others. */
@@ -125,16 +127,6 @@ export class Ledger {
       changes.push({ run, conveyor, ranges: ranges.takeChanges() });
     }
     return changes;
-  }
-
-  /** Acknowledged numbers that are no longer listed (0 unless a bound was reached). */
-  get dropped(): number {
-    return this.#dropped;
-  }
-
-  /** Acknowledgements of numbers that were acknowledged before: the source sent an identity twice. */
-  get repeated(): number {
-    return this.#repeated;
   }
 
   get count(): number {

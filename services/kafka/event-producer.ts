@@ -1,14 +1,11 @@
 /**
  * Sends events to Kafka so that none is lost, duplicated or reordered within its partition. It uses kafkajs' cluster and
  * protocol code with its own send loop, because kafkajs' send() loses and duplicates messages when a broker fails
- * (tests/services/kafka/kafkajs-send.test.ts): its retry skips a broker that has already answered, although that broker
- * leads other partitions by then, and repeats the messages of a slow broker under new sequence numbers.
+ * (tests/services/kafka/kafkajs-send.test.ts).
  *
- * Each partition has a queue and at most one batch in flight. The in-flight batch never changes (same events, same
- * sequence numbers) until Kafka has acknowledged it, so a retry after a lost answer is recognised as a duplicate,
- * whichever broker leads the partition by then. When the broker no longer accepts a queue's sequence numbers, the queue
- * gets a new producer id and sends the same batch. The buffer is bounded and nothing in it is dropped; `offer` returns
- * false when it is full.
+ * Each partition has a queue and at most one batch in flight, which never changes (same events, same sequence numbers)
+ * until Kafka has acknowledged it, so the broker recognises a retry after a lost answer as a duplicate. When the broker
+ * no longer accepts a queue's sequence numbers, the queue gets a new producer id and sends the same batch.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Partitioners } from "kafkajs";

@@ -1,10 +1,7 @@
 /**
- * Decodes fetch responses in one pass (patches/slow-decode.ts installs it). kafkajs creates two decoders, two big
- * integers, four slices and an object of headers per record: most of a consumer's CPU time. Here a record holds its
- * offsets in the response, and its parts are sliced when they are read.
- *
- * It supports what our topics contain: record format 2, uncompressed, without transactions. A response with anything
- * else is decoded by kafkajs.
+ * Decodes fetch responses in one pass (patches/slow-decode.ts installs it): a record holds its offsets in the response,
+ * and its parts are sliced when they are read. It supports what our topics contain: record format 2, uncompressed,
+ * without transactions. A response with anything else is decoded by kafkajs.
  */
 const MAGIC_V2 = 2;
 /** Offsets in a batch: base offset 8 bytes, length 4, leader epoch 4, magic 1, crc 4, attributes 2, … */

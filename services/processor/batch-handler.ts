@@ -180,13 +180,9 @@ export class BatchHandler {
     const [refused] = result;
     hooks.onStored(slice.timestampsMs, refused);
     if (refused.length > 0) {
+      const { topic, partition } = payload.batch;
       const refusals = refused.map(({ index, detail }) =>
-        this.#refuse(
-          { reason: "refused_by_database", detail },
-          payload.batch.topic,
-          payload.batch.partition,
-          slice.messages[index]!,
-        ),
+        this.#refuse({ reason: "refused_by_database", detail }, topic, partition, slice.messages[index]!),
       );
       if ((await this.#waitWithHeartbeats(payload, this.#deliver(refusals), undefined)) === undefined) return false;
     }

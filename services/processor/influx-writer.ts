@@ -1,10 +1,7 @@
 /**
  * Writes lines to InfluxDB. A write resolves when InfluxDB has confirmed (204) or refused each of its lines. All other
  * outcomes are retried without a limit, until the caller cancels the write (its partitions were reassigned, or the
- * process ends).
- *
- * Writes that are submitted together share a request of up to 5,000 lines, so that six partitions with a few events each
- * cost one request.
+ * process ends). Writes that are submitted together share a request of up to 5,000 lines.
  */
 import type { InfluxConfig } from "../runtime/config.ts";
 import { type Logger, LogThrottle } from "../runtime/log.ts";

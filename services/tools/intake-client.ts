@@ -40,9 +40,6 @@ export async function sendEvents(
   options: IntakeClientOptions,
   signal: AbortSignal,
 ): Promise<SendOutcome> {
-  let status: number;
-  let retryAfter: string | null;
-  let text: string;
   try {
     const response = await fetch(`https://${address}:${options.port}/events`, {
       method: "POST",
@@ -53,16 +50,13 @@ export async function sendEvents(
       keepalive: !options.isFresh,
       signal: AbortSignal.any([signal, AbortSignal.timeout(options.timeoutMs)]),
     });
-    status = response.status;
-    retryAfter = response.headers.get("retry-after");
-    text = await response.text();
+    return classifyAnswer(response.status, await response.text(), response.headers.get("retry-after"));
   } catch (error) {
     const { code, name, message } = error as { code?: string; name?: string; message?: string };
     const why = code ?? name ?? String(message);
     if (NOT_CONNECTED.has(String(code))) return { kind: "not_taken", afterMs: AFTER_REFUSED_MS, why };
     return { kind: "unknown", afterMs: AFTER_LOST_MS, why };
   }
-  return classifyAnswer(status, text, retryAfter);
 }
 
 /** The outcome of a request's events, from the intake's answer. */

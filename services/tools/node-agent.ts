@@ -1,10 +1,7 @@
 /**
- * The drills' agent on a node: runs in a privileged pod with access to the node's processes. Each call does one action, a
- * JSON argument, and prints one JSON document (services/protocol/node-agent.ts).
- *
- * The first process of a container cannot be killed or frozen from inside the container, and a NetworkPolicy does not end
- * open connections: so both are done from the node, where the effect can be read (the state of a process, the counter of
- * a rule).
+ * The drills' agent in a privileged pod on a node. Each call does one action, a JSON argument, and prints one JSON document
+ * (services/protocol/node-agent.ts). It works from the node, since the first process of a container cannot be killed or
+ * frozen from inside, and a NetworkPolicy does not end open connections.
  */
 import { dlopen, FFIType, ptr } from "bun:ffi";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";

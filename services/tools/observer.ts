@@ -1,9 +1,7 @@
 /**
  * The observer: polls every pod of the pipeline once a tick, and InfluxDB for the newest events of some conveyors, and
- * prints what it measured (services/protocol/observer.ts). A load test or a drill starts it as a pod and follows its
- * output, so that no measurement depends on a pod that may be broken.
- *
- * An unreadable value is null; a series without a source on this cluster is omitted.
+ * prints what it measured (services/protocol/observer.ts). Load tests and drills start it as a pod of its own, so that no
+ * measurement depends on a pod that may be broken.
  */
 import { type Histogram, quantile } from "../domain/exposition.ts";
 import { mergeHistograms } from "../domain/pod-counters.ts";
@@ -29,13 +27,7 @@ const BYTES_PER_MEBIBYTE = 1_048_576;
 const LARGE_EVERY_MS = 3000;
 
 const TIERS: readonly Tier[] = [
-  {
-    name: "producer",
-    host: "producer-headless",
-    port: 9464,
-    counters: [ACKNOWLEDGED, REFUSED, CPU],
-    gauges: [MEMORY],
-  },
+  { name: "producer", host: "producer-headless", port: 9464, counters: [ACKNOWLEDGED, REFUSED, CPU], gauges: [MEMORY] },
   {
     name: "processor",
     host: "processor-headless",

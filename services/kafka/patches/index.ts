@@ -2,11 +2,8 @@
  * The known defects of kafkajs 2.2.4, patched at start: one file per defect, each with its test of the same name below
  * tests/services/kafka/patches/. kafkajs has had no release since 2023.
  *
- * Three more defects are avoided instead of patched:
- * - a consumer crashes after 5 retries and a connection attempt ends after 1 s: settings in ../client.ts;
- * - grouping messages by partition is O(n²) (https://github.com/tulios/kafkajs/issues/1576): ../event-producer.ts groups;
- * - send() reports success for messages that were never sent when leadership moves between its retries:
- *   ../event-producer.ts has its own send loop. tests/services/kafka/kafkajs-send.test.ts shows both.
+ * Settings in ../client.ts avoid two more (a consumer crashes after 5 retries, a connection attempt ends after 1 s), and
+ * ../event-producer.ts those of send() (tests/services/kafka/kafkajs-send.test.ts).
  */
 import { version } from "kafkajs/package.json";
 import { connectHangs } from "./connect-hangs.ts";

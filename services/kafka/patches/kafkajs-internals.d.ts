@@ -95,16 +95,12 @@ declare module "kafkajs/src/errors.js" {
 }
 
 declare module "kafkajs/src/protocol/error.js" {
-  const errors: {
-    createErrorFromCode(code: number): Error & { type: string; code: number; retriable: boolean };
-  };
+  const errors: { createErrorFromCode(code: number): Error & { type: string; code: number; retriable: boolean } };
   export default errors;
 }
 
 declare module "kafkajs/src/loggers/index.js" {
-  const loggers: {
-    createLogger(options: { level: number; logCreator: unknown }): unknown;
-  };
+  const loggers: { createLogger(options: { level: number; logCreator: unknown }): unknown };
   export default loggers;
 }
 
@@ -113,7 +109,7 @@ declare module "kafkajs/src/network/socketFactory.js" {
 }
 
 declare module "kafkajs/src/protocol/requests/index.js" {
-  interface ProtocolRequest {
+  export interface ProtocolRequest {
     request: unknown;
     response: { decode(raw: unknown): Promise<unknown>; parse(data: unknown): Promise<unknown> };
   }
@@ -177,6 +173,7 @@ declare module "kafkajs/src/cluster/brokerPool.js" {
 }
 
 declare module "kafkajs/src/cluster/index.js" {
+  import type { ProtocolRequest } from "kafkajs/src/protocol/requests/index.js";
   export interface ProduceAnswer {
     topics: { topicName: string; partitions: { partition: number; errorCode: number; baseOffset: string }[] }[];
   }
@@ -187,17 +184,8 @@ declare module "kafkajs/src/cluster/index.js" {
       host: string;
       port: number;
     };
-    lookupRequest(
-      apiKey: number,
-      definition: unknown,
-    ): (options: Record<string, unknown>) => {
-      request: unknown;
-      response: { decode(raw: unknown): Promise<unknown>; parse(data: unknown): Promise<unknown> };
-    };
-    initProducerId(options: {
-      transactionalId?: string;
-      transactionTimeout: number;
-    }): Promise<{ producerId: string; producerEpoch: number }>;
+    lookupRequest(apiKey: number, definition: unknown): (options: Record<string, unknown>) => ProtocolRequest;
+    initProducerId(options: { transactionTimeout: number }): Promise<{ producerId: string; producerEpoch: number }>;
     fetch(options: Record<string, unknown>): Promise<unknown>;
     disconnect(): Promise<void>;
   }

@@ -107,18 +107,16 @@ async function describeTopics(admin: Admin, topics: readonly string[]) {
       resources: present.map((name) => ({ type: ConfigResourceTypes.TOPIC, name })),
     }),
   ]);
-  return found.map(({ name, partitions }) => ({
-    topic: name,
-    partitions: partitions
-      .map(({ partitionId, leader, replicas, isr }) => ({ partition: partitionId, leader, replicas, isr }))
-      .sort((a, b) => a.partition - b.partition),
-    config: Object.fromEntries(
-      (resources.find(({ resourceName }) => resourceName === name)?.configEntries ?? []).map((entry) => [
-        entry.configName,
-        entry.configValue,
-      ]),
-    ),
-  }));
+  return found.map(({ name, partitions }) => {
+    const entries = resources.find(({ resourceName }) => resourceName === name)?.configEntries ?? [];
+    return {
+      topic: name,
+      partitions: partitions
+        .map(({ partitionId, leader, replicas, isr }) => ({ partition: partitionId, leader, replicas, isr }))
+        .sort((a, b) => a.partition - b.partition),
+      config: Object.fromEntries(entries.map(({ configName, configValue }) => [configName, configValue])),
+    };
+  });
 }
 
 async function describeAcls(admin: Admin) {
