@@ -31,10 +31,11 @@ describe("probeIn", () => {
   });
 
   test("fails with the program's message when the request is invalid", async () => {
-    const request = session.probeIn("producer", { wrong: { kind: "tcp", host: "", port: 1 } });
+    const newer = { kind: "self", depth: 1 } as const;
+    const request = session.probeIn("producer", { newer });
     await expect(request).rejects.toMatchObject({
       message: "the probe in pod pod-1 failed (exit 2)",
-      cause: { message: 'probe: probes[0].host: must be a non-empty string; got ""' },
+      cause: { message: "probe: probes[0].depth: is not a field (id, kind, timeout_ms); got 1" },
     });
   });
 
