@@ -1,4 +1,4 @@
-/** Files that other programs read at any time: complete or not there. */
+/** Files that other programs read at any time: complete or absent. */
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, extname, join } from "node:path";

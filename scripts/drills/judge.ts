@@ -1,5 +1,5 @@
 /**
- * Judges a run of drills from its folder: the record (live.ndjson) and, once it is there, the audit's history. Nothing is
+ * Judges a run of drills from its folder: the record (live.ndjson) and, once it exists, the audit's history. Nothing is
  * read from a cluster, so that a run can be judged again.
  */
 import { existsSync } from "node:fs";

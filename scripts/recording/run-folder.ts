@@ -44,7 +44,7 @@ export async function createRun(kind: RunKind, now: number, root = RUNS_FOLDER):
   throw new Error(`outputs/runs: ${MAX_IN_ONE_SECOND} runs of ${kind} began in the second ${stamp}`);
 }
 
-/** The result of a run from its result.json; undefined when the file is not there or is no such result. */
+/** The result of a run from its result.json; undefined when the file is missing or not a run result. */
 export async function readResult(path: string): Promise<RunResult | undefined> {
   const result = (await Bun.file(path)
     .json()

@@ -49,7 +49,7 @@ export const chapterFile = (options: Pick<EncoderOptions, "title" | "chapters">)
   ].join("\n");
 
 /**
- * Encodes PNGs, one per frame, in order. The file is complete or not there.
+ * Encodes PNGs, one per frame, in order. The file is complete or absent.
  * @throws OperatorError with the message of ffmpeg.
  */
 export async function encode(frames: AsyncIterable<Uint8Array>, options: EncoderOptions): Promise<void> {

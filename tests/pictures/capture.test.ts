@@ -25,12 +25,12 @@ const panelState = (more: Partial<PanelState> = {}): PanelState => ({
 
 describe("judgePanels", () => {
   const judge = (...panels: PanelState[]) => judgePanels(["Lag"], panels);
-  test("a drawn canvas, a number, a row of text: ready", () => {
+  test("a panel with a drawn canvas, a number or a table row is ready", () => {
     expect(judge(panelState())).toEqual({ state: "ready" });
     expect(judge(panelState({ drawnCanvases: 0, text: "207 events/s" }))).toEqual({ state: "ready" });
     expect(judge(panelState({ drawnCanvases: 0, text: "0" }))).toEqual({ state: "ready" });
   });
-  test("loading, nothing drawn, missing: waiting, with the reason", () => {
+  test("a loading, blank or missing panel is waiting, with the reason", () => {
     expect(judge(panelState({ loading: true }))).toEqual({ state: "waiting", reasons: ["Lag: loading"] });
     expect(judge(panelState({ drawnCanvases: 0 }))).toEqual({ state: "waiting", reasons: ["Lag: nothing drawn"] });
     expect(judge(panelState({ drawnCanvases: 0, text: "Loading" }))).toEqual({
@@ -49,13 +49,13 @@ describe("judgePanels", () => {
   ])("a panel that fails or is empty is bad: %j", (seen, reason) => {
     expect(judge(seen)).toEqual({ state: "bad", reasons: [reason] });
   });
-  test("one bad panel among good ones makes the page bad", () => {
+  test("one failed panel fails the page", () => {
     const verdict = judgePanels(["Lag", "Rate"], [panelState(), panelState({ title: "Rate", problem: "x" })]);
     expect(verdict).toEqual({ state: "bad", reasons: ["Rate: x"] });
   });
 });
 
-test("dashboardUrl: period, kiosk mode, every value of a variable", () => {
+test("dashboardUrl: has the period, kiosk mode and every value of a variable", () => {
   expect(dashboardUrl("https://localhost:1", "logs", 900_000, { "var-service": ["a", "b"] })).toBe(
     "https://localhost:1/d/logs?from=now-900s&to=now&kiosk=true&var-service=a&var-service=b",
   );
@@ -151,7 +151,7 @@ describe.skipIf(!browser)("with Chromium", () => {
   /** For pages that must fail. */
   const SHORT: More = { drawLimitMs: 8000, faultPatienceMs: 4000 };
 
-  test("a late panel is awaited; an error that disappears is ignored", async () => {
+  test("waits for a slow panel and ignores a temporary error", async () => {
     const paths = await inBrowser((capture) => Promise.all(["/good", "/recovers"].map((page) => capture(page))));
     for (const path of paths) {
       const png = await readFile(path);
@@ -161,7 +161,7 @@ describe.skipIf(!browser)("with Chromium", () => {
     expect((await readdir(join(folder, "pictures"))).sort()).toEqual(["good.png", "recovers.png"]);
   });
 
-  test("a panel that fails, is empty, blank, loading or missing: no picture, with the reason", async () => {
+  test("no picture of a failed, empty, blank, loading or missing panel, and the reason is reported", async () => {
     const cases = [
       ["/no-data", EXIT.violations, "Lag: No data"],
       ["/failing", EXIT.violations, "Lag: bad gateway"],

@@ -226,7 +226,7 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
     return heights.map((height) => height ?? undefined);
   }
 
-  test("a curve: a gap stays a gap, a point between two gaps is a dot, a step keeps its value until the next", async () => {
+  test("curve: gaps are not joined, a point between two gaps is a dot, a step holds its value until the next", async () => {
     // The axis ends above the highest value.
     const [top, middle] = [0.9, 0.5];
     const isDrawn = (heights: (number[] | undefined)[]) => heights.map((height) => height !== undefined);
@@ -273,7 +273,7 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
     await page.close();
   });
 
-  test("23 drills open folded, without a chart; an opened drill draws its charts, an opened repeat is unpacked", async () => {
+  test("23 drills start collapsed without charts; expanding a drill draws its charts, expanding a repeat loads its content", async () => {
     const drills = Array.from({ length: 69 }, (_, index) =>
       syntheticDrill({
         name: `drill-${index % 23}`,
@@ -304,7 +304,7 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
     await page.close();
   });
 
-  test("another theme: charts are drawn again in its colours", async () => {
+  test("changing the theme redraws charts in its colours", async () => {
     const { page } = await open(renderReport(syntheticLoadTest()), 1280, "light");
     /** Awaits that the most frequent colour of the first chart, its background, is light or dark. */
     const hasBackground = (isLight: boolean) =>
@@ -340,7 +340,7 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
     await plain.close();
   });
 
-  test("untrusted text stays text", async () => {
+  test("untrusted text is not interpreted as HTML", async () => {
     const drill = syntheticDrill({
       name: EVIL,
       title: EVIL,
@@ -369,7 +369,7 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
     }
   });
 
-  test("htmlToPng: a PNG of the size of the page", async () => {
+  test("htmlToPng: the PNG has the size of the page", async () => {
     const path = join(folder, "picture.png");
     await htmlToPng("<!doctype html><body style='margin:0;height:1234px'>x", path, { width: 700 });
     const png = await readFile(path);

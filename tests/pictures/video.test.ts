@@ -41,7 +41,7 @@ describe("plan", () => {
       "Verdict of the run",
     ]);
   });
-  test("chapters have no gap", () => {
+  test("chapters follow each other without a gap", () => {
     const chapters = chaptersOf(plan);
     for (const [index, { startMs }] of chapters.slice(1).entries()) expect(startMs).toBe(chapters[index]!.endMs);
     expect(chapters.at(-1)!.endMs).toBe(Math.round(secondsOf(plan.segments) * 1000));
@@ -55,7 +55,7 @@ describe("plan", () => {
     const long = syntheticDrill({ beats, recording: { ...drill.recording, endedAtMs: late } });
     expect(secondsOf(planVideo(syntheticDrills({ drills: [long] })).segments)).toBeLessThanOrEqual(MAX_VIDEO_SECONDS);
   });
-  test("within a drill the record goes forward at the stated speed", () => {
+  test("within a drill, record time advances at the displayed speed", () => {
     for (const name of plan.drills.map((drill) => drill.name)) {
       const segments = plan.segments.filter(({ drill }) => drill?.name === name);
       for (const [index, { fromMs }] of segments.slice(1).entries()) expect(fromMs).toBe(segments[index]!.toMs);
@@ -65,7 +65,7 @@ describe("plan", () => {
       }
     }
   });
-  test("times out of order do not turn the record back: effect before fault, recovery after the end", () => {
+  test("record time never decreases: effect before fault, recovery after the end", () => {
     const drill = syntheticDrill();
     const marks = drill.recording.marks.map((mark) =>
       mark.kind === "recovered" ? { ...mark, timeMs: at(500) } : mark,
@@ -97,7 +97,7 @@ describe("plan", () => {
     expect(shown).toContain("delete-processor");
     expect(shown).not.toContain("kill-processor");
   });
-  test("a drill without a measured effect has the caption that it proves nothing", () => {
+  test("the caption of a drill without a measured effect states that it proves nothing", () => {
     const drills = [syntheticDrill({ verdict: "inconclusive", effect: undefined, recovery: undefined })];
     expect(planVideo(syntheticDrills({ drills })).segments.map(({ caption }) => caption)).toContain(
       "No effect was measured: this drill proves nothing.",
@@ -106,7 +106,7 @@ describe("plan", () => {
   test("planVideo: a run without a drill throws", () => {
     expect(() => planVideo(syntheticDrills({ drills: [] }))).toThrow("no drill to show in a video");
   });
-  test("framesOf: one frame per tick, each with its time of the record", () => {
+  test("framesOf: one frame per tick, each with its record time", () => {
     const frames = framesOf(plan, 10);
     expect(frames.length).toBe(Math.round(secondsOf(plan.segments) * 10));
     for (const { segment, stateMs } of frames) expect(stateMs >= segment.fromMs && stateMs <= segment.toMs).toBe(true);
@@ -127,7 +127,7 @@ describe("frame", () => {
     const frame = framesOf(plan, 10).findLast(wanted)!;
     return frameParts(frame, new Replay(plan.runId, mergedEntries(result, live)).at(frame.stateMs), result, plan);
   };
-  test("pods and marks are those of the time of the frame", () => {
+  test("a frame shows the pods and marks of its record time", () => {
     const before = partsAt(({ stateMs }) => stateMs < at(20));
     expect(textOf(before.html.pods!)).toContain("● synthetic-a");
     expect(textOf(before.html.timeline!)).not.toContain("fault");
@@ -149,7 +149,7 @@ describe("frame", () => {
   });
 });
 
-test("chapterFile: special characters of ffmpeg are escaped", () => {
+test("chapterFile: escapes ffmpeg's special characters", () => {
   expect(chapterFile({ title: "a=b;c", chapters: [{ title: "#1\\", startMs: 0, endMs: 5 }] })).toBe(
     ";FFMETADATA1\ntitle=a\\=b\\;c\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=5\ntitle=\\#1\\\\\n",
   );
@@ -234,7 +234,7 @@ describe.skipIf(missing.length > 0)(
       expect((await readdir(folder)).filter((name) => name.includes("unfinished"))).toEqual([]);
     });
 
-    test("run, pods, commands and outputs are those of the record", () => {
+    test("shows the recorded run, pods, commands and outputs", () => {
       expect(shown).toHaveLength(frameCount);
       const pods = new Set(
         shown.flatMap(({ html }) => [...html.pods!.matchAll(/class="pod [^>]*>. ([^<]+)</g)].map(([, name]) => name)),
@@ -249,7 +249,7 @@ describe.skipIf(missing.length > 0)(
       expect(all).toContain(result.facts.id);
     });
 
-    test("long titles, names, outputs and captions stay inside of the picture", async () => {
+    test("long titles, names, outputs and captions stay inside the picture", async () => {
       const long =
         "A very long title of a drill about a broker and its network and everything else that one can say of it ".repeat(
           3,
@@ -343,7 +343,7 @@ describe.skipIf(missing.length > 0)(
       });
     });
 
-    test("encode: a failure has the message of ffmpeg and leaves no file", async () => {
+    test("encode: a failure reports ffmpeg's message and leaves no file", async () => {
       async function* broken() {
         yield new TextEncoder().encode("no picture");
       }

@@ -8,7 +8,7 @@ test("lagOf counts from the commit to the end", () => {
 test("lagOf counts all events of a partition without a commit", () => {
   expect(lagOf("0", "100", "-1")).toBe(100);
   expect(lagOf("30", "100", "-1")).toBe(70);
-  // What kafkajs leaves behind after an offset out of range: "from the beginning".
+  // The offset kafkajs keeps after an offset out of range: "from the beginning".
   expect(lagOf("30", "100", "-2")).toBe(70);
 });
 test("lagOf counts remaining events only and is never negative", () => {
