@@ -115,7 +115,7 @@ async function readCheckpoints(cluster: Cluster, sinceMs: number, signal: AbortS
     }),
   );
   try {
-    if (await LogStore.isThere(cluster)) {
+    if (await LogStore.isDeployed(cluster)) {
       await using store = await LogStore.open(cluster);
       const range = { startNs: nsOfMs(sinceMs), endNs: nsOfMs(Date.now() + 1000) };
       const query = `{namespace="${NAMESPACE}"} |= "${LEDGER_CHECKPOINT}"`;

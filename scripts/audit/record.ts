@@ -347,15 +347,15 @@ async function recordDeadLetters({
 }: RecordOptions): Promise<Map<string, string>> {
   const refusedAt = new Map<string, string>();
   await report.step("dead letters", async (step) => {
-    const letters = await retryQuery(() => sources.deadLetters(sinceMs), signal);
+    const deadLetters = await retryQuery(() => sources.deadLetters(sinceMs), signal);
     await writer.begin("dlq");
-    for (const { headers } of letters) {
+    for (const { headers } of deadLetters) {
       const reason = headers.reason ?? "none";
       if (headers.source_offset !== undefined)
         refusedAt.set(`${headers.source_partition} ${headers.source_offset}`, reason);
       else await writer.append("dlq", { reason });
     }
-    step.update(String(letters.length));
+    step.update(String(deadLetters.length));
   });
   return refusedAt;
 }

@@ -537,7 +537,10 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
       return unknown("no acknowledged event is in Kafka");
     }
     if (outOfOrder.count > 0) {
-      return failed(`${outOfOrder.count} events come after later ones of their conveyor`, outOfOrder.examples);
+      return failed(
+        `${outOfOrder.count} events are stored in Kafka after later ones of their conveyor`,
+        outOfOrder.examples,
+      );
     }
     const lost = lostInKafka(facts);
     return lost.count > 0

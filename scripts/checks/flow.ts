@@ -103,9 +103,9 @@ const endToEnd: Check<ProbeSession> = {
     const run = `check-${randomBytes(6).toString("hex")}`;
     const startMs = Date.now() - 1000;
     const before = await scrape(cluster, "processor", signal);
-    const account = await ingest(cluster, pacedEvents(run, CHECK_EVENTS, signal), { image, signal, runId: run });
-    if (account.acknowledged !== CHECK_EVENTS) {
-      return failed(`${account.acknowledged} of ${CHECK_EVENTS} events were acknowledged`, { account });
+    const outcomes = await ingest(cluster, pacedEvents(run, CHECK_EVENTS, signal), { image, signal, runId: run });
+    if (outcomes.acknowledged !== CHECK_EVENTS) {
+      return failed(`${outcomes.acknowledged} of ${CHECK_EVENTS} events were acknowledged`, { account: outcomes });
     }
     const store = await context.store();
     const stored = await waitFor(
@@ -129,11 +129,11 @@ const endToEnd: Check<ProbeSession> = {
       const seq = Math.floor(index / CHECK_CONVEYORS.length);
       if (!stored.sequences.get(conveyor)?.has(seq)) missing.push(`${conveyor}/${seq}`);
     }
-    const data = { run, acknowledged: account.acknowledged, stored: stored.points, duplicates: stored.duplicates };
+    const data = { run, acknowledged: outcomes.acknowledged, stored: stored.points, duplicates: stored.duplicates };
     if (missing.length > 0)
       return failed(`missing: ${missing.slice(0, 5).join(", ")} (${missing.length} in total)`, data);
     if (stored.points !== CHECK_EVENTS) return failed(`${stored.points} points for ${CHECK_EVENTS} events`, data);
-    return passed(`${account.acknowledged} acknowledged = ${stored.points} stored, 0 missing, 0 duplicates`, data);
+    return passed(`${outcomes.acknowledged} acknowledged = ${stored.points} stored, 0 missing, 0 duplicates`, data);
   },
 };
 

@@ -189,7 +189,7 @@ const metricsCheck: Check<ProbeSession> = {
   limitMs: METRICS_LIMIT_MS + 20_000,
   async run({ cluster }, signal) {
     const rows = expectedRows((await deployedStages(cluster)).stages);
-    if (!(await PrometheusReader.isThere(cluster))) return await metricsWithoutPrometheus(cluster, rows, signal);
+    if (!(await PrometheusReader.isDeployed(cluster))) return await metricsWithoutPrometheus(cluster, rows, signal);
     await using prometheus = await PrometheusReader.open(cluster);
     const all = alternatives(rows.flatMap(({ metrics, moving = [] }) => [...metrics, ...moving]));
     const moving = alternatives(rows.flatMap((row) => row.moving ?? []));

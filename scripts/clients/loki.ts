@@ -71,14 +71,14 @@ export class LogStore implements AsyncDisposable {
   }
 
   /** Whether Loki is deployed. */
-  static async isThere(cluster: Cluster): Promise<boolean> {
+  static async isDeployed(cluster: Cluster): Promise<boolean> {
     return (await cluster.get("deployment", "loki")) !== undefined;
   }
 
   /** Opens the port-forward; the caller closes it. @throws OperatorError (exit 3) without Loki. */
   static async open(cluster: Cluster): Promise<LogStore> {
     const ca = (await readSecret(cluster, "loki-tls"))["ca.crt"];
-    if (!ca || !(await LogStore.isThere(cluster))) {
+    if (!ca || !(await LogStore.isDeployed(cluster))) {
       throw new OperatorError(`no Loki is deployed in namespace ${NAMESPACE} of context ${cluster.context}`, {
         exitCode: EXIT.precondition,
         hint: "deploy with --images DIR where the cluster cannot pull docker.io/grafana/loki; --source pods reads the pods themselves",

@@ -55,17 +55,17 @@ export class PrometheusReader implements AsyncDisposable {
   }
 
   /** Whether Prometheus is deployed. */
-  static async isThere(cluster: Cluster): Promise<boolean> {
+  static async isDeployed(cluster: Cluster): Promise<boolean> {
     return (await cluster.get("deployment", "prometheus")) !== undefined;
   }
 
   /** Opens the port-forward; the caller closes it. @throws OperatorError (exit 3) without Prometheus. */
   static async open(cluster: Cluster): Promise<PrometheusReader> {
     const ca = (await readSecret(cluster, "prometheus-tls"))["ca.crt"];
-    if (!ca || !(await PrometheusReader.isThere(cluster))) {
+    if (!ca || !(await PrometheusReader.isDeployed(cluster))) {
       throw new OperatorError("there is no Prometheus on this cluster", {
         exitCode: EXIT.precondition,
-        hint: "bun scripts/deploy.ts   (it names what it leaves out, and why)",
+        hint: "bun scripts/deploy.ts   (lists skipped stages with the reason)",
       });
     }
     return new PrometheusReader(await cluster.portForward("svc/prometheus", PORT, NAMESPACE), ca);
@@ -96,14 +96,14 @@ export class PrometheusReader implements AsyncDisposable {
   async range(promql: string, timesMs: readonly number[], signal?: AbortSignal): Promise<RangeSeries[]> {
     const [first, last] = [timesMs[0]!, timesMs.at(-1)!];
     const stepMs = timesMs.length > 1 ? timesMs[1]! - first : 1000;
-    const asked = new URLSearchParams({
+    const query = new URLSearchParams({
       query: promql,
       start: String(first / 1000),
       end: String(last / 1000),
       step: String(stepMs / 1000),
     });
     const { result } = await this.#get<{ result: { metric: Record<string, string>; values: [number, string][] }[] }>(
-      `/api/v1/query_range?${asked}`,
+      `/api/v1/query_range?${query}`,
       signal,
     );
     return result.map(({ metric, values }) => {

@@ -287,7 +287,7 @@ export class Cluster implements ClusterLocation {
     });
   }
 
-  /** Deletes objects in one call and waits until they are gone; those that do not exist are ignored. */
+  /** Deletes objects in one call and waits until they no longer exist; those that do not exist are ignored. */
   async delete(
     objects: readonly KubernetesObject[],
     options: { timeoutMs: number; signal: AbortSignal },

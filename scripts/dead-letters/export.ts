@@ -6,11 +6,11 @@ import { lineOf } from "./topic.ts";
 export const exportBodies: SubCommand = async (session) => {
   const { report } = session;
   const bodies: string[] = [];
-  await eachWithStatus(session, (letter, status) => {
-    if (status.kind === "cut" || letter.originalBytes > letter.body.length) {
-      report.warn(`${letter.partition}/${letter.offset}: skipped, its body was truncated`);
-    } else if (report.json) bodies.push(lineOf(letter.body));
-    else process.stdout.write(`${lineOf(letter.body)}\n`);
+  await eachWithStatus(session, (deadLetter, status) => {
+    if (status.kind === "cut" || deadLetter.originalBytes > deadLetter.body.length) {
+      report.warn(`${deadLetter.partition}/${deadLetter.offset}: skipped, its body was truncated`);
+    } else if (report.json) bodies.push(lineOf(deadLetter.body));
+    else process.stdout.write(`${lineOf(deadLetter.body)}\n`);
   });
   report.result({ bodies });
   return EXIT.ok;

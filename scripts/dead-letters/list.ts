@@ -19,16 +19,16 @@ interface Group {
 export class Tally {
   readonly #groups = new Map<string, Group>();
 
-  add(letter: StoredDeadLetter, status: ReplayStatus): void {
-    const { reason, service } = letter;
+  add(deadLetter: StoredDeadLetter, status: ReplayStatus): void {
+    const { reason, service } = deadLetter;
     const key = `${reason}\n${service}`;
     const group = this.#groups.get(key) ?? { reason, service, letters: 0, newestMs: 0, valid: 0, example: "" };
     this.#groups.set(key, group);
     group.letters++;
     if (status.kind === "valid") group.valid++;
-    if (letter.timestampMs >= group.newestMs) {
-      group.newestMs = letter.timestampMs;
-      group.example = letter.detail;
+    if (deadLetter.timestampMs >= group.newestMs) {
+      group.newestMs = deadLetter.timestampMs;
+      group.example = deadLetter.detail;
     }
   }
 
@@ -54,7 +54,7 @@ export class Tally {
 export const list: SubCommand = async (session) => {
   const { report, filter } = session;
   const tally = new Tally();
-  await eachWithStatus(session, (letter, status) => tally.add(letter, status));
+  await eachWithStatus(session, (deadLetter, status) => tally.add(deadLetter, status));
   report.result({ since: new Date(filter.sinceMs).toISOString(), groups: tally.groups });
   for (const line of tally.groups.length > 0 ? tally.lines() : ["no dead letters"]) report.print(line);
   return EXIT.ok;

@@ -28,7 +28,7 @@ export type SubCommand = (session: DeadLetterSession) => Promise<ExitCode>;
 /** Visits every dead letter of the filter with its replay status. */
 export async function eachWithStatus(
   { probes, filter, signal }: DeadLetterSession,
-  visit: (letter: StoredDeadLetter, status: ReplayStatus) => void,
+  visit: (deadLetter: StoredDeadLetter, status: ReplayStatus) => void,
 ): Promise<void> {
-  await eachDeadLetter(probes, filter, signal, (letter) => visit(letter, replayStatusOf(letter)));
+  await eachDeadLetter(probes, filter, signal, (deadLetter) => visit(deadLetter, replayStatusOf(deadLetter)));
 }

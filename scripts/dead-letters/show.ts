@@ -11,31 +11,31 @@ function statusText(status: ReplayStatus): string {
   return status.kind === "cut" ? "the body was truncated" : `still refused: ${status.reason}`;
 }
 
-function linesOf(letter: StoredDeadLetter, status: ReplayStatus): string[] {
-  const body = lineOf(letter.body);
+function linesOf(deadLetter: StoredDeadLetter, status: ReplayStatus): string[] {
+  const body = lineOf(deadLetter.body);
   const shown = body.length > SHOWN_BODY_CHARS ? `${body.slice(0, SHOWN_BODY_CHARS)}…` : body;
   return [
-    `${new Date(letter.timestampMs).toISOString()} ${letter.partition}/${letter.offset} ${letter.reason}: ${letter.detail}`,
-    `    from ${letter.origin}, refused by ${letter.service}; ${statusText(status)}`,
+    `${new Date(deadLetter.timestampMs).toISOString()} ${deadLetter.partition}/${deadLetter.offset} ${deadLetter.reason}: ${deadLetter.detail}`,
+    `    from ${deadLetter.origin}, refused by ${deadLetter.service}; ${statusText(status)}`,
     `    ${shown}`,
   ];
 }
 
 export const show: SubCommand = async (session) => {
   const { report, limit } = session;
-  let newest: { letter: StoredDeadLetter; outlook: ReplayStatus }[] = [];
+  let newest: { deadLetter: StoredDeadLetter; outlook: ReplayStatus }[] = [];
   const trim = () => {
-    newest = newest.sort((a, b) => b.letter.timestampMs - a.letter.timestampMs).slice(0, limit);
+    newest = newest.sort((a, b) => b.deadLetter.timestampMs - a.deadLetter.timestampMs).slice(0, limit);
   };
   // The topic is read by partition: the newest are known at the end.
-  await eachWithStatus(session, (letter, outlook) => {
-    newest.push({ letter, outlook });
+  await eachWithStatus(session, (deadLetter, outlook) => {
+    newest.push({ deadLetter, outlook });
     if (newest.length > 2 * limit) trim();
   });
   trim();
   report.result({
-    letters: newest.map(({ letter, outlook }) => ({ ...letter, body: lineOf(letter.body), outlook })),
+    letters: newest.map(({ deadLetter, outlook }) => ({ ...deadLetter, body: lineOf(deadLetter.body), outlook })),
   });
-  for (const { letter, outlook } of newest) for (const line of linesOf(letter, outlook)) report.print(line);
+  for (const { deadLetter, outlook } of newest) for (const line of linesOf(deadLetter, outlook)) report.print(line);
   return EXIT.ok;
 };

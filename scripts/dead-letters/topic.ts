@@ -97,11 +97,11 @@ export function replayStatusOf({ body, originalBytes }: StoredDeadLetter, nowMs 
 }
 
 /** Whether a record matches a filter. */
-export function matchesFilter(letter: StoredDeadLetter, filter: DeadLetterFilter): boolean {
-  if (letter.timestampMs < filter.sinceMs) return false;
-  if (filter.reasons.length > 0 && !filter.reasons.includes(letter.reason)) return false;
+export function matchesFilter(deadLetter: StoredDeadLetter, filter: DeadLetterFilter): boolean {
+  if (deadLetter.timestampMs < filter.sinceMs) return false;
+  if (filter.reasons.length > 0 && !filter.reasons.includes(deadLetter.reason)) return false;
   if (filter.run === undefined) return true;
-  return letter.origin.endsWith(` of ${filter.run}`) || runNamed(letter.body) === filter.run;
+  return deadLetter.origin.endsWith(` of ${filter.run}`) || runNamed(deadLetter.body) === filter.run;
 }
 
 /** The run in a body, which need not be valid JSON. */
@@ -131,7 +131,7 @@ export async function eachDeadLetter(
   context: ProbeSession,
   filter: DeadLetterFilter,
   signal: AbortSignal,
-  visit: (letter: StoredDeadLetter) => void,
+  visit: (deadLetter: StoredDeadLetter) => void,
 ): Promise<void> {
   let page: DeadLetterPage | undefined;
   for (let pages = 0; pages < MAX_PAGES; pages++) {
@@ -145,7 +145,8 @@ export async function eachDeadLetter(
       },
     });
     page = readBy<DeadLetterPage>(result, "the dead letters");
-    for (const letter of page.letters.map(storedDeadLetterOf)) if (matchesFilter(letter, filter)) visit(letter);
+    for (const deadLetter of page.letters.map(storedDeadLetterOf))
+      if (matchesFilter(deadLetter, filter)) visit(deadLetter);
     const ends = new Map(page.to.map(({ partition, offset }) => [partition, offset]));
     if (page.next.every(({ partition, offset }) => offset >= (ends.get(partition) ?? 0))) return;
   }

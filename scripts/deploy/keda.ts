@@ -1,6 +1,6 @@
 /**
  * KEDA's state on a cluster, and the deletion of the pipeline's KEDA objects: KEDA sets a finalizer on each of them, so
- * where KEDA is gone they would never be deleted.
+ * where KEDA is not installed they would never be deleted.
  */
 import { OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";

@@ -44,7 +44,7 @@ export interface Handshake {
   /** The server's certificate verifies against the CA, for that name. */
   verified: boolean;
   /** The server requested a client certificate. */
-  asked: boolean;
+  certificateRequested: boolean;
   certificate?: X509Certificate;
   /** Error message of openssl after a failed handshake. */
   reason: string;
@@ -66,7 +66,7 @@ export function readHandshake(output: string): Handshake {
     ...(ok && session ? { protocol: session } : {}),
     ...(ok ? { cipher } : {}),
     verified: /Verify return code: 0 \(ok\)|Verification: OK/.test(output),
-    asked: /^(?:Requested Signature Algorithms|Client Certificate Types):/m.test(output),
+    certificateRequested: /^(?:Requested Signature Algorithms|Client Certificate Types):/m.test(output),
     ...(pem ? { certificate: new X509Certificate(pem) } : {}),
     reason: ok ? "" : (alert?.[0].toLowerCase() ?? "no handshake"),
   };
@@ -135,7 +135,11 @@ export async function examine(endpoint: Endpoint, client: ClientFiles): Promise<
     tls12Ciphers: protocols["TLSv1.2"] ? await ciphersOf(endpoint, client) : [],
     certificate: first.certificate,
     verified: first.verified,
-    clientCertificate: !without.ok ? "required" : first.asked || without.asked ? "wanted" : "none",
+    clientCertificate: !without.ok
+      ? "required"
+      : first.certificateRequested || without.certificateRequested
+        ? "wanted"
+        : "none",
     refusal: without.ok ? "" : without.reason,
   };
 }

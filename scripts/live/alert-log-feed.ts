@@ -73,7 +73,7 @@ export async function poll<T>(
 
 /** Pending and firing alerts, each once, without the one that always fires. */
 async function alertSource(cluster: Cluster): Promise<Source<AlertStatus[]> | undefined> {
-  if (!(await PrometheusReader.isThere(cluster))) return undefined;
+  if (!(await PrometheusReader.isDeployed(cluster))) return undefined;
   const reader = await PrometheusReader.open(cluster);
   return {
     async query(signal) {
@@ -91,7 +91,7 @@ async function alertSource(cluster: Cluster): Promise<Source<AlertStatus[]> | un
 }
 
 async function lineSource(cluster: Cluster, sinceMs: number): Promise<Source<LogLine[]> | undefined> {
-  if (!(await LogStore.isThere(cluster))) return undefined;
+  if (!(await LogStore.isDeployed(cluster))) return undefined;
   const store = await LogStore.open(cluster);
   const query = logQl({ services: [], levels: ["error", "warn"] });
   let fromMs = sinceMs;
@@ -179,7 +179,7 @@ async function followPods(
   const end = record.onEntry((entry) => {
     pods = entry.pods?.map(({ name, restarts }) => `${name} ${restarts}`).join() ?? pods;
   });
-  if (await LogStore.isThere(cluster)) return end();
+  if (await LogStore.isDeployed(cluster)) return end();
   await followPresentPods(
     async (until) => {
       for await (const { level, timeNs, pod, line } of followPodLogs(cluster, FOLLOW_BACK_MS, until)) {

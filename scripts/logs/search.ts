@@ -31,7 +31,7 @@ const printJson = (entry: LogEntry) => void process.stdout.write(`${JSON.stringi
 
 async function sourceOf(cluster: Cluster, requested: SearchOptions["source"], report: Report): Promise<LogSource> {
   if (requested !== "auto") return requested;
-  if (await LogStore.isThere(cluster)) return "loki";
+  if (await LogStore.isDeployed(cluster)) return "loki";
   report.warn("no Loki on this cluster: the logs of the existing pods are read; those of deleted pods are lost");
   return "pods";
 }

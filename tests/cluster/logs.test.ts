@@ -16,7 +16,7 @@ import { runCanary } from "../../scripts/logs/log-canary.ts";
 import { cluster, describeOnCluster, newRun, script, scriptDocument, testEvent } from "./harness.ts";
 
 const isOn = process.env.CONVEYOR_CLUSTER_TESTS === "1";
-const hasLoki = isOn && (await LogStore.isThere(await cluster()));
+const hasLoki = isOn && (await LogStore.isDeployed(await cluster()));
 
 /** An event's line is in Loki after about a second; later on a busy machine. */
 const LINE_LIMIT_MS = 60_000;

@@ -15,7 +15,7 @@ import { cluster, describeOnCluster } from "./harness.ts";
 
 const isOn = process.env.CONVEYOR_CLUSTER_TESTS === "1";
 const target = isOn ? await cluster() : undefined;
-const hasLoki = target !== undefined && (await LogStore.isThere(target));
+const hasLoki = target !== undefined && (await LogStore.isDeployed(target));
 const hasPrometheus = target !== undefined && (await target.get("deployment", "prometheus")) !== undefined;
 
 /** Every rate has data after two minutes of traffic. */

@@ -120,7 +120,7 @@ describe("allowed connections", () => {
     );
   });
 
-  test("to metrics come only from Prometheus and the observer, to Prometheus only from Grafana and itself", () => {
+  test("only Prometheus and the observer reach metrics, only Grafana and Prometheus itself reach Prometheus", () => {
     const watched = ["kafka", "influxdb", "producer", "processor", "lag-exporter", "prometheus", "alertmanager"];
     const ports = ["ops", "metrics", "https"];
     const everybody = [...workloads, ...started, unlabelled, stranger];
@@ -158,7 +158,7 @@ describe("allowed connections", () => {
     ]);
   });
 
-  test("to the intake come only from pods with the required namespace and label", () => {
+  test("only pods with the required namespace and label reach the intake", () => {
     const producer = podOf("producer");
     const label = { "conveyor.dev/intake-client": "true" };
     expect(reaches({ ...stranger, labels: label }, producer, 8443)).toBe(false);
@@ -168,7 +168,7 @@ describe("allowed connections", () => {
     ]);
   });
 
-  test("to DNS come only from pods with another allowed connection", () => {
+  test("only pods with another allowed connection reach DNS", () => {
     const asking = [
       ...["kafka", "influxdb", "producer", "processor", "setup"].map(podOf),
       ...started,

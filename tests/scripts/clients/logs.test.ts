@@ -67,7 +67,7 @@ describe("logQl", () => {
   });
 });
 
-describe("isMatch asks the same of an entry", () => {
+describe("isMatch applies the same filter to an entry", () => {
   const all = { services: [], levels: [] };
   test.each([
     [all, {}, true],

@@ -59,7 +59,7 @@ describe("quantile", () => {
   });
 });
 
-describe("gains between two looks at pods that come and go", () => {
+describe("counter gain between two samples, with added and removed pods", () => {
   const pod = (startedSeconds: number, events: number) =>
     parseMetrics(`process_start_time_seconds ${startedSeconds}
 events_total{reason="a"} ${events}
@@ -67,7 +67,7 @@ latency_seconds_bucket{le="1"} ${events}
 latency_seconds_bucket{le="+Inf"} ${events}
 latency_seconds_count ${events}
 `);
-  const looks = {
+  const samples = {
     before: new Map([
       ["stays", pod(1, 100)],
       ["restarts", pod(1, 500)],
@@ -80,15 +80,15 @@ latency_seconds_count ${events}
     ]),
   };
 
-  test("a pod that is gone takes nothing away, one that is new or restarted began at zero", () => {
-    expect(counterGain(looks.before, looks.after, "events_total")).toBe(30 + 7 + 20);
-    const observed = histogramGain(looks.before, looks.after, "latency_seconds");
+  test("a removed pod does not reduce the gain; a new or restarted pod counts from zero", () => {
+    expect(counterGain(samples.before, samples.after, "events_total")).toBe(30 + 7 + 20);
+    const observed = histogramGain(samples.before, samples.after, "latency_seconds");
     expect(observed.count).toBe(57);
     expect(observed.buckets.get(1)).toBe(57);
   });
 
   test("who went is named", () => {
-    expect(podsGoneSince(looks.before, looks.after)).toEqual(["goes"]);
-    expect(podsGoneSince(looks.after, looks.after)).toEqual([]);
+    expect(podsGoneSince(samples.before, samples.after)).toEqual(["goes"]);
+    expect(podsGoneSince(samples.after, samples.after)).toEqual([]);
   });
 });

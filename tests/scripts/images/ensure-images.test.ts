@@ -56,7 +56,7 @@ describe("the catalog", () => {
 
 describe("sourceOf", () => {
   const given = [{ ref: KAFKA, path: "kafka.tar", id: "sha256:1", named: true }];
-  test("an archive of the person comes before everything else", () => {
+  test("an archive from the user's folder has priority over every other source", () => {
     expect(sourceOf(`apache/kafka:${KAFKA_VERSION}`, "local", given)).toEqual({ via: "archive", image: given[0]! });
   });
   test("third-party images are assembled for the local cluster, elsewhere only with --assemble", () => {

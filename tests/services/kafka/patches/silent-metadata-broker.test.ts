@@ -55,7 +55,7 @@ describe("silent-metadata-broker", () => {
     }
   });
 
-  test("a second broker is asked when the first does not answer", async () => {
+  test("a second broker is queried when the first does not answer", async () => {
     const pool = poolOf([
       { metadata: () => never },
       { sentAt: Date.now() - 50, metadata: async () => metadataOf([0, 1], partition(1, 1)) },
@@ -81,7 +81,7 @@ describe("silent-metadata-broker", () => {
     await expectFound(pool);
   });
 
-  test("connected brokers are asked before unconnected ones", async () => {
+  test("connected brokers are queried before unconnected ones", async () => {
     const pool = poolOf([
       { isUnconnected: true, metadata: () => never },
       { sentAt: Date.now() - 50, metadata: () => never, coordinator: async () => "found" },
