@@ -99,7 +99,7 @@ export async function recordRuns(
 ): Promise<{ recording: RecordedHistory; history: string }> {
   const signal = options.signal ?? new AbortController().signal;
   const history = options.folder ?? auditFolder(Date.now());
-  const writer = await HistoryWriter.open(history);
+  await using writer = await HistoryWriter.open(history);
   const context = options.context ?? new ProbeSession(cluster, await deployedServicesImage(cluster), signal);
   try {
     const recording = await recordHistory({

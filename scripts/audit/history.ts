@@ -158,7 +158,7 @@ const MAX_LINE_BYTES = 64 * 1024;
 const fileOf = (folder: string, kind: Kind) => join(folder, `${kind}.jsonl`);
 
 /** Appends records to the files of a history. */
-export class HistoryWriter {
+export class HistoryWriter implements AsyncDisposable {
   readonly folder: string;
   readonly #files = new Map<Kind, { handle: FileHandle; pending: string[]; pendingChars: number }>();
 
@@ -211,9 +211,14 @@ export class HistoryWriter {
   /** Writes buffered records and meta.json; the history is complete afterwards. */
   async close(meta: HistoryMeta): Promise<void> {
     for (const kind of this.#files.keys()) await this.sync(kind);
+    await this[Symbol.asyncDispose]();
+    await writeAtomic(join(this.folder, META_FILE), `${JSON.stringify(meta, null, 2)}\n`);
+  }
+
+  /** Closes the files of an interrupted recording; without meta.json the folder is not taken for a complete one. */
+  async [Symbol.asyncDispose](): Promise<void> {
     for (const { handle } of this.#files.values()) await handle.close();
     this.#files.clear();
-    await writeAtomic(join(this.folder, META_FILE), `${JSON.stringify(meta, null, 2)}\n`);
   }
 }
 

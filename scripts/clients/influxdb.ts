@@ -87,6 +87,11 @@ export class TelemetryStore implements AsyncDisposable {
     this.#forward = forward;
   }
 
+  /** @param ca the CA of the server's certificate, PEM */
+  static at({ url, token, ca }: { url: string; token: string; ca: string }, forward?: PortForward): TelemetryStore {
+    return new TelemetryStore(new InfluxDB({ url, token, timeout: QUERY_LIMIT_MS, transportOptions: { ca } }), forward);
+  }
+
   /** Opens the port-forward; the caller closes it. */
   static async open(cluster: Cluster): Promise<TelemetryStore> {
     const ca = (await readSecret(cluster, "influxdb-tls"))["ca.crt"];
@@ -97,8 +102,7 @@ export class TelemetryStore implements AsyncDisposable {
       });
     }
     const forward = await cluster.portForward("svc/influxdb", 8086);
-    const url = `https://localhost:${forward.port}`;
-    return new TelemetryStore(new InfluxDB({ url, token, timeout: QUERY_LIMIT_MS, transportOptions: { ca } }), forward);
+    return TelemetryStore.at({ url: `https://localhost:${forward.port}`, token, ca }, forward);
   }
 
   async close(): Promise<void> {

@@ -4,7 +4,6 @@
  */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { InfluxDB } from "@influxdata/influxdb-client";
 import { readCheckpoint } from "../../scripts/audit/checkpoints.ts";
 import { HistoryWriter, openHistory } from "../../scripts/audit/history.ts";
 import { recordHistory } from "../../scripts/audit/record.ts";
@@ -134,13 +133,7 @@ export class Environment {
   /** The audit's sources: these processes and servers. */
   #sources(ca: string): AuditSources {
     const { servers } = this.pipeline;
-    const store = new TelemetryStore(
-      new InfluxDB({
-        url: servers.influxUrl,
-        token: servers.influxAdmin.token,
-        transportOptions: { ca },
-      }),
-    );
+    const store = TelemetryStore.at({ url: servers.influxUrl, token: servers.influxAdmin.token, ca });
     return {
       ledgers: async () => {
         const running = this.#producers.filter(
@@ -176,7 +169,7 @@ export class Environment {
   async audit(runs: readonly string[]): Promise<Verdict> {
     const { servers } = this.pipeline;
     const folder = join(servers.folder, `history-${this.name}`);
-    const writer = await HistoryWriter.open(folder);
+    await using writer = await HistoryWriter.open(folder);
     const { ca } = await servers.tlsFiles("admin");
     const { meta } = await recordHistory({
       sources: this.#sources(ca),

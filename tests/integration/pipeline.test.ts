@@ -3,7 +3,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { InfluxDB } from "@influxdata/influxdb-client";
 import { readLogLines } from "../../scripts/audit/sources.ts";
 import { TelemetryStore } from "../../scripts/clients/influxdb.ts";
 import {
@@ -253,12 +252,11 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       expect(Buffer.from(refused!.body).toString()).toBe(serializeEvent(old));
       expect(replayStatusOf(refused!)).toMatchObject({ kind: "refused", reason: "refused_by_database" });
       // The query for stored events returns the fifty, and not this one.
-      const influx = new InfluxDB({
+      const store = TelemetryStore.at({
         url: pipeline.servers.influxUrl,
         token: pipeline.servers.influxAdmin.token,
-        transportOptions: { ca: await readFile(join(pipeline.servers.folder, "ca.crt"), "utf8") },
+        ca: await readFile(join(pipeline.servers.folder, "ca.crt"), "utf8"),
       });
-      const store = new TelemetryStore(influx);
       expect(await storedAmong(store, [...events, old])).toEqual(new Set(events.map(identityText)));
     },
     LIMIT_MS,

@@ -1,6 +1,6 @@
 /** HistoryWriter, openHistory and IdentityTable. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { appendFile, mkdtemp, readFile, rm } from "node:fs/promises";
+import { appendFile, mkdtemp, readdir, readFile, readlink, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { HistoryWriter, openHistory, type Records } from "../../../scripts/audit/history.ts";
@@ -53,6 +53,23 @@ describe("HistoryWriter and openHistory", () => {
     expect(await read("sink")).toHaveLength(1);
     await appendFile(join(folder, "sink.jsonl"), "\n");
     expect(read("sink")).rejects.toThrow("sink.jsonl:2: is not JSON");
+  });
+
+  test("an interrupted recording closes its files and is rejected", async () => {
+    const openFiles = async () =>
+      (
+        await Promise.all((await readdir("/proc/self/fd")).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => "")))
+      ).filter((path) => path.startsWith(folder));
+    const interrupted = async () => {
+      await using writer = await HistoryWriter.open(folder);
+      await writer.append("attempts", { run: "r", conveyor: "c", seq: 0 });
+      expect(await openFiles()).toHaveLength(1);
+      throw new Error("interrupted");
+    };
+    expect(interrupted()).rejects.toThrow("interrupted");
+    await interrupted().catch(() => {});
+    expect(await openFiles()).toEqual([]);
+    expect(openHistory(folder)).rejects.toThrow("meta.json");
   });
 
   test("openHistory rejects a folder without meta.json", async () => {
