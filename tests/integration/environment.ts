@@ -19,6 +19,8 @@ import { type Pipeline, type ServiceProcess, until } from "./harness.ts";
 const PARTITIONS = 3;
 /** A few thousand events are read within seconds after a dead member's session has expired (6 s); more on a busy machine. */
 const COMMIT_LIMIT_MS = 120_000;
+/** A change of leaders ends within seconds; an attempt takes longer. */
+const AUDIT_ATTEMPTS = 3;
 /** All brokers know a new topic within a second; more on a busy machine. */
 const TOPICS_LIMIT_MS = 90_000;
 /** Reading some dozen dead letters takes a second. */
@@ -125,9 +127,11 @@ export class Environment {
     return this.pipeline.spawn("processor", "admin", all, port, undefined, folder);
   }
 
-  offsets(): Promise<OffsetRange[]> {
+  /** Repeated while a partition changes its leader: other tests freeze the brokers. */
+  async offsets(): Promise<OffsetRange[]> {
     const { pipeline } = this;
-    return pipeline.probe({ kind: "kafka_offsets", ...pipeline.kafka, topic: this.topic, group: this.group });
+    const spec = { kind: "kafka_offsets", ...pipeline.kafka, topic: this.topic, group: this.group } as const;
+    return await until(`the offsets of ${this.name}`, TOPICS_LIMIT_MS, () => pipeline.probe(spec));
   }
 
   /** The audit's sources: these processes and servers. */
@@ -165,12 +169,25 @@ export class Environment {
     };
   }
 
-  /** Records and judges the events of some runs, as an audit of a cluster does. */
+  /**
+   * Records and judges the events of some runs, as an audit of a cluster does. Repeated while Kafka's log cannot be read,
+   * since other tests freeze the brokers.
+   */
   async audit(runs: readonly string[]): Promise<Verdict> {
-    const { servers } = this.pipeline;
-    const folder = join(servers.folder, `history-${this.name}`);
+    for (let attempt = 1; ; attempt++) {
+      const folder = join(this.pipeline.servers.folder, `history-${this.name}-${attempt}`);
+      try {
+        await this.#record(runs, folder);
+        return await judge(await openHistory(folder));
+      } catch (error) {
+        if (attempt === AUDIT_ATTEMPTS || !String(error).includes("log cannot be read")) throw error;
+      }
+    }
+  }
+
+  async #record(runs: readonly string[], folder: string): Promise<void> {
     await using writer = await HistoryWriter.open(folder);
-    const { ca } = await servers.tlsFiles("admin");
+    const { ca } = await this.pipeline.servers.tlsFiles("admin");
     const { meta } = await recordHistory({
       sources: this.#sources(ca),
       writer,
@@ -181,6 +198,5 @@ export class Environment {
       commitLimitMs: COMMIT_LIMIT_MS,
     });
     await writer.close(meta);
-    return await judge(await openHistory(folder));
   }
 }
