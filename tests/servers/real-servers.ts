@@ -3,7 +3,7 @@
  * tests. The programs come from the cache of the local cluster's images; nothing is downloaded or built here. All files
  * are in a temporary folder; `stop` ends all processes by id.
  */
-import { existsSync } from "node:fs";
+import { closeSync, existsSync, openSync, statSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -89,6 +89,8 @@ async function makeCertificates(folder: string, names: readonly string[]): Promi
 interface Managed {
   name: string;
   process: Bun.Subprocess;
+  /** Bytes of the log of earlier starts. */
+  logStart: number;
 }
 
 interface BrokerPorts {
@@ -313,7 +315,10 @@ export class RealServers {
 
   #spawn(name: string, command: string[], environment: Record<string, string> = {}): void {
     const pinned = this.options.cpu === undefined ? command : ["taskset", "-c", String(this.options.cpu), ...command];
-    const log = Bun.file(join(this.folder, `${name}.log`));
+    // Appended, with the position where this start begins: a text of an earlier start must not be taken for one of this.
+    const path = join(this.folder, `${name}.log`);
+    const logStart = existsSync(path) ? statSync(path).size : 0;
+    const log = openSync(path, "a");
     const child = Bun.spawn(pinned, {
       cwd: this.folder,
       env: { PATH: process.env.PATH, HOME: this.folder, ...environment },
@@ -321,11 +326,14 @@ export class RealServers {
       stdout: log,
       stderr: log,
     });
-    this.#running.set(name, { name, process: child });
+    closeSync(log);
+    this.#running.set(name, { name, process: child, logStart });
   }
 
   async #untilLogged(name: string, text: string): Promise<void> {
-    await this.#until(name, async () => (await this.log(name, 1000)).includes(text));
+    const path = join(this.folder, `${name}.log`);
+    const start = this.#running.get(name)!.logStart;
+    await this.#until(name, async () => (await Bun.file(path).slice(start).text()).includes(text));
   }
 
   async #until(name: string, condition: () => Promise<boolean>): Promise<void> {
