@@ -2,13 +2,14 @@
  * `npm test`: everything, the quickest checks first.
  *
  *   types, lint, import directions, unused code  seconds
- *   tests without a cluster  one to two minutes
+ *   tests without a cluster  under a minute; one process per core
  *   tests of pictures     pages in a real browser, the video; under a minute
  *   tests on a cluster    the local cluster, created if there is none and then removed afterwards
  *
  * Where no local cluster can run, those tests show as skipped, with the reason. The last line is
  * `N passed, N failed[, N skipped]`.
  */
+import { availableParallelism } from "node:os";
 import { CHROMIUM, findBrowser } from "./browser/browser.ts";
 import { defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT } from "./cli/errors.ts";
@@ -114,7 +115,8 @@ export const command = defineCommand({
       add(exitCode === 0 ? { ...ONE_FAILED, passed: 1, failed: 0 } : ONE_FAILED);
     }
     const files = await testFiles();
-    add(await runTests(files.fast, { CONVEYOR_CLUSTER_TESTS: "" }, PART_LIMIT_MS.fast, signal));
+    const processes = availableParallelism();
+    add(await runTests(files.fast, { CONVEYOR_CLUSTER_TESTS: "" }, PART_LIMIT_MS.fast, signal, { processes }));
     if (!flags.fast) {
       const missing = await preparePictureTools(report, signal);
       if (missing.length > 0) report.warn(`tests of pictures are skipped: ${missing.join(" and ")} missing`);

@@ -31,24 +31,47 @@ export async function runTool(
   }
 }
 
-/** Runs `bun test` on files; a run that ends without counts is one failure. */
+/** Ends the processes of a run that are left: those that have its folder as their folder for temporary files. */
+async function endLeftovers(folder: string): Promise<void> {
+  for (const pid of (await readdir("/proc").catch(() => [])).filter((name) => /^\d+$/.test(name))) {
+    const variables = await readFile(`/proc/${pid}/environ`, "utf8").catch(() => "");
+    if (!variables.split("\0").includes(`TMPDIR=${folder}`)) continue;
+    try {
+      process.kill(Number(pid), "SIGKILL");
+    } catch {
+      // It has ended.
+    }
+  }
+}
+
+/**
+ * Runs `bun test` on files; a run that ends without counts is one failure. Processes and temporary files that an interrupted
+ * run leaves are removed.
+ * @param options.processes number of processes that run one file each at a time. Default: one process for all files, as
+ *   tests on a cluster need it
+ */
 export async function runTests(
   files: readonly string[],
   env: Record<string, string>,
   limitMs: number,
   signal: AbortSignal,
+  options: { processes?: number } = {},
 ): Promise<Outcome> {
   const folder = await mkdtemp(join(tmpdir(), "conveyor-test-"));
   const outfile = join(folder, "junit.xml");
   try {
     const output = ["--reporter=junit", `--reporter-outfile=${outfile}`];
-    const exitCode = await runTool([process.execPath, "test", ...files, ...output], limitMs, signal, env);
+    const parallel = options.processes ? [`--parallel=${options.processes}`] : [];
+    const command = [process.execPath, "test", ...files, ...parallel, ...output];
+    const exitCode = await runTool(command, limitMs, signal, { ...env, TMPDIR: folder });
     const junit = await readFile(outfile, "utf8").catch(() => "");
     const counts = countsOf(junit);
     if (exitCode !== 0 && counts.failed === 0) counts.failed = 1;
     if (counts.passed + counts.failed + counts.skipped === 0) counts.failed = 1;
     return { ...counts, failures: failuresOf(junit) };
   } finally {
+    // Bun ends the processes of a parallel run at once when it is interrupted: they stop nothing that they started.
+    await endLeftovers(folder);
     await rm(folder, { recursive: true, force: true });
   }
 }

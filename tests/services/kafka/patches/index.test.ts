@@ -57,7 +57,8 @@ describe("PATCHES", () => {
   });
 
   test.skipIf(!PATCHED)("each patch has a test that fails without it", async () => {
-    const child = Bun.spawn([process.execPath, "test", `${import.meta.dir}/`], {
+    // In parallel: many tests wait HANGS_MS.
+    const child = Bun.spawn([process.execPath, "test", "--parallel=8", `${import.meta.dir}/`], {
       env: { ...process.env, CONVEYOR_UNPATCHED: "1" },
       stdout: "pipe",
       stderr: "pipe",
