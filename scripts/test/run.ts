@@ -63,7 +63,9 @@ export async function runTests(
     const output = ["--reporter=junit", `--reporter-outfile=${outfile}`];
     const parallel = options.processes ? [`--parallel=${options.processes}`] : [];
     const command = [process.execPath, "test", ...files, ...parallel, ...output];
-    const exitCode = await runTool(command, limitMs, signal, { ...env, TMPDIR: folder });
+    // Not on a cluster: its programs would keep a folder that this run removes.
+    const temporary: Record<string, string> = options.processes ? { TMPDIR: folder } : {};
+    const exitCode = await runTool(command, limitMs, signal, { ...env, ...temporary });
     const junit = await readFile(outfile, "utf8").catch(() => "");
     const counts = countsOf(junit);
     if (exitCode !== 0 && counts.failed === 0) counts.failed = 1;
