@@ -45,10 +45,9 @@ async function endLeftovers(folder: string): Promise<void> {
 }
 
 /**
- * Runs `bun test` on files; a run that ends without counts is one failure. Processes and temporary files that an interrupted
- * run leaves are removed.
- * @param options.processes number of processes that run one file each at a time. Default: one process for all files, as
- *   tests on a cluster need it
+ * Runs `bun test` on files; a run that ends without counts is one failure.
+ * @param options.processes number of processes that run one file each at a time; what an interrupted run started and its
+ *   temporary files are then removed. Default: one process for all files, as tests on a cluster need it
  */
 export async function runTests(
   files: readonly string[],
@@ -73,7 +72,7 @@ export async function runTests(
     return { ...counts, failures: failuresOf(junit) };
   } finally {
     // Bun ends the processes of a parallel run at once when it is interrupted: they stop nothing that they started.
-    await endLeftovers(folder);
+    if (options.processes) await endLeftovers(folder);
     await rm(folder, { recursive: true, force: true });
   }
 }

@@ -66,10 +66,9 @@ describe("HistoryWriter and openHistory", () => {
       expect(await openFiles()).toHaveLength(1);
       throw new Error("interrupted");
     };
-    expect(interrupted()).rejects.toThrow("interrupted");
-    await interrupted().catch(() => {});
+    await expect(interrupted()).rejects.toThrow("interrupted");
     expect(await openFiles()).toEqual([]);
-    expect(openHistory(folder)).rejects.toThrow("meta.json");
+    await expect(openHistory(folder)).rejects.toThrow("meta.json");
   });
 
   test("openHistory rejects a folder without meta.json", async () => {
