@@ -30,6 +30,7 @@ interface Deliverable extends FoundImage {
 
 interface Delivery {
   digest: string;
+  /** With its digest: a node that has an earlier image of the same tag must not run that one. */
   pushedRef?: string;
 }
 
@@ -166,7 +167,9 @@ async function registryTarget(prefix: string, tool?: BuilderName): Promise<Targe
     async expect(ref, key) {
       const pushedRef = pushReference(checked, ref);
       const known = (await readLedger())[pushedRef];
-      return { pushedRef, digest: known?.key === key ? known.digest : undefined };
+      return known?.key === key
+        ? { pushedRef: `${pushedRef}@${known.digest}`, digest: known.digest }
+        : { pushedRef, digest: undefined };
     },
     async deliver(image, report, signal) {
       const pushedRef = pushReference(checked, image.ref);
@@ -175,9 +178,10 @@ async function registryTarget(prefix: string, tool?: BuilderName): Promise<Targe
       return await report.step(`push ${pushedRef}`, async () => {
         try {
           await builder.load(image.path, image.ref, run);
-          const digest = (await builder.push(image.ref, pushedRef, run)) ?? image.id;
+          const digest = await builder.push(image.ref, pushedRef, run);
+          if (!digest) throw new Error(`${builder.name} did not report the digest of the pushed image`);
           await remember(pushedRef, image, digest);
-          return { digest, pushedRef };
+          return { digest, pushedRef: `${pushedRef}@${digest}` };
         } catch (error) {
           if (signal?.aborted) throw error;
           throw new OperatorError(`${pushedRef} could not be pushed`, {

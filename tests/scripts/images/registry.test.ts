@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { causeChain } from "../../../scripts/cli/errors.ts";
 import { chooseBuilder } from "../../../scripts/images/builders.ts";
-import { ensureImages } from "../../../scripts/images/index.ts";
+import { ensureImages, planImages } from "../../../scripts/images/index.ts";
 import { writeImageArchive } from "../../../scripts/local-cluster/index.ts";
 import { freePort } from "../../servers/free-ports.ts";
 import { silentReport } from "../cli/silent-report.ts";
@@ -22,6 +22,10 @@ describe.skipIf(!registry || !builder)("--registry", () => {
   let run: string;
   let server: Bun.Subprocess;
   let host: string;
+  const writeArchive = async (content: string) => {
+    const layer = { kind: "files" as const, files: [{ path: "hello", content }] };
+    await writeImageArchive(join(folder, "pushed.tar"), { ref, layers: [layer], config: { Cmd: ["/hello"] } });
+  };
   const before = { XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR };
 
   beforeAll(async () => {
@@ -40,8 +44,7 @@ describe.skipIf(!registry || !builder)("--registry", () => {
       if (Date.now() > deadline) throw new Error(`the registry does not answer on ${host}`);
       await Bun.sleep(50);
     }
-    const layer = { kind: "files" as const, files: [{ path: "hello", content: "hello\n" }] };
-    await writeImageArchive(join(folder, "pushed.tar"), { ref, layers: [layer], config: { Cmd: ["/hello"] } });
+    await writeArchive("hello\n");
   });
   afterAll(async () => {
     server?.kill();
@@ -57,7 +60,10 @@ describe.skipIf(!registry || !builder)("--registry", () => {
     const report = silentReport();
     const prefix = `${host}/belts`;
     const [result] = await ensureImages({ kind: "registry", prefix }, [ref], report, { imagesDir: folder });
-    expect(result).toMatchObject({ action: "pushed", pushedRef: `${prefix}/conveyor/pushed:1.0.0` });
+    expect(result).toMatchObject({
+      action: "pushed",
+      pushedRef: `${prefix}/conveyor/pushed:1.0.0@${result!.digest}`,
+    });
     const answer = await fetch(`http://${host}/v2/belts/conveyor/pushed/manifests/1.0.0`, {
       headers: {
         accept: "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json",
@@ -67,6 +73,21 @@ describe.skipIf(!registry || !builder)("--registry", () => {
     expect(answer.headers.get("docker-content-digest")).toBe(result!.digest!);
     const again = await ensureImages({ kind: "registry", prefix }, [ref], report, { imagesDir: folder });
     expect(again[0]?.digest).toBe(result?.digest);
+  }, 60_000);
+
+  test("another content under the same tag is another reference; both stay in the registry", async () => {
+    const target = { kind: "registry", prefix: `${host}/twice` } as const;
+    const push = async (content: string) => {
+      await writeArchive(content);
+      return (await ensureImages(target, [ref], silentReport(), { imagesDir: folder }))[0]!;
+    };
+    const pushed = [await push("first\n"), await push("second\n")];
+    expect(new Set(pushed.map(({ pushedRef }) => pushedRef)).size).toBe(2);
+    const answers = pushed.map(({ digest }) => fetch(`http://${host}/v2/twice/conveyor/pushed/manifests/${digest}`));
+    expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([200, 200]);
+    // The dry run of a deploy names the reference that the deploy would apply.
+    const [planned] = await planImages(target, [ref], { imagesDir: folder });
+    expect(planned?.pushedRef).toBe(pushed[1]!.pushedRef);
   }, 60_000);
 
   test("a registry that does not answer is an error that names the reference", async () => {

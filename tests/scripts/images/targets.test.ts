@@ -1,7 +1,11 @@
-import { describe, expect, test } from "bun:test";
+import { beforeAll, describe, expect, test } from "bun:test";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { targetOf } from "../../../scripts/build-images.ts";
 import { archiveName, checkPrefix, openTarget, pushReference } from "../../../scripts/images/targets.ts";
 import { setEnvironment } from "../../environment.ts";
+import { temporaryFolder } from "../../temporary-folder.ts";
+import { silentReport } from "../cli/silent-report.ts";
 
 describe("checkPrefix", () => {
   test.each(["registry.lan", "registry.lan:5000/belts", "127.0.0.1:5000/a/b-c/d_e", "localhost/x", "[::1]:5000/x"])(
@@ -47,5 +51,41 @@ describe("openTarget", () => {
     const error = await openTarget({ kind: "kind", name: "dev" }).catch((thrown) => thrown);
     expect(error.exitCode).toBe(3);
     expect(error.message).toContain("kind is not installed");
+  });
+});
+
+// The tool's output after a push decides the reference; registry.test.ts has a real registry, where one is installed.
+describe("a pushed reference", () => {
+  const folder = temporaryFolder();
+  setEnvironment({ PATH: `${folder}:${process.env.PATH}`, XDG_CACHE_HOME: join(folder, "cache") });
+  const [ref, pushed] = ["docker.io/conveyor/services:1.0.0", "registry.lan/belts/conveyor/services:1.0.0"];
+  const image = { ref, path: "services.tar", id: `sha256:${"c".repeat(64)}`, named: true, key: "inputs" };
+  const digests = [`sha256:${"1".repeat(64)}`, `sha256:${"2".repeat(64)}`];
+
+  beforeAll(async () => {
+    // `docker info` prints a version, `docker image inspect` the digests.
+    const script = `case "$1 $2" in info*) echo 28.2.2 ;; "image inspect") cat ${folder}/digests ;; esac`;
+    await writeFile(join(folder, "docker"), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  });
+  const push = async (digest?: string) => {
+    const reported = digest ? [`registry.lan/belts/conveyor/services@${digest}`] : [];
+    await writeFile(join(folder, "digests"), JSON.stringify(reported));
+    const target = await openTarget({ kind: "registry", prefix: "registry.lan/belts" }, "docker");
+    return { target, delivery: await target.deliver(image, silentReport()) };
+  };
+
+  test("names the content: the same tag with another content is another reference", async () => {
+    for (const digest of digests) {
+      const { target, delivery } = await push(digest);
+      expect(delivery).toEqual({ digest, pushedRef: `${pushed}@${digest}` });
+      expect(await target.expect!(ref, "inputs")).toEqual(delivery);
+      expect(await target.expect!(ref, "other inputs")).toEqual({ pushedRef: pushed });
+    }
+  });
+
+  test("is an error where the tool does not report the digest", async () => {
+    const error = (await push().catch((thrown) => thrown)) as Error;
+    expect(error.message).toBe(`${pushed} could not be pushed`);
+    expect((error.cause as Error).message).toBe("docker did not report the digest of the pushed image");
   });
 });
