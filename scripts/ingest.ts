@@ -79,7 +79,7 @@ export const command = defineCommand({
     ["zcat old.ndjson.gz | bun scripts/ingest.ts - --json", "from stdin, with the outcomes as JSON"],
   ],
   notes: [
-    `An event: ${JSON.stringify(exampleEvent({ conveyor: "belt-0-1", run: "r1", seq: 0, ts: 1_764_038_400_000 }))}`,
+    `An event: ${JSON.stringify(exampleEvent({ conveyor: "belt-0-1", run: "r1", seq: 0, ts: Date.now() }))}`,
     "Invalid lines are written to the dead-letter topic with the reason, and counted by reason.",
   ],
   run: main,

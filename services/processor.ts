@@ -26,6 +26,8 @@ const PROGRESS_LIMIT_MS = 60_000;
 const MAX_BUFFERED_DEAD_LETTERS = 5000;
 const MAX_BUFFERED_DEAD_LETTER_BYTES = 8 * 1024 * 1024;
 const CONNECT_RETRY_MS = 1000;
+/** Clocks of nodes differ by less: an event that is further ahead has a wrong time. */
+const AHEAD_TOLERANCE_MS = 5000;
 
 const read = (reader: ConfigReader) => {
   const kafka = readKafka(reader);
@@ -120,6 +122,7 @@ function createHandler(
   const fetchBatch = metrics.histogram("conveyor_processor_fetch_batch_events");
   const written = metrics.counter("conveyor_processor_points_written_total");
   const deadLetters = metrics.counter("conveyor_processor_dead_letters_total");
+  const ahead = metrics.counter("conveyor_processor_events_ahead_total");
   const endToEnd = metrics.bulkHistogram("conveyor_e2e_latency_seconds");
   return new BatchHandler({
     ...outputs,
@@ -133,11 +136,15 @@ function createHandler(
       onStored: (timestampsMs, refused) => {
         const now = Date.now();
         written.inc(timestampsMs.length - refused.length);
+        let aheadEvents = 0;
         const skip = refused.length > 0 ? new Set(refused.map(({ index }) => index)) : undefined;
         for (let index = 0; index < timestampsMs.length; index++) {
           if (skip?.has(index)) continue;
-          endToEnd.observe((now - timestampsMs[index]!) / 1000);
+          const latencyMs = now - timestampsMs[index]!;
+          if (latencyMs < -AHEAD_TOLERANCE_MS) aheadEvents++;
+          endToEnd.observe(latencyMs / 1000);
         }
+        if (aheadEvents > 0) ahead.inc(aheadEvents);
       },
       onDeadLetter: (reason) => deadLetters.inc({ reason }),
     },

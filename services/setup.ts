@@ -14,8 +14,8 @@ import {
   ConfigResourceTypes,
   ResourcePatternTypes,
 } from "kafkajs";
+import { BUCKET_RETENTION_MS } from "./domain/event-window.ts";
 import { ACL_TABLE, aclKey, DLQ_TOPIC, EVENTS_TOPIC, TOPIC_TABLE } from "./domain/kafka-layout.ts";
-import { BUCKET_RETENTION_MS } from "./domain/point.ts";
 import { createKafka, listAcls, RETRY_BRIEFLY, withAdmin } from "./kafka/client.ts";
 import { finalLine } from "./protocol/final-document.ts";
 import { type ConfigReader, readCommon, readInflux, readKafka, readTopic } from "./runtime/config.ts";

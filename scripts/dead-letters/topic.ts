@@ -2,8 +2,8 @@
  * The dead-letter topic: its records, the replay status of each, and which of their events are stored. Identity makes a
  * replay safe: a stored event is not sent, and an event that is sent twice rewrites its own point.
  */
-import { MAX_EVENT_BYTES, parseEvent, type TelemetryEvent } from "../../services/domain/event.ts";
-import { BUCKET_RETENTION_MS } from "../../services/domain/point.ts";
+import { MAX_EVENT_BYTES, type TelemetryEvent } from "../../services/domain/event.ts";
+import { parseEventAt } from "../../services/domain/event-window.ts";
 import type { DeadLetterPage, DeadLetterRecord } from "../../services/protocol/probe.ts";
 import { OperatorError } from "../cli/errors.ts";
 import type { TelemetryStore } from "../clients/influxdb.ts";
@@ -75,7 +75,7 @@ export function storedDeadLetterOf({
   };
 }
 
-/** Replay status by the rules of this version of the project, and by the retention of the database. */
+/** Replay status by the rules of this version of the project, and by the window of event time at `nowMs`. */
 export function replayStatusOf({ body, originalBytes }: StoredDeadLetter, nowMs = Date.now()): ReplayStatus {
   if (originalBytes > body.length) {
     return originalBytes > MAX_EVENT_BYTES
@@ -86,13 +86,8 @@ export function replayStatusOf({ body, originalBytes }: StoredDeadLetter, nowMs 
         }
       : { kind: "cut" };
   }
-  const { event, refusal } = parseEvent(body);
+  const { event, refusal } = parseEventAt(nowMs, body);
   if (refusal) return { kind: "refused", reason: refusal.reason, detail: refusal.detail };
-  if (event.ts <= nowMs - BUCKET_RETENTION_MS) {
-    const days = BUCKET_RETENTION_MS / 86_400_000;
-    const detail = `ts: must lie within the ${days} days that InfluxDB keeps; got ${event.ts}`;
-    return { kind: "refused", reason: "refused_by_database", detail };
-  }
   return { kind: "valid", event };
 }
 

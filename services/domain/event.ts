@@ -1,6 +1,6 @@
 /**
  * The event format: one JSON object with exactly the fields in FIELDS. The checks use nothing but the bytes, so producer,
- * processor and a later replay decide alike.
+ * processor and a later replay decide alike; event-window.ts compares the time with a clock.
  */
 
 export const EVENT_VERSION = 1;
@@ -78,7 +78,7 @@ export const NAME_RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ -, first a letter o
 const MAX_SEQ = 999_999_999_999_999;
 /** 2001-09-09: an earlier value is seconds mistaken for milliseconds. */
 const MIN_TS_MS = 1_000_000_000_000;
-/** 2096-10-02: a later value is microseconds, or a broken clock; also the end of 13 digits beginning with 1 to 3. */
+/** 2096-10-02: a later value is microseconds; also the end of 13 digits beginning with 1 to 3. */
 const MAX_TS_MS = 3_999_999_999_999;
 
 export interface Refusal {
@@ -153,7 +153,7 @@ export function checkEvent(value: unknown): Refusal | undefined {
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
-type Parsed = { event: TelemetryEvent; refusal?: undefined } | { event?: undefined; refusal: Refusal };
+export type Parsed = { event: TelemetryEvent; refusal?: undefined } | { event?: undefined; refusal: Refusal };
 
 /** The event in its canonical form: fields in the order of FIELDS, no whitespace. */
 export function serializeEvent(event: TelemetryEvent): string {
@@ -184,10 +184,12 @@ export const CANONICAL_EVENT = new RegExp(
     `,"state":"(${STATES.join("|")})"\\}$`,
 );
 
-/** The identity of an event in canonical form; undefined for any other text, which may be valid nevertheless. */
-export function identifyCanonical(text: string): Pick<TelemetryEvent, "conveyor" | "run" | "seq"> | undefined {
+/** Identity and time of an event in canonical form; undefined for any other text, which may be valid nevertheless. */
+export function identifyCanonical(text: string): Pick<TelemetryEvent, "conveyor" | "run" | "seq" | "ts"> | undefined {
   const match = CANONICAL_EVENT.exec(text);
-  return match === null ? undefined : { conveyor: match[1]!, run: match[2]!, seq: Number(match[3]) };
+  return match === null
+    ? undefined
+    : { conveyor: match[1]!, run: match[2]!, seq: Number(match[3]), ts: Number(match[4]) };
 }
 
 /** A valid event with ordinary values, for checks, drills and tests. */

@@ -13,9 +13,6 @@ import { CANONICAL_EVENT, MEASUREMENT_NAMES, type TelemetryEvent } from "./event
 
 export const MEASUREMENT = "conveyor_telemetry";
 
-/** InfluxDB keeps a point until it is this old, and refuses an older one. */
-export const BUCKET_RETENTION_MS = 30 * 86_400_000;
-
 /** Slots within one millisecond: six digits, so that millisecond and slot can be joined as text. */
 export const SLOTS_PER_MS = 1_000_000;
 const SLOT_DIGITS = 6;

@@ -5,7 +5,8 @@
  */
 import type { EachBatchPayload, KafkaMessage } from "kafkajs";
 import { createDeadLetter, type DeadLetter } from "../domain/dead-letter.ts";
-import { parseEvent, type Reason, type Refusal } from "../domain/event.ts";
+import type { Reason, Refusal } from "../domain/event.ts";
+import { checkEventTime, parseEventAt } from "../domain/event-window.ts";
 import { renderCanonical, renderPoint } from "../domain/point.ts";
 import { HEARTBEAT_MS } from "../kafka/consumer.ts";
 import type { DeadLetterProducer } from "../kafka/dead-letter-producer.ts";
@@ -48,6 +49,8 @@ interface BatchHandlerOptions {
   traceEverySeq: number;
   heartbeatMs?: number;
   drainLimitMs?: number;
+  /** Milliseconds since 1970; another clock in tests. */
+  now?: () => number;
 }
 
 interface Slice {
@@ -125,10 +128,11 @@ export class BatchHandler {
   #read(topic: string, partition: number, messages: readonly KafkaMessage[], from: number, to: number): Slice {
     const { traceEverySeq } = this.options;
     const slice: Slice = { lines: [], messages: [], timestampsMs: [], refusals: [], traced: [] };
+    const nowMs = (this.options.now ?? Date.now)();
     for (let index = from; index < to; index++) {
       const message = messages[index]!;
       const canonical = renderCanonical(textOf(message));
-      if (canonical !== undefined) {
+      if (canonical !== undefined && checkEventTime(canonical.ts, nowMs) === undefined) {
         slice.lines.push(canonical.line);
         slice.timestampsMs.push(canonical.ts);
         slice.messages.push(message);
@@ -138,7 +142,7 @@ export class BatchHandler {
         }
         continue;
       }
-      const { event, refusal } = parseEvent(message.value ?? new Uint8Array());
+      const { event, refusal } = parseEventAt(nowMs, message.value ?? new Uint8Array());
       if (event !== undefined) {
         slice.lines.push(renderPoint(event));
         slice.timestampsMs.push(event.ts);

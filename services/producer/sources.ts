@@ -1,6 +1,7 @@
 /** The sources of events: a simulated fleet, and lines of a file or of stdin. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { identifyCanonical, MAX_EVENT_BYTES, parseEvent } from "../domain/event.ts";
+import { identifyCanonical, MAX_EVENT_BYTES } from "../domain/event.ts";
+import { checkEventTime, parseEventAt } from "../domain/event-window.ts";
 import type { Fleet } from "../domain/fleet.ts";
 import { isBlank, type Line, LineSplitter } from "../domain/ndjson.ts";
 import { eventsDue, type RateProfile } from "../domain/rate.ts";
@@ -31,13 +32,12 @@ export async function runSimulation(options: SimulationOptions): Promise<void> {
   const { fleet, publisher, producer, signal } = options;
   let startedAt = performance.now();
   let emitted = 0;
-  let lastTs = 0;
   const aborted = whenAborted(signal);
   while (!signal.aborted) {
     options.onTick?.();
     const due = eventsDue(options.profile, options.eventsPerSecond, performance.now() - startedAt);
-    // A clock that steps back must not reuse an earlier time: two events could become the same point.
-    lastTs = Math.max(lastTs, Date.now());
+    // Also when the clock steps back: seq keeps the points apart, and a held time would leave the window of event time.
+    const ts = Date.now();
     while (emitted < due) {
       if (!producer.hasRoom(1, MAX_EVENT_BYTES)) {
         const pausedAt = performance.now();
@@ -47,7 +47,7 @@ export async function runSimulation(options: SimulationOptions): Promise<void> {
         options.onPaused?.(pausedMs / 1000);
         break;
       }
-      publisher.offer(fleet.next(lastTs), "simulated");
+      publisher.offer(fleet.next(ts), "simulated");
       emitted++;
     }
     await sleep(TICK_MS);
@@ -99,12 +99,15 @@ export function prepare(
   settled?: (outcome: Settlement) => void,
   onRefused?: (reason: string, detail: string) => void,
 ): () => boolean {
+  const nowMs = Date.now();
   if (line.length === line.bytes.length) {
     const text = Buffer.from(line.bytes.buffer, line.bytes.byteOffset, line.bytes.byteLength).toString();
     const identity = identifyCanonical(text);
-    if (identity) return () => publisher.offerText(text, identity, source, settled);
+    if (identity && checkEventTime(identity.ts, nowMs) === undefined) {
+      return () => publisher.offerText(text, identity, source, settled);
+    }
   }
-  const { event, refusal } = parseEvent(line.bytes, line.length);
+  const { event, refusal } = parseEventAt(nowMs, line.bytes, line.length);
   if (event) return () => publisher.offer(event, source, settled);
   onRefused?.(refusal.reason, refusal.detail);
   // Copied, since the dead letter outlives the chunk.

@@ -127,6 +127,10 @@ export const METRIC_TABLE = {
       help: "Events written to the dead-letter topic by reason.",
       labels: ["reason"],
     },
+    conveyor_processor_events_ahead_total: {
+      kind: "counter",
+      help: "Stored events whose time was more than 5 s ahead of this processor's clock: a clock is wrong.",
+    },
     conveyor_processor_rebalances_total: { kind: "counter", help: "Times this member rejoined its consumer group." },
     conveyor_processor_assigned_partitions: { kind: "gauge", help: "Partitions assigned to this member." },
     conveyor_processor_write_blocked: {

@@ -31,6 +31,8 @@ const LIMIT_MS = 180_000;
 /** Several such steps. */
 const TEST_LIMIT_MS = 600_000;
 const DAY_SECONDS = 86_400;
+/** Shorter than the window of event time, so that the database refuses events that the services accept. */
+const DATABASE_DAYS = 10;
 /** Several batches of every partition. */
 const FLOW_EVENTS = 500;
 /** Events that a stopped producer must still hold: more than one in-flight batch of each partition. */
@@ -66,7 +68,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
     await Promise.all([
       pipeline.prepare(),
       // Points older than this are refused with 422.
-      pipeline.servers.onboardInflux(30 * DAY_SECONDS),
+      pipeline.servers.onboardInflux(DATABASE_DAYS * DAY_SECONDS),
       buildVariant(folder("commit-first"), "processor", [COMMIT_BEFORE_WRITE]),
       buildVariant(folder("milliseconds"), "processor", [MILLISECONDS]),
       buildVariant(folder("swallowed"), "processor", [SWALLOWED_422]),
@@ -121,7 +123,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
   const withOneTooOld = (run: string, belts: number) => {
     const fleet = new Fleet({ ordinal: belts, count: 5, run, seed: 1 });
     const events = Array.from({ length: 200 }, () => fleet.next(Date.now()));
-    events[100] = { ...events[100]!, ts: 1_500_000_000_000 };
+    events[100] = { ...events[100]!, ts: Date.now() - 2 * DATABASE_DAYS * DAY_SECONDS * 1000 };
     return new Blob([`${events.map(serializeEvent).join("\n")}\n`]);
   };
 

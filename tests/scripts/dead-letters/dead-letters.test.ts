@@ -10,7 +10,7 @@ import {
 } from "../../../scripts/dead-letters/topic.ts";
 import { createDeadLetter } from "../../../services/domain/dead-letter.ts";
 import { checkEvent, exampleEvent, MAX_EVENT_BYTES } from "../../../services/domain/event.ts";
-import { BUCKET_RETENTION_MS } from "../../../services/domain/point.ts";
+import { BUCKET_RETENTION_MS, MAX_AHEAD_MS } from "../../../services/domain/event-window.ts";
 
 const event = exampleEvent({ conveyor: "belt-1", run: "r1", seq: 7, ts: Date.now() });
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -42,8 +42,13 @@ describe("replayStatusOf", () => {
   });
   test("is refused for an event that is older than InfluxDB's retention", () => {
     const old = letter({ ...event, ts: event.ts - BUCKET_RETENTION_MS });
-    expect(replayStatusOf(old)).toMatchObject({ kind: "refused", reason: "refused_by_database" });
+    expect(replayStatusOf(old, event.ts + 1)).toMatchObject({ kind: "refused", reason: "bad_timestamp" });
     expect(replayStatusOf(old, event.ts - 1).kind).toBe("valid");
+  });
+  test("is refused for an event of the future, and valid when its time is near", () => {
+    const early = letter({ ...event, ts: event.ts + MAX_AHEAD_MS + 1000 });
+    expect(replayStatusOf(early, event.ts)).toMatchObject({ kind: "refused", reason: "bad_timestamp" });
+    expect(replayStatusOf(early, event.ts + 1000).kind).toBe("valid");
   });
   test("is refused as too large for a body that was truncated at the largest size", () => {
     const cut = letter({ ...event, note: "x".repeat(2 * MAX_EVENT_BYTES) });

@@ -103,7 +103,8 @@ describe("renderCanonical", () => {
       accepted++;
       expect(parseEvent(Buffer.from(text)).event).toEqual(event);
       expect(fast).toMatchObject({ ts: event.ts, conveyor: event.conveyor, run: event.run, seq: String(event.seq) });
-      expect(identifyCanonical(text)).toEqual({ conveyor: event.conveyor, run: event.run, seq: event.seq });
+      const { conveyor, run, seq, ts } = event;
+      expect(identifyCanonical(text)).toEqual({ conveyor, run, seq, ts });
       expect(Object.keys(readLine(fast.line).fields)).toEqual(Object.keys(readLine(renderPoint(event)).fields));
       const [ours, general] = [readLine(fast.line), readLine(renderPoint(event))];
       expect(ours.time).toBe(general.time);

@@ -1,7 +1,8 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import type { KafkaMessage } from "kafkajs";
 import type { DeadLetter } from "../../../services/domain/dead-letter.ts";
-import { serializeEvent } from "../../../services/domain/event.ts";
+import { exampleEvent, serializeEvent } from "../../../services/domain/event.ts";
+import { BUCKET_RETENTION_MS, MAX_AHEAD_MS } from "../../../services/domain/event-window.ts";
 import { Fleet } from "../../../services/domain/fleet.ts";
 import { BatchHandler, type BatchPayload, type LineWriter } from "../../../services/processor/batch-handler.ts";
 import type { RefusedLine } from "../../../services/processor/influx-writer.ts";
@@ -9,6 +10,8 @@ import { Logger } from "../../../services/runtime/log.ts";
 import { eventually } from "../../eventually.ts";
 
 const TOPIC = "conveyor.events";
+/** The clock of the handler, and the time of the first event. */
+const NOW_MS = 1_795_000_000_000;
 
 /** A consumer's side of one batch, with its history. */
 class FakePayload {
@@ -109,6 +112,7 @@ function make(writer: LineWriter, options: { traceEverySeq?: number; drainLimitM
     traceEverySeq: options.traceEverySeq ?? 0,
     heartbeatMs: 10,
     drainLimitMs: options.drainLimitMs ?? 1000,
+    now: () => NOW_MS,
   });
 }
 
@@ -122,7 +126,7 @@ function messagesOf(values: (string | null)[]): KafkaMessage[] {
 
 function goodValues(count: number): string[] {
   const fleet = new Fleet({ ordinal: 0, count: 3, run: "r", seed: 1 });
-  return Array.from({ length: count }, (_, index) => serializeEvent(fleet.next(1_795_000_000_000 + index)));
+  return Array.from({ length: count }, (_, index) => serializeEvent(fleet.next(NOW_MS + index)));
 }
 
 describe("BatchHandler", () => {
@@ -155,6 +159,27 @@ describe("BatchHandler", () => {
     });
     expect(Buffer.from(deadLetters[0]!.value).toString()).toBe("{bad");
     expect(fake.committed).toBe("104");
+  });
+
+  test("sends events outside the window of event time to the dead letters and never to the database", async () => {
+    const writer = new FakeWriter();
+    const at = (ts: number, seq: number) => ({ ...exampleEvent({ conveyor: "belt-0-1", run: "r", seq, ts }) });
+    const times = [NOW_MS - BUCKET_RETENTION_MS - 1, NOW_MS - BUCKET_RETENTION_MS, NOW_MS + MAX_AHEAD_MS].concat(
+      NOW_MS + MAX_AHEAD_MS + 1,
+    );
+    // Each in canonical form, and in a form that takes the slow path.
+    const values = times.flatMap((ts, seq) => [serializeEvent(at(ts, seq)), JSON.stringify(at(ts, seq + 10), null, 1)]);
+    const fake = new FakePayload(messagesOf(values));
+    await make(writer).eachBatch(fake.payload);
+    expect(writer.written.map((line) => Number(/seq=(\d+)i/.exec(line)![1]))).toEqual([1, 11, 2, 12]);
+    expect(deadLetters.map(({ headers }) => [headers.reason, headers.source_offset])).toEqual(
+      ["100", "101", "106", "107"].map((offset) => ["bad_timestamp", offset]),
+    );
+    expect(deadLetters[0]!.headers.detail).toContain(
+      `ts: must be at least ${NOW_MS - BUCKET_RETENTION_MS} (30 days ago`,
+    );
+    expect(deadLetters[3]!.headers.detail).toContain(`ts: must be at most ${NOW_MS + MAX_AHEAD_MS} (1 day ahead`);
+    expect(fake.committed).toBe("107");
   });
 
   test("resolves the offset only after the dead letter is acknowledged", async () => {

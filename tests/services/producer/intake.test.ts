@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { serializeEvent, type TelemetryEvent } from "../../../services/domain/event.ts";
+import { BUCKET_RETENTION_MS, MAX_AHEAD_MS } from "../../../services/domain/event-window.ts";
 import { Fleet } from "../../../services/domain/fleet.ts";
 import type { EventProducer } from "../../../services/kafka/event-producer.ts";
 import type { EventPublisher } from "../../../services/producer/event-publisher.ts";
@@ -61,7 +62,7 @@ async function post(body: string | Uint8Array, headers: Record<string, string> =
 
 function events(count: number): TelemetryEvent[] {
   const fleet = new Fleet({ ordinal: 9, count: 4, run: "http-run", seed: 1 });
-  return Array.from({ length: count }, (_, index) => fleet.next(1_795_000_000_000 + index));
+  return Array.from({ length: count }, (_, index) => fleet.next(Date.now() - count + index));
 }
 
 const ndjson = (count: number) =>
@@ -109,6 +110,31 @@ describe("POST /events over HTTPS", () => {
         .sort(),
     ).toEqual(["bad_seq", "malformed_json"]);
     expect(cluster.records("conveyor.events.dlq")[0]?.headers).toMatchObject({ source: "http", service: "producer" });
+  });
+
+  test("refuses an event outside the window of event time at once, with the limit", async () => {
+    const [first, second, third] = events(3);
+    const old = { ...first!, ts: Date.now() - BUCKET_RETENTION_MS - 1000 };
+    const future = { ...second!, ts: Date.now() + MAX_AHEAD_MS + 60_000 };
+    const { status, json } = await post([old, future, third].map((event) => JSON.stringify(event)).join("\n"));
+    expect(status).toBe(207);
+    expect(json.refused).toMatchObject([
+      {
+        index: 0,
+        reason: "bad_timestamp",
+        detail: expect.stringMatching(/^ts: must be at least \d{13} \(30 days ago, the/),
+      },
+      {
+        index: 1,
+        reason: "bad_timestamp",
+        detail: expect.stringMatching(/^ts: must be at most \d{13} \(1 day ahead of/),
+      },
+    ]);
+    expect(cluster.records("conveyor.events")).toHaveLength(1);
+    expect(cluster.records("conveyor.events.dlq").map(({ headers }) => headers?.reason)).toEqual([
+      "bad_timestamp",
+      "bad_timestamp",
+    ]);
   });
 
   test("422 when all events are refused; a malformed array counts as one event", async () => {
