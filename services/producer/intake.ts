@@ -6,19 +6,22 @@
  *   taken), or Kafka did not acknowledge in time (resend the same events; their identity makes that harmless)
  */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { checkEvent, MAX_EVENT_BYTES, serializeEvent, type TelemetryEvent } from "../domain/event.ts";
-import { isBlank, type Line, LineSplitter } from "../domain/ndjson.ts";
+import { shown } from "../domain/event.ts";
 import type { EventProducer } from "../kafka/event-producer.ts";
 import type { IntakeError, IntakeErrorCode, IntakeOutcomes, RefusedEvent } from "../protocol/intake.ts";
 import { withTimeout } from "../runtime/with-timeout.ts";
 import type { EventPublisher } from "./event-publisher.ts";
+import { MAX_EVENTS_PER_REQUEST, readLines } from "./intake-body.ts";
 import { prepare } from "./sources.ts";
 
 /** About 18,000 events; larger loads belong in a file. */
 export const MAX_BODY_BYTES = 4 * 1024 * 1024;
-const MAX_EVENTS_PER_REQUEST = 10_000;
-/** Refused events listed in a response; refused_count counts all. */
+/** Refused events listed with their reasons: half a megabyte; refused_indexes then names all. */
 const MAX_LISTED_REFUSALS = 1000;
+/** The rest of a refused body is read and dropped up to this size, so that its sender receives the answer. */
+const MAX_DISCARDED_BYTES = 64 * 1024 * 1024;
+/** 16 bodies of the greatest size, a sixth of the pod's memory; a request beyond them is repeated by its sender. */
+const MAX_OPEN_BODY_BYTES = 16 * MAX_BODY_BYTES;
 /** Longer than the failover of a broker. */
 export const ACK_LIMIT_MS = 30_000;
 const RETRY_AFTER_SECONDS = 1;
@@ -44,36 +47,106 @@ export interface Intake {
 const digest = (text: string) => createHash("sha256").update(text).digest();
 
 export function startIntake(options: IntakeOptions): Intake {
-  const expected = digest(`Bearer ${options.token}`);
+  const expected = digest(options.token);
+  const bodies = new OpenBodies();
+  const counted = async (answering: Response | Promise<Response>) => {
+    const response = await answering;
+    options.onAnswer?.(response.status);
+    return response;
+  };
   const server = Bun.serve({
     port: options.port,
     hostname: "0.0.0.0",
     tls: options.tls,
-    maxRequestBodySize: MAX_BODY_BYTES,
+    // Bun's own refusal has no body and cuts the connection, and with it a port-forward.
+    maxRequestBodySize: MAX_DISCARDED_BYTES,
     idleTimeout: IDLE_SECONDS,
     development: false,
-    async fetch(request) {
-      const response = await answer(request, options, expected);
-      options.onAnswer?.(response.status);
-      return response;
+    // Routes match the path as sent; the address of a request is not always a valid URL, since its host is not checked.
+    routes: {
+      "/events": (request) =>
+        counted(
+          request.method === "POST"
+            ? answerPost(request, options, expected, bodies)
+            : failure(405, "method_not_allowed", "only POST", { headers: { allow: "POST" } }),
+        ),
     },
-    error() {
-      options.onAnswer?.(500);
-      return failure(500, "internal_error", "internal error");
-    },
+    fetch: () => counted(failure(404, "unknown_path", "only /events")),
+    error: () => counted(failure(500, "internal_error", "internal error")),
   });
   return { port: server.port!, stop: async () => void (await server.stop()) };
 }
 
-async function answer(request: Request, options: IntakeOptions, expected: Buffer): Promise<Response> {
-  if (new URL(request.url).pathname !== "/events") return failure(404, "unknown_path", "only /events");
-  if (request.method !== "POST") return failure(405, "method_not_allowed", "only POST", { headers: { allow: "POST" } });
-  // Digests have equal lengths, so the comparison takes the same time for any token.
-  if (!timingSafeEqual(digest(request.headers.get("authorization") ?? ""), expected)) {
+async function answerPost(
+  request: Request,
+  options: IntakeOptions,
+  expected: Buffer,
+  bodies: OpenBodies,
+): Promise<Response> {
+  // The scheme's case is free (RFC 9110). Digests have equal lengths, so the comparison takes the same time for any token.
+  const token = /^Bearer +(\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
+  if (!timingSafeEqual(digest(token), expected)) {
     return failure(401, "unauthorized", "a bearer token is required", { headers: { "www-authenticate": "Bearer" } });
   }
-  const body = new Uint8Array(await request.arrayBuffer());
-  return await publishBody(body, options);
+  const encoding = request.headers.get("content-encoding")?.trim() ?? "";
+  if (encoding !== "" && encoding.toLowerCase() !== "identity") {
+    return compressed(`got content-encoding ${shown(encoding)}`);
+  }
+  const declared = request.headers.get("content-length");
+  const bytes = declared === null ? MAX_BODY_BYTES : Number(declared);
+  const tooLarge = () => failure(413, "body_too_large", `a body must have at most ${MAX_BODY_BYTES} bytes`);
+  if (bytes > MAX_BODY_BYTES) return tooLarge();
+  if (!bodies.take(bytes)) return unavailable("buffer_full", "too many requests are open; nothing was taken");
+  try {
+    const body = await readBody(request).catch(() => "incomplete" as const);
+    if (body === "incomplete") return failure(400, "incomplete_body", "the connection ended before the body");
+    if (body === undefined) return tooLarge();
+    if (isCompressed(body)) return compressed("got a gzip or zstd body");
+    return await publishBody(body, options);
+  } finally {
+    bodies.release(bytes);
+  }
+}
+
+const compressed = (found: string) =>
+  failure(415, "unsupported_encoding", `events must be sent without compression; ${found}`, {
+    headers: { "accept-encoding": "identity" },
+  });
+
+/** First bytes of gzip and zstd; a sender may compress without naming it. */
+const COMPRESSED_STARTS = [
+  [0x1f, 0x8b],
+  [0x28, 0xb5, 0x2f, 0xfd],
+];
+const isCompressed = (body: Uint8Array) =>
+  COMPRESSED_STARTS.some((start) => start.every((byte, index) => body[index] === byte));
+
+/** Counts the bytes of the bodies that open requests hold. */
+class OpenBodies {
+  #bytes = 0;
+
+  /** False when the body has no room. */
+  take(bytes: number): boolean {
+    if (this.#bytes + bytes > MAX_OPEN_BODY_BYTES) return false;
+    this.#bytes += bytes;
+    return true;
+  }
+
+  release(bytes: number): void {
+    this.#bytes -= bytes;
+  }
+}
+
+/** The complete body; undefined when it exceeds the limit. */
+async function readBody(request: Request): Promise<Uint8Array | undefined> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of request.body ?? []) {
+    length += chunk.length;
+    if (length > MAX_BODY_BYTES) return undefined;
+    chunks.push(chunk);
+  }
+  return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
 }
 
 /** An answer without outcomes of single events. */
@@ -84,17 +157,16 @@ const failure = (
   { counts = {}, headers = {} }: { counts?: Record<string, number>; headers?: Record<string, string> } = {},
 ) => Response.json({ error, code, ...counts } satisfies IntakeError, { status, headers });
 
-const unavailable = (code: IntakeErrorCode, error: string, counts: Record<string, number>) =>
+const unavailable = (code: IntakeErrorCode, error: string, counts: Record<string, number> = {}) =>
   failure(503, code, error, { counts, headers: { "retry-after": String(RETRY_AFTER_SECONDS) } });
 
 async function publishBody(body: Uint8Array, options: IntakeOptions): Promise<Response> {
   const { publisher, producer } = options;
   const lines = readLines(body);
-  if (lines.length === 0) return failure(400, "no_event", "the body holds no event");
-  if (lines.length > MAX_EVENTS_PER_REQUEST) {
-    const error = `a request must hold at most ${MAX_EVENTS_PER_REQUEST} events; got ${lines.length}`;
-    return failure(413, "too_many_events", error);
+  if (lines === undefined) {
+    return failure(413, "too_many_events", `a request must hold at most ${MAX_EVENTS_PER_REQUEST} events; got more`);
   }
+  if (lines.length === 0) return failure(400, "no_event", "the body holds no event");
   const received = lines.length;
   // A request is taken completely or not at all; a record costs more than its bytes.
   if (!producer.hasRoom(received, body.length + received * PER_EVENT_BYTES)) {
@@ -105,18 +177,19 @@ async function publishBody(body: Uint8Array, options: IntakeOptions): Promise<Re
   let settled = 0;
   const { promise: allSettled, resolve } = Promise.withResolvers<void>();
   lines.forEach((line, index) => {
-    let wasRefused = false;
+    let refusal: RefusedEvent | undefined;
     const offer = prepare(
       publisher,
       "http",
       line,
       (outcome) => {
-        if (!wasRefused && outcome === "acknowledged") acknowledged++;
+        if (outcome === "rejected") refusal = notKept(index, refusal);
+        if (refusal) refused.push(refusal);
+        else acknowledged++;
         if (++settled === received) resolve();
       },
       (reason, detail) => {
-        wasRefused = true;
-        refused.push({ index, reason, detail });
+        refusal = { index, reason, detail };
       },
     );
     // Cannot be full: the room was checked above in the same turn.
@@ -129,51 +202,26 @@ async function publishBody(body: Uint8Array, options: IntakeOptions): Promise<Re
     return unavailable("not_acknowledged", error, { received, acknowledged });
   }
   const status = refused.length === 0 ? 200 : refused.length === received ? 422 : 207;
-  const outcomes: IntakeOutcomes = {
+  return Response.json(outcomesOf(received, acknowledged, refused), { status });
+}
+
+/** The topic can never take the event; of a refused one, its dead letter. */
+const notKept = (index: number, refusal: RefusedEvent | undefined): RefusedEvent =>
+  refusal
+    ? { ...refusal, detail: `${refusal.detail}; not in the dead-letter topic, which takes no record of this size` }
+    : { index, reason: "too_large", detail: "Kafka's topic takes no record of this size; there is no dead letter" };
+
+function outcomesOf(received: number, acknowledged: number, refused: RefusedEvent[]): IntakeOutcomes {
+  refused.sort((a, b) => a.index - b.index);
+  const isCut = refused.length > MAX_LISTED_REFUSALS;
+  return {
     received,
     acknowledged,
     refused_count: refused.length,
     refused: refused.slice(0, MAX_LISTED_REFUSALS),
+    ...(isCut ? { refused_indexes: refused.map(({ index }) => index) } : {}),
   };
-  return Response.json(outcomes, { status });
 }
 
 /** Key, record overhead, and the growth of a line that is rewritten in canonical form. */
 const PER_EVENT_BYTES = 512;
-
-/** The events of a body as lines: the elements of an array, one object over several lines, or NDJSON. */
-function readLines(body: Uint8Array): Line[] {
-  const first = body.find((byte) => byte !== 0x20 && byte !== 0x09 && byte !== 0x0a && byte !== 0x0d);
-  if (first === OPEN_BRACKET) {
-    const elements = parseDocument(body);
-    if (Array.isArray(elements)) return elements.map((element, index) => asLine(element, index + 1));
-  }
-  const lines: Line[] = [];
-  const splitter = new LineSplitter(MAX_EVENT_BYTES + 1);
-  for (const line of splitter.push(body)) if (!isBlank(line.bytes)) lines.push(line);
-  for (const line of splitter.end()) if (!isBlank(line.bytes)) lines.push(line);
-  if (lines.length > 1 && first === OPEN_BRACE) {
-    // An object printed over several lines is one event; NDJSON is not one JSON document.
-    const document = parseDocument(body);
-    if (document !== undefined) return [asLine(document, 1)];
-  }
-  return lines;
-}
-
-const OPEN_BRACKET = 0x5b;
-const OPEN_BRACE = 0x7b;
-const encoder = new TextEncoder();
-
-function parseDocument(body: Uint8Array): unknown {
-  try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
-  } catch {
-    return undefined;
-  }
-}
-
-function asLine(element: unknown, number: number): Line {
-  const text = checkEvent(element) === undefined ? serializeEvent(element as TelemetryEvent) : JSON.stringify(element);
-  const bytes = encoder.encode(text);
-  return { bytes, length: bytes.length, number };
-}

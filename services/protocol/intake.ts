@@ -5,7 +5,11 @@ export type IntakeErrorCode =
   | "unknown_path"
   | "method_not_allowed"
   | "unauthorized"
+  | "unsupported_encoding"
   | "no_event"
+  | "body_too_large"
+  /** Only counted: its sender has closed the connection. */
+  | "incomplete_body"
   | "too_many_events"
   /** No event was accepted. */
   | "buffer_full"
@@ -18,7 +22,7 @@ export interface IntakeError {
   error: string;
 }
 
-/** An event that was written to the dead-letter topic, by its position in the request. */
+/** An event that was not acknowledged, by its position in the request; it is in the dead-letter topic unless `detail` denies it. */
 export interface RefusedEvent {
   index: number;
   reason: string;
@@ -29,6 +33,8 @@ export interface IntakeOutcomes {
   received: number;
   acknowledged: number;
   refused_count: number;
-  /** The first refused events; the count is complete. */
+  /** The first refused events. */
   refused: RefusedEvent[];
+  /** All of them, when `refused` is cut. */
+  refused_indexes?: number[];
 }

@@ -70,7 +70,7 @@ export function classifyAnswer(status: number, text: string, retryAfter: string 
   const why = `${status}${answer.error ? ` ${answer.error}` : ""}`;
   if (status === 200) return { kind: "acknowledged", refused: [] };
   if (status === 207 || status === 422) {
-    const refused = (answer.refused ?? []).map(({ index }) => index);
+    const refused = answer.refused_indexes ?? (answer.refused ?? []).map(({ index }) => index);
     // The list is incomplete: which events were accepted is unknown.
     if (refused.length !== answer.refused_count) return { kind: "unknown", afterMs: DEFAULT_RETRY_AFTER_MS, why };
     return { kind: "acknowledged", refused };

@@ -1,4 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { connect as tlsConnect } from "node:tls";
+import { deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
 import { serializeEvent, type TelemetryEvent } from "../../../services/domain/event.ts";
 import { BUCKET_RETENTION_MS, MAX_AHEAD_MS } from "../../../services/domain/event-window.ts";
 import { Fleet } from "../../../services/domain/fleet.ts";
@@ -17,6 +19,7 @@ let producer: EventProducer;
 let publisher: EventPublisher;
 let intake: Intake;
 let ca: string;
+let statuses: number[];
 
 async function open(maxBufferedEvents = 20_000, ackLimitMs?: number) {
   const certificate = await testCertificate();
@@ -24,7 +27,9 @@ async function open(maxBufferedEvents = 20_000, ackLimitMs?: number) {
   cluster = new FakeCluster(6, 3);
   producer = producerOn(cluster, { maxBufferedEvents });
   publisher = publisherOn(producer);
-  intake = startIntake({ port: 0, tls: certificate, token: TOKEN, publisher, producer, ackLimitMs });
+  statuses = [];
+  const onAnswer = (status: number) => void statuses.push(status);
+  intake = startIntake({ port: 0, tls: certificate, token: TOKEN, publisher, producer, ackLimitMs, onAnswer });
 }
 
 /** Not started: Kafka is unreachable, and events stay in the buffer. */
@@ -51,13 +56,29 @@ async function post(body: string | Uint8Array, headers: Record<string, string> =
     tls: { ca },
   });
   const text = await response.text();
-  let json: Record<string, unknown> = {};
-  try {
-    json = JSON.parse(text) as Record<string, unknown>;
-  } catch {
-    // Bun itself answers 413, without JSON.
-  }
-  return { status: response.status, json, headers: response.headers };
+  return { status: response.status, json: JSON.parse(text) as Record<string, unknown>, headers: response.headers };
+}
+
+const openSocket = () => tlsConnect({ host: "127.0.0.1", servername: "localhost", port: intake.port, ca });
+
+/** The status and body of the answer to a request that no client would send. */
+async function sendRaw(head: string): Promise<{ status: number; json: Record<string, unknown> }> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const socket = openSocket();
+  let text = "";
+  socket.on("error", reject);
+  socket.on("data", (chunk) => {
+    text += String(chunk);
+    if (text.endsWith("}")) resolve(text);
+  });
+  socket.on("close", () => resolve(text));
+  socket.write(head);
+  const answer = await promise;
+  socket.destroy();
+  return {
+    status: Number(answer.split(" ")[1]),
+    json: JSON.parse(answer.slice(answer.indexOf("\r\n\r\n"))) as Record<string, unknown>,
+  };
 }
 
 function events(count: number): TelemetryEvent[] {
@@ -138,9 +159,18 @@ describe("POST /events over HTTPS", () => {
   });
 
   test("422 when all events are refused; a malformed array counts as one event", async () => {
-    const { status, json } = await post('[{"v":1},');
-    expect(status).toBe(422);
-    expect(json).toMatchObject({ received: 1, acknowledged: 0, refused: [{ index: 0, reason: "malformed_json" }] });
+    for (const body of ['[{"v":1},', JSON.stringify(events(3), null, 2).slice(0, -1)]) {
+      const { status, json } = await post(body);
+      expect(status).toBe(422);
+      expect(json).toMatchObject({ received: 1, acknowledged: 0, refused: [{ index: 0, reason: "malformed_json" }] });
+    }
+  });
+
+  test("an array with an invalid element: the others are taken", async () => {
+    const [first, second] = events(2);
+    const { status, json } = await post(`\ufeff [${serializeEvent(first!)}, ["],{"] , ${JSON.stringify(second)}\n]\n`);
+    expect(status).toBe(207);
+    expect(json).toMatchObject({ received: 3, acknowledged: 2, refused: [{ index: 1, reason: "not_an_object" }] });
   });
 
   test("an empty body is 400, another path 404, another method 405", async () => {
@@ -151,7 +181,7 @@ describe("POST /events over HTTPS", () => {
   });
 
   test("401 without a token or with a wrong one; no event is taken", async () => {
-    for (const authorization of ["", "Bearer", "Bearer wrong", `bearer ${TOKEN}`, `Bearer ${TOKEN}x`]) {
+    for (const authorization of ["", "Bearer", "Bearer wrong", `Basic ${TOKEN}`, TOKEN, `Bearer ${TOKEN}x`]) {
       const { status, headers } = await post(JSON.stringify(events(1)[0]), { authorization });
       expect(status).toBe(401);
       expect(headers.get("www-authenticate")).toBe("Bearer");
@@ -159,10 +189,104 @@ describe("POST /events over HTTPS", () => {
     expect(publisher.counts.attempted).toBe(0);
   });
 
-  test("413 above the limits; no event is taken", async () => {
-    expect((await post(new Uint8Array(MAX_BODY_BYTES + 1))).status).toBe(413);
-    expect((await post("{}\n".repeat(10_001))).status).toBe(413);
+  test("the case of the scheme is free", async () => {
+    for (const scheme of ["bearer", "BEARER"]) {
+      const { status } = await post(JSON.stringify(events(1)[0]), { authorization: `${scheme} ${TOKEN}` });
+      expect(status).toBe(200);
+    }
+  });
+
+  test("413 above the limits, with a JSON body on a connection that stays open; no event is taken", async () => {
+    const large = await post(new Uint8Array(MAX_BODY_BYTES + 1));
+    expect(large).toMatchObject({ status: 413, json: { code: "body_too_large" } });
+    expect(large.headers.get("connection")).not.toBe("close");
+    for (const body of ["{}\n".repeat(10_001), `[${"{},".repeat(10_000)}{}]`, "\n".repeat(20_001)]) {
+      expect(await post(body)).toMatchObject({ status: 413, json: { code: "too_many_events" } });
+    }
     expect(publisher.counts.attempted).toBe(0);
+  });
+
+  test("413 for a body of unknown length above the limit", async () => {
+    const chunk = new Uint8Array(1024 * 1024);
+    let chunks = 0;
+    const body = new ReadableStream({
+      pull: (controller) => (chunks++ < 5 ? controller.enqueue(chunk) : controller.close()),
+    });
+    const response = await fetch(`https://localhost:${intake.port}/events`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${TOKEN}` },
+      body,
+      tls: { ca },
+    });
+    expect([response.status, await response.json()]).toMatchObject([413, { code: "body_too_large" }]);
+  });
+
+  test("503 while open requests hold the greatest number of body bytes; room returns with their end", async () => {
+    const head = `POST /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${TOKEN}\r\nContent-Length: ${MAX_BODY_BYTES}\r\n\r\n`;
+    // Four more than fit: a post below may take the room of one.
+    const sockets = Array.from({ length: 20 }, () => openSocket());
+    const event = JSON.stringify(events(1)[0]);
+    try {
+      for (const socket of sockets) socket.write(head);
+      await eventually("the bodies to be open", async () => (await post(event)).json.code === "buffer_full");
+      expect((await post(event)).headers.get("retry-after")).toBe("1");
+    } finally {
+      for (const socket of sockets) socket.destroy();
+    }
+    await eventually("room for a body", async () => (await post(event)).status === 200);
+    expect(statuses).toContain(400);
+    expect(statuses).not.toContain(500);
+  });
+
+  test("415 for a compressed body, named as such or not; no dead letter", async () => {
+    const body = ndjson(3);
+    const cases: [Uint8Array | string, Record<string, string>][] = [
+      [gzipSync(body), { "content-encoding": "gzip" }],
+      [deflateSync(body), { "content-encoding": "deflate" }],
+      [body, { "content-encoding": "x-own" }],
+      [gzipSync(body), {}],
+      [zstdCompressSync(body), {}],
+    ];
+    for (const [sent, header] of cases) {
+      const { status, json, headers } = await post(sent, header);
+      expect({ status, code: json.code }).toEqual({ status: 415, code: "unsupported_encoding" });
+      expect(headers.get("accept-encoding")).toBe("identity");
+    }
+    expect((await post(body, { "content-encoding": "identity" })).status).toBe(200);
+    expect(publisher.counts.attempted).toBe(3);
+    expect(cluster.records("conveyor.events.dlq")).toHaveLength(0);
+  });
+
+  test("a host that no URL can have does not change the answer", async () => {
+    const event = JSON.stringify(events(1)[0]);
+    const request = (path: string, authorization = "") =>
+      `POST ${path} HTTP/1.1\r\nHost: [::bad\r\n${authorization}Content-Length: ${event.length}\r\n\r\n${event}`;
+    expect(await sendRaw(request("/events"))).toMatchObject({ status: 401, json: { code: "unauthorized" } });
+    expect(await sendRaw(request("/elsewhere"))).toMatchObject({ status: 404, json: { code: "unknown_path" } });
+    expect((await sendRaw(request("/events", `Authorization: Bearer ${TOKEN}\r\n`))).status).toBe(200);
+  });
+
+  test("refused_indexes names every refused event when the list with reasons is cut", async () => {
+    const valid = serializeEvent(events(1)[0]!);
+    const { status, json } = await post(`${"{}\n".repeat(600)}${valid}\n${"{}\n".repeat(600)}`);
+    expect(status).toBe(207);
+    expect(json).toMatchObject({ received: 1201, acknowledged: 1, refused_count: 1200 });
+    expect((json.refused as unknown[]).length).toBe(1000);
+    const indexes = Array.from({ length: 1201 }, (_, index) => index).filter((index) => index !== 600);
+    expect(json.refused_indexes).toEqual(indexes);
+    expect((await post("{}\n".repeat(1000))).json).not.toHaveProperty("refused_indexes");
+  });
+
+  test("an event, or a dead letter, that its topic never takes is not acknowledged", async () => {
+    const messageTooLarge = 10;
+    cluster.script = ({ partitions }) =>
+      Object.fromEntries(partitions.map(({ topic, partition }) => [`${topic}/${partition}`, messageTooLarge]));
+    const { status, json } = await post(`${serializeEvent(events(1)[0]!)}\n{}`);
+    expect({ status, json }).toMatchObject({ status: 422, json: { acknowledged: 0, refused_count: 2 } });
+    expect(json.refused).toMatchObject([
+      { index: 0, reason: "too_large", detail: expect.stringContaining("there is no dead letter") },
+      { index: 1, reason: "missing_field", detail: expect.stringContaining("not in the dead-letter topic") },
+    ]);
   });
 
   test("plain HTTP is not served", async () => {

@@ -136,6 +136,7 @@ test.concurrent("refused events of an accepted request have failed, by their pos
 test.each([
   [200, '{"acknowledged":2}', null, { kind: "acknowledged", refused: [] }],
   [207, '{"refused_count":1,"refused":[{"index":3}]}', null, { kind: "acknowledged", refused: [3] }],
+  [207, '{"refused_count":2,"refused":[{"index":3}],"refused_indexes":[3,7]}', null, { refused: [3, 7] }],
   [503, '{"code":"buffer_full","error":"the buffer is full"}', "1", { kind: "not_taken", afterMs: 1000 }],
   [503, '{"error":"Kafka has not acknowledged every event in time"}', "1", { kind: "unknown", afterMs: 1000 }],
   [500, "<html>", null, { kind: "unknown" }],
