@@ -72,7 +72,8 @@ export class LogThrottle {
 
   constructor(
     private readonly intervalMs: number,
-    private readonly now: () => number = Date.now,
+    /** Monotonic: a clock that steps back must not silence the log. */
+    private readonly now: () => number = () => performance.now(),
   ) {}
 
   /** The number of lines suppressed since the last allowed one; undefined when this line is to be suppressed. */

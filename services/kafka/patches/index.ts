@@ -6,6 +6,9 @@
  * ../event-producer.ts those of send() (tests/services/kafka/kafkajs-send.test.ts).
  */
 import { version } from "kafkajs/package.json";
+import { clockAges } from "./clock-ages.ts";
+import { clockHeartbeat } from "./clock-heartbeat.ts";
+import { clockRequestTimeout } from "./clock-request-timeout.ts";
 import { connectHangs } from "./connect-hangs.ts";
 import { deadBrokerStopsAll } from "./dead-broker-stops-all.ts";
 import { forgottenMemberId } from "./forgotten-member-id.ts";
@@ -29,11 +32,15 @@ export const PATCHED_VERSION = "2.2.4";
  * - Connection.disconnect: stranded-request empties the queue after connect-hangs has released the socket;
  * - ConsumerGroup.recoverFromFetch: leader-moved-rejoins handles moved leaders before dead-broker-stops-all;
  * - ConsumerGroup's private join: forgotten-member-id sends its second request through stays-when-joining;
+ * - RequestQueue.scheduleRequestTimeoutCheck: timeout-check reads the time that clock-request-timeout keeps;
  * - BrokerPool.metadata: stale-leader and gone-broker change different parts, in any order.
  */
 export const PATCHES: readonly Patch[] = [
   idleTimer,
+  clockRequestTimeout,
   timeoutCheck,
+  clockHeartbeat,
+  clockAges,
   silentLeader,
   connectHangs,
   strandedRequest,

@@ -3,7 +3,8 @@
 declare module "kafkajs/src/network/requestQueue/index.js" {
   export default class RequestQueue {
     pending: unknown[];
-    inflight: Map<number, { sentAt: number; requestTimeout: number; timeoutRequest(): void }>;
+    /** `sentMs`: patch clock-request-timeout. */
+    inflight: Map<number, { sentMs: number; requestTimeout: number; timeoutRequest(): void }>;
     throttledUntil: number;
     throttleCheckTimeoutId: ReturnType<typeof setTimeout> | null;
     requestTimeout: number;
@@ -13,8 +14,18 @@ declare module "kafkajs/src/network/requestQueue/index.js" {
     constructor(options: Record<string, unknown>);
     destroy(): void;
     checkPendingRequests(): void;
+    maybeThrottle(throttleMs: number | null): void;
     scheduleCheckPendingRequests(): void;
     scheduleRequestTimeoutCheck(): void;
+  }
+}
+
+declare module "kafkajs/src/network/requestQueue/socketRequest.js" {
+  export default class SocketRequest {
+    /** Patch clock-request-timeout: monotonic. */
+    sentMs: number;
+    constructor(options: Record<string, unknown>);
+    send(): void;
   }
 }
 
@@ -31,7 +42,7 @@ declare module "kafkajs/src/network/connection.js" {
     socket: { connecting: boolean; destroy(): void; once(event: "close", listener: () => void): void } | undefined;
     connectionTimeout: number;
     connectionStatus: string;
-    requestQueue: { inflight: Map<number, { sentAt: number }>; rejectAll(error: Error): void };
+    requestQueue: { inflight: Map<number, { sentMs: number }>; rejectAll(error: Error): void };
     isConnected(): boolean;
     connect(): Promise<boolean>;
     disconnect(): Promise<boolean>;
@@ -46,6 +57,8 @@ declare module "kafkajs/src/network/connectionStatus.js" {
 
 declare module "kafkajs/src/consumer/consumerGroup.js" {
   export default class ConsumerGroup {
+    /** Time of the last heartbeat. */
+    lastRequest: number;
     heartbeat(options: { interval: number }): Promise<void>;
     commitOffsets(offsets?: unknown): Promise<void>;
     commitOffsetsIfNecessary(): Promise<void>;
@@ -162,10 +175,13 @@ declare module "kafkajs/src/cluster/brokerPool.js" {
   export default class BrokerPool {
     brokers: Record<string, PooledBroker>;
     metadata: unknown;
+    metadataExpireAt: number | null;
+    metadataMaxAge: number;
     constructor(options: Record<string, unknown>);
     connect(): Promise<void>;
     disconnect(): Promise<void>;
     refreshMetadata(topics: string[]): Promise<void>;
+    refreshMetadataIfNecessary(topics: string[]): Promise<void>;
     findBroker(options: { nodeId: string }): Promise<PooledBroker>;
     findConnectedBroker(): Promise<PooledBroker>;
     withBroker<T>(request: (target: { nodeId: string; broker: PooledBroker }) => Promise<T>): Promise<T | null>;
@@ -244,6 +260,8 @@ declare module "kafkajs/src/consumer/batch.js" {
 declare module "kafkajs/src/consumer/offsetManager/index.js" {
   export default class OffsetManager {
     constructor(options: Record<string, unknown>);
+    lastCommit: number;
+    commitOffsetsIfNecessary(): Promise<void>;
     committedOffsets(): Record<string, Record<number, string>>;
     resolveOffset(options: { topic: string; partition: number; offset: string }): void;
   }

@@ -51,7 +51,7 @@ export const silentMetadataBroker: Patch = {
 function silentMs({ connectionPool }: PooledBroker, nowMs: number): number {
   let oldest = nowMs;
   for (const { requestQueue } of connectionPool.pool) {
-    for (const { sentAt } of requestQueue.inflight.values()) oldest = Math.min(oldest, sentAt);
+    for (const { sentMs } of requestQueue.inflight.values()) oldest = Math.min(oldest, sentMs);
   }
   return nowMs - oldest;
 }
@@ -61,7 +61,7 @@ function silentMs({ connectionPool }: PooledBroker, nowMs: number): number {
  * new connections; then by the age of the oldest open request, which only grows on a frozen broker; else at random.
  */
 function byResponsiveness(pool: BrokerPool): string[] {
-  const nowMs = Date.now();
+  const nowMs = performance.now();
   return Object.entries(pool.brokers)
     .map(([nodeId, broker]) => ({
       nodeId,

@@ -17,9 +17,9 @@ export const timeoutCheck: Patch = {
       this.destroy();
       this.requestTimeoutIntervalId = setInterval(
         () => {
-          const now = Date.now();
+          const nowMs = performance.now();
           for (const request of this.inflight.values()) {
-            if (now - request.sentAt > request.requestTimeout) request.timeoutRequest();
+            if (nowMs - request.sentMs > request.requestTimeout) request.timeoutRequest();
           }
           if (!this.isConnected()) this.destroy();
         },

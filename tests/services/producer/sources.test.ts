@@ -21,8 +21,8 @@ const storedTimes = () => cluster.records("conveyor.events").map(({ value }) => 
 
 describe("runSimulation", () => {
   test("follows a clock that steps back, so that its events stay inside the window of event time", async () => {
-    const realNow = Date.now;
     const stop = new AbortController();
+    const realNow = Date.now;
     const clock = spyOn(Date, "now").mockImplementation(() => realNow() + 48 * HOUR_MS);
     try {
       const running = runSimulation({

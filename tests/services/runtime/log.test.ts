@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { errorText, Logger, LogThrottle } from "../../../services/runtime/log.ts";
+import { stepClockBack } from "../../stepped-clock.ts";
 
 describe("Logger", () => {
   test("writes one JSON object per line: time, level, service, event, fields", () => {
@@ -34,5 +35,13 @@ describe("Logger", () => {
     expect([throttle.allow("a"), throttle.allow("a"), throttle.allow("b")]).toEqual([0, undefined, 0]);
     now = 1000;
     expect(throttle.allow("a")).toBe(1);
+  });
+
+  test("LogThrottle allows lines after the clock stepped back", async () => {
+    const throttle = new LogThrottle(20);
+    expect(throttle.allow("a")).toBe(0);
+    using _ = stepClockBack();
+    await Bun.sleep(30);
+    expect(throttle.allow("a")).toBe(0);
   });
 });

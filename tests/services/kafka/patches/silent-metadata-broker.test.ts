@@ -5,10 +5,10 @@ import { leadersIn, metadataOf, partition, poolWith, unlessHanging } from "./fix
 
 describe("silent-metadata-broker", () => {
   const never = new Promise<never>(() => {});
-  /** A pool of brokers, each with the `sentAt` of its open request and its metadata response. */
+  /** A pool of brokers, each with the `sentMs` of its open request and its metadata response. */
   const poolOf = (
     brokers: {
-      sentAt?: number;
+      sentMs?: number;
       isUnconnected?: true;
       metadata: () => Promise<Metadata>;
       coordinator?: () => Promise<string>;
@@ -16,9 +16,9 @@ describe("silent-metadata-broker", () => {
   ) => {
     const pool = poolWith(() => metadataOf([]));
     pool.brokers = Object.fromEntries(
-      brokers.map(({ sentAt, isUnconnected, ...broker }, nodeId) => {
+      brokers.map(({ sentMs, isUnconnected, ...broker }, nodeId) => {
         const host = `kafka-${nodeId}`;
-        const inflight = new Map(sentAt === undefined ? [] : [[1, { sentAt }]]);
+        const inflight = new Map(sentMs === undefined ? [] : [[1, { sentMs }]]);
         const isConnected = () => isUnconnected !== true;
         const connectionPool = {
           host,
@@ -47,8 +47,8 @@ describe("silent-metadata-broker", () => {
     // A random choice would pass one round; twenty make that unlikely.
     for (let round = 0; round < 20; round++) {
       const pool = poolOf([
-        { sentAt: Date.now() - 600, metadata: () => Promise.reject(new Error("the frozen broker was asked")) },
-        { sentAt: Date.now() - 50, metadata: async () => metadataOf([0, 1], partition(1, 1)) },
+        { sentMs: performance.now() - 600, metadata: () => Promise.reject(new Error("the frozen broker was asked")) },
+        { sentMs: performance.now() - 50, metadata: async () => metadataOf([0, 1], partition(1, 1)) },
       ]);
       await pool.refreshMetadata(["t"]);
       expect(leadersIn(pool.metadata)).toEqual([1]);
@@ -58,7 +58,7 @@ describe("silent-metadata-broker", () => {
   test("a second broker is queried when the first does not answer", async () => {
     const pool = poolOf([
       { metadata: () => never },
-      { sentAt: Date.now() - 50, metadata: async () => metadataOf([0, 1], partition(1, 1)) },
+      { sentMs: performance.now() - 50, metadata: async () => metadataOf([0, 1], partition(1, 1)) },
     ]);
     const refreshed = pool.refreshMetadata(["t"]).then(() => "refreshed");
     expect(await unlessHanging(refreshed)).toBe("refreshed");
@@ -68,8 +68,8 @@ describe("silent-metadata-broker", () => {
   test("the coordinator request skips unreachable and silent brokers", async () => {
     const pool = poolOf([
       { metadata: () => never, coordinator: async () => "unreachable" },
-      { sentAt: Date.now() - 50, metadata: () => never, coordinator: async () => "found" },
-      { sentAt: Date.now() - 600, metadata: () => never, coordinator: () => never },
+      { sentMs: performance.now() - 50, metadata: () => never, coordinator: async () => "found" },
+      { sentMs: performance.now() - 600, metadata: () => never, coordinator: () => never },
     ]);
     const { findBroker } = BrokerPool.prototype;
     Object.assign(pool, {
@@ -84,7 +84,7 @@ describe("silent-metadata-broker", () => {
   test("connected brokers are queried before unconnected ones", async () => {
     const pool = poolOf([
       { isUnconnected: true, metadata: () => never },
-      { sentAt: Date.now() - 50, metadata: () => never, coordinator: async () => "found" },
+      { sentMs: performance.now() - 50, metadata: () => never, coordinator: async () => "found" },
     ]);
     const { findBroker } = BrokerPool.prototype;
     Object.assign(pool, {

@@ -20,7 +20,11 @@ describe("timeout-check", () => {
     }
     const quick = requestQueue({ requestTimeout: 20 });
     let timedOut = 0;
-    quick.inflight.set(1, { sentAt: Date.now() - 100, requestTimeout: 20, timeoutRequest: () => timedOut++ });
+    quick.inflight.set(1, {
+      sentMs: performance.now() - 100,
+      requestTimeout: 20,
+      timeoutRequest: () => timedOut++,
+    });
     quick.scheduleRequestTimeoutCheck();
     await eventually("the timeout", () => timedOut > 0);
     quick.destroy();
