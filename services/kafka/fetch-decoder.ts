@@ -1,29 +1,51 @@
 /**
  * Decodes fetch responses in one pass (patches/slow-decode.ts installs it): a record holds its offsets in the response,
- * and its parts are sliced when they are read. It supports what our topics contain: record format 2, uncompressed,
- * without transactions. A response with anything else is decoded by kafkajs.
+ * and its parts are sliced when they are read. A batch that cannot be read becomes one UnreadableBatch and ends its
+ * partition's records; the other partitions of the response are not affected.
  */
+import { CODECS, decompress, ExpansionLimitError } from "./compression.ts";
+
 const MAGIC_V2 = 2;
 /** Offsets in a batch: base offset 8 bytes, length 4, leader epoch 4, magic 1, crc 4, attributes 2, … */
+const LENGTH_AT = 8;
 const MAGIC_AT = 16;
 const ATTRIBUTES_AT = 21;
+const LAST_OFFSET_DELTA_AT = 23;
 const FIRST_TIMESTAMP_AT = 27;
+const MAX_TIMESTAMP_AT = 35;
+const PRODUCER_ID_AT = 43;
 const RECORD_COUNT_AT = 57;
 const RECORDS_AT = 61;
 /** Base offset and length themselves are not part of the length. */
 const LENGTH_OVERHEAD = 12;
-/** Codec (3 bits), log-append time, transactional, control: unsupported unless 0. */
-const UNUSUAL_ATTRIBUTES = 0x3f;
+/** Bits of the attributes. */
+const CODEC = 0x07;
+const LOG_APPEND_TIME = 0x08;
+const TRANSACTIONAL = 0x10;
+const CONTROL = 0x20;
 const UINT32 = 4_294_967_296;
+
+/**
+ * Decompressed bytes of one partition in one response; the batches beyond it come with the next one. A batch has at most
+ * 1 MiB, and our events shrink to a tenth; six partitions of this size fit the memory of every pod that reads.
+ */
+export const MAX_EXPANDED_BYTES = 16 * 1024 * 1024;
+/** Records of one partition in one response: more in so few bytes are no events, and each costs an object. */
+export const MAX_RECORDS = 200_000;
+
+interface BatchContext {
+  producerId: string;
+  inTransaction: boolean;
+  isControlBatch: boolean;
+}
 
 /** A record with the interface of kafkajs' messages; its parts are sliced when they are read. */
 export class FetchedMessage {
   readonly magicByte = MAGIC_V2;
   readonly attributes = 0;
-  readonly isControlRecord = false;
-  readonly batchContext = undefined;
 
   constructor(
+    readonly batchContext: BatchContext,
     private readonly payload: Buffer,
     private readonly offsetNumber: number,
     private readonly timestampMs: number,
@@ -33,6 +55,9 @@ export class FetchedMessage {
     private readonly valueLength: number,
   ) {}
 
+  get isControlRecord(): boolean {
+    return this.batchContext.isControlBatch;
+  }
   get offset(): string {
     return String(this.offsetNumber);
   }
@@ -55,15 +80,55 @@ export class FetchedMessage {
   }
 }
 
+/** A batch whose records cannot be read, in place of them. A consumer that is not prepared for it fails at its value. */
+export class UnreadableBatch {
+  readonly magicByte = MAGIC_V2;
+  readonly attributes = 0;
+  readonly isControlRecord = false;
+  readonly batchContext: BatchContext = { producerId: "-1", inTransaction: false, isControlBatch: false };
+  readonly key = null;
+  readonly headers = {};
+  readonly timestamp = "-1";
+
+  constructor(
+    readonly firstOffset: number,
+    readonly lastOffset: number,
+    readonly reason: string,
+    /** As received, with its header. */
+    readonly bytes: Buffer,
+  ) {}
+
+  /** The last one: a fetch can begin in the middle of a batch, and kafkajs drops what is before the fetched offset. */
+  get offset(): string {
+    return String(this.lastOffset);
+  }
+  get value(): never {
+    throw new Error(this.text);
+  }
+  /** "offsets 120 to 219 cannot be read: …" */
+  get text(): string {
+    return `offsets ${this.firstOffset} to ${this.lastOffset} cannot be read: ${this.reason}`;
+  }
+}
+
 /**
  * The records of a partition, in ascending order. kafkajs' Batch filters them twice, by offset and by "no control
- * record", with a big integer for each: if the first record passes such a rule, all do.
+ * record", with a big integer for each: if the first record passes such a rule, all do, unless there are transactions.
  */
-class FetchedMessages extends Array<FetchedMessage> {
+class FetchedMessages extends Array<FetchedMessage | UnreadableBatch> {
+  hasTransactions = false;
+
   static override get [Symbol.species]() {
     return Array;
   }
-  override filter(rule: (message: FetchedMessage, index: number, all: FetchedMessage[]) => unknown): FetchedMessage[] {
+  override filter(
+    rule: (
+      message: FetchedMessage | UnreadableBatch,
+      index: number,
+      all: (FetchedMessage | UnreadableBatch)[],
+    ) => unknown,
+  ): (FetchedMessage | UnreadableBatch)[] {
+    if (this.hasTransactions) return super.filter(rule);
     return this.length === 0 || rule(this[0]!, 0, this) ? this : super.filter(rule);
   }
 }
@@ -104,7 +169,7 @@ function readHeaders(payload: Buffer, from: number): Record<string, Buffer | Buf
   at = from;
   const headers: Record<string, Buffer | Buffer[] | null> = {};
   const count = varint(payload);
-  for (let index = 0; index < count; index++) {
+  for (let index = 0; index < count && at < payload.length; index++) {
     const keyLength = varint(payload);
     const key = payload.toString("utf8", at, at + keyLength);
     at += keyLength;
@@ -118,35 +183,90 @@ function readHeaders(payload: Buffer, from: number): Record<string, Buffer | Buf
   return headers;
 }
 
-/** The records from `from` to `end`; undefined when one of them is unsupported. */
-function readRecords(payload: Buffer, from: number, end: number): FetchedMessages | undefined {
+/**
+ * Adds the records of one batch, and returns how many bytes its decompression took.
+ * @throws Error when the batch cannot be read, ExpansionLimitError when it would exceed `limit`
+ */
+function readBatch(payload: Buffer, from: number, end: number, limit: number, messages: FetchedMessages): number {
+  const received = Math.min(payload.length, end);
+  if (end - from < RECORDS_AT || received < end) {
+    throw new Error(`its length is ${end - from} bytes, and ${received - from} were received`);
+  }
+  if (payload[from + MAGIC_AT] !== MAGIC_V2) throw new Error(`its record format is ${payload[from + MAGIC_AT]}, not 2`);
+  const attributes = payload[from + ATTRIBUTES_AT + 1]!;
+  const codec = attributes & CODEC;
+  const compressed = codec === 0 ? undefined : payload.subarray(from + RECORDS_AT, end);
+  const records = compressed ? decompress(codec, compressed, limit) : payload;
+  const recordsEnd = compressed ? records.length : end;
+  const count = payload.readInt32BE(from + RECORD_COUNT_AT);
+  if (messages.length + count > MAX_RECORDS && messages.length > 0) throw new ExpansionLimitError(limit);
+  if (count < 0 || count > MAX_RECORDS) throw new Error(`it claims ${count} records; at most ${MAX_RECORDS} are read`);
+  const context: BatchContext = {
+    producerId: String(payload.readBigInt64BE(from + PRODUCER_ID_AT)),
+    inTransaction: (attributes & TRANSACTIONAL) !== 0,
+    isControlBatch: (attributes & CONTROL) !== 0,
+  };
+  if ((attributes & (TRANSACTIONAL | CONTROL)) !== 0) messages.hasTransactions = true;
+  const baseOffset = int64(payload, from);
+  const isAppendTime = (attributes & LOG_APPEND_TIME) !== 0;
+  const baseTimestamp = int64(payload, from + (isAppendTime ? MAX_TIMESTAMP_AT : FIRST_TIMESTAMP_AT));
+  at = compressed ? 0 : from + RECORDS_AT;
+  for (let index = 0; index < count; index++) {
+    const length = varint(records);
+    const next = at + length;
+    if (length < 0 || next > recordsEnd) throw new Error(`record ${index + 1} of ${count} is longer than the batch`);
+    at++; // attributes: none are in use
+    const delta = varlong(records);
+    const offset = baseOffset + varint(records);
+    const keyLength = varint(records);
+    const keyAt = at;
+    if (keyLength > 0) at += keyLength;
+    const valueLength = varint(records);
+    if (at + Math.max(0, valueLength) > next)
+      throw new Error(`a part of record ${index + 1} is longer than the record`);
+    const timestamp = isAppendTime ? baseTimestamp : baseTimestamp + delta;
+    messages.push(new FetchedMessage(context, records, offset, timestamp, keyAt, keyLength, at, valueLength));
+    at = next;
+  }
+  if (at !== recordsEnd) throw new Error(`${recordsEnd - at} bytes follow its ${count} records`);
+  return compressed ? records.length : 0;
+}
+
+/** The batch as one message. Its last offset is only as good as its header: the log's end is beyond it in any case. */
+function unreadable(
+  payload: Buffer,
+  from: number,
+  end: number,
+  highWatermark: number,
+  error: unknown,
+): UnreadableBatch {
+  const firstOffset = int64(payload, from);
+  const lastOffset = firstOffset + payload.readInt32BE(from + LAST_OFFSET_DELTA_AT);
+  const isPlausible = lastOffset >= firstOffset && lastOffset < highWatermark;
+  const codec = CODECS[(payload[from + ATTRIBUTES_AT + 1]! & CODEC) as keyof typeof CODECS];
+  const detail = error instanceof Error ? error.message : String(error);
+  const reason = codec ? `${codec}: ${detail}` : detail;
+  return new UnreadableBatch(firstOffset, isPlausible ? lastOffset : firstOffset, reason, payload.subarray(from, end));
+}
+
+/** The records from `from` to `end`, up to the limits of one response or to the first batch that cannot be read. */
+function readRecords(payload: Buffer, from: number, end: number, highWatermark: number): FetchedMessages {
   const messages = new FetchedMessages();
-  let batch = from;
-  // After the last complete batch may follow the beginning of one that the size limit cut.
-  while (batch + RECORDS_AT <= end) {
-    const batchEnd = batch + LENGTH_OVERHEAD + payload.readInt32BE(batch + 8);
-    if (payload[batch + MAGIC_AT] !== MAGIC_V2) return undefined;
-    if (batchEnd > end) break;
-    if ((payload[batch + ATTRIBUTES_AT + 1]! & UNUSUAL_ATTRIBUTES) !== 0) return undefined;
-    const baseOffset = int64(payload, batch);
-    const baseTimestamp = int64(payload, batch + FIRST_TIMESTAMP_AT);
-    const count = payload.readInt32BE(batch + RECORD_COUNT_AT);
-    at = batch + RECORDS_AT;
-    for (let index = 0; index < count; index++) {
-      const length = varint(payload);
-      const next = at + length;
-      at++; // attributes: none are in use
-      const timestamp = baseTimestamp + varlong(payload);
-      const offset = baseOffset + varint(payload);
-      const keyLength = varint(payload);
-      const keyAt = at;
-      if (keyLength > 0) at += keyLength;
-      const valueLength = varint(payload);
-      messages.push(new FetchedMessage(payload, offset, timestamp, keyAt, keyLength, at, valueLength));
-      at = next;
+  let room = MAX_EXPANDED_BYTES;
+  for (let batch = from, batchEnd: number; batch + RECORDS_AT <= end; batch = batchEnd) {
+    const count = messages.length;
+    batchEnd = batch + LENGTH_OVERHEAD + payload.readInt32BE(batch + LENGTH_AT);
+    // After the last complete batch may follow the beginning of one that the size limit cut; the first one is never cut.
+    if (batchEnd > end && batch > from) break;
+    try {
+      room -= readBatch(payload.subarray(0, end), batch, batchEnd, room, messages);
+    } catch (error) {
+      // The next response begins with this batch.
+      if (error instanceof ExpansionLimitError && count > 0) break;
+      messages.length = count;
+      messages.push(unreadable(payload, batch, Math.min(Math.max(batchEnd, batch), end), highWatermark, error));
+      break;
     }
-    if (at !== batchEnd) return undefined;
-    batch = batchEnd;
   }
   return messages;
 }
@@ -164,15 +284,15 @@ interface FetchResponse {
       highWatermark: string;
       lastStableOffset: string;
       lastStartOffset: string;
-      abortedTransactions: never[];
+      abortedTransactions: { producerId: string; firstOffset: string }[];
       preferredReadReplica: number;
       messages: FetchedMessages;
     }[];
   }[];
 }
 
-/** Decodes a fetch response of version 11; undefined when it contains something unsupported. */
-export function decodeFetch(payload: Buffer): FetchResponse | undefined {
+/** Decodes a fetch response of version 11. */
+export function decodeFetch(payload: Buffer): FetchResponse {
   let position = 0;
   const int32 = () => {
     position += 4;
@@ -205,15 +325,17 @@ export function decodeFetch(payload: Buffer): FetchResponse | undefined {
         lastStableOffset: long(),
         lastStartOffset: long(),
       };
-      if (int32() > 0) return undefined; // aborted transactions
+      const aborted = Array.from({ length: Math.max(0, int32()) }, () => ({ producerId: long(), firstOffset: long() }));
       const preferredReadReplica = int32();
       const size = Math.max(0, int32());
-      const messages = readRecords(payload, position, Math.min(position + size, payload.length));
-      if (messages === undefined) return undefined;
-      // A partition with data and no complete batch: left to kafkajs.
-      if (messages.length === 0 && size > 0) return undefined;
+      const messages = readRecords(
+        payload,
+        position,
+        Math.min(position + size, payload.length),
+        Number(head.highWatermark),
+      );
       position += size;
-      partitions.push({ ...head, abortedTransactions: [], preferredReadReplica, messages });
+      partitions.push({ ...head, abortedTransactions: aborted, preferredReadReplica, messages });
     }
     responses.push({ topicName, partitions });
   }

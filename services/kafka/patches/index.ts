@@ -16,6 +16,7 @@ import { goneBroker } from "./gone-broker.ts";
 import { idleTimer } from "./idle-timer.ts";
 import { leaderMovedRejoins } from "./leader-moved-rejoins.ts";
 import { lostCoordinator } from "./lost-coordinator.ts";
+import { missingCodecs } from "./missing-codecs.ts";
 import type { Patch } from "./patch.ts";
 import { silentLeader } from "./silent-leader.ts";
 import { silentMetadataBroker } from "./silent-metadata-broker.ts";
@@ -52,6 +53,7 @@ export const PATCHES: readonly Patch[] = [
   silentMetadataBroker,
   staleLeader,
   goneBroker,
+  missingCodecs,
   slowDecode,
 ];
 

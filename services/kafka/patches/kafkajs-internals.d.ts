@@ -245,6 +245,11 @@ declare module "kafkajs/src/protocol/recordBatch/v0/index.js" {
   export default recordBatch;
 }
 
+declare module "kafkajs/src/protocol/recordBatch/v0/decoder.js" {
+  import type Decoder from "kafkajs/src/protocol/decoder.js";
+  export default function decodeBatch(decoder: Decoder): Promise<{ records: unknown[] }>;
+}
+
 declare module "kafkajs/src/protocol/recordBatch/record/v0/index.js" {
   export default function Record(options: Record<string, unknown>): unknown;
 }

@@ -1,7 +1,8 @@
 /**
  * Upstream: https://github.com/tulios/kafkajs/issues/1576
  * Symptom: decoding a record costs two decoders, two big integers and several copies: most of a consumer's CPU time.
- * Change: fetch-decoder.ts reads a fetch response in one pass; kafkajs' decoder remains for what it does not support.
+ * Change: fetch-decoder.ts reads a fetch response in one pass. A batch that cannot be read ends its partition's
+ *   records instead of the complete response.
  */
 import fetchResponse from "kafkajs/src/protocol/requests/fetch/v11/response.js";
 import { decodeFetch } from "../fetch-decoder.ts";
@@ -13,6 +14,6 @@ export const slowDecode: Patch = {
   id: "slow-decode",
   members: [{ name: "fetch v11 response.decode", exists: () => typeof kafkajsDecode === "function" }],
   install() {
-    fetchResponse.decode = async (payload) => decodeFetch(payload) ?? (await kafkajsDecode(payload));
+    fetchResponse.decode = async (payload) => decodeFetch(payload);
   },
 };
