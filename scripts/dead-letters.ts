@@ -6,7 +6,7 @@
  *   bun scripts/dead-letters.ts export --reason wrong_type | jq -c '.load_kg |= tonumber' | bun scripts/ingest.ts -
  *   bun scripts/dead-letters.ts replay --reason refused_by_database    sends the events, and checks that they are stored
  *
- * Records stay in the topic (30 days). A replay can be repeated: events that InfluxDB holds are not sent, and an event that
+ * Records stay in the topic (30 days, at most 1 GiB a partition). A replay can be repeated: events that InfluxDB holds are not sent, and an event that
  * is sent twice rewrites its own point.
  */
 import { REASONS } from "../services/domain/event.ts";

@@ -1,11 +1,12 @@
 /**
- * The lag exporter: the lag of a consumer group per partition, for Prometheus, alerts and autoscaling. While Kafka is
- * unreachable the lag series are removed: an absent series raises an alert, a stale one would hide the problem.
+ * The lag exporter: the lag of a consumer group per partition, for Prometheus, alerts and autoscaling, and how near the
+ * unread events are to Kafka's retention. While Kafka is unreachable the lag series are removed: an absent series raises
+ * an alert, a stale one would hide the problem.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Admin } from "kafkajs";
-import { EVENTS_TOPIC, PROCESSOR_GROUP } from "./domain/kafka-layout.ts";
-import { lagOf, type PartitionLag } from "./domain/lag.ts";
+import { type Admin, ConfigResourceTypes } from "kafkajs";
+import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "./domain/kafka-layout.ts";
+import { type PartitionLag, partitionLag } from "./domain/lag.ts";
 import { createKafka, RETRY_BRIEFLY } from "./kafka/client.ts";
 import { type ConfigReader, readCommon, readKafka, readOps, readTopic } from "./runtime/config.ts";
 import { Health } from "./runtime/health.ts";
@@ -20,6 +21,10 @@ const POLL_LIMIT_MS = 15_000;
 /** Without a successful poll for this long the lag series are removed. */
 const STALE_MS = 30_000;
 const PROGRESS_LIMIT_MS = 60_000;
+/** Retention changes rarely, and an event's age slowly. */
+const RETENTION_POLL_MS = 60_000;
+/** Unread events this near to their deletion by age are counted; the alert names the same time. */
+const EXPIRY_HORIZON_MS = 2 * 3_600_000;
 
 const read = (reader: ConfigReader) => {
   const kafka = readKafka(reader);
@@ -28,6 +33,7 @@ const read = (reader: ConfigReader) => {
     kafka,
     ops: readOps(reader, kafka),
     topic: readTopic(reader, "TOPIC", EVENTS_TOPIC),
+    dlqTopic: readTopic(reader, "DLQ_TOPIC", DLQ_TOPIC),
     groupId: reader.text("GROUP_ID", PROCESSOR_GROUP),
   };
 };
@@ -37,31 +43,107 @@ interface GroupState {
   members: number;
 }
 
-async function readGroup(admin: Admin, topic: string, group: string): Promise<GroupState> {
-  const [ends, committed, described] = await Promise.all([
-    admin.fetchTopicOffsets(topic),
+export async function readGroup(admin: Admin, topic: string, group: string): Promise<GroupState> {
+  // The commits first: an offset beyond an end that is read later is beyond the log.
+  const [committed, described] = await Promise.all([
     admin.fetchOffsets({ groupId: group, topics: [topic] }),
     admin.describeGroups([group]),
   ]);
   const ofTopic = committed.find((entry) => entry.topic === topic)?.partitions ?? [];
+  const ends = await admin.fetchTopicOffsets(topic);
   return {
-    partitions: ends.map(({ partition, low, high }) => {
-      const offset = ofTopic.find((entry) => entry.partition === partition)?.offset ?? "-1";
-      return { partition, end: Number(high), lag: lagOf(low, high, offset) };
-    }),
+    partitions: ends.map((offsets) =>
+      partitionLag(
+        offsets,
+        ofTopic.find(({ partition }) => partition === offsets.partition),
+      ),
+    ),
     members: described.groups[0]?.members.length ?? 0,
   };
 }
 
-async function start(config: ReturnType<typeof read>, { log, shutdown }: ServiceFrame): Promise<void> {
-  const { topic, groupId: group } = config;
-  const metrics = new Metrics("lag-exporter");
-  const health = new Health();
-  health.watch({ name: "polling", limitMs: PROGRESS_LIMIT_MS });
+interface Retention {
+  topic: string;
+  /** As Kafka has them: negative without a bound. */
+  bytes: number;
+  ms: number;
+}
+
+export async function readRetention(admin: Admin, topics: readonly string[]): Promise<Retention[]> {
+  const { resources } = await admin.describeConfigs({
+    includeSynonyms: false,
+    resources: topics.map((name) => ({
+      type: ConfigResourceTypes.TOPIC,
+      name,
+      configNames: ["retention.bytes", "retention.ms"],
+    })),
+  });
+  return resources.map(({ resourceName, configEntries }) => {
+    const value = (name: string) => Number(configEntries.find(({ configName }) => configName === name)?.configValue);
+    return { topic: resourceName, bytes: value("retention.bytes"), ms: value("retention.ms") };
+  });
+}
+
+/** First offset per partition that is not deleted by age within the horizon; undefined without such a bound. */
+export async function readExpiringEnds(
+  admin: Admin,
+  { topic, ms }: Retention,
+  nowMs = Date.now(),
+): Promise<ReadonlyMap<number, number> | undefined> {
+  if (!(ms >= 0)) return undefined;
+  const found = await admin.fetchTopicOffsetsByTimestamp(topic, Math.max(0, nowMs - ms + EXPIRY_HORIZON_MS));
+  return new Map(found.map(({ partition, offset }) => [partition, Number(offset)]));
+}
+
+function createGauges(metrics: Metrics) {
   const lag = metrics.gauge("kafka_consumergroup_lag");
   const lagSum = metrics.gauge("kafka_consumergroup_lag_sum");
   const members = metrics.gauge("kafka_consumergroup_members");
+  const deletedUnread = metrics.gauge("kafka_consumergroup_deleted_unread");
+  const expiringUnread = metrics.gauge("kafka_consumergroup_expiring_unread");
+  const startOffset = metrics.gauge("kafka_topic_partition_start_offset");
   const endOffset = metrics.gauge("kafka_topic_partition_end_offset");
+  const retentionBytes = metrics.gauge("kafka_topic_retention_bytes");
+  const retentionSeconds = metrics.gauge("kafka_topic_retention_seconds");
+  let expiringEnds: ReadonlyMap<number, number> | undefined;
+  return {
+    setGroup({ topic, group }: { topic: string; group: string }, { partitions, members: count }: GroupState): number {
+      let sum = 0;
+      for (const state of partitions) {
+        const labels = { topic, partition: String(state.partition) };
+        const oldestUnread = Math.max(state.start, state.end - state.lag);
+        const expiringEnd = expiringEnds?.get(state.partition) ?? 0;
+        lag.set({ group, ...labels }, state.lag);
+        deletedUnread.set({ group, ...labels }, state.deletedUnread);
+        expiringUnread.set({ group, ...labels }, Math.max(0, expiringEnd - oldestUnread));
+        startOffset.set(labels, state.start);
+        endOffset.set(labels, state.end);
+        sum += state.lag;
+      }
+      lagSum.set({ group, topic }, sum);
+      members.set({ group }, count);
+      return sum;
+    },
+    setRetention(bounds: readonly Retention[], ends: typeof expiringEnds): void {
+      for (const { topic, bytes, ms } of bounds) {
+        retentionBytes.set({ topic }, bytes);
+        retentionSeconds.set({ topic }, ms / 1000);
+      }
+      expiringEnds = ends;
+    },
+    /** The retention stays: it is a setting. */
+    reset(): void {
+      for (const gauge of [lag, lagSum, members, deletedUnread, expiringUnread, startOffset, endOffset]) gauge.reset();
+    },
+  };
+}
+
+async function start(config: ReturnType<typeof read>, { log, shutdown }: ServiceFrame): Promise<void> {
+  const { topic, dlqTopic, groupId: group } = config;
+  const metrics = new Metrics("lag-exporter");
+  const health = new Health();
+  health.watch({ name: "polling", limitMs: PROGRESS_LIMIT_MS });
+  const gauges = createGauges(metrics);
   const polls = metrics.counter("conveyor_lag_exporter_polls_total");
   const lastSuccess = metrics.gauge("conveyor_lag_exporter_last_success_timestamp_seconds");
   metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(certificateExpirySeconds(config.kafka.tls.cert));
@@ -73,24 +155,29 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
     onConnect: () => health.progress("polling"),
   });
   let admin: Admin | undefined;
+  let retentionAt = Number.NEGATIVE_INFINITY;
+  const pollRetention = async (client: Admin) => {
+    if (performance.now() - retentionAt < RETENTION_POLL_MS) return;
+    retentionAt = performance.now();
+    const read = async () => {
+      const bounds = await readRetention(client, [topic, dlqTopic]);
+      gauges.setRetention(bounds, await readExpiringEnds(client, bounds.find((row) => row.topic === topic)!));
+    };
+    // The lag does not depend on it: an ACL that setup has not made yet must not hide the lag.
+    await withTimeout(read(), POLL_LIMIT_MS).catch((error: unknown) => log.warn("retention_unknown", { error }));
+  };
   const poll = async () => {
     if (!admin) {
       const fresh = kafka.admin();
       await fresh.connect();
       admin = fresh;
     }
-    const { partitions, members: count } = await withTimeout(readGroup(admin, topic, group), POLL_LIMIT_MS);
-    let sum = 0;
-    for (const { partition, end, lag: behind } of partitions) {
-      lag.set({ group, topic, partition: String(partition) }, behind);
-      endOffset.set({ topic, partition: String(partition) }, end);
-      sum += behind;
-    }
-    lagSum.set({ group, topic }, sum);
-    members.set({ group }, count);
+    const state = await withTimeout(readGroup(admin, topic, group), POLL_LIMIT_MS);
+    const lag = gauges.setGroup({ topic, group }, state);
     lastSuccess.set(Math.floor(Date.now() / 1000));
     succeededAt = performance.now();
-    log.debug("lag_read", { lag: sum, members: count });
+    log.debug("lag_read", { lag, members: state.members });
+    await pollRetention(admin);
   };
   const loop = async () => {
     while (!shutdown.begun) {
@@ -104,8 +191,7 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
         // A new client, since the old one may keep connections to brokers that are gone.
         void admin?.disconnect().catch(() => {});
         admin = undefined;
-        if (performance.now() - succeededAt > STALE_MS)
-          for (const gauge of [lag, lagSum, members, endOffset]) gauge.reset();
+        if (performance.now() - succeededAt > STALE_MS) gauges.reset();
       }
       await sleep(POLL_MS);
     }

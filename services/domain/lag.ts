@@ -1,17 +1,42 @@
+/** A consumer group's position in one partition, from Kafka's offsets. */
+import { readCommitMetadata } from "./commit-metadata.ts";
+
 /** The lag of a consumer group in one partition. */
 export interface PartitionLag {
   partition: number;
+  /** Offset of the oldest event that Kafka has. */
+  start: number;
   /** Offset of the next event. */
   end: number;
   lag: number;
+  /** Events that Kafka deleted before the group read them, since the group's first commit. */
+  deletedUnread: number;
 }
 
+/** Offsets as kafkajs returns them, in decimal text. */
+interface PartitionOffsets {
+  partition: number;
+  low: string;
+  high: string;
+}
+
+/** What the group committed; undefined without a commit, and a negative offset means the same. */
+type Committed = { offset: string; metadata?: string | null } | undefined;
+
 /**
- * Events between the group's commit and the partition's end. Offsets are decimal text, as kafkajs returns them.
- * @param committed negative without a commit: then all remaining events count.
+ * The lag counts from the commit to the end, deleted events included: it must not fall while Kafka deletes unread events.
+ * Without a commit, and with one beyond the end (the log lost its tail), it counts all events of the partition.
  */
-export function lagOf(low: string, high: string, committed: string): number {
-  const from = Number(committed) < 0 ? Number(low) : Math.max(Number(committed), Number(low));
-  // A commit may be later than the reading of the end.
-  return Math.max(0, Number(high) - from);
+export function partitionLag({ partition, low, high }: PartitionOffsets, committed: Committed): PartitionLag {
+  const start = Number(low);
+  const end = Number(high);
+  const offset = Number(committed?.offset ?? -1);
+  return {
+    partition,
+    start,
+    end,
+    lag: offset < 0 || offset > end ? end - start : end - offset,
+    deletedUnread:
+      readCommitMetadata(committed?.metadata).deletedUnread + (offset < 0 ? 0 : Math.max(0, start - offset)),
+  };
 }

@@ -150,7 +150,7 @@ export const METRIC_TABLE = {
   ...rowsOf(["lag-exporter"], {
     kafka_consumergroup_lag: {
       kind: "gauge",
-      help: "Events of a partition that the group has not committed; without a commit, all events of the partition.",
+      help: "Events of a partition that the group has not committed, deleted ones included; without a commit, or with one beyond the end, all events of the partition.",
       labels: ["group", "topic", "partition"],
     },
     kafka_consumergroup_lag_sum: {
@@ -162,6 +162,31 @@ export const METRIC_TABLE = {
       kind: "gauge",
       help: "Members of the group; 0 when the group does not exist.",
       labels: ["group"],
+    },
+    kafka_consumergroup_deleted_unread: {
+      kind: "gauge",
+      help: "Events that Kafka deleted before the group read them, since the group's first commit.",
+      labels: ["group", "topic", "partition"],
+    },
+    kafka_consumergroup_expiring_unread: {
+      kind: "gauge",
+      help: "Unread events that Kafka deletes by age (retention.ms) within two hours.",
+      labels: ["group", "topic", "partition"],
+    },
+    kafka_topic_retention_bytes: {
+      kind: "gauge",
+      help: "retention.bytes of the topic: Kafka deletes the oldest events of a larger partition; -1 without a bound.",
+      labels: ["topic"],
+    },
+    kafka_topic_retention_seconds: {
+      kind: "gauge",
+      help: "retention.ms of the topic in seconds: Kafka deletes older events; negative without a bound.",
+      labels: ["topic"],
+    },
+    kafka_topic_partition_start_offset: {
+      kind: "gauge",
+      help: "Offset of the oldest event of a partition.",
+      labels: ["topic", "partition"],
     },
     kafka_topic_partition_end_offset: {
       kind: "gauge",

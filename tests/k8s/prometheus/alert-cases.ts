@@ -126,6 +126,38 @@ const BLIND: readonly Firing[] = [
       "keda-hpa-processor has lacked a metric for five minutes: it removes no pod and may add none, whatever the load.",
   },
 ];
+const retentionOf = (topic: string): Series => ({
+  [`kafka_topic_retention_bytes{topic="${topic}"}`]: hold([80, 1000]),
+});
+/** A partition of 1,000 events and 1,000 bytes at minute 0; the group's position is constant from minute `stopped` to `resumed`. */
+const backlog = (perMinute: number, stopped: number, resumed: number): Series => {
+  const partition = 'topic="conveyor.events", partition="2"';
+  const end = rising(80, 1000, perMinute);
+  const lag = end.map((_, minute) => (minute < stopped || minute >= resumed ? 0 : (minute - stopped) * perMinute));
+  return {
+    ...retentionOf("conveyor.events"),
+    [`kafka_consumergroup_lag{group="processor", ${partition}}`]: lag,
+    [`kafka_consumergroup_expiring_unread{group="processor", ${partition}}`]: hold([80, 0]),
+    [`kafka_topic_partition_end_offset{${partition}}`]: end,
+    [`kafka_topic_partition_start_offset{${partition}}`]: hold([80, 0]),
+    [`kafka_log_size_bytes{pod="kafka-0", ${partition}}`]: end,
+    [`kafka_log_size_bytes{pod="kafka-1", ${partition}}`]: end,
+  };
+};
+const UNREAD_EXPIRING = {
+  alert: "UnreadEventsExpiring",
+  severity: "warning",
+  summary: "Unread events will be deleted soon.",
+} as const;
+const expiring = (time: string): readonly Firing[] => [
+  {
+    labels: { topic: "conveyor.events" },
+    description: `Kafka deletes events of conveyor.events that the processor has not read in ${time} or less: its retention is nearly reached.`,
+  },
+];
+const DELETED_UNREAD = 'kafka_consumergroup_deleted_unread{group="processor", topic="conveyor.events", partition="2"}';
+const EXPIRING_UNREAD =
+  'kafka_consumergroup_expiring_unread{group="processor", topic="conveyor.events", partition="2"}';
 const REQUESTS = 'conveyor_processor_write_requests_total{pod="processor-a", outcome="written"}';
 const FAILED_REQUESTS = 'conveyor_processor_write_requests_total{pod="processor-a", outcome="unreachable"}';
 const writeLatency = (slow: (minutes: number) => number): Series => {
@@ -422,6 +454,47 @@ export const ALERT_CASES: readonly AlertCase[] = [
     below: { [LAG_SUM]: rising(80, 2000, 50) },
   },
   {
+    ...UNREAD_EXPIRING,
+    name: "by size",
+    input: backlog(60, 10, 40),
+    waits: [9, 11],
+    // 1000 bytes of retention, 600 unread, 60 more a minute.
+    fires: [20, expiring("6m 40s")],
+    clears: [50],
+    // 1000 bytes at 8 a minute: more than two hours.
+    below: backlog(8, 10, 12),
+  },
+  {
+    ...UNREAD_EXPIRING,
+    name: "by age",
+    input: { [EXPIRING_UNREAD]: hold([10, 0], [20, 500], [20, 0]) },
+    waits: [9, 10],
+    fires: [15, expiring("2h 0m 0s")],
+    clears: [35],
+    below: { [EXPIRING_UNREAD]: hold([60, 0]) },
+  },
+  {
+    alert: "UnreadEventsDeleted",
+    severity: "critical",
+    summary: "Acknowledged events were deleted unread.",
+    // It had lost events before; the exporter restarts without a value in between.
+    input: { [DELETED_UNREAD]: hold([10, 70], [5, 500], [3, undefined], [12, 1070], [400, 1070]) },
+    waits: [9],
+    fires: [
+      20,
+      [
+        {
+          labels: { topic: "conveyor.events" },
+          description:
+            "1000 events of conveyor.events were deleted within six hours before the processor read them: they are lost unless their senders still have them.",
+        },
+      ],
+    ],
+    clears: [400],
+    // Events deleted long ago; then the offsets are reset, and with them the count.
+    below: { [DELETED_UNREAD]: hold([40, 70], [40, 0]) },
+  },
+  {
     alert: "ProcessorRebalancing",
     severity: "warning",
     summary: "The consumer group rebalances repeatedly.",
@@ -502,6 +575,74 @@ export const ALERT_CASES: readonly AlertCase[] = [
   },
 
   {
+    alert: "DeadLettersExpiring",
+    name: "a partition is nearly full",
+    severity: "warning",
+    summary: "The oldest dead letters will be deleted soon.",
+    input: {
+      ...retentionOf("conveyor.events.dlq"),
+      'kafka_log_size_bytes{pod="kafka-0", topic="conveyor.events.dlq", partition="1"}': hold(
+        [10, 100],
+        [20, 900],
+        [60, 10],
+      ),
+      'kafka_log_size_bytes{pod="kafka-1", topic="conveyor.events.dlq", partition="1"}': hold(
+        [10, 100],
+        [20, 850],
+        [60, 10],
+      ),
+    },
+    waits: [9],
+    fires: [
+      28,
+      [
+        {
+          labels: { topic: "conveyor.events.dlq" },
+          description:
+            "A partition of conveyor.events.dlq is 90% full, or will be within an hour: its oldest dead letters are then deleted before their 30 days.",
+        },
+      ],
+    ],
+    clears: [60],
+    below: {
+      ...retentionOf("conveyor.events.dlq"),
+      'kafka_log_size_bytes{pod="kafka-0", topic="conveyor.events.dlq", partition="1"}': hold([60, 790]),
+      // Another topic's size is not compared.
+      'kafka_log_size_bytes{pod="kafka-0", topic="conveyor.events", partition="1"}': hold([60, 990]),
+    },
+  },
+  {
+    alert: "DeadLettersExpiring",
+    name: "a flood fills it within an hour",
+    severity: "warning",
+    summary: "The oldest dead letters will be deleted soon.",
+    input: {
+      ...retentionOf("conveyor.events.dlq"),
+      'kafka_log_size_bytes{pod="kafka-0", topic="conveyor.events.dlq", partition="1"}': [
+        ...hold([20, 0]),
+        ...rising(20, 0, 20),
+        ...hold([40, 400]),
+      ],
+    },
+    waits: [20],
+    fires: [
+      38,
+      [
+        {
+          labels: { topic: "conveyor.events.dlq" },
+          description:
+            "A partition of conveyor.events.dlq is 156% full, or will be within an hour: its oldest dead letters are then deleted before their 30 days.",
+        },
+      ],
+    ],
+    clears: [60],
+    below: {
+      ...retentionOf("conveyor.events.dlq"),
+      'kafka_log_size_bytes{pod="kafka-0", topic="conveyor.events.dlq", partition="1"}': rising(60, 0, 6),
+    },
+  },
+
+  {
     alert: "InfluxDBRefusingWrites",
     severity: "critical",
     summary: "InfluxDB fails to accept writes.",
@@ -509,7 +650,12 @@ export const ALERT_CASES: readonly AlertCase[] = [
     waits: [20, 24],
     fires: [
       27,
-      [{ labels: {}, description: "10% of the write requests fail. Events wait in Kafka, nothing is lost." }],
+      [
+        {
+          labels: {},
+          description: "10% of the write requests fail. Events wait in Kafka until its retention is reached.",
+        },
+      ],
     ],
     clears: [40],
     below: { [REQUESTS]: ramp([50, 96]), [FAILED_REQUESTS]: ramp([50, 4]) },

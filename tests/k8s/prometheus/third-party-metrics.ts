@@ -14,6 +14,7 @@ export const THIRD_PARTY_METRICS: Readonly<Record<string, string>> = {
   kafka_log_logmanager_offlinelogdirectorycount: "the same",
   kafka_topic_messagesin_total: "the same",
   kafka_broker_bytesin_total: "the same",
+  kafka_log_size_bytes: "the same",
   kafka_network_request_p99_milliseconds: "the same",
 
   storage_shard_series: "InfluxDB",

@@ -27,7 +27,6 @@ const PANEL_METRICS: Record<string, string> = {
       "kafka_broker_bytesout_total",
       "kafka_broker_failedfetchrequests_total",
       "kafka_broker_failedproducerequests_total",
-      "kafka_log_size_bytes",
       "kafka_network_request_p99_milliseconds",
       "kafka_server_replicamanager_isrshrinks_total",
       "kafka_server_replicamanager_leadercount",
