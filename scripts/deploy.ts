@@ -7,6 +7,7 @@
  *
  * Idempotent: a second run changes nothing, a run after an interrupted one continues, manual changes are reverted.
  */
+import { resolve } from "node:path";
 import type { ChecklistResult } from "./checks/checklist.ts";
 import { FLOW_CHECK_IDS, runChecks } from "./checks/index.ts";
 import { type CommandContext, defineCommand, runCommand, type Values } from "./cli/command.ts";
@@ -14,6 +15,7 @@ import { EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
 import { formatDuration, type Report } from "./cli/report.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import { CLUSTER_FLAGS, localCluster, rememberTarget, requireReachable, selectCluster } from "./cluster/target.ts";
+import { CERTIFICATE_FOLDER } from "./deploy/certificates.ts";
 import { type DeployPreview, deploy, previewDeploy } from "./deploy/deployment.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
 import { describeNotApplied, type Plan } from "./deploy/plan.ts";
@@ -34,7 +36,15 @@ const FLAGS = {
   },
   kind: { type: "string", valueName: "NAME", description: "load images into the nodes of this kind cluster" },
   images: { type: "string", valueName: "DIR", description: "folder with archives of images (docker save, OCI)" },
-  certs: { type: "string", default: "certs", valueName: "DIR", description: "folder of the certificates" },
+  certs: {
+    type: "string",
+    valueName: "DIR",
+    description: "folder of the certificates (default: certs in the project)",
+  },
+  "new-ca": {
+    type: "boolean",
+    description: "replace the CA of a deployed pipeline by that of the folder: all brokers restart",
+  },
   "install-tools": { type: "boolean", description: "let the local cluster install missing tools with apt-get" },
   "no-check": { type: "boolean", description: "skip the closing check that events flow" },
   "dry-run": { type: "boolean", description: "print the plan and its changes, change nothing" },
@@ -100,8 +110,9 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   const cluster = await targetCluster(flags, report, signal);
   report.info(`target: ${cluster.describe()}`);
   const version = await requireReachable(cluster, signal);
-  const { certs: certificates, registry, kind, images: imagesDir } = flags;
-  const options = { certificates, registry, kind, imagesDir };
+  const { certs, registry, kind, images: imagesDir } = flags;
+  const folder = certs === undefined ? CERTIFICATE_FOLDER : resolve(certs);
+  const options = { certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir };
   if (flags["dry-run"]) {
     const { plan, preview } = await previewDeploy(cluster, options, signal);
     reportPlan(plan, preview, report);

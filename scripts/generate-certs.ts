@@ -11,6 +11,7 @@ import { relative, resolve } from "node:path";
 import { defineCommand, runCommand } from "./cli/command.ts";
 import { tableLines } from "./cli/report.ts";
 import {
+  CERTIFICATE_FOLDER,
   type CertificateStatus,
   DEFAULT_LEAF_DAYS,
   DEFAULT_RENEW_BEFORE_MS,
@@ -61,12 +62,19 @@ export const command = defineCommand({
       description: "renew certificates that expire within this time, for example 30d",
     },
     force: { type: "boolean", description: "reissue every certificate, under the same CA" },
-    "new-ca": { type: "boolean", description: "create a new CA too; everything must then be deployed again at once" },
-    dir: { type: "string", valueName: "DIR", default: "certs", description: "folder of the certificates" },
+    "new-ca": {
+      type: "boolean",
+      description: "replace the CA too; then deploy with --new-ca: all brokers restart at once",
+    },
+    dir: {
+      type: "string",
+      valueName: "DIR",
+      description: "folder of the certificates (default: certs in the project)",
+    },
   },
   notes: ["The folder contains private keys, including the CA's. Git ignores it; keep it out of backups too."],
   async run({ flags, report }) {
-    const folder = resolve(flags.dir);
+    const folder = flags.dir === undefined ? CERTIFICATE_FOLDER : resolve(flags.dir);
     const statuses = await report.step(`certificates in ${relative(process.cwd(), folder) || "."}`, async (step) => {
       const made = await ensureCertificates(folder, {
         days: flags.days,

@@ -1,5 +1,6 @@
 /** Checks of the certificates in the cluster: issuer, key, validity. */
 import { createPrivateKey, X509Certificate } from "node:crypto";
+import { authorityId } from "../cli/pki.ts";
 import type { ProbeSession } from "../clients/probe-session.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
@@ -80,7 +81,10 @@ export const certificatesCheck: Check<ProbeSession> = {
     if (!caText) return failed("admin-tls has no ca.crt", {});
     const ca = new X509Certificate(caText);
     const facts = secrets.flatMap(([name, entries]) => judgeCertificates(name, entries, ca, Date.now()));
-    const otherCa = secrets.filter(([, entries]) => entries["ca.crt"]?.trim() !== caText.trim()).map(([name]) => name);
+    const authority = authorityId(caText);
+    const otherCa = secrets
+      .filter(([, entries]) => entries["ca.crt"] === undefined || authorityId(entries["ca.crt"]) !== authority)
+      .map(([name]) => name);
     const problems = [
       ...facts.filter(({ problem }) => problem).map(({ where, problem }) => `${where} ${problem}`),
       ...otherCa.map((name) => `${name}/ca.crt is another CA`),

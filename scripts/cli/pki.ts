@@ -2,7 +2,7 @@
  * Keys and certificates, signed by openssl: keys on P-256 in PKCS#8, certificates with random serial numbers, both as PEM
  * text. The caller stores them.
  */
-import { createPublicKey, generateKeyPairSync, randomBytes } from "node:crypto";
+import { createHash, createPublicKey, generateKeyPairSync, randomBytes, X509Certificate } from "node:crypto";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -51,6 +51,21 @@ export function createKey(): string {
 /** The public key of a private key, as PEM. */
 export const publicKeyOf = (key: string): string =>
   createPublicKey(key).export({ type: "spki", format: "pem" }).toString();
+
+/**
+ * Identity of an authority: a hash of its subject and public key. A renewed certificate with the same key is the same
+ * authority: who trusts one of the two accepts what the other issued. Text that is no certificate identifies itself.
+ */
+export function authorityId(pem: string): string {
+  const hash = createHash("sha256");
+  try {
+    const { subject, publicKey } = new X509Certificate(pem);
+    hash.update(subject).update(publicKey.export({ type: "spki", format: "der" }));
+  } catch {
+    hash.update(pem.trim());
+  }
+  return hash.digest("hex").slice(0, 16);
+}
 
 /** A self-signed certificate of an authority, with a new key or with the given one. */
 export async function createAuthority(

@@ -73,6 +73,9 @@ export const IDENTITIES: readonly Identity[] = [
 
 const CA_NAME = "ca";
 
+/** Where a command finds the certificates unless a flag names a folder: in the project, wherever it is started. */
+export const CERTIFICATE_FOLDER = join(import.meta.dir, "../../certs");
+
 /** Long enough for rare deploys, short enough that renewal is exercised. */
 export const DEFAULT_LEAF_DAYS = 365;
 /** Some TLS clients refuse server certificates with a longer life. */
@@ -135,24 +138,30 @@ export async function ensureCertificates(
   }
   const now = options.now ?? new Date();
   const identities = options.identities ?? IDENTITIES;
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  const unlock = await lock(folder);
-  try {
-    const work = await mkdtemp(join(folder, WORK_PREFIX));
-    try {
-      const issuer = new Issuer(folder, work, now);
-      const statuses = [await ensureAuthority(issuer, days * DAY_MS + renewBeforeMs, options)];
-      const authority = await readAuthority(folder);
-      for (const identity of identities) {
-        statuses.push(await ensureLeaf(issuer, authority, identity, { days, renewBeforeMs, force: options.force }));
-      }
-      return statuses;
-    } finally {
-      await rm(work, { recursive: true, force: true });
+  return await underLock(folder, now, async (issuer) => {
+    const statuses = [await ensureAuthority(issuer, days * DAY_MS + renewBeforeMs, options)];
+    const authority = await readAuthority(folder);
+    for (const identity of identities) {
+      statuses.push(await ensureLeaf(issuer, authority, identity, { days, renewBeforeMs, force: options.force }));
     }
-  } finally {
-    await unlock();
-  }
+    return statuses;
+  });
+}
+
+/**
+ * Stores files that the folder lacks, for example certificates that were read back from a cluster.
+ * @returns the names of the stored files
+ */
+export async function storeMissing(folder: string, files: Readonly<Record<string, string>>): Promise<string[]> {
+  return await underLock(folder, new Date(), async (issuer) => {
+    const missing: string[] = [];
+    for (const [file, content] of Object.entries(files)) {
+      if (await exists(join(folder, file))) continue;
+      await issuer.publish(file, content, file.endsWith(".crt") ? 0o644 : 0o600);
+      missing.push(file);
+    }
+    return missing;
+  });
 }
 
 /** Days until the certificate ends, rounded down; negative when it has. */
@@ -185,10 +194,40 @@ async function ensureAuthority(
     const renewed = await issuer.selfSign(found.key);
     return statusOf(CA_NAME, "renewed", renewed, issuer.now, "it must outlive what it issues; same key");
   }
-  const reason = options.newCa ? "requested" : "reason" in found ? found.reason : "it is not a CA's certificate";
-  const existed = usable || (await exists(join(issuer.folder, `${CA_NAME}.crt`)));
+  const [hasCertificate, hasKey] = await Promise.all(
+    ["crt", "key"].map((extension) => exists(join(issuer.folder, `${CA_NAME}.${extension}`))),
+  );
+  if (!options.newCa && (hasCertificate || hasKey)) return await recoverAuthority(issuer, found);
   const made = await issuer.selfSign();
-  return statusOf(CA_NAME, existed ? "renewed" : "created", made, issuer.now, existed ? reason : undefined);
+  return hasCertificate
+    ? statusOf(CA_NAME, "renewed", made, issuer.now, "requested")
+    : statusOf(CA_NAME, "created", made, issuer.now);
+}
+
+/**
+ * The CA of an incomplete or damaged pair. A new CA cuts off every client that trusts the old one, so only --new-ca creates
+ * one: here the certificate is issued again with its key, or nothing is changed.
+ * @throws OperatorError (exit 3) when the key is missing, damaged, or not that of the certificate
+ */
+async function recoverAuthority(issuer: Issuer, found: Found): Promise<CertificateStatus> {
+  const reason = "reason" in found ? found.reason : "not a CA's certificate";
+  const key = await readFile(join(issuer.folder, `${CA_NAME}.key`), "utf8").catch(() => undefined);
+  if ((reason === "missing" || reason === "unreadable") && key !== undefined && isPrivateKey(key)) {
+    return statusOf(CA_NAME, "renewed", await issuer.selfSign(key), issuer.now, `${reason}; same key`);
+  }
+  throw new OperatorError(`the CA in ${issuer.folder} cannot be used: ${CA_NAME}.crt: ${reason}`, {
+    exitCode: EXIT.precondition,
+    hint: `restore ${CA_NAME}.crt and ${CA_NAME}.key; if they are lost, create a new CA: bun scripts/generate-certs.ts --new-ca`,
+  });
+}
+
+function isPrivateKey(text: string): boolean {
+  try {
+    createPrivateKey(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function isAuthority(certificate: X509Certificate): boolean {
@@ -350,6 +389,22 @@ class Issuer {
 }
 
 // ── one run at a time ────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Runs work that changes the folder, which is created; one at a time. */
+async function underLock<T>(folder: string, now: Date, work: (issuer: Issuer) => Promise<T>): Promise<T> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const unlock = await lock(folder);
+  try {
+    const temporary = await mkdtemp(join(folder, WORK_PREFIX));
+    try {
+      return await work(new Issuer(folder, temporary, now));
+    } finally {
+      await rm(temporary, { recursive: true, force: true });
+    }
+  } finally {
+    await unlock();
+  }
+}
 
 /** Two concurrent runs could mix the certificates of two CAs. The lock of a process that has ended is ignored. */
 async function lock(folder: string): Promise<() => Promise<void>> {

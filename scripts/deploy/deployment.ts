@@ -1,5 +1,4 @@
 /** A deploy from start to end: certificates, images, snapshot, plan, and its execution or preview. */
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
@@ -12,7 +11,7 @@ import {
   OWN_PREFIX,
   planImages,
 } from "../images/index.ts";
-import { ensureCertificates } from "./certificates.ts";
+import { type CertificateSource, prepareCertificates, withFolderCopy } from "./certificate-source.ts";
 import {
   type Execution,
   executePlan,
@@ -27,8 +26,7 @@ import { readSnapshot } from "./snapshot.ts";
 import { loadStages, type Stage } from "./stages.ts";
 
 export interface DeployOptions {
-  /** Folder of the certificates. */
-  certificates: string;
+  certificates: CertificateSource;
   registry?: string | undefined;
   kind?: string | undefined;
   imagesDir?: string | undefined;
@@ -100,7 +98,7 @@ function requireImages(results: readonly (ImageResult & ImageState)[], target: I
   }
 }
 
-const caOf = async (folder: string) => await readFile(join(folder, "ca.crt"), "utf8").catch(() => undefined);
+const caOf = async (folder: string) => await Bun.file(join(folder, "ca.crt")).text();
 
 /**
  * Applies every stage that the cluster can run, in order, and waits for each.
@@ -112,31 +110,33 @@ export async function deploy(
   report: Report,
   signal: AbortSignal,
 ): Promise<DeployOutcome> {
-  await report.step("certificates", async (step) => {
-    const certificates = await ensureCertificates(options.certificates);
-    const made = certificates.filter(({ action }) => action !== "kept").length;
-    const daysLeft = Math.min(...certificates.map(({ daysLeft }) => daysLeft));
-    step.update(`${made} made, ${certificates.length - made} kept, ${daysLeft} days left`);
-  });
   const stages = await loadStages();
+  await report.step("certificates", async (step) => {
+    const { statuses, restored } = await prepareCertificates(cluster, stages, options.certificates, signal);
+    const made = statuses.filter(({ action }) => action !== "kept").length;
+    const daysLeft = Math.min(...statuses.map(({ daysLeft }) => daysLeft));
+    const kept = `${statuses.length - made} ${restored.length > 0 ? "read back from the cluster" : "kept"}`;
+    step.update(`${made} made, ${kept}, ${daysLeft} days left`);
+  });
   const target = imageTarget(cluster, options);
   const ensured = await ensureImages(target, allImages(stages), report, { imagesDir: options.imagesDir, signal });
   const images = ensured.map((image) => ({ ...image, missing: image.action === "missing" }));
   const snapshot = await readSnapshot(cluster, stages, signal, {
     onWait: (problem) => report.info(`waiting for KEDA: ${problem}`),
   });
-  const decided = plan(snapshot, stages, images, { ca: await caOf(options.certificates) });
+  const { folder } = options.certificates;
+  const decided = plan(snapshot, stages, images, { ca: await caOf(folder) });
   for (const line of describeNotApplied(decided)) report.warn(line);
   const used = usedImages(decided, images);
   requireImages(used, target);
-  const prepared = await preparePlan(decided, snapshot, used, options.certificates);
+  const prepared = await preparePlan(decided, snapshot, used, folder);
   const execution = await executePlan(cluster, prepared, report, signal);
   return { ...execution, images: used.map(({ missing: _, ...image }) => image), ...notApplied(decided) };
 }
 
 /**
- * Plans a deploy and previews its changes; stores nothing.
- * @throws OperatorError (exit 3) when the pipeline is deployed and its certificates are not in the folder
+ * Plans a deploy and previews its changes; stores nothing, no certificate either.
+ * @throws OperatorError (exit 3) where the deploy would refuse too
  */
 export async function previewDeploy(
   cluster: Cluster,
@@ -145,19 +145,16 @@ export async function previewDeploy(
 ): Promise<{ plan: Plan; preview: DeployPreview }> {
   const stages = await loadStages();
   const target = imageTarget(cluster, options);
-  const images = await planImages(target, allImages(stages), { imagesDir: options.imagesDir, signal });
-  const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
-  const decided = plan(snapshot, stages, images, { ca: await caOf(options.certificates) });
-  const isDeployed = snapshot.live.some(({ kind, metadata }) => kind === "Namespace" && metadata.name === NAMESPACE);
-  const objects = isDeployed
-    ? await previewPlan(
-        cluster,
-        await preparePlan(decided, snapshot, usedImages(decided, images), options.certificates),
-        snapshot,
-        signal,
-      )
-    : previewFirst(decided);
-  const runs = decided.stages.flatMap(({ run }) => run.map(refOf));
-  const restarts = decided.stages.flatMap(({ restart }) => restart ?? []);
-  return { plan: decided, preview: { images, objects, runs, restarts, ...notApplied(decided) } };
+  return await withFolderCopy(options.certificates.folder, async (folder) => {
+    await prepareCertificates(cluster, stages, { ...options.certificates, folder }, signal);
+    const images = await planImages(target, allImages(stages), { imagesDir: options.imagesDir, signal });
+    const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
+    const decided = plan(snapshot, stages, images, { ca: await caOf(folder) });
+    const isDeployed = snapshot.live.some(({ kind, metadata }) => kind === "Namespace" && metadata.name === NAMESPACE);
+    const prepared = await preparePlan(decided, snapshot, usedImages(decided, images), folder);
+    const objects = isDeployed ? await previewPlan(cluster, prepared, snapshot, signal) : previewFirst(decided);
+    const runs = decided.stages.flatMap(({ run }) => run.map(refOf));
+    const restarts = decided.stages.flatMap(({ restart }) => restart ?? []);
+    return { plan: decided, preview: { images, objects, runs, restarts, ...notApplied(decided) } };
+  });
 }

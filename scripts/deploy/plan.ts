@@ -2,10 +2,11 @@
  * What a deploy does to a cluster, decided once and without side effects: `deploy --dry-run` prints the plan, deploy
  * executes it (execution.ts).
  */
+import { authorityId } from "../cli/pki.ts";
 import { type KubernetesObject, keyOf, NAMESPACE, refOf, type Workload } from "../cluster/cluster.ts";
 import { autoscalerOf, conflictingAutoscalers } from "./autoscalers.ts";
 import { KEDA_API, type KedaState } from "./keda.ts";
-import { imagesOf, withImages } from "./manifests.ts";
+import { imagesOf, podTemplateOf, withImages } from "./manifests.ts";
 import { contentsOf } from "./secrets.ts";
 import { SKIPPED_STAGES, type Stage } from "./stages.ts";
 
@@ -17,6 +18,8 @@ export interface Snapshot {
   keda: KedaState;
   /** Objects of the manifests that exist, and every autoscaler and KEDA object of the pipeline's namespace. */
   live: readonly KubernetesObject[];
+  /** Pods of the brokers. */
+  brokers: readonly KubernetesObject[];
 }
 
 /** Availability of an image on the target cluster. */
@@ -78,7 +81,10 @@ export interface Plan {
 }
 
 /** Workload whose pods cannot be replaced one by one when the CA changes: old and new pods would not trust each other. */
-const BROKERS = "kafka";
+export const BROKERS = "kafka";
+
+/** Annotation of the brokers' pods: the CA that they trust since their start. */
+export const TRUSTED_CA = "conveyor.dev/ca";
 
 /**
  * Plans a deploy.
@@ -101,13 +107,15 @@ export function plan(
   const prune = prunedObjects(snapshot, stages, applied, skip);
   const prunedBefore = (name: string | undefined) =>
     prune.filter(({ before }) => before === name).map(({ before: _, ...pruned }) => pruned);
-  const restart = caChanges(snapshot, options.ca)
+  const ca = options.ca === undefined ? undefined : authorityId(options.ca);
+  const restart = caChanges(snapshot, ca)
     ? { workload: BROKERS, reason: "the CA has changed: all brokers restart at once" }
     : undefined;
   return {
     prune: prunedBefore(undefined),
     stages: applied.map(({ name, title, limitMs, objects }) => {
-      const named = withImages(withSkippedStages(objects, skipped), (ref) => pushed.get(ref) ?? ref);
+      const images = withImages(withSkippedStages(objects, skipped), (ref) => pushed.get(ref) ?? ref);
+      const named = ca === undefined ? images : images.map((object) => withTrustedCa(object, ca));
       return {
         name,
         title,
@@ -135,10 +143,25 @@ function declared({ live }: Snapshot, objects: readonly KubernetesObject[]): Kub
 
 const isBrokers = ({ kind, metadata }: KubernetesObject) => kind === "StatefulSet" && metadata.name === BROKERS;
 
-/** True when the running brokers trust another CA than the one that is deployed. */
-function caChanges({ live }: Snapshot, ca: string | undefined): boolean {
-  const trusted = contentsOf(live)["kafka-tls"]?.["ca.crt"];
-  return trusted !== undefined && ca !== undefined && trusted.trim() !== ca.trim();
+/**
+ * True when a broker trusts another CA than the one that is deployed, or their Secret has another one. The Secret alone
+ * does not show it: a deploy that ended between the Secret and the brokers has changed it.
+ */
+function caChanges({ live, brokers }: Snapshot, ca: string | undefined): boolean {
+  const stored = contentsOf(live)["kafka-tls"]?.["ca.crt"];
+  const trusted = [
+    stored === undefined ? undefined : authorityId(stored),
+    ...brokers.map(({ metadata }) => metadata.annotations?.[TRUSTED_CA]),
+  ];
+  return ca !== undefined && trusted.some((id) => id !== undefined && id !== ca);
+}
+
+function withTrustedCa(object: KubernetesObject, ca: string): KubernetesObject {
+  if (!isBrokers(object)) return object;
+  const copy = structuredClone(object);
+  const template = podTemplateOf(copy)!;
+  template.metadata = { ...template.metadata, annotations: { ...template.metadata?.annotations, [TRUSTED_CA]: ca } };
+  return copy;
 }
 
 function withSkippedStages(objects: readonly KubernetesObject[], skipped: readonly string[]): KubernetesObject[] {

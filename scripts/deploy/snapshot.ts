@@ -1,7 +1,7 @@
 /** Reads the state of a cluster that a plan depends on. */
 import { apiVersionsOf, type Cluster, type KubernetesObject, keyOf } from "../cluster/cluster.ts";
 import { KEDA_API, type KedaWait, listKedaObjects, readKedaState } from "./keda.ts";
-import type { Snapshot } from "./plan.ts";
+import { BROKERS, type Snapshot } from "./plan.ts";
 import type { Stage } from "./stages.ts";
 
 /** @throws OperatorError when the cluster cannot be read: an object that cannot be seen is not taken for absent. */
@@ -17,12 +17,13 @@ export async function readSnapshot(
   const declared = stages
     .flatMap(({ objects }) => objects)
     .filter(({ apiVersion }) => apiVersions.has(apiVersion) && apiVersion !== KEDA_API);
-  const lists = await Promise.all([
+  const [brokers, ...lists] = await Promise.all([
+    cluster.pods(BROKERS),
     cluster.existing(declared, signal),
     cluster.list<KubernetesObject>("horizontalpodautoscalers"),
     keda.status === "absent" ? [] : listKedaObjects(cluster, signal),
   ]);
   if (keda.status === "uninstalling") apiVersions.delete(KEDA_API);
   const live = new Map(lists.flat().map((object) => [keyOf(object), object]));
-  return { context: cluster.context, apiVersions, keda, live: [...live.values()] };
+  return { context: cluster.context, apiVersions, keda, live: [...live.values()], brokers };
 }

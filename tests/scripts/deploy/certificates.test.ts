@@ -1,10 +1,11 @@
 /** Properties of the certificates; openssl verifies them independently. */
 import { beforeEach, describe, expect, test } from "bun:test";
 import { X509Certificate } from "node:crypto";
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { connect, createServer, type Server, type TLSSocket } from "node:tls";
 import { OperatorError } from "../../../scripts/cli/errors.ts";
+import { authorityId } from "../../../scripts/cli/pki.ts";
 import { ensureCertificates, IDENTITIES, namesOf } from "../../../scripts/deploy/certificates.ts";
 import { temporaryFolder } from "../../temporary-folder.ts";
 
@@ -24,6 +25,10 @@ const make = (options: Parameters<typeof ensureCertificates>[1] = {}) =>
 const actions = async (options: Parameters<typeof ensureCertificates>[1] = {}) =>
   Object.fromEntries((await make(options)).map(({ name, action }) => [name, action]));
 const read = async (name: string) => new X509Certificate(await readFile(join(folder, `${name}.crt`)));
+const contents = async () =>
+  await Promise.all(
+    (await readdir(folder)).sort().map(async (file) => [file, await readFile(join(folder, file), "utf8")]),
+  );
 const openssl = async (...args: string[]) => {
   const child = Bun.spawn(["openssl", ...args], { stdout: "pipe", stderr: "pipe" });
   const [out, error, code] = await Promise.all([
@@ -97,12 +102,9 @@ describe("ensureCertificates: first run", () => {
 describe("ensureCertificates: second run", () => {
   test("keeps every file unchanged", async () => {
     await make();
-    const before = await Promise.all(
-      (await readdir(folder)).sort().map((file) => readFile(join(folder, file), "utf8")),
-    );
+    const before = await contents();
     expect(await actions()).toEqual({ ca: "kept", "kafka-0": "kept", influxdb: "kept", admin: "kept" });
-    const after = await Promise.all((await readdir(folder)).sort().map((file) => readFile(join(folder, file), "utf8")));
-    expect(after).toEqual(before);
+    expect(await contents()).toEqual(before);
   });
 
   test("renews exactly the certificates that expire within --renew-before", async () => {
@@ -205,6 +207,47 @@ describe("ensureCertificates: recovery", () => {
     const error = await failure(make({ force: true }));
     expect(error.exitCode).toBe(3);
     expect(error.message).toContain("ca.key is missing");
+  });
+
+  test.each([
+    ["its certificate is missing", () => rm(join(folder, "ca.crt"))],
+    ["its certificate is unreadable", () => writeFile(join(folder, "ca.crt"), "no certificate")],
+  ])("the CA is issued again with the same key where %s", async (_, damage) => {
+    await make();
+    const before = await readFile(join(folder, "ca.crt"), "utf8");
+    await damage();
+    expect(await actions()).toEqual({ ca: "renewed", "kafka-0": "kept", influxdb: "kept", admin: "kept" });
+    expect(authorityId(await readFile(join(folder, "ca.crt"), "utf8"))).toBe(authorityId(before));
+  });
+
+  test.each([
+    ["unreadable, without a key", { "ca.crt": "no certificate", "ca.key": undefined }],
+    ["missing, with a damaged key", { "ca.crt": undefined, "ca.key": "no key" }],
+    ["of another key", { "ca.key": "admin.key" }],
+    ["not that of a CA", { "ca.crt": "admin.crt", "ca.key": "admin.key" }],
+  ])("no new CA replaces one whose certificate is %s", async (_, damage) => {
+    await make();
+    for (const [file, content] of Object.entries(damage)) {
+      await rm(join(folder, file));
+      if (content?.startsWith("admin")) await cp(join(folder, content), join(folder, file));
+      else if (content) await writeFile(join(folder, file), content);
+    }
+    const before = await contents();
+    const error = await failure(make());
+    expect({ exitCode: error.exitCode, hint: error.hint }).toMatchObject({
+      exitCode: 3,
+      hint: expect.stringContaining("--new-ca"),
+    });
+    expect(await contents()).toEqual(before);
+    expect(await actions({ newCa: true })).toMatchObject({ admin: "renewed" });
+  });
+
+  test("a clock that is behind replaces no CA", async () => {
+    await make();
+    const before = await contents();
+    const error = await failure(make({ now: new Date(Date.now() - DAY_MS) }));
+    expect(error.message).toContain("ca.crt: not valid yet");
+    expect(await contents()).toEqual(before);
   });
 
   test("refuses a concurrent run on the same folder", async () => {

@@ -7,12 +7,13 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NETWORK_CHECKS } from "../../../scripts/checks/network.ts";
 import { POD_CHECKS } from "../../../scripts/checks/pods.ts";
+import { authorityId } from "../../../scripts/cli/pki.ts";
 import { ProbeSession } from "../../../scripts/clients/probe-session.ts";
-import { refOf } from "../../../scripts/cluster/cluster.ts";
+import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
 import { executePlan, preparePlan, previewFirst, previewPlan, prunedBy } from "../../../scripts/deploy/execution.ts";
 import { KEDA_API } from "../../../scripts/deploy/keda.ts";
 import { imagesOf } from "../../../scripts/deploy/manifests.ts";
-import { type Plan, plan } from "../../../scripts/deploy/plan.ts";
+import { type Plan, plan, TRUSTED_CA } from "../../../scripts/deploy/plan.ts";
 import { FILL_FROM, recipeOf } from "../../../scripts/deploy/secrets.ts";
 import { readSnapshot } from "../../../scripts/deploy/snapshot.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
@@ -41,7 +42,8 @@ interface Decision {
   decided: Plan;
   /** The changes that a dry run prints. */
   previewed: { ref: string; change: string }[];
-  execute(): Promise<{ ref: string; change: string }[]>;
+  /** Executes the plan, or its stages up to the named one, like a run that is interrupted after it. */
+  execute(lastStage?: string): Promise<{ ref: string; change: string }[]>;
 }
 
 async function decide(
@@ -59,7 +61,11 @@ async function decide(
   return {
     decided,
     previewed: objects.filter(({ change }) => change !== "unchanged").map(({ ref, change }) => ({ ref, change })),
-    execute: async () => (await executePlan(cluster, prepared, silent, signal)).changes,
+    execute: async (lastStage) => {
+      const last = prepared.stages.findIndex(({ name }) => name === lastStage);
+      const run = { ...prepared, stages: last < 0 ? prepared.stages : prepared.stages.slice(0, last + 1) };
+      return (await executePlan(cluster, run, silent, signal)).changes;
+    },
   };
 }
 
@@ -153,7 +159,7 @@ describe("execution of a plan", () => {
     expect([...planned].filter((ref) => !changed.has(ref) && !ref.includes("keda-hpa-"))).toEqual([]);
     for (const { object } of prunedBy(decided)) expect(cluster.find(refOf(object))).toBeUndefined();
 
-    const second = await decide(cluster, missing);
+    const second = await decide(cluster, missing, ca);
     expect(second.previewed).toEqual([]);
   });
 
@@ -170,6 +176,32 @@ describe("execution of a plan", () => {
     cluster.add(...kedaItself());
     await redeploy();
     expect(autoscalers().sort()).toEqual(withKeda);
+  });
+
+  test("a CA change that was interrupted between the Secrets and the brokers is carried on by the next deploy", async () => {
+    const cluster = await deployed();
+    const broker = (ca: string): KubernetesObject => ({
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: {
+        name: "kafka-0",
+        namespace: "conveyor",
+        labels: { "app.kubernetes.io/name": "kafka" },
+        annotations: { [TRUSTED_CA]: authorityId(ca) },
+      },
+    });
+    cluster.add(broker("content of ca.crt"));
+    await writeFile(join(certificates, "ca.crt"), "another CA");
+    try {
+      await (await decide(cluster, [], "another CA")).execute("secrets");
+      expect(cluster.mutations).not.toContain("restart kafka");
+      await (await decide(cluster, [], "another CA")).execute();
+      expect(cluster.mutations.filter((mutation) => mutation === "restart kafka")).toHaveLength(1);
+      cluster.add(broker("another CA"));
+      expect((await decide(cluster, [], "another CA")).decided.stages.filter(({ restart }) => restart)).toEqual([]);
+    } finally {
+      await writeFile(join(certificates, "ca.crt"), "content of ca.crt");
+    }
   });
 
   test("a kept stage does not restart pods that mount its ConfigMaps", async () => {

@@ -1,10 +1,11 @@
 /** plan() over hand-written snapshots: which stages are skipped or kept, which objects are pruned, and when. */
 import { describe, expect, test } from "bun:test";
+import { authorityId, createAuthority } from "../../../scripts/cli/pki.ts";
 import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
 import { autoscalerOf } from "../../../scripts/deploy/autoscalers.ts";
 import { KEDA_API, type KedaState } from "../../../scripts/deploy/keda.ts";
 import { imagesOf } from "../../../scripts/deploy/manifests.ts";
-import { describeNotApplied, plan, type Snapshot } from "../../../scripts/deploy/plan.ts";
+import { describeNotApplied, plan, type Snapshot, TRUSTED_CA } from "../../../scripts/deploy/plan.ts";
 import { loadStages, SKIPPED_STAGES, type Stage } from "../../../scripts/deploy/stages.ts";
 import { hpa, kedaObject } from "./fake-cluster.ts";
 
@@ -22,6 +23,7 @@ const snapshot = (more: Partial<Snapshot> = {}): Snapshot => ({
   apiVersions,
   keda: { status: "working" },
   live: [],
+  brokers: [],
   ...more,
 });
 const idle = (problem = "its pods are gone"): KedaState => ({ status: "idle", problem });
@@ -305,14 +307,38 @@ describe("plan: apply", () => {
       ...stageOf("secrets").objects.find(({ metadata }) => metadata.name === "kafka-tls")!,
       data: { "ca.crt": Buffer.from("OLD\n").toString("base64") },
     };
-    const restarts = (live: KubernetesObject[], ca?: string) =>
-      plan(snapshot({ live }), stages, [], { ca }).stages.flatMap(({ name, restart }) =>
+    const broker = (name: string, ca?: string): KubernetesObject => ({
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name, annotations: ca === undefined ? {} : { [TRUSTED_CA]: authorityId(ca) } },
+    });
+    const restarts = (live: KubernetesObject[], ca?: string, brokers: KubernetesObject[] = []) =>
+      plan(snapshot({ live, brokers }), stages, [], { ca }).stages.flatMap(({ name, restart }) =>
         restart ? [name, restart.workload] : [],
       );
     expect(restarts([trusted], "NEW")).toEqual(["stores", "kafka"]);
     expect(restarts([trusted], "OLD")).toEqual([]);
     expect(restarts([trusted])).toEqual([]);
     expect(restarts([], "NEW")).toEqual([]);
+    // A deploy that ended before it restarted all brokers has changed the Secret; a broker tells which CA it trusts.
+    expect(restarts([trusted], "OLD", [broker("kafka-0", "OLD")])).toEqual([]);
+    expect(restarts([trusted], "OLD", [broker("kafka-0", "OLDER"), broker("kafka-2", "OLD")])).toEqual([
+      "stores",
+      "kafka",
+    ]);
+    expect(restarts([trusted], "OLD", [broker("kafka-0")])).toEqual([]);
+  });
+
+  test("a CA that was renewed with the same key restarts the brokers one by one, like any change of a Secret", async () => {
+    const old = await createAuthority("ours", { days: 30 });
+    const renewed = await createAuthority("ours", { days: 60, key: old.key });
+    expect(renewed.certificate).not.toBe(old.certificate);
+    const kafkaTls = stageOf("secrets").objects.find(({ metadata }) => metadata.name === "kafka-tls")!;
+    const live = [{ ...kafkaTls, data: { "ca.crt": Buffer.from(old.certificate).toString("base64") } }];
+    const restarts = (ca: string) =>
+      plan(snapshot({ live }), stages, [], { ca }).stages.filter(({ restart }) => restart);
+    expect(restarts(renewed.certificate)).toEqual([]);
+    expect(restarts((await createAuthority("ours", { days: 30 })).certificate)).toHaveLength(1);
   });
 
   test("Jobs run and are not applied", () => {
