@@ -4,7 +4,7 @@
  *   bun scripts/destroy.ts --yes
  *   bun scripts/destroy.ts --keep-data --yes     keeps the volumes, and with them topics, groups, bucket and tokens
  *
- * The cluster itself stays; `bun scripts/local-cluster.ts down` removes the local one.
+ * The cluster itself stays; `bun scripts/local-cluster.ts down --delete-data` removes the local one.
  */
 import { createInterface } from "node:readline/promises";
 import { type CommandContext, defineCommand, runCommand } from "./cli/command.ts";
@@ -78,7 +78,7 @@ export const command = defineCommand({
   examples: [
     ["bun scripts/destroy.ts --dry-run", "what would be deleted"],
     ["bun scripts/destroy.ts --yes", "the complete pipeline, with its data"],
-    ["bun scripts/local-cluster.ts down", "the local cluster itself"],
+    ["bun scripts/local-cluster.ts down --delete-data", "the local cluster itself"],
   ],
   run: main,
 });

@@ -3,13 +3,13 @@
  *
  *   bun scripts/local-cluster.ts up          create or start it
  *   bun scripts/local-cluster.ts status      running programs and readiness
- *   bun scripts/local-cluster.ts down        remove it with its data
+ *   bun scripts/local-cluster.ts down        stop it; `up` continues with its data
  *
  * It runs in separate namespaces; outside them there is only one network link to it. `npm start` creates it when needed.
  */
 
 import { defineCommand, runCommand } from "./cli/command.ts";
-import { EXIT } from "./cli/errors.ts";
+import { EXIT, OperatorError } from "./cli/errors.ts";
 import type { Report } from "./cli/report.ts";
 import { type ClusterStatus, down, kubeconfigPath, kubectlPath, status, up } from "./local-cluster/index.ts";
 
@@ -43,10 +43,11 @@ function printStatus(report: Report, now: ClusterStatus): void {
 export const command = defineCommand({
   name: "scripts/local-cluster.ts",
   summary: "a real Kubernetes on this Linux machine, from packages",
-  usage: ["up [--install-tools]", "down [--keep-data]", "status [--json]", "kubeconfig"],
+  usage: ["up [--install-tools]", "down [--delete-data]", "status [--json]", "kubeconfig"],
   flags: {
     "install-tools": { type: "boolean", description: "up: install missing Debian packages with apt-get" },
-    "keep-data": { type: "boolean", description: "down: keep volumes and database for the next up" },
+    "delete-data": { type: "boolean", description: "down: remove volumes and database too" },
+    "keep-data": { type: "boolean", description: "down: keep volumes and database, which is the default" },
   },
   positionals: [
     { name: "ACTION", description: "operation", required: true, choices: ["up", "down", "status", "kubeconfig"] },
@@ -61,9 +62,9 @@ export const command = defineCommand({
       "programs, versions, readiness; exit 0 only when everything is ready",
     ],
     ["export KUBECONFIG=$(bun scripts/local-cluster.ts kubeconfig)", "use it with kubectl"],
-    ["bun scripts/local-cluster.ts down --keep-data", "stop it; the next up restores volumes and objects"],
+    ["bun scripts/local-cluster.ts down", "stop it; the next up restores volumes and objects"],
     [
-      "bun scripts/local-cluster.ts down",
+      "bun scripts/local-cluster.ts down --delete-data",
       "remove it with its data; built programs and images stay in the cache folder",
     ],
   ],
@@ -86,9 +87,15 @@ export const command = defineCommand({
         return;
       }
       case "down": {
-        const result = await down(report, { keepData: flags["keep-data"], signal });
+        if (flags["keep-data"] && flags["delete-data"]) {
+          throw new OperatorError("--keep-data and --delete-data exclude each other", { exitCode: EXIT.usage });
+        }
+        const result = await down(report, { deleteData: flags["delete-data"], signal });
         report.result(result);
-        if (result.was_there) report.print(result.kept_data ? "stopped; `up` continues with its data" : "removed");
+        if (result.was_there)
+          report.print(
+            result.kept_data ? "stopped; `up` continues with its data, `down --delete-data` removes it" : "removed",
+          );
         else report.print(result.kept_data ? "not running; its data is kept" : "there is no local cluster");
         return;
       }

@@ -58,6 +58,7 @@ const FLAGS = {
     valueName: "NAME",
     description: "run this drill without its fault: it must be inconclusive (exit 5)",
   },
+  yes: { type: "boolean", short: "y", description: "confirm drills on a cluster that is not the local one" },
   open: { type: "boolean", description: "open the live page, which is served on 127.0.0.1 during the run" },
   record: {
     type: "boolean",
@@ -84,6 +85,15 @@ export function chosenDrills(only: readonly string[], all: readonly Drill[] = DR
     });
   }
   return names.length === 0 ? all : all.filter(({ name }) => names.includes(name));
+}
+
+/** @throws OperatorError (exit 2) unless drills on a cluster that this project did not make are confirmed */
+export function requireConfirmation({ isLocal, context }: Pick<Cluster, "isLocal" | "context">, yes: boolean): void {
+  if (isLocal || yes) return;
+  throw new OperatorError(`--yes: must confirm drills on context ${context}, which is not the local cluster`, {
+    exitCode: EXIT.usage,
+    hint: "drills stop, freeze and cut off parts of the running pipeline; --list shows them",
+  });
 }
 
 /** The exit code of a run: every drill that did not pass is a violation, also an inconclusive one. */
@@ -129,6 +139,7 @@ async function run({ flags, report, signal }: CommandContext<typeof FLAGS>): Pro
   await requireReachable(cluster, signal);
   const image = await deployedServicesImage(cluster);
   if (flags.heal) return await heal(cluster, image, report);
+  requireConfirmation(cluster, flags.yes);
   // Checked before the first fault: an hour of drills must not end without its video.
   if (flags.record) await requireVideoTools();
   const { repeat, open, record } = flags;
@@ -211,6 +222,7 @@ export const command = defineCommand({
   examples: [
     ["bun scripts/resilience-test.ts", "every drill that is possible on this cluster"],
     ["bun scripts/resilience-test.ts --only kill-processor,kill-influxdb --repeat 3", "two of them, three times each"],
+    ["bun scripts/resilience-test.ts --context staging --yes", "on another cluster than the local one"],
     ["bun scripts/resilience-test.ts --without-fault delete-processor", "shows that a missing effect is detected"],
   ],
   cleanupLimitMs: CLEANUP_LIMIT_MS,

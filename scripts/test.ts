@@ -4,7 +4,7 @@
  *   types, lint, import directions, unused code  seconds
  *   tests without a cluster  under a minute; one process per core
  *   tests of pictures     pages in a real browser, the video; under a minute
- *   tests on a cluster    the local cluster, created if there is none and then removed afterwards
+ *   tests on a cluster    the local cluster, created if there is none and then removed afterwards; one that exists is kept
  *
  * Where no local cluster can run, those tests show as skipped, with the reason. The last line is
  * `N passed, N failed[, N skipped]`.
@@ -16,7 +16,7 @@ import { EXIT } from "./cli/errors.ts";
 import { formatDuration, type Report } from "./cli/report.ts";
 import { installTools, missingTools } from "./cli/tools.ts";
 import { localClusterObstacle, prepareLocalCluster } from "./deploy/local-target.ts";
-import { down, kubeconfigPath, status } from "./local-cluster/index.ts";
+import { type ClusterStatus, down, kubeconfigPath, status } from "./local-cluster/index.ts";
 import { failureLines, summaryLine } from "./test/junit.ts";
 import { ONE_FAILED, type Outcome, runTests, runTool, testFiles } from "./test/run.ts";
 import { FFMPEG } from "./video/video-encoder.ts";
@@ -40,6 +40,12 @@ async function preparePictureTools(report: Report, signal: AbortSignal): Promise
   return (await missing()).map(({ command }) => command);
 }
 
+/** Whose cluster the tests run on: they remove one, with its data, only where there was none. A stopped one has data. */
+export const ownershipOf = (state: ClusterStatus["state"]) => ({
+  wasRunning: state === "ready" || state === "degraded",
+  isOwned: state === "absent",
+});
+
 async function testOnCluster(
   files: readonly string[],
   report: Report,
@@ -54,8 +60,10 @@ async function testOnCluster(
     if (process.env.CI) counts.failed += 1;
     return counts;
   }
-  const wasRunning = ["ready", "degraded"].includes((await status()).state);
-  if (wasRunning) report.info("the local cluster is running: tests that remove it are skipped");
+  const { state } = await status();
+  const { wasRunning, isOwned } = ownershipOf(state);
+  if (!isOwned)
+    report.info(`the local cluster is ${wasRunning ? "running" : "stopped"}: tests that remove it are skipped`);
   try {
     await prepareLocalCluster(report, { signal });
     const deployed = await runTool(
@@ -70,12 +78,12 @@ async function testOnCluster(
     }
     const environment = {
       CONVEYOR_CLUSTER_TESTS: "1",
-      CONVEYOR_CLUSTER_OWNED: wasRunning ? "" : "1",
+      CONVEYOR_CLUSTER_OWNED: isOwned ? "1" : "",
       CONVEYOR_KUBECONFIG: kubeconfigPath(),
     };
     return await runTests(files, environment, PART_LIMIT_MS.cluster, signal);
   } finally {
-    if (!wasRunning && !keep) await down(report, {});
+    if (!wasRunning && !keep) await down(report, { deleteData: isOwned });
   }
 }
 

@@ -159,6 +159,8 @@ export interface ClusterLocation {
   kubeconfig?: string;
   /** True for the cluster of scripts/local-cluster.ts. */
   isLocal: boolean;
+  /** UID of the namespace kube-system that the cluster must have: a context's name may lead to another cluster tomorrow. */
+  clusterId?: string | undefined;
 }
 
 /** "Kind/name" of an object, with its namespace unless it is the pipeline's. */
@@ -171,12 +173,14 @@ export class Cluster implements ClusterLocation {
   readonly context: string;
   readonly kubeconfig: string | undefined;
   readonly isLocal: boolean;
+  readonly clusterId: string | undefined;
   readonly #command: string;
 
   constructor(location: ClusterLocation, command = "kubectl") {
     this.context = location.context;
     this.kubeconfig = location.kubeconfig;
     this.isLocal = location.isLocal;
+    this.clusterId = location.clusterId;
     this.#command = command;
   }
 

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { EXIT, isAbort, OperatorError } from "../cli/errors.ts";
 import { writeAtomic } from "../cli/files.ts";
 import { must } from "../cli/process.ts";
-import { Cluster, type ClusterLocation } from "./cluster.ts";
+import { findTool } from "../cli/tools.ts";
+import { Cluster, type ClusterLocation, type KubernetesObject } from "./cluster.ts";
 
 /** How the local cluster is located. Commands pass it in (scripts/local-cluster/index.ts). */
 export interface LocalTarget {
@@ -24,15 +25,28 @@ export const CLUSTER_FLAGS = {
     description: "kubectl context of an existing cluster",
   },
   local: { type: "boolean", description: "the local cluster of scripts/local-cluster.ts" },
+  "cluster-id": {
+    type: "string",
+    valueName: "UID",
+    description: "UID of kube-system that the cluster must have (default: that of the last deploy to the context)",
+  },
 } as const;
 
 const stateFolder = () => join(process.env.XDG_STATE_HOME || join(homedir(), ".local", "state"), "conveyor");
 const targetFile = () => join(stateFolder(), "target.json");
 
-/** Stores the cluster of a deploy as the default of the other commands. */
-export async function rememberTarget(location: ClusterLocation): Promise<void> {
-  const { context, kubeconfig, isLocal } = location;
-  await writeAtomic(targetFile(), `${JSON.stringify({ context, kubeconfig, isLocal }, null, 2)}\n`);
+/** UID of the namespace kube-system: the same for the life of a cluster, whatever its contexts are called. */
+const idOf = async (cluster: Cluster): Promise<string> =>
+  (await cluster.json<KubernetesObject>(["get", "namespace", "kube-system"])).metadata.uid ?? "";
+
+/**
+ * Stores the cluster of a deploy as the default of the other commands, with its identity. The local cluster has none: its
+ * kubeconfig leads to no other one, and each new local cluster has another UID.
+ */
+export async function rememberTarget(cluster: Cluster): Promise<void> {
+  const { context, kubeconfig, isLocal } = cluster;
+  const clusterId = isLocal ? undefined : await idOf(cluster);
+  await writeAtomic(targetFile(), `${JSON.stringify({ context, kubeconfig, isLocal, clusterId }, null, 2)}\n`);
 }
 
 async function rememberedTarget(): Promise<ClusterLocation | undefined> {
@@ -51,8 +65,8 @@ export async function localCluster(local: LocalTarget): Promise<Cluster> {
 }
 
 /** An existing cluster by its context's name. @throws OperatorError (exit 3) when kubectl or the context is missing. */
-async function namedCluster(context: string): Promise<Cluster> {
-  const kubectl = Bun.which("kubectl");
+async function namedCluster(context: string, clusterId: string | undefined): Promise<Cluster> {
+  const kubectl = findTool("kubectl");
   if (!kubectl) {
     throw new OperatorError("kubectl is not installed", {
       exitCode: EXIT.precondition,
@@ -66,7 +80,7 @@ async function namedCluster(context: string): Promise<Cluster> {
       hint: contexts.length > 0 ? `known contexts: ${contexts.join(", ")}` : "kubectl has no context; see KUBECONFIG",
     });
   }
-  return new Cluster({ context, isLocal: false }, kubectl);
+  return new Cluster({ context, isLocal: false, clusterId }, kubectl);
 }
 
 /**
@@ -75,29 +89,55 @@ async function namedCluster(context: string): Promise<Cluster> {
  * @throws OperatorError (exit 2) when none is selected and nothing was deployed yet
  */
 export async function selectCluster(
-  flags: { context?: string | undefined; local: boolean },
+  flags: { context?: string | undefined; local: boolean; "cluster-id"?: string | undefined },
   local: LocalTarget,
 ): Promise<Cluster> {
   if (flags.context && flags.local) {
     throw new OperatorError("--context and --local exclude each other", { exitCode: EXIT.usage });
   }
+  const remembered = await rememberedTarget();
   const target = flags.local
     ? { isLocal: true, context: local.context }
     : flags.context
       ? { isLocal: flags.context === local.context, context: flags.context }
-      : await rememberedTarget();
+      : remembered;
   if (!target) {
     throw new OperatorError("no cluster selected, and nothing was deployed from here yet", {
       exitCode: EXIT.usage,
       hint: "--context NAME for an existing cluster, --local for the local one (npm start creates it)",
     });
   }
-  return target.isLocal || target.context === local.context
-    ? await localCluster(local)
-    : await namedCluster(target.context);
+  const { "cluster-id": clusterId } = flags;
+  if (!target.isLocal && target.context !== local.context) {
+    return await namedCluster(
+      target.context,
+      clusterId ?? (target.context === remembered?.context ? remembered.clusterId : undefined),
+    );
+  }
+  if (clusterId) {
+    throw new OperatorError("--local and --cluster-id exclude each other", { exitCode: EXIT.usage });
+  }
+  return await localCluster(local);
 }
 
-/** Version of the API server. @throws OperatorError (exit 3) with the next step when it does not answer. */
+/** @throws OperatorError (exit 3) when the context leads to another cluster than the expected one */
+async function requireIdentity(cluster: Cluster): Promise<void> {
+  if (cluster.clusterId === undefined) return;
+  const id = await idOf(cluster);
+  if (id === cluster.clusterId) return;
+  throw new OperatorError(
+    `context ${cluster.context} leads to another cluster: kube-system has the UID ${id}, not ${cluster.clusterId}`,
+    {
+      exitCode: EXIT.precondition,
+      hint: `set KUBECONFIG to the file of the cluster of the last deploy; or, to work on this one: --context ${cluster.context} --cluster-id ${id}`,
+    },
+  );
+}
+
+/**
+ * Version of the API server.
+ * @throws OperatorError (exit 3) with the next step when it does not answer, or is that of another cluster than expected
+ */
 export async function requireReachable(cluster: Cluster, signal?: AbortSignal): Promise<string> {
   try {
     const { stdout } = await cluster.kubectl(["version", "-o", "json", "--request-timeout=10s"], {
@@ -105,9 +145,10 @@ export async function requireReachable(cluster: Cluster, signal?: AbortSignal): 
       signal,
     });
     const version = JSON.parse(stdout) as { serverVersion?: { gitVersion?: string } };
+    await requireIdentity(cluster);
     return version.serverVersion?.gitVersion ?? "unknown version";
   } catch (error) {
-    if (isAbort(error)) throw error;
+    if (isAbort(error) || (error instanceof OperatorError && error.exitCode === EXIT.precondition)) throw error;
     throw new OperatorError(`the cluster of context ${cluster.context} does not answer`, {
       exitCode: EXIT.precondition,
       hint: cluster.isLocal

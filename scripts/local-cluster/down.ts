@@ -1,4 +1,5 @@
-/** Stops the local cluster, or removes it with its data. */
+/** Stops the local cluster; removes it with its data only where that is asked for. */
+import { existsSync } from "node:fs";
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
@@ -18,8 +19,8 @@ const PODS_TERM_LIMIT_MS = 20_000;
 const CONTAINERS_LIMIT_MS = 15_000;
 
 export interface DownOptions {
-  /** Keep volumes and the cluster's database: the next `up` continues with them. */
-  keepData?: boolean;
+  /** Remove volumes and the cluster's database too; otherwise the next `up` continues with them. */
+  deleteData?: boolean;
   signal?: AbortSignal;
 }
 
@@ -32,8 +33,8 @@ export interface DownResult {
 }
 
 /**
- * Stops the cluster and checks that nothing of it remains. Without keepData its volumes and database are removed too;
- * built programs and images stay in the cache folder.
+ * Stops the cluster and checks that no process, mount or network rule of it remains. Volumes and database stay unless
+ * `deleteData` is set; built programs and images stay in the cache folder.
  * @throws OperatorError that lists the leftovers
  */
 export async function down(report: Report, options: DownOptions = {}): Promise<DownResult> {
@@ -41,16 +42,16 @@ export async function down(report: Report, options: DownOptions = {}): Promise<D
     throw new OperatorError("stopping the local cluster needs root, on Linux", { exitCode: EXIT.precondition });
   }
   return await underClusterLock(report, options.signal, async () => {
-    const keepData = options.keepData ?? false;
+    const keepData = !options.deleteData;
     const state = stateFolder();
     const plan = await readPlan().catch(() => undefined);
     const volumes = await readdir(join(state, "volumes")).catch(() => [] as string[]);
     const before = await findLeftovers(state);
-    if (before.length === 0 && (!plan || keepData)) {
+    if (before.length === 0 && (keepData || !existsSync(state))) {
       return { was_there: false, kept_data: keepData && plan !== undefined, removed_volumes: 0 };
     }
     if (!keepData && volumes.length > 0) {
-      report.info(`removing ${volumes.length} persistent volumes with their data (--keep-data keeps them)`);
+      report.info(`removing ${volumes.length} persistent volumes with their data`);
     }
     await report.step("local cluster: down", (step) => stopAll(state, plan, keepData, step));
     return { was_there: true, kept_data: keepData, removed_volumes: keepData ? 0 : volumes.length };

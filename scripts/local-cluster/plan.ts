@@ -31,7 +31,7 @@ export async function readPlan(): Promise<ClusterPlan | undefined> {
   const plan = JSON.parse(text) as ClusterPlan;
   if (plan.format !== 1) {
     throw new OperatorError(`${planPath()}: format must be 1; got ${JSON.stringify(plan.format)}`, {
-      hint: "another version wrote it: bun scripts/local-cluster.ts down",
+      hint: "another version wrote it: bun scripts/local-cluster.ts down --delete-data removes it with its data",
     });
   }
   return plan;
@@ -49,7 +49,7 @@ export async function ensurePlan(): Promise<ClusterPlan> {
           `the cluster's range for ${what}, ${range}, now clashes with ${other.by} of this machine`,
           {
             exitCode: EXIT.precondition,
-            hint: "remove the route, or recreate the cluster with other ranges: bun scripts/local-cluster.ts down",
+            hint: "remove the route, or recreate the cluster with other ranges and without its data: bun scripts/local-cluster.ts down --delete-data",
           },
         );
       }

@@ -77,7 +77,7 @@ describeOnOwnCluster("local cluster", () => {
     await run("up");
   }, LIMIT_MS);
   afterAll(async () => {
-    await run("down");
+    await run("down", "--delete-data");
   }, LIMIT_MS);
 
   test("up on a running cluster changes nothing and takes less than 2 s", async () => {
@@ -122,9 +122,10 @@ describeOnOwnCluster("local cluster", () => {
   );
 
   test(
-    "down --keep-data ends all processes, and up restores objects and volumes",
+    "down ends all processes and keeps the data, and up restores objects and volumes",
     async () => {
-      await run("down", "--keep-data");
+      const { stdout } = await run("down", "--json");
+      expect(JSON.parse(stdout)).toEqual({ was_there: true, kept_data: true, removed_volumes: 0 });
       expect(await findLeftovers(stateFolder())).toEqual([]);
       expect((await status()).state).toBe("stopped");
       await run("up");
@@ -150,16 +151,16 @@ describeOnOwnCluster("local cluster", () => {
   );
 
   test(
-    "down leaves no process, mount, link, namespace, cgroup, route or rule, twice in a row",
+    "down --delete-data leaves no process, mount, link, namespace, cgroup, route, rule or data, twice in a row",
     async () => {
-      await run("down");
+      await run("down", "--delete-data");
       const clean = await snapshot();
       for (let round = 0; round < 2; round++) {
         await run("up");
-        await run("down");
+        await run("down", "--delete-data");
         expect(await findLeftovers(stateFolder())).toEqual([]);
         expect(difference(lasting(clean), lasting(await snapshot()))).toEqual({});
-        const again = await run("down", "--json");
+        const again = await run("down", "--delete-data", "--json");
         expect(JSON.parse(again.stdout)).toEqual({ was_there: false, kept_data: false, removed_volumes: 0 });
       }
       expect(existsSync(kubeconfigPath())).toBe(false);
