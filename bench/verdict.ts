@@ -46,9 +46,13 @@ async function generate(folder: string, events: number, shape: string): Promise<
     }
     const hash = Bun.hash(`${belt} ${seq}`).toString(16);
     for (const reader of [1, 2])
-      await writer.append("log", { reader, partition, offset, ...identity, hash, ts_ms: ts });
+      await writer.append("log", { reader, partition, offset, ...identity, hash, ts_ms: ts, values: 1000 + index });
     if (index !== events - 1) {
-      await writer.append("sink", { ...identity, t_ns: pointTimestampNs(String(ts), String(seq)) });
+      await writer.append("sink", {
+        ...identity,
+        t_ns: pointTimestampNs(String(ts), String(seq)),
+        values: 1000 + index,
+      });
     }
   }
   for (const [partition, offset] of ends.entries()) await writer.append("commits", { partition, offset });

@@ -49,12 +49,16 @@ export interface LogRecord extends Identity {
   hash?: string;
   /** The event's own time. */
   ts_ms?: number;
+  /** Checksum of what the event says: valuesChecksum() of services/domain/point.ts. */
+  values?: number;
 }
 
 /** One point of the database. */
 export interface SinkRecord extends Identities {
   /** The point's timestamp in nanoseconds, decimal text: it exceeds 2^53. */
   t_ns?: string;
+  /** Checksum of what the point says, as of an event. */
+  values?: number;
 }
 
 /** A point of an event that is not judged, at the timestamp of a missing event of the same conveyor. */

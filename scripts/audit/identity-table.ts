@@ -27,6 +27,8 @@ const COLUMNS = [
   /** Another event holds its point. */
   "overwritten",
   "written",
+  /** Its point says something else than the event in Kafka. */
+  "altered",
 ] as const;
 export type Column = (typeof COLUMNS)[number];
 
@@ -45,7 +47,12 @@ interface Chunk {
   words: Uint32Array;
   /** Position in Kafka at which each event was acknowledged, allocated on first use. */
   positions: Float64Array | undefined;
+  /** Checksum of what each event says, allocated on first use. */
+  values: Uint32Array | undefined;
 }
+
+/** Stored instead of a checksum: the event is in the log several times, with different values. */
+const VALUES_VARY = 1;
 
 export interface Selection {
   count: number;
@@ -83,7 +90,11 @@ export class IdentityTable {
   #chunk({ run, conveyor }: Identity, index: number): Chunk {
     const conveyors = entryOf(this.#runs, run, () => new Map<string, Map<number, Chunk>>());
     const chunks = entryOf(conveyors, conveyor, () => new Map<number, Chunk>());
-    return entryOf(chunks, index, () => ({ words: new Uint32Array(COLUMNS.length * WORDS), positions: undefined }));
+    return entryOf(chunks, index, () => ({
+      words: new Uint32Array(COLUMNS.length * WORDS),
+      positions: undefined,
+      values: undefined,
+    }));
   }
 
   /** The chunk of an event, if it exists. */
@@ -156,6 +167,21 @@ export class IdentityTable {
   position(identity: Identity): number | undefined {
     const position = this.#existing(identity)?.positions?.[identity.seq % CHUNK_EVENTS];
     return position === undefined || Number.isNaN(position) ? undefined : position;
+  }
+
+  /** Stores the checksum of what an event says: four bytes per event of its chunk. */
+  setValues(identity: Identity, values: number): void {
+    const chunk = this.#chunk(identity, Math.floor(identity.seq / CHUNK_EVENTS));
+    chunk.values ??= new Uint32Array(CHUNK_EVENTS);
+    const at = identity.seq % CHUNK_EVENTS;
+    const before = chunk.values[at]!;
+    chunk.values[at] = before === 0 || before === values ? values : VALUES_VARY;
+  }
+
+  /** The stored checksum; undefined when there is none, or when the log holds several. */
+  values(identity: Identity): number | undefined {
+    const values = this.#existing(identity)?.values?.[identity.seq % CHUNK_EVENTS];
+    return values === undefined || values <= VALUES_VARY ? undefined : values;
   }
 
   /**

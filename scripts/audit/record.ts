@@ -394,9 +394,9 @@ async function recordLog(
           ...(runs ? { runs, fleets } : {}),
           conveyors_prefix: conveyorsPrefix,
         },
-        async ({ partition, offset, run, conveyor, seq, tsMs, hash }) => {
+        async ({ partition, offset, run, conveyor, seq, tsMs, hash, values }) => {
           const identity = { run, conveyor, seq };
-          await writer.append("log", { reader, partition, offset, ...identity, hash, ts_ms: tsMs });
+          await writer.append("log", { reader, partition, offset, ...identity, hash, ts_ms: tsMs, values });
           if (++listed % 10_000 === 0) step.update(`${listed} events`);
           if (reader !== 1) return;
           if (fleets && !named.has(run)) {
@@ -438,7 +438,7 @@ async function recordPoints(
   await report.step("InfluxDB's points", async (step) => {
     await writer.begin("sink");
     const endMs = Math.max(Date.now(), reading.newestMs) + 1;
-    const filter = { runs, conveyorsPrefix };
+    const filter = { runs, conveyorsPrefix, withValues: true };
     let points = 0;
     const slices = await planSlices(
       (range) => sources.pointCounts({ conveyorsPrefix }, range),
@@ -448,7 +448,7 @@ async function recordPoints(
     for (const [startMs, stopMs] of slices) {
       signal.throwIfAborted();
       await sources.points(filter, startMs, stopMs, async (point) => {
-        const { run, conveyor, seq, timestampNs } = point;
+        const { run, conveyor, seq, timestampNs, values } = point;
         if (known) {
           if (!logEnd) window.add(run, conveyor, seq);
           const first = window.first(run, conveyor);
@@ -460,7 +460,7 @@ async function recordPoints(
         }
         points++;
         table.add("sink", { run, conveyor, seq });
-        await writer.append("sink", { run, conveyor, seq, t_ns: timestampNs });
+        await writer.append("sink", { run, conveyor, seq, t_ns: timestampNs, values });
       });
       step.update(`${points} points`);
     }

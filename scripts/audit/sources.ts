@@ -33,6 +33,8 @@ export interface LogEvent {
   seq: number;
   tsMs: number;
   hash: string;
+  /** Undefined: the deployed image is older than this command. */
+  values: number | undefined;
 }
 
 type LogRange = Pick<LogRequest, "runs" | "fleets" | "conveyors_prefix" | "from_timestamp_ms" | "decoder"> & {
@@ -88,8 +90,9 @@ export async function readLogLines(
       case "error":
         throw new OperatorError(`Kafka's log cannot be read: ${line[1]}`);
       default: {
-        const [partition, offset, run, conveyor, seq, tsMs, hash] = line;
-        const waits = visit({ partition, offset, run: runs[run]!, conveyor: conveyors[conveyor]!, seq, tsMs, hash });
+        const [partition, offset, run, conveyor, seq, tsMs, hash, values] = line;
+        const identity = { run: runs[run]!, conveyor: conveyors[conveyor]!, seq };
+        const waits = visit({ partition, offset, ...identity, tsMs, hash, values });
         if (waits) await waits;
       }
     }

@@ -7,6 +7,7 @@
  *   L2  lost in the processor the part of K that the group has read is in I or D
  *   L3  end to end            A \ (I ∪ D) is empty
  *   P1  phantoms              K and I hold only attempted events, and none that certainly failed
+ *   V1  values                a point says what its event in Kafka says
  *   X1  offsets               an event is at the offset that Kafka acknowledged; two readers find the same log
  *   D1  duplicates in Kafka   none with an idempotent producer, otherwise at most its retries
  *   D2  one point per event   no event has two points, none overwrote the point of another
@@ -35,7 +36,7 @@ import {
 import { type Column, entryOf, IdentityTable, type Selection, type Word } from "./identity-table.ts";
 
 export type Status = "passed" | "failed" | "unknown";
-const INVARIANTS = ["L1", "L2", "L3", "P1", "X1", "D1", "D2", "D3", "O1", "R1"] as const;
+const INVARIANTS = ["L1", "L2", "L3", "P1", "V1", "X1", "D1", "D2", "D3", "O1", "R1"] as const;
 export type InvariantId = (typeof INVARIANTS)[number];
 
 export const INVARIANT_TITLES: Readonly<Record<InvariantId, string>> = {
@@ -43,6 +44,7 @@ export const INVARIANT_TITLES: Readonly<Record<InvariantId, string>> = {
   L2: "events read from Kafka are in InfluxDB or dead-lettered",
   L3: "acknowledged events are in InfluxDB or dead-lettered",
   P1: "no event is stored that was not sent",
+  V1: "a stored point says what its event says",
   X1: "events are at their acknowledged offsets; two readers agree",
   D1: "no event is in Kafka twice",
   D2: "every event has its own point in InfluxDB",
@@ -121,6 +123,8 @@ export interface Facts {
   disagreeing: number[];
   acknowledgedWithPosition: number;
   sinkRepeats: number;
+  /** Points whose values were compared with those of their event. */
+  comparedPoints: number;
   writeRepeats: number;
   deadLettersWithoutIdentity: number;
   faults: FaultRecord[];
@@ -195,6 +199,7 @@ class LogFacts {
     if (reader !== 1) return;
     const { table } = this;
     if (table.position(record) === positionOf(partition, offset)) table.setPosition(record, POSITION_CONFIRMED);
+    if (record.values !== undefined) table.setValues(record, record.values);
     if (offset < (this.committed.get(partition) ?? 0)) table.add("logRead", record);
     if (table.add("log", record)) {
       this.#checkOrder(record);
@@ -258,7 +263,13 @@ export async function collectFacts(history: History): Promise<Facts> {
   const log = new LogFacts(table, committed);
   await each("log", (record) => log.add(record));
   let sinkRepeats = 0;
+  let comparedPoints = 0;
   await each("sink", (record) => {
+    const said = record.values === undefined ? undefined : table.values(record);
+    if (said !== undefined) {
+      comparedPoints++;
+      if (said !== record.values) table.add("altered", record);
+    }
     const repeated = addTo(table, "sink", record);
     sinkRepeats += repeated;
     if (repeated > 0) table.add("sinkTwice", record);
@@ -288,6 +299,7 @@ export async function collectFacts(history: History): Promise<Facts> {
     disagreeing: log.disagreeing(),
     acknowledgedWithPosition,
     sinkRepeats,
+    comparedPoints,
     writeRepeats,
     deadLettersWithoutIdentity,
     faults,
@@ -477,6 +489,14 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
       ? unknown(`${phantoms.count} of ${found} events found are not among the recorded attempts, which are incomplete`)
       : failed(`${phantoms.count} of ${found} events found were never sent`, phantoms.examples);
   },
+
+  V1: needing(["log", "sink"], ({ comparedPoints, table }) => {
+    if (comparedPoints === 0) return unknown("no point and its event in Kafka were recorded with their values");
+    const altered = table.select((word) => word("altered"));
+    return altered.count === 0
+      ? passed(`${comparedPoints} points say what their events say`)
+      : failed(`${altered.count} of ${comparedPoints} points differ from their events`, altered.examples);
+  }),
 
   X1: needing(["log"], (facts) => {
     const { table, disagreeing, readers } = facts;

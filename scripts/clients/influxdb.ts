@@ -3,7 +3,8 @@
  * read-only token. The only Flux of the commands.
  */
 import { InfluxDB } from "@influxdata/influxdb-client";
-import { MEASUREMENT } from "../../services/domain/point.ts";
+import { MEASUREMENT_NAMES, type TelemetryEvent } from "../../services/domain/event.ts";
+import { MEASUREMENT, valuesChecksum } from "../../services/domain/point.ts";
 import { OperatorError } from "../cli/errors.ts";
 import type { Cluster, PortForward } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
@@ -16,6 +17,8 @@ const QUERY_LIMIT_MS = 180_000;
 
 export interface StoredRun {
   points: number;
+  /** The different checksums of what its points say. */
+  values: Set<number>;
   sequences: Map<string, Set<number>>;
   /** Points beyond the first for the same (run, conveyor, seq). */
   duplicates: number;
@@ -28,6 +31,8 @@ export interface StoredPoint {
   seq: number;
   /** Decimal text: it exceeds 2^53. */
   timestampNs: string;
+  /** With `withValues`: checksum of what the point says. */
+  values?: number;
 }
 
 /** Selects points; an empty filter selects all. */
@@ -36,6 +41,8 @@ export interface PointFilter {
   /** All when empty. */
   conveyors?: readonly string[];
   conveyorsPrefix?: string;
+  /** Read measurements and state too: three times the fields. */
+  withValues?: boolean;
 }
 
 /** Milliseconds since the epoch; the end is exclusive. */
@@ -52,6 +59,7 @@ export function nanosecondsOf(time: string): string {
   return `${ms / 1000}${(match[2] ?? "").padEnd(9, "0")}`;
 }
 
+const VALUE_FIELDS = [...MEASUREMENT_NAMES, "state"] as const;
 const quoted = (text: string) => JSON.stringify(text);
 const anyOf = (field: string, values: readonly string[]) =>
   values.map((value) => `r.${field} == ${quoted(value)}`).join(" or ");
@@ -157,15 +165,20 @@ export class TelemetryStore implements AsyncDisposable {
     endMs: number,
     visit: (point: StoredPoint) => Promise<void> | void,
   ): Promise<void> {
+    const valueFields = filter.withValues ? VALUE_FIELDS : [];
+    const columns = ["_time", "conveyor", "run", "seq", ...valueFields];
     const stages = [
-      ...select(["run", "seq"], { startMs, endMs }, filter),
+      ...select(["run", "seq", ...valueFields], { startMs, endMs }, filter),
       `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
       ...(filter.runs ? [`|> filter(fn: (r) => ${anyOf("run", filter.runs)})`] : []),
-      `|> keep(columns: ["_time", "conveyor", "run", "seq"])`,
+      `|> keep(columns: ${JSON.stringify(columns)})`,
     ];
-    await this.#eachRow<Omit<StoredPoint, "timestampNs"> & { _time: string }>(stages, ({ _time, conveyor, run, seq }) =>
-      visit({ conveyor, run, seq, timestampNs: nanosecondsOf(_time) }),
-    );
+    type Row = Omit<StoredPoint, "timestampNs" | "values"> & { _time: string } & Partial<TelemetryEvent>;
+    await this.#eachRow<Row>(stages, (row) => {
+      const { _time, conveyor, run, seq } = row;
+      const values = filter.withValues ? { values: valuesChecksum(row) } : {};
+      return visit({ conveyor, run, seq, timestampNs: nanosecondsOf(_time), ...values });
+    });
   }
 
   /**
@@ -194,13 +207,14 @@ export class TelemetryStore implements AsyncDisposable {
    *   which may exceed the memory of a query after a load test
    */
   async run(run: string, startMs: number, endMs: number, conveyors: readonly string[] = []): Promise<StoredRun> {
-    const stored: StoredRun = { points: 0, sequences: new Map(), duplicates: 0 };
-    await this.eachPoint({ runs: [run], conveyors }, startMs, endMs, ({ conveyor, seq }) => {
+    const stored: StoredRun = { points: 0, values: new Set(), sequences: new Map(), duplicates: 0 };
+    await this.eachPoint({ runs: [run], conveyors, withValues: true }, startMs, endMs, ({ conveyor, seq, values }) => {
       const sequences = stored.sequences.get(conveyor) ?? new Set();
       stored.sequences.set(conveyor, sequences);
       if (sequences.has(seq)) stored.duplicates++;
       sequences.add(seq);
       stored.points++;
+      stored.values.add(values!);
     });
     return stored;
   }

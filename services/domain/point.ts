@@ -9,7 +9,7 @@
  * each other where they agree in millisecond and in seq mod 10⁶. In operation a conveyor has one source at a time, and a
  * new run has later timestamps; a file that is loaded twice under different run names overwrites its first load.
  */
-import { CANONICAL_EVENT, MEASUREMENT_NAMES, type TelemetryEvent } from "./event.ts";
+import { CANONICAL_EVENT, MEASUREMENT_NAMES, type Measurement, type TelemetryEvent } from "./event.ts";
 
 export const MEASUREMENT = "conveyor_telemetry";
 
@@ -41,6 +41,19 @@ export function renderPoint(event: TelemetryEvent): string {
     `${MEASUREMENT_NAMES.map((name) => `${name}=${event[name]}`).join(",")},` +
     `state="${event.state}" ${pointTimestampNs(String(event.ts), seq)}`
   );
+}
+
+/**
+ * What an event or its point says, as a number from 2 on: a checksum of measurements and state in one canonical form. An
+ * audit compares both. A value that is missing or of another type differs from every valid one.
+ */
+export function valuesChecksum(values: { readonly [Name in Measurement | "state"]?: unknown }): number {
+  let text = String(values.state);
+  for (const name of MEASUREMENT_NAMES) {
+    const value = values[name];
+    text += typeof value === "number" ? `,${value}` : ",?";
+  }
+  return Math.max(2, Bun.hash.crc32(text));
 }
 
 interface RenderedEvent {

@@ -45,8 +45,17 @@ export interface LogEnd {
 export type LogLine =
   /** A name and the number that replaces it in later lines. */
   | ["run" | "conveyor", number, string]
-  /** An event; hash: the first digits of its payload's SHA-256. */
-  | [partition: number, offset: number, run: number, conveyor: number, seq: number, tsMs: number, hash: string]
+  /** An event; hash: the first digits of its payload's SHA-256; values: valuesChecksum() of domain/point.ts. */
+  | [
+      partition: number,
+      offset: number,
+      run: number,
+      conveyor: number,
+      seq: number,
+      tsMs: number,
+      hash: string,
+      values: number,
+    ]
   | ["end", LogEnd]
   /** Replaces the end; exit 1. */
   | ["error", string];

@@ -9,6 +9,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TelemetryEvent } from "../domain/event.ts";
 import { EVENTS_TOPIC } from "../domain/kafka-layout.ts";
+import { valuesChecksum } from "../domain/point.ts";
 import { runStart } from "../domain/run-id.ts";
 import { createCluster, createKafka, type KafkaCluster, RETRY_BRIEFLY, withAdmin } from "../kafka/client.ts";
 import { installKafkajsPatches, PATCHES_WITHOUT_DECODER } from "../kafka/patches/index.ts";
@@ -51,15 +52,21 @@ class Names {
   }
 }
 
-/** Identity and time of a record's event; undefined when the record is not an event. */
-export function identityOf(value: Buffer | null): Pick<TelemetryEvent, "run" | "conveyor" | "seq" | "ts"> | undefined {
+interface LoggedEvent extends Pick<TelemetryEvent, "run" | "conveyor" | "seq" | "ts"> {
+  /** Its checksum by domain/point.ts. */
+  values: number;
+}
+
+/** Identity, time and values of a record's event; undefined when the record is not an event. */
+function eventOf(value: Buffer | null): LoggedEvent | undefined {
   try {
-    const { run, conveyor, seq, ts } = JSON.parse(value?.toString("utf8") ?? "") as Partial<TelemetryEvent>;
+    const event = JSON.parse(value?.toString("utf8") ?? "") as Partial<TelemetryEvent>;
+    const { run, conveyor, seq, ts } = event;
     return typeof run === "string" &&
       typeof conveyor === "string" &&
       Number.isSafeInteger(seq) &&
       Number.isSafeInteger(ts)
-      ? { run, conveyor, seq: seq!, ts: ts! }
+      ? { run, conveyor, seq: seq!, ts: ts!, values: valuesChecksum(event) }
       : undefined;
   } catch {
     return undefined;
@@ -109,12 +116,12 @@ export async function readLog(request: LogRequest, write: (line: LogLine) => Pro
       next.set(partition, offset + 1);
       end.records++;
       const { value } = message;
-      const event = identityOf(value);
+      const event = eventOf(value);
       if (!event) {
         end.unreadable++;
         continue;
       }
-      const { run, conveyor, seq, ts } = event;
+      const { run, conveyor, seq, ts, values } = event;
       if (!isWanted(run) || !conveyor.startsWith(prefix)) {
         const known = end.other_runs[run];
         if (known !== undefined) end.other_runs[run] = known + 1;
@@ -122,7 +129,7 @@ export async function readLog(request: LogRequest, write: (line: LogLine) => Pro
         continue;
       }
       const hash = new Bun.CryptoHasher("sha256").update(value!).digest("hex").slice(0, HASH_CHARS);
-      const row: LogLine = [partition, offset, names.runs.of(run), names.conveyors.of(conveyor), seq, ts, hash];
+      const row: LogLine = [partition, offset, names.runs.of(run), names.conveyors.of(conveyor), seq, ts, hash, values];
       if (announced.length > 0) {
         for (const line of announced) await write(line);
         announced = [];

@@ -48,7 +48,7 @@ describeOnCluster("audit of the running pipeline", () => {
     expect(idsWith(document, "failed")).toEqual([]);
     // A producer killed by an earlier test leaves its last attempts unknown, which makes P1 unknown.
     const isComplete = document.producers.cut_off.length === 0;
-    const passed: string[] = ["L1", "L2", "L3", ...(isComplete ? ["P1"] : []), "D1", "D2", "O1"];
+    const passed: string[] = ["L1", "L2", "L3", ...(isComplete ? ["P1"] : []), "V1", "D1", "D2", "O1"];
     expect<string[]>(idsWith(document, "passed").filter((law) => isComplete || law !== "P1")).toEqual(passed);
     for (const { law, status, detail } of document.laws) {
       if (status === "unknown" && law !== "P1") expect(detail).toContain("not recorded");

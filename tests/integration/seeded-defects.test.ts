@@ -22,6 +22,7 @@ import {
   NOT_IDEMPOTENT,
   ONE_ACK,
   SWALLOWED_422,
+  SWAPPED_VALUES,
 } from "./seeded-patches.ts";
 import { buildVariant } from "./variants.ts";
 
@@ -50,7 +51,7 @@ const locationsOf = ({ missing }: Verdict): Location[] =>
 function expectPassed(verdict: Verdict, acknowledgedLeast: number): void {
   expect(failedIds(verdict)).toEqual([]);
   const passed = verdict.laws.filter(({ status }) => status === "passed").map(({ law }) => law);
-  expect(passed).toEqual(["L1", "L2", "L3", "P1", "D1", "D2", "O1"]);
+  expect(passed).toEqual(["L1", "L2", "L3", "P1", "V1", "D1", "D2", "O1"]);
   expect(verdict.counts.acknowledged).toBeGreaterThanOrEqual(acknowledgedLeast);
   expect(verdict.counts).toMatchObject({ lost: 0, twice_in_kafka: 0, twice_in_influxdb: 0, uncertain: 0 });
 }
@@ -71,6 +72,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
       pipeline.servers.onboardInflux(DATABASE_DAYS * DAY_SECONDS),
       buildVariant(folder("commit-first"), "processor", [COMMIT_BEFORE_WRITE]),
       buildVariant(folder("milliseconds"), "processor", [MILLISECONDS]),
+      buildVariant(folder("swapped"), "processor", [SWAPPED_VALUES]),
       buildVariant(folder("swallowed"), "processor", [SWALLOWED_422]),
       buildVariant(folder("dropped-tail"), "producer", ACKNOWLEDGED_WHEN_BUFFERED),
       buildVariant(folder("one-ack"), "producer", [ONE_ACK]),
@@ -205,6 +207,22 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
       expect(verdict.causes).toEqual(["D2"]);
       expect(failedIds(verdict)).toEqual(["L3", "D2"]);
       expect(locationsOf(verdict)).toEqual(["overwritten"]);
+      await processor.stop();
+    },
+    TEST_LIMIT_MS,
+  );
+
+  test.concurrent(
+    "a wrong value stored → V1 alone: every event has its point, and the points say something else",
+    async () => {
+      const where = await environment("swapped");
+      const processor = await where.processor({}, folder("swapped"));
+      const producer = await flowing(where);
+      expect(await producer.stop()).toBe(0);
+      const verdict = await where.audit([await runOf(producer)]);
+      expect(verdict.causes).toEqual(["V1"]);
+      expect(failedIds(verdict)).toEqual(["V1"]);
+      expect(invariant(verdict, "V1").examples).toHaveLength(5);
       await processor.stop();
     },
     TEST_LIMIT_MS,

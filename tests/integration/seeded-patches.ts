@@ -33,6 +33,12 @@ export const MILLISECONDS: Patch = {
   becomes: 'return ts + "000000";',
 };
 
+export const SWAPPED_VALUES: Patch = {
+  file: "domain/point.ts",
+  was: "`motor_temp_c=${match[7]},vibration_mm_s=${match[8]},",
+  becomes: "`motor_temp_c=${match[8]},vibration_mm_s=${match[7]},",
+};
+
 export const SWALLOWED_422: Patch = {
   file: "processor/influx-writer.ts",
   was: "  if (status === 422 || (status === 400 && LINE_FAULT.test(body))) {\n",
@@ -75,6 +81,7 @@ export const SEEDED: Readonly<Record<string, readonly Patch[]>> = {
   ANSWER_LOST: [ANSWER_LOST],
   COMMIT_BEFORE_WRITE: [COMMIT_BEFORE_WRITE],
   MILLISECONDS: [MILLISECONDS],
+  SWAPPED_VALUES: [SWAPPED_VALUES],
   SWALLOWED_422: [SWALLOWED_422],
   ACKNOWLEDGED_WHEN_BUFFERED: ACKNOWLEDGED_WHEN_BUFFERED,
   ONE_ACK: [ONE_ACK],

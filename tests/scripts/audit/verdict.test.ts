@@ -44,10 +44,12 @@ const inLog = (seq: number, offset = seq, reader = 1): LogRecord => ({
   offset,
   hash: `h${seq}`,
   ts_ms: T0_MS + seq,
+  values: 1000 + seq,
 });
 const stored = (seq: number): SinkRecord => ({
   ...id(seq),
   t_ns: `${T0_MS + seq}${String(seq).padStart(6, "0")}`,
+  values: 1000 + seq,
 });
 const twoReaders = (records: LogRecord[]) => [...records, ...records.map((record) => ({ ...record, reader: 2 }))];
 
@@ -108,7 +110,9 @@ describe("a healthy history", () => {
       parts.attempts = [{ ...id(0), last_seq: EVENTS - 1 }];
       parts.sink = [{ ...id(0), last_seq: EVENTS - 1 }];
     });
-    expect(verdict.status).toBe("passed");
+    expect(failedIds(verdict)).toEqual([]);
+    // A range says nothing about values.
+    expect(idsWith(verdict, "unknown")).toEqual(["V1"]);
   });
 });
 
@@ -259,6 +263,35 @@ describe("the other invariants", () => {
       parts.sink.push(stored(99));
     });
     expect(invariant(verdict, "P1").status).toBe("unknown");
+  });
+
+  test("V1 fails on a point that says something else than its event, and on nothing else", async () => {
+    const verdict = await judged((parts) => {
+      parts.sink = parts.sink.map((record) => (record.seq === 6 ? { ...record, values: 7 } : record));
+    });
+    expect(failedIds(verdict)).toEqual(["V1"]);
+    expect(invariant(verdict, "V1")).toMatchObject({
+      detail: "1 of 10 points differ from their events",
+      examples: [id(6)],
+    });
+  });
+
+  test("V1 does not judge an event that was sent twice with different values", async () => {
+    const verdict = await judged((parts, meta) => {
+      parts.log = twoReaders([...seqs().map((seq) => inLog(seq)), { ...inLog(6, 10), values: 7 }]);
+      parts.commits = [{ partition: 0, offset: 11 }];
+      meta.idempotent_producer = false;
+      meta.retries = 1;
+    });
+    expect(invariant(verdict, "V1")).toMatchObject({ status: "passed", detail: "9 points say what their events say" });
+  });
+
+  test("V1 is unknown without values, as of an older image", async () => {
+    const verdict = await judged((parts) => {
+      parts.log = parts.log.map(({ values: _, ...record }) => record);
+    });
+    expect(invariant(verdict, "V1").status).toBe("unknown");
+    expect(failedIds(verdict)).toEqual([]);
   });
 
   test("X1 fails when two readers find different payloads", async () => {

@@ -1,9 +1,11 @@
 import { expect, test } from "bun:test";
 import type { InfluxDB } from "@influxdata/influxdb-client";
-import { TelemetryStore } from "../../../scripts/clients/influxdb.ts";
+import { type StoredPoint, TelemetryStore } from "../../../scripts/clients/influxdb.ts";
+import { exampleEvent } from "../../../services/domain/event.ts";
+import { valuesChecksum } from "../../../services/domain/point.ts";
 
 /** A database that records the query and returns these rows. */
-function databaseWith(rows: { conveyor: string; seq: number }[]) {
+function databaseWith(rows: ({ conveyor: string; seq: number } & Record<string, unknown>)[]) {
   const queries: string[] = [];
   const influx = {
     getQueryApi: () => ({
@@ -29,12 +31,25 @@ test("TelemetryStore.run counts points by identity and reports duplicates", asyn
   ]);
   expect(await new TelemetryStore(influx).run("r", 0, 1)).toEqual({
     points: 4,
+    values: new Set([valuesChecksum({})]),
     duplicates: 1,
     sequences: new Map([
       ["a", new Set([0, 1])],
       ["b", new Set([0])],
     ]),
   });
+});
+
+test("TelemetryStore.eachPoint reads the values of a point only on request, in the form of its event", async () => {
+  const event = exampleEvent({ conveyor: "a", run: "r", seq: 0, ts: 0 });
+  const { influx, queries } = databaseWith([{ ...event, load_kg: 120.0 }]);
+  const store = new TelemetryStore(influx);
+  const found: StoredPoint[] = [];
+  const take = (point: StoredPoint) => void found.push(point);
+  await store.eachPoint({ withValues: true }, 0, 1, take);
+  await store.eachPoint({}, 0, 1, take);
+  expect(found.map(({ values }) => values)).toEqual([valuesChecksum(event), undefined]);
+  expect(queries.map((query) => query.includes("motor_temp_c"))).toEqual([true, false]);
 });
 
 test("TelemetryStore.run filters by known conveyors before it joins fields", async () => {

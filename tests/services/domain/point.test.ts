@@ -18,6 +18,7 @@ import {
   renderCanonical,
   renderPoint,
   SLOTS_PER_MS,
+  valuesChecksum,
 } from "../../../services/domain/point.ts";
 
 const good: TelemetryEvent = {
@@ -90,6 +91,22 @@ describe("renderPoint", () => {
         expect(fields[field]).toMatch(/^-?\d+(\.\d+)?(e-?\d+)?$/);
       }
     }
+  });
+});
+
+describe("valuesChecksum", () => {
+  const said = (change: Record<string, unknown>) => valuesChecksum({ ...good, ...change });
+  test("depends on each of the five values, and on nothing else", () => {
+    expect(said({ seq: 43, run: "r-2", ts: 1 })).toBe(said({}));
+    const changes = [...MEASUREMENT_NAMES.map((name) => ({ [name]: good[name] + 1 })), { state: "fault" }];
+    expect(new Set([{}, ...changes].map(said)).size).toBe(6);
+    const swapped = { motor_temp_c: good.vibration_mm_s, vibration_mm_s: good.motor_temp_c };
+    expect(said(swapped)).not.toBe(said({}));
+  });
+  test("is the same for a number in any notation, and another one for a missing or mistyped value", () => {
+    expect(said(JSON.parse('{"load_kg":1.2e2}'))).toBe(said({ load_kg: 120 }));
+    const wrong = [undefined, null, "120"].map((load_kg) => said({ load_kg }));
+    expect(wrong).not.toContain(said({ load_kg: 120 }));
   });
 });
 
