@@ -2,6 +2,7 @@
 import { parseEvent, serializeEvent } from "../services/domain/event.ts";
 import { Fleet } from "../services/domain/fleet.ts";
 import { renderCanonical, renderPoint } from "../services/domain/point.ts";
+import { crc32c } from "../services/kafka/crc32c.ts";
 import { MAX_BODY_LINES } from "../services/processor/influx-writer.ts";
 
 const EVENTS = 100_000;
@@ -33,6 +34,11 @@ export function benchDomain(): DomainFigure[] {
       inBodies(values, (value) => renderCanonical(value.toString())!.line),
     "parse, check and render (any other valid event)": () =>
       inBodies(values, (value) => renderPoint(parseEvent(value).event!)),
+    "CRC-32C of the event (checked for each batch that is fetched)": () => {
+      let sum = 0;
+      for (const value of values) sum += crc32c(value);
+      return sum;
+    },
     "JSON.parse alone, for comparison": () => {
       let sum = 0;
       for (const value of values) sum += (JSON.parse(value.toString()) as { seq: number }).seq;

@@ -4,11 +4,13 @@
  * partition's records; the other partitions of the response are not affected.
  */
 import { CODECS, decompress, ExpansionLimitError } from "./compression.ts";
+import { crc32c } from "./crc32c.ts";
 
 const MAGIC_V2 = 2;
 /** Offsets in a batch: base offset 8 bytes, length 4, leader epoch 4, magic 1, crc 4, attributes 2, … */
 const LENGTH_AT = 8;
 const MAGIC_AT = 16;
+const CRC_AT = 17;
 const ATTRIBUTES_AT = 21;
 const LAST_OFFSET_DELTA_AT = 23;
 const FIRST_TIMESTAMP_AT = 27;
@@ -183,6 +185,12 @@ function readHeaders(payload: Buffer, from: number): Record<string, Buffer | Buf
   return headers;
 }
 
+/** A changed byte on a broker's disk can be a valid event with another value. @throws Error when the checksum differs */
+function checkCrc(payload: Buffer, from: number, end: number): void {
+  const [said, found] = [payload.readUInt32BE(from + CRC_AT), crc32c(payload, from + ATTRIBUTES_AT, end)];
+  if (said !== found) throw new Error(`its CRC is ${found.toString(16)}, and its header says ${said.toString(16)}`);
+}
+
 /**
  * Adds the records of one batch, and returns how many bytes its decompression took.
  * @throws Error when the batch cannot be read, ExpansionLimitError when it would exceed `limit`
@@ -193,6 +201,7 @@ function readBatch(payload: Buffer, from: number, end: number, limit: number, me
     throw new Error(`its length is ${end - from} bytes, and ${received - from} were received`);
   }
   if (payload[from + MAGIC_AT] !== MAGIC_V2) throw new Error(`its record format is ${payload[from + MAGIC_AT]}, not 2`);
+  checkCrc(payload, from, end);
   const attributes = payload[from + ATTRIBUTES_AT + 1]!;
   const codec = attributes & CODEC;
   const compressed = codec === 0 ? undefined : payload.subarray(from + RECORDS_AT, end);

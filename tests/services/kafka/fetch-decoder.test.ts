@@ -6,6 +6,7 @@ import Encoder from "kafkajs/src/protocol/encoder.js";
 import encodeRecord from "kafkajs/src/protocol/recordBatch/record/v0/index.js";
 import recordBatch from "kafkajs/src/protocol/recordBatch/v0/index.js";
 import { decompress } from "../../../services/kafka/compression.ts";
+import { crc32c } from "../../../services/kafka/crc32c.ts";
 import {
   decodeFetch,
   type FetchedMessage,
@@ -175,6 +176,7 @@ describe("decodeFetch", () => {
   });
 });
 
+const CRC_AT = 17;
 const LAST_OFFSET_DELTA_AT = 23;
 const ATTRIBUTES_AT = 21;
 const RECORD_COUNT_AT = 57;
@@ -185,6 +187,12 @@ const messagesOf = (...batches: Buffer[]) => [
   ...decodeFetch(answer([{ partition: 0, data: Buffer.concat(batches) }])).responses[0]!.partitions[0]!.messages,
 ];
 
+/** The batch with the checksum of its bytes, so that the change behind it is what the decoder finds. */
+function sealed(batch: Buffer): Buffer {
+  batch.writeUInt32BE(crc32c(batch, ATTRIBUTES_AT), CRC_AT);
+  return batch;
+}
+
 /** A batch whose records are replaced by these bytes in a codec. */
 function compressedBatch(template: Buffer, codec: number, records: Buffer, count: number): Buffer {
   const batch = Buffer.concat([template.subarray(0, RECORDS_AT), records]);
@@ -192,7 +200,7 @@ function compressedBatch(template: Buffer, codec: number, records: Buffer, count
   batch.writeInt16BE(codec, ATTRIBUTES_AT);
   batch.writeInt32BE(count - 1, LAST_OFFSET_DELTA_AT);
   batch.writeInt32BE(count, RECORD_COUNT_AT);
-  return batch;
+  return sealed(batch);
 }
 
 /** java-batches.json: 500 records of Kafka's Java client (MemoryRecords.withRecords), one batch in each codec. */
@@ -216,7 +224,7 @@ describe("compressed batches", () => {
       for (let at = RECORDS_AT; at < batch.length; at += 211) {
         const changed = Buffer.from(batch);
         changed[at]! ^= 0xff;
-        const messages = messagesOf(changed);
+        const messages = messagesOf(sealed(changed));
         expect(messages.length === 500 || messages[0] instanceof UnreadableBatch, `${name} at ${at}`).toBe(true);
       }
     }
@@ -303,16 +311,31 @@ describe("UnreadableBatch", () => {
   ])("%s", async (_, change, reason) => {
     const batch = await batchOf([{ value: "a" }, { value: "b" }], 7);
     change(batch);
-    const messages = messagesOf(batch);
+    const messages = messagesOf(sealed(batch));
     expect(messages).toHaveLength(1);
     expect((messages[0] as UnreadableBatch).reason).toContain(reason);
+  });
+
+  test("a changed byte: the event with another value is valid JSON, and is never read", async () => {
+    const batch = await batchOf([{ value: '{"load_kg":320.5}' }, { value: "b" }], 7);
+    const digit = batch.indexOf("320.5");
+    batch[digit + 2]! += 1;
+    const [only, ...others] = messagesOf(batch);
+    expect(others).toEqual([]);
+    expect((only as UnreadableBatch).text).toMatch(
+      /^offsets 7 to 8 cannot be read: its CRC is [0-9a-f]+, and its header says [0-9a-f]+$/,
+    );
+    expect(messagesOf(sealed(batch)).map((message) => (message as FetchedMessage).text())).toEqual([
+      '{"load_kg":321.5}',
+      "b",
+    ]);
   });
 
   test("a last offset beyond the log's end is not used", async () => {
     const batch = await batchOf([{ value: "a" }], 7, {});
     batch.writeInt16BE(6, ATTRIBUTES_AT);
     batch.writeInt32BE(2 ** 31 - 1, LAST_OFFSET_DELTA_AT);
-    const data = Buffer.from(batch);
+    const data = sealed(Buffer.from(batch));
     data.writeBigInt64BE(4_999_999_000n, 0);
     expect(messagesOf(data)[0]).toMatchObject({ firstOffset: 4_999_999_000, lastOffset: 4_999_999_000 });
   });
