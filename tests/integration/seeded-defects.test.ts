@@ -22,7 +22,7 @@ import {
   NOT_IDEMPOTENT,
   ONE_ACK,
   SWALLOWED_422,
-  SWAPPED_VALUES,
+  WRONG_VALUE,
 } from "./seeded-patches.ts";
 import { buildVariant } from "./variants.ts";
 
@@ -72,7 +72,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
       pipeline.servers.onboardInflux(DATABASE_DAYS * DAY_SECONDS),
       buildVariant(folder("commit-first"), "processor", [COMMIT_BEFORE_WRITE]),
       buildVariant(folder("milliseconds"), "processor", [MILLISECONDS]),
-      buildVariant(folder("swapped"), "processor", [SWAPPED_VALUES]),
+      buildVariant(folder("wrong-value"), "processor", [WRONG_VALUE]),
       buildVariant(folder("swallowed"), "processor", [SWALLOWED_422]),
       buildVariant(folder("dropped-tail"), "producer", ACKNOWLEDGED_WHEN_BUFFERED),
       buildVariant(folder("one-ack"), "producer", [ONE_ACK]),
@@ -213,10 +213,10 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
   );
 
   test.concurrent(
-    "a wrong value stored → V1 alone: every event has its point, and the points say something else",
+    "a wrong value stored → V1 alone: every event has its point, and points say something else",
     async () => {
-      const where = await environment("swapped");
-      const processor = await where.processor({}, folder("swapped"));
+      const where = await environment("wrong-value");
+      const processor = await where.processor({}, folder("wrong-value"));
       const producer = await flowing(where);
       expect(await producer.stop()).toBe(0);
       const verdict = await where.audit([await runOf(producer)]);

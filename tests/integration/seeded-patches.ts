@@ -33,10 +33,11 @@ export const MILLISECONDS: Patch = {
   becomes: 'return ts + "000000";',
 };
 
-export const SWAPPED_VALUES: Patch = {
+/** A digit before each temperature: 61.2 becomes 161.2. */
+export const WRONG_VALUE: Patch = {
   file: "domain/point.ts",
-  was: "`motor_temp_c=${match[7]},vibration_mm_s=${match[8]},",
-  becomes: "`motor_temp_c=${match[8]},vibration_mm_s=${match[7]},",
+  was: "`motor_temp_c=$",
+  becomes: "`motor_temp_c=1$",
 };
 
 export const SWALLOWED_422: Patch = {
@@ -81,7 +82,7 @@ export const SEEDED: Readonly<Record<string, readonly Patch[]>> = {
   ANSWER_LOST: [ANSWER_LOST],
   COMMIT_BEFORE_WRITE: [COMMIT_BEFORE_WRITE],
   MILLISECONDS: [MILLISECONDS],
-  SWAPPED_VALUES: [SWAPPED_VALUES],
+  WRONG_VALUE: [WRONG_VALUE],
   SWALLOWED_422: [SWALLOWED_422],
   ACKNOWLEDGED_WHEN_BUFFERED: ACKNOWLEDGED_WHEN_BUFFERED,
   ONE_ACK: [ONE_ACK],
