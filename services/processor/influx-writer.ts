@@ -131,6 +131,8 @@ export class InfluxWriter {
       cancel: () => {
         submission.cancelled = true;
         this.#waiting.delete(submission);
+        // With nothing to write, InfluxDB refuses nothing.
+        if (this.#waiting.size === 0) this.#setBlocked(false);
         for (const wake of this.#wakeRetry) wake();
       },
     };
@@ -176,7 +178,7 @@ export class InfluxWriter {
       if (wanted.length === 0) return;
       const count = wanted.reduce((sum, { from, to }) => sum + to - from, 0);
       const result = await this.#post(wanted, count);
-      this.#setBlocked(result.kind === "operator");
+      this.#setBlocked(result.kind === "operator" && wanted.some(({ submission }) => !submission.cancelled));
       switch (result.kind) {
         case "written":
           return;

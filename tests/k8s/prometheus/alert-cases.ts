@@ -56,15 +56,30 @@ const brief = (broken: number, healthy = 0) => hold([10, healthy], [10, broken],
 
 const ACKNOWLEDGED = 'conveyor_producer_events_acknowledged_total{pod="producer-0", source="simulated"}';
 const STORED_IN_TIME = 'conveyor_e2e_latency_seconds_bucket{pod="processor-a", le="5.0"}';
+const LAG_SUM = 'kafka_consumergroup_lag_sum{group="processor", topic="conveyor.events"}';
+const STORED = 'conveyor_e2e_latency_seconds_count{pod="processor-a"}';
+const AHEAD = 'conveyor_processor_events_ahead_total{pod="processor-a"}';
 const WRITTEN = 'conveyor_processor_points_written_total{pod="processor-a"}';
 const DEAD_LETTERS = 'conveyor_processor_dead_letters_total{pod="processor-a", reason="refused_by_database"}';
 const REFUSED = 'conveyor_producer_events_refused_total{pod="producer-0", source="http", reason="wrong_type"}';
 
-/** 1000 events a minute; `failing` of them fail in each stretch of minutes. */
-const freshness = (...parts: readonly (readonly [minutes: number, failing: number])[]): Series => ({
-  [ACKNOWLEDGED]: ramp(...parts.map(([minutes]) => [minutes, 1000] as const)),
-  [STORED_IN_TIME]: ramp(...parts.map(([minutes, failing]) => [minutes, 1000 - failing] as const)),
-});
+/** 1000 events a minute; `failing` of them are not stored in each stretch of minutes. */
+const freshness = (...parts: readonly (readonly [minutes: number, failing: number])[]): Series => {
+  const stored = ramp(...parts.map(([minutes, failing]) => [minutes, 1000 - failing] as const));
+  return {
+    [ACKNOWLEDGED]: ramp(...parts.map(([minutes]) => [minutes, 1000] as const)),
+    [STORED_IN_TIME]: stored,
+    [STORED]: stored,
+  };
+};
+/** 1000 events a minute of the fleet, and 9000 fresh ones of an ingest pod, which is not scraped. */
+const withIngest = (minutes: number, perMinute: Record<string, number>): Series =>
+  Object.fromEntries(
+    Object.entries({ [ACKNOWLEDGED]: 1000, ...perMinute }).map(([series, step]) => [
+      series,
+      ramp([minutes, step], [120, 0]),
+    ]),
+  );
 /** 10,000 events a minute; half of the failing ones are refused by the database, half at the source. */
 const completeness = (...parts: readonly (readonly [minutes: number, failing: number])[]): Series => ({
   [WRITTEN]: ramp(...parts.map(([minutes, failing]) => [minutes, 10_000 - failing] as const)),
@@ -79,6 +94,9 @@ const late = (window: string, severity: string, share: string, factor: string) =
   burn(window, severity, share, "were not stored within 5 s", factor);
 const dead = (window: string, severity: string, share: string, factor: string) =>
   burn(window, severity, share, "went to the dead-letter topic", factor);
+
+/** What fires after an hour with 10 % errors. */
+const LATER = [late("1d", "warning", "10%", "3"), late("3d", "warning", "10%", "1")];
 
 const TOO_LATE = { alert: "FreshnessBudgetBurn", summary: "Events reach the database too late." } as const;
 const TOO_MANY_DEAD = {
@@ -171,7 +189,6 @@ const writeLatency = (slow: (minutes: number) => number): Series => {
     'conveyor_processor_write_latency_seconds_bucket{pod="processor-a", le="+Inf"}': ramp([minutes, perMinute]),
   };
 };
-const LAG_SUM = 'kafka_consumergroup_lag_sum{group="processor", topic="conveyor.events"}';
 const END_OFFSET = 'kafka_topic_partition_end_offset{topic="conveyor.events", partition="0"}';
 const MEMBERS = 'kafka_consumergroup_members{group="processor"}';
 /** All required jobs, up. */
@@ -183,6 +200,18 @@ const targets = (different: Series = {}): Series => ({
   ...Object.fromEntries(JOBS.map((job) => [`up{job="${job}", instance="10.0.0.1:9464"}`, hold([40, 1])])),
   ...different,
 });
+const IN_BROKER = 'namespace="conveyor", pod="kafka-0", container="kafka"';
+const RESTARTS = `kube_pod_container_status_restarts_total{${IN_BROKER}, uid="1"}`;
+const OOM_KILLED = `kube_pod_container_status_last_terminated_reason{${IN_BROKER}, reason="OOMKilled"}`;
+const OOM_EVENTS = `container_oom_events_total{${IN_BROKER}, id="/kubepods/1"}`;
+const OUT_OF_MEMORY: readonly Firing[] = [
+  {
+    labels: { namespace: "conveyor", pod: "kafka-0", container: "kafka" },
+    description:
+      "The kernel killed a process of kafka in kafka-0 within the last 15 minutes, because it exceeded its memory limit.",
+  },
+];
+const SERIES = 'storage_shard_series{bucket="0a", engine="tsm1", id="7"}';
 const CRASHING =
   'kube_pod_container_status_waiting_reason{namespace="conveyor", pod="processor-a", container="processor", reason="CrashLoopBackOff"}';
 
@@ -226,6 +255,37 @@ export const ALERT_CASES: readonly AlertCase[] = [
     fires: [34, [late("3d", "warning", "2%", "1")]],
     clears: [130],
     below: freshness([60, 9]),
+  },
+  {
+    ...TOO_LATE,
+    name: "all of the fleet are late, beside fresh events of an ingest pod",
+    severity: "critical",
+    input: withIngest(60, { [STORED]: 10_000, [STORED_IN_TIME]: 9000 }),
+    waits: [4],
+    fires: [9, [late("6h", "critical", "10%", "6")]],
+    clears: [100, LATER],
+    below: withIngest(60, { [STORED]: 10_000, [STORED_IN_TIME]: 9910 }),
+  },
+  {
+    ...TOO_LATE,
+    name: "none of the fleet is stored, beside fresh events of an ingest pod",
+    severity: "critical",
+    input: withIngest(60, { [STORED]: 9000, [STORED_IN_TIME]: 9000, [LAG_SUM]: 1000 }),
+    // The rate of a gauge is extrapolated to the complete window.
+    waits: [4],
+    fires: [9, [late("6h", "critical", "10.5%", "6")]],
+    clears: [100, [late("1d", "warning", "10.04%", "3"), late("3d", "warning", "10.04%", "1")]],
+    below: withIngest(60, { [STORED]: 10_000, [STORED_IN_TIME]: 10_000, [LAG_SUM]: 0 }),
+  },
+  {
+    ...TOO_LATE,
+    name: "the time of 10 % is ahead",
+    severity: "critical",
+    input: withIngest(60, { [STORED]: 1000, [STORED_IN_TIME]: 1000, [AHEAD]: 100 }),
+    waits: [4],
+    fires: [9, [late("6h", "critical", "10%", "6")]],
+    clears: [100, LATER],
+    below: withIngest(60, { [STORED]: 1000, [STORED_IN_TIME]: 1000, [AHEAD]: 9 }),
   },
   {
     ...TOO_MANY_DEAD,
@@ -495,6 +555,25 @@ export const ALERT_CASES: readonly AlertCase[] = [
     below: { [DELETED_UNREAD]: hold([40, 70], [40, 0]) },
   },
   {
+    alert: "EventTimeAhead",
+    severity: "warning",
+    summary: "Events carry times of the future.",
+    input: { [AHEAD]: ramp([10, 0], [20, 30], [30, 0]) },
+    waits: [12, 14],
+    fires: [
+      25,
+      [
+        {
+          labels: {},
+          description:
+            "300 events of the last ten minutes were more than 5 s ahead of the processor's clock: their age is not known.",
+        },
+      ],
+    ],
+    clears: [45],
+    below: { [AHEAD]: hold([60, 7]) },
+  },
+  {
     alert: "ProcessorRebalancing",
     severity: "warning",
     summary: "The consumer group rebalances repeatedly.",
@@ -679,6 +758,25 @@ export const ALERT_CASES: readonly AlertCase[] = [
     below: { 'conveyor_processor_write_blocked{pod="processor-a"}': hold([40, 0]) },
   },
   {
+    alert: "InfluxDBTooManySeries",
+    severity: "warning",
+    summary: "InfluxDB has more series than a fleet of conveyors explains.",
+    input: { [SERIES]: hold([10, 20], [30, 150_000], [20, 20]) },
+    waits: [10, 19],
+    fires: [
+      21,
+      [
+        {
+          labels: {},
+          description:
+            "A shard has 150000 series, one for each conveyor name: a sender generates names. Memory and start time grow with them.",
+        },
+      ],
+    ],
+    clears: [41],
+    below: { [SERIES]: hold([40, 100_000]) },
+  },
+  {
     alert: "InfluxDBSlowWrites",
     severity: "warning",
     summary: "InfluxDB is slow to write.",
@@ -752,6 +850,32 @@ export const ALERT_CASES: readonly AlertCase[] = [
     clears: [310],
     // Falling, but not within a day.
     below: { [AVAILABLE]: rising(300, 450e6, -0.2e6), [CAPACITY]: hold([300, 1e9]) },
+  },
+  {
+    alert: "ContainerOutOfMemory",
+    name: "the container was restarted",
+    severity: "warning",
+    summary: "A container exceeded its memory limit.",
+    input: {
+      [RESTARTS]: hold([10, 0], [40, 1]),
+      [OOM_KILLED]: hold([10, undefined], [40, 1]),
+    },
+    waits: [10],
+    fires: [12, OUT_OF_MEMORY],
+    clears: [27],
+    // Restarted for another cause, and killed long ago.
+    below: { [RESTARTS]: hold([10, 0], [20, 1]), [OOM_KILLED]: hold([30, 0]) },
+  },
+  {
+    alert: "ContainerOutOfMemory",
+    name: "one of its processes was killed, and the container runs on",
+    severity: "warning",
+    summary: "A container exceeded its memory limit.",
+    input: { [OOM_EVENTS]: hold([10, 0], [40, 1]) },
+    waits: [10],
+    fires: [12, OUT_OF_MEMORY],
+    clears: [27],
+    below: { [OOM_EVENTS]: hold([40, 3]) },
   },
   {
     alert: "HpaAtMaximum",

@@ -20,6 +20,8 @@ export const THIRD_PARTY_METRICS: Readonly<Record<string, string>> = {
   storage_shard_series: "InfluxDB",
 
   kube_pod_container_status_waiting_reason: "kube-state-metrics",
+  kube_pod_container_status_restarts_total: "kube-state-metrics",
+  kube_pod_container_status_last_terminated_reason: "kube-state-metrics",
   kube_horizontalpodautoscaler_status_current_replicas: "kube-state-metrics",
   kube_horizontalpodautoscaler_spec_max_replicas: "kube-state-metrics",
   kube_horizontalpodautoscaler_spec_min_replicas: "kube-state-metrics",
@@ -27,6 +29,8 @@ export const THIRD_PARTY_METRICS: Readonly<Record<string, string>> = {
   kube_horizontalpodautoscaler_status_target_metric: "kube-state-metrics",
   kube_horizontalpodautoscaler_status_condition: "kube-state-metrics",
 
+  container_oom_events_total: "cAdvisor in the kubelet",
+  container_memory_working_set_bytes: "the same",
   kubelet_volume_stats_available_bytes: "kubelet",
   kubelet_volume_stats_capacity_bytes: "kubelet",
 

@@ -255,6 +255,28 @@ describe("InfluxWriter", () => {
     });
   }
 
+  test("a writer whose refused lines are all cancelled is not blocked: it has nothing to write", async () => {
+    const { writer, blocked } = make({ operatorRetryMs: 60_000 });
+    answer = () => error(401, "unauthorized access");
+    const write = writer.write(linesOf(5));
+    await eventually("a refused write", () => blocked.length === 1);
+    write.cancel();
+    expect(blocked).toEqual([true, false]);
+  });
+
+  test("the answer to cancelled lines does not block the writer", async () => {
+    const { writer, blocked, outcomes } = make({ operatorRetryMs: 60_000 });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    answer = () => promise.then(() => error(401, "unauthorized access"));
+    const write = writer.write(linesOf(5));
+    await eventually("a request", () => bodies.length === 1);
+    write.cancel();
+    resolve();
+    await eventually("its answer", () => outcomes.length === 1);
+    await Bun.sleep(0);
+    expect(blocked).toEqual([]);
+  });
+
   test("does not follow a redirect", async () => {
     const { writer, outcomes } = make();
     answer = (body, call) => (call === 0 ? Response.redirect("https://localhost:1/elsewhere", 307) : store(body));
