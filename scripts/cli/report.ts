@@ -5,6 +5,7 @@
  * On a terminal a running step is redrawn in place with its elapsed time; elsewhere (CI, a pipe) it prints one line
  * when it ends, and one each time it has been running for a while.
  */
+import { escapeCharacter, printable, UNPRINTABLE } from "../../services/domain/printable.ts";
 
 export interface StepHandle {
   /** Replaces the detail after the title, for example what is awaited and the last state seen. */
@@ -81,6 +82,17 @@ export function tableLines(
 
 const COLORS = { red: 31, green: 32, yellow: 33, dim: 2, bold: 1 } as const;
 
+const ESCAPE = String.fromCharCode(27);
+/** What a terminal may receive: line breaks, tabs and the sequences of paint(); then what it may not. */
+const SEQUENCES = new RegExp(
+  `(${ESCAPE}\\[(?:0|${Object.values(COLORS).join("|")})m|\\r?\\n|\\t)|${UNPRINTABLE}`,
+  "gu",
+);
+
+/** Text for a terminal, without foreign control sequences. Lines may hold text of senders, servers and other tools. */
+export const terminalText = (text: string): string =>
+  text.replaceAll(SEQUENCES, (found, allowed: string | undefined) => allowed ?? escapeCharacter(found));
+
 /** Wraps text in an ANSI colour when `enabled`. */
 export function paint(enabled: boolean, color: keyof typeof COLORS, text: string): string {
   return enabled ? `\u001b[${COLORS[color]}m${text}\u001b[0m` : text;
@@ -121,7 +133,7 @@ export class TerminalReport implements Report {
     const elapsed = () => performance.now() - startedAt;
     const limit = options.limitMs === undefined ? "" : ` of at most ${formatDuration(options.limitMs)}`;
     const draw = () => {
-      const text = `${title}${detail ? ` — ${detail}` : ""}`;
+      const text = printable(`${title}${detail ? ` — ${detail}` : ""}`);
       if (this.#live) {
         const width = (this.#stderr.columns ?? 100) - 1;
         const time = `  ${formatDuration(elapsed())}${limit}`;
@@ -177,13 +189,14 @@ export class TerminalReport implements Report {
   print(line: string): void {
     if (this.json) return;
     this.#erase();
-    this.#stdout.write(`${line}\n`);
+    this.#stdout.write(`${terminalText(line)}\n`);
   }
 
   /** Prints the document of --json, if this is a --json run; called once, by runCommand. */
   finish(): void {
     this.#erase();
-    if (this.json && this.#hasDocument) this.#stdout.write(`${JSON.stringify(this.#document, null, 2)}\n`);
+    if (this.json && this.#hasDocument)
+      this.#stdout.write(`${terminalText(JSON.stringify(this.#document, null, 2))}\n`);
   }
 
   /** An error's text, below a line that is being redrawn. */
@@ -193,7 +206,7 @@ export class TerminalReport implements Report {
 
   #line(text: string): void {
     this.#erase();
-    this.#stderr.write(`${text}\n`);
+    this.#stderr.write(`${terminalText(text)}\n`);
   }
 
   #erase(): void {

@@ -2,6 +2,7 @@
  * Log searches and log lines. A search is a LogQL query for Loki, and a filter for the logs of pods, so that a cluster
  * without Loki is searched with the same flags.
  */
+import { printable } from "../../services/domain/printable.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 
 /** Levels of k8s/logging/promtail-configmap.yaml, by severity; `unknown`: the line has none. */
@@ -156,16 +157,18 @@ export function clockOf(timeNs: string): string {
   return new Date(Number(BigInt(timeNs) / 1_000_000n)).toISOString().slice(11, 23);
 }
 
-/** A JSON line without the fields that are printed in columns. */
-export function briefly(entry: Pick<LogEntry, "line">): string {
-  if (!entry.line.startsWith("{")) return entry.line;
+/** A line for a terminal; of a JSON line, without the fields that are printed in columns. */
+export const briefly = (entry: Pick<LogEntry, "line">): string => printable(withoutColumns(entry.line));
+
+function withoutColumns(line: string): string {
+  if (!line.startsWith("{")) return line;
   try {
-    const { timestamp: _t, level: _l, service: _s, event, ...rest } = JSON.parse(entry.line) as Record<string, unknown>;
+    const { timestamp: _t, level: _l, service: _s, event, ...rest } = JSON.parse(line) as Record<string, unknown>;
     const fields = Object.entries(rest).map(
       ([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`,
     );
     return [String(event ?? ""), ...fields].filter(Boolean).join(" ");
   } catch {
-    return entry.line;
+    return line;
   }
 }

@@ -1,4 +1,5 @@
 /** `list`: dead letters counted by reason. */
+import { printable } from "../../services/domain/printable.ts";
 import { EXIT } from "../cli/errors.ts";
 import { tableLines } from "../cli/report.ts";
 import { eachWithStatus, type SubCommand } from "./session.ts";
@@ -39,14 +40,17 @@ export class Tally {
   /** A table, one line per group. */
   lines(): string[] {
     const head = ["records", "valid now", "reason", "refused by", "newest", "detail of the newest"];
-    const rows = this.groups.map(({ letters, valid, reason, service, newestMs, example }) => [
-      String(letters),
-      String(valid),
-      reason,
-      service,
-      new Date(newestMs).toISOString().slice(0, 19).concat("Z"),
-      example,
-    ]);
+    // Reason, service and detail come from headers, which hold text of the sender.
+    const rows = this.groups.map(({ letters, valid, reason, service, newestMs, example }) =>
+      [
+        String(letters),
+        String(valid),
+        reason,
+        service,
+        new Date(newestMs).toISOString().slice(0, 19).concat("Z"),
+        example,
+      ].map(printable),
+    );
     return tableLines(head, rows, ["records", "valid now"]);
   }
 }

@@ -1,4 +1,5 @@
 /** `show`: the newest dead letters, each with its reason, its origin and its body. */
+import { printable } from "../../services/domain/printable.ts";
 import { EXIT } from "../cli/errors.ts";
 import { eachWithStatus, type SubCommand } from "./session.ts";
 import { identityText, lineOf, type ReplayStatus, type StoredDeadLetter } from "./topic.ts";
@@ -11,14 +12,15 @@ function statusText(status: ReplayStatus): string {
   return status.kind === "cut" ? "the body was truncated" : `still refused: ${status.reason}`;
 }
 
-function linesOf(deadLetter: StoredDeadLetter, status: ReplayStatus): string[] {
+export function linesOf(deadLetter: StoredDeadLetter, status: ReplayStatus): string[] {
   const body = lineOf(deadLetter.body);
   const shown = body.length > SHOWN_BODY_CHARS ? `${body.slice(0, SHOWN_BODY_CHARS)}…` : body;
+  // Detail and body hold text of the sender.
   return [
     `${new Date(deadLetter.timestampMs).toISOString()} ${deadLetter.partition}/${deadLetter.offset} ${deadLetter.reason}: ${deadLetter.detail}`,
     `    from ${deadLetter.origin}, refused by ${deadLetter.service}; ${statusText(status)}`,
     `    ${shown}`,
-  ];
+  ].map(printable);
 }
 
 export const show: SubCommand = async (session) => {

@@ -1,4 +1,5 @@
 /** Searches the logs of all components, in Loki or in the logs of the existing pods, and prints the entries. */
+import { printable } from "../../services/domain/printable.ts";
 import { colorAllowed, paint, type Report } from "../cli/report.ts";
 import { briefly, clockOf, isMatch, type LogEntry, type LogSearch, logQl } from "../clients/log-search.ts";
 import { LogStore, nsOfMs } from "../clients/loki.ts";
@@ -27,7 +28,7 @@ function print(entry: LogEntry, color: boolean): void {
   process.stdout.write(`${clockOf(entry.timeNs)} ${level} ${pod} ${briefly(entry)}\n`);
 }
 
-const printJson = (entry: LogEntry) => void process.stdout.write(`${JSON.stringify(entry)}\n`);
+const printJson = (entry: LogEntry) => void process.stdout.write(`${printable(JSON.stringify(entry))}\n`);
 
 async function sourceOf(cluster: Cluster, requested: SearchOptions["source"], report: Report): Promise<LogSource> {
   if (requested !== "auto") return requested;

@@ -23,8 +23,8 @@ const ENTITIES: Readonly<Record<string, string>> = {
 const ESCAPE = String.fromCharCode(27);
 /** Colours and cursor movements of terminals. */
 const TERMINAL_CODES = new RegExp(`${ESCAPE}(?:\\[[0-?]*[ -/]*[@-~]|\\][^${ESCAPE}\\n]*|[@-_])`, "g");
-/** Control characters except tab and newline: HTML forbids them. */
-const CONTROL_CHARACTERS = /[^\P{Cc}\t\n]/gu;
+/** Control characters except tab and newline, which HTML forbids, and format characters, which may reverse text. */
+const CONTROL_CHARACTERS = /[^\P{Cc}\t\n]|\p{Cf}/gu;
 
 /** Text without colour codes and control characters. */
 export const plainText = (text: string): string =>

@@ -2,6 +2,7 @@
  * The event format: one JSON object with exactly the fields in FIELDS. The checks use nothing but the bytes, so producer,
  * processor and a later replay decide alike; event-window.ts compares the time with a clock.
  */
+import { printable } from "./printable.ts";
 
 export const EVENT_VERSION = 1;
 
@@ -91,16 +92,16 @@ export interface Refusal {
 
 const SHOWN_VALUE_CHARS = 60;
 
+const cut = (text: string) =>
+  printable(text.length > SHOWN_VALUE_CHARS ? `${text.slice(0, SHOWN_VALUE_CHARS)}…` : text);
+
 /** A value for an error message: as JSON, cut where it is long. */
-export function shown(value: unknown): string {
-  const text = String(JSON.stringify(value));
-  return text.length > SHOWN_VALUE_CHARS ? `${text.slice(0, SHOWN_VALUE_CHARS)}…` : text;
-}
+export const shown = (value: unknown): string => cut(String(JSON.stringify(value)));
 
 const refuse = (reason: Reason, field: string, rule: string, value: unknown): Refusal => ({
   reason,
   field,
-  detail: `${field}: ${rule}; got ${shown(value)}`,
+  detail: `${cut(field)}: ${rule}; got ${shown(value)}`,
 });
 
 const NUMBER_FIELDS = ["seq", "ts", ...MEASUREMENT_NAMES] as const;
@@ -217,7 +218,8 @@ export function parseEvent(bytes: Uint8Array, length = bytes.length): Parsed {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    const detail = `an event must be JSON: ${error instanceof Error ? error.message : error}; got ${shown(text)}`;
+    const rule = cut(error instanceof Error ? error.message : String(error));
+    const detail = `an event must be JSON: ${rule}; got ${shown(text)}`;
     return { refusal: { reason: "malformed_json", detail } };
   }
   const refusal = checkEvent(value);

@@ -3,6 +3,7 @@
  * Callers log names and outcomes, never configuration values, so that no secret gets into the log.
  */
 import { causesOf } from "../domain/causes.ts";
+import { printable } from "../domain/printable.ts";
 
 const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -44,7 +45,7 @@ export class Logger {
     const { error, ...rest } = fields;
     const head = { timestamp: new Date(this.now()).toISOString(), level, service: this.service, event };
     const line = { ...head, ...this.fixed, ...rest, ...(error === undefined ? {} : { error: errorText(error) }) };
-    this.write(`${JSON.stringify(line)}\n`);
+    this.write(`${printable(JSON.stringify(line))}\n`);
   }
 
   debug(event: string, fields?: LogFields): void {

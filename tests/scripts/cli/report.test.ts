@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { causeChain, EXIT, formatError, OperatorError } from "../../../scripts/cli/errors.ts";
-import { formatDuration, TerminalReport } from "../../../scripts/cli/report.ts";
+import { formatDuration, paint, TerminalReport } from "../../../scripts/cli/report.ts";
 
 function capture(options: { json?: boolean; quiet?: boolean; tty?: boolean } = {}) {
   const out: string[] = [];
@@ -66,6 +66,36 @@ describe("TerminalReport", () => {
     // biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences are what is stripped here
     expect(first.replaceAll(/\u001b\[[0-9;]*[mK]/g, "").length).toBeLessThan(60);
     expect(err()).toContain("\r\u001b[2K");
+  });
+});
+
+describe("text of others", () => {
+  const foreign = "\u001b]0;title\u0007 \u009b2J";
+  const shown = "\\u001b]0;title\\u0007 \\u009b2J";
+
+  test("is printed without its control sequences, with the colours of paint() and line breaks", async () => {
+    const { report, out, err } = capture();
+    report.print(`${paint(true, "red", foreign)}\n\tnext`);
+    expect(out()).toBe(`\u001b[31m${shown}\u001b[0m\n\tnext\n`);
+    report.info(foreign);
+    report.warn(foreign);
+    report.error(foreign);
+    await report.step(foreign, async (step) => step.update(foreign));
+    expect(err()).toStartWith(`${shown}\n! ${shown}\n${shown}\n✓ ${shown} — ${shown}  `);
+  });
+
+  test("keeps the running line of a terminal on one line", async () => {
+    const { report, err } = capture({ tty: true });
+    await report.step("a\r\nb\u001b[2J", async () => {});
+    expect(err()).toContain("a\\u000d\\u000ab\\u001b[2J");
+  });
+
+  test("is escaped in the document of --json, which keeps its meaning", () => {
+    const { report, out } = capture({ json: true });
+    report.result({ [foreign]: [foreign, 1] });
+    report.finish();
+    expect(out().replaceAll("\n", "")).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+    expect(JSON.parse(out())).toEqual({ [foreign]: [foreign, 1] });
   });
 });
 

@@ -169,6 +169,16 @@ describe("printed entries", () => {
   });
 });
 
+test("a printed entry is one line without control characters, whatever a sender named its fields", () => {
+  const detail = "\u001b]0;x\u0007\n12:00:00 error forged \u009b2J";
+  for (const line of [JSON.stringify({ event: "event_refused", detail, [detail]: detail }), detail, `{${detail}`]) {
+    expect(briefly(entry({ line }))).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+  }
+  expect(briefly(entry({ line: JSON.stringify({ detail }) }))).toBe(
+    "detail=\\u001b]0;x\\u0007\\u000a12:00:00 error forged \\u009b2J",
+  );
+});
+
 describe("Promtail's configuration", async () => {
   const folder = `${import.meta.dir}/../../../k8s/logging`;
   const [map] = parseManifest(await Bun.file(`${folder}/promtail-configmap.yaml`).text(), "promtail-configmap.yaml");

@@ -1,5 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import { lineFor } from "../../../scripts/dead-letters/export.ts";
 import { Tally } from "../../../scripts/dead-letters/list.ts";
+import { linesOf } from "../../../scripts/dead-letters/show.ts";
 import {
   lineOf,
   matchesFilter,
@@ -91,6 +93,25 @@ test("Tally counts by reason and service, and how many are valid now", () => {
     ["out_of_range", 1, 0, 1000],
   ]);
   expect(tally.lines()[1]).toStartWith("      2          2  refused_by_database  producer    1970-01-01T00:00:02Z");
+});
+
+describe("text of senders", () => {
+  const foreign = "\u001b]0;x\u0007\nforged \u009b2J";
+  const hostile = letter(`{"v":1,${foreign}`, { detail: foreign, origin: foreign, reason: foreign, service: foreign });
+
+  test("show and list print lines without control characters", () => {
+    const tally = new Tally();
+    tally.add(hostile, replayStatusOf(hostile));
+    const lines = [...linesOf(hostile, replayStatusOf(hostile)), ...tally.lines()];
+    expect(lines).toHaveLength(5);
+    for (const line of lines) expect(line).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+    expect(lines[0]).toContain("\\u001b]0;x\\u0007\\u000aforged \\u009b2J");
+  });
+
+  test("export writes exact bodies to a file, and none with control characters to a terminal", () => {
+    expect(lineFor(bytes("a\u001bb"), {})).toBe("a\u001bb");
+    expect(lineFor(bytes("a\u001bb"), { isTTY: true })).toBe("a\\u001bb");
+  });
 });
 
 test("slicesOf lists each ten minutes that contain an event, once", () => {

@@ -32,6 +32,7 @@ describe("html", () => {
   });
   test("plainText: terminal codes and control characters are removed", () => {
     expect(plainText("\u001b[31mred\u001b[0m\u0007\u0000 \u009b1m\ttab\r\nnew\u001b]0;title")).toBe("red 1m\ttab\nnew");
+    expect(plainText("\u202eesrever\u200b")).toBe("esrever");
   });
 });
 

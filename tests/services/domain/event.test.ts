@@ -69,6 +69,22 @@ describe("parseEvent", () => {
     });
   }
 
+  /** Senders choose these bytes; the detail goes to terminals, log lines and headers. */
+  const control = "\u001b]0;x\u0007\n\u009b2J\u202e";
+  test.each([
+    ["a field's name", JSON.stringify({ ...good, [control]: 1 })],
+    ["a long field's name", JSON.stringify({ ...good, [control.repeat(1000)]: 1 })],
+    ["a value", JSON.stringify({ ...good, state: control.repeat(1000) })],
+    ["broken JSON", control],
+    ["a long word that is not JSON", "b".repeat(15_000)],
+    ["a version", JSON.stringify({ ...good, v: control })],
+    ["no object", JSON.stringify(control)],
+  ])("the detail is short and has no control characters: %s", (_, text) => {
+    const { refusal } = parseEvent(bytes(text));
+    expect(refusal?.detail).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+    expect(refusal!.detail.length).toBeLessThan(1000);
+  });
+
   test("has a case for every reason but refused_by_database", () => {
     const covered = new Set(faults.map(([, , reason]) => reason));
     expect(REASONS.filter((reason) => !covered.has(reason))).toEqual(["refused_by_database"]);

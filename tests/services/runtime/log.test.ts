@@ -21,6 +21,13 @@ describe("Logger", () => {
     });
   });
 
+  test("a line has no control or format characters, which kubectl logs would write to a terminal", () => {
+    const lines: string[] = [];
+    new Logger("producer", "info", {}, (line) => lines.push(line)).warn("refused", { detail: "\u009b2J\u202e\u001b" });
+    expect(lines[0]!.trimEnd()).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+    expect(JSON.parse(lines[0]!).detail).toBe("\u009b2J\u202e\u001b");
+  });
+
   test("errorText joins the causes and keeps the error code", () => {
     const inner = Object.assign(new Error("connect failed"), { code: "ECONNREFUSED" });
     expect(errorText(new Error("cannot write", { cause: inner }))).toBe("cannot write: connect failed (ECONNREFUSED)");
