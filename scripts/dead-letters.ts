@@ -37,14 +37,20 @@ const FLAGS = {
   },
   run: { type: "string", valueName: "RUN", description: "only events of this run, or read by this producer's run" },
   limit: { type: "number", default: 20, min: 1, max: 10_000, description: "show: at most this many, the newest" },
+  "types-fixed": {
+    type: "boolean",
+    description:
+      "replay: also send events that InfluxDB refused for a field's type; delete the points of the other type first",
+  },
   "dry-run": { type: "boolean", description: "replay: print what would be sent, send nothing" },
 } as const;
 
 async function main({ flags, positionals, report, signal }: CommandContext<typeof FLAGS>): Promise<ExitCode> {
   checkRunFlag(flags.run);
   const [action = ""] = positionals;
-  if (flags["dry-run"] && action !== "replay") {
-    throw new OperatorError(`--dry-run: only for replay; ${action} changes nothing`, { exitCode: EXIT.usage });
+  for (const flag of ["dry-run", "types-fixed"] as const) {
+    if (!flags[flag] || action === "replay") continue;
+    throw new OperatorError(`--${flag}: only for replay; ${action} changes nothing`, { exitCode: EXIT.usage });
   }
   const cluster = await selectCluster(flags, localTarget);
   await requireReachable(cluster, signal);
@@ -52,14 +58,15 @@ async function main({ flags, positionals, report, signal }: CommandContext<typeo
   const image = await deployedServicesImage(cluster);
   await using probes = new ProbeSession(cluster, image, signal);
   const filter = { sinceMs: Date.now() - flags.since, reasons: flags.reason, run: flags.run };
-  const session = { cluster, image, probes, filter, limit: flags.limit, isDryRun: flags["dry-run"], report, signal };
+  const { limit, "dry-run": isDryRun, "types-fixed": typesFixed } = flags;
+  const session = { cluster, image, probes, filter, limit, isDryRun, typesFixed, report, signal };
   return await ACTIONS[action]!(session);
 }
 
 export const command = defineCommand({
   name: "scripts/dead-letters.ts",
   summary: "lists, shows and exports refused events, and replays those that are valid now",
-  usage: ["list", "show [--limit 20]", "export", "replay [--dry-run]"],
+  usage: ["list", "show [--limit 20]", "export", "replay [--dry-run] [--types-fixed]"],
   positionals: [{ name: "ACTION", description: "what to do", required: true, choices: Object.keys(ACTIONS) }],
   flags: FLAGS,
   examples: [
@@ -73,6 +80,7 @@ export const command = defineCommand({
   ],
   notes: [
     "replay exits 5 when an event that it sent is not stored in InfluxDB: it was refused again, or still waits.",
+    "replay does not send events that InfluxDB refused for a field's type: it keeps one type per field and day.",
     "Correct events that are still refused: export, edit, bun scripts/ingest.ts.",
   ],
   run: main,

@@ -90,7 +90,7 @@ const SEQUENCES = new RegExp(
 );
 
 /** Text for a terminal, without foreign control sequences. Lines may hold text of senders, servers and other tools. */
-export const terminalText = (text: string): string =>
+const terminalText = (text: string): string =>
   text.replaceAll(SEQUENCES, (found, allowed: string | undefined) => allowed ?? escapeCharacter(found));
 
 /** Wraps text in an ANSI colour when `enabled`. */

@@ -12,6 +12,8 @@ interface Group {
   newestMs: number;
   /** Records whose event is valid by the current rules. */
   valid: number;
+  /** Why InfluxDB would refuse the newest again. */
+  still_refused?: string;
   /** Detail of the newest record. */
   example: string;
 }
@@ -28,6 +30,7 @@ export class Tally {
     group.letters++;
     if (status.kind === "valid") group.valid++;
     if (deadLetter.timestampMs >= group.newestMs) {
+      if (status.kind === "refused" && reason === "refused_by_database") group.still_refused = status.detail;
       group.newestMs = deadLetter.timestampMs;
       group.example = deadLetter.detail;
     }
@@ -37,7 +40,7 @@ export class Tally {
     return [...this.#groups.values()].sort((a, b) => b.letters - a.letters || (a.reason < b.reason ? -1 : 1));
   }
 
-  /** A table, one line per group. */
+  /** A table, one line per group; below it why InfluxDB would refuse events again. */
   lines(): string[] {
     const head = ["records", "valid now", "reason", "refused by", "newest", "detail of the newest"];
     // Reason, service and detail come from headers, which hold text of the sender.
@@ -51,7 +54,12 @@ export class Tally {
         example,
       ].map(printable),
     );
-    return tableLines(head, rows, ["records", "valid now"]);
+    const causes = this.groups
+      .filter(({ still_refused }) => still_refused !== undefined)
+      .map(
+        ({ letters, valid, reason, still_refused }) => `${letters - valid} ${reason}, still refused: ${still_refused}`,
+      );
+    return [...tableLines(head, rows, ["records", "valid now"]), ...causes.map(printable)];
   }
 }
 

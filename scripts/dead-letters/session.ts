@@ -21,14 +21,19 @@ export interface DeadLetterSession extends Pick<CommandContext<Record<never, nev
   limit: number;
   /** replay: send nothing. */
   isDryRun: boolean;
+  /** replay: the points whose types made InfluxDB refuse events are deleted. */
+  typesFixed: boolean;
 }
 
 export type SubCommand = (session: DeadLetterSession) => Promise<ExitCode>;
 
 /** Visits every dead letter of the filter with its replay status. */
 export async function eachWithStatus(
-  { probes, filter, signal }: DeadLetterSession,
+  { probes, filter, typesFixed, signal }: DeadLetterSession,
   visit: (deadLetter: StoredDeadLetter, status: ReplayStatus) => void,
 ): Promise<void> {
-  await eachDeadLetter(probes, filter, signal, (deadLetter) => visit(deadLetter, replayStatusOf(deadLetter)));
+  const nowMs = Date.now();
+  await eachDeadLetter(probes, filter, signal, (deadLetter) =>
+    visit(deadLetter, replayStatusOf(deadLetter, nowMs, typesFixed)),
+  );
 }

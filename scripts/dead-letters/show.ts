@@ -7,9 +7,10 @@ import { identityText, lineOf, type ReplayStatus, type StoredDeadLetter } from "
 /** Characters of a body that are printed. */
 const SHOWN_BODY_CHARS = 160;
 
-function statusText(status: ReplayStatus): string {
+function statusText(status: ReplayStatus, detail: string): string {
   if (status.kind === "valid") return `valid now: ${identityText(status.event)}`;
-  return status.kind === "cut" ? "the body was truncated" : `still refused: ${status.reason}`;
+  if (status.kind === "cut") return "the body was truncated";
+  return `still refused: ${status.reason}${status.detail === detail ? "" : ` (${status.detail})`}`;
 }
 
 export function linesOf(deadLetter: StoredDeadLetter, status: ReplayStatus): string[] {
@@ -18,7 +19,7 @@ export function linesOf(deadLetter: StoredDeadLetter, status: ReplayStatus): str
   // Detail and body hold text of the sender.
   return [
     `${new Date(deadLetter.timestampMs).toISOString()} ${deadLetter.partition}/${deadLetter.offset} ${deadLetter.reason}: ${deadLetter.detail}`,
-    `    from ${deadLetter.origin}, refused by ${deadLetter.service}; ${statusText(status)}`,
+    `    from ${deadLetter.origin}, refused by ${deadLetter.service}; ${statusText(status, deadLetter.detail)}`,
     `    ${shown}`,
   ].map(printable);
 }

@@ -75,8 +75,16 @@ export function storedDeadLetterOf({
   };
 }
 
-/** Replay status by the rules of this version of the project, and by the window of event time at `nowMs`. */
-export function replayStatusOf({ body, originalBytes }: StoredDeadLetter, nowMs = Date.now()): ReplayStatus {
+/** InfluxDB's refusal of a point whose field has another type in the shard of its day. */
+const TYPE_CONFLICT = /field type conflict/i;
+
+/**
+ * Replay status by the rules of this version of the project, and by the window of event time at `nowMs`. An event that
+ * InfluxDB refused for the type of a field would be refused again: its own time selects the shard, today and later.
+ * @param typesFixed the points of the other type are deleted
+ */
+export function replayStatusOf(deadLetter: StoredDeadLetter, nowMs = Date.now(), typesFixed = false): ReplayStatus {
+  const { body, originalBytes, reason, detail } = deadLetter;
   if (originalBytes > body.length) {
     return originalBytes > MAX_EVENT_BYTES
       ? {
@@ -88,6 +96,10 @@ export function replayStatusOf({ body, originalBytes }: StoredDeadLetter, nowMs 
   }
   const { event, refusal } = parseEventAt(nowMs, body);
   if (refusal) return { kind: "refused", reason: refusal.reason, detail: refusal.detail };
+  if (reason === "refused_by_database" && TYPE_CONFLICT.test(detail) && !typesFixed) {
+    const day = new Date(event.ts).toISOString().slice(0, 10);
+    return { kind: "refused", reason, detail: `stored points of ${day} have another type; ${detail}` };
+  }
   return { kind: "valid", event };
 }
 

@@ -16,6 +16,7 @@ import {
 import { type Reason, serializeEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
 import { EVENTS_TOPIC, PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
+import { renderPoint } from "../../services/domain/point.ts";
 import type { DeadLetterPage } from "../../services/protocol/probe.ts";
 import { freePort } from "../servers/free-ports.ts";
 import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
@@ -254,7 +255,10 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       const [refused] = letters.filter((letter) => matchesFilter(letter, { sinceMs: 0, reasons: [], run }));
       expect(refused).toMatchObject({ reason: "refused_by_database", service: "processor" });
       expect(Buffer.from(refused!.body).toString()).toBe(serializeEvent(conflict));
-      expect(replayStatusOf(refused!)).toMatchObject({ kind: "valid" });
+      // A replay would be refused again: the event's time selects the same shard.
+      const why = expect.stringContaining("have another type; InfluxDB answered 422");
+      expect(replayStatusOf(refused!)).toMatchObject({ kind: "refused", detail: why });
+      expect(replayStatusOf(refused!, Date.now(), true)).toMatchObject({ kind: "valid" });
       // The query for stored events returns the fifty, and not this one.
       const store = TelemetryStore.at({
         url: pipeline.servers.influxUrl,
@@ -262,6 +266,19 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
         ca: await readFile(join(pipeline.servers.folder, "ca.crt"), "utf8"),
       });
       expect(await storedAmong(store, [...events, conflict])).toEqual(new Set(events.map(identityText)));
+
+      // As in docs/operations.md: without the points of the other writer, and after a restart, the event can be stored.
+      const { servers } = pipeline;
+      const range = {
+        start: new Date(conflict.ts - DAY_MS).toISOString(),
+        stop: new Date(conflict.ts + 1).toISOString(),
+      };
+      const removal = { method: "POST", body: JSON.stringify({ ...range, predicate: 'conveyor="other"' }) };
+      expect((await servers.influx("/api/v2/delete?org=conveyor&bucket=telemetry", removal)).status).toBe(204);
+      await servers.kill("influxdb", "SIGTERM");
+      await servers.startInflux();
+      const point = { method: "POST", body: renderPoint(conflict) };
+      expect((await servers.influx("/api/v2/write?org=conveyor&bucket=telemetry", point)).status).toBe(204);
     },
     LIMIT_MS,
   );

@@ -52,6 +52,30 @@ describe("replayStatusOf", () => {
     expect(replayStatusOf(early, event.ts)).toMatchObject({ kind: "refused", reason: "bad_timestamp" });
     expect(replayStatusOf(early, event.ts + 1000).kind).toBe("valid");
   });
+  describe("of an event that InfluxDB refused for the type of a field", () => {
+    const detail = 'InfluxDB answered 422: partial write: field type conflict: input field "load_kg" is type float';
+    const conflict = letter({ ...event, ts: Date.UTC(2026, 10, 28) }, { detail });
+    const nowMs = Date.UTC(2026, 10, 29);
+
+    test("is refused with the day, as its time selects the same shard again", () => {
+      const status = { kind: "refused", reason: "refused_by_database" } as const;
+      expect(replayStatusOf(conflict, nowMs)).toEqual({
+        ...status,
+        detail: `stored points of 2026-11-28 have another type; ${detail}`,
+      });
+    });
+    test("is valid when the points of the other type are deleted", () => {
+      expect(replayStatusOf(conflict, nowMs, true).kind).toBe("valid");
+    });
+    test("list and show say why", () => {
+      const tally = new Tally();
+      for (const one of [conflict, conflict]) tally.add(one, replayStatusOf(one, nowMs));
+      expect(tally.groups).toMatchObject([{ letters: 2, valid: 0 }]);
+      const why = "stored points of 2026-11-28 have another type";
+      expect(tally.lines().at(-1)).toStartWith(`2 refused_by_database, still refused: ${why}`);
+      expect(linesOf(conflict, replayStatusOf(conflict, nowMs))[1]).toContain(why);
+    });
+  });
   test("is refused as too large for a body that was truncated at the largest size", () => {
     const cut = letter({ ...event, note: "x".repeat(2 * MAX_EVENT_BYTES) });
     expect(cut.body.length).toBe(MAX_EVENT_BYTES);
