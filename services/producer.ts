@@ -18,6 +18,7 @@ import type { Range } from "./domain/sequence.ts";
 import { EventProducer } from "./kafka/event-producer.ts";
 import { EventPublisher, SOURCES } from "./producer/event-publisher.ts";
 import { startIntake } from "./producer/intake.ts";
+import { IntakeSenders } from "./producer/intake-senders.ts";
 import { LedgerCheckpoints } from "./producer/ledger-checkpoints.ts";
 import { readInput, runSimulation } from "./producer/sources.ts";
 import { finalLine } from "./protocol/final-document.ts";
@@ -67,7 +68,7 @@ const read = (reader: ConfigReader) => {
     seed: reader.integer("SEED", { least: 0, most: 4_294_967_295, fallback: 1 }),
     inputFile: input === "file" ? reader.text("INPUT_FILE") : "",
     intakePort: reader.integer("INTAKE_PORT", { least: 1, most: 65_535, fallback: 8443 }),
-    intakeToken: sources.includes("http") ? reader.secretFile("INTAKE_TOKEN_FILE") : "",
+    intakeTokenFile: sources.includes("http") ? reader.secretPath("INTAKE_TOKEN_FILE") : "",
     run: reader.pattern("RUN_ID", NAME_PATTERN, NAME_RULE, newRunId(Date.now(), ordinal, random16)),
     traceEverySeq: reader.integer("TRACE_EVERY_SEQ", { least: 0, most: 1_000_000_000, fallback: 1000 }),
   };
@@ -163,13 +164,15 @@ function createProducer(config: Config, log: Logger, metrics: Metrics, health: H
 
 function openIntake({ config, frame: { log, shutdown }, metrics, producer, publisher }: Pod): void {
   const requests = metrics.counter("conveyor_intake_requests_total");
+  const senderRequests = metrics.counter("conveyor_intake_sender_requests_total");
   const intake = startIntake({
     port: config.intakePort,
     tls: { cert: config.kafka.tls.cert, key: config.kafka.tls.key },
-    token: config.intakeToken,
+    senders: new IntakeSenders(config.intakeTokenFile, log),
     publisher,
     producer,
     onAnswer: (status) => requests.inc({ code: String(status) }),
+    onSender: (sender) => senderRequests.inc({ sender }),
   });
   shutdown.step("intake", 5000, () => intake.stop());
   log.info("intake_open", { port: intake.port });

@@ -5,13 +5,14 @@
  *   200 all acknowledged · 207 some refused · 422 all refused · 503 + Retry-After: the buffer is full (no event was
  *   taken), or Kafka did not acknowledge in time (resend the same events; their identity makes that harmless)
  */
-import { createHash, timingSafeEqual } from "node:crypto";
-import { shown } from "../domain/event.ts";
+import { identifyCanonical, MAX_EVENT_BYTES, shown } from "../domain/event.ts";
+import type { Line } from "../domain/ndjson.ts";
 import type { EventProducer } from "../kafka/event-producer.ts";
 import type { IntakeError, IntakeErrorCode, IntakeOutcomes, RefusedEvent } from "../protocol/intake.ts";
 import { withTimeout } from "../runtime/with-timeout.ts";
 import type { EventPublisher } from "./event-publisher.ts";
 import { MAX_EVENTS_PER_REQUEST, readLines } from "./intake-body.ts";
+import { type IntakeSenders, mayWrite, type Sender } from "./intake-senders.ts";
 import { prepare } from "./sources.ts";
 
 /** About 18,000 events; larger loads belong in a file. */
@@ -31,10 +32,12 @@ const IDLE_SECONDS = 60;
 interface IntakeOptions {
   port: number;
   tls: { cert: string; key: string };
-  token: string;
+  senders: Pick<IntakeSenders, "find">;
   publisher: EventPublisher;
   producer: EventProducer;
   onAnswer?: (status: number) => void;
+  /** Called with the name of the sender of each request that has a valid token. */
+  onSender?: (name: string) => void;
   ackLimitMs?: number;
 }
 
@@ -44,10 +47,7 @@ export interface Intake {
   stop(): Promise<void>;
 }
 
-const digest = (text: string) => createHash("sha256").update(text).digest();
-
 export function startIntake(options: IntakeOptions): Intake {
-  const expected = digest(options.token);
   const bodies = new OpenBodies();
   const counted = async (answering: Response | Promise<Response>) => {
     const response = await answering;
@@ -67,7 +67,7 @@ export function startIntake(options: IntakeOptions): Intake {
       "/events": (request) =>
         counted(
           request.method === "POST"
-            ? answerPost(request, options, expected, bodies)
+            ? answerPost(request, options, bodies)
             : failure(405, "method_not_allowed", "only POST", { headers: { allow: "POST" } }),
         ),
     },
@@ -77,17 +77,14 @@ export function startIntake(options: IntakeOptions): Intake {
   return { port: server.port!, stop: async () => void (await server.stop()) };
 }
 
-async function answerPost(
-  request: Request,
-  options: IntakeOptions,
-  expected: Buffer,
-  bodies: OpenBodies,
-): Promise<Response> {
-  // The scheme's case is free (RFC 9110). Digests have equal lengths, so the comparison takes the same time for any token.
+async function answerPost(request: Request, options: IntakeOptions, bodies: OpenBodies): Promise<Response> {
+  // The scheme's case is free (RFC 9110).
   const token = /^Bearer +(\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
-  if (!timingSafeEqual(digest(token), expected)) {
+  const sender = options.senders.find(token);
+  if (!sender) {
     return failure(401, "unauthorized", "a bearer token is required", { headers: { "www-authenticate": "Bearer" } });
   }
+  options.onSender?.(sender.name);
   const encoding = request.headers.get("content-encoding")?.trim() ?? "";
   if (encoding !== "" && encoding.toLowerCase() !== "identity") {
     return compressed(`got content-encoding ${shown(encoding)}`);
@@ -102,7 +99,7 @@ async function answerPost(
     if (body === "incomplete") return failure(400, "incomplete_body", "the connection ended before the body");
     if (body === undefined) return tooLarge();
     if (isCompressed(body)) return compressed("got a gzip or zstd body");
-    return await publishBody(body, options);
+    return await publishBody(body, sender, options);
   } finally {
     bodies.release(bytes);
   }
@@ -160,13 +157,19 @@ const failure = (
 const unavailable = (code: IntakeErrorCode, error: string, counts: Record<string, number> = {}) =>
   failure(503, code, error, { counts, headers: { "retry-after": String(RETRY_AFTER_SECONDS) } });
 
-async function publishBody(body: Uint8Array, options: IntakeOptions): Promise<Response> {
+async function publishBody(body: Uint8Array, sender: Sender, options: IntakeOptions): Promise<Response> {
   const { publisher, producer } = options;
   const lines = readLines(body);
   if (lines === undefined) {
     return failure(413, "too_many_events", `a request must hold at most ${MAX_EVENTS_PER_REQUEST} events; got more`);
   }
   if (lines.length === 0) return failure(400, "no_event", "the body holds no event");
+  const foreign = lines.findIndex((line) => !mayWrite(sender, conveyorNamed(line)));
+  if (foreign >= 0) {
+    const conveyor = shown(conveyorNamed(lines[foreign]!));
+    const error = `event ${foreign}: sender ${sender.name} must not write conveyor ${conveyor}; nothing was taken`;
+    return failure(403, "forbidden_conveyor", error);
+  }
   const received = lines.length;
   // A request is taken completely or not at all; a record costs more than its bytes.
   if (!producer.hasRoom(received, body.length + received * PER_EVENT_BYTES)) {
@@ -221,6 +224,23 @@ function outcomesOf(received: number, acknowledged: number, refused: RefusedEven
     refused: refused.slice(0, MAX_LISTED_REFUSALS),
     ...(isCut ? { refused_indexes: refused.map(({ index }) => index) } : {}),
   };
+}
+
+/**
+ * The conveyor that an event names, valid or not: a replay of dead letters must not write what their sender must not.
+ * Undefined: no conveyor, which no replay can write.
+ */
+function conveyorNamed(line: Line): string | undefined {
+  if (line.length > MAX_EVENT_BYTES) return undefined;
+  const text = Buffer.from(line.bytes).toString();
+  const identity = identifyCanonical(text);
+  if (identity) return identity.conveyor;
+  try {
+    const { conveyor } = (JSON.parse(text) ?? {}) as { conveyor?: unknown };
+    return typeof conveyor === "string" ? conveyor : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Key, record overhead, and the growth of a line that is rewritten in canonical form. */

@@ -5,6 +5,7 @@ export type IntakeErrorCode =
   | "unknown_path"
   | "method_not_allowed"
   | "unauthorized"
+  | "forbidden_conveyor"
   | "unsupported_encoding"
   | "no_event"
   | "body_too_large"

@@ -125,6 +125,12 @@ export class ConfigReader {
     return value;
   }
 
+  /** The path of a secret's file that is read again later; its content is checked now. */
+  secretPath(name: string): string {
+    this.secretFile(name);
+    return this.#raw(name) ?? "";
+  }
+
   /** @throws ConfigError with every problem found. */
   done(): void {
     if (this.problems.length > 0) throw new ConfigError(this.problems);

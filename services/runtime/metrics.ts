@@ -95,6 +95,11 @@ export const METRIC_TABLE = {
       help: "Requests to the HTTP intake, by status code.",
       labels: ["code"],
     },
+    conveyor_intake_sender_requests_total: {
+      kind: "counter",
+      help: "Requests to the HTTP intake with a valid token, by sender: token, token-previous, or a name of senders.json.",
+      labels: ["sender"],
+    },
   }),
   ...rowsOf(["processor"], {
     conveyor_processor_events_consumed_total: { kind: "counter", help: "Events read from Kafka, replays included." },

@@ -390,6 +390,16 @@ describe("secrets", () => {
     }
   });
 
+  test("all keys of the intake's Secret are mounted, as a folder that the kubelet updates", () => {
+    const { workload, container } = containers.find(({ container: { env } }) =>
+      env?.some(({ name, value }) => name === "INTAKE_TOKEN_FILE" && value === "/secrets/producer-intake/token"),
+    )!;
+    const volume = workload.template.spec.volumes?.find(({ secret }) => secret?.secretName === "producer-intake");
+    expect(volume?.secret).not.toHaveProperty("items");
+    const mount = (container.volumeMounts as { name: string }[]).find(({ name }) => name === volume?.name);
+    expect(mount).toEqual({ name: volume!.name, mountPath: "/secrets/producer-intake", readOnly: true } as never);
+  });
+
   test("the template lists the same Secrets and keys, without values", async () => {
     const text = await readFile(join(MANIFEST_FOLDER, "secrets.yaml.template"), "utf8");
     type Template = KubernetesObject & { type: string; stringData?: Record<string, string> };
