@@ -44,7 +44,8 @@ export function startOpsServer(
     development: false,
     async fetch(request) {
       if (request.method !== "GET" && request.method !== "HEAD") return new Response(null, { status: 405 });
-      const { pathname } = new URL(request.url);
+      // Not by URL(): the host in the address is the client's text, and not always one that a URL can have.
+      const pathname = /^https?:\/\/[^/]*([^?#]*)/.exec(request.url)?.[1] ?? "";
       switch (pathname) {
         case "/healthz":
           return answer(health.live());

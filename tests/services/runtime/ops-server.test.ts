@@ -33,6 +33,10 @@ describe("startOpsServer", () => {
     expect((await get("/readyz")).status).toBe(200);
     expect(await (await get("/ledger")).json()).toEqual({ acknowledged: 3 });
     expect((await get("/elsewhere")).status).toBe(404);
+    const withHost = (host: string, path: string) =>
+      fetch(`https://localhost:${ops.port}${path}`, { tls: { ca }, headers: { host } });
+    expect((await withHost("[::bad", "/healthz?x=1")).status).toBe(200);
+    expect((await withHost("[::bad", "/elsewhere")).status).toBe(404);
     const metrics = await get("/metrics");
     expect(metrics.headers.get("content-type")).toContain("text/plain");
     expect(await metrics.text()).toContain("conveyor_build_info{");
