@@ -90,18 +90,21 @@ async function answerPost(request: Request, options: IntakeOptions, bodies: Open
     return compressed(`got content-encoding ${shown(encoding)}`);
   }
   const declared = request.headers.get("content-length");
-  const bytes = declared === null ? MAX_BODY_BYTES : Number(declared);
+  // Of a body of unknown length the greatest is assumed, until it is read.
+  let held = declared === null ? MAX_BODY_BYTES : Number(declared);
   const tooLarge = () => failure(413, "body_too_large", `a body must have at most ${MAX_BODY_BYTES} bytes`);
-  if (bytes > MAX_BODY_BYTES) return tooLarge();
-  if (!bodies.take(bytes)) return unavailable("buffer_full", "too many requests are open; nothing was taken");
+  if (held > MAX_BODY_BYTES) return tooLarge();
+  if (!bodies.take(held)) return unavailable("buffer_full", "too many requests are open; nothing was taken");
   try {
     const body = await readBody(request).catch(() => "incomplete" as const);
     if (body === "incomplete") return failure(400, "incomplete_body", "the connection ended before the body");
     if (body === undefined) return tooLarge();
+    bodies.release(held - body.length);
+    held = body.length;
     if (isCompressed(body)) return compressed("got a gzip or zstd body");
     return await publishBody(body, sender, options);
   } finally {
-    bodies.release(bytes);
+    bodies.release(held);
   }
 }
 

@@ -39,10 +39,10 @@ async function open(maxBufferedEvents = 20_000, ackLimitMs?: number) {
 }
 
 /** Not started: Kafka is unreachable, and events stay in the buffer. */
-async function reopen(maxBufferedEvents?: number) {
+async function reopen(maxBufferedEvents?: number, ackLimitMs = 50) {
   await intake.stop();
   await producer.stop();
-  await open(maxBufferedEvents, 50);
+  await open(maxBufferedEvents, ackLimitMs);
 }
 
 beforeEach(async () => {
@@ -66,6 +66,15 @@ async function post(body: string | Uint8Array, headers: Record<string, string> =
 }
 
 const openSocket = () => tlsConnect({ host: "127.0.0.1", servername: "localhost", port: intake.port, ca });
+
+/** A request without content-length. */
+const chunked = (parts: string[]) =>
+  `POST /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n${[
+    ...parts,
+    "",
+  ]
+    .map((part) => `${part.length.toString(16)}\r\n${part}\r\n`)
+    .join("")}`;
 
 /** The status and body of the answer to a request that no client would send. */
 async function sendRaw(head: string): Promise<{ status: number; json: Record<string, unknown> }> {
@@ -233,18 +242,9 @@ describe("POST /events over HTTPS", () => {
   });
 
   test("413 for a body of unknown length above the limit", async () => {
-    const chunk = new Uint8Array(1024 * 1024);
-    let chunks = 0;
-    const body = new ReadableStream({
-      pull: (controller) => (chunks++ < 5 ? controller.enqueue(chunk) : controller.close()),
-    });
-    const response = await fetch(`https://localhost:${intake.port}/events`, {
-      method: "POST",
-      headers: { authorization: `Bearer ${TOKEN}` },
-      body,
-      tls: { ca },
-    });
-    expect([response.status, await response.json()]).toMatchObject([413, { code: "body_too_large" }]);
+    const megabyte = "x".repeat(1024 * 1024);
+    const answer = await sendRaw(chunked([megabyte, megabyte, megabyte, megabyte, "x"]));
+    expect(answer).toMatchObject({ status: 413, json: { code: "body_too_large" } });
   });
 
   test("503 while open requests hold the greatest number of body bytes; room returns with their end", async () => {
@@ -262,6 +262,17 @@ describe("POST /events over HTTPS", () => {
     await eventually("room for a body", async () => (await post(event)).status === 200);
     expect(statuses).toContain(400);
     expect(statuses).not.toContain(500);
+  });
+
+  test("a body of unknown length holds its own size once it is read", async () => {
+    await reopen(undefined, 60_000);
+    const answers: ReturnType<typeof sendRaw>[] = [];
+    for (let open = 1; open <= 17; open++) {
+      answers.push(sendRaw(chunked([serializeEvent(events(1)[0]!)])));
+      await eventually("the event to be offered", () => publisher.counts.attempted === open);
+    }
+    producer.start();
+    expect((await Promise.all(answers)).map(({ status }) => status)).toEqual(Array(17).fill(200));
   });
 
   test("415 for a compressed body, named as such or not; no dead letter", async () => {
