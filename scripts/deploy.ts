@@ -11,14 +11,17 @@ import { resolve } from "node:path";
 import type { ChecklistResult } from "./checks/checklist.ts";
 import { FLOW_CHECK_IDS, runChecks } from "./checks/index.ts";
 import { type CommandContext, defineCommand, runCommand, type Values } from "./cli/command.ts";
-import { EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
+import { EXIT, type ExitCode, isAbort, OperatorError } from "./cli/errors.ts";
 import { formatDuration, type Report } from "./cli/report.ts";
 import type { Cluster } from "./cluster/cluster.ts";
+import { drillLeftovers } from "./cluster/drill-leftovers.ts";
+import { deployedServicesImage } from "./cluster/services-image.ts";
 import { CLUSTER_FLAGS, localCluster, rememberTarget, requireReachable, selectCluster } from "./cluster/target.ts";
 import { CERTIFICATE_FOLDER } from "./deploy/certificates.ts";
 import { type DeployPreview, deploy, previewDeploy } from "./deploy/deployment.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
 import { describeNotApplied, type Plan } from "./deploy/plan.ts";
+import { restorePipeline } from "./drills/restore.ts";
 import { checkPrefix } from "./images/targets.ts";
 import { localTarget } from "./local-cluster/index.ts";
 
@@ -104,6 +107,25 @@ function summary(counts: Awaited<ReturnType<typeof deploy>>["counts"], durationM
   return `deployed: ${parts.join(", ")} (${duration})`;
 }
 
+/** Undoes the faults of a killed drill. A deploy goes on where that fails: it may restore what the healing needs. */
+export async function healDrills(
+  cluster: Cluster,
+  report: Report,
+  restore: typeof restorePipeline = restorePipeline,
+): Promise<void> {
+  const found = await drillLeftovers(cluster);
+  if (found.length === 0) return;
+  try {
+    await report.step("undo the faults of a killed drill", async (step) => {
+      const undone = await restore(cluster, await deployedServicesImage(cluster));
+      step.update([...found, ...undone].join("; "));
+    });
+  } catch (error) {
+    if (!(error instanceof OperatorError) || isAbort(error)) throw error;
+    report.warn(`${found.join("; ")}; not undone: ${error.message}; bun scripts/resilience-test.ts --heal`);
+  }
+}
+
 async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Promise<ExitCode> {
   const startedAt = performance.now();
   checkDeployFlags(flags);
@@ -118,6 +140,7 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
     reportPlan(plan, preview, report);
     return EXIT.ok;
   }
+  await healDrills(cluster, report);
   const outcome = await deploy(cluster, options, report, signal);
   await rememberTarget(cluster);
   const flow: ChecklistResult | undefined = flags["no-check"]

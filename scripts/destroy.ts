@@ -51,7 +51,7 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   const plan = await planDestroy(cluster, { keepData }, signal);
   if (!plan) {
     report.result({ deleted: [], kept: [], unchanged: true });
-    report.print(`nothing to delete: namespace ${NAMESPACE} does not exist`);
+    report.print(keepData ? "nothing to delete" : `nothing to delete: namespace ${NAMESPACE} does not exist`);
     return EXIT.ok;
   }
   const refs = refsOf(plan);

@@ -14,6 +14,7 @@ import { type CommandContext, defineCommand, type Flags, runCommand } from "./cl
 import { EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
 import { formatDuration, paint, type Report } from "./cli/report.ts";
 import type { Cluster } from "./cluster/cluster.ts";
+import { drillLeftovers } from "./cluster/drill-leftovers.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import { DRILLS } from "./drills/catalog.ts";
@@ -138,8 +139,15 @@ async function run({ flags, report, signal }: CommandContext<typeof FLAGS>): Pro
   report.info(`target: ${cluster.describe()}`);
   await requireReachable(cluster, signal);
   const image = await deployedServicesImage(cluster);
-  if (flags.heal) return await heal(cluster, image, report);
+  if (flags.heal) {
+    const undone = await heal(cluster, image, report);
+    if (undone.length === 0) report.print("nothing to undo");
+    report.result({ ok: true, undone });
+    return EXIT.ok;
+  }
   requireConfirmation(cluster, flags.yes);
+  // Faults of a run that was killed would be measured as those of this one.
+  if ((await drillLeftovers(cluster)).length > 0) await heal(cluster, image, report);
   // Checked before the first fault: an hour of drills must not end without its video.
   if (flags.record) await requireVideoTools();
   const { repeat, open, record } = flags;
@@ -149,12 +157,11 @@ async function run({ flags, report, signal }: CommandContext<typeof FLAGS>): Pro
   return await runDrills(options, { open, video: record });
 }
 
-async function heal(cluster: Cluster, image: string, report: Report): Promise<ExitCode> {
+/** Undoes the faults of earlier runs. @returns a sentence for each */
+async function heal(cluster: Cluster, image: string, report: Report): Promise<string[]> {
   const undone = await report.step("undo the faults of earlier runs", () => restorePipeline(cluster, image));
   for (const line of undone) report.print(line);
-  if (undone.length === 0) report.print("nothing to undo");
-  report.result({ ok: true, undone });
-  return EXIT.ok;
+  return undone;
 }
 
 /** Records, judges and renders a run; the live page reads the record meanwhile. */

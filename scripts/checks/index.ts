@@ -24,6 +24,7 @@ const clusterCheck: Check<ProbeSession> = {
 export const CHECKS: readonly Check<ProbeSession>[] = [
   clusterCheck,
   { ...POD_CHECKS.objects, needs: ["cluster"] },
+  POD_CHECKS.drills,
   certificatesCheck,
   NETWORK_CHECKS.policies,
   POD_CHECKS.restricted,

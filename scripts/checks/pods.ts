@@ -1,6 +1,7 @@
 /** Checks of objects and pods: every object exists, every workload is ready, every pod is restricted. */
 import type { ProbeSession } from "../clients/probe-session.ts";
 import { type KubernetesObject, NAMESPACE, type Pod, refOf, type Workload } from "../cluster/cluster.ts";
+import { drillLeftovers } from "../cluster/drill-leftovers.ts";
 import { podState } from "../cluster/one-off-pods.ts";
 import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, outcomeOf, passed } from "./checklist.ts";
@@ -70,6 +71,20 @@ const objectsCheck: Check<ProbeSession> = {
   },
 };
 
+/** Faults of a drill that was killed stay until they are undone: privileged pods, frozen processes, stopped brokers. */
+const drillsCheck: Check<ProbeSession> = {
+  id: "drills",
+  title: "no drill runs, and none was killed",
+  needs: ["cluster"],
+  limitMs: 20_000,
+  async run({ cluster }) {
+    const found = await drillLeftovers(cluster);
+    return found.length === 0
+      ? passed("no leftover")
+      : failed(`${found.join("; ")}; if no drill runs now: bun scripts/resilience-test.ts --heal`);
+  },
+};
+
 const readyCheck = ({ name, kind }: (typeof WORKLOADS)[number]): Check<ProbeSession> => ({
   id: `${name}-ready`,
   title: `${name}: every replica is ready`,
@@ -134,6 +149,7 @@ const confinedCheck: Check<ProbeSession> = {
 
 export const POD_CHECKS = {
   objects: objectsCheck,
+  drills: drillsCheck,
   ready: WORKLOADS.map(readyCheck),
   restricted: restrictedCheck,
   confined: confinedCheck,

@@ -98,6 +98,16 @@ function requireImages(results: readonly (ImageResult & ImageState)[], target: I
   }
 }
 
+/** @throws OperatorError (exit 3) that names each field that cannot be changed, and how it is changed nevertheless */
+function requireChangeable({ blocked }: Plan): void {
+  if (blocked.length === 0) return;
+  const named = blocked.map(({ ref, fields }) => `${ref} (${fields.join(", ")})`).join(", ");
+  throw new OperatorError(`Kubernetes cannot change fields of existing objects: ${named}`, {
+    exitCode: EXIT.precondition,
+    hint: `nothing was applied; delete the objects, then deploy again:\n${blocked.map(({ recipe }) => recipe).join("\n")}`,
+  });
+}
+
 const caOf = async (folder: string) => await Bun.file(join(folder, "ca.crt")).text();
 
 /**
@@ -126,6 +136,7 @@ export async function deploy(
   });
   const { folder } = options.certificates;
   const decided = plan(snapshot, stages, images, { ca: await caOf(folder) });
+  requireChangeable(decided);
   for (const line of describeNotApplied(decided)) report.warn(line);
   const used = usedImages(decided, images);
   requireImages(used, target);
@@ -150,6 +161,7 @@ export async function previewDeploy(
     const images = await planImages(target, allImages(stages), { imagesDir: options.imagesDir, signal });
     const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
     const decided = plan(snapshot, stages, images, { ca: await caOf(folder) });
+    requireChangeable(decided);
     const isDeployed = snapshot.live.some(({ kind, metadata }) => kind === "Namespace" && metadata.name === NAMESPACE);
     const prepared = await preparePlan(decided, snapshot, usedImages(decided, images), folder);
     const objects = isDeployed ? await previewPlan(cluster, prepared, snapshot, signal) : previewFirst(decided);

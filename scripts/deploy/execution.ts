@@ -98,15 +98,20 @@ const removal = ({ object, reason }: PrunedObject): PlannedObject => ({
 const creation = (object: KubernetesObject): PlannedObject => ({ ref: refOf(object), change: "created" });
 
 /** The removals of a plan, in the order in which they are executed. */
-export const prunedBy = (plan: Plan): PrunedObject[] => [...plan.prune, ...plan.stages.flatMap(({ prune }) => prune)];
+export const prunedBy = (plan: Plan): PrunedObject[] => [
+  ...plan.prune,
+  ...plan.stages.flatMap(({ prune }) => prune),
+  ...plan.orphans,
+];
 
 /**
  * The changes of a plan to a cluster without the pipeline: everything would be created. A server-side dry run of objects
  * in a namespace that does not exist fails.
  */
 export const previewFirst = (plan: Plan): PlannedObject[] => [
-  ...prunedBy(plan).map(removal),
-  ...plan.stages.flatMap(({ apply }) => apply.map(creation)),
+  ...plan.prune.map(removal),
+  ...plan.stages.flatMap(({ prune, apply }) => [...prune.map(removal), ...apply.map(creation)]),
+  ...plan.orphans.map(removal),
 ];
 
 /** The changes of a plan by server-side dry runs; stores nothing. */
@@ -128,6 +133,7 @@ export async function previewPlan(
       objects.push(...applied.map(creation));
     }
   }
+  objects.push(...plan.orphans.map(removal));
   return objects;
 }
 
@@ -167,6 +173,13 @@ export async function executePlan(
       { limitMs: stage.limitMs },
     );
     if (stage.run.length > 0) tokens = await readTokens(cluster, Object.keys(tokens));
+  }
+  if (plan.orphans.length > 0) {
+    await report.step("remove objects of another version", async (step) => {
+      await removeObjects(cluster, plan.orphans, signal);
+      record(execution, plan.orphans.map(removal));
+      step.update(plan.orphans.map(({ object }) => refOf(object)).join(", "));
+    });
   }
   return execution;
 }

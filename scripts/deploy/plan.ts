@@ -5,6 +5,7 @@
 import { authorityId } from "../cli/pki.ts";
 import { type KubernetesObject, keyOf, NAMESPACE, refOf, type Workload } from "../cluster/cluster.ts";
 import { autoscalerOf, conflictingAutoscalers } from "./autoscalers.ts";
+import { type BlockedChange, blockedChange, withLargerClaims } from "./immutable-fields.ts";
 import { KEDA_API, type KedaState } from "./keda.ts";
 import { imagesOf, podTemplateOf, withImages } from "./manifests.ts";
 import { contentsOf } from "./secrets.ts";
@@ -16,7 +17,7 @@ export interface Snapshot {
   /** `group/version` of every API that can be used; without KEDA's while KEDA is being uninstalled. */
   apiVersions: ReadonlySet<string>;
   keda: KedaState;
-  /** Objects of the manifests that exist, and every autoscaler and KEDA object of the pipeline's namespace. */
+  /** Objects of the manifests and of other versions of them that exist, and the namespace's autoscalers and KEDA objects. */
   live: readonly KubernetesObject[];
   /** Pods of the brokers. */
   brokers: readonly KubernetesObject[];
@@ -76,6 +77,10 @@ export interface Plan {
   stages: AppliedStage[];
   keep: KeptStage[];
   skip: SkippedStage[];
+  /** Deleted after the last stage: objects of another version of the project, which the manifests no longer contain. */
+  orphans: PrunedObject[];
+  /** Changes that the API server would refuse; a plan with one is not executed. */
+  blocked: BlockedChange[];
   /** ConfigMaps of kept stages, as they are in the cluster: pods of other stages mount them. */
   keptConfiguration: KubernetesObject[];
 }
@@ -107,27 +112,34 @@ export function plan(
   const prune = prunedObjects(snapshot, stages, applied, skip);
   const prunedBefore = (name: string | undefined) =>
     prune.filter(({ before }) => before === name).map(({ before: _, ...pruned }) => pruned);
+  const existing = new Map(snapshot.live.map((object) => [keyOf(object), object]));
   const ca = options.ca === undefined ? undefined : authorityId(options.ca);
   const restart = caChanges(snapshot, ca)
     ? { workload: BROKERS, reason: "the CA has changed: all brokers restart at once" }
     : undefined;
+  const planned = applied.map(({ name, title, limitMs, objects }) => {
+    const images = withImages(withSkippedStages(objects, skipped), (ref) => pushed.get(ref) ?? ref);
+    const trusting = ca === undefined ? images : images.map((object) => withTrustedCa(object, ca));
+    const named = trusting.map((object) => withLargerClaims(object, existing.get(keyOf(object))));
+    return {
+      name,
+      title,
+      limitMs,
+      prune: prunedBefore(name),
+      apply: named.filter(({ kind }) => kind !== "Job"),
+      run: named.filter(({ kind }) => kind === "Job"),
+      ...(restart && objects.some(isBrokers) ? { restart } : {}),
+    };
+  });
   return {
     prune: prunedBefore(undefined),
-    stages: applied.map(({ name, title, limitMs, objects }) => {
-      const images = withImages(withSkippedStages(objects, skipped), (ref) => pushed.get(ref) ?? ref);
-      const named = ca === undefined ? images : images.map((object) => withTrustedCa(object, ca));
-      return {
-        name,
-        title,
-        limitMs,
-        prune: prunedBefore(name),
-        apply: named.filter(({ kind }) => kind !== "Job"),
-        run: named.filter(({ kind }) => kind === "Job"),
-        ...(restart && objects.some(isBrokers) ? { restart } : {}),
-      };
-    }),
+    stages: planned,
     keep,
     skip,
+    orphans: orphanedObjects(snapshot, stages).filter(({ object }) => !prune.some((one) => one.object === object)),
+    blocked: planned
+      .flatMap(({ apply }) => apply)
+      .flatMap((object) => blockedChange(object, existing.get(keyOf(object)), snapshot.context) ?? []),
     keptConfiguration: declared(
       snapshot,
       stages.filter(isKept).flatMap(({ objects }) => objects),
@@ -292,6 +304,20 @@ function prunedObjects(
   }
   return [...pruned.values()];
 }
+
+/** Label of every object that a deploy has applied. */
+export const MANAGED_BY = { "app.kubernetes.io/managed-by": "conveyor-deploy" } as const;
+
+/** Objects that a deploy of another version has applied, and that no manifest of this one contains. */
+function orphanedObjects({ live }: Snapshot, stages: readonly Stage[]): PrunedObject[] {
+  const declared = new Set(stages.flatMap(({ objects }) => objects.map(keyOf)));
+  return live
+    .filter((object) => isManaged(object) && !declared.has(keyOf(object)) && !RETAINED.has(object.kind))
+    .map((object) => ({ object, reason: "no manifest contains it" }));
+}
+
+const isManaged = ({ metadata }: KubernetesObject) =>
+  Object.entries(MANAGED_BY).every(([name, value]) => metadata.labels?.[name] === value);
 
 // ── text ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,8 +2,10 @@
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { waitFor } from "../cli/wait.ts";
-import { apiVersionsOf, type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
+import { apiVersionsOf, type Cluster, type KubernetesObject, keyOf, NAMESPACE } from "../cluster/cluster.ts";
+import { drillsNamespace } from "../cluster/drill-leftovers.ts";
 import { deleteKedaObjects, KEDA_API, listKedaObjects } from "./keda.ts";
+import { listManaged } from "./managed-objects.ts";
 import { isOfThisProject, RETAINED } from "./plan.ts";
 import { loadStages, type Stage } from "./stages.ts";
 
@@ -23,11 +25,15 @@ export interface RemovalSnapshot {
   namespaces: readonly KubernetesObject[];
   claims: readonly KubernetesObject[];
   kedaObjects: readonly KubernetesObject[];
+  /** Of the objects in the manifests those that exist, and applied ones of other versions. */
+  existing: readonly KubernetesObject[];
+  /** The namespace of drills that were killed. */
+  drills?: KubernetesObject | undefined;
 }
 
 export interface RemovalPlan {
   keepData: boolean;
-  /** Objects of the manifests that are deleted, in the order opposite to that of a deploy. */
+  /** Existing objects that are deleted: first those in no manifest, then those of the manifests, last applied first. */
   objects: KubernetesObject[];
   /** Deleted first, while KEDA runs and removes its finalizers, and before the pods that they scale. */
   kedaObjects: KubernetesObject[];
@@ -43,21 +49,25 @@ async function readRemovalSnapshot(
   signal: AbortSignal,
 ): Promise<RemovalSnapshot> {
   const apiVersions = await apiVersionsOf(cluster, signal);
-  const namespaces = stages.flatMap(({ objects }) => objects).filter(({ kind }) => kind === "Namespace");
+  const declared = stages.flatMap(({ objects }) => objects).filter(({ apiVersion }) => apiVersions.has(apiVersion));
+  const namespaces = declared.filter(({ kind }) => kind === "Namespace");
+  const existing = await Promise.all([cluster.existing(declared, signal), listManaged(cluster, stages)]);
   return {
     apiVersions,
     namespaces: await cluster.existing(namespaces, signal),
     claims: await cluster.list<KubernetesObject>("persistentvolumeclaims"),
     kedaObjects: apiVersions.has(KEDA_API) ? await listKedaObjects(cluster, signal) : [],
+    existing: existing.flat(),
+    drills: await drillsNamespace(cluster),
   };
 }
 
 /**
- * @returns undefined when the pipeline's namespace does not exist
+ * @returns undefined when nothing of the pipeline exists; an interrupted run may have deleted a part of it
  * @throws OperatorError (exit 3) for a namespace that this project did not create
  */
 export function planRemoval(
-  { apiVersions, namespaces, claims, kedaObjects }: RemovalSnapshot,
+  { apiVersions, namespaces, claims, kedaObjects, existing, drills }: RemovalSnapshot,
   stages: readonly Stage[],
   { keepData }: { keepData: boolean },
 ): RemovalPlan | undefined {
@@ -68,15 +78,19 @@ export function planRemoval(
       { exitCode: EXIT.precondition, hint: "nothing was deleted" },
     );
   }
-  const names = namespaces.map(({ metadata }) => metadata.name);
-  if (!names.includes(NAMESPACE)) return undefined;
-  const objects = stages
-    .flatMap((stage) => stage.objects)
+  const names = [...namespaces, ...(drills ? [drills] : [])].map(({ metadata }) => metadata.name);
+  const live = new Map(existing.map((object) => [keyOf(object), object]));
+  const all = stages.flatMap((stage) => stage.objects);
+  const declared = all
     // An API that the server does not know has no objects, and kubectl fails on it.
-    .filter(({ apiVersion }) => apiVersions.has(apiVersion))
-    // The data needs the tokens and the cluster id in the Secrets.
-    .filter(({ kind }) => !keepData || !RETAINED.has(kind))
+    .filter((object) => apiVersions.has(object.apiVersion) && live.has(keyOf(object)))
     .reverse();
+  const known = new Set(all.map(keyOf));
+  const orphans = [...live].filter(([key]) => !known.has(key)).map(([, object]) => object);
+  // The data needs the tokens and the cluster id in the Secrets.
+  const removed = [...orphans, ...declared].filter(({ kind }) => !keepData || !RETAINED.has(kind));
+  const objects = [...(drills ? [drills] : []), ...removed];
+  if (objects.length === 0 && (keepData || names.length === 0)) return undefined;
   return {
     keepData,
     objects,
@@ -120,17 +134,26 @@ export async function executeRemoval(
     });
     return;
   }
+  if (plan.namespaces.length > 0) await removeNamespaces(cluster, plan, report, limits);
+  await cluster.delete(
+    plan.objects.filter(({ kind }) => CLUSTER_SCOPED.has(kind)),
+    limits,
+  );
+}
+
+async function removeNamespaces(
+  cluster: Cluster,
+  plan: RemovalPlan,
+  report: Report,
+  limits: { signal: AbortSignal; timeoutMs: number },
+): Promise<void> {
   await report.step("stop the pods", async (step) => await stopPods(cluster, plan, step, limits), {
     limitMs: DELETE_LIMIT_MS,
   });
   await report.step(
     `delete namespace ${plan.namespaces.join(", ")}`,
-    async (step) => await deleteNamespaces(cluster, plan, step, signal),
+    async (step) => await deleteNamespaces(cluster, plan, step, limits.signal),
     { limitMs: DELETE_LIMIT_MS },
-  );
-  await cluster.delete(
-    plan.objects.filter(({ kind }) => CLUSTER_SCOPED.has(kind)),
-    limits,
   );
 }
 

@@ -1,6 +1,7 @@
 /** Reads the state of a cluster that a plan depends on. */
 import { apiVersionsOf, type Cluster, type KubernetesObject, keyOf } from "../cluster/cluster.ts";
 import { KEDA_API, type KedaWait, listKedaObjects, readKedaState } from "./keda.ts";
+import { listManaged } from "./managed-objects.ts";
 import { BROKERS, type Snapshot } from "./plan.ts";
 import type { Stage } from "./stages.ts";
 
@@ -20,6 +21,7 @@ export async function readSnapshot(
   const [brokers, ...lists] = await Promise.all([
     cluster.pods(BROKERS),
     cluster.existing(declared, signal),
+    listManaged(cluster, stages),
     cluster.list<KubernetesObject>("horizontalpodautoscalers"),
     keda.status === "absent" ? [] : listKedaObjects(cluster, signal),
   ]);

@@ -7,9 +7,9 @@ import type { AgentAction, AgentAnswer, AgentErrorCode, AgentState } from "../..
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
+import { DRILL_LABELS, DRILLS_NAMESPACE } from "../cluster/drill-leftovers.ts";
 import { podState } from "../cluster/one-off-pods.ts";
 
-const DRILLS_NAMESPACE = "conveyor-drills";
 const PROGRAMS = "drill-programs";
 /** A pod of a present image starts within seconds; a busy machine takes longer. */
 const AGENT_START_LIMIT_MS = 60_000;
@@ -18,8 +18,6 @@ const AGENT_LIFETIME_SECONDS = 7200;
 /** Copying a small volume takes the longest. */
 const CALL_LIMIT_MS = 70_000;
 const NAMESPACE_GONE_LIMIT_MS = 60_000;
-
-const LABELS = { "app.kubernetes.io/part-of": "conveyor-drills", "app.kubernetes.io/managed-by": "resilience-test" };
 
 /** A program of services/tools as one text that only needs Bun. */
 export async function bundled(name: string): Promise<string> {
@@ -63,7 +61,7 @@ async function makeNamespace(cluster: Cluster): Promise<void> {
       metadata: {
         name: DRILLS_NAMESPACE,
         labels: {
-          ...LABELS,
+          ...DRILL_LABELS,
           "pod-security.kubernetes.io/enforce": "privileged",
           "conveyor.dev/intake-client": "true",
         },
@@ -72,7 +70,7 @@ async function makeNamespace(cluster: Cluster): Promise<void> {
     {
       apiVersion: "v1",
       kind: "ConfigMap",
-      metadata: { name: PROGRAMS, namespace: DRILLS_NAMESPACE, labels: LABELS },
+      metadata: { name: PROGRAMS, namespace: DRILLS_NAMESPACE, labels: DRILL_LABELS },
       data: { "agent.js": await bundled("node-agent") },
     },
   ];
@@ -182,7 +180,11 @@ function agentPod(name: string, node: string, image: string): KubernetesObject {
   return {
     apiVersion: "v1",
     kind: "Pod",
-    metadata: { name, namespace: DRILLS_NAMESPACE, labels: { ...LABELS, "app.kubernetes.io/name": "fault-agent" } },
+    metadata: {
+      name,
+      namespace: DRILLS_NAMESPACE,
+      labels: { ...DRILL_LABELS, "app.kubernetes.io/name": "fault-agent" },
+    },
     spec: {
       nodeName: node,
       hostPID: true,

@@ -3,6 +3,7 @@
  * acknowledged event could be lost.
  */
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
+import { REPLICAS_BEFORE } from "../cluster/drill-leftovers.ts";
 import { type Drill, defineDrill } from "./drill.ts";
 import { getEvents, getPods } from "./targets.ts";
 
@@ -17,7 +18,6 @@ type StatefulSet = KubernetesObject & { spec: { replicas: number } };
 
 const NAME = "kafka";
 /** Annotation of the StatefulSet with the number of replicas before the drill, for a later --heal. */
-const REPLICAS_BEFORE = "conveyor.dev/drill-replicas-before";
 /** Time without an acknowledgement that proves the effect, at 100 events/s. */
 const SILENCE_MS = 2000;
 

@@ -134,6 +134,17 @@ const SCENARIOS: [string, () => Promise<{ cluster: FakeCluster; missing?: string
     "a second autoscaler that someone created",
     async () => ({ cluster: (await deployed()).add(hpa("manual", "processor")) }),
   ],
+  [
+    "objects that this version no longer contains",
+    async () => {
+      const cluster = await deployed();
+      for (const ref of ["Deployment/processor", "ClusterRole/conveyor-prometheus"]) {
+        const object = cluster.find(ref)!;
+        cluster.add({ ...object, metadata: { ...object.metadata, name: "former" } });
+      }
+      return { cluster };
+    },
+  ],
   ["another CA", async () => ({ cluster: await deployed(), ca: "another CA" })],
 ];
 

@@ -86,12 +86,15 @@ export class FakeCluster extends Cluster {
       .slice(1)
       .filter((word, index, all) => !word.startsWith("-") && !/^-[nlop]$/.test(all[index - 1] ?? ""));
     const [resource = "", ...names] = words;
+    const selector = args.includes("-l") ? args[args.indexOf("-l") + 1]! : "";
+    const labels = selector === "" ? [] : selector.split(",").map((label) => label.split("="));
     const matching = () =>
       [...this.objects.values()].filter(
         (object) =>
           isOf(resource, object) &&
           (object.metadata.namespace === undefined || object.metadata.namespace === (namespace ?? "conveyor")) &&
-          (names.length === 0 || names.includes(object.metadata.name)),
+          (names.length === 0 || names.includes(object.metadata.name)) &&
+          labels.every(([name = "", value]) => object.metadata.labels?.[name] === value),
       );
     if (this.unknownResources.has(resource)) {
       const failed = {

@@ -252,6 +252,123 @@ describe("plan: prune", () => {
   });
 });
 
+describe("plan: orphans", () => {
+  const renamed = (object: KubernetesObject) => ({ ...object, metadata: { ...object.metadata, name: "former" } });
+  const orphansOf = (live: readonly KubernetesObject[]) => planned({ live }).orphans.map(({ object }) => refOf(object));
+  const byKind = (kind: string) => every.find((object) => object.kind === kind)!;
+
+  test("applied objects of another version are pruned after the last stage, data and Secrets stay", () => {
+    const kinds = ["Deployment", "ClusterRole", "TriggerAuthentication", "Secret", "PersistentVolumeClaim"];
+    const live = [...every, ...kinds.map((kind) => renamed(byKind(kind)))];
+    expect(orphansOf(live)).toEqual(["Deployment/former", "ClusterRole/former", "TriggerAuthentication/former"]);
+  });
+
+  test("objects of the manifests and objects that deploy has not applied are no orphans", () => {
+    expect(orphansOf([...every, ...foreign([renamed(byKind("Deployment"))])])).toEqual([]);
+    // A stage that is skipped is pruned by its own rule.
+    expect(planned({ live: every }, imagesOfStage("logging")).orphans).toEqual([]);
+  });
+});
+
+describe("plan: what Kubernetes cannot change", () => {
+  const edited = (ref: string, edit: (object: KubernetesObject) => void): KubernetesObject => {
+    const copy = structuredClone(every.find((object) => refOf(object) === ref)!);
+    edit(copy);
+    return copy;
+  };
+  const size = (storage: string) => (object: KubernetesObject) =>
+    void Object.assign(object.spec as object, { resources: { requests: { storage } } });
+  const templateSize = (storage: string) => (object: KubernetesObject) => {
+    for (const { spec } of templatesOf(object)) spec.resources.requests.storage = storage;
+  };
+  const templatesOf = ({ spec }: KubernetesObject) =>
+    (spec as { volumeClaimTemplates: { spec: { resources: { requests: { storage: string } } } }[] })
+      .volumeClaimTemplates;
+  const appliedOf = (live: KubernetesObject) =>
+    planned({ live: [live] })
+      .stages.flatMap(({ apply }) => apply)
+      .find((object) => refOf(object) === refOf(live))!;
+
+  test.each([
+    ["9Gi", "9Gi"],
+    ["9000000000", "9000000000"],
+    ["1Gi", "8Gi"],
+    ["8192Mi", "8Gi"],
+    ["no size", "8Gi"],
+  ])("a claim with %s in the cluster is applied with %s", (live, applied) => {
+    const { spec } = appliedOf(edited("PersistentVolumeClaim/prometheus-data", size(live)));
+    expect((spec as { resources: object }).resources).toEqual({ requests: { storage: applied } });
+  });
+
+  test("an enlarged claim template stays enlarged and blocks nothing", () => {
+    const live = edited("StatefulSet/kafka", templateSize("32Gi"));
+    expect(templatesOf(appliedOf(live))[0]!.spec.resources.requests.storage).toBe("32Gi");
+    expect(planned({ live: [live] }).blocked).toEqual([]);
+  });
+
+  test("a deployed pipeline blocks nothing, with what the API server adds", () => {
+    const defaulted = edited("StatefulSet/kafka", (object) => {
+      for (const template of templatesOf(object)) {
+        Object.assign(template, { apiVersion: "v1", kind: "PersistentVolumeClaim", status: { phase: "Pending" } });
+        Object.assign(template.spec, { volumeMode: "Filesystem" });
+      }
+    });
+    const claim = edited("PersistentVolumeClaim/prometheus-data", ({ spec }) =>
+      Object.assign(spec as object, { storageClassName: "standard", volumeMode: "Filesystem", volumeName: "pvc-1" }),
+    );
+    const names = [refOf(defaulted), refOf(claim)];
+    const live = [...every.filter((object) => !names.includes(refOf(object))), defaulted, claim];
+    expect(planned({ live }).blocked).toEqual([]);
+  });
+
+  test.each<[string, (object: KubernetesObject) => void, string[], string]>([
+    ["StatefulSet/kafka", templateSize("1Gi"), ["volumeClaimTemplates"], "statefulset kafka --cascade=orphan"],
+    [
+      "StatefulSet/influxdb",
+      ({ spec }) => Object.assign(spec as object, { serviceName: "x", podManagementPolicy: "Parallel" }),
+      ["serviceName", "podManagementPolicy"],
+      "statefulset influxdb --cascade=orphan",
+    ],
+    [
+      "Deployment/processor",
+      ({ spec }) => Object.assign(spec as object, { selector: {} }),
+      ["selector"],
+      "deployment processor",
+    ],
+    [
+      "Service/kafka-headless",
+      ({ spec }) => Object.assign(spec as object, { clusterIP: "10.1.2.3" }),
+      ["clusterIP"],
+      "service kafka-headless",
+    ],
+    [
+      "RoleBinding/setup",
+      (object) => Object.assign(object, { roleRef: { name: "x" } }),
+      ["roleRef"],
+      "rolebinding setup",
+    ],
+    [
+      "PersistentVolumeClaim/prometheus-data",
+      ({ spec }) => Object.assign(spec as object, { accessModes: ["ReadWriteMany"] }),
+      ["accessModes"],
+      "persistentvolumeclaim prometheus-data",
+    ],
+  ])("%s: names the fields and the command", (ref, edit, fields, command) => {
+    const [blocked, ...others] = planned({ live: [edited(ref, edit)] }).blocked;
+    expect(others).toEqual([]);
+    expect(blocked).toEqual({
+      ref,
+      fields,
+      recipe: expect.stringContaining(`kubectl --context test -n conveyor delete ${command}`),
+    });
+  });
+
+  test("a StatefulSet with another selector is deleted with its pods, which would not belong to the new one", () => {
+    const live = edited("StatefulSet/kafka", ({ spec }) => Object.assign(spec as object, { selector: {} }));
+    expect(planned({ live: [live] }).blocked[0]!.recipe).not.toContain("orphan");
+  });
+});
+
 describe("plan: one autoscaler per workload", () => {
   const prunedAutoscalers = (live: readonly KubernetesObject[], more: Partial<Snapshot> = {}) =>
     planned({ live, ...more }).stages.flatMap(({ prune }) => prune.map(({ object }) => refOf(object)));

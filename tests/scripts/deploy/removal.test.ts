@@ -1,6 +1,7 @@
 /** destroy: the plan over hand-written snapshots, and its execution on a cluster in memory. */
 import { describe, expect, test } from "bun:test";
 import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
+import { DRILL_LABELS } from "../../../scripts/cluster/drill-leftovers.ts";
 import { KEDA_API } from "../../../scripts/deploy/keda.ts";
 import { executeRemoval, planDestroy, planRemoval, type RemovalSnapshot } from "../../../scripts/deploy/removal.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
@@ -21,11 +22,18 @@ const foreign: KubernetesObject = {
   kind: "Service",
   metadata: { name: "foreign", namespace: "default" },
 };
+const drills: KubernetesObject = {
+  apiVersion: "v1",
+  kind: "Namespace",
+  metadata: { name: "conveyor-drills", labels: DRILL_LABELS },
+};
 const { signal } = new AbortController();
 const silent = silentReport();
 
 const planned = (more: Partial<RemovalSnapshot> = {}, keepData = false) =>
-  planRemoval({ apiVersions: APIS, namespaces, claims: [claim], kedaObjects: [], ...more }, stages, { keepData });
+  planRemoval({ apiVersions: APIS, namespaces, claims: [claim], kedaObjects: [], existing: every, ...more }, stages, {
+    keepData,
+  });
 const kindsOf = (objects: readonly KubernetesObject[]) => new Set(objects.map(({ kind }) => kind));
 
 describe("planRemoval", () => {
@@ -49,8 +57,16 @@ describe("planRemoval", () => {
     expect(new Set(plan.objects.map(({ apiVersion }) => apiVersion))).toEqual(new Set(["v1"]));
   });
 
-  test("is undefined without the pipeline's namespace", () => {
-    expect(planned({ namespaces: [] })).toBeUndefined();
+  test("lists only objects that exist", () => {
+    const existing = every.filter(({ kind }) => kind === "Service" || kind === "Namespace");
+    expect(planned({ existing })!.objects.map(refOf)).toEqual(existing.map(refOf).reverse());
+  });
+
+  test("is undefined where nothing of the pipeline exists", () => {
+    expect(planned({ namespaces: [], existing: [], claims: [] })).toBeUndefined();
+    // With kept data only volumes, Secrets and namespaces are left, and stay.
+    const kept = every.filter(({ kind }) => ["PersistentVolumeClaim", "Secret", "Namespace"].includes(kind));
+    expect(planned({ existing: kept }, true)).toBeUndefined();
   });
 
   test("refuses a namespace that this project did not create, exit 3", () => {
@@ -84,6 +100,35 @@ describe("executeRemoval", () => {
         .toSorted(),
     );
     expect(left).toContain("PersistentVolumeClaim/prometheus-data");
+  });
+
+  test.each([false, true])(
+    "deletes what an interrupted run and killed drills have left, keepData %p",
+    async (keepData) => {
+      const roles = every.filter(({ kind }) => kind.startsWith("ClusterRole"));
+      expect(roles.length).toBeGreaterThan(2);
+      const cluster = new FakeCluster(APIS).add(...roles, drills, foreign);
+      const { plan, left } = await destroy(cluster, keepData);
+      expect(left).toEqual(["Service/foreign (default)"]);
+      expect(plan.objects.map(refOf).toSorted()).toEqual([...roles, drills].map(refOf).toSorted());
+      expect(await planDestroy(cluster, { keepData }, signal)).toBeUndefined();
+    },
+  );
+
+  test("deletes the namespace of logs where the pipeline's is missing", async () => {
+    const cluster = new FakeCluster(APIS).add(...namespaces.filter(({ metadata }) => metadata.name !== "conveyor"));
+    expect((await destroy(cluster, false)).left).toEqual([]);
+  });
+
+  test("deletes objects of another version, and no namespace of another project that has the drills' name", async () => {
+    const old = [every.find(({ kind }) => kind === "ClusterRole")!, every.find(({ kind }) => kind === "Deployment")!];
+    const renamed = old.map((object) => ({ ...object, metadata: { ...object.metadata, name: "former" } }));
+    const theirs = { ...drills, metadata: { name: "conveyor-drills" } };
+    const cluster = deployed().add(...renamed, theirs);
+    expect((await destroy(cluster, true)).left).not.toContain("Deployment/former");
+    expect(cluster.find("ClusterRole/former")).toBeUndefined();
+    cluster.mutations.length = 0;
+    expect((await destroy(cluster, false)).left).toEqual(["Service/foreign (default)", "Namespace/conveyor-drills"]);
   });
 
   test("deletes KEDA's objects before the pods that they scale", async () => {
