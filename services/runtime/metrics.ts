@@ -180,7 +180,7 @@ export const METRIC_TABLE = {
     },
     kafka_topic_retention_bytes: {
       kind: "gauge",
-      help: "retention.bytes of the topic: Kafka deletes the oldest events of a larger partition; -1 without a bound.",
+      help: "The setting retention.bytes of the topic: Kafka deletes the oldest events of a larger partition; -1 without a bound.",
       labels: ["topic"],
     },
     kafka_topic_retention_seconds: {
