@@ -122,6 +122,7 @@ export const command = defineCommand({
       outcomes: ingested?.outcomes,
       outcomesComplete: ingested?.isComplete,
       resent: ingested?.resent,
+      unlisted: ingested?.unlisted,
       report,
       signal,
     });

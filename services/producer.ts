@@ -4,7 +4,7 @@
  *   SOURCE=simulated,http   a fleet of simulated conveyors, and POST /events over HTTPS (as in the StatefulSet); only the
  *                           first pod runs the fleet, so that scaling out adds no events
  *   SOURCE=file             NDJSON from INPUT_FILE; ends when the file is delivered
- *   SOURCE=stdin            the same from standard input
+ *   SOURCE=stdin            the same from standard input; with INPUT_END_TOKEN an input without its end line is a failure
  *
  * While Kafka is unreachable the sources wait; the buffer is bounded and nothing in it is dropped.
  */
@@ -14,7 +14,6 @@ import { Fleet } from "./domain/fleet.ts";
 import { DLQ_TOPIC, EVENTS_TOPIC } from "./domain/kafka-layout.ts";
 import { RATE_PROFILES } from "./domain/rate.ts";
 import { newRunId, ordinalOf } from "./domain/run-id.ts";
-import type { Range } from "./domain/sequence.ts";
 import { EventProducer } from "./kafka/event-producer.ts";
 import { EventPublisher, SOURCES } from "./producer/event-publisher.ts";
 import { startIntake } from "./producer/intake.ts";
@@ -22,6 +21,7 @@ import { IntakeSenders } from "./producer/intake-senders.ts";
 import { LedgerCheckpoints } from "./producer/ledger-checkpoints.ts";
 import { readInput, runSimulation } from "./producer/sources.ts";
 import { finalLine } from "./protocol/final-document.ts";
+import { INPUT_END_TOKEN } from "./protocol/input-end.ts";
 import { type ConfigReader, readCommon, readKafka, readOps, readTopic } from "./runtime/config.ts";
 import { Health } from "./runtime/health.ts";
 import { startLivenessServer } from "./runtime/liveness.ts";
@@ -67,6 +67,7 @@ const read = (reader: ConfigReader) => {
     fleetPods: reader.integer("FLEET_PODS", { least: 0, most: 1000, fallback: 1 }),
     seed: reader.integer("SEED", { least: 0, most: 4_294_967_295, fallback: 1 }),
     inputFile: input === "file" ? reader.text("INPUT_FILE") : "",
+    inputEndToken: input === "stdin" && reader.has(INPUT_END_TOKEN) ? reader.text(INPUT_END_TOKEN) : undefined,
     intakePort: reader.integer("INTAKE_PORT", { least: 1, most: 65_535, fallback: 8443 }),
     intakeTokenFile: sources.includes("http") ? reader.secretPath("INTAKE_TOKEN_FILE") : "",
     run: reader.pattern("RUN_ID", NAME_PATTERN, NAME_RULE, newRunId(Date.now(), ordinal, random16)),
@@ -218,41 +219,34 @@ async function runInput(
   }, STALL_CHECK_MS);
   const signal = AbortSignal.any([shutdown.signal, stalled.signal]);
   const input = source === "file" ? Bun.file(config.inputFile).stream() : Bun.stdin.stream();
-  let linesRead = 0;
+  let inputRead: Awaited<ReturnType<typeof readInput>>;
   try {
     const chunks = input as unknown as AsyncIterable<Uint8Array>;
-    linesRead = await readInput(chunks, { publisher, producer, source, signal });
+    inputRead = await readInput(chunks, { publisher, producer, source, signal, endToken: config.inputEndToken });
     await producer.flush();
   } finally {
     clearInterval(watch);
   }
+  const { lines, announced, isComplete } = inputRead;
+  if (!isComplete) log.error("input_cut", { read: lines, sent: announced });
   const { acknowledged, refused } = publisher.counts;
-  const failed = linesRead - acknowledged - refused;
+  const failed = lines - acknowledged - refused;
   const result = {
     run: config.run,
     source,
-    read: linesRead,
+    read: lines,
+    input_complete: isComplete,
     acknowledged,
+    repeated: publisher.ledger.repeated,
+    dropped_from_ledger: publisher.ledger.dropped,
     refused,
     refused_by_reason: publisher.refusedByReason,
     failed,
     duration_ms: Math.round(performance.now() - startedAt),
   };
   log.info("input_done", result);
-  process.stdout.write(finalLine("ingest", { ...result, ledger: ledgerByConveyor(publisher.ledger.toJSON()) }));
-  await shutdown.begin("input done", failed > 0 ? 1 : 0);
-}
-
-/** { conveyor: [{ run, ranges }] }: an input may hold several runs of one conveyor. */
-function ledgerByConveyor(runs: Record<string, Record<string, Range[]>>) {
-  const conveyors: Record<string, { run: string; ranges: Range[] }[]> = Object.create(null);
-  for (const [run, byConveyor] of Object.entries(runs)) {
-    for (const [conveyor, ranges] of Object.entries(byConveyor)) {
-      conveyors[conveyor] ??= [];
-      conveyors[conveyor].push({ run, ranges });
-    }
-  }
-  return conveyors;
+  process.stdout.write(finalLine("ingest", result));
+  await shutdown.begin("input done", failed > 0 || !isComplete ? 1 : 0);
 }
 
 if (import.meta.main) await runService("producer", read, start);

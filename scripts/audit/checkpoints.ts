@@ -1,9 +1,8 @@
 /** Rebuilds the ledgers of ended producers from the checkpoints that they logged (services/producer/ledger-checkpoints.ts). Pure. */
+import { addLedger, type RangesByRun } from "../../services/domain/ledger-ranges.ts";
 import { type Range, SequenceRanges } from "../../services/domain/sequence.ts";
-import { LEDGER_CHECKPOINT, type LedgerCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
+import type { LedgerCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
 import { entryOf } from "./identity-table.ts";
-
-export type RangesByRun = Map<string, Map<string, Range[]>>;
 
 /** One producer process, as its checkpoints describe it. */
 export interface ProducerLife {
@@ -16,42 +15,8 @@ export interface ProducerLife {
   gap?: string;
   /** Acknowledgements of an identity that had been acknowledged before. */
   repeated: number;
-}
-
-/** The checkpoint in a log line; undefined for any other line. */
-export function readCheckpoint(text: string): LedgerCheckpoint | undefined {
-  if (!text.includes(LEDGER_CHECKPOINT)) return undefined;
-  try {
-    const line = JSON.parse(text.slice(text.indexOf("{"))) as LedgerCheckpoint & { event?: string };
-    return line.event === LEDGER_CHECKPOINT && typeof line.run === "string" && typeof line.ledger === "object"
-      ? line
-      : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Merges ranges in any order, overlapping or adjacent, into as few as possible. */
-export function mergeRanges(ranges: readonly Range[]): Range[] {
-  const merged: Range[] = [];
-  for (const [first, last] of [...ranges].sort((a, b) => a[0] - b[0])) {
-    const before = merged.at(-1);
-    if (before && first <= before[1] + 1) before[1] = Math.max(before[1], last);
-    else merged.push([first, last]);
-  }
-  return merged;
-}
-
-export function addRanges(target: RangesByRun, run: string, conveyor: string, ranges: readonly Range[]): void {
-  const conveyors = entryOf(target, run, () => new Map<string, Range[]>());
-  conveyors.set(conveyor, mergeRanges([...(conveyors.get(conveyor) ?? []), ...ranges]));
-}
-
-/** Adds the ranges of a ledger, by run and conveyor. */
-export function addLedger(target: RangesByRun, ledger: Record<string, Record<string, Range[]>>): void {
-  for (const [run, conveyors] of Object.entries(ledger)) {
-    for (const [conveyor, ranges] of Object.entries(conveyors)) addRanges(target, run, conveyor, ranges);
-  }
+  /** Identities that its ledger dropped: as many repeats may not be counted. */
+  dropped: number;
 }
 
 /**
@@ -83,7 +48,7 @@ export function producerLives(lines: Iterable<LedgerCheckpoint>): ProducerLife[]
         : last.dropped > 0
           ? `${last.dropped} identities are not in its ledger any more`
           : undefined;
-    return { run, ledger, isComplete: gap === undefined, repeated: last.repeated, gap };
+    return { run, ledger, isComplete: gap === undefined, repeated: last.repeated, dropped: last.dropped, gap };
   });
 }
 

@@ -1,6 +1,6 @@
 /** The audit's sources on a cluster: each part is queried itself, over its own protocol. */
 import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
-import { LEDGER_CHECKPOINT, type LedgerCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
+import { LEDGER_CHECKPOINT, type LedgerCheckpoint, readCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
 import type { LogRequest } from "../../services/protocol/log-reader.ts";
 import { causeChain, isAbort, OperatorError } from "../cli/errors.ts";
 import { LogStore, nsOfMs } from "../clients/loki.ts";
@@ -8,7 +8,6 @@ import { getVerified } from "../clients/pod-metrics.ts";
 import { KAFKA, type ProbeSession, readBy } from "../clients/probe-session.ts";
 import { type Cluster, KubectlError, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
-import { readCheckpoint } from "./checkpoints.ts";
 import { type AuditSources, type ProducerLedger, readLogLines } from "./sources.ts";
 
 const OPS_PORT = 9464;

@@ -132,6 +132,10 @@ export interface HistoryMeta {
   idempotent_producer?: boolean;
   /** Retries of a producer that is not idempotent; they explain as many duplicates. */
   retries?: number;
+  /** Most repeats that the senders may not have counted in `retries`, since a bound removed identities from their ledgers. */
+  retries_uncounted?: number;
+  /** Acknowledged events that the senders counted and `outcomes` does not list. */
+  unlisted?: number;
   /** False: `attempts` is incomplete, so that an event outside it is not certainly a phantom. */
   attempts_complete?: boolean;
   /** The sources had stopped and the group had read to the end when `sink` was read: nothing was in flight. */

@@ -9,6 +9,8 @@ export interface IngestOutcomes {
   outcomes: OutcomeRecord[];
   /** Repeated acknowledgements: the input held an identity more than once. */
   resent: number;
+  /** Acknowledged events that `outcomes` does not list. */
+  unlisted: number;
   /** False: the outcome of some lines is not known. */
   isComplete: boolean;
 }
@@ -29,10 +31,12 @@ export function readIngestOutcomes(text: string, source: string): IngestOutcomes
   } catch {
     return wrong("must be JSON, as scripts/ingest.ts --json prints it");
   }
-  const { run: sender, acknowledged, failed, ledger } = result;
+  // The result of an earlier version has no `repeated`: what it does not list may be repeated or missing.
+  const { run: sender, acknowledged, failed, repeated = 0, ledger } = result;
   if (typeof sender !== "string") return wrong(`run: must be the sender's run; got ${sender}`);
   if (!isCount(acknowledged)) return wrong(`acknowledged: must be an integer from 0; got ${acknowledged}`);
   if (!isCount(failed)) return wrong(`failed: must be an integer from 0; got ${failed}`);
+  if (!isCount(repeated)) return wrong(`repeated: must be an integer from 0; got ${repeated}`);
   if (typeof ledger !== "object" || ledger === null) return wrong(`ledger: must be an object; got ${ledger}`);
   const outcomes: OutcomeRecord[] = [];
   let listed = 0;
@@ -51,5 +55,7 @@ export function readIngestOutcomes(text: string, source: string): IngestOutcomes
     }
   }
   if (listed === 0) return wrong("ledger: lists no acknowledged event");
-  return { startedAtMs: runStart(sender), outcomes, resent: acknowledged - listed, isComplete: failed === 0 };
+  const unlisted = acknowledged - repeated - listed;
+  if (unlisted < 0) return wrong(`ledger: lists ${listed} events; ${acknowledged - repeated} were acknowledged`);
+  return { startedAtMs: runStart(sender), outcomes, resent: repeated, unlisted, isComplete: failed === 0 };
 }

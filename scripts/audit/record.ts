@@ -7,6 +7,8 @@
  * after all of them; then the wait until the group has committed up to that end; then dead letters, the log up to that
  * end, and the database. Attempts are read last, so that they cover everything found before.
  */
+
+import { addLedger, addRanges, mergeRanges, type RangesByRun } from "../../services/domain/ledger-ranges.ts";
 import { runStart } from "../../services/domain/run-id.ts";
 import type { Range } from "../../services/domain/sequence.ts";
 import type { LedgerCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
@@ -14,16 +16,7 @@ import type { LogEnd } from "../../services/protocol/log-reader.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { pause } from "../cli/wait.ts";
-import {
-  addLedger,
-  addRanges,
-  isInRanges,
-  mergeRanges,
-  type ProducerLife,
-  producerLives,
-  RangeCollector,
-  type RangesByRun,
-} from "./checkpoints.ts";
+import { isInRanges, type ProducerLife, producerLives, RangeCollector } from "./checkpoints.ts";
 import type { FaultRecord, HistoryMeta, HistoryWriter, OutcomeRecord } from "./history.ts";
 import { type Column, IdentityTable } from "./identity-table.ts";
 import { planSlices } from "./point-slices.ts";
@@ -54,6 +47,8 @@ export interface AuditScope {
   outcomesComplete?: boolean | undefined;
   /** Events that the senders repeated after an unknown outcome: as many may be in Kafka twice. */
   resent?: number | undefined;
+  /** Acknowledged events that `outcomes` does not list, since a bound removed them. */
+  unlisted?: number | undefined;
   faults?: readonly FaultRecord[] | undefined;
   /** Checkpoints of ended producers, besides those that the sources still have. */
   checkpoints?: readonly LedgerCheckpoint[] | undefined;
@@ -243,7 +238,7 @@ interface ReadScope {
 
 /** 1. Acknowledged events, before anything else is read: from the senders' outcomes. */
 async function recordSenderOutcomes(
-  { writer, runs, conveyorsPrefix, resent }: RecordOptions,
+  { writer, runs, conveyorsPrefix, resent, unlisted }: RecordOptions,
   outcomes: NonNullable<RecordOptions["outcomes"]>,
   meta: HistoryMeta,
 ): Promise<ReadScope> {
@@ -257,6 +252,7 @@ async function recordSenderOutcomes(
     await writer.append("outcomes", outcome);
   }
   if (resent) Object.assign(meta, { idempotent_producer: false, retries: resent });
+  if (unlisted) Object.assign(meta, { attempts_complete: false, unlisted, retries_uncounted: unlisted });
   const isOfAll = runs === undefined && conveyorsPrefix === undefined;
   const wanted = isOfAll ? [...named] : runs && [...runs];
   if (wanted?.length === 0) throw noProducer();
@@ -277,11 +273,15 @@ async function readProducers(options: RecordOptions, meta: HistoryMeta, gaps: st
     step.update(`${ledgers.length} running producers${ended > 0 ? `, ${ended} ended` : ""}`);
     return found;
   });
-  const repeated = [...known.running, ...known.lives.filter(({ run }) => !isRunningIn(known, run))].reduce(
-    (sum, { repeated }) => sum + repeated,
-    0,
-  );
+  const ended = known.lives.filter(({ run }) => !isRunningIn(known, run));
+  const sumOf = (counts: number[]) => counts.reduce((sum, count) => sum + count, 0);
+  const repeated = sumOf([...known.running, ...ended].map((producer) => producer.repeated));
+  const dropped = sumOf([
+    ...known.running.map((ledger) => ledger.dropped_from_ledger),
+    ...ended.map((life) => life.dropped),
+  ]);
   if (repeated > 0) Object.assign(meta, { idempotent_producer: false, retries: repeated });
+  if (dropped > 0) meta.retries_uncounted = dropped;
   const fleets = options.runs === undefined && options.conveyorsPrefix === undefined;
   if (fleets) {
     return { runs: [...new Set([...known.running, ...known.lives].map(({ run }) => run))], fleets, known };

@@ -336,6 +336,7 @@ export async function runCommand<const F extends Flags>(command: Command<F>): Pr
       report.error(formatError(error));
       if (report.json) {
         report.result({
+          ...(error instanceof OperatorError ? error.document : undefined),
           error: error instanceof Error ? error.message : String(error),
           ...(error instanceof OperatorError && error.hint ? { hint: error.hint } : {}),
           exit_code: exitCode,

@@ -30,18 +30,22 @@ export interface OperatorErrorOptions {
   exitCode?: ExitCode;
   /** The original error; its chain is printed, one line each. */
   cause?: unknown;
+  /** Fields of the --json document besides the error: what was done before it. */
+  document?: object;
 }
 
 /** A problem that the operator can act on: what happened, what to do, what caused it. */
 export class OperatorError extends Error {
   readonly hint: string | undefined;
   readonly exitCode: ExitCode;
+  readonly document: object | undefined;
 
   constructor(message: string, options: OperatorErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "OperatorError";
     this.hint = options.hint;
     this.exitCode = options.exitCode ?? EXIT.failed;
+    this.document = options.document;
   }
 }
 

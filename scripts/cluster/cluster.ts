@@ -358,24 +358,32 @@ export class Cluster implements ClusterLocation {
 
   /**
    * Streams `input` into the stdin of a pod's container and closes it. A chunk is read when the pipe has taken the one
-   * before, so that the container's backpressure reaches the source.
+   * before, so that the container's backpressure reaches the source. `isSent` is false when the call ended before the
+   * input; that the container has read everything, only the container can confirm.
    */
   async attach(
     pod: string,
     input: AsyncIterable<Uint8Array>,
-    options: { signal: AbortSignal; onSent?: (chunk: Uint8Array) => void },
-  ): Promise<Pick<KubectlResult, "exitCode" | "stderr">> {
+    signal: AbortSignal,
+  ): Promise<Pick<KubectlResult, "exitCode" | "stderr"> & { isSent: boolean }> {
     const args = ["attach", pod, "-n", NAMESPACE, "-i", "--quiet"];
-    await using child = this.#start(args, { stdin: "pipe", stdout: "ignore", signal: options.signal });
-    for await (const chunk of input) {
-      options.signal.throwIfAborted();
-      await child.write(chunk);
-      options.onSent?.(chunk);
+    await using child = this.#start(args, { stdin: "pipe", stdout: "ignore", signal });
+    const chunks = input[Symbol.asyncIterator]();
+    // The end of the call is noticed also while the source is silent.
+    const hasEnded = child.exited.then(() => undefined);
+    let isSent = false;
+    while (!isSent) {
+      const next = await Promise.race([chunks.next(), hasEnded]);
+      signal.throwIfAborted();
+      if (next?.done) isSent = true;
+      else if (!next || !(await child.write(next.value))) break;
     }
+    // Not awaited: a source that waits for its next chunk returns after that chunk only.
+    if (!isSent) void chunks.return?.();
     child.closeInput();
     const exitCode = await child.exited;
-    options.signal.throwIfAborted();
-    return { exitCode, stderr: child.stderr };
+    signal.throwIfAborted();
+    return { exitCode, stderr: child.stderr, isSent };
   }
 
   /**

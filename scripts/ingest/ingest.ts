@@ -1,28 +1,52 @@
 /** Streams events from a file or stdin through a producer pod into Kafka. */
-import { type IngestResult, readFinal } from "../../services/protocol/final-document.ts";
-import { EXIT, OperatorError } from "../cli/errors.ts";
+import { randomBytes } from "node:crypto";
+import { MAX_EVENT_BYTES } from "../../services/domain/event.ts";
+import { isBlank, LineSplitter } from "../../services/domain/ndjson.ts";
+import type { IngestResult } from "../../services/protocol/final-document.ts";
+import { INPUT_END_TOKEN, inputEndLine } from "../../services/protocol/input-end.ts";
+import { OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import { KAFKA } from "../clients/probe-session.ts";
 import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
-import { type OneOffPod, podLog, podState, withPod } from "../cluster/one-off-pods.ts";
+import { type OneOffPod, podState, withPod } from "../cluster/one-off-pods.ts";
+import { type LedgerByConveyor, PodOutput } from "./pod-output.ts";
 
 /** After the end of the input: time to flush what is buffered through a pipeline that may be behind. */
 const FINISH_LIMIT_MS = 300_000;
-/** The result is followed by the log lines of the shutdown, some ten. */
-const RESULT_LOG_LINES = 50;
-const NEWLINE = 0x0a;
+/** The log of an ended pod is read within seconds. */
+const LOG_END_LIMIT_MS = 60_000;
 
-export interface IngestOptions {
+interface IngestOptions {
   image: string;
   signal: AbortSignal;
-  /** Run of the events that name none. */
-  runId?: string;
+  /** Run of this ingest itself, in its result and its dead letters; events have their own. A new one when absent. */
+  runId?: string | undefined;
   /** Called with the totals after each chunk. */
   onProgress?: (sent: { bytes: number; lines: number }) => void;
 }
 
+/** The producer's result, what was sent to it, and what it has acknowledged. */
+export interface IngestOutcomes extends IngestResult {
+  /** Lines sent, without blank ones. */
+  sent: number;
+  /** Acknowledged sequence numbers by conveyor and run. */
+  ledger: LedgerByConveyor;
+}
+
+/** An ingest that ended without delivering its input; `outcomes` says what was delivered. */
+export class IngestError extends OperatorError {
+  constructor(
+    message: string,
+    readonly outcomes: IngestOutcomes,
+    options: { hint: string; cause?: unknown },
+  ) {
+    super(message, { ...options, document: outcomes });
+    this.name = "IngestError";
+  }
+}
+
 /** A producer that reads stdin. */
-function producerPod({ image, runId }: IngestOptions): OneOffPod {
+function producerPod({ image, runId }: IngestOptions, endToken: string): OneOffPod {
   return {
     prefix: "ingest",
     image,
@@ -36,6 +60,7 @@ function producerPod({ image, runId }: IngestOptions): OneOffPod {
     command: ["bun", "/app/producer.js"],
     environment: {
       SOURCE: "stdin",
+      [INPUT_END_TOKEN]: endToken,
       KAFKA_BROKERS: [0, 1, 2].map((n) => `kafka-${n}.kafka-headless.${NAMESPACE}.svc.cluster.local:9092`).join(","),
       KAFKA_TLS_CA: KAFKA.tls.ca,
       KAFKA_TLS_CERT: KAFKA.tls.cert,
@@ -49,68 +74,90 @@ function producerPod({ image, runId }: IngestOptions): OneOffPod {
   };
 }
 
-/** Counts what was sent. */
-class Sent {
+/** Counts lines as the producer does, and appends the line that ends the input. */
+class SentInput {
   bytes = 0;
-  #newlines = 0;
-  #endsWithNewline = true;
+  /** Complete lines that are not blank. */
+  lines = 0;
+  readonly #splitter = new LineSplitter(MAX_EVENT_BYTES + 1);
 
-  add(chunk: Uint8Array): void {
-    if (chunk.byteLength === 0) return;
-    this.bytes += chunk.byteLength;
-    for (const byte of chunk) if (byte === NEWLINE) this.#newlines++;
-    this.#endsWithNewline = chunk.at(-1) === NEWLINE;
+  async *stream(input: AsyncIterable<Uint8Array>, endToken: string, onSent: () => void) {
+    let endsWithLineBreak = true;
+    for await (const chunk of input) {
+      if (chunk.byteLength === 0) continue;
+      endsWithLineBreak = chunk.at(-1) === 0x0a;
+      this.#count(this.#splitter.push(chunk));
+      this.bytes += chunk.byteLength;
+      yield chunk;
+      onSent();
+    }
+    this.#count(this.#splitter.end());
+    yield new TextEncoder().encode((endsWithLineBreak ? "" : "\n") + inputEndLine(endToken, this.lines));
+    onSent();
   }
 
-  get lines(): number {
-    return this.#newlines + (this.#endsWithNewline ? 0 : 1);
+  #count(lines: ReturnType<LineSplitter["push"]>): void {
+    for (const { bytes } of lines) if (!isBlank(bytes)) this.lines++;
   }
+}
+
+const RESEND = "send the same file again: events with their own run and seq are idempotent";
+
+/** Why an ingest is not done; undefined when every line has an outcome. */
+function problemOf(outcomes: IngestOutcomes, attached: { isSent: boolean; exitCode: number; stderr: string }) {
+  const { sent, read, failed, input_complete } = outcomes;
+  if (failed > 0) {
+    return { message: `${failed} events were not acknowledged (read ${read} of ${sent} lines)`, hint: RESEND };
+  }
+  if (!attached.isSent || !input_complete || read !== sent) {
+    const rest = attached.isSent ? "" : "; the rest of the input was not sent";
+    const cause = new Error(`kubectl attach: exit ${attached.exitCode} ${attached.stderr.trim()}`.trimEnd());
+    return { message: `the input was cut: ${read} of ${sent} lines sent were read${rest}`, hint: RESEND, cause };
+  }
+  return undefined;
 }
 
 /**
  * Streams NDJSON through a producer pod into Kafka.
- * @returns the producer's result
- * @throws OperatorError when the pod ends without a result, or an event was not acknowledged
+ * @throws OperatorError when the pod ends without a result, IngestError when lines are missing or not acknowledged
  */
 export async function ingest(
   cluster: Cluster,
   input: AsyncIterable<Uint8Array>,
   options: IngestOptions,
-): Promise<IngestResult> {
-  const { signal } = options;
-  return await withPod(cluster, producerPod(options), signal, async (name) => {
-    const sent = new Sent();
-    const { stderr } = await cluster.attach(name, input, {
-      signal,
-      onSent(chunk) {
-        sent.add(chunk);
-        options.onProgress?.(sent);
-      },
-    });
-    const phase = await waitFor(
-      async () => {
-        const live = await cluster.get<Pod>("pod", name);
-        const phase = live?.status.phase;
-        return phase === "Succeeded" || phase === "Failed"
-          ? { done: true, value: phase }
-          : { done: false, state: podState(live) };
-      },
-      { what: `pod ${name} to finish its input`, limitMs: FINISH_LIMIT_MS, signal },
-    );
-    const log = await podLog(cluster, name, { lines: RESULT_LOG_LINES });
-    const result = readFinal(log, "ingest");
+): Promise<IngestOutcomes> {
+  const endToken = randomBytes(16).toString("hex");
+  return await withPod(cluster, producerPod(options, endToken), options.signal, async (name) => {
+    using output = new PodOutput(cluster, name, options.signal);
+    const sent = new SentInput();
+    const stream = sent.stream(input, endToken, () => options.onProgress?.(sent));
+    const attached = await cluster.attach(name, stream, options.signal);
+    const phase = await awaitEnd(cluster, name, options.signal);
+    await output.end(LOG_END_LIMIT_MS);
+    const { result, tail } = output;
     if (!result) {
       throw new OperatorError(`the ingest pod ended without a result (${phase})`, {
-        cause: new Error([log.split("\n").slice(-5).join("\n"), stderr.trim()].filter(Boolean).join("\n")),
+        cause: new Error([tail.join("\n"), attached.stderr.trim()].filter(Boolean).join("\n")),
         hint: "the image of the deployed services may be older than this command: bun scripts/deploy.ts",
       });
     }
-    if (result.failed > 0 || result.read > sent.lines) {
-      throw new OperatorError(
-        `ingest: ${result.failed} events were not acknowledged (read ${result.read} of ${sent.lines} lines)`,
-        { exitCode: EXIT.failed, hint: "send the same file again: events with their own run and seq are idempotent" },
-      );
-    }
-    return result;
+    const outcomes = { ...result, sent: sent.lines, ...output.ledgerOf(result) };
+    const problem = problemOf(outcomes, attached);
+    if (problem) throw new IngestError(`ingest: ${problem.message}`, outcomes, problem);
+    return outcomes;
   });
+}
+
+/** Resolves with the phase of the ended pod. */
+async function awaitEnd(cluster: Cluster, name: string, signal: AbortSignal): Promise<string> {
+  return await waitFor(
+    async () => {
+      const live = await cluster.get<Pod>("pod", name);
+      const phase = live?.status.phase;
+      return phase === "Succeeded" || phase === "Failed"
+        ? { done: true, value: podState(live) }
+        : { done: false, state: podState(live) };
+    },
+    { what: `pod ${name} to finish its input`, limitMs: FINISH_LIMIT_MS, signal },
+  );
 }

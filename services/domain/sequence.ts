@@ -70,6 +70,14 @@ export class SequenceRanges {
     return this.#ranges.slice(from).map(([first, last]) => [first, last]);
   }
 
+  /** Removes the `most` lowest ranges. Returns how many numbers they held. */
+  dropLowest(most: number): number {
+    let dropped = 0;
+    for (const [first, last] of this.#ranges.splice(0, most)) dropped += last - first + 1;
+    this.#count -= dropped;
+    return dropped;
+  }
+
   has(seq: number): boolean {
     return this.#ranges.some(([first, last]) => seq >= first && seq <= last);
   }
@@ -87,46 +95,88 @@ export interface LedgerEntry {
 
 /** Pairs of run and conveyor: a fleet has tens; the limit bounds the memory when an HTTP client sends random names. */
 const MAX_LEDGER_ENTRIES = 10_000;
-/** Ranges per pair; only refused or failed events cause gaps. */
-const MAX_RANGES_PER_ENTRY = 10_000;
+/**
+ * Ranges of all pairs together: some 50 MB, and as much again while /ledger is answered, in a pod of 384 MiB. Only gaps
+ * in seq need more than one range per pair.
+ */
+const MAX_LEDGER_RANGES = 500_000;
+
+interface Acknowledged {
+  run: string;
+  conveyor: string;
+  ranges: SequenceRanges;
+}
 
 /** Acknowledged sequence numbers per run and conveyor, bounded; `dropped` counts those that a bound removed. */
 export class Ledger {
-  readonly #entries = new Map<string, { run: string; conveyor: string; ranges: SequenceRanges }>();
+  /** Ascending by the time of their last checkpoint, or of their first number. */
+  readonly #entries = new Map<string, Acknowledged>();
+  readonly #maxEntries: number;
+  readonly #maxRanges: number;
+  #rangeCount = 0;
   /** Acknowledged numbers that are no longer listed (0 unless a bound was reached). */
   dropped = 0;
-  /** Acknowledgements of numbers that were acknowledged before: the source sent an identity twice. */
+  /** Acknowledgements of listed numbers: the source sent an identity again. A repeated number that was dropped is not counted. */
   repeated = 0;
 
-  constructor(private readonly maxEntries = MAX_LEDGER_ENTRIES) {}
+  constructor({ maxEntries = MAX_LEDGER_ENTRIES, maxRanges = MAX_LEDGER_RANGES } = {}) {
+    this.#maxEntries = maxEntries;
+    this.#maxRanges = maxRanges;
+  }
 
   add(run: string, conveyor: string, seq: number): void {
     const key = `${run}\n${conveyor}`;
     let entry = this.#entries.get(key);
-    if (entry === undefined || entry.ranges.size > MAX_RANGES_PER_ENTRY) {
-      if (entry !== undefined) {
-        this.dropped += entry.ranges.count;
-        this.#entries.delete(key);
-      } else if (this.#entries.size >= this.maxEntries) {
-        const [oldestKey, oldest] = this.#entries.entries().next().value!;
-        this.dropped += oldest.ranges.count;
-        this.#entries.delete(oldestKey);
-      }
+    if (entry === undefined) {
+      if (this.#entries.size >= this.#maxEntries) this.#dropOldestEntry();
       entry = { run, conveyor, ranges: new SequenceRanges() };
       this.#entries.set(key, entry);
     }
+    const before = entry.ranges.size;
     if (!entry.ranges.add(seq)) this.repeated++;
+    this.#rangeCount += entry.ranges.size - before;
+    if (this.#rangeCount > this.#maxRanges) this.#dropLowestRanges();
   }
 
-  /** At most `most` entries that changed since the last call, with their new ranges; the next call returns the others. */
-  takeChanges(most: number): LedgerEntry[] {
-    const changes: LedgerEntry[] = [];
-    for (const { run, conveyor, ranges } of this.#entries.values()) {
-      if (!ranges.isChanged) continue;
-      if (changes.length >= most) break;
-      changes.push({ run, conveyor, ranges: ranges.takeChanges() });
+  #dropOldestEntry(): void {
+    const [key, { ranges }] = this.#entries.entries().next().value!;
+    this.#entries.delete(key);
+    this.#rangeCount -= ranges.size;
+    this.dropped += ranges.count;
+  }
+
+  /** Halves the ledger, so that the cost per number stays constant: each pair keeps the newest ranges of its equal share. */
+  #dropLowestRanges(): void {
+    const share = Math.max(1, Math.floor(this.#maxRanges / 2 / this.#entries.size));
+    for (const { ranges } of this.#entries.values()) {
+      const excess = ranges.size - share;
+      if (excess <= 0) continue;
+      this.dropped += ranges.dropLowest(excess);
+      this.#rangeCount -= excess;
     }
-    return changes;
+  }
+
+  /**
+   * At most `most` entries that changed since the last call, with their new ranges. Entries that were returned go behind
+   * all others, so that the next calls return those first.
+   */
+  takeChanges(most: number): LedgerEntry[] {
+    const changed: [string, Acknowledged][] = [];
+    for (const entry of this.#entries) {
+      if (!entry[1].ranges.isChanged) continue;
+      if (changed.length >= most) break;
+      changed.push(entry);
+    }
+    return changed.map(([key, entry]) => {
+      this.#entries.delete(key);
+      this.#entries.set(key, entry);
+      return { run: entry.run, conveyor: entry.conveyor, ranges: entry.ranges.takeChanges() };
+    });
+  }
+
+  /** Ranges of all pairs. */
+  get rangeCount(): number {
+    return this.#rangeCount;
   }
 
   get count(): number {

@@ -3,17 +3,21 @@
  * not do, since an audit checks Kafka with it.
  *
  * Each checkpoint lists the conveyors with new acknowledgements and the ranges that contain them; the last one, after the
- * flush, is `final`. Numbers show a missing line. Events acknowledged between the last line and a kill -9 are unknown.
+ * flush, is `final`. Numbers show a missing line. Events acknowledged after the last line of their conveyor and before a
+ * kill -9 are unknown.
  */
 import type { Ledger, LedgerEntry } from "../domain/sequence.ts";
 import { LEDGER_CHECKPOINT, type LedgerCheckpoint } from "../protocol/ledger-checkpoint.ts";
 import type { Logger } from "../runtime/log.ts";
 
-/** Acknowledgements of this time are unknown after a kill -9; with 20 conveyors the log grows by 15 MB a day. */
+/** Interval; with 20 conveyors the log grows by 15 MB a day. */
 const CHECKPOINT_MS = 5000;
 /** Container runtimes cut lines at 16 KiB. */
 const MAX_LINE_CHARS = 8 * 1024;
-/** Conveyors per checkpoint, so that a client with random names cannot flood the log; the next one lists the others. */
+/**
+ * Conveyors per checkpoint, so that a client with random names cannot flood the log; the next ones list the others in
+ * turn. With more changing conveyors, each is listed every CHECKPOINT_MS per 2000 of them.
+ */
 const MAX_ENTRIES = 2000;
 /** Conveyors of the final checkpoint, which has no next one. */
 const MAX_FINAL_ENTRIES = 10_000;

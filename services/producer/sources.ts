@@ -6,6 +6,7 @@ import type { Fleet } from "../domain/fleet.ts";
 import { isBlank, type Line, LineSplitter } from "../domain/ndjson.ts";
 import { eventsDue, type RateProfile } from "../domain/rate.ts";
 import type { EventProducer } from "../kafka/event-producer.ts";
+import { announcedLines } from "../protocol/input-end.ts";
 import type { EventPublisher, Settlement } from "./event-publisher.ts";
 
 /** Interval between two groups of simulated events: longer means fewer, fuller requests and a longer delay. */
@@ -65,19 +66,40 @@ interface InputOptions {
   producer: EventProducer;
   source: "file" | "stdin";
   signal: AbortSignal;
+  /** When given, the input ends with a line of this token (protocol/input-end.ts); an input without it was cut. */
+  endToken?: string | undefined;
+}
+
+interface InputRead {
+  /** Lines that are not blank. */
+  lines: number;
+  /** The number of lines that the sender announced at the end; undefined without an end line. */
+  announced: number | undefined;
+  /** Every line of the input was read. */
+  isComplete: boolean;
 }
 
 /**
- * Reads NDJSON to its end; waits whenever the buffer is full. Resolves when the last line is in the buffer.
- * @returns the number of lines that are not blank
+ * Reads NDJSON to its end; waits whenever the buffer is full. Resolves when the last line is in the buffer. A last line
+ * without line break is part of a cut line when the input must end with an end line: it is not read.
  */
-export async function readInput(input: AsyncIterable<Uint8Array>, options: InputOptions): Promise<number> {
-  const { publisher, producer, source, signal } = options;
+export async function readInput(input: AsyncIterable<Uint8Array>, options: InputOptions): Promise<InputRead> {
+  const { publisher, producer, source, signal, endToken } = options;
   const splitter = new LineSplitter(MAX_EVENT_BYTES + 1);
-  let read = 0;
+  let lines = 0;
+  let announced: number | undefined;
+  const result = (): InputRead => ({
+    lines,
+    announced,
+    isComplete: !signal.aborted && (endToken === undefined || announced === lines),
+  });
   const take = async (line: Line) => {
     if (isBlank(line.bytes)) return;
-    read++;
+    if (endToken !== undefined && announced === undefined) {
+      announced = announcedLines(line.bytes, endToken);
+      if (announced !== undefined) return;
+    }
+    lines++;
     const offer = prepare(publisher, source, line);
     while (!offer()) {
       if (!(await producer.whenRoom()) || signal.aborted) return;
@@ -85,10 +107,10 @@ export async function readInput(input: AsyncIterable<Uint8Array>, options: Input
   };
   for await (const chunk of input) {
     for (const line of splitter.push(chunk)) await take(line);
-    if (signal.aborted) return read;
+    if (signal.aborted) return result();
   }
-  for (const line of splitter.end()) await take(line);
-  return read;
+  if (endToken === undefined) for (const line of splitter.end()) await take(line);
+  return result();
 }
 
 /** Checks a line once and returns the function that offers it; call that one repeatedly while it returns false. */

@@ -2,7 +2,6 @@
  * The result of a program in a pod that ends by itself: one typed document on stdout, after its log lines and before those
  * of its shutdown.
  */
-import type { Range } from "../domain/sequence.ts";
 
 /** Result of a producer whose source is a file or stdin. */
 export type IngestResult = {
@@ -10,13 +9,17 @@ export type IngestResult = {
   source: "file" | "stdin";
   /** Lines read, without blank ones. */
   read: number;
+  /** False: the input was cut, or reading was interrupted. */
+  input_complete: boolean;
   acknowledged: number;
+  /** Acknowledgements of an identity that had been acknowledged before. */
+  repeated: number;
+  /** Acknowledged events that a bound removed from the ledger. */
+  dropped_from_ledger: number;
   refused: number;
   refused_by_reason: Record<string, number>;
   failed: number;
   duration_ms: number;
-  /** Acknowledged sequence numbers by conveyor and run. */
-  ledger: Record<string, { run: string; ranges: Range[] }[]>;
 };
 
 /** Result of the setup job: names of topics, ACLs, buckets and tokens. */

@@ -16,3 +16,16 @@ export interface LedgerCheckpoint {
   unsettled?: number;
   ledger: Record<string, Record<string, Range[]>>;
 }
+
+/** The checkpoint in a log line; undefined for any other line. */
+export function readCheckpoint(text: string): LedgerCheckpoint | undefined {
+  if (!text.includes(LEDGER_CHECKPOINT)) return undefined;
+  try {
+    const line = JSON.parse(text.slice(text.indexOf("{"))) as LedgerCheckpoint & { event?: string };
+    return line.event === LEDGER_CHECKPOINT && typeof line.run === "string" && typeof line.ledger === "object"
+      ? line
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}

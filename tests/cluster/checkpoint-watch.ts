@@ -3,10 +3,10 @@
  * deletes one follows the logs before, and passes the lines to the audit (auditRuns' `checkpoints`).
  */
 
-import { readCheckpoint } from "../../scripts/audit/checkpoints.ts";
 import { pause } from "../../scripts/cli/wait.ts";
 import type { Cluster } from "../../scripts/cluster/cluster.ts";
 import type { LedgerCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
+import { readCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
 
 /** The first checkpoint of a new pod is five seconds old when it is logged. */
 const POLL_MS = 2000;

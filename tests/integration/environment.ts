@@ -4,13 +4,13 @@
  */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { readCheckpoint } from "../../scripts/audit/checkpoints.ts";
 import { HistoryWriter, openHistory } from "../../scripts/audit/history.ts";
 import { recordHistory } from "../../scripts/audit/record.ts";
 import { type AuditSources, type ProducerLedger, readLogLines } from "../../scripts/audit/sources.ts";
 import { judge, type Verdict } from "../../scripts/audit/verdict.ts";
 import { TelemetryStore } from "../../scripts/clients/influxdb.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/kafka/client.ts";
+import { readCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
 import type { OffsetRange } from "../../services/protocol/probe.ts";
 import { Logger } from "../../services/runtime/log.ts";
 import { freePort } from "../servers/free-ports.ts";

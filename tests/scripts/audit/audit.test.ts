@@ -67,6 +67,7 @@ describe("readIngestOutcomes", () => {
     acknowledged: 5,
     refused: 1,
     failed: 0,
+    repeated: 1,
     ledger: {
       "belt-1": [{ run: "r", ranges: [[0, 2]] }],
       "belt-2": [{ run: "s", ranges: [[7, 7]] }],
@@ -81,10 +82,22 @@ describe("readIngestOutcomes", () => {
       ],
       startedAtMs: T0_MS,
       resent: 1,
+      unlisted: 0,
       isComplete: true,
     });
     expect(readIngestOutcomes(JSON.stringify({ ...result, run: "mine" }), "a").startedAtMs).toBeUndefined();
     expect(readIngestOutcomes(JSON.stringify({ ...result, failed: 1 }), "a").isComplete).toBe(false);
+  });
+
+  test("acknowledged events that the ledger does not list are not taken for repeated ones", () => {
+    const cut = { ...result, acknowledged: 20 };
+    expect(readIngestOutcomes(JSON.stringify(cut), "a")).toMatchObject({ resent: 1, unlisted: 15 });
+    // The result of an earlier version: repeated or not listed, it does not say which.
+    const { repeated, ...earlier } = result;
+    expect(readIngestOutcomes(JSON.stringify(earlier), "a")).toMatchObject({ resent: 0, unlisted: repeated });
+    expect(() => readIngestOutcomes(JSON.stringify({ ...result, acknowledged: 4 }), "a")).toThrow(
+      "ledger: lists 4 events; 3 were acknowledged",
+    );
   });
 
   test("rejects other input and names the field", () => {

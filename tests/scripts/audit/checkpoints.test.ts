@@ -1,8 +1,10 @@
 /** Checkpoints restore a producer's ledger from log lines of any order and number, and a missing line is never taken for complete. */
 import { describe, expect, test } from "bun:test";
-import { isInRanges, mergeRanges, producerLives, readCheckpoint } from "../../../scripts/audit/checkpoints.ts";
+import { isInRanges, producerLives } from "../../../scripts/audit/checkpoints.ts";
+import { addRanges, mergeRanges, type RangesByRun } from "../../../services/domain/ledger-ranges.ts";
 import { Ledger } from "../../../services/domain/sequence.ts";
 import { LedgerCheckpoints } from "../../../services/producer/ledger-checkpoints.ts";
+import { readCheckpoint } from "../../../services/protocol/ledger-checkpoint.ts";
 import { Logger } from "../../../services/runtime/log.ts";
 
 /** A ledger, its checkpoints, and the log lines that they write. */
@@ -85,10 +87,34 @@ describe("checkpoints", () => {
     expect(asRecord(read()[0]!.ledger)).toEqual(JSON.parse(JSON.stringify(ledger)));
   });
 
+  test("reach every conveyor in turn, when more change than one checkpoint lists", () => {
+    const { ledger, checkpoints, lines } = life();
+    const listed = new Set<string>();
+    for (let round = 0; round < 3; round++) {
+      for (let conveyor = 0; conveyor < 5000; conveyor++) ledger.add("r", `belt-${conveyor}`, round);
+      checkpoints.write(false);
+    }
+    for (const line of lines) for (const belt of Object.keys(readCheckpoint(line)!.ledger.r!)) listed.add(belt);
+    expect(listed.size).toBe(5000);
+  });
+
   test("ignore other log lines", () => {
     expect(readCheckpoint('{"event":"running","note":"ledger_checkpoint"}')).toBeUndefined();
     expect(readCheckpoint("ledger_checkpoint {")).toBeUndefined();
   });
+});
+
+test("addRanges merges ranges of any order with the ranges that they touch, and returns the growth", () => {
+  const target: RangesByRun = new Map();
+  const held = () => target.get("r")!.get("c")!;
+  expect(addRanges(target, "r", "c", [[10, 12], [0, 2]])).toBe(2); // biome-ignore format: a table
+  expect(addRanges(target, "r", "c", [[20, 20]])).toBe(1);
+  expect(addRanges(target, "r", "c", [[5, 5]])).toBe(1);
+  expect(held()).toEqual([[0, 2], [5, 5], [10, 12], [20, 20]]); // biome-ignore format: a table
+  expect(addRanges(target, "r", "c", [[3, 9]])).toBe(-2);
+  expect(addRanges(target, "r", "c", [[13, 25]])).toBe(-1);
+  expect(held()).toEqual([[0, 25]]);
+  expect(addRanges(target, "r", "c", [[4, 8]])).toBe(0);
 });
 
 test("mergeRanges joins overlapping and adjacent ranges; isInRanges finds a number in them", () => {

@@ -47,10 +47,54 @@ describe("Ledger", () => {
   });
 
   test("is bounded and counts dropped numbers", () => {
-    const ledger = new Ledger(10);
+    const ledger = new Ledger({ maxEntries: 10 });
     for (let index = 0; index < 25; index++) ledger.add("run", `conveyor-${index}`, 0);
     expect(Object.keys(ledger.toJSON().run!)).toHaveLength(10);
     expect(ledger.dropped).toBe(15);
+  });
+
+  test("bounds the ranges of all conveyors together; each keeps its newest", () => {
+    const ledger = new Ledger({ maxRanges: 100 });
+    for (let seq = 0; seq < 1000; seq++) ledger.add("run", "even", seq * 2);
+    for (let seq = 0; seq < 50; seq++) ledger.add("run", "whole", seq);
+    for (let seq = 0; seq < 30; seq++) ledger.add("run", "odd", seq * 2 + 1);
+    expect(ledger.rangeCount).toBeLessThanOrEqual(100);
+    const { even, whole, odd } = ledger.toJSON().run!;
+    expect(ledger.rangeCount).toBe(even!.length + whole!.length + odd!.length);
+    expect(even!.at(-1)).toEqual([1998, 1998]);
+    expect(whole).toEqual([[0, 49]]);
+    expect(odd!.at(-1)).toEqual([59, 59]);
+    // Every acknowledgement is listed, dropped or repeated.
+    expect(ledger.count + ledger.dropped).toBe(1000 + 50 + 30);
+    ledger.add("run", "even", 1998);
+    expect(ledger.repeated).toBe(1);
+  });
+
+  test("lists 11,000 numbers with gaps of one conveyor", () => {
+    const ledger = new Ledger();
+    for (let seq = 0; seq < 11_000; seq++) ledger.add("run", "gaps", seq * 2);
+    expect(ledger.count).toBe(11_000);
+    expect(ledger.dropped).toBe(0);
+  });
+
+  test("the default bound holds for many conveyors with gaps", () => {
+    const ledger = new Ledger();
+    for (let seq = 0; seq < 1500; seq++) {
+      for (let conveyor = 0; conveyor < 400; conveyor++) ledger.add("run", `belt-${conveyor}`, seq * 2);
+    }
+    expect(ledger.rangeCount).toBeLessThanOrEqual(500_000);
+    expect(ledger.count + ledger.dropped).toBe(600_000);
+  });
+
+  test("changes are taken in turn, also while the first conveyors keep changing", () => {
+    const ledger = new Ledger();
+    const taken = new Map<string, number>();
+    for (let round = 0; round < 6; round++) {
+      for (let conveyor = 0; conveyor < 50; conveyor++) ledger.add("run", `belt-${conveyor}`, round);
+      for (const { conveyor } of ledger.takeChanges(20)) taken.set(conveyor, (taken.get(conveyor) ?? 0) + 1);
+    }
+    expect(taken.size).toBe(50);
+    expect(Math.max(...taken.values()) - Math.min(...taken.values())).toBeLessThanOrEqual(1);
   });
 
   test("accepts a run named like a member of Object.prototype", () => {

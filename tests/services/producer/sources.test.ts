@@ -54,7 +54,8 @@ describe("readInput", () => {
     const lines = [now, now - BUCKET_RETENTION_MS - 1000, now].map((ts) => `${JSON.stringify(fleet.next(ts))}\n`);
     const publisher = publisherOn(producer);
     const options = { publisher, producer, source: "file", signal: new AbortController().signal } as const;
-    expect(await readInput(new Blob(lines).stream() as unknown as AsyncIterable<Uint8Array>, options)).toBe(3);
+    const read = await readInput(new Blob(lines).stream() as unknown as AsyncIterable<Uint8Array>, options);
+    expect(read).toEqual({ lines: 3, announced: undefined, isComplete: true });
     await producer.flush();
     expect(publisher.counts).toMatchObject({ acknowledged: 2, refused: 1 });
     expect(publisher.refusedByReason).toEqual({ bad_timestamp: 1 });
