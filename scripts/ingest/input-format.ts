@@ -52,7 +52,7 @@ const isJson = (text: string): boolean => {
  * @param isWhole `head` is all of it, or as much as is looked at
  * @returns "more" when the format depends on bytes after `head`; undefined for NDJSON
  */
-export function foreignFormat(head: Uint8Array, isWhole: boolean): ForeignFormat | "more" | undefined {
+function foreignFormat(head: Uint8Array, isWhole: boolean): ForeignFormat | "more" | undefined {
   const found = SIGNATURES.find(({ bytes }) => bytes.every((byte, index) => head[index] === byte));
   if (found) return found;
   // UTF-16 without a byte order mark: JSON begins with an ASCII character, so one of its two bytes is 0.
