@@ -25,6 +25,7 @@ function pipelineOf(seqs: readonly number[], ledgers: ProducerLedger[] = []): Au
     seq,
     tsMs: T0_MS + seq,
     hash: `h${seq}`,
+    values: seq,
   }));
   return {
     ledgers: async () => ({ ledgers, unresponsive: [] }),
@@ -39,7 +40,7 @@ function pipelineOf(seqs: readonly number[], ledgers: ProducerLedger[] = []): Au
     points: async (_filter, _startMs, _endMs, visit) => {
       for (const seq of new Set(seqs)) {
         const timestampNs = `${T0_MS + seq}${String(seq).padStart(6, "0")}`;
-        await visit({ run: RUN, conveyor: BELT, seq, timestampNs } as Parameters<typeof visit>[0]);
+        await visit({ run: RUN, conveyor: BELT, seq, timestampNs, values: seq });
       }
     },
   };
