@@ -10,8 +10,10 @@ import { type PartitionLag, partitionLag } from "./domain/lag.ts";
 import { createKafka, RETRY_BRIEFLY } from "./kafka/client.ts";
 import { type ConfigReader, readCommon, readKafka, readOps, readTopic } from "./runtime/config.ts";
 import { Health } from "./runtime/health.ts";
+import type { Logger } from "./runtime/log.ts";
 import { Metrics } from "./runtime/metrics.ts";
 import { startOpsServer } from "./runtime/ops-server.ts";
+import { servedExpirySeconds } from "./runtime/served-certificates.ts";
 import { certificateExpirySeconds, runService, type ServiceFrame } from "./runtime/service.ts";
 import { withTimeout } from "./runtime/with-timeout.ts";
 
@@ -23,6 +25,8 @@ const STALE_MS = 30_000;
 const PROGRESS_LIMIT_MS = 60_000;
 /** Retention changes rarely, and an event's age slowly. */
 const RETENTION_POLL_MS = 60_000;
+/** Certificates last for months. */
+const CERTIFICATE_POLL_MS = 10 * 60_000;
 /** Unread events this near to their deletion by age are counted; the alert names the same time. */
 const EXPIRY_HORIZON_MS = 2 * 3_600_000;
 
@@ -35,6 +39,8 @@ const read = (reader: ConfigReader) => {
     topic: readTopic(reader, "TOPIC", EVENTS_TOPIC),
     dlqTopic: readTopic(reader, "DLQ_TOPIC", DLQ_TOPIC),
     groupId: reader.text("GROUP_ID", PROCESSOR_GROUP),
+    /** Servers besides the brokers whose certificates are watched. */
+    certificateEndpoints: reader.has("CERTIFICATE_ENDPOINTS") ? reader.brokers("CERTIFICATE_ENDPOINTS") : [],
   };
 };
 
@@ -138,6 +144,26 @@ function createGauges(metrics: Metrics) {
   };
 }
 
+/** Reads the certificate of each server at once and then regularly. An expiry that was read stays when a server is away. */
+function watchCertificates(
+  { kafka, certificateEndpoints }: ReturnType<typeof read>,
+  metrics: Metrics,
+  log: Logger,
+): void {
+  const expiry = metrics.gauge("conveyor_endpoint_certificate_expiry_timestamp_seconds");
+  const readAll = () => {
+    for (const endpoint of [...kafka.brokers, ...certificateEndpoints]) {
+      servedExpirySeconds(endpoint, kafka.tls).then(
+        (seconds) => expiry.set({ endpoint }, seconds),
+        // Grafana and the logging stages may not be deployed.
+        (error: unknown) => log.info("certificate_unknown", { endpoint, error }),
+      );
+    }
+  };
+  readAll();
+  setInterval(readAll, CERTIFICATE_POLL_MS).unref();
+}
+
 async function start(config: ReturnType<typeof read>, { log, shutdown }: ServiceFrame): Promise<void> {
   const { topic, dlqTopic, groupId: group } = config;
   const metrics = new Metrics("lag-exporter");
@@ -201,6 +227,7 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
   shutdown.step("kafka", 3000, () => admin?.disconnect());
   shutdown.step("ops_server", 1000, () => ops.stop());
   log.info("running", { topic, group });
+  watchCertificates(config, metrics, log);
   void loop();
 }
 

@@ -185,7 +185,7 @@ export const METRIC_TABLE = {
     },
     kafka_topic_retention_seconds: {
       kind: "gauge",
-      help: "retention.ms of the topic in seconds: Kafka deletes older events; negative without a bound.",
+      help: "Setting retention.ms of the topic in seconds: Kafka deletes older events; negative without a bound.",
       labels: ["topic"],
     },
     kafka_topic_partition_start_offset: {
@@ -197,6 +197,11 @@ export const METRIC_TABLE = {
       kind: "gauge",
       help: "Offset of the next event of a partition.",
       labels: ["topic", "partition"],
+    },
+    conveyor_endpoint_certificate_expiry_timestamp_seconds: {
+      kind: "gauge",
+      help: "When the certificate that a server presented last expires, seconds since the epoch.",
+      labels: ["endpoint"],
     },
     conveyor_lag_exporter_polls_total: { kind: "counter", help: "Polls of Kafka by outcome.", labels: ["outcome"] },
     conveyor_lag_exporter_last_success_timestamp_seconds: {

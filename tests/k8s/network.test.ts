@@ -120,7 +120,7 @@ describe("allowed connections", () => {
     );
   });
 
-  test("only Prometheus and the observer reach metrics, only Grafana and Prometheus itself reach Prometheus", () => {
+  test("only Prometheus, the observer and the lag exporter reach metrics; only Grafana and they reach Prometheus", () => {
     const watched = ["kafka", "influxdb", "producer", "processor", "lag-exporter", "prometheus", "alertmanager"];
     const ports = ["ops", "metrics", "https"];
     const everybody = [...workloads, ...started, unlabelled, stranger];
@@ -138,6 +138,11 @@ describe("allowed connections", () => {
       // InfluxDB serves its metrics on its only port.
       "grafana → influxdb https",
       "grafana → prometheus https",
+      // The expiry of their certificates.
+      "lag-exporter → alertmanager https",
+      "lag-exporter → influxdb https",
+      "lag-exporter → kube-state-metrics https",
+      "lag-exporter → prometheus https",
       "observer → influxdb https",
       "observer → kafka metrics",
       "observer → lag-exporter ops",

@@ -940,6 +940,31 @@ export const ALERT_CASES: readonly AlertCase[] = [
   },
   {
     alert: "CertificateExpiring",
+    name: "two weeks, of a server that is no service",
+    severity: "warning",
+    summary: "A certificate expires soon.",
+    input: {
+      'conveyor_endpoint_certificate_expiry_timestamp_seconds{job="lag-exporter", endpoint="influxdb.conveyor.svc:8086"}':
+        hold([100, 10 * DAY], [30, 365 * DAY]),
+    },
+    waits: [5, 59],
+    fires: [
+      61,
+      [
+        {
+          labels: { endpoint: "influxdb.conveyor.svc:8086" },
+          description: "The certificate that influxdb.conveyor.svc:8086 uses expires in 9d 22h 59m 0s.",
+        },
+      ],
+    ],
+    clears: [101],
+    below: {
+      'conveyor_endpoint_certificate_expiry_timestamp_seconds{job="lag-exporter", endpoint="influxdb.conveyor.svc:8086"}':
+        hold([120, 15 * DAY]),
+    },
+  },
+  {
+    alert: "CertificateExpiring",
     name: "three days",
     severity: "critical",
     summary: "A certificate is about to expire.",
