@@ -5,11 +5,12 @@
  *   bun scripts/dead-letters.ts show --reason out_of_range --limit 5   single records, the newest first
  *   bun scripts/dead-letters.ts export --reason wrong_type | jq -c '.load_kg |= tonumber' | bun scripts/ingest.ts -
  *   bun scripts/dead-letters.ts replay --reason refused_by_database    sends the events, and checks that they are stored
+ *   bun scripts/dead-letters.ts step-over --partition 3 --offset 120   moves a batch that cannot be read into the topic
  *
  * Records stay in the topic (30 days, at most 1 GiB a partition). A replay can be repeated: events that InfluxDB holds are not sent, and an event that
  * is sent twice rewrites its own point.
  */
-import { REASONS } from "../services/domain/event.ts";
+import { DEAD_LETTER_REASONS } from "../services/domain/dead-letter.ts";
 import { checkRunFlag } from "./audit/run-flag.ts";
 import { type CommandContext, defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
@@ -21,9 +22,16 @@ import { list } from "./dead-letters/list.ts";
 import { replay } from "./dead-letters/replay.ts";
 import type { SubCommand } from "./dead-letters/session.ts";
 import { show } from "./dead-letters/show.ts";
+import { stepOver } from "./dead-letters/step-over.ts";
 import { localTarget } from "./local-cluster/index.ts";
 
-const ACTIONS: Readonly<Record<string, SubCommand>> = { list, show, export: exportBodies, replay };
+const ACTIONS: Readonly<Record<string, SubCommand>> = {
+  list,
+  show,
+  export: exportBodies,
+  replay,
+  "step-over": stepOver,
+};
 
 const FLAGS = {
   ...CLUSTER_FLAGS,
@@ -31,7 +39,7 @@ const FLAGS = {
   reason: {
     type: "string",
     multiple: true,
-    choices: REASONS,
+    choices: DEAD_LETTER_REASONS,
     valueName: "REASON",
     description: "only records with this reason",
   },
@@ -42,15 +50,33 @@ const FLAGS = {
     description:
       "replay: also send events that InfluxDB refused for a field's type; delete the points of the other type first",
   },
-  "dry-run": { type: "boolean", description: "replay: print what would be sent, send nothing" },
+  partition: { type: "number", min: 0, max: 1_000_000, description: "step-over: the stopped partition" },
+  offset: {
+    type: "number",
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    description: "step-over: the offset at which it is stopped, as the alert names it",
+  },
+  "dry-run": { type: "boolean", description: "replay, step-over: print what would be done, change nothing" },
 } as const;
 
 async function main({ flags, positionals, report, signal }: CommandContext<typeof FLAGS>): Promise<ExitCode> {
   checkRunFlag(flags.run);
   const [action = ""] = positionals;
-  for (const flag of ["dry-run", "types-fixed"] as const) {
-    if (!flags[flag] || action === "replay") continue;
-    throw new OperatorError(`--${flag}: only for replay; ${action} changes nothing`, { exitCode: EXIT.usage });
+  if (flags["dry-run"] && action !== "replay" && action !== "step-over") {
+    throw new OperatorError(`--dry-run: only for replay and step-over; ${action} changes nothing`, {
+      exitCode: EXIT.usage,
+    });
+  }
+  if (flags["types-fixed"] && action !== "replay") {
+    throw new OperatorError("--types-fixed: only for replay", { exitCode: EXIT.usage });
+  }
+  const { partition, offset } = flags;
+  const place = partition === undefined || offset === undefined ? undefined : { partition, offset };
+  if ((place !== undefined) !== (action === "step-over")) {
+    throw new OperatorError("--partition and --offset: both for step-over, as the alert PartitionStopped names them", {
+      exitCode: EXIT.usage,
+    });
   }
   const cluster = await selectCluster(flags, localTarget);
   await requireReachable(cluster, signal);
@@ -59,14 +85,20 @@ async function main({ flags, positionals, report, signal }: CommandContext<typeo
   await using probes = new ProbeSession(cluster, image, signal);
   const filter = { sinceMs: Date.now() - flags.since, reasons: flags.reason, run: flags.run };
   const { limit, "dry-run": isDryRun, "types-fixed": typesFixed } = flags;
-  const session = { cluster, image, probes, filter, limit, isDryRun, typesFixed, report, signal };
+  const session = { cluster, image, probes, filter, limit, place, isDryRun, typesFixed, report, signal };
   return await ACTIONS[action]!(session);
 }
 
 export const command = defineCommand({
   name: "scripts/dead-letters.ts",
   summary: "lists, shows and exports refused events, and replays those that are valid now",
-  usage: ["list", "show [--limit 20]", "export", "replay [--dry-run] [--types-fixed]"],
+  usage: [
+    "list",
+    "show [--limit 20]",
+    "export",
+    "replay [--dry-run] [--types-fixed]",
+    "step-over --partition N --offset N [--dry-run]",
+  ],
   positionals: [{ name: "ACTION", description: "what to do", required: true, choices: Object.keys(ACTIONS) }],
   flags: FLAGS,
   examples: [
@@ -76,6 +108,10 @@ export const command = defineCommand({
     [
       "bun scripts/dead-letters.ts replay --reason refused_by_database",
       "sends events that are valid now and not stored",
+    ],
+    [
+      "bun scripts/dead-letters.ts step-over --partition 3 --offset 120",
+      "moves the batch that stops a partition into the topic; the processor goes on",
     ],
   ],
   notes: [

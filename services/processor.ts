@@ -5,8 +5,8 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Consumer } from "kafkajs";
-import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "./domain/kafka-layout.ts";
-import { createKafka } from "./kafka/client.ts";
+import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP, STEP_OVER_GROUP } from "./domain/kafka-layout.ts";
+import { createKafka, RETRY_BRIEFLY, withAdmin } from "./kafka/client.ts";
 import { CONCURRENT_PARTITIONS, CONSUMER_OPTIONS } from "./kafka/consumer.ts";
 import { DeadLetterProducer } from "./kafka/dead-letter-producer.ts";
 import { EventProducer } from "./kafka/event-producer.ts";
@@ -124,10 +124,17 @@ function createHandler(
   const deadLetters = metrics.counter("conveyor_processor_dead_letters_total");
   const ahead = metrics.counter("conveyor_processor_events_ahead_total");
   const endToEnd = metrics.bulkHistogram("conveyor_e2e_latency_seconds");
+  const stopped = metrics.gauge("conveyor_processor_stopped_at_offset");
+  const kafka = createKafka(config.kafka, `${config.common.podName}-step-over`, log, { retry: RETRY_BRIEFLY });
   return new BatchHandler({
     ...outputs,
     log,
     traceEverySeq: config.traceEverySeq,
+    async steppedOverTo(topic, partition) {
+      const request = { groupId: STEP_OVER_GROUP, topics: [topic] };
+      const [found] = await withAdmin(kafka, (admin) => admin.fetchOffsets(request));
+      return Number(found?.partitions.find((entry) => entry.partition === partition)?.offset ?? -1);
+    },
     hooks: {
       onConsumed: (events) => {
         consumed.inc(events);
@@ -147,6 +154,10 @@ function createHandler(
         if (aheadEvents > 0) ahead.inc(aheadEvents);
       },
       onDeadLetter: (reason) => deadLetters.inc({ reason }),
+      onStopped(topic, partition, offset) {
+        if (offset === undefined) stopped.remove({ topic, partition });
+        else stopped.set({ topic, partition }, offset);
+      },
     },
   });
 }
@@ -162,6 +173,7 @@ function createConsumer(
   const consumer = kafka.consumer({ ...CONSUMER_OPTIONS, groupId: config.groupId });
   const assigned = metrics.gauge("conveyor_processor_assigned_partitions");
   const rebalances = metrics.counter("conveyor_processor_rebalances_total");
+  const stopped = metrics.gauge("conveyor_processor_stopped_at_offset");
   let joined = false;
   const { FETCH, END_BATCH_PROCESS, GROUP_JOIN, REBALANCING, CRASH } = consumer.events;
   consumer.on(FETCH, onProgress);
@@ -169,6 +181,8 @@ function createConsumer(
   consumer.on(GROUP_JOIN, ({ payload }) => {
     onProgress();
     joined = true;
+    // A partition that is still stopped is counted again within seconds, by its owner.
+    stopped.reset();
     assigned.set(Object.values(payload.memberAssignment).reduce((sum, partitions) => sum + partitions.length, 0));
   });
   consumer.on(REBALANCING, () => rebalances.inc());

@@ -422,7 +422,12 @@ async function recordLog(
       }
       await writer.begin("log");
       if (reader === 1) reading.logEnd = end;
-      step.update(`${listed} events of ${end.records}`);
+      // Their events count as not in Kafka, since nothing can read them. An older image lists no batches.
+      const unreadable = (end.unreadable_batches ?? []).map(
+        ({ partition, first_offset, last_offset, reason }) =>
+          `; partition ${partition}: offsets ${first_offset} to ${last_offset} cannot be read: ${reason}`,
+      );
+      step.update(`${listed} events of ${end.records}${unreadable.join("")}`);
       return true;
     });
     if (!isRead) break;

@@ -1,4 +1,4 @@
-import { ACL_TABLE, aclKey, TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
+import { ACL_TABLE, aclKey, EVENTS_TOPIC, PROCESSOR_GROUP, TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
 import type { ProbeSpec } from "../../services/protocol/probe.ts";
 import { createAuthority, issueCertificate } from "../cli/pki.ts";
 import { HOSTS, KAFKA, KAFKA_CLIENT_PORT, type ProbeSession } from "../clients/probe-session.ts";
@@ -38,6 +38,24 @@ const topicsCheck: Check<ProbeSession> = {
       }
     }
     return outcomeOf(problems, TOPIC_TABLE.map((t) => `${t.name} ${t.partitions}×${t.replicationFactor}`).join(", "));
+  },
+};
+
+const readableCheck: Check<ProbeSession> = {
+  id: "records-readable",
+  title: "no partition is stopped by records that cannot be read",
+  needs: ["kafka-ready", "topics"],
+  limitMs: 60_000,
+  async run(context) {
+    const { result } = await context.probeFrom("admin", {
+      result: { kind: "unreadable_batches", ...KAFKA, topic: EVENTS_TOPIC, group: PROCESSOR_GROUP },
+    });
+    if (!result.ok) return failed(`${result.outcome} ${result.detail}`);
+    const problems = result.data.map(
+      ({ partition, first_offset, last_offset, reason }) =>
+        `${EVENTS_TOPIC}/${partition}: offsets ${first_offset} to ${last_offset} cannot be read: ${reason} (docs/runbooks/PartitionStopped.md)`,
+    );
+    return outcomeOf(problems, "the records at the processor's offsets");
   },
 };
 
@@ -99,6 +117,7 @@ const tlsHost = { ...host, servername: HOSTS.kafka };
 
 export const KAFKA_CHECKS: Check<ProbeSession>[] = [
   topicsCheck,
+  readableCheck,
   aclsCheck,
   refusal("kafka-plaintext", "Kafka refuses plaintext", () => ({ kind: "plaintext_kafka", ...host }), refusedHandshake),
   refusal(

@@ -19,7 +19,9 @@ export interface DeadLetterSession extends Pick<CommandContext<Record<never, nev
   filter: DeadLetterFilter;
   /** show: at most this many. */
   limit: number;
-  /** replay: send nothing. */
+  /** step-over: the first offset of the batch. */
+  place: { partition: number; offset: number } | undefined;
+  /** replay and step-over: change nothing. */
   isDryRun: boolean;
   /** replay: the points whose types made InfluxDB refuse events are deleted. */
   typesFixed: boolean;

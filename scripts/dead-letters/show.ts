@@ -1,4 +1,5 @@
 /** `show`: the newest dead letters, each with its reason, its origin and its body. */
+import { UNREADABLE_REASON } from "../../services/domain/dead-letter.ts";
 import { printable } from "../../services/domain/printable.ts";
 import { EXIT } from "../cli/errors.ts";
 import { eachWithStatus, type SubCommand } from "./session.ts";
@@ -14,7 +15,8 @@ function statusText(status: ReplayStatus, detail: string): string {
 }
 
 export function linesOf(deadLetter: StoredDeadLetter, status: ReplayStatus): string[] {
-  const body = lineOf(deadLetter.body);
+  const isBatch = deadLetter.reason === UNREADABLE_REASON;
+  const body = isBatch ? `${deadLetter.body.length} bytes; --json has them as body_base64` : lineOf(deadLetter.body);
   const shown = body.length > SHOWN_BODY_CHARS ? `${body.slice(0, SHOWN_BODY_CHARS)}…` : body;
   // Detail and body hold text of the sender.
   return [
@@ -37,7 +39,15 @@ export const show: SubCommand = async (session) => {
   });
   trim();
   report.result({
-    letters: newest.map(({ deadLetter, outlook }) => ({ ...deadLetter, body: lineOf(deadLetter.body), outlook })),
+    letters: newest.map(({ deadLetter, outlook }) => ({
+      ...deadLetter,
+      body: lineOf(deadLetter.body),
+      // The bytes of a batch are no text.
+      ...(deadLetter.reason === UNREADABLE_REASON
+        ? { body_base64: Buffer.from(deadLetter.body).toString("base64") }
+        : {}),
+      outlook,
+    })),
   });
   for (const { deadLetter, outlook } of newest) for (const line of linesOf(deadLetter, outlook)) report.print(line);
   return EXIT.ok;

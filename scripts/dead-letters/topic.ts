@@ -2,6 +2,7 @@
  * The dead-letter topic: its records, the replay status of each, and which of their events are stored. Identity makes a
  * replay safe: a stored event is not sent, and an event that is sent twice rewrites its own point.
  */
+import { UNREADABLE_REASON } from "../../services/domain/dead-letter.ts";
 import { MAX_EVENT_BYTES, type TelemetryEvent } from "../../services/domain/event.ts";
 import { parseEventAt } from "../../services/domain/event-window.ts";
 import type { DeadLetterPage, DeadLetterRecord } from "../../services/protocol/probe.ts";
@@ -85,6 +86,7 @@ const TYPE_CONFLICT = /field type conflict/i;
  */
 export function replayStatusOf(deadLetter: StoredDeadLetter, nowMs = Date.now(), typesFixed = false): ReplayStatus {
   const { body, originalBytes, reason, detail } = deadLetter;
+  if (reason === UNREADABLE_REASON) return { kind: "refused", reason, detail };
   if (originalBytes > body.length) {
     return originalBytes > MAX_EVENT_BYTES
       ? {

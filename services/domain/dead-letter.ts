@@ -1,5 +1,5 @@
 /** Dead letters: refused events as received, with reason and origin in headers. */
-import { MAX_EVENT_BYTES, type Refusal } from "./event.ts";
+import { MAX_EVENT_BYTES, REASONS, type Refusal } from "./event.ts";
 
 /** A line of the producer's input, in the run of the producer that read it. */
 export interface InputOrigin {
@@ -15,6 +15,13 @@ export interface DeadLetter {
   value: Uint8Array;
   headers: Record<string, string>;
 }
+
+/** Reason of the dead letters of a batch that cannot be read: their bodies are its bytes, and no event. */
+export const UNREADABLE_REASON = "unreadable_batch";
+export const DEAD_LETTER_REASONS = [...REASONS, UNREADABLE_REASON] as const;
+
+/** Bytes of a batch per dead letter: the topic's limit is 1 MiB with headers, and a batch can be as long. */
+const BATCH_PART_BYTES = 512 * 1024;
 
 /** Enough for every rule and the beginning of every value. */
 const MAX_DETAIL_CHARS = 512;
@@ -51,4 +58,34 @@ export function createDeadLetter(
       original_bytes: String(original.bytes ?? value.length),
     },
   };
+}
+
+/** The dead letters of a batch that cannot be read: its bytes as received, in parts. */
+export function createBatchDeadLetters(batch: {
+  topic: string;
+  partition: number;
+  firstOffset: number;
+  lastOffset: number;
+  /** Offsets and reason. */
+  text: string;
+  bytes: Uint8Array;
+}): DeadLetter[] {
+  const { topic, partition, firstOffset, lastOffset, text, bytes } = batch;
+  const parts = Math.max(1, Math.ceil(bytes.length / BATCH_PART_BYTES));
+  return Array.from({ length: parts }, (_, index) => ({
+    key: null,
+    value: bytes.subarray(index * BATCH_PART_BYTES, (index + 1) * BATCH_PART_BYTES),
+    headers: {
+      reason: UNREADABLE_REASON,
+      detail: text.slice(0, MAX_DETAIL_CHARS),
+      source: "kafka",
+      source_topic: topic,
+      source_partition: String(partition),
+      source_offset: String(firstOffset),
+      source_last_offset: String(lastOffset),
+      part: `${index + 1}/${parts}`,
+      service: "dead-letters",
+      original_bytes: String(bytes.length),
+    },
+  }));
 }

@@ -3,6 +3,8 @@
 export const EVENTS_TOPIC = "conveyor.events";
 export const DLQ_TOPIC = "conveyor.events.dlq";
 export const PROCESSOR_GROUP = "processor";
+/** Has no member: its committed offsets say where the processor goes on after a batch that cannot be read. */
+export const STEP_OVER_GROUP = "processor.step-over";
 
 const DAY_MS = 86_400_000;
 const GIB = 1024 ** 3;
@@ -63,6 +65,7 @@ export const ACL_TABLE: readonly Acl[] = [
   { principal: PROCESSOR, resourceType: "TOPIC", resourceName: EVENTS_TOPIC, operation: "READ" },
   { principal: PROCESSOR, resourceType: "TOPIC", resourceName: EVENTS_TOPIC, operation: "DESCRIBE" },
   { principal: PROCESSOR, resourceType: "GROUP", resourceName: PROCESSOR_GROUP, operation: "READ" },
+  { principal: PROCESSOR, resourceType: "GROUP", resourceName: STEP_OVER_GROUP, operation: "DESCRIBE" },
   { principal: PROCESSOR, resourceType: "TOPIC", resourceName: DLQ_TOPIC, operation: "WRITE" },
   { principal: PROCESSOR, resourceType: "TOPIC", resourceName: DLQ_TOPIC, operation: "DESCRIBE" },
   { principal: LAG_EXPORTER, resourceType: "TOPIC", resourceName: EVENTS_TOPIC, operation: "DESCRIBE" },

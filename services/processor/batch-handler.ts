@@ -1,7 +1,7 @@
 /**
  * Processes one batch from Kafka: every event becomes a confirmed point in InfluxDB or an acknowledged dead letter; only
  * then its offset is resolved. Heartbeats keep the member in its group meanwhile. When the group reassigns the
- * partition, the batch is abandoned and its new owner processes it.
+ * partition, the batch is abandoned and its new owner processes it. A batch that cannot be read stops its partition.
  */
 import type { EachBatchPayload, KafkaMessage } from "kafkajs";
 import { createDeadLetter, type DeadLetter } from "../domain/dead-letter.ts";
@@ -10,7 +10,7 @@ import { checkEventTime, parseEventAt } from "../domain/event-window.ts";
 import { renderCanonical, renderPoint } from "../domain/point.ts";
 import { HEARTBEAT_MS } from "../kafka/consumer.ts";
 import type { DeadLetterProducer } from "../kafka/dead-letter-producer.ts";
-import { FetchedMessage } from "../kafka/fetch-decoder.ts";
+import { FetchedMessage, UnreadableBatch } from "../kafka/fetch-decoder.ts";
 import { type Logger, LogThrottle } from "../runtime/log.ts";
 import { TimeLimitError, withTimeout } from "../runtime/with-timeout.ts";
 import { MAX_BODY_LINES, type PendingWrite, type RefusedLine } from "./influx-writer.ts";
@@ -21,10 +21,19 @@ export const COMMIT_INTERVAL_MS = 200;
 const DRAIN_LIMIT_MS = 8000;
 /** Log interval per reason; metric and dead-letter topic have every refused event. */
 const REFUSAL_LOG_INTERVAL_MS = 1000;
+/** A stopped partition is read again after this time: another replica may have an intact copy, or the batch is stepped over. */
+const UNREADABLE_RETRY_MS = 15_000;
 
 export type BatchPayload = Pick<
   EachBatchPayload,
-  "batch" | "heartbeat" | "isRunning" | "isStale" | "resolveOffset" | "commitOffsetsIfNecessary" | "uncommittedOffsets"
+  | "batch"
+  | "heartbeat"
+  | "isRunning"
+  | "isStale"
+  | "resolveOffset"
+  | "commitOffsetsIfNecessary"
+  | "uncommittedOffsets"
+  | "pause"
 >;
 
 export interface LineWriter {
@@ -38,6 +47,8 @@ interface BatchHooks {
   /** Points confirmed, with the time of each event (ms). */
   onStored(timestampsMs: readonly number[], refused: readonly RefusedLine[]): void;
   onDeadLetter(reason: Reason): void;
+  /** A partition is stopped at this offset; undefined: it goes on. */
+  onStopped(topic: string, partition: number, offset: number | undefined): void;
 }
 
 interface BatchHandlerOptions {
@@ -47,6 +58,9 @@ interface BatchHandlerOptions {
   log: Logger;
   /** Stored events whose seq is a multiple of it are logged; 0: none. */
   traceEverySeq: number;
+  /** The offset at which an operator has let the partition go on; -1 where none. */
+  steppedOverTo: (topic: string, partition: number) => Promise<number>;
+  unreadableRetryMs?: number;
   heartbeatMs?: number;
   drainLimitMs?: number;
   /** Milliseconds since 1970; another clock in tests. */
@@ -79,6 +93,7 @@ export class BatchHandler {
   readonly #throttle = new LogThrottle(REFUSAL_LOG_INTERVAL_MS);
   readonly #heartbeatMs: number;
   readonly #drainLimitMs: number;
+  readonly #stopped = new Set<string>();
   #latest: BatchPayload | undefined;
   #commitTimer: ReturnType<typeof setTimeout> | undefined;
 
@@ -91,16 +106,50 @@ export class BatchHandler {
     const { batch } = payload;
     this.#latest = payload;
     const { messages } = batch;
-    for (let from = 0; from < messages.length; from += MAX_BODY_LINES) {
+    const last: unknown = messages.at(-1);
+    const unreadable = last instanceof UnreadableBatch ? last : undefined;
+    const count = unreadable ? messages.length - 1 : messages.length;
+    for (let from = 0; from < count; from += MAX_BODY_LINES) {
       if (!payload.isRunning() || payload.isStale()) return;
-      const to = Math.min(from + MAX_BODY_LINES, messages.length);
+      const to = Math.min(from + MAX_BODY_LINES, count);
       const slice = this.#read(batch.topic, batch.partition, messages, from, to);
       this.options.hooks.onConsumed(to - from);
       if (!(await this.#store(payload, slice))) return;
       payload.resolveOffset(messages[to - 1]!.offset);
       await this.#commit(payload);
     }
+    if (unreadable) await this.#stopAt(payload, unreadable);
+    else this.#goOn(batch.topic, batch.partition);
   };
+
+  /** Stops the partition at a batch that cannot be read, unless an operator has it stepped over; the others go on. */
+  async #stopAt(payload: BatchPayload, unreadable: UnreadableBatch): Promise<void> {
+    if (!payload.isRunning() || payload.isStale()) return;
+    const { topic, partition } = payload.batch;
+    const { firstOffset, lastOffset, reason } = unreadable;
+    const { log, hooks, steppedOverTo, unreadableRetryMs = UNREADABLE_RETRY_MS } = this.options;
+    const place = { topic, partition, offset: firstOffset, last_offset: lastOffset, reason };
+    const instruction = steppedOverTo(topic, partition).catch((error: unknown) => {
+      log.warn("step_over_not_read", { topic, partition, error });
+      return -1;
+    });
+    const next = await this.#waitWithHeartbeats(payload, instruction, undefined);
+    if (next === undefined) return;
+    if (next === lastOffset + 1) {
+      log.warn("batch_stepped_over", place);
+      payload.resolveOffset(unreadable.offset);
+      await this.#commit(payload);
+      return this.#goOn(topic, partition);
+    }
+    log.error("batch_unreadable", place);
+    this.#stopped.add(`${topic}/${partition}`);
+    hooks.onStopped(topic, partition, firstOffset);
+    setTimeout(payload.pause(), unreadableRetryMs).unref();
+  }
+
+  #goOn(topic: string, partition: number): void {
+    if (this.#stopped.delete(`${topic}/${partition}`)) this.options.hooks.onStopped(topic, partition, undefined);
+  }
 
   /** Commits the resolved offsets, also during shutdown. Never rejects. */
   async commitPending(): Promise<void> {

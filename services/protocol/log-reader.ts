@@ -35,6 +35,8 @@ export interface LogEnd {
   listed: number;
   /** Records that are not events. */
   unreadable: number;
+  /** Batches whose records cannot be read. */
+  unreadable_batches: { partition: number; first_offset: number; last_offset: number; reason: string }[];
   /** Events of runs that were not requested, by run. */
   other_runs: Record<string, number>;
   from: PartitionOffset[];

@@ -49,6 +49,17 @@ const KINDS = {
     to: optional<PartitionOffset[]>(),
     from_timestamp_ms,
   },
+  /** Batches that cannot be read, at the offsets that a group has committed. */
+  unreadable_batches: { ...kafkaShape, topic: required<string>(), group: required<string>() },
+  /** Moves the batch at an offset into the dead-letter topic, and lets the processor go on after it. */
+  step_over: {
+    ...kafkaShape,
+    topic: required<string>(),
+    partition: required<number>(),
+    offset: required<number>(),
+    dry_run: optional<boolean>(),
+    dlq_topic: optional<string>(),
+  },
   /** Headers of dead letters; with `run` only of records whose body names it. */
   dlq_read: { ...kafkaShape, topic, from_timestamp_ms, run: optional<string>(), max: optional<number>() },
 } as const satisfies Record<string, Shape>;
@@ -93,6 +104,21 @@ export interface DeadLetterPage {
 
 export type DeadLetterHeaders = Pick<DeadLetterRecord, "partition" | "headers"> & { offset: string; timestamp: number };
 
+export interface UnreadablePlace {
+  partition: number;
+  first_offset: number;
+  last_offset: number;
+  reason: string;
+  /** Length of the batch. */
+  bytes: number;
+}
+
+export interface SteppedOver extends UnreadablePlace {
+  dead_letters: PartitionOffset[];
+  /** It had been stepped over before. */
+  already: boolean;
+}
+
 interface KafkaData {
   metadata: { brokers: { nodeId: number; host: string; port: number }[]; controller: number | null };
   produce: undefined;
@@ -114,6 +140,8 @@ interface KindData {
   kafka_offsets: OffsetRange[];
   letter_read: DeadLetterPage;
   dlq_read: DeadLetterHeaders[];
+  unreadable_batches: UnreadablePlace[];
+  step_over: SteppedOver;
 }
 
 export type ProbeData<P extends ProbeSpec> = P extends { kind: "kafka"; op: infer Op extends keyof KafkaData }

@@ -136,6 +136,11 @@ export const METRIC_TABLE = {
       kind: "counter",
       help: "Stored events whose time was more than 5 s ahead of this processor's clock: a clock is wrong.",
     },
+    conveyor_processor_stopped_at_offset: {
+      kind: "gauge",
+      help: "First offset of the records that cannot be read and stop this partition; absent while none does.",
+      labels: ["topic", "partition"],
+    },
     conveyor_processor_rebalances_total: { kind: "counter", help: "Times this member rejoined its consumer group." },
     conveyor_processor_assigned_partitions: { kind: "gauge", help: "Partitions assigned to this member." },
     conveyor_processor_write_blocked: {

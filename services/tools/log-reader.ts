@@ -12,6 +12,7 @@ import { EVENTS_TOPIC } from "../domain/kafka-layout.ts";
 import { valuesChecksum } from "../domain/point.ts";
 import { runStart } from "../domain/run-id.ts";
 import { createCluster, createKafka, type KafkaCluster, RETRY_BRIEFLY, withAdmin } from "../kafka/client.ts";
+import { UnreadableBatch } from "../kafka/fetch-decoder.ts";
 import { installKafkajsPatches, PATCHES_WITHOUT_DECODER } from "../kafka/patches/index.ts";
 import { type LogEnd, type LogLine, type LogRequest, parseLogRequest } from "../protocol/log-reader.ts";
 import { errorText, Logger } from "../runtime/log.ts";
@@ -32,7 +33,7 @@ const MAX_OTHER_RUNS = 1000;
 
 interface FetchedPartition {
   partition: number;
-  messages: { offset: string; value: Buffer | null }[];
+  messages: ({ offset: string; value: Buffer | null } | UnreadableBatch)[];
 }
 
 /** Numbers of names; each name is announced once. */
@@ -95,7 +96,15 @@ export async function readLog(request: LogRequest, write: (line: LogLine) => Pro
     return true;
   };
   const prefix = request.conveyors_prefix ?? "";
-  const end: LogEnd = { records: 0, listed: 0, unreadable: 0, other_runs: Object.create(null), from, to };
+  const end: LogEnd = {
+    records: 0,
+    listed: 0,
+    unreadable: 0,
+    unreadable_batches: [],
+    other_runs: Object.create(null),
+    from,
+    to,
+  };
   let otherRuns = 0;
 
   let announced: LogLine[] = [];
@@ -114,6 +123,12 @@ export async function readLog(request: LogRequest, write: (line: LogLine) => Pro
         return;
       }
       next.set(partition, offset + 1);
+      if (message instanceof UnreadableBatch) {
+        const { firstOffset, lastOffset, reason } = message;
+        end.unreadable_batches.push({ partition, first_offset: firstOffset, last_offset: lastOffset, reason });
+        progressAt = performance.now();
+        continue;
+      }
       end.records++;
       const { value } = message;
       const event = eventOf(value);

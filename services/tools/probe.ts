@@ -13,6 +13,7 @@ import { probeHttp, probePlaintextKafka, probeSelf, probeTcp, probeTls } from ".
 import { readDeadLetterHeaders, readDeadLetterPage } from "./probe/dead-letters.ts";
 import { failure } from "./probe/finding.ts";
 import { kafkaOutcome, probeKafka, probeOffsets } from "./probe/kafka.ts";
+import { probeUnreadable, stepOver } from "./probe/unreadable.ts";
 
 /** A denied packet is dropped, not answered: no answer for this long counts as denied. */
 const DEFAULT_TIMEOUT_MS = 4000;
@@ -32,6 +33,8 @@ const PROBES: { [K in Probe["kind"]]: (probe: ProbeOf<K>, timeoutMs: number) => 
   kafka_offsets: probeOffsets,
   letter_read: readDeadLetterPage,
   dlq_read: readDeadLetterHeaders,
+  unreadable_batches: probeUnreadable,
+  step_over: stepOver,
 };
 
 async function runProbe(probe: Probe): Promise<Finding> {

@@ -20,7 +20,7 @@ import { missingCodecs } from "./missing-codecs.ts";
 import type { Patch } from "./patch.ts";
 import { silentLeader } from "./silent-leader.ts";
 import { silentMetadataBroker } from "./silent-metadata-broker.ts";
-import { slowDecode } from "./slow-decode.ts";
+import { independentDecode, slowDecode } from "./slow-decode.ts";
 import { staleLeader } from "./stale-leader.ts";
 import { staysWhenJoining } from "./stays-when-joining.ts";
 import { strandedRequest } from "./stranded-request.ts";
@@ -57,7 +57,9 @@ export const PATCHES: readonly Patch[] = [
   slowDecode,
 ];
 
-export const PATCHES_WITHOUT_DECODER: readonly Patch[] = PATCHES.filter((patch) => patch !== slowDecode);
+export const PATCHES_WITHOUT_DECODER: readonly Patch[] = PATCHES.map((patch) =>
+  patch === slowDecode ? independentDecode : patch,
+);
 
 /** Another version could drop or break a patch silently. @throws Error that names version or members, and the remedy. */
 export function checkKafkajs(installed: string, patches: readonly Patch[]): void {

@@ -205,6 +205,13 @@ declare module "kafkajs/src/cluster/index.js" {
     fetch(options: Record<string, unknown>): Promise<unknown>;
     disconnect(): Promise<void>;
   }
+  export interface GroupCoordinator {
+    offsetFetch(options: {
+      groupId: string;
+      topics: { topic: string; partitions: { partition: number }[] }[];
+    }): Promise<{ responses: { topic: string; partitions: { partition: number; offset: string }[] }[] }>;
+    offsetCommit(options: Record<string, unknown>): Promise<unknown>;
+  }
   export default class Cluster {
     constructor(options: Record<string, unknown>);
     isConnected(): boolean;
@@ -216,6 +223,7 @@ declare module "kafkajs/src/cluster/index.js" {
     removeBroker(address: { host: string; port: number }): void;
     findBroker(options: { nodeId: number | string }): Promise<InternalBroker>;
     findControllerBroker(): Promise<InternalBroker>;
+    findGroupCoordinator(options: { groupId: string }): Promise<GroupCoordinator>;
     findTopicPartitionMetadata(topic: string): { partitionId: number; leader: number; partitionErrorCode: number }[];
   }
 }

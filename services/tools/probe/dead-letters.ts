@@ -1,7 +1,9 @@
 /** Probes that read the dead-letter topic, with a client that joins no existing group and commits nothing. */
 import type { Kafka, KafkaMessage } from "kafkajs";
+import { UNREADABLE_REASON } from "../../domain/dead-letter.ts";
 import { DLQ_TOPIC } from "../../domain/kafka-layout.ts";
 import { withAdmin } from "../../kafka/client.ts";
+import { UnreadableBatch } from "../../kafka/fetch-decoder.ts";
 import type { PartitionOffset } from "../../protocol/kafka.ts";
 import type { DeadLetterHeaders, DeadLetterPage, DeadLetterRecord, Finding, ProbeOf } from "../../protocol/probe.ts";
 import { success } from "./finding.ts";
@@ -24,6 +26,14 @@ const listOf = (offsets: Offsets): PartitionOffset[] =>
 
 const headersOf = ({ headers }: KafkaMessage): Record<string, string> =>
   Object.fromEntries(Object.entries(headers ?? {}).map(([name, value]) => [name, String(value)]));
+
+/** A batch of this topic that cannot be read is listed as one record, with the time of this read; the others follow. */
+function listed(message: KafkaMessage | UnreadableBatch): KafkaMessage {
+  if (!(message instanceof UnreadableBatch)) return message;
+  const { offset, text } = message;
+  const headers = { reason: UNREADABLE_REASON, detail: text, service: "dead-letters" };
+  return { attributes: 0, key: null, value: null, offset, timestamp: String(Date.now()), headers };
+}
 
 /** Ends of the partitions, and the first offsets since `fromMs`: the end where no record is that young. */
 async function rangeOf(kafka: Kafka, topic: string, fromMs: number): Promise<{ next: Offsets; ends: Offsets }> {
@@ -76,7 +86,7 @@ async function readRecords(
           // Fetched before the seek, or not part of this read.
           if (offset < next.get(partition)! || offset >= end || isFull()) continue;
           next.set(partition, offset + 1);
-          take(partition, message);
+          take(partition, listed(message));
         }
         if (isDone()) resolve();
       },

@@ -11,9 +11,9 @@ import { codeOf, failure, pems, success } from "./finding.ts";
 /** Above max.message.bytes of every topic (1 MiB), below the largest request of the brokers (100 MiB). */
 const OVERSIZE_BYTES = 2 * 1024 * 1024;
 
-const silent = new Logger("probe", "error", {}, () => {});
+export const silent = new Logger("probe", "error", {}, () => {});
 
-async function connectionOf({ brokers, tls }: KafkaAccess) {
+export async function connectionOf({ brokers, tls }: KafkaAccess) {
   const { ca = "", cert = "", key = "" } = await pems(tls);
   return { brokers, tls: { ca, cert, key } };
 }

@@ -476,6 +476,46 @@ export const ALERT_CASES: readonly AlertCase[] = [
     below: { [MEMBERS]: hold([40, 1]) },
   },
   {
+    alert: "PartitionStopped",
+    severity: "critical",
+    summary: "A partition is stopped by records that cannot be read.",
+    input: {
+      'conveyor_processor_stopped_at_offset{pod="processor-a", topic="conveyor.events", partition="3"}': hold(
+        [10, undefined],
+        [10, 1_234_567_890],
+        // A rebalance: the new owner counts it.
+        [10, undefined],
+      ),
+      'conveyor_processor_stopped_at_offset{pod="processor-b", topic="conveyor.events", partition="3"}': hold(
+        [21, undefined],
+        [9, 1_234_567_890],
+        [20, undefined],
+      ),
+      'conveyor_processor_stopped_at_offset{pod="processor-b", topic="conveyor.events", partition="0"}': hold(
+        [15, undefined],
+        [15, 0],
+        [20, undefined],
+      ),
+    },
+    waits: [9, 10],
+    fires: [
+      20,
+      [
+        {
+          labels: { topic: "conveyor.events", partition: "3" },
+          description:
+            "Partition 3 of conveyor.events is stopped at offset 1234567890: its records cannot be decoded. The other partitions go on.",
+        },
+        {
+          labels: { topic: "conveyor.events", partition: "0" },
+          description:
+            "Partition 0 of conveyor.events is stopped at offset 0: its records cannot be decoded. The other partitions go on.",
+        },
+      ],
+    ],
+    clears: [33],
+  },
+  {
     alert: "ConsumerLagHigh",
     severity: "warning",
     summary: "The processor is more than a minute behind.",

@@ -4,6 +4,7 @@ import type { DeadLetter } from "../../../services/domain/dead-letter.ts";
 import { exampleEvent, serializeEvent } from "../../../services/domain/event.ts";
 import { BUCKET_RETENTION_MS, MAX_AHEAD_MS } from "../../../services/domain/event-window.ts";
 import { Fleet } from "../../../services/domain/fleet.ts";
+import { UnreadableBatch } from "../../../services/kafka/fetch-decoder.ts";
 import { BatchHandler, type BatchPayload, type LineWriter } from "../../../services/processor/batch-handler.ts";
 import type { RefusedLine } from "../../../services/processor/influx-writer.ts";
 import { Logger } from "../../../services/runtime/log.ts";
@@ -45,6 +46,10 @@ class FakePayload {
         this.history.push(`commit ${this.resolved}`);
         this.committed = this.resolved;
       },
+      pause: () => {
+        this.history.push("pause");
+        return () => this.history.push("resume");
+      },
     };
   }
 }
@@ -84,12 +89,16 @@ let deadLetters: DeadLetter[];
 let deadLetterBlocker: Promise<void> | undefined;
 let stored: number;
 let logged: Record<string, unknown>[];
+let stoppedAt: (number | undefined)[];
+let steppedOverTo: number;
 
 beforeEach(() => {
   deadLetters = [];
   deadLetterBlocker = undefined;
   stored = 0;
   logged = [];
+  stoppedAt = [];
+  steppedOverTo = -1;
 });
 
 function make(writer: LineWriter, options: { traceEverySeq?: number; drainLimitMs?: number } = {}) {
@@ -107,7 +116,13 @@ function make(writer: LineWriter, options: { traceEverySeq?: number; drainLimitM
         stored += timestamps.length - refused.length;
       },
       onDeadLetter: () => {},
+      onStopped: (topic, partition, offset) => {
+        expect([topic, partition]).toEqual([TOPIC, 2]);
+        stoppedAt.push(offset);
+      },
     },
+    steppedOverTo: async () => steppedOverTo,
+    unreadableRetryMs: 10,
     log: new Logger("test", "info", {}, (line) => logged.push(JSON.parse(line))),
     traceEverySeq: options.traceEverySeq ?? 0,
     heartbeatMs: 10,
@@ -268,5 +283,52 @@ describe("BatchHandler", () => {
     const traced = logged.filter(({ event }) => event === "event_stored");
     expect(traced).toHaveLength(6);
     expect(traced[0]).toMatchObject({ run: "r", conveyor: "belt-0-1", seq: 0, level: "info", service: "test" });
+  });
+
+  describe("a batch that cannot be read", () => {
+    const unreadable = new UnreadableBatch(105, 119, "zstd: corrupt", Buffer.from("bytes"));
+    const withBatch = (values: string[]) =>
+      new FakePayload([...messagesOf(values), unreadable as unknown as KafkaMessage]);
+
+    test("stops its partition after the records before it, and is read again", async () => {
+      const fake = withBatch(goodValues(5));
+      await make(new FakeWriter()).eachBatch(fake.payload);
+      expect(stored).toBe(5);
+      expect(stoppedAt).toEqual([105]);
+      expect(fake.resolved).toBe("104");
+      expect(fake.history.at(-1)).toBe("pause");
+      expect(logged.find(({ event }) => event === "batch_unreadable")).toMatchObject({
+        level: "error",
+        topic: TOPIC,
+        partition: 2,
+        offset: 105,
+        last_offset: 119,
+        reason: "zstd: corrupt",
+      });
+      await eventually("the next try", () => fake.history.at(-1) === "resume");
+    });
+
+    test("is stepped over when an operator has said so, and the partition goes on", async () => {
+      const fake = withBatch([]);
+      const handler = make(new FakeWriter());
+      await handler.eachBatch(fake.payload);
+      expect(fake.resolved).toBeUndefined();
+      // For another batch.
+      steppedOverTo = 105;
+      await handler.eachBatch(fake.payload);
+      expect(fake.resolved).toBeUndefined();
+      steppedOverTo = 120;
+      await handler.eachBatch(fake.payload);
+      expect([fake.resolved, fake.committed]).toEqual(["119", "119"]);
+      expect(stoppedAt).toEqual([105, 105, undefined]);
+      expect(logged.at(-1)).toMatchObject({ event: "batch_stepped_over", offset: 105, last_offset: 119 });
+    });
+
+    test("that can be read later ends the stop", async () => {
+      const handler = make(new FakeWriter());
+      await handler.eachBatch(withBatch([]).payload);
+      await handler.eachBatch(new FakePayload(messagesOf(goodValues(2))).payload);
+      expect(stoppedAt).toEqual([105, undefined]);
+    });
   });
 });

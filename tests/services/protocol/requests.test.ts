@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { CHECKS } from "../../../scripts/checks/index.ts";
 import { KAFKA_CHECKS } from "../../../scripts/checks/kafka.ts";
 import type { ProbeSession } from "../../../scripts/clients/probe-session.ts";
+import type { DeadLetterSession } from "../../../scripts/dead-letters/session.ts";
+import { stepOver } from "../../../scripts/dead-letters/step-over.ts";
 import { eachDeadLetter } from "../../../scripts/dead-letters/topic.ts";
 import { parseLogRequest } from "../../../services/protocol/log-reader.ts";
 import { type ProbeSpec, parseProbes } from "../../../services/protocol/probe.ts";
@@ -91,5 +93,17 @@ test("requests of the checks of Kafka and InfluxDB and of dead-letters are valid
   for (const check of [...KAFKA_CHECKS, plainHttp]) await check.run(context, signal);
   const filter = { sinceMs: 1000, reasons: [] };
   await expect(eachDeadLetter(context, filter, signal, () => {})).rejects.toThrow("cannot be read: timeout");
-  expect([...kinds].sort()).toEqual(["http", "kafka", "letter_read", "plaintext_kafka", "tls"]);
+  const session = { probes: context, signal, isDryRun: true, place: { partition: 3, offset: 120 } };
+  await expect(stepOver(session as unknown as DeadLetterSession)).rejects.toThrow(
+    "at offset 120 cannot be read: timeout",
+  );
+  expect([...kinds].sort()).toEqual([
+    "http",
+    "kafka",
+    "letter_read",
+    "plaintext_kafka",
+    "step_over",
+    "tls",
+    "unreadable_batches",
+  ]);
 });
