@@ -106,6 +106,7 @@ function createGauges(metrics: Metrics) {
   const lagSum = metrics.gauge("kafka_consumergroup_lag_sum");
   const members = metrics.gauge("kafka_consumergroup_members");
   const deletedUnread = metrics.gauge("kafka_consumergroup_deleted_unread");
+  const truncations = metrics.gauge("kafka_consumergroup_log_truncations");
   const expiringUnread = metrics.gauge("kafka_consumergroup_expiring_unread");
   const startOffset = metrics.gauge("kafka_topic_partition_start_offset");
   const endOffset = metrics.gauge("kafka_topic_partition_end_offset");
@@ -121,6 +122,7 @@ function createGauges(metrics: Metrics) {
         const expiringEnd = expiringEnds?.get(state.partition) ?? 0;
         lag.set({ group, ...labels }, state.lag);
         deletedUnread.set({ group, ...labels }, state.deletedUnread);
+        truncations.set({ group, ...labels }, state.truncations);
         expiringUnread.set({ group, ...labels }, Math.max(0, expiringEnd - oldestUnread));
         startOffset.set(labels, state.start);
         endOffset.set(labels, state.end);
@@ -139,7 +141,8 @@ function createGauges(metrics: Metrics) {
     },
     /** The retention stays: it is a setting. */
     reset(): void {
-      for (const gauge of [lag, lagSum, members, deletedUnread, expiringUnread, startOffset, endOffset]) gauge.reset();
+      const ofGroup = [lag, lagSum, members, deletedUnread, truncations, expiringUnread];
+      for (const gauge of [...ofGroup, startOffset, endOffset]) gauge.reset();
     },
   };
 }

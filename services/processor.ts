@@ -10,6 +10,7 @@ import { createKafka, RETRY_BRIEFLY, withAdmin } from "./kafka/client.ts";
 import { CONCURRENT_PARTITIONS, CONSUMER_OPTIONS } from "./kafka/consumer.ts";
 import { DeadLetterProducer } from "./kafka/dead-letter-producer.ts";
 import { EventProducer } from "./kafka/event-producer.ts";
+import { type LogGap, onLogGap } from "./kafka/patches/lost-position.ts";
 import { BatchHandler, COMMIT_INTERVAL_MS } from "./processor/batch-handler.ts";
 import { InfluxWriter } from "./processor/influx-writer.ts";
 import { type ConfigReader, readCommon, readInflux, readKafka, readOps, readTopic } from "./runtime/config.ts";
@@ -26,6 +27,8 @@ const PROGRESS_LIMIT_MS = 60_000;
 const MAX_BUFFERED_DEAD_LETTERS = 5000;
 const MAX_BUFFERED_DEAD_LETTER_BYTES = 8 * 1024 * 1024;
 const CONNECT_RETRY_MS = 1000;
+/** Not ready when the group has confirmed nothing for this long: twice the longest rebalance, in which no heartbeat is sent. */
+const GROUP_SILENCE_MS = 30_000;
 /** Clocks of nodes differ by less: an event that is further ahead has a wrong time. */
 const AHEAD_TOLERANCE_MS = 5000;
 
@@ -79,6 +82,7 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
   shutdown.step("ops_server", 1000, () => ops.stop());
   if (liveness) shutdown.step("liveness", 1000, () => liveness.stop());
 
+  onLogGap((gap) => logGap(log, gap));
   dlqProducer.start();
   await connectConsumer(consumer, config.topic, frame);
   // The shutdown began meanwhile: a consumer that joins now would never leave.
@@ -92,6 +96,15 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
     eachBatch: handler.eachBatch,
   });
   log.info("running", { topic: config.topic, group: config.groupId });
+}
+
+function logGap(log: Logger, { kind, topic, partition, position, continuesAt }: LogGap): void {
+  if (kind === "truncated") {
+    log.error("log_truncated", { topic, partition, position, continues_at: continuesAt });
+    return;
+  }
+  const events = continuesAt - position;
+  log.error("events_deleted_unread", { topic, partition, events, from: position, to: continuesAt - 1 });
 }
 
 function createWriter(config: Config, log: Logger, metrics: Metrics, onAttempt: () => void): InfluxWriter {
@@ -175,7 +188,11 @@ function createConsumer(
   const rebalances = metrics.counter("conveyor_processor_rebalances_total");
   const stopped = metrics.gauge("conveyor_processor_stopped_at_offset");
   let joined = false;
-  const { FETCH, END_BATCH_PROCESS, GROUP_JOIN, REBALANCING, CRASH } = consumer.events;
+  let heardAt = 0;
+  const { FETCH, END_BATCH_PROCESS, GROUP_JOIN, HEARTBEAT, REBALANCING, CRASH } = consumer.events;
+  consumer.on(HEARTBEAT, () => {
+    heardAt = performance.now();
+  });
   consumer.on(FETCH, onProgress);
   consumer.on(END_BATCH_PROCESS, onProgress);
   consumer.on(GROUP_JOIN, ({ payload }) => {
@@ -183,6 +200,7 @@ function createConsumer(
     joined = true;
     // A partition that is still stopped is counted again within seconds, by its owner.
     stopped.reset();
+    heardAt = performance.now();
     assigned.set(Object.values(payload.memberAssignment).reduce((sum, partitions) => sum + partitions.length, 0));
   });
   consumer.on(REBALANCING, () => rebalances.inc());
@@ -192,7 +210,7 @@ function createConsumer(
     // Without a restart kafkajs would leave a live process that reads nothing.
     if (!restart) void shutdown.begin("consumer crashed", 1);
   });
-  return { consumer, hasJoined: () => joined };
+  return { consumer, hasJoined: () => joined && performance.now() - heardAt < GROUP_SILENCE_MS };
 }
 
 /** Connects and subscribes; retries until Kafka has the topic, since deploy may start the processor first. */

@@ -56,6 +56,8 @@ type Change = "created" | "changed" | "unchanged" | "removed";
 
 class ChangeLog {
   readonly #changes: Record<Change, string[]> = { created: [], changed: [], unchanged: [], removed: [] };
+  /** What setup cannot change, and a person must. */
+  readonly problems: string[] = [];
 
   add(change: Change, subject: string): void {
     const list = this.#changes[change];
@@ -67,12 +69,37 @@ class ChangeLog {
   }
 }
 
-async function setUpKafka(config: Config, log: Logger, changes: ChangeLog): Promise<void> {
+async function setUpKafka(config: Config, log: Logger, kubernetes: Client, changes: ChangeLog): Promise<void> {
   const kafka = createKafka(config.kafka, config.common.podName, log, { retry: RETRY_BRIEFLY });
   await withAdmin(kafka, async (admin) => {
     await setUpTopics(config, admin, changes);
     await setUpAcls(admin, changes);
+    await listFormattedNodes(config, admin, kubernetes, changes);
   });
+}
+
+/**
+ * Adds the registered brokers to the list in the Secret of the cluster id: a node in it whose volume is empty does not
+ * format it again (k8s/kafka/kafka-configmap.yaml).
+ */
+async function listFormattedNodes(config: Config, admin: Admin, kubernetes: Client, changes: ChangeLog): Promise<void> {
+  const path = `/api/v1/namespaces/${config.namespace}/secrets/kafka-cluster-id`;
+  const { json: live } = await kubernetes<{ data?: Record<string, string> }>(path);
+  const listed = Buffer.from(live.data?.formatted ?? "", "base64").toString("utf8");
+  const { brokers } = await admin.describeCluster();
+  const nodes = new Set([...listed.split(",").filter(Boolean), ...brokers.map(({ nodeId }) => String(nodeId))]);
+  const wanted = [...nodes].sort((a, b) => Number(a) - Number(b)).join(",");
+  if (wanted !== listed) {
+    await kubernetes(path, {
+      method: "PATCH",
+      headers: { "content-type": "application/merge-patch+json" },
+      body: { data: { formatted: Buffer.from(wanted).toString("base64") } },
+    });
+  }
+  changes.add(
+    wanted === listed ? "unchanged" : listed === "" ? "created" : "changed",
+    `formatted Kafka nodes ${wanted}`,
+  );
 }
 
 async function setUpTopics(config: Config, admin: Admin, changes: ChangeLog): Promise<void> {
@@ -94,6 +121,12 @@ async function setUpTopics(config: Config, admin: Admin, changes: ChangeLog): Pr
     let changed = false;
     const metadata = await admin.fetchTopicMetadata({ topics: [topic] });
     const partitions = metadata.topics[0]!.partitions;
+    for (const { partitionId, replicas } of partitions) {
+      const problem = `${subject}: partition ${partitionId} has ${replicas.length} of ${config.replicationFactor} replicas`;
+      // Kafka copies data only on request: kafka-reassign-partitions names the brokers.
+      if (replicas.length < config.replicationFactor && !changes.problems.includes(problem))
+        changes.problems.push(problem);
+    }
     if (partitions.length < row.partitions) {
       await admin.createPartitions({ topicPartitions: [{ topic, count: row.partitions }] });
       changed = true;
@@ -352,7 +385,7 @@ async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<v
   const { host, port, ca, token } = config.kubernetes;
   const kubernetes = jsonClient(`https://${host.includes(":") ? `[${host}]` : host}:${port}`, ca, `Bearer ${token}`);
   const parts: [string, () => Promise<void>][] = [
-    ["kafka", () => setUpKafka(config, log, changes)],
+    ["kafka", () => setUpKafka(config, log, kubernetes, changes)],
     ["influxdb", () => setUpInflux(config, kubernetes, changes)],
   ];
   const settle = async ([name, run]: (typeof parts)[number]) => {
@@ -376,7 +409,16 @@ async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<v
     await shutdown.begin("setup failed", 1);
   }
   const { created, changed, unchanged, removed } = changes.toJSON();
-  const result = { created, changed, removed, unchanged, duration_ms: Math.round(performance.now() - startedAt) };
+  const { problems } = changes;
+  for (const problem of problems) log.error("setup_incomplete", { problem });
+  const result = {
+    created,
+    changed,
+    removed,
+    unchanged,
+    problems,
+    duration_ms: Math.round(performance.now() - startedAt),
+  };
   log.info("setup_done", result);
   process.stdout.write(finalLine("setup", result));
   await shutdown.begin("setup done", 0);

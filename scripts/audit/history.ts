@@ -142,6 +142,8 @@ export interface HistoryMeta {
   quiescent?: boolean;
   /** Why a kind was not recorded, for the verdict's detail. */
   not_recorded?: Partial<Record<Kind, string>>;
+  /** Events of any run that Kafka deleted in the window before the group read them. */
+  deleted_unread?: number;
   /** Bounds of invariant R1. */
   ack_gap_max_ms?: number;
   recovery_max_ms?: number;

@@ -301,7 +301,7 @@ const noProducer = () =>
  * @returns the end of each partition
  */
 async function recordCommits(
-  { sources, writer, report, signal, commitLimitMs = COMMIT_LIMIT_MS }: RecordOptions,
+  { sources, writer, report, signal, sinceMs, commitLimitMs = COMMIT_LIMIT_MS }: RecordOptions,
   meta: HistoryMeta,
 ): Promise<Map<number, number>> {
   const { ends, committed } = await report.step(
@@ -322,6 +322,9 @@ async function recordCommits(
           return { ends, committed: undefined };
         }
         step.update(behind === 0 ? "all read and committed" : `${behind} behind`);
+        meta.deleted_unread = now
+          .filter(({ gap_found_at_ms }) => (gap_found_at_ms ?? 0) >= sinceMs)
+          .reduce((sum, { deleted_unread }) => sum + (deleted_unread ?? 0), 0);
         if (behind === 0 || performance.now() - startedAt > commitLimitMs) {
           return { ends, committed: now.map(({ partition, committed }) => ({ partition, offset: committed! })) };
         }

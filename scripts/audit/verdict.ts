@@ -423,9 +423,11 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
     const acknowledged = countOf(facts, "acknowledged");
     if (acknowledged === 0) return unknown("no event was acknowledged");
     const lost = lostInKafka(facts);
+    const { deleted_unread } = facts.meta;
+    const deleted = deleted_unread ? `; Kafka deleted ${deleted_unread} events of all runs before they were read` : "";
     if (lost.count > 0)
-      return failed(`${lost.count} of ${acknowledged} acknowledged events are not in Kafka`, lost.examples);
-    return unlisted(facts) ?? passed(`${acknowledged} acknowledged, all in Kafka`);
+      return failed(`${lost.count} of ${acknowledged} acknowledged events are not in Kafka${deleted}`, lost.examples);
+    return unlisted(facts) ?? passed(`${acknowledged} acknowledged, all in Kafka${deleted}`);
   }),
 
   L2(facts) {

@@ -1,7 +1,9 @@
 import { ACL_TABLE, aclKey, EVENTS_TOPIC, PROCESSOR_GROUP, TOPIC_TABLE } from "../../services/domain/kafka-layout.ts";
-import type { ProbeSpec } from "../../services/protocol/probe.ts";
+import type { OffsetRange, ProbeSpec } from "../../services/protocol/probe.ts";
 import { createAuthority, issueCertificate } from "../cli/pki.ts";
+import { formatDuration } from "../cli/report.ts";
 import { HOSTS, KAFKA, KAFKA_CLIENT_PORT, type ProbeSession } from "../clients/probe-session.ts";
+import { PrometheusReader } from "../clients/prometheus.ts";
 import { type Check, failed, outcomeOf, passed } from "./checklist.ts";
 
 const topicsCheck: Check<ProbeSession> = {
@@ -78,6 +80,60 @@ const aclsCheck: Check<ProbeSession> = {
   },
 };
 
+/** A gap that was found longer ago is reported and fails no check: nothing can be done about it any more. */
+const GAP_MS = 86_400_000;
+/** The alert UnreadEventsExpiring has the same limit. */
+const DELETION_WARNING_SECONDS = 7200;
+
+/** What is wrong with the group's unread events, one sentence each. `secondsLeft`: by partition, where the backlog grows. */
+export function unreadProblems(
+  ranges: readonly OffsetRange[],
+  secondsLeft: ReadonlyMap<number, number>,
+  nowMs: number,
+): string[] {
+  return ranges.flatMap(
+    ({ partition, end, committed = 0, deleted_unread = 0, truncations = 0, gap_found_at_ms = 0 }) => {
+      const problems: string[] = [];
+      const isRecent = nowMs - gap_found_at_ms < GAP_MS;
+      const foundAt = new Date(gap_found_at_ms).toISOString();
+      if (isRecent && deleted_unread > 0)
+        problems.push(`partition ${partition}: Kafka deleted ${deleted_unread} unread events, last found ${foundAt}`);
+      if (isRecent && truncations > 0)
+        problems.push(
+          `partition ${partition}: the log lost records that were read ${truncations} times, last found ${foundAt}`,
+        );
+      if (committed > end)
+        problems.push(`partition ${partition}: offset ${committed} is committed, and the log ends at ${end}`);
+      const left = secondsLeft.get(partition);
+      if (left !== undefined && left < DELETION_WARNING_SECONDS)
+        problems.push(`partition ${partition}: Kafka deletes unread events in ${formatDuration(left * 1000)}`);
+      return problems;
+    },
+  );
+}
+
+const unreadCheck: Check<ProbeSession> = {
+  id: "unread-events",
+  title: "no unread event was deleted, or will be soon",
+  needs: ["topics"],
+  limitMs: 60_000,
+  async run(context, signal) {
+    const { result } = await context.probeFrom("admin", {
+      result: { kind: "kafka_offsets", ...KAFKA, topic: EVENTS_TOPIC, group: PROCESSOR_GROUP },
+    });
+    if (!result.ok) return failed(`${result.outcome} ${result.detail}`);
+    const secondsLeft = new Map<number, number>();
+    if (await PrometheusReader.isDeployed(context.cluster)) {
+      await using prometheus = await PrometheusReader.open(context.cluster);
+      const query = `conveyor:unread_deletion_seconds{topic="${EVENTS_TOPIC}"}`;
+      for (const { labels, value } of await prometheus.query(query, signal))
+        secondsLeft.set(Number(labels.partition), value);
+    }
+    const lag = result.data.reduce((sum, { end, committed = 0 }) => sum + Math.max(0, end - committed), 0);
+    return outcomeOf(unreadProblems(result.data, secondsLeft, Date.now()), `${lag} unread events, none deleted`);
+  },
+};
+
 /** A certificate for CN=producer from a CA that this deployment does not trust. */
 async function foreignCertificate(): Promise<{ cert: string; key: string }> {
   const authority = await createAuthority("foreign", { days: 1 });
@@ -118,6 +174,7 @@ const tlsHost = { ...host, servername: HOSTS.kafka };
 export const KAFKA_CHECKS: Check<ProbeSession>[] = [
   topicsCheck,
   readableCheck,
+  unreadCheck,
   aclsCheck,
   refusal("kafka-plaintext", "Kafka refuses plaintext", () => ({ kind: "plaintext_kafka", ...host }), refusedHandshake),
   refusal(

@@ -246,7 +246,8 @@ function summarize(objects: number, changed: number, setup: Record<string, unkno
   // The setup job lists by name what it created, changed, removed and left unchanged.
   const count = (field: string) => (Array.isArray(setup[field]) ? setup[field].length : 0);
   const parts = ["created", "changed", "removed", "unchanged"].map((field) => `${count(field)} ${field}`);
-  return parts.filter((part) => !part.startsWith("0 ")).join(", ");
+  const problems = Array.isArray(setup.problems) ? setup.problems.map((problem) => `; ${problem}`) : [];
+  return parts.filter((part) => !part.startsWith("0 ")).join(", ") + problems.join("");
 }
 
 /** Deletes the objects, KEDA's first. @returns KEDA objects whose finalizers were removed here */

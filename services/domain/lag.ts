@@ -11,6 +11,8 @@ export interface PartitionLag {
   lag: number;
   /** Events that Kafka deleted before the group read them, since the group's first commit. */
   deletedUnread: number;
+  /** How often the group found that the log had lost records that it had read. */
+  truncations: number;
 }
 
 /** Offsets as kafkajs returns them, in decimal text. */
@@ -31,12 +33,13 @@ export function partitionLag({ partition, low, high }: PartitionOffsets, committ
   const start = Number(low);
   const end = Number(high);
   const offset = Number(committed?.offset ?? -1);
+  const { deletedUnread, truncations } = readCommitMetadata(committed?.metadata);
   return {
     partition,
     start,
     end,
     lag: offset < 0 || offset > end ? end - start : end - offset,
-    deletedUnread:
-      readCommitMetadata(committed?.metadata).deletedUnread + (offset < 0 ? 0 : Math.max(0, start - offset)),
+    deletedUnread: deletedUnread + (offset < 0 ? 0 : Math.max(0, start - offset)),
+    truncations,
   };
 }

@@ -9,6 +9,7 @@ import { crc32c } from "./crc32c.ts";
 const MAGIC_V2 = 2;
 /** Offsets in a batch: base offset 8 bytes, length 4, leader epoch 4, magic 1, crc 4, attributes 2, … */
 const LENGTH_AT = 8;
+const LEADER_EPOCH_AT = 12;
 const MAGIC_AT = 16;
 const CRC_AT = 17;
 const ATTRIBUTES_AT = 21;
@@ -36,6 +37,8 @@ export const MAX_EXPANDED_BYTES = 16 * 1024 * 1024;
 export const MAX_RECORDS = 200_000;
 
 interface BatchContext {
+  /** Of the leader that wrote the batch. */
+  partitionLeaderEpoch: number;
   producerId: string;
   inTransaction: boolean;
   isControlBatch: boolean;
@@ -87,7 +90,6 @@ export class UnreadableBatch {
   readonly magicByte = MAGIC_V2;
   readonly attributes = 0;
   readonly isControlRecord = false;
-  readonly batchContext: BatchContext = { producerId: "-1", inTransaction: false, isControlBatch: false };
   readonly key = null;
   readonly headers = {};
   readonly timestamp = "-1";
@@ -100,6 +102,10 @@ export class UnreadableBatch {
     readonly bytes: Buffer,
   ) {}
 
+  get batchContext(): BatchContext {
+    const partitionLeaderEpoch = this.bytes.readInt32BE(LEADER_EPOCH_AT);
+    return { partitionLeaderEpoch, producerId: "-1", inTransaction: false, isControlBatch: false };
+  }
   /** The last one: a fetch can begin in the middle of a batch, and kafkajs drops what is before the fetched offset. */
   get offset(): string {
     return String(this.lastOffset);
@@ -211,6 +217,7 @@ function readBatch(payload: Buffer, from: number, end: number, limit: number, me
   if (messages.length + count > MAX_RECORDS && messages.length > 0) throw new ExpansionLimitError(limit);
   if (count < 0 || count > MAX_RECORDS) throw new Error(`it claims ${count} records; at most ${MAX_RECORDS} are read`);
   const context: BatchContext = {
+    partitionLeaderEpoch: payload.readInt32BE(from + LEADER_EPOCH_AT),
     producerId: String(payload.readBigInt64BE(from + PRODUCER_ID_AT)),
     inTransaction: (attributes & TRANSACTIONAL) !== 0,
     isControlBatch: (attributes & CONTROL) !== 0,

@@ -83,6 +83,12 @@ export interface OffsetRange {
   begin: number;
   end: number;
   committed?: number;
+  /** Events that Kafka deleted before the group read them, since its first commit; absent from an older image. */
+  deleted_unread?: number;
+  /** How often the group found that the log had lost records that it had read. */
+  truncations?: number;
+  /** When one of the two was last found (ms since 1970). */
+  gap_found_at_ms?: number | undefined;
 }
 
 export interface DeadLetterRecord {

@@ -178,6 +178,11 @@ export const METRIC_TABLE = {
       help: "Events that Kafka deleted before the group read them, since the group's first commit.",
       labels: ["group", "topic", "partition"],
     },
+    kafka_consumergroup_log_truncations: {
+      kind: "gauge",
+      help: "How often the group found that the log had lost records that it had read.",
+      labels: ["group", "topic", "partition"],
+    },
     kafka_consumergroup_expiring_unread: {
       kind: "gauge",
       help: "Unread events that Kafka deletes by age (retention.ms) within two hours.",

@@ -167,6 +167,7 @@ export class Pipeline {
   readonly #secrets: Record<string, Record<string, string>> = {
     "influxdb-token-processor": {},
     "influxdb-token-reader": {},
+    "kafka-cluster-id": {},
   };
   #api: ReturnType<typeof Bun.serve> | undefined;
   #tokens = 0;

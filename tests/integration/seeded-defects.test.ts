@@ -5,11 +5,13 @@
  * The environments share only the servers, so the tests run concurrently; only the last one kills brokers.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readdir, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import type { InvariantId, Location, Verdict } from "../../scripts/audit/verdict.ts";
 import { serializeEvent } from "../../services/domain/event.ts";
 import { Fleet } from "../../services/domain/fleet.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/kafka/client.ts";
+import { readGroup } from "../../services/lag-exporter.ts";
 import { Logger } from "../../services/runtime/log.ts";
 import { freePort } from "../servers/free-ports.ts";
 import { Environment } from "./environment.ts";
@@ -22,6 +24,7 @@ import {
   NOT_IDEMPOTENT,
   ONE_ACK,
   SWALLOWED_422,
+  TRUNCATION_IGNORED,
   WRONG_VALUE,
 } from "./seeded-patches.ts";
 import { buildVariant } from "./variants.ts";
@@ -77,6 +80,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
       buildVariant(folder("dropped-tail"), "producer", ACKNOWLEDGED_WHEN_BUFFERED),
       buildVariant(folder("one-ack"), "producer", [ONE_ACK]),
       buildVariant(folder("answer-lost"), "producer", [ANSWER_LOST]),
+      buildVariant(folder("truncation-ignored"), "processor", [TRUNCATION_IGNORED]),
       buildVariant(folder("not-idempotent"), "producer", [ANSWER_LOST, NOT_IDEMPOTENT]),
     ]);
   }, TEST_LIMIT_MS);
@@ -324,6 +328,61 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
     TEST_LIMIT_MS,
   );
 
+  /** Sends events of a run from a file, and returns when all are acknowledged. */
+  const sendFile = async (where: Environment, run: string, belts: number, count: number) => {
+    const fleet = new Fleet({ ordinal: belts, count: 5, run, seed: 1 });
+    const lines = Array.from({ length: count }, () => `${serializeEvent(fleet.next(Date.now()))}\n`);
+    const producer = await where.producer({ SOURCE: "stdin" }, { input: new Blob(lines) });
+    expect(await producer.process.exited).toBe(0);
+  };
+  const untilCommitted = async (where: Environment) =>
+    await until("all events to be committed", LIMIT_MS, async () => {
+      const ranges = await where.offsets();
+      return ranges.every(({ end, committed }) => end === committed) ? ranges : undefined;
+    });
+
+  test.concurrent(
+    "unread events deleted by Kafka → L1, lost in Kafka, with their number in the log and in the commits",
+    async () => {
+      const where = await environment("deleted-unread");
+      const first = await where.processor();
+      await sendFile(where, "deleted-before", 92, 200);
+      const before = await untilCommitted(where);
+      expect(await first.stop()).toBe(0);
+      await sendFile(where, "deleted-run", 92, 300);
+      // What a bound of the topic does, without the minute until Kafka checks it.
+      const admin = await pipeline.admin();
+      const ranges = await where.offsets();
+      const doomed = ranges.map(({ partition, end }, index) => ({
+        partition,
+        events: Math.floor((end - before[index]!.end) / 2),
+        offset: String(before[index]!.end + Math.floor((end - before[index]!.end) / 2)),
+      }));
+      await admin.deleteTopicRecords({ topic: where.topic, partitions: doomed });
+      const deleted = doomed.reduce((sum, { events }) => sum + events, 0);
+      expect(deleted).toBeGreaterThan(100);
+      const counted = async () => (await readGroup(admin, where.topic, where.group)).partitions;
+      const lagBefore = ranges.reduce((sum, { end, committed }) => sum + end - committed!, 0);
+      expect((await counted()).reduce((sum, { lag }) => sum + lag, 0)).toBe(lagBefore);
+      expect((await counted()).reduce((sum, { deletedUnread }) => sum + deletedUnread, 0)).toBe(deleted);
+
+      const second = await where.processor();
+      const verdict = await where.audit(["deleted-run"]);
+      expect(verdict.causes).toEqual(["L1"]);
+      expect(verdict.missing.lost_in_kafka.count).toBe(deleted);
+      expect(invariant(verdict, "L1").detail).toContain(`Kafka deleted ${deleted} events of all runs`);
+      // The group has moved on, and the number stays.
+      expect((await counted()).map(({ lag, deletedUnread }) => [lag, deletedUnread])).toEqual(
+        doomed.map(({ events }) => [0, events]),
+      );
+      const logged = second.lines.filter(({ event }) => event === "events_deleted_unread");
+      expect(logged.reduce((sum, { events }) => sum + Number(events), 0)).toBe(deleted);
+      await admin.disconnect();
+      expect(await second.stop()).toBe(0);
+    },
+    TEST_LIMIT_MS,
+  );
+
   test(
     "acks=1 and an unclean election → L1; acks=all with two in-sync replicas under the same outage → passed",
     async () => {
@@ -381,6 +440,56 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
       expect(failed.missing.lost_in_kafka.count).toBeGreaterThan(100);
       expect(locationsOf(failed)).toEqual(["lost_in_kafka"]);
       expectPassed(passed, FLOW_EVENTS);
+    },
+    TEST_LIMIT_MS,
+  );
+
+  test(
+    "a log that lost its tail and grew again: ignored epoch → L2, lost in the processor; unchanged → read again",
+    async () => {
+      const { servers } = pipeline;
+      const NODE = 2;
+      const on = { replicas: [NODE], partitions: 1, config: { "min.insync.replicas": "1" } };
+      const [blind, seeing] = await Promise.all([
+        environment("truncation-ignored", on),
+        environment("truncation-noticed", on),
+      ]);
+      const environments = [blind, seeing];
+      const committed = await Promise.all(
+        environments.map(async (where, index) => {
+          const processor = await where.processor();
+          for (let part = 0; part < 5; part++) await sendFile(where, "before-the-failure", 93 + index, 100);
+          const [range] = await untilCommitted(where);
+          expect(await processor.stop()).toBe(0);
+          return range!.committed!;
+        }),
+      );
+      // A power failure: the last records were acknowledged and never written to the disk.
+      await servers.kill(`kafka-${NODE}`);
+      for (const { topic } of environments) {
+        const data = join(servers.folder, `kafka-${NODE}-data`, `${topic}-0`);
+        for (const name of await readdir(data)) {
+          if (name.endsWith(".log"))
+            await truncate(join(data, name), Math.floor((await stat(join(data, name))).size / 2));
+          else if (name.endsWith("index")) await rm(join(data, name));
+        }
+      }
+      await servers.startBroker(NODE);
+      const ends = await until("the shorter logs", LIMIT_MS, async () =>
+        (await Promise.all(environments.map((where) => where.offsets()))).map(([range]) => range!.end),
+      );
+      for (const [index, end] of ends.entries()) expect(end).toBeLessThan(committed[index]!);
+      await Promise.all(environments.map((where, index) => sendFile(where, "after-the-failure", 95 + index, 1000)));
+      const processors = await Promise.all([blind.processor({}, folder("truncation-ignored")), seeing.processor()]);
+      const [failed, passed] = await Promise.all(environments.map((where) => where.audit(["after-the-failure"])));
+      expect(failed!.causes).toEqual(["L2"]);
+      expect(failed!.missing.lost_in_processor.count).toBe(committed[0]! - ends[0]!);
+      expectPassed(passed!, 1000);
+      expect(await processors[1]!.logged("log_truncated", LIMIT_MS)).toMatchObject({
+        position: committed[1],
+        continues_at: ends[1],
+      });
+      for (const processor of processors) expect(await processor.stop()).toBe(0);
     },
     TEST_LIMIT_MS,
   );

@@ -77,6 +77,13 @@ export const NOT_IDEMPOTENT: Patch = {
   becomes: "",
 };
 
+/** The epoch in the commit is ignored, as by kafkajs as it is released. */
+export const TRUNCATION_IGNORED: Patch = {
+  file: "kafka/patches/lost-position.ts",
+  was: "  const { epoch } = state;\n",
+  becomes: "  const epoch = undefined as number | undefined;\n",
+};
+
 /** All seeded defects by name. */
 export const SEEDED: Readonly<Record<string, readonly Patch[]>> = {
   ANSWER_LOST: [ANSWER_LOST],
@@ -87,4 +94,5 @@ export const SEEDED: Readonly<Record<string, readonly Patch[]>> = {
   ACKNOWLEDGED_WHEN_BUFFERED: ACKNOWLEDGED_WHEN_BUFFERED,
   ONE_ACK: [ONE_ACK],
   NOT_IDEMPOTENT: [NOT_IDEMPOTENT],
+  TRUNCATION_IGNORED: [TRUNCATION_IGNORED],
 };

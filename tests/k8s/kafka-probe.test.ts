@@ -3,7 +3,7 @@
  * process), and none.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,6 +28,7 @@ async function probe(mode: string, given: { controller: number; client: number; 
     .replaceAll("9093", String(given.controller))
     .replaceAll("9092", String(given.client))
     .replaceAll("9091", String(given.replication))
+    .replaceAll("/tmp/in-sync", join(folder, "in-sync"))
     .replace(/ANSWER_LIMIT_SECONDS=\d+/, "ANSWER_LIMIT_SECONDS=1");
   const child = Bun.spawn(["bash", "-c", replaced, "probe.sh", mode], { stdout: "pipe", stderr: "pipe" });
   const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
@@ -93,6 +94,15 @@ describe("live", () => {
 });
 
 describe("ready", () => {
+  test("waits until the replicas have been in sync", async () => {
+    const { answering } = ports;
+    const all = { controller: answering, client: answering, replication: answering };
+    await rm(join(folder, "in-sync"), { force: true });
+    expect(await probe("ready", all)).toEqual({ exitCode: 1, said: "replicas are not in sync yet\n" });
+    await writeFile(join(folder, "in-sync"), "");
+    expect((await probe("ready", all)).exitCode).toBe(0);
+  });
+
   test("passes when the client listener answers, whatever the others do", async () => {
     const { answering, silent } = ports;
     expect((await probe("ready", { controller: silent, client: answering, replication: silent })).exitCode).toBe(0);

@@ -424,7 +424,7 @@ describe("secrets", () => {
       for (const value of Object.values(stringData ?? {})) expect(value).toMatch(/^<.+>$/);
   });
 
-  test("only the setup job may access Secrets through the API, only two, without list", () => {
+  test("only the setup job may access Secrets through the API, only three, without list", () => {
     type Role = KubernetesObject & { rules: { resources?: string[]; resourceNames?: string[]; verbs: string[] }[] };
     const rules = [...ofKind<Role>("Role"), ...ofKind<Role>("ClusterRole")].flatMap(({ metadata, rules }) =>
       rules
@@ -436,7 +436,7 @@ describe("secrets", () => {
         role: "setup",
         apiGroups: [""],
         resources: ["secrets"],
-        resourceNames: ["influxdb-token-processor", "influxdb-token-reader"],
+        resourceNames: ["influxdb-token-processor", "influxdb-token-reader", "kafka-cluster-id"],
         verbs: ["get", "patch"],
       } as never,
     ]);
@@ -593,7 +593,7 @@ describe("kafka", () => {
   });
 
   test("its scripts are valid bash", async () => {
-    for (const name of ["start.sh", "probe.sh"]) {
+    for (const name of ["start.sh", "in-sync.sh", "probe.sh"]) {
       const child = Bun.spawn(["bash", "-n"], { stdin: new Blob([map.data[name]!]), stderr: "pipe" });
       expect({ name, complaint: await new Response(child.stderr).text() }).toEqual({ name, complaint: "" });
     }

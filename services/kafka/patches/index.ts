@@ -16,6 +16,7 @@ import { goneBroker } from "./gone-broker.ts";
 import { idleTimer } from "./idle-timer.ts";
 import { leaderMovedRejoins } from "./leader-moved-rejoins.ts";
 import { lostCoordinator } from "./lost-coordinator.ts";
+import { lostPosition } from "./lost-position.ts";
 import { missingCodecs } from "./missing-codecs.ts";
 import type { Patch } from "./patch.ts";
 import { silentLeader } from "./silent-leader.ts";
@@ -55,6 +56,7 @@ export const PATCHES: readonly Patch[] = [
   goneBroker,
   missingCodecs,
   slowDecode,
+  lostPosition,
 ];
 
 export const PATCHES_WITHOUT_DECODER: readonly Patch[] = PATCHES.map((patch) =>

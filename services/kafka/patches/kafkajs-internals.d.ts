@@ -56,9 +56,13 @@ declare module "kafkajs/src/network/connectionStatus.js" {
 }
 
 declare module "kafkajs/src/consumer/consumerGroup.js" {
+  import type Batch from "kafkajs/src/consumer/batch.js";
+  import type OffsetManager from "kafkajs/src/consumer/offsetManager/index.js";
   export default class ConsumerGroup {
     /** Time of the last heartbeat. */
     lastRequest: number;
+    fetch(nodeId: number): Promise<Batch[]>;
+    recoverFromOffsetOutOfRange(error: { topic: string; partition: number }): Promise<void>;
     heartbeat(options: { interval: number }): Promise<void>;
     commitOffsets(offsets?: unknown): Promise<void>;
     commitOffsetsIfNecessary(): Promise<void>;
@@ -66,7 +70,7 @@ declare module "kafkajs/src/consumer/consumerGroup.js" {
     groupId: string;
     cluster: { refreshMetadata(): Promise<void>; findGroupCoordinator(options: { groupId: string }): Promise<unknown> };
     coordinator: unknown;
-    offsetManager: { coordinator: unknown } | null;
+    offsetManager: OffsetManager | null;
     memberId: string | null;
     joinAndSync(): Promise<void>;
     leave(): Promise<void>;
@@ -146,6 +150,7 @@ declare module "kafkajs/src/protocol/decoder.js" {
     constructor(payload: unknown);
     readInt16(): number;
     readInt32(): number;
+    readInt64(): { toString(): string };
     readBoolean(): boolean;
     readString(): string;
     readArray<T>(read: (decoder: Decoder) => T): T[];
@@ -197,6 +202,7 @@ declare module "kafkajs/src/cluster/index.js" {
     nodeId: number;
     connectionPool: {
       getConnection(index: number): Promise<{ send(call: unknown): Promise<unknown> }>;
+      send(call: unknown): Promise<unknown>;
       host: string;
       port: number;
     };
@@ -224,7 +230,12 @@ declare module "kafkajs/src/cluster/index.js" {
     findBroker(options: { nodeId: number | string }): Promise<InternalBroker>;
     findControllerBroker(): Promise<InternalBroker>;
     findGroupCoordinator(options: { groupId: string }): Promise<GroupCoordinator>;
-    findTopicPartitionMetadata(topic: string): { partitionId: number; leader: number; partitionErrorCode: number }[];
+    findTopicPartitionMetadata(
+      topic: string,
+    ): { partitionId: number; leader: number; leaderEpoch?: number; partitionErrorCode: number }[];
+    fetchTopicsOffset(
+      topics: { topic: string; partitions: { partition: number }[]; fromBeginning: boolean }[],
+    ): Promise<{ topic: string; partitions: { partition: number; offset: string }[] }[]>;
   }
 }
 
@@ -264,17 +275,47 @@ declare module "kafkajs/src/protocol/recordBatch/record/v0/index.js" {
 
 declare module "kafkajs/src/consumer/batch.js" {
   export default class Batch {
+    topic: string;
+    partition: number;
+    fetchedOffset: string;
     messages: unknown[];
+    messagesWithinOffset: { offset: string; batchContext: { partitionLeaderEpoch: number } | undefined }[];
     constructor(topic: string, fetchedOffset: string, partitionData: unknown);
     lastOffset(): string;
   }
 }
 
 declare module "kafkajs/src/consumer/offsetManager/index.js" {
+  import type Cluster from "kafkajs/src/cluster/index.js";
+
+  interface CommittedTopic {
+    topic: string;
+    partitions: { partition: number; offset: string; metadata: string | null }[];
+  }
+  interface Coordinator {
+    offsetFetch(options: {
+      groupId: string;
+      topics: { topic: string; partitions: { partition: number }[] }[];
+    }): Promise<{ responses: CommittedTopic[] }>;
+  }
+  interface UncommittedOffsets {
+    topics: { topic: string; partitions: { partition: number; offset: string; metadata?: string }[] }[];
+  }
   export default class OffsetManager {
     constructor(options: Record<string, unknown>);
     lastCommit: number;
     commitOffsetsIfNecessary(): Promise<void>;
+    cluster: Cluster;
+    groupId: string;
+    topics: string[];
+    memberAssignment: Record<string, number[]>;
+    topicConfigurations: Record<string, { fromBeginning?: boolean }>;
+    resolvedOffsets: Record<string, Record<number, string>>;
+    coordinator: unknown;
+    getCoordinator(): Promise<Coordinator>;
+    clearOffsets(at: { topic: string; partition: number }): void;
+    resolveOffsets(): Promise<void>;
+    uncommittedOffsets(): UncommittedOffsets;
     committedOffsets(): Record<string, Record<number, string>>;
     resolveOffset(options: { topic: string; partition: number; offset: string }): void;
   }

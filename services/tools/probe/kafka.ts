@@ -1,7 +1,9 @@
 /** Probes of Kafka: rights, topics, ACLs, groups, offsets. */
 import { AclPermissionTypes, type Admin, ConfigResourceTypes, type Kafka, ResourcePatternTypes } from "kafkajs";
 import { causesOf } from "../../domain/causes.ts";
+import { readCommitMetadata } from "../../domain/commit-metadata.ts";
 import { EVENTS_TOPIC } from "../../domain/kafka-layout.ts";
+import { partitionLag } from "../../domain/lag.ts";
 import { createCluster, createKafka, listAcls, nameOf, RETRY_BRIEFLY, withAdmin } from "../../kafka/client.ts";
 import type { KafkaAccess } from "../../protocol/kafka.ts";
 import type { Finding, OffsetRange, ProbeData, ProbeOf } from "../../protocol/probe.ts";
@@ -131,19 +133,26 @@ export async function probeOffsets(probe: ProbeOf<"kafka_offsets">): Promise<Fin
   const kafka = await kafkaClient(probe);
   return await withAdmin(kafka, async (admin) => {
     // The group first: an offset that it has committed cannot be beyond an end that is read later.
-    const committed = new Map<number, number>();
-    if (probe.group) {
-      const [ofTopic] = await admin.fetchOffsets({ groupId: probe.group, topics: [probe.topic] });
-      for (const { partition, offset } of ofTopic?.partitions ?? []) committed.set(partition, Number(offset));
-    }
+    const [ofTopic] = probe.group ? await admin.fetchOffsets({ groupId: probe.group, topics: [probe.topic] }) : [];
     const ranges = (await admin.fetchTopicOffsets(probe.topic))
-      .map(({ partition, low, high }) => ({
-        partition,
-        begin: Number(low),
-        end: Number(high),
+      .map((offsets): OffsetRange => {
+        const { partition } = offsets;
+        const commit = ofTopic?.partitions.find((entry) => entry.partition === partition);
+        const { start, end, deletedUnread, truncations } = partitionLag(offsets, commit);
+        if (!probe.group) return { partition, begin: start, end };
         // -1: the group has never committed here.
-        ...(probe.group ? { committed: Math.max(0, committed.get(partition) ?? 0) } : {}),
-      }))
+        const committed = Number(commit?.offset ?? -1);
+        return {
+          partition,
+          begin: start,
+          end,
+          committed: Math.max(0, committed),
+          deleted_unread: deletedUnread,
+          truncations,
+          gap_found_at_ms:
+            committed >= 0 && committed < start ? Date.now() : readCommitMetadata(commit?.metadata).foundAtMs,
+        };
+      })
       .sort((a, b) => a.partition - b.partition);
     return success(ranges, `${ranges.reduce((sum, { begin, end }) => sum + end - begin, 0)} records`);
   });

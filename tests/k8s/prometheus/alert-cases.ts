@@ -174,6 +174,8 @@ const expiring = (time: string): readonly Firing[] => [
   },
 ];
 const DELETED_UNREAD = 'kafka_consumergroup_deleted_unread{group="processor", topic="conveyor.events", partition="2"}';
+const TRUNCATIONS = (partition: number) =>
+  `kafka_consumergroup_log_truncations{group="processor", topic="conveyor.events", partition="${partition}"}`;
 const EXPIRING_UNREAD =
   'kafka_consumergroup_expiring_unread{group="processor", topic="conveyor.events", partition="2"}';
 const REQUESTS = 'conveyor_processor_write_requests_total{pod="processor-a", outcome="written"}';
@@ -612,6 +614,29 @@ export const ALERT_CASES: readonly AlertCase[] = [
     ],
     clears: [45],
     below: { [AHEAD]: hold([60, 7]) },
+  },
+  {
+    alert: "KafkaLogTruncated",
+    severity: "critical",
+    summary: "Kafka lost acknowledged events.",
+    // Found by a member that started after the failure, before its first scrape.
+    input: {
+      [TRUNCATIONS(1)]: hold([10, 1], [5, undefined], [400, 2]),
+      [TRUNCATIONS(2)]: hold([10, 0], [5, undefined], [400, 1]),
+    },
+    waits: [9],
+    fires: [
+      20,
+      [
+        {
+          labels: { topic: "conveyor.events" },
+          description:
+            "The log of 2 partitions of conveyor.events ended before events that the processor had read: all copies lost their last records, as in a power failure. Events that were not read yet may be lost.",
+        },
+      ],
+    ],
+    clears: [400],
+    below: { [TRUNCATIONS(1)]: hold([40, 1], [40, 0]) },
   },
   {
     alert: "ProcessorRebalancing",

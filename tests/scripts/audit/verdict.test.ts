@@ -164,7 +164,8 @@ describe("seeded defects", () => {
   });
 
   test("acknowledged when buffered, and the buffer lost on SIGTERM → L1", async () => {
-    const verdict = await judged((parts) => {
+    const verdict = await judged((parts, meta) => {
+      meta.deleted_unread = 12;
       parts.outcomes = seqs().map((seq) => (seq < 7 ? ok(seq) : { ...id(seq), outcome: "ok", t_ms: T0_MS + seq }));
       parts.log = twoReaders(seqs(7).map((seq) => inLog(seq)));
       parts.sink = parts.sink.slice(0, 7);
@@ -173,6 +174,7 @@ describe("seeded defects", () => {
     expect(verdict.causes).toEqual(["L1"]);
     expect(invariant(verdict, "L3").follows).toEqual(["L1"]);
     expect(invariant(verdict, "X1").status).toBe("passed");
+    expect(invariant(verdict, "L1").detail).toContain("Kafka deleted 12 events of all runs before they were read");
     expect(locationsOf(verdict)).toEqual({ lost_in_kafka: 3 });
   });
 

@@ -10,7 +10,7 @@ const lag = (low: number, high: number, offset?: number, metadata?: string | nul
 
 describe("partitionLag", () => {
   test("counts from the commit to the end", () => {
-    expect(lag(0, 100, 40)).toEqual({ partition: 2, start: 0, end: 100, lag: 60, deletedUnread: 0 });
+    expect(lag(0, 100, 40)).toEqual({ partition: 2, start: 0, end: 100, lag: 60, deletedUnread: 0, truncations: 0 });
     expect(lag(0, 100, 100)).toMatchObject({ lag: 0, deletedUnread: 0 });
   });
 
@@ -26,7 +26,7 @@ describe("partitionLag", () => {
   });
 
   test("keeps the deleted events of the commit's metadata after the group has moved on", () => {
-    const metadata = writeCommitMetadata({ epoch: 4, deletedUnread: 20, deletedAtMs: 1 });
+    const metadata = writeCommitMetadata({ epoch: 4, deletedUnread: 20, truncations: 0, foundAtMs: 1 });
     expect(lag(30, 100, 40, metadata)).toMatchObject({ lag: 60, deletedUnread: 20 });
     expect(lag(50, 100, 40, metadata)).toMatchObject({ lag: 60, deletedUnread: 30 });
   });
@@ -38,15 +38,15 @@ describe("partitionLag", () => {
 
 describe("the commit's metadata", () => {
   test("is read as it was written", () => {
-    const metadata = { epoch: 7, deletedUnread: 12, deletedAtMs: 1_764_000_000_000 };
+    const metadata = { epoch: 7, deletedUnread: 12, truncations: 1, foundAtMs: 1_764_000_000_000 };
     expect(readCommitMetadata(writeCommitMetadata(metadata))).toEqual(metadata);
-    expect(writeCommitMetadata({ epoch: 7, deletedUnread: 0 })).toBe('{"epoch":7}');
+    expect(writeCommitMetadata({ epoch: 7, deletedUnread: 0, truncations: 0 })).toBe('{"epoch":7}');
   });
 
   test.each([null, undefined, "", "no JSON", "null", "[]", '{"epoch":-1,"deleted_unread":"12"}'])(
     "%p of another program: nothing is known",
     (text) => {
-      expect(readCommitMetadata(text)).toMatchObject({ deletedUnread: 0 });
+      expect(readCommitMetadata(text)).toMatchObject({ deletedUnread: 0, truncations: 0 });
       expect(readCommitMetadata(text).epoch).toBeUndefined();
     },
   );
