@@ -92,11 +92,25 @@ function fixedFields(object: KubernetesObject): Fields {
   }
 }
 
-/** The change of an object that the API server would refuse; undefined where there is none. */
+/** True for a claim that a manifest enlarges, where the storage class of its volume does not allow it. */
+function growsInVain(object: KubernetesObject, live: KubernetesObject, fixedClasses: ReadonlySet<string>): boolean {
+  const [wanted, current] = [object, live].map((claim) => claim.spec as ClaimSpec);
+  return (
+    object.kind === "PersistentVolumeClaim" &&
+    bytesOf(wanted?.resources?.requests?.storage) > bytesOf(current?.resources?.requests?.storage) &&
+    fixedClasses.has(String(current?.storageClassName))
+  );
+}
+
+/**
+ * The change of an object that the API server would refuse; undefined where there is none.
+ * @param fixedClasses storage classes whose claims cannot be enlarged
+ */
 export function blockedChange(
   object: KubernetesObject,
   live: KubernetesObject | undefined,
   context: string,
+  fixedClasses: ReadonlySet<string>,
 ): BlockedChange | undefined {
   if (!live) return undefined;
   const current = fixedFields(live);
@@ -104,6 +118,7 @@ export function blockedChange(
   const fields = Object.entries(fixedFields(object))
     .filter(([name, value]) => value !== undefined && !isDeepStrictEqual(value, current[name]))
     .map(([name]) => name);
+  if (growsInVain(object, live, fixedClasses)) fields.push("resources.requests.storage");
   return fields.length === 0 ? undefined : { ref: refOf(object), fields, recipe: recipeFor(object, fields, context) };
 }
 

@@ -19,6 +19,8 @@ export interface Snapshot {
   keda: KedaState;
   /** Objects of the manifests and of other versions of them that exist, and the namespace's autoscalers and KEDA objects. */
   live: readonly KubernetesObject[];
+  /** Names of the storage classes whose claims cannot be enlarged. */
+  fixedClasses: ReadonlySet<string>;
   /** Pods of the brokers. */
   brokers: readonly KubernetesObject[];
 }
@@ -139,7 +141,9 @@ export function plan(
     orphans: orphanedObjects(snapshot, stages).filter(({ object }) => !prune.some((one) => one.object === object)),
     blocked: planned
       .flatMap(({ apply }) => apply)
-      .flatMap((object) => blockedChange(object, existing.get(keyOf(object)), snapshot.context) ?? []),
+      .flatMap(
+        (object) => blockedChange(object, existing.get(keyOf(object)), snapshot.context, snapshot.fixedClasses) ?? [],
+      ),
     keptConfiguration: declared(
       snapshot,
       stages.filter(isKept).flatMap(({ objects }) => objects),

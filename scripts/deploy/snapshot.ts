@@ -18,14 +18,18 @@ export async function readSnapshot(
   const declared = stages
     .flatMap(({ objects }) => objects)
     .filter(({ apiVersion }) => apiVersions.has(apiVersion) && apiVersion !== KEDA_API);
-  const [brokers, ...lists] = await Promise.all([
+  const [brokers, classes, ...lists] = await Promise.all([
     cluster.pods(BROKERS),
+    cluster.list<KubernetesObject>("storageclasses"),
     cluster.existing(declared, signal),
     listManaged(cluster, stages),
     cluster.list<KubernetesObject>("horizontalpodautoscalers"),
     keda.status === "absent" ? [] : listKedaObjects(cluster, signal),
   ]);
   if (keda.status === "uninstalling") apiVersions.delete(KEDA_API);
+  const fixedClasses = new Set(
+    classes.filter(({ allowVolumeExpansion }) => allowVolumeExpansion !== true).map(({ metadata }) => metadata.name),
+  );
   const live = new Map(lists.flat().map((object) => [keyOf(object), object]));
-  return { context: cluster.context, apiVersions, keda, live: [...live.values()], brokers };
+  return { context: cluster.context, apiVersions, keda, live: [...live.values()], brokers, fixedClasses };
 }

@@ -87,6 +87,18 @@ async function deployed(apis: Iterable<string> = APIS): Promise<FakeCluster> {
 const stopped = (cluster: FakeCluster, ...refs: string[]) => {
   for (const ref of refs) cluster.find(ref)!.status = {};
 };
+/** Objects that a deploy of another version has applied. */
+function addFormer(cluster: FakeCluster): FakeCluster {
+  for (const ref of [
+    "Deployment/processor",
+    "ClusterRole/conveyor-prometheus",
+    "ConfigMap/promtail (conveyor-logging)",
+  ]) {
+    const object = cluster.find(ref)!;
+    cluster.add({ ...object, metadata: { ...object.metadata, name: "former" } });
+  }
+  return cluster;
+}
 const SCENARIOS: [string, () => Promise<{ cluster: FakeCluster; missing?: string[]; ca?: string }>][] = [
   ["an empty cluster with KEDA", async () => ({ cluster: new FakeCluster(APIS).add(...kedaItself()) })],
   ["an empty cluster without KEDA", async () => ({ cluster: new FakeCluster(WITHOUT_KEDA) })],
@@ -134,17 +146,7 @@ const SCENARIOS: [string, () => Promise<{ cluster: FakeCluster; missing?: string
     "a second autoscaler that someone created",
     async () => ({ cluster: (await deployed()).add(hpa("manual", "processor")) }),
   ],
-  [
-    "objects that this version no longer contains",
-    async () => {
-      const cluster = await deployed();
-      for (const ref of ["Deployment/processor", "ClusterRole/conveyor-prometheus"]) {
-        const object = cluster.find(ref)!;
-        cluster.add({ ...object, metadata: { ...object.metadata, name: "former" } });
-      }
-      return { cluster };
-    },
-  ],
+  ["objects that this version no longer contains", async () => ({ cluster: addFormer(await deployed()) })],
   ["another CA", async () => ({ cluster: await deployed(), ca: "another CA" })],
 ];
 
@@ -187,6 +189,16 @@ describe("execution of a plan", () => {
     cluster.add(...kedaItself());
     await redeploy();
     expect(autoscalers().sort()).toEqual(withKeda);
+  });
+
+  test("objects of another version are removed after everything else, in every namespace and outside", async () => {
+    const cluster = addFormer(await deployed());
+    await (await decide(cluster)).execute();
+    expect(cluster.mutations.slice(-3).toSorted()).toEqual([
+      "delete ClusterRole/former",
+      "delete ConfigMap/former (conveyor-logging)",
+      "delete Deployment/former",
+    ]);
   });
 
   test("a CA change that was interrupted between the Secrets and the brokers is carried on by the next deploy", async () => {

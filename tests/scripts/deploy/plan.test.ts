@@ -24,6 +24,7 @@ const snapshot = (more: Partial<Snapshot> = {}): Snapshot => ({
   keda: { status: "working" },
   live: [],
   brokers: [],
+  fixedClasses: new Set(["fixed"]),
   ...more,
 });
 const idle = (problem = "its pods are gone"): KedaState => ({ status: "idle", problem });
@@ -361,6 +362,18 @@ describe("plan: what Kubernetes cannot change", () => {
       fields,
       recipe: expect.stringContaining(`kubectl --context test -n conveyor delete ${command}`),
     });
+  });
+
+  test.each([
+    ["fixed", "1Gi", ["resources.requests.storage"]],
+    ["fixed", "9Gi", undefined],
+    ["expandable", "1Gi", undefined],
+  ])("a claim of class %s with %s in the cluster and 8Gi in its manifest: %p", (storageClassName, storage, fields) => {
+    const live = edited("PersistentVolumeClaim/prometheus-data", (object) => {
+      size(storage)(object);
+      Object.assign(object.spec as object, { storageClassName });
+    });
+    expect(planned({ live: [live] }).blocked[0]?.fields).toEqual(fields);
   });
 
   test("a StatefulSet with another selector is deleted with its pods, which would not belong to the new one", () => {
