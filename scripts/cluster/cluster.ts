@@ -37,6 +37,7 @@ export interface KubernetesObject {
     resourceVersion?: string;
     labels?: Record<string, string>;
     annotations?: Record<string, string>;
+    ownerReferences?: { kind: string; name: string }[];
     deletionTimestamp?: string;
     creationTimestamp?: string;
   };

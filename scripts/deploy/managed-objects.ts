@@ -1,6 +1,6 @@
 /** Objects that a deploy has applied, found by their labels: also those that the manifests of this version do not contain. */
 import type { Cluster, KubernetesObject } from "../cluster/cluster.ts";
-import { MANAGED_BY } from "./plan.ts";
+import { isManaged, MANAGED_BY } from "./plan.ts";
 import type { Stage } from "./stages.ts";
 
 /** Kinds of every version's manifests, without data (claims), Secrets and KEDA's objects. */
@@ -21,5 +21,5 @@ export async function listManaged(cluster: Cluster, stages: readonly Stage[]): P
     ...namespaces.map(({ metadata }) => cluster.list<KubernetesObject>(NAMESPACED, selector, metadata.name)),
     cluster.list<KubernetesObject>(CLUSTER_WIDE, selector),
   ]);
-  return lists.flat();
+  return lists.flat().filter(isManaged);
 }

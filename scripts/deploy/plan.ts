@@ -320,7 +320,9 @@ function orphanedObjects({ live }: Snapshot, stages: readonly Stage[]): PrunedOb
     .map((object) => ({ object, reason: "no manifest contains it" }));
 }
 
-const isManaged = ({ metadata }: KubernetesObject) =>
+/** True for an object that a deploy has applied. KEDA copies the labels of a ScaledObject to the autoscaler that it owns. */
+export const isManaged = ({ metadata }: KubernetesObject): boolean =>
+  !metadata.ownerReferences?.length &&
   Object.entries(MANAGED_BY).every(([name, value]) => metadata.labels?.[name] === value);
 
 // ── text ─────────────────────────────────────────────────────────────────────────────────────────────────────────

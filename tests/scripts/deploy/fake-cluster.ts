@@ -174,12 +174,18 @@ export class FakeCluster extends Cluster {
     for (const [key, live] of this.objects) if (owned(live)) this.objects.delete(key);
   }
 
+  /** Like KEDA: the autoscaler has the labels of its ScaledObject, and belongs to it. */
   #reconcileScaledObject({ kind, metadata, spec }: Live): void {
     if (kind !== "ScaledObject" || !this.kedaRuns) return;
     this.add({
       apiVersion: "autoscaling/v2",
       kind: "HorizontalPodAutoscaler",
-      metadata: { name: `keda-hpa-${metadata.name}`, namespace: metadata.namespace! },
+      metadata: {
+        name: `keda-hpa-${metadata.name}`,
+        namespace: metadata.namespace!,
+        labels: metadata.labels ?? {},
+        ownerReferences: [{ kind, name: metadata.name }],
+      },
       spec: { scaleTargetRef: { kind: "Deployment", ...(spec as { scaleTargetRef: object }).scaleTargetRef } },
     });
   }

@@ -264,6 +264,15 @@ describe("plan: orphans", () => {
     expect(orphansOf(live)).toEqual(["Deployment/former", "ClusterRole/former", "TriggerAuthentication/former"]);
   });
 
+  test("an autoscaler that KEDA has created with the labels of its ScaledObject is no orphan", () => {
+    const scaled = byKind("ScaledObject");
+    const owned = hpa("keda-hpa-processor", "processor");
+    const metadata = { ...owned.metadata, labels: scaled.metadata.labels! };
+    expect(orphansOf([{ ...owned, metadata }])).toEqual(["HorizontalPodAutoscaler/keda-hpa-processor"]);
+    const ownerReferences = [{ kind: "ScaledObject", name: "processor" }];
+    expect(orphansOf([{ ...owned, metadata: { ...metadata, ownerReferences } }])).toEqual([]);
+  });
+
   test("objects of the manifests and objects that deploy has not applied are no orphans", () => {
     expect(orphansOf([...every, ...foreign([renamed(byKind("Deployment"))])])).toEqual([]);
     // A stage that is skipped is pruned by its own rule.
