@@ -2,8 +2,6 @@
 
 /** Points per query: the database joins their seven fields in memory. */
 const MAX_POINTS_PER_SLICE = 60_000;
-/** A shard of the database holds one day; a field has one type within a shard, and a query joins one type only. */
-const SHARD_MS = 86_400_000;
 /** Points are counted in windows of this length… */
 const WINDOW_MS = 60_000;
 /** …or longer ones, if a range has more windows than this. */
@@ -19,16 +17,7 @@ export interface PointCount {
 export const windowMsOf = (startMs: number, endMs: number): number =>
   Math.max(WINDOW_MS, Math.ceil((endMs - startMs) / MAX_WINDOWS));
 
-/** The parts of a time range, one per day. */
-function* daysOf([startMs, endMs]: [number, number]): Generator<[startMs: number, endMs: number]> {
-  for (let from = startMs; from < endMs; ) {
-    const to = Math.min(endMs, (Math.floor(from / SHARD_MS) + 1) * SHARD_MS);
-    yield [from, to];
-    from = to;
-  }
-}
-
-/** Time ranges [start, end) with all counted points, each with about `most` of them at most, and within one day. */
+/** Time ranges [start, end) with all counted points, each with about `most` of them at most. */
 export function slicesOf(
   counts: readonly PointCount[],
   range: { startMs: number; endMs: number; windowMs: number },
@@ -53,7 +42,7 @@ export function slicesOf(
       slices.push([at(part), at(part + 1)]);
     }
   }
-  return slices.flatMap((slice) => [...daysOf(slice)]);
+  return slices;
 }
 
 export type CountInWindows = (range: { startMs: number; endMs: number; windowMs: number }) => Promise<PointCount[]>;

@@ -22,15 +22,6 @@ test("slicesOf joins adjacent sparse windows, splits dense ones and skips empty 
   ]);
 });
 
-test("slicesOf never joins two days: a field may have another type in the next shard", () => {
-  const midnight = 86_400_000;
-  const counts = [midnight - windowMs, midnight].map((startMs) => ({ startMs, points: 1 }));
-  expect(slicesOf(counts, { startMs: 0, endMs: 2 * midnight, windowMs })).toEqual([
-    [midnight - windowMs, midnight],
-    [midnight, midnight + windowMs],
-  ]);
-});
-
 test("slicesOf covers every millisecond of windows with points exactly once", () => {
   const counts = Array.from({ length: 50 }, (_, index) => ({
     startMs: index * windowMs,
