@@ -1,6 +1,6 @@
 /** scripts/ingest.ts with files of known content: identities in InfluxDB and dead letters must match the file. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { waitFor } from "../../scripts/cli/wait.ts";
@@ -13,6 +13,8 @@ import { cluster, describeOnCluster, newRun, scriptDocument, testEvent } from ".
 const CONVEYORS = 10;
 /** The processor stores a backlog of 100,000 events in a few seconds. */
 const STORE_LIMIT_MS = 120_000;
+/** More than kubectl reads before its input: kubeconfig and certificates. */
+const ATTACHED_BYTES = 2_000_000;
 
 let folder = "";
 let context: ProbeSession;
@@ -32,6 +34,26 @@ async function storedOf(run: string, startMs: number, endMs: number, expected: n
 
 async function ingestFile(path: string): Promise<IngestResult> {
   return await scriptDocument<IngestResult>(["scripts/ingest.ts", path, "--local"]);
+}
+
+/** The `kubectl attach` of an ingest, once it has read a part of the input. */
+async function attachOf(ingestPid: number): Promise<number> {
+  return await waitFor(
+    async () => {
+      for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
+        const [stat, command, io] = await Promise.all(
+          ["stat", "cmdline", "io"].map((file) => readFile(`/proc/${pid}/${file}`, "utf8").catch(() => "")),
+        );
+        // After the name in parentheses: state, process ID of the parent.
+        const parent = Number(stat!.slice(stat!.lastIndexOf(")") + 2).split(" ")[1]);
+        if (parent !== ingestPid || !command!.includes("\0attach\0")) continue;
+        const [, bytes = "0"] = /^rchar: (\d+)$/m.exec(io!) ?? [];
+        if (Number(bytes) >= ATTACHED_BYTES) return { done: true, value: Number(pid) };
+      }
+      return { done: false, state: "no attached input" };
+    },
+    { what: "kubectl attach to read the input", limitMs: STORE_LIMIT_MS, intervalMs: 50 },
+  );
 }
 
 describeOnCluster("ingest", () => {
@@ -70,6 +92,38 @@ describeOnCluster("ingest", () => {
         count / CONVEYORS - 1,
       ]);
     }
+  }, 300_000);
+
+  test("a connection cut in the middle: exit 1 with what was acknowledged; the same events sent again are complete", async () => {
+    const count = 50_000;
+    const run = newRun("cut");
+    const startMs = Date.now() - count;
+    const lines = Array.from(
+      { length: count },
+      (_, seq) => `${JSON.stringify(testEvent(run, "test-2", seq, startMs + seq))}\n`,
+    );
+    const ingest = Bun.spawn([process.execPath, "scripts/ingest.ts", "-", "--local", "--json"], {
+      stdin: "pipe",
+      stdout: "pipe",
+      stderr: "ignore",
+    });
+    try {
+      ingest.stdin.write(lines.slice(0, count / 2).join(""));
+      await ingest.stdin.flush();
+      process.kill(await attachOf(ingest.pid), "SIGKILL");
+      expect(await ingest.exited).toBe(1);
+    } finally {
+      ingest.kill();
+    }
+    const cut = (await new Response(ingest.stdout).json()) as IngestResult & { error: string };
+    expect(cut).toMatchObject({ input_complete: false, error: expect.stringContaining("the input was cut") });
+    expect(cut.acknowledged).toBeLessThan(count);
+
+    const path = join(folder, "cut.ndjson");
+    await Bun.write(path, lines.join(""));
+    expect(await ingestFile(path)).toMatchObject({ read: count, acknowledged: count, input_complete: true });
+    const stored = await storedOf(run, startMs, Date.now() + 1, count);
+    expect(stored).toMatchObject({ points: count, duplicates: 0 });
   }, 300_000);
 
   /** Twelve kinds of invalid lines, each with its dead-letter reason. */
