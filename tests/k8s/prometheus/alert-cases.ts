@@ -516,6 +516,10 @@ export const ALERT_CASES: readonly AlertCase[] = [
       ],
     ],
     clears: [33],
+    // Offsets begin with 0; a partition that is read has no series.
+    below: {
+      'conveyor_processor_stopped_at_offset{pod="processor-a", topic="conveyor.events", partition="3"}': hold([40, -1]),
+    },
   },
   {
     alert: "ConsumerLagHigh",

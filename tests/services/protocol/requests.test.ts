@@ -100,6 +100,7 @@ test("requests of the checks of Kafka and InfluxDB and of dead-letters are valid
   expect([...kinds].sort()).toEqual([
     "http",
     "kafka",
+    "kafka_offsets",
     "letter_read",
     "plaintext_kafka",
     "step_over",
