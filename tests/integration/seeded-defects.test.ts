@@ -341,7 +341,7 @@ describe.skipIf(skipped !== undefined)(`seeded defects${skipped ? ` (skipped: ${
       return ranges.every(({ end, committed }) => end === committed) ? ranges : undefined;
     });
 
-  test.concurrent(
+  test(
     "unread events deleted by Kafka → L1, lost in Kafka, with their number in the log and in the commits",
     async () => {
       const where = await environment("deleted-unread");
