@@ -370,11 +370,22 @@ export class Cluster implements ClusterLocation {
     const args = ["attach", pod, "-n", NAMESPACE, "-i", "--quiet"];
     await using child = this.#start(args, { stdin: "pipe", stdout: "ignore", signal });
     const chunks = input[Symbol.asyncIterator]();
-    // The end of the call is noticed also while the source is silent.
-    const hasEnded = child.exited.then(() => undefined);
+    // The end of the call is noticed also while the source is silent. A race with its promise would retain every chunk.
+    let onEnd = () => {};
+    let hasEnded = false;
+    void child.exited
+      .catch(() => {})
+      .then(() => {
+        hasEnded = true;
+        onEnd();
+      });
     let isSent = false;
     while (!isSent) {
-      const next = await Promise.race([chunks.next(), hasEnded]);
+      const next = await new Promise<IteratorResult<Uint8Array> | undefined>((resolve, reject) => {
+        onEnd = () => resolve(undefined);
+        if (hasEnded) onEnd();
+        else chunks.next().then(resolve, reject);
+      });
       signal.throwIfAborted();
       if (next?.done) isSent = true;
       else if (!next || !(await child.write(next.value))) break;

@@ -35,6 +35,7 @@ case "$*" in
   *"logs --follow"*)
      printf '2026-01-01T00:00:00.0Z a\\nunable to retrieve container logs\\n2026-01-01T00:00:01.0Z b\\n'
      printf '2026-01-01T00:00:01.5Z c\\n2026-01-01T00:00:01.5Z' ;;
+  *attach*) exec cat >/dev/null ;;
   *slow*) echo one; echo two; exec sleep 600 ;;
   *cut*) printf 'whole\\nhalf' ;;
 esac
@@ -70,6 +71,27 @@ describe("lines", () => {
     const seen: string[] = [];
     for await (const line of cluster.lines(["cut"], new AbortController().signal)) seen.push(line);
     expect(seen).toEqual(["whole", "half"]);
+  });
+});
+
+describe("attach", () => {
+  test("does not retain what it has sent", async () => {
+    const sent: WeakRef<Uint8Array>[] = [];
+    let retained = 0;
+    async function* source() {
+      for (let chunk = 0; chunk < 100; chunk++) {
+        const bytes = new Uint8Array(65_536);
+        sent.push(new WeakRef(bytes));
+        yield bytes;
+      }
+      await Bun.sleep(0);
+      Bun.gc(true);
+      retained = sent.filter((reference) => reference.deref() !== undefined).length;
+    }
+    const { exitCode, isSent } = await cluster.attach("reader", source(), new AbortController().signal);
+    expect({ exitCode, isSent }).toEqual({ exitCode: 0, isSent: true });
+    // The collector may find the address of a chunk on the stack.
+    expect(retained).toBeLessThan(50);
   });
 });
 
