@@ -5,7 +5,7 @@
 import { X509Certificate } from "node:crypto";
 import { copyFile, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { authorityId } from "../cli/pki.ts";
 import type { Cluster } from "../cluster/cluster.ts";
@@ -40,8 +40,9 @@ export async function prepareCertificates(
   const [ca, hasKey] = [await readText(folder, "ca.crt"), (await readText(folder, "ca.key")) !== undefined];
   const deployedCa = newCa ? undefined : deployed["ca.crt"];
   if (deployedCa && ca && authorityId(ca) !== authorityId(deployedCa)) throw otherAuthority(folder, ca, deployedCa);
-  // A folder with a CA is complete, or lacks what an operator has deleted so that it is issued again.
-  const restored = deployedCa && !ca ? await storeMissing(folder, deployed) : [];
+  // A folder with a CA and its key is complete, or lacks what an operator has deleted so that it is issued again. Without
+  // the key only the cluster has what is missing, also after a run that was interrupted while it read them back.
+  const restored = deployedCa && !(ca && hasKey) ? await storeMissing(folder, deployed) : [];
   // Without the CA's key nothing can be issued: a stage that needs another certificate names it.
   const issuable = hasKey || (!ca && restored.length === 0);
   const identities = issuable ? IDENTITIES : await existingIdentities(folder);
@@ -52,10 +53,10 @@ export async function prepareCertificates(
 export async function withFolderCopy<T>(folder: string, work: (copy: string) => Promise<T>): Promise<T> {
   const copy = await mkdtemp(join(tmpdir(), "conveyor-certs-"));
   try {
-    // Without the lock and the work folders of a run.
-    const isContent = (path: string) => !basename(path).startsWith(".");
-    for (const file of (await readdir(folder).catch(() => [])).filter(isContent)) {
-      await copyFile(join(folder, file), join(copy, file));
+    for (const file of await readdir(folder).catch(() => [])) {
+      // Without the lock and the work folders of a run, and without other folders, of which nothing is read.
+      const isContent = !file.startsWith(".") && (await Bun.file(join(folder, file)).exists());
+      if (isContent) await copyFile(join(folder, file), join(copy, file));
     }
     return await work(copy);
   } catch (error) {

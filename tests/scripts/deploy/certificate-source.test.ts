@@ -1,6 +1,6 @@
 /** Which certificates a deploy uses: never another CA than that of the deployed pipeline, unless it is asked to. */
 import { beforeAll, describe, expect, test } from "bun:test";
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { OperatorError } from "../../../scripts/cli/errors.ts";
 import { createAuthority } from "../../../scripts/cli/pki.ts";
@@ -73,6 +73,15 @@ describe("a folder without a CA", () => {
     expect((await prepare(folder)).restored).toEqual([]);
   });
 
+  test("is completed by the next run when this was interrupted", async () => {
+    const folder = await newFolder();
+    await cp(join(own, "ca.crt"), join(folder, "ca.crt"));
+    const { restored } = await prepare(folder);
+    expect(restored).not.toContain("ca.crt");
+    const { "ca.key": _, ...expected } = await contentOf(own);
+    expect(await contentOf(folder)).toEqual(expected);
+  });
+
   test("does not need the certificates of stages that were never deployed", async () => {
     const partial = new FakeCluster([]).add(...pipeline.objects.values());
     partial.remove("Secret/grafana-tls", "Secret/promtail-tls (conveyor-logging)");
@@ -143,6 +152,14 @@ describe("a dry run", () => {
     const { statuses } = await withFolderCopy(folder, (copy) => prepare(copy));
     expect(statuses.find(({ name }) => name === "admin")?.action).toBe("created");
     expect(await contentOf(folder)).toEqual(before);
+  });
+
+  test("leaves out the folders in it", async () => {
+    const folder = await copyOfOwn();
+    await mkdir(join(folder, "old"));
+    await withFolderCopy(folder, async (copy) => {
+      expect((await readdir(copy)).sort()).toEqual((await readdir(own)).sort());
+    });
   });
 
   test("names the folder, not its copy, in an error", async () => {
