@@ -73,7 +73,7 @@ async function main({ flags, positionals, report, signal }: CommandContext<typeo
   }
   const { partition, offset } = flags;
   const place = partition === undefined || offset === undefined ? undefined : { partition, offset };
-  if ((place !== undefined) !== (action === "step-over")) {
+  if (action === "step-over" ? !place : (partition ?? offset) !== undefined) {
     throw new OperatorError("--partition and --offset: both for step-over, as the alert PartitionStopped names them", {
       exitCode: EXIT.usage,
     });

@@ -7,7 +7,7 @@ import type { AgentAction, AgentAnswer, AgentErrorCode, AgentState } from "../..
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
-import { DRILL_LABELS, DRILLS_NAMESPACE } from "../cluster/drill-leftovers.ts";
+import { DRILL_LABELS, DRILLS_NAMESPACE, drillsNamespace } from "../cluster/drill-leftovers.ts";
 import { podState } from "../cluster/one-off-pods.ts";
 
 const PROGRAMS = "drill-programs";
@@ -77,8 +77,10 @@ async function makeNamespace(cluster: Cluster): Promise<void> {
   await cluster.apply(objects);
 }
 
+/** Removes the drills' namespace with its pods; another project's namespace of that name stays. */
 export async function removeNamespace(cluster: Cluster, wait = false): Promise<void> {
   prepared.delete(cluster);
+  if (!(await drillsNamespace(cluster))) return;
   await cluster.kubectl(["delete", "pods", "--all", "-n", DRILLS_NAMESPACE, "--now", "--wait=false"], {
     allowFailure: true,
   });
