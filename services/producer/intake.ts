@@ -167,7 +167,7 @@ async function publishBody(body: Uint8Array, sender: Sender, options: IntakeOpti
     return failure(413, "too_many_events", `a request must hold at most ${MAX_EVENTS_PER_REQUEST} events; got more`);
   }
   if (lines.length === 0) return failure(400, "no_event", "the body holds no event");
-  const foreign = lines.findIndex((line) => !mayWrite(sender, conveyorNamed(line)));
+  const foreign = sender.conveyors ? lines.findIndex((line) => !mayWrite(sender, conveyorNamed(line))) : -1;
   if (foreign >= 0) {
     const conveyor = shown(conveyorNamed(lines[foreign]!));
     const error = `event ${foreign}: sender ${sender.name} must not write conveyor ${conveyor}; nothing was taken`;
@@ -229,13 +229,16 @@ function outcomesOf(received: number, acknowledged: number, refused: RefusedEven
   };
 }
 
+/** As parseEvent(): without a byte order mark. Bytes that are not UTF-8 are no event there. */
+const utf8 = new TextDecoder();
+
 /**
  * The conveyor that an event names, valid or not: a replay of dead letters must not write what their sender must not.
  * Undefined: no conveyor, which no replay can write.
  */
 function conveyorNamed(line: Line): string | undefined {
   if (line.length > MAX_EVENT_BYTES) return undefined;
-  const text = Buffer.from(line.bytes).toString();
+  const text = utf8.decode(line.bytes);
   const identity = identifyCanonical(text);
   if (identity) return identity.conveyor;
   try {

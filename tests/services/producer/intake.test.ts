@@ -213,6 +213,8 @@ describe("POST /events over HTTPS", () => {
       JSON.stringify([own, foreign], null, 2),
       // Invalid today, but a later replay of its dead letter would write the conveyor.
       `${serializeEvent(own!)}\n${JSON.stringify({ ...foreign, ts: 1 })}`,
+      // A byte order mark is no part of an event.
+      `${serializeEvent(own!)}\n\ufeff${serializeEvent(foreign!)}`,
     ];
     for (const body of bodies) {
       const { status, json } = await post(body, { authorization });
