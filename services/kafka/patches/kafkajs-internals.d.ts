@@ -62,6 +62,8 @@ declare module "kafkajs/src/consumer/consumerGroup.js" {
     /** Time of the last heartbeat. */
     lastRequest: number;
     fetch(nodeId: number): Promise<Batch[]>;
+    seek(at: { topic: string; partition: number; offset: string }): void;
+    seekOffsets(ofNode: { topic: string; partitions: number[] }[]): Promise<void>;
     recoverFromOffsetOutOfRange(error: { topic: string; partition: number }): Promise<void>;
     heartbeat(options: { interval: number }): Promise<void>;
     commitOffsets(offsets?: unknown): Promise<void>;

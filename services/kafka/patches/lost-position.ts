@@ -47,12 +47,15 @@ const MAX_EPOCHS = 8;
 
 /** A manager lives from one join of the group to the next. */
 const statesOf = new WeakMap<OffsetManager, Map<string, PartitionState>>();
-const resolving = new WeakMap<OffsetManager, Promise<void>>();
+/** Partitions whose offsets a fetcher resolves: after a leader has moved another one would find the same gap. */
+const resolving = new WeakMap<OffsetManager, Set<string>>();
+
+const keyOf = (topic: string, partition: number) => `${topic} ${partition}`;
 
 function stateOf(manager: OffsetManager, topic: string, partition: number): PartitionState {
   const states = statesOf.get(manager) ?? new Map<string, PartitionState>();
   statesOf.set(manager, states);
-  const key = `${topic} ${partition}`;
+  const key = keyOf(topic, partition);
   const state = states.get(key) ?? { deletedUnread: 0, truncations: 0, epochs: [] };
   states.set(key, state);
   return state;
@@ -153,32 +156,51 @@ async function startOf(
   return committed;
 }
 
-async function resolveOffsets(manager: OffsetManager): Promise<void> {
+/** Resolves the partitions of one node: a leader that cannot be reached must not keep the member from the others. */
+async function resolveOffsets(
+  manager: OffsetManager,
+  ofNode: { topic: string; partitions: number[] }[],
+): Promise<void> {
   const committedOffsets = manager.committedOffsets();
-  const isPending = (topic: string, partition: number) => !(Number(committedOffsets[topic]?.[partition] ?? -1) >= 0);
-  const pending = manager.topics
-    .map((topic) => ({
+  const inWork = resolving.get(manager) ?? new Set<string>();
+  resolving.set(manager, inWork);
+  const isPending = (topic: string, partition: number) =>
+    !(Number(committedOffsets[topic]?.[partition] ?? -1) >= 0) && !inWork.has(keyOf(topic, partition));
+  const pending = ofNode
+    .map(({ topic, partitions }) => ({
       topic,
-      partitions: manager.memberAssignment[topic]!.filter((partition) => isPending(topic, partition)).map(
-        (partition) => ({ partition }),
-      ),
+      partitions: partitions.filter((partition) => isPending(topic, partition)).map((partition) => ({ partition })),
     }))
     .filter(({ partitions }) => partitions.length > 0);
   if (pending.length === 0) return;
+  const keys = pending.flatMap(({ topic, partitions }) => partitions.map(({ partition }) => keyOf(topic, partition)));
+  for (const key of keys) inWork.add(key);
+  try {
+    await resolvePending(manager, pending);
+  } finally {
+    for (const key of keys) inWork.delete(key);
+  }
+}
+
+async function resolvePending(
+  manager: OffsetManager,
+  pending: { topic: string; partitions: { partition: number }[] }[],
+): Promise<void> {
+  const committedOffsets = manager.committedOffsets();
   const coordinator = await manager.getCoordinator();
   const { responses } = await coordinator.offsetFetch({ groupId: manager.groupId, topics: pending });
   const offsets = async (fromBeginning: boolean) => {
     const answer = await manager.cluster.fetchTopicsOffset(pending.map((topic) => ({ ...topic, fromBeginning })));
     return new Map<string, number>(
       answer.flatMap(({ topic, partitions }) =>
-        partitions.map(({ partition, offset }) => [`${topic} ${partition}`, Number(offset)] as const),
+        partitions.map(({ partition, offset }) => [keyOf(topic, partition), Number(offset)] as const),
       ),
     );
   };
   const [lows, highs] = await Promise.all([offsets(true), offsets(false)]);
   const commits = responses.flatMap(({ topic, partitions }) => partitions.map((entry) => ({ topic, ...entry })));
   for (const { topic, partition, offset, metadata } of commits) {
-    const key = `${topic} ${partition}`;
+    const key = keyOf(topic, partition);
     const low = lows.get(key)!;
     const committed = Number(offset);
     const fromBeginning = manager.topicConfigurations[topic]?.fromBeginning;
@@ -186,7 +208,8 @@ async function resolveOffsets(manager: OffsetManager): Promise<void> {
       committed < 0 && !fromBeginning
         ? highs.get(key)!
         : await startOf(manager, { topic, partition }, { committed, metadata, low, high: highs.get(key)! });
-    manager.resolvedOffsets[topic]![partition] = String(start);
+    // A seek() before has set it.
+    manager.resolvedOffsets[topic]![partition] ??= String(start);
     // Last: with it the partition is no longer pending.
     committedOffsets[topic] = { ...committedOffsets[topic], [partition]: committed < 0 ? String(start) : offset };
   }
@@ -223,17 +246,19 @@ export const lostPosition: Patch = {
   id: "lost-position",
   members: [
     method(OffsetManager, "resolveOffsets"),
+    method(ConsumerGroup, "seekOffsets"),
     method(OffsetManager, "uncommittedOffsets"),
     method(OffsetManager, "clearOffsets"),
     method(ConsumerGroup, "fetch"),
     method(ConsumerGroup, "recoverFromOffsetOutOfRange"),
   ],
   install() {
-    OffsetManager.prototype.resolveOffsets = async function (this: OffsetManager) {
-      // Every node's fetcher calls it; a gap must be found once.
-      const running = resolving.get(this) ?? resolveOffsets(this).finally(() => resolving.delete(this));
-      resolving.set(this, running);
-      await running;
+    // seekOffsets() calls it for the partitions of all nodes.
+    OffsetManager.prototype.resolveOffsets = async () => {};
+    const { seekOffsets } = ConsumerGroup.prototype;
+    ConsumerGroup.prototype.seekOffsets = async function (this: ConsumerGroup, ofNode) {
+      await seekOffsets.call(this, ofNode);
+      if (this.offsetManager) await resolveOffsets(this.offsetManager, ofNode);
     };
 
     const { uncommittedOffsets } = OffsetManager.prototype;

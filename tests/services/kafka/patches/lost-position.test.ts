@@ -25,6 +25,8 @@ class Log {
   error = 0;
   requests: { currentEpoch: number; epoch: number }[] = [];
   refreshes = 0;
+  /** The member has partition 3 too, whose leader, node 9, cannot be reached. */
+  hasUnreachable = false;
 
   get end(): number {
     return Math.max(0, ...Object.values(this.epochs));
@@ -58,6 +60,7 @@ class Log {
   /** A member to which the partition was just assigned. */
   member(): { group: ConsumerGroup; manager: OffsetManager; next(): Promise<number>; fetched: number[] } {
     const fetched: number[] = [];
+    const assigned = this.hasUnreachable ? [2, 3] : [2];
     const committedOffsets = {};
     const broker = {
       connectionPool: { send: this.#endOfEpoch },
@@ -82,10 +85,18 @@ class Log {
       refreshMetadataIfNecessary: async () => {},
       findBroker: async () => broker,
       defaultOffset: () => -2,
-      findTopicPartitionMetadata: () => [{ partitionId: 2, leader: 1, leaderEpoch: this.leaderEpoch }],
-      fetchTopicsOffset: async ([{ fromBeginning }]: [{ fromBeginning: boolean }]) => [
-        { topic: "t", partitions: [{ partition: 2, offset: String(fromBeginning ? this.low : this.end) }] },
+      findTopicPartitionMetadata: () => [
+        { partitionId: 2, leader: 1, leaderEpoch: this.leaderEpoch },
+        { partitionId: 3, leader: 9, leaderEpoch: this.leaderEpoch },
       ],
+      fetchTopicsOffset: async ([{ fromBeginning, partitions }]: [
+        { fromBeginning: boolean; partitions: object[] },
+      ]) => {
+        if (Bun.deepEquals(partitions, [{ partition: 2 }])) {
+          return [{ topic: "t", partitions: [{ partition: 2, offset: String(fromBeginning ? this.low : this.end) }] }];
+        }
+        throw Object.assign(new Error("connection refused"), { name: "KafkaJSConnectionError" });
+      },
     };
     const coordinator = {
       isConnected: () => true,
@@ -111,13 +122,13 @@ class Log {
     const manager = new OffsetManager({
       cluster,
       coordinator,
-      memberAssignment: { t: [2] },
+      memberAssignment: { t: assigned },
       topicConfigurations,
       instrumentationEmitter,
       groupId: "g",
     });
     const { subscriptionState } = group as unknown as { subscriptionState: { assign(topics: object[]): void } };
-    subscriptionState.assign([{ topic: "t", partitions: [2] }]);
+    subscriptionState.assign([{ topic: "t", partitions: assigned }]);
     group.offsetManager = manager;
     /** Processes the next batch as the processor does. @returns its first offset, -1 without one */
     const next = async () => {
@@ -219,6 +230,24 @@ describe("lost-position", () => {
     expect(await next()).toBe(950);
     expect(fetched).toEqual([900, 1000, 950]);
     expect(gaps).toEqual([gap("truncated", 1000, 950)]);
+  });
+
+  test("a partition whose leader cannot be reached does not keep the member from reading the others", async () => {
+    log.epochs = { 3: 1000 };
+    log.hasUnreachable = true;
+    commit(900, { epoch: 3 });
+    const { group, next } = log.member();
+    const [, first] = await Promise.all([group.fetch(9), next()]);
+    expect(first).toBe(900);
+    expect(await group.fetch(9)).toEqual([]);
+  });
+
+  test("a member reads from the offset to which it was moved", async () => {
+    log.epochs = { 3: 1000 };
+    const { group, next, fetched } = log.member();
+    group.seek({ ...AT, offset: "400" });
+    expect(await next()).toBe(400);
+    expect(fetched).toEqual([400]);
   });
 
   test("a former leader cannot confirm a position: the member refreshes the metadata and takes nothing", async () => {
