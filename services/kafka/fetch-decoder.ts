@@ -100,15 +100,22 @@ export class UnreadableBatch {
     readonly reason: string,
     /** As received, with its header. */
     readonly bytes: Buffer,
+    private readonly partitionLeaderEpoch = 0,
+    /** The log's end; given when the header does not say where the batch ends. */
+    private readonly logEnd?: number,
   ) {}
 
+  /** Without it the batch cannot be stepped over: lastOffset is its first one. */
+  get hasKnownEnd(): boolean {
+    return this.logEnd === undefined;
+  }
   get batchContext(): BatchContext {
-    const partitionLeaderEpoch = this.bytes.readInt32BE(LEADER_EPOCH_AT);
+    const { partitionLeaderEpoch } = this;
     return { partitionLeaderEpoch, producerId: "-1", inTransaction: false, isControlBatch: false };
   }
   /** The last one: a fetch can begin in the middle of a batch, and kafkajs drops what is before the fetched offset. */
   get offset(): string {
-    return String(this.lastOffset);
+    return String(this.logEnd === undefined ? this.lastOffset : this.logEnd - 1);
   }
   get value(): never {
     throw new Error(this.text);
@@ -262,7 +269,11 @@ function unreadable(
   const codec = CODECS[(payload[from + ATTRIBUTES_AT + 1]! & CODEC) as keyof typeof CODECS];
   const detail = error instanceof Error ? error.message : String(error);
   const reason = codec ? `${codec}: ${detail}` : detail;
-  return new UnreadableBatch(firstOffset, isPlausible ? lastOffset : firstOffset, reason, payload.subarray(from, end));
+  const bytes = payload.subarray(from, end);
+  const epoch = payload.readInt32BE(from + LEADER_EPOCH_AT);
+  return isPlausible
+    ? new UnreadableBatch(firstOffset, lastOffset, reason, bytes, epoch)
+    : new UnreadableBatch(firstOffset, firstOffset, reason, bytes, epoch, highWatermark);
 }
 
 /** The records from `from` to `end`, up to the limits of one response or to the first batch that cannot be read. */

@@ -135,7 +135,7 @@ export class BatchHandler {
     });
     const next = await this.#waitWithHeartbeats(payload, instruction, undefined);
     if (next === undefined) return;
-    if (next === lastOffset + 1) {
+    if (next === lastOffset + 1 && unreadable.hasKnownEnd) {
       log.warn("batch_stepped_over", place);
       payload.resolveOffset(unreadable.offset);
       await this.#commit(payload);

@@ -89,6 +89,11 @@ export async function stepOver(probe: ProbeOf<"step_over">): Promise<Finding<Ste
     const batch = await unreadableAt(cluster, topic, partition, offset);
     if (!batch)
       return failure("readable", `${topic} partition ${partition}: a consumer at offset ${offset} can read on`);
+    if (!batch.hasKnownEnd)
+      return failure(
+        "unknown_end",
+        `${topic} partition ${partition}: ${batch.text}; its header does not say where it ends`,
+      );
     const next = batch.lastOffset + 1;
     const place = placeOf(partition, batch);
     if ((await steppedOverTo(cluster, topic, partition)) === next) {

@@ -314,6 +314,7 @@ describe("UnreadableBatch", () => {
     const messages = messagesOf(sealed(batch));
     expect(messages).toHaveLength(1);
     expect((messages[0] as UnreadableBatch).reason).toContain(reason);
+    expect(messages[0]!.batchContext).toMatchObject({ partitionLeaderEpoch: 0 });
   });
 
   test("a changed byte: the event with another value is valid JSON, and is never read", async () => {
@@ -337,6 +338,9 @@ describe("UnreadableBatch", () => {
     batch.writeInt32BE(2 ** 31 - 1, LAST_OFFSET_DELTA_AT);
     const data = sealed(Buffer.from(batch));
     data.writeBigInt64BE(4_999_999_000n, 0);
-    expect(messagesOf(data)[0]).toMatchObject({ firstOffset: 4_999_999_000, lastOffset: 4_999_999_000 });
+    const [partition] = decodeFetch(answer([{ partition: 0, data }])).responses[0]!.partitions;
+    expect([...partition!.messages]).toMatchObject([{ firstOffset: 4_999_999_000, lastOffset: 4_999_999_000 }]);
+    // Without it a fetch in the middle of the batch must not skip it either.
+    expect(new Batch("topic", "4999999100", partition!).messages).toEqual([...partition!.messages]);
   });
 });

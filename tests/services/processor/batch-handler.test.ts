@@ -324,6 +324,15 @@ describe("BatchHandler", () => {
       expect(logged.at(-1)).toMatchObject({ event: "batch_stepped_over", offset: 105, last_offset: 119 });
     });
 
+    test("is not stepped over while its end is unknown", async () => {
+      const endless = new UnreadableBatch(105, 105, "CRC", Buffer.from("bytes"), 0, 900);
+      const fake = new FakePayload([endless as unknown as KafkaMessage]);
+      steppedOverTo = 106;
+      await make(new FakeWriter()).eachBatch(fake.payload);
+      expect(fake.resolved).toBeUndefined();
+      expect(stoppedAt).toEqual([105]);
+    });
+
     test("that can be read later ends the stop", async () => {
       const handler = make(new FakeWriter());
       await handler.eachBatch(withBatch([]).payload);
