@@ -173,9 +173,10 @@ const expiring = (time: string): readonly Firing[] => [
     description: `Kafka deletes events of conveyor.events that the processor has not read in ${time} or less: its retention is nearly reached.`,
   },
 ];
-const DELETED_UNREAD = 'kafka_consumergroup_deleted_unread{group="processor", topic="conveyor.events", partition="2"}';
-const TRUNCATIONS = (partition: number) =>
-  `kafka_consumergroup_log_truncations{group="processor", topic="conveyor.events", partition="${partition}"}`;
+const DELETED_UNREAD = (pod: string) =>
+  `kafka_consumergroup_deleted_unread{group="processor", topic="conveyor.events", partition="2", pod="${pod}"}`;
+const TRUNCATIONS = (partition: number, pod: string) =>
+  `kafka_consumergroup_log_truncations{group="processor", topic="conveyor.events", partition="${partition}", pod="${pod}"}`;
 const EXPIRING_UNREAD =
   'kafka_consumergroup_expiring_unread{group="processor", topic="conveyor.events", partition="2"}';
 const REQUESTS = 'conveyor_processor_write_requests_total{pod="processor-a", outcome="written"}';
@@ -583,8 +584,11 @@ export const ALERT_CASES: readonly AlertCase[] = [
     alert: "UnreadEventsDeleted",
     severity: "critical",
     summary: "Acknowledged events were deleted unread.",
-    // It had lost events before; the exporter restarts without a value in between.
-    input: { [DELETED_UNREAD]: hold([10, 70], [5, 500], [3, undefined], [12, 1070], [400, 1070]) },
+    // It had lost events before; another pod of the exporter finds the last ones.
+    input: {
+      [DELETED_UNREAD("a")]: hold([10, 70], [5, 500]),
+      [DELETED_UNREAD("b")]: hold([18, undefined], [412, 1070]),
+    },
     waits: [9],
     fires: [
       20,
@@ -598,7 +602,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
     ],
     clears: [400],
     // Events deleted long ago; then the offsets are reset, and with them the count.
-    below: { [DELETED_UNREAD]: hold([40, 70], [40, 0]) },
+    below: { [DELETED_UNREAD("a")]: hold([40, 70], [40, 0]) },
   },
   {
     alert: "EventTimeAhead",
@@ -623,10 +627,12 @@ export const ALERT_CASES: readonly AlertCase[] = [
     alert: "KafkaLogTruncated",
     severity: "critical",
     summary: "Kafka lost acknowledged events.",
-    // Found by a member that started after the failure, before its first scrape.
+    // The exporter fails too, and its next pod starts after a member has found the truncation.
     input: {
-      [TRUNCATIONS(1)]: hold([10, 1], [5, undefined], [400, 2]),
-      [TRUNCATIONS(2)]: hold([10, 0], [5, undefined], [400, 1]),
+      [TRUNCATIONS(1, "a")]: hold([10, 1]),
+      [TRUNCATIONS(2, "a")]: hold([10, 0]),
+      [TRUNCATIONS(1, "b")]: hold([15, undefined], [400, 2]),
+      [TRUNCATIONS(2, "b")]: hold([15, undefined], [400, 1]),
     },
     waits: [9],
     fires: [
@@ -640,7 +646,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
       ],
     ],
     clears: [400],
-    below: { [TRUNCATIONS(1)]: hold([40, 1], [40, 0]) },
+    below: { [TRUNCATIONS(1, "a")]: hold([40, 1], [40, 0]) },
   },
   {
     alert: "ProcessorRebalancing",
