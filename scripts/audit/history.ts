@@ -53,6 +53,14 @@ export interface LogRecord extends Identity {
   values?: number;
 }
 
+/** A batch of the topic whose records the first reader could not read. */
+export interface UnreadableRecord {
+  partition: number;
+  first_offset: number;
+  last_offset: number;
+  reason: string;
+}
+
 /** One point of the database. */
 export interface SinkRecord extends Identities {
   /** The point's timestamp in nanoseconds, decimal text: it exceeds 2^53. */
@@ -103,6 +111,7 @@ export interface Records {
   attempts: AttemptRecord;
   outcomes: OutcomeRecord;
   log: LogRecord;
+  unreadable: UnreadableRecord;
   sink: SinkRecord;
   holders: HolderRecord;
   writes: WriteRecord;
@@ -118,6 +127,7 @@ export const KINDS: readonly Kind[] = [
   "attempts",
   "outcomes",
   "log",
+  "unreadable",
   "sink",
   "holders",
   "writes",

@@ -19,6 +19,8 @@ const COLUMNS = [
   "logTwice",
   /** In Kafka, below the offset that the group committed. */
   "logRead",
+  /** Acknowledged and not found in Kafka, where unreadable batches may hold it. */
+  "unreadable",
   "sink",
   "sinkTwice",
   "dead",
@@ -206,6 +208,26 @@ export class IdentityTable {
       }
     }
     return { count, examples };
+  }
+
+  /** The events that satisfy a rule and a test; undefined when there are more than `most`. */
+  list(rule: Rule, test: (identity: Identity) => boolean, most: number): Identity[] | undefined {
+    const found: Identity[] = [];
+    let words!: Uint32Array;
+    let index = 0;
+    const word = (column: Column) => words[columnBase[column] + index]!;
+    for (const { run, conveyor, firstSeq, ...chunk } of this.#chunks()) {
+      words = chunk.words;
+      for (index = 0; index < WORDS; index++) {
+        const selected = rule(word);
+        for (let bit = 0; selected !== 0 && bit < WORD_BITS; bit++) {
+          if (((selected >>> bit) & 1) === 0) continue;
+          const identity = { run, conveyor, seq: firstSeq + index * WORD_BITS + bit };
+          if (test(identity) && found.push(identity) > most) return undefined;
+        }
+      }
+    }
+    return found;
   }
 
   /** Selects the events whose stored position satisfies a test. */

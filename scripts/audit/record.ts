@@ -424,9 +424,14 @@ async function recordLog(
         return false;
       }
       await writer.begin("log");
-      if (reader === 1) reading.logEnd = end;
-      // Their events count as not in Kafka, since nothing can read them. An older image lists no batches.
-      const unreadable = (end.unreadable_batches ?? []).map(
+      // An older image lists no batches.
+      const batches = end.unreadable_batches ?? [];
+      if (reader === 1) {
+        reading.logEnd = end;
+        await writer.begin("unreadable");
+        for (const batch of batches) await writer.append("unreadable", batch);
+      }
+      const unreadable = batches.map(
         ({ partition, first_offset, last_offset, reason }) =>
           `; partition ${partition}: offsets ${first_offset} to ${last_offset} cannot be read: ${reason}`,
       );

@@ -1,7 +1,8 @@
 /**
  * Judges a recorded history (history.ts): which invariants it proves, which it refutes, which it cannot decide.
  *
- * Sets of identities (run, conveyor, seq): A acknowledged, K in Kafka, I in InfluxDB, D dead-lettered.
+ * Sets of identities (run, conveyor, seq): A acknowledged, K in Kafka, I in InfluxDB, D dead-lettered. Events in batches
+ * that cannot be read are in none of them: what depends on them is unknown.
  *
  *   L1  lost in Kafka         A \ K is empty
  *   L2  lost in the processor the part of K that the group has read is in I or D
@@ -32,8 +33,10 @@ import {
   KINDS,
   type Kind,
   type LogRecord,
+  type UnreadableRecord,
 } from "./history.ts";
 import { type Column, entryOf, IdentityTable, type Selection, type Word } from "./identity-table.ts";
+import { UnreadableBatches } from "./unreadable.ts";
 
 export type Status = "passed" | "failed" | "unknown";
 const INVARIANTS = ["L1", "L2", "L3", "P1", "V1", "X1", "D1", "D2", "D3", "O1", "R1"] as const;
@@ -69,6 +72,8 @@ const LOCATIONS = [
   "never_acknowledged",
   /** Acknowledged, not in Kafka. */
   "lost_in_kafka",
+  /** Acknowledged, and not found in Kafka, where batches that cannot be read may hold it. */
+  "in_kafka_unreadable",
   "in_kafka_unread",
   "dead_lettered",
   "refused_by_database",
@@ -121,6 +126,8 @@ export interface Facts {
   readers: Map<number, number>;
   /** Partitions in which two readers found different records. */
   disagreeing: number[];
+  /** The batches that the first reader could not read; empty without one. */
+  unreadableBatches: string;
   acknowledgedWithPosition: number;
   sinkRepeats: number;
   /** Points whose values were compared with those of their event. */
@@ -159,6 +166,10 @@ class Gaps {
 /** Partition numbers are lower, so partition and offset fit into one number exactly (offsets below 2^43). */
 const MAX_PARTITIONS = 1024;
 const positionOf = (partition: number, offset: number) => offset * MAX_PARTITIONS + partition;
+const partitionAndOffset = (position: number) => ({
+  partition: position % MAX_PARTITIONS,
+  offset: Math.floor(position / MAX_PARTITIONS),
+});
 /** Replaces the position once the log was found to hold the event there. */
 const POSITION_CONFIRMED = -1;
 /** Events without a point that are searched for overwriting: enough to show a pattern. */
@@ -188,15 +199,19 @@ class LogFacts {
   constructor(
     private readonly table: IdentityTable,
     private readonly committed: ReadonlyMap<number, number>,
+    private readonly unreadable: UnreadableBatches,
   ) {}
 
   add(record: LogRecord): void {
     const { reader, partition, offset, run, conveyor, seq, hash } = record;
+    // A decoder without a check of the CRC returns records that nothing vouches for.
+    if (this.unreadable.covers(partition, offset)) return;
     this.readers.set(reader, (this.readers.get(reader) ?? 0) + 1);
     const ofReader = entryOf(this.#fingerprints, reader, () => new Map<number, bigint>());
     const line = `${offset}\n${run}\n${conveyor}\n${seq}\n${hash ?? ""}`;
     ofReader.set(partition, Bun.hash.wyhash(line, ofReader.get(partition) ?? 0n));
     if (reader !== 1) return;
+    this.unreadable.add(record);
     const { table } = this;
     if (table.position(record) === positionOf(partition, offset)) table.setPosition(record, POSITION_CONFIRMED);
     if (record.values !== undefined) table.setValues(record, record.values);
@@ -260,8 +275,12 @@ export async function collectFacts(history: History): Promise<Facts> {
     }
   });
 
-  const log = new LogFacts(table, committed);
+  const batches: UnreadableRecord[] = [];
+  await each("unreadable", (batch) => void batches.push(batch));
+  const unreadable = new UnreadableBatches(batches);
+  const log = new LogFacts(table, committed, unreadable);
   await each("log", (record) => log.add(record));
+  unreadable.mark(table, partitionAndOffset);
   let sinkRepeats = 0;
   let comparedPoints = 0;
   await each("sink", (record) => {
@@ -297,6 +316,7 @@ export async function collectFacts(history: History): Promise<Facts> {
     outOfOrder: log.outOfOrder,
     readers: log.readers,
     disagreeing: log.disagreeing(),
+    unreadableBatches: String(unreadable),
     acknowledgedWithPosition,
     sinkRepeats,
     comparedPoints,
@@ -362,6 +382,7 @@ const KIND_TITLES: Readonly<Record<Kind, string>> = {
   attempts: "attempted events",
   outcomes: "acknowledged events",
   log: "events in Kafka",
+  unreadable: "batches that cannot be read",
   sink: "points in InfluxDB",
   holders: "points at the timestamps of missing ones",
   writes: "the processor's writes",
@@ -396,13 +417,26 @@ const unreadRule = ({ recorded, meta }: Facts) => {
   return (word: Word) => (isKnown ? word("log") & ~word("logRead") : 0);
 };
 
-/** Acknowledged, neither stored nor dead-lettered, and not waiting to be read. */
+/** Acknowledged, neither stored nor dead-lettered, not waiting to be read, and not in an unreadable batch. */
 const lostEndToEnd = (facts: Facts): Selection => {
   const isUnread = unreadRule(facts);
-  return facts.table.select((word) => word("acknowledged") & ~(word("sink") | word("dead")) & ~isUnread(word));
+  return facts.table.select(
+    (word) => word("acknowledged") & ~(word("sink") | word("dead") | word("unreadable")) & ~isUnread(word),
+  );
 };
 
-const lostInKafka = ({ table }: Facts): Selection => table.select((word) => word("acknowledged") & ~word("log"));
+const lostInKafka = ({ table }: Facts): Selection =>
+  table.select((word) => word("acknowledged") & ~(word("log") | word("unreadable")));
+
+/** Unknown, when acknowledged events that an invariant judges may be in batches that cannot be read. */
+const unreadable = (facts: Facts, isJudged: (word: Word) => number = () => ~0): Finding | undefined => {
+  const { count } = facts.table.select((word) => word("unreadable") & isJudged(word));
+  return count > 0
+    ? unknown(
+        `${count} of ${countOf(facts, "acknowledged")} acknowledged events may be in batches of Kafka that cannot be read (${facts.unreadableBatches})`,
+      )
+    : undefined;
+};
 
 /** Unknown, when the senders counted acknowledged events that the record does not list. */
 const unlisted = (facts: Facts): Finding | undefined =>
@@ -425,9 +459,14 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
     const lost = lostInKafka(facts);
     const { deleted_unread } = facts.meta;
     const deleted = deleted_unread ? `; Kafka deleted ${deleted_unread} events of all runs before they were read` : "";
-    if (lost.count > 0)
-      return failed(`${lost.count} of ${acknowledged} acknowledged events are not in Kafka${deleted}`, lost.examples);
-    return unlisted(facts) ?? passed(`${acknowledged} acknowledged, all in Kafka${deleted}`);
+    if (lost.count > 0) {
+      const batches = facts.unreadableBatches && `; ${facts.unreadableBatches}`;
+      return failed(
+        `${lost.count} of ${acknowledged} acknowledged events are not in Kafka${deleted}${batches}`,
+        lost.examples,
+      );
+    }
+    return unreadable(facts) ?? unlisted(facts) ?? passed(`${acknowledged} acknowledged, all in Kafka${deleted}`);
   }),
 
   L2(facts) {
@@ -476,6 +515,7 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
       return unknown(`${waiting.count} of ${acknowledged} acknowledged events are in Kafka, not read yet`);
     const dead = table.select((word) => word("acknowledged") & word("dead") & ~word("sink")).count;
     return (
+      unreadable(facts, (word) => ~(word("sink") | word("dead"))) ??
       unlisted(facts) ??
       passed(`${acknowledged} acknowledged = ${acknowledged - dead} stored + ${dead} dead-lettered, 0 missing`)
     );
@@ -517,7 +557,8 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
       return failed(`the readers found different records in partition ${disagreeing.join(", ")}`);
     }
     const elsewhere = table.countPositions(
-      (position, identity) => position >= 0 && table.has("acknowledged", identity),
+      (position, identity) =>
+        position >= 0 && table.has("acknowledged", identity) && !table.has("unreadable", identity),
     );
     if (elsewhere.count > 0) {
       const present = table.countPositions((position, identity) => position >= 0 && table.has("log", identity)).count;
@@ -527,6 +568,8 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
         present === 0 ? ["L1"] : [],
       );
     }
+    const hidden = unreadable(facts);
+    if (hidden) return hidden;
     const agreement =
       readers.size >= 2 ? `${readers.size} readers agree on ${readers.get(1) ?? 0} records` : "one reader only";
     if (facts.acknowledgedWithPosition === 0) return unknown(`${agreement}; not recorded: acknowledged offsets`);
@@ -580,9 +623,10 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
       );
     }
     const lost = lostInKafka(facts);
-    return lost.count > 0
-      ? failed(`${lost.count} acknowledged events are missing from the order`, lost.examples, ["L1"])
-      : passed(`${countOf(facts, "log")} events in order, no gap`);
+    if (lost.count > 0) {
+      return failed(`${lost.count} acknowledged events are missing from the order`, lost.examples, ["L1"]);
+    }
+    return unreadable(facts) ?? passed(`${countOf(facts, "log")} events in order, no gap`);
   }),
 
   R1: needing(["outcomes", "faults"], (facts) => {
@@ -651,7 +695,9 @@ function locateMissing({ table, recorded, meta }: Facts): Record<Location, Selec
   } else {
     locations.unplaced = table.select((word) => open(word) & word("log"));
   }
-  locations.lost_in_kafka = table.select((word) => open(word) & ~word("log") & word("acknowledged"));
+  locations.in_kafka_unreadable = table.select((word) => open(word) & word("unreadable"));
+  const isLost = (word: Word) => open(word) & ~word("log") & ~word("unreadable") & word("acknowledged");
+  locations.lost_in_kafka = table.select(isLost);
   locations.never_acknowledged = table.select((word) => open(word) & ~word("log") & ~word("acknowledged"));
   return locations;
 }

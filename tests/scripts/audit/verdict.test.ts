@@ -63,6 +63,7 @@ function healthy(): { meta: HistoryMeta; parts: Parts } {
       attempts: seqs().map(id),
       outcomes: seqs().map((seq) => ok(seq)),
       log: twoReaders(seqs().map((seq) => inLog(seq))),
+      unreadable: [],
       sink: seqs().map(stored),
       holders: [],
       writes: seqs().map(id),
@@ -247,6 +248,92 @@ describe("the location of each missing event", () => {
     expect(verdict.causes).toEqual(["L3"]);
     expect(locationsOf(verdict)).toEqual({ unplaced: 1 });
     expect(invariant(verdict, "L1")).toMatchObject({ status: "unknown", detail: "not recorded: events in Kafka" });
+  });
+});
+
+describe("a batch of Kafka that cannot be read", () => {
+  const batch = { partition: 0, first_offset: 3, last_offset: 5, reason: "CRC" };
+  const hidden = [3, 4, 5];
+  /** The events of the batch are in no reader's log and in no other place. */
+  const hide = (parts: Parts, seqsHidden = hidden) => {
+    const isHidden = ({ seq }: { seq: number }) => seqsHidden.includes(seq);
+    parts.log = parts.log.filter((record) => !isHidden(record));
+    parts.sink = parts.sink.filter((record) => !isHidden(record));
+    parts.unreadable = [batch];
+  };
+  const withoutOffsets = (parts: Parts) => {
+    parts.outcomes = parts.outcomes.map(({ partition: _partition, offset: _offset, ...outcome }) => outcome);
+  };
+
+  test("makes L1, L3, X1 and O1 unknown, and nothing failed: its events are not lost", async () => {
+    const verdict = await judged((parts) => hide(parts));
+    expect(failedIds(verdict)).toEqual([]);
+    expect(idsWith(verdict, "unknown")).toEqual(["L1", "L3", "X1", "O1"]);
+    expect(locationsOf(verdict)).toEqual({ in_kafka_unreadable: 3 });
+    expect(verdict.counts.lost).toBe(0);
+    expect(invariant(verdict, "L1").detail).toContain("partition 0: offsets 3 to 5 cannot be read: CRC");
+  });
+
+  test("covers the missing events between its neighbours, when no offsets were acknowledged", async () => {
+    const verdict = await judged((parts) => {
+      hide(parts);
+      withoutOffsets(parts);
+    });
+    expect(failedIds(verdict)).toEqual([]);
+    expect(locationsOf(verdict)).toEqual({ in_kafka_unreadable: 3 });
+  });
+
+  test("may hold all events of a conveyor that is nowhere else in the log", async () => {
+    const verdict = await judged((parts) => {
+      hide(parts);
+      withoutOffsets(parts);
+      const other = { ...id(0), conveyor: "belt-1" };
+      parts.attempts = [...parts.attempts.filter(({ seq }) => seq !== 5), other];
+      parts.outcomes = [...parts.outcomes.filter(({ seq }) => seq !== 5), { ...other, outcome: "ok" }];
+    });
+    expect(failedIds(verdict)).toEqual([]);
+    expect(locationsOf(verdict)).toEqual({ in_kafka_unreadable: 3 });
+  });
+
+  test("does not excuse an event outside of it", async () => {
+    for (const change of [() => {}, withoutOffsets]) {
+      const verdict = await judged((parts) => {
+        hide(parts, [3, 4, 5, 8]);
+        change(parts);
+      });
+      expect(invariant(verdict, "L1")).toMatchObject({ status: "failed", examples: [id(8)] });
+      expect(locationsOf(verdict)).toEqual({ in_kafka_unreadable: 3, lost_in_kafka: 1 });
+    }
+  });
+
+  test("does not excuse more events than it has records", async () => {
+    const verdict = await judged((parts) => {
+      hide(parts);
+      withoutOffsets(parts);
+      parts.unreadable = [{ ...batch, last_offset: 4 }];
+    });
+    expect(invariant(verdict, "L1").status).toBe("failed");
+    expect(locationsOf(verdict)).toEqual({ lost_in_kafka: 3 });
+  });
+
+  test("whose events were stored before leaves L3 passed", async () => {
+    const verdict = await judged((parts) => {
+      const { sink } = parts;
+      hide(parts);
+      parts.sink = sink;
+    });
+    expect(failedIds(verdict)).toEqual([]);
+    expect(idsWith(verdict, "unknown")).toEqual(["L1", "X1", "O1"]);
+    expect(locationsOf(verdict)).toEqual({});
+  });
+
+  test("does not make the readers disagree when the second one has no check of the CRC", async () => {
+    const verdict = await judged((parts) => {
+      const second = parts.log.filter(({ reader }) => reader === 2);
+      hide(parts);
+      parts.log = [...parts.log.filter(({ reader }) => reader === 1), ...second];
+    });
+    expect(failedIds(verdict)).toEqual([]);
   });
 });
 
