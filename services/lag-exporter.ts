@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Admin, ConfigResourceTypes } from "kafkajs";
 import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "./domain/kafka-layout.ts";
 import { type PartitionLag, partitionLag } from "./domain/lag.ts";
-import { createKafka, RETRY_BRIEFLY } from "./kafka/client.ts";
+import { createPollingAdmin } from "./kafka/client.ts";
 import { type ConfigReader, readCommon, readKafka, readOps, readTopic } from "./runtime/config.ts";
 import { Health } from "./runtime/health.ts";
 import type { Logger } from "./runtime/log.ts";
@@ -179,10 +179,6 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
   let succeededAt = Number.NEGATIVE_INFINITY;
   health.ready("lag_known", () => performance.now() - succeededAt < STALE_MS);
 
-  const kafka = createKafka(config.kafka, config.common.podName, log, {
-    retry: RETRY_BRIEFLY,
-    onConnect: () => health.progress("polling"),
-  });
   let admin: Admin | undefined;
   let retentionAt = Number.NEGATIVE_INFINITY;
   const pollRetention = async (client: Admin) => {
@@ -197,7 +193,8 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
   };
   const poll = async () => {
     if (!admin) {
-      const fresh = kafka.admin();
+      const onConnect = () => health.progress("polling");
+      const { admin: fresh } = createPollingAdmin(config.kafka, config.common.podName, log, onConnect);
       await fresh.connect();
       admin = fresh;
     }

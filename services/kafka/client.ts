@@ -10,7 +10,9 @@ import {
   logLevel,
   ResourcePatternTypes,
 } from "kafkajs";
+import createKafkajsAdmin from "kafkajs/src/admin/index.js";
 import Cluster from "kafkajs/src/cluster/index.js";
+import InstrumentationEventEmitter from "kafkajs/src/instrumentation/emitter.js";
 import loggers from "kafkajs/src/loggers/index.js";
 import defaultSocketFactory from "kafkajs/src/network/socketFactory.js";
 import type { KafkaConfig } from "../runtime/config.ts";
@@ -31,6 +33,8 @@ export const RETRY_BRIEFLY = { ...RETRY, retries: 3 } as const;
 
 /** Finds added partitions; moved leaders are detected at once by errors. */
 const METADATA_MAX_AGE_MS = 60_000;
+/** For the lag exporter: until then nothing reports the lag of an added partition. One small request. */
+const ADMIN_METADATA_MAX_AGE_MS = 10_000;
 const KAFKAJS_LOG_INTERVAL_MS = 5000;
 
 const LEVELS: Record<number, "debug" | "info" | "warn" | "error"> = {
@@ -134,16 +138,42 @@ export async function listAcls(admin: Admin, principal?: string) {
 }
 
 /** Creates kafkajs' Cluster without a producer or consumer; it retries briefly, so the caller must retry. */
-export function createCluster(config: KafkaConfig, clientId: string, log: Logger, onConnect?: () => void): Cluster {
+export function createCluster(
+  config: KafkaConfig,
+  clientId: string,
+  log: Logger,
+  onConnect?: () => void,
+  metadataMaxAge = METADATA_MAX_AGE_MS,
+): Cluster {
   const { logLevel: _level, logCreator, ...common } = clientOptions(config, clientId, log, onConnect);
   return new Cluster({
     ...common,
     logger: loggers.createLogger({ level: kafkajsLevel(log), logCreator }),
     retry: RETRY_BRIEFLY,
-    metadataMaxAge: METADATA_MAX_AGE_MS,
+    metadataMaxAge,
     allowAutoTopicCreation: false,
     maxInFlightRequests: null,
   });
+}
+
+/**
+ * An administrator's client for a program that polls. Upstream: https://github.com/tulios/kafkajs/issues/923. The one of
+ * Kafka.admin() keeps its metadata for five minutes and has no setting for it.
+ */
+export function createPollingAdmin(
+  config: KafkaConfig,
+  clientId: string,
+  log: Logger,
+  onConnect?: () => void,
+): { admin: Admin; cluster: Cluster } {
+  const cluster = createCluster(config, clientId, log, onConnect, ADMIN_METADATA_MAX_AGE_MS);
+  const admin = createKafkajsAdmin({
+    retry: RETRY_BRIEFLY,
+    logger: cluster.rootLogger,
+    instrumentationEmitter: new InstrumentationEventEmitter(),
+    cluster,
+  });
+  return { admin, cluster };
 }
 
 /** The name of a value of one of kafkajs' enumerations, which map names to values only. */

@@ -195,7 +195,15 @@ declare module "kafkajs/src/cluster/brokerPool.js" {
   }
 }
 
+declare module "kafkajs/src/admin/index.js" {
+  import type { Admin } from "kafkajs";
+  export default function createAdmin(options: Record<string, unknown>): Admin;
+}
+declare module "kafkajs/src/instrumentation/emitter.js" {
+  export default class InstrumentationEventEmitter {}
+}
 declare module "kafkajs/src/cluster/index.js" {
+  import type BrokerPool from "kafkajs/src/cluster/brokerPool.js";
   import type { ProtocolRequest } from "kafkajs/src/protocol/requests/index.js";
   export interface ProduceAnswer {
     topics: { topicName: string; partitions: { partition: number; errorCode: number; baseOffset: string }[] }[];
@@ -222,6 +230,8 @@ declare module "kafkajs/src/cluster/index.js" {
   }
   export default class Cluster {
     constructor(options: Record<string, unknown>);
+    readonly rootLogger: unknown;
+    readonly brokerPool: BrokerPool;
     isConnected(): boolean;
     connect(): Promise<void>;
     disconnect(): Promise<void>;
