@@ -13,6 +13,7 @@ import { EventProducer } from "./kafka/event-producer.ts";
 import { type LogGap, onLogGap } from "./kafka/patches/lost-position.ts";
 import { BatchHandler, COMMIT_INTERVAL_MS } from "./processor/batch-handler.ts";
 import { InfluxWriter } from "./processor/influx-writer.ts";
+import { watchMembership } from "./processor/membership.ts";
 import { type ConfigReader, readCommon, readInflux, readKafka, readOps, readTopic } from "./runtime/config.ts";
 import { Health } from "./runtime/health.ts";
 import { startLivenessServer } from "./runtime/liveness.ts";
@@ -27,8 +28,6 @@ const PROGRESS_LIMIT_MS = 60_000;
 const MAX_BUFFERED_DEAD_LETTERS = 5000;
 const MAX_BUFFERED_DEAD_LETTER_BYTES = 8 * 1024 * 1024;
 const CONNECT_RETRY_MS = 1000;
-/** Not ready when the group has confirmed nothing for this long: twice the longest rebalance, in which no heartbeat is sent. */
-const GROUP_SILENCE_MS = 30_000;
 /** Clocks of nodes differ by less: an event that is further ahead has a wrong time. */
 const AHEAD_TOLERANCE_MS = 5000;
 
@@ -68,8 +67,8 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
     writer: createWriter(config, log, metrics, onProgress),
     deadLetters: new DeadLetterProducer(dlqProducer, config.dlqTopic, log),
   });
-  const { consumer, hasJoined } = createConsumer(config, frame, metrics, onProgress);
-  health.ready("group_joined", hasJoined);
+  const consumer = createConsumer(config, frame, metrics, onProgress);
+  health.ready("group_joined", watchMembership(consumer));
   health.ready("kafka_connected", () => dlqProducer.ready);
   metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(certificateExpirySeconds(config.kafka.tls.cert));
 
@@ -181,36 +180,28 @@ function createConsumer(
   { log, shutdown }: ServiceFrame,
   metrics: Metrics,
   onProgress: () => void,
-): { consumer: Consumer; hasJoined: () => boolean } {
+): Consumer {
   const kafka = createKafka(config.kafka, config.common.podName, log, { onConnect: onProgress });
   const consumer = kafka.consumer({ ...CONSUMER_OPTIONS, groupId: config.groupId });
   const assigned = metrics.gauge("conveyor_processor_assigned_partitions");
   const rebalances = metrics.counter("conveyor_processor_rebalances_total");
   const stopped = metrics.gauge("conveyor_processor_stopped_at_offset");
-  let joined = false;
-  let heardAt = 0;
-  const { FETCH, END_BATCH_PROCESS, GROUP_JOIN, HEARTBEAT, REBALANCING, CRASH } = consumer.events;
-  consumer.on(HEARTBEAT, () => {
-    heardAt = performance.now();
-  });
+  const { FETCH, END_BATCH_PROCESS, GROUP_JOIN, REBALANCING, CRASH } = consumer.events;
   consumer.on(FETCH, onProgress);
   consumer.on(END_BATCH_PROCESS, onProgress);
   consumer.on(GROUP_JOIN, ({ payload }) => {
     onProgress();
-    joined = true;
     // A partition that is still stopped is counted again within seconds, by its owner.
     stopped.reset();
-    heardAt = performance.now();
     assigned.set(Object.values(payload.memberAssignment).reduce((sum, partitions) => sum + partitions.length, 0));
   });
   consumer.on(REBALANCING, () => rebalances.inc());
   consumer.on(CRASH, ({ payload: { error, restart } }) => {
-    joined = false;
     log.log(restart ? "warn" : "error", "consumer_crashed", { error, restart });
     // Without a restart kafkajs would leave a live process that reads nothing.
     if (!restart) void shutdown.begin("consumer crashed", 1);
   });
-  return { consumer, hasJoined: () => joined && performance.now() - heardAt < GROUP_SILENCE_MS };
+  return consumer;
 }
 
 /** Connects and subscribes; retries until Kafka has the topic, since deploy may start the processor first. */

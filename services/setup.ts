@@ -52,9 +52,12 @@ const read = (reader: ConfigReader) => ({
 });
 type Config = ReturnType<typeof read>;
 
+/** What setUpTopics() reads. */
+type TopicConfig = Pick<Config, "topics" | "replicationFactor" | "minInsyncReplicas">;
+
 type Change = "created" | "changed" | "unchanged" | "removed";
 
-class ChangeLog {
+export class ChangeLog {
   readonly #changes: Record<Change, string[]> = { created: [], changed: [], unchanged: [], removed: [] };
   /** What setup cannot change, and a person must. */
   readonly problems: string[] = [];
@@ -102,7 +105,7 @@ async function listFormattedNodes(config: Config, admin: Admin, kubernetes: Clie
   );
 }
 
-async function setUpTopics(config: Config, admin: Admin, changes: ChangeLog): Promise<void> {
+export async function setUpTopics(config: TopicConfig, admin: Admin, changes: ChangeLog): Promise<void> {
   const existing = new Set(await admin.listTopics());
   for (const row of TOPIC_TABLE) {
     const topic = config.topics[row.name] ?? row.name;

@@ -28,6 +28,8 @@ type SetupResult = {
   changed: string[];
   removed: string[];
   unchanged: string[];
+  /** What setup cannot change, and a person must; an older image has none. */
+  problems?: string[];
   duration_ms: number;
 };
 

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { NETWORK_CHECKS } from "../../../scripts/checks/network.ts";
 import { POD_CHECKS } from "../../../scripts/checks/pods.ts";
 import { authorityId } from "../../../scripts/cli/pki.ts";
+import type { Report } from "../../../scripts/cli/report.ts";
 import { ProbeSession } from "../../../scripts/clients/probe-session.ts";
 import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
 import { executePlan, preparePlan, previewFirst, previewPlan, prunedBy } from "../../../scripts/deploy/execution.ts";
@@ -43,7 +44,7 @@ interface Decision {
   /** The changes that a dry run prints. */
   previewed: { ref: string; change: string }[];
   /** Executes the plan, or its stages up to the named one, like a run that is interrupted after it. */
-  execute(lastStage?: string): Promise<{ ref: string; change: string }[]>;
+  execute(lastStage?: string, report?: Report): Promise<{ ref: string; change: string }[]>;
 }
 
 async function decide(
@@ -61,10 +62,10 @@ async function decide(
   return {
     decided,
     previewed: objects.filter(({ change }) => change !== "unchanged").map(({ ref, change }) => ({ ref, change })),
-    execute: async (lastStage) => {
+    execute: async (lastStage, report = silent) => {
       const last = prepared.stages.findIndex(({ name }) => name === lastStage);
       const run = { ...prepared, stages: last < 0 ? prepared.stages : prepared.stages.slice(0, last + 1) };
-      return (await executePlan(cluster, run, silent, signal)).changes;
+      return (await executePlan(cluster, run, report, signal)).changes;
     },
   };
 }
@@ -237,6 +238,19 @@ describe("execution of a plan", () => {
     const cluster = new FakeCluster(APIS).add(...kedaItself());
     const { execute } = await decide(cluster);
     await expect(execute()).rejects.toThrow("is empty: the setup job did not fill it");
+  });
+
+  test("what setup cannot change is in the line of its stage", async () => {
+    const cluster = new FakeCluster(APIS).add(...kedaItself());
+    cluster.onJob = fillTokens(cluster);
+    cluster.setupProblems = ["topic conveyor.events: partition 4 has 1 of 3 replicas"];
+    const lines: string[] = [];
+    const report = Object.assign(silentReport(), {
+      step: async (_title: string, work: (step: { update(line: string): void }) => unknown) =>
+        await work({ update: (line) => void lines.push(line) }),
+    });
+    await (await decide(cluster)).execute(undefined, report);
+    expect(lines.join("\n")).toContain("1 unchanged; topic conveyor.events: partition 4 has 1 of 3 replicas");
   });
 
   test("a cluster that cannot be read is not taken for an empty one", async () => {

@@ -52,6 +52,8 @@ export class FakeCluster extends Cluster {
   undeletable = false;
   /** Called when the setup job was applied. */
   onJob: () => void = () => {};
+  /** Problems in the result of the setup job. */
+  setupProblems: string[] = [];
   /** Called with each object that a get by name returns. */
   onGet: (object: KubernetesObject) => void = () => {};
   /** Resources for which every call fails. */
@@ -110,7 +112,11 @@ export class FakeCluster extends Cluster {
         return answer([...this.apis].join("\n"));
       case "logs":
         return answer(
-          finalLine("setup", { created: [], changed: [], removed: [], unchanged: ["topic"], duration_ms: 1 }),
+          finalLine("setup", {
+            ...{ created: [], changed: [], removed: [], unchanged: ["topic"] },
+            problems: this.setupProblems,
+            duration_ms: 1,
+          }),
         );
       case "get":
         if (given.length > 0) {
