@@ -15,7 +15,7 @@ import { EXIT, OperatorError } from "./cli/errors.ts";
 import { formatDuration, type Report } from "./cli/report.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
-import { IngestError, type IngestOutcomes, ingest } from "./ingest/ingest.ts";
+import { DEFAULT_TIME_LIMIT_MS, IngestError, type IngestOutcomes, ingest } from "./ingest/ingest.ts";
 import { ndjsonInput } from "./ingest/input-format.ts";
 import { localTarget } from "./local-cluster/index.ts";
 
@@ -26,6 +26,11 @@ const FLAGS = {
     valueName: "RUN",
     description:
       "run of this ingest itself, in its result and its dead letters; events have their own (default: a new one)",
+  },
+  "time-limit": {
+    type: "duration",
+    default: DEFAULT_TIME_LIMIT_MS,
+    description: "the input must end within this time; a longer one is ended with an error",
   },
 } as const;
 
@@ -74,6 +79,7 @@ async function main({ flags, positionals, report, signal }: CommandContext<typeo
         image,
         signal,
         runId: flags.run,
+        timeLimitMs: flags["time-limit"],
         onProgress: (sent) => {
           const share = bytes ? `, ${Math.floor((sent.bytes / bytes) * 100)} %` : "";
           step.update(`${formatted(sent.lines)} lines sent${share}`);
@@ -98,7 +104,7 @@ async function main({ flags, positionals, report, signal }: CommandContext<typeo
 export const command = defineCommand({
   name: "scripts/ingest.ts",
   summary: "sends events from a file or stdin (one JSON object per line) into the pipeline",
-  usage: ["FILE [--run RUN]", "-"],
+  usage: ["FILE [--run RUN] [--time-limit DURATION]", "-"],
   positionals: [{ name: "FILE", required: true, description: "NDJSON file, or - for stdin" }],
   flags: FLAGS,
   examples: [

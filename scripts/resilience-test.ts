@@ -22,7 +22,7 @@ import { writeDocument } from "./drills/document.ts";
 import type { Drill } from "./drills/drill.ts";
 import { judgeRun } from "./drills/judge.ts";
 import { restorePipeline } from "./drills/restore.ts";
-import { type RecordedRun, type RunOptions, recordRun } from "./drills/run.ts";
+import { MAX_RUN_MS, type RecordedRun, type RunOptions, recordRun } from "./drills/run.ts";
 import { watchAlertsAndLogs } from "./live/alert-log-feed.ts";
 import { startLivePage } from "./live/live-page.ts";
 import { localTarget } from "./local-cluster/index.ts";
@@ -35,6 +35,8 @@ import { renderReport } from "./report/page.ts";
 import { requireVideoTools, videoStep } from "./video/video.ts";
 
 const MAX_REPEATS = 100;
+/** Shorter than most drills: the next one would always start at once. */
+const MIN_EVERY_MS = 60_000;
 /** Marks that are printed as they happen. */
 const PRINTED_MARKS: readonly MarkKind[] = ["fault", "effect", "recovered", "healed"];
 /** Healing takes seconds; a database that is stopped and started for its volume, twenty or more. */
@@ -50,9 +52,13 @@ const FLAGS = {
     description: "only these drills; names may be joined by commas",
   },
   repeat: { type: "number", default: 1, min: 1, max: MAX_REPEATS, description: "runs of each drill" },
+  every: {
+    type: "duration",
+    description: "start one drill in each interval of this length, in random order, until --time-limit",
+  },
   "time-limit": {
     type: "duration",
-    description: "start no further drill after this time, and judge those that ran",
+    description: "start no further drill after this time, and judge those that ran (at most 6h, which is the default)",
   },
   "without-fault": {
     type: "string",
@@ -97,6 +103,36 @@ export function requireConfirmation({ isLocal, context }: Pick<Cluster, "isLocal
   });
 }
 
+interface Schedule {
+  everyMs: number | undefined;
+  timeLimitMs: number;
+}
+
+/** When the drills start and until when. @throws OperatorError (exit 2) that names the flag, the rule and the value */
+export function scheduleOf(
+  flags: Partial<Record<"every" | "time-limit" | "repeat", number>> & { "without-fault"?: string | undefined },
+): Schedule {
+  const refuse = (message: string): never => {
+    throw new OperatorError(message, { exitCode: EXIT.usage, hint: "bun scripts/resilience-test.ts --help" });
+  };
+  const { every: everyMs, repeat = 1, "time-limit": timeLimitMs = MAX_RUN_MS } = flags;
+  if (timeLimitMs > MAX_RUN_MS) {
+    refuse(`--time-limit: must be at most ${formatDuration(MAX_RUN_MS)}; got ${formatDuration(timeLimitMs)}`);
+  }
+  if (everyMs === undefined) return { everyMs, timeLimitMs };
+  if (everyMs < MIN_EVERY_MS) {
+    refuse(`--every: must be at least ${formatDuration(MIN_EVERY_MS)}; got ${formatDuration(everyMs)}`);
+  }
+  if (flags["time-limit"] === undefined) refuse("--every: needs --time-limit, the length of the run");
+  if (timeLimitMs < everyMs) {
+    refuse(`--time-limit: must be at least --every, ${formatDuration(everyMs)}; got ${formatDuration(timeLimitMs)}`);
+  }
+  if (repeat > 1) refuse(`--every: must not be combined with --repeat, since it repeats the drills; got ${repeat}`);
+  if (flags["without-fault"] !== undefined)
+    refuse("--every: must not be combined with --without-fault, a single drill");
+  return { everyMs, timeLimitMs };
+}
+
 /** The exit code of a run: every drill that did not pass is a violation, also an inconclusive one. */
 export function exitCodeOf(drills: readonly DrillResult[], interrupted: boolean): ExitCode {
   if (interrupted) return EXIT.interrupted;
@@ -134,6 +170,7 @@ async function run({ flags, report, signal }: CommandContext<typeof FLAGS>): Pro
     return EXIT.ok;
   }
   const withoutFault = flags["without-fault"];
+  const schedule = scheduleOf(flags);
   const drills = chosenDrills(withoutFault === undefined ? flags.only : [withoutFault]);
   const cluster = await selectCluster(flags, localTarget);
   report.info(`target: ${cluster.describe()}`);
@@ -151,9 +188,8 @@ async function run({ flags, report, signal }: CommandContext<typeof FLAGS>): Pro
   // Checked before the first fault: an hour of drills must not end without its video.
   if (flags.record) await requireVideoTools();
   const { repeat, open, record } = flags;
-  const timeLimitMs = flags["time-limit"] ?? Number.POSITIVE_INFINITY;
   const startedAtMs = Date.now();
-  const options = { cluster, image, drills, repeat, timeLimitMs, withoutFault, report, signal, startedAtMs };
+  const options = { cluster, image, drills, repeat, ...schedule, withoutFault, report, signal, startedAtMs };
   return await runDrills(options, { open, video: record });
 }
 
@@ -224,11 +260,18 @@ function printSummary(
 export const command = defineCommand({
   name: "scripts/resilience-test.ts",
   summary: "breaks each part on purpose while events flow, and proves that no acknowledged event is lost",
-  usage: ["[--only NAME] [--repeat N] [--json]", "--without-fault NAME", "--heal", "--list"],
+  usage: [
+    "[--only NAME] [--repeat N] [--json]",
+    "--every DURATION --time-limit DURATION",
+    "--without-fault NAME",
+    "--heal",
+    "--list",
+  ],
   flags: FLAGS,
   examples: [
     ["bun scripts/resilience-test.ts", "every drill that is possible on this cluster"],
     ["bun scripts/resilience-test.ts --only kill-processor,kill-influxdb --repeat 3", "two of them, three times each"],
+    ["bun scripts/resilience-test.ts --every 5m --time-limit 2h", "a random drill every five minutes, for two hours"],
     ["bun scripts/resilience-test.ts --context staging --yes", "on another cluster than the local one"],
     ["bun scripts/resilience-test.ts --without-fault delete-processor", "shows that a missing effect is detected"],
   ],

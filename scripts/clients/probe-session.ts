@@ -22,6 +22,9 @@ export function readBy<Data>(result: ProbeResult<Data>, what: string): Data {
 /** Each probe has its own limit; this one is for the complete call. */
 const PROBE_RUN_LIMIT_MS = 60_000;
 
+/** Longer than validate, an audit or a replay takes; a run of drills gives its own length. */
+const LIFETIME_SECONDS = 3600;
+
 /** In-cluster addresses, as the workloads use them. */
 export const HOSTS = {
   kafka: `kafka.${NAMESPACE}.svc.cluster.local`,
@@ -60,9 +63,12 @@ export class ProbeSession implements AsyncDisposable {
   readonly image: string;
   readonly #held = new Map<ProbePod, HeldPod>();
   readonly #signal: AbortSignal;
+  readonly #lifetimeSeconds: number;
   #store: Promise<TelemetryStore> | undefined;
 
-  constructor(cluster: Cluster, image: string, signal: AbortSignal) {
+  /** @param lifetimeSeconds of the probe pods: the kubelet ends those of a killed command then */
+  constructor(cluster: Cluster, image: string, signal: AbortSignal, lifetimeSeconds = LIFETIME_SECONDS) {
+    this.#lifetimeSeconds = lifetimeSeconds;
     this.cluster = cluster;
     this.image = image;
     this.#signal = signal;
@@ -110,8 +116,9 @@ export class ProbeSession implements AsyncDisposable {
         prefix: `probe-${kind}`,
         image: this.image,
         labels: PROBE_PODS[kind],
-        // Probes are executed in it; its activeDeadlineSeconds ends it at the latest.
-        command: ["sleep", "3600"],
+        // Probes are executed in it.
+        command: ["sleep", String(this.#lifetimeSeconds)],
+        lifetimeSeconds: this.#lifetimeSeconds,
         secrets: kind === "admin" ? { "admin-tls": "/certs" } : {},
       };
       const gone = withPod(this.cluster, pod, this.#signal, async (podName) => {

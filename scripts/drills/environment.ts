@@ -106,7 +106,8 @@ export interface ClusterEnvironmentOptions {
 }
 
 export class ClusterEnvironment implements Environment {
-  readonly #samples: Sample[] = [];
+  /** Of the present drill. */
+  #samples: Sample[] = [];
   #traffic: Traffic | undefined;
   #lag: { timeMs: number; events: number | null } = { timeMs: 0, events: null };
   #underReplicated: number | null = null;
@@ -126,12 +127,14 @@ export class ClusterEnvironment implements Environment {
 
   #addSample(newest: NewestEvents): void {
     const traffic = this.#traffic;
+    // Between drills nothing is measured: a run waits for hours.
+    if (!traffic) return;
     const sample: Sample = {
       timeMs: newest.t,
-      ageSeconds: traffic ? slowestAge(newest, CONVEYORS, traffic.startedAtMs) : null,
+      ageSeconds: slowestAge(newest, CONVEYORS, traffic.startedAtMs),
       lagEvents: newest.t - this.#lag.timeMs > ROW_AGE_LIMIT_MS ? null : this.#lag.events,
       underReplicated: this.#underReplicated,
-      waitedMs: traffic?.waitedMs(Date.now()) ?? 0,
+      waitedMs: traffic.waitedMs(Date.now()),
     };
     this.#samples.push(sample);
     this.record({ sample });
@@ -172,8 +175,17 @@ export class ClusterEnvironment implements Environment {
 
   async startTraffic(run: string, signal: AbortSignal): Promise<Traffic> {
     const { cluster, image, folder } = this.options;
-    this.#traffic = await startTraffic(cluster, { image, run, folder }, signal);
-    return this.#traffic;
+    const traffic = await startTraffic(cluster, { image, run, folder }, signal);
+    this.#samples = [];
+    this.#traffic = traffic;
+    const stop: Traffic["stop"] = async (atOnce) => {
+      try {
+        return await traffic.stop(atOnce);
+      } finally {
+        this.#traffic = undefined;
+      }
+    };
+    return { ...traffic, stop };
   }
 
   async runCommand(args: readonly string[]): Promise<OperatorCommand> {
@@ -227,7 +239,6 @@ export class ClusterEnvironment implements Environment {
   }
 
   async missing(ledger: SenderLedger): Promise<number> {
-    this.#traffic = undefined;
     const { cluster } = this.options;
     return await leastMissing(async () => {
       // A new connection each time: one that was opened while InfluxDB restarted may break, and stays broken.

@@ -13,8 +13,8 @@ import { podState } from "../cluster/one-off-pods.ts";
 const PROGRAMS = "drill-programs";
 /** A pod of a present image starts within seconds; a busy machine takes longer. */
 const AGENT_START_LIMIT_MS = 60_000;
-/** Agents end after this time, also when a run was killed. */
-const AGENT_LIFETIME_SECONDS = 7200;
+/** Undoing the faults of a killed run takes minutes; a run of drills gives its own length. */
+const HEALING_LIFETIME_SECONDS = 3600;
 /** Copying a small volume takes the longest. */
 const CALL_LIMIT_MS = 70_000;
 const NAMESPACE_GONE_LIMIT_MS = 60_000;
@@ -112,6 +112,8 @@ export class FaultAgents {
   constructor(
     private readonly cluster: Cluster,
     private readonly image: string,
+    /** The kubelet ends the agents of a killed command after this time. */
+    private readonly lifetimeSeconds = HEALING_LIFETIME_SECONDS,
   ) {}
 
   /** Sends a request to the agent on a pod's node. @throws AgentError */
@@ -163,7 +165,7 @@ export class FaultAgents {
     if (existing && existing.status.phase !== "Running" && existing.status.phase !== "Pending") {
       await this.cluster.kubectl(["delete", "pod", name, "-n", DRILLS_NAMESPACE, "--now"]);
     }
-    await this.cluster.apply([agentPod(name, node, this.image)]);
+    await this.cluster.apply([agentPod(name, node, this.image, this.lifetimeSeconds)]);
     await waitFor(
       async () => {
         const pod = await this.cluster.get<Pod>("pod", name, DRILLS_NAMESPACE);
@@ -178,7 +180,7 @@ export class FaultAgents {
 }
 
 /** A pod that waits; each action is a call of kubectl exec. */
-function agentPod(name: string, node: string, image: string): KubernetesObject {
+function agentPod(name: string, node: string, image: string, lifetimeSeconds: number): KubernetesObject {
   return {
     apiVersion: "v1",
     kind: "Pod",
@@ -191,7 +193,7 @@ function agentPod(name: string, node: string, image: string): KubernetesObject {
       nodeName: node,
       hostPID: true,
       restartPolicy: "Never",
-      activeDeadlineSeconds: AGENT_LIFETIME_SECONDS,
+      activeDeadlineSeconds: lifetimeSeconds,
       terminationGracePeriodSeconds: 0,
       automountServiceAccountToken: false,
       enableServiceLinks: false,
@@ -201,7 +203,7 @@ function agentPod(name: string, node: string, image: string): KubernetesObject {
           name: "agent",
           image,
           imagePullPolicy: "IfNotPresent",
-          command: ["sleep", String(AGENT_LIFETIME_SECONDS)],
+          command: ["sleep", String(lifetimeSeconds)],
           securityContext: { privileged: true, runAsUser: 0, runAsNonRoot: false },
           resources: { requests: { cpu: "10m", memory: "32Mi" }, limits: { memory: "256Mi" } },
           volumeMounts: [{ name: "programs", mountPath: "/programs", readOnly: true }],

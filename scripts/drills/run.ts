@@ -9,6 +9,7 @@
 import { randomBytes } from "node:crypto";
 import { recordRuns } from "../audit/audit-runs.ts";
 import type { Report } from "../cli/report.ts";
+import { pause } from "../cli/wait.ts";
 import { ProbeSession } from "../clients/probe-session.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { Observer, recordObservations } from "../recording/observer.ts";
@@ -21,11 +22,15 @@ import { ClusterEnvironment } from "./environment.ts";
 import { FaultAgents, removeNamespace } from "./fault-agents.ts";
 import { HISTORY_FOLDER, judgeRun } from "./judge.ts";
 import { recoveryText } from "./recovery.ts";
-import { runDrill } from "./runner.ts";
+import { DRILL_LIMIT_MS, runDrill } from "./runner.ts";
 import { CONVEYORS, type SenderLedger } from "./traffic.ts";
 
 /** Interval of the rows. Recoveries are measured from the samples, which are finer. */
 const TICK_MS = 500;
+/** No drill starts later: a recording has a bounded number of rows, seven hours of two a second. */
+export const MAX_RUN_MS = 6 * 3_600_000;
+/** The pods of a run end this long after its planned length: the last drill, then the audit, half a minute per million events. */
+const LIFETIME_SLACK_SECONDS = 3600;
 /** Before the first event: clock differences, and events that are older than their request. */
 const SINCE_SLACK_MS = 5000;
 
@@ -38,7 +43,9 @@ export interface RunOptions {
   startedAtMs: number;
   drills: readonly Drill[];
   repeat: number;
-  /** No further drill starts after this time. */
+  /** One drill starts in each interval of this length, in random order; one after the other when absent. */
+  everyMs?: number | undefined;
+  /** No further drill starts after this time; at most MAX_RUN_MS. */
   timeLimitMs: number;
   /** Name of the drill whose fault is skipped. */
   withoutFault: string | undefined;
@@ -49,8 +56,37 @@ export interface RunOptions {
 export interface RecordedRun {
   /** Drills that are not possible on this cluster, and why. */
   impossible: ReadonlyMap<string, string>;
-  /** Possible drills, repeats included. */
+  /** Possible drills, repeats included, or the intervals of the run. */
   planned: number;
+}
+
+/** For how long the pods of a run may live: its planned length, from which the kubelet ends those of a killed command. */
+export function lifetimeSeconds({
+  drills,
+  repeat,
+  everyMs,
+  timeLimitMs,
+}: Pick<RunOptions, "drills" | "repeat" | "everyMs" | "timeLimitMs">): number {
+  const longestMs = everyMs === undefined ? drills.length * repeat * DRILL_LIMIT_MS : Number.POSITIVE_INFINITY;
+  return Math.ceil(Math.min(timeLimitMs, longestMs) / 1000) + LIFETIME_SLACK_SECONDS;
+}
+
+/** Drills in their order with the number of their round, from 1, without end: each round has every drill once. */
+export function* drillRounds<T>(
+  drills: readonly T[],
+  orderOf: (drills: readonly T[]) => readonly T[],
+): Generator<{ drill: T; repeat: number }> {
+  for (let repeat = 1; drills.length > 0; repeat++) for (const drill of orderOf(drills)) yield { drill, repeat };
+}
+
+/** The same elements in random order (Fisher-Yates). */
+export function shuffled<T>(list: readonly T[]): T[] {
+  const order = [...list];
+  for (let last = order.length - 1; last > 0; last--) {
+    const other = Math.floor(Math.random() * (last + 1));
+    [order[last], order[other]] = [order[other]!, order[last]!];
+  }
+  return order;
 }
 
 /** Runs the drills and records them. After an interrupt the pipeline is restored, and the record ends there. */
@@ -83,34 +119,57 @@ class DrillsRun {
   static async open(options: RunOptions): Promise<DrillsRun> {
     const { cluster, image, folder, record } = options;
     const closed = new AbortController();
-    const observer = await options.report.step("observer", () =>
-      Observer.start(cluster, { image, run: folder.id, tickMs: TICK_MS, newestOf: CONVEYORS }, closed.signal),
-    );
-    const agents = new FaultAgents(cluster, image);
-    const checks = new ProbeSession(cluster, image, closed.signal);
+    const seconds = lifetimeSeconds(options);
+    const observed = { image, run: folder.id, tickMs: TICK_MS, newestOf: CONVEYORS, lifetimeSeconds: seconds };
+    const observer = await options.report.step("observer", () => Observer.start(cluster, observed, closed.signal));
+    const agents = new FaultAgents(cluster, image, seconds);
+    const checks = new ProbeSession(cluster, image, closed.signal, seconds);
     const environment = new ClusterEnvironment({ cluster, image, folder: folder.id, observer, agents, checks, record });
     return new DrillsRun(options, environment, observer, checks, closed);
   }
 
   async record(): Promise<RecordedRun> {
-    const { cluster, folder, record, startedAtMs, drills, repeat, report, signal } = this.options;
+    const { cluster, folder, record, startedAtMs, drills, report, signal } = this.options;
     const facts = await runFacts(cluster, { id: folder.id, kind: "drills", startedAtMs });
     record.append({ timeMs: Date.now(), facts });
     const impossible = await report.step("possible drills", () => this.#obstacles(drills));
     for (const [name, reason] of impossible) report.warn(`not possible here: ${name}: ${reason}`);
     const possible = drills.filter(({ name }) => !impossible.has(name));
-    const planned = Array.from({ length: repeat }, (_, round) =>
-      possible.map((drill) => ({ drill, repeat: round + 1 })),
-    );
-    for (const [index, next] of planned.flat().entries()) {
-      if (signal.aborted || Date.now() - startedAtMs > this.options.timeLimitMs) break;
-      await this.#runDrill(next.drill, next.repeat, index + 1, possible.length * repeat);
-    }
+    const planned = await this.#runDrills(possible);
     await Promise.all(this.#logLines);
     if (!signal.aborted) await this.#recordHistory();
     record.append({ timeMs: Date.now(), ended: { interrupted: signal.aborted } });
     await record.flush();
-    return { impossible, planned: possible.length * repeat };
+    return { impossible, planned };
+  }
+
+  /** Runs the drills until the last one or the time limit. @returns the number of planned ones */
+  async #runDrills(possible: readonly Drill[]): Promise<number> {
+    const { startedAtMs, everyMs, timeLimitMs, repeat, signal } = this.options;
+    const intervals = everyMs === undefined ? repeat * possible.length : Math.ceil(timeLimitMs / everyMs);
+    const count = possible.length === 0 ? 0 : intervals;
+    const firstMs = Date.now();
+    let number = 0;
+    for (const next of drillRounds(possible, everyMs === undefined ? (drills) => drills : shuffled)) {
+      if (number === count) break;
+      number++;
+      if (everyMs !== undefined) await this.#awaitInterval(firstMs + (number - 1) * everyMs, number, count);
+      if (signal.aborted || Date.now() - startedAtMs > timeLimitMs) break;
+      await this.#runDrill(next.drill, next.repeat, number, count);
+    }
+    return count;
+  }
+
+  /** Waits for the begin of an interval; not at all when the drill before took longer. An interrupt ends the wait. */
+  async #awaitInterval(dueMs: number, number: number, count: number): Promise<void> {
+    const { report, record, signal } = this.options;
+    const timeMs = Date.now();
+    if (timeMs >= dueMs) return;
+    record.append({ timeMs, waiting: { number, count, dueMs } });
+    await report.step(`wait for drill ${number} of ${count}`, async (step) => {
+      step.update(`due at ${new Date(dueMs).toISOString().slice(11, 19)} UTC`);
+      await pause(dueMs - timeMs, signal).catch(() => {});
+    });
   }
 
   async close(): Promise<void> {
@@ -141,7 +200,9 @@ class DrillsRun {
   /** One drill, as a step of the terminal; its verdict is the judge's. */
   async #runDrill(drill: Drill, repeat: number, number: number, count: number): Promise<void> {
     const { folder, record, report, signal, withoutFault } = this.options;
-    const title = this.options.repeat > 1 ? `${drill.name} (${repeat} of ${this.options.repeat})` : drill.name;
+    const repeats = this.options.repeat > 1 ? ` (${repeat} of ${this.options.repeat})` : "";
+    const title =
+      this.options.everyMs === undefined ? `${drill.name}${repeats}` : `${drill.name} (${number} of ${count})`;
     await report.step(title, async (step) => {
       const end = record.onEntry(({ phase }) => phase && step.update(`${phase.name}: ${phase.detail}`));
       const run = `drill-${drill.name}-${repeat}-${randomBytes(3).toString("hex")}`;

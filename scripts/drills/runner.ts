@@ -26,6 +26,9 @@ import type { Drill, DrillContext } from "./drill.ts";
 import { baselineOf, measureRecovery, RECOVERY_LIMIT_MS, recoveryText, worseThan } from "./recovery.ts";
 import { countsOf, type SenderLedger, type Traffic } from "./traffic.ts";
 
+/** Longest drill: the limits of its phases below, of its sender and of its pods are less than this together. */
+export const DRILL_LIMIT_MS = 15 * 60_000;
+
 /** Samples of this duration are the baseline. */
 const BASELINE_MS = 3000;
 /** For the pipeline to become healthy before a fault, for example after an earlier drill. */

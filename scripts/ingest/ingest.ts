@@ -5,6 +5,7 @@ import { isBlank, LineSplitter } from "../../services/domain/ndjson.ts";
 import type { IngestResult } from "../../services/protocol/final-document.ts";
 import { INPUT_END_TOKEN, inputEndLine } from "../../services/protocol/input-end.ts";
 import { OperatorError } from "../cli/errors.ts";
+import { formatDuration } from "../cli/report.ts";
 import { waitFor } from "../cli/wait.ts";
 import { KAFKA } from "../clients/probe-session.ts";
 import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
@@ -13,12 +14,16 @@ import { type LedgerByConveyor, PodOutput } from "./pod-output.ts";
 
 /** After the end of the input: time to flush what is buffered through a pipeline that may be behind. */
 const FINISH_LIMIT_MS = 300_000;
+/** The kubelet ends the pod of a killed command then; longer than any file takes, and a stream can name more. */
+export const DEFAULT_TIME_LIMIT_MS = 24 * 3_600_000;
 /** The log of an ended pod is read within seconds. */
 const LOG_END_LIMIT_MS = 60_000;
 
 interface IngestOptions {
   image: string;
   signal: AbortSignal;
+  /** For the whole input; a day when absent. */
+  timeLimitMs?: number;
   /** Run of this ingest itself, in its result and its dead letters; events have their own. A new one when absent. */
   runId?: string | undefined;
   /** Called with the totals after each chunk. */
@@ -46,7 +51,10 @@ export class IngestError extends OperatorError {
 }
 
 /** A producer that reads stdin. */
-function producerPod({ image, runId }: IngestOptions, endToken: string): OneOffPod {
+function producerPod(
+  { image, runId, timeLimitMs = DEFAULT_TIME_LIMIT_MS }: IngestOptions,
+  endToken: string,
+): OneOffPod {
   return {
     prefix: "ingest",
     image,
@@ -71,6 +79,7 @@ function producerPod({ image, runId }: IngestOptions, endToken: string): OneOffP
     },
     secrets: { "producer-tls": "/certs" },
     stdin: true,
+    lifetimeSeconds: Math.ceil((timeLimitMs + FINISH_LIMIT_MS) / 1000),
   };
 }
 
@@ -103,6 +112,14 @@ class SentInput {
 
 const RESEND = "send the same file again: events with their own run and seq are idempotent";
 
+/** The kubelet ended a pod at its lifetime. */
+const isOverdue = ({ status }: Pod) => status.reason === "DeadlineExceeded";
+
+const overdue = ({ timeLimitMs = DEFAULT_TIME_LIMIT_MS }: IngestOptions) => ({
+  message: `--time-limit: the input must end within ${formatDuration(timeLimitMs)}; the ingest pod was ended before`,
+  hint: `${RESEND}, with a longer --time-limit or in parts`,
+});
+
 /** Why an ingest is not done; undefined when every line has an outcome. */
 function problemOf(outcomes: IngestOutcomes, attached: { isSent: boolean; exitCode: number; stderr: string }) {
   const { sent, read, failed, input_complete } = outcomes;
@@ -132,30 +149,32 @@ export async function ingest(
     const sent = new SentInput();
     const stream = sent.stream(input, endToken, () => options.onProgress?.(sent));
     const attached = await cluster.attach(name, stream, options.signal);
-    const phase = await awaitEnd(cluster, name, options.signal);
+    const pod = await awaitEnd(cluster, name, options.signal);
     await output.end(LOG_END_LIMIT_MS);
     const { result, tail } = output;
+    const late = isOverdue(pod) ? overdue(options) : undefined;
     if (!result) {
-      throw new OperatorError(`the ingest pod ended without a result (${phase})`, {
+      throw new OperatorError(late?.message ?? `the ingest pod ended without a result (${podState(pod)})`, {
         cause: new Error([tail.join("\n"), attached.stderr.trim()].filter(Boolean).join("\n")),
-        hint: "the image of the deployed services may be older than this command: bun scripts/deploy.ts",
+        hint: late?.hint ?? "the image of the deployed services may be older than this command: bun scripts/deploy.ts",
       });
     }
     const outcomes = { ...result, sent: sent.lines, ...output.ledgerOf(result) };
     const problem = problemOf(outcomes, attached);
-    if (problem) throw new IngestError(`ingest: ${problem.message}`, outcomes, problem);
+    if (problem)
+      throw new IngestError(late?.message ?? `ingest: ${problem.message}`, outcomes, { ...problem, ...late });
     return outcomes;
   });
 }
 
-/** Resolves with the phase of the ended pod. */
-async function awaitEnd(cluster: Cluster, name: string, signal: AbortSignal): Promise<string> {
+/** Resolves with the ended pod. */
+async function awaitEnd(cluster: Cluster, name: string, signal: AbortSignal): Promise<Pod> {
   return await waitFor(
     async () => {
       const live = await cluster.get<Pod>("pod", name);
       const phase = live?.status.phase;
-      return phase === "Succeeded" || phase === "Failed"
-        ? { done: true, value: podState(live) }
+      return live && (phase === "Succeeded" || phase === "Failed")
+        ? { done: true, value: live }
         : { done: false, state: podState(live) };
     },
     { what: `pod ${name} to finish its input`, limitMs: FINISH_LIMIT_MS, signal },

@@ -26,6 +26,8 @@ export interface LiveState {
   commands: OperatorCommand[];
   ledger: Partial<Ledger>;
   finished: FinishedDrill[];
+  /** The next drill, while the run waits for its interval. */
+  waiting: RecordEntry["waiting"];
 }
 
 export const emptyState = (runId: string, startedAtMs: number): LiveState => ({
@@ -43,6 +45,7 @@ export const emptyState = (runId: string, startedAtMs: number): LiveState => ({
   commands: [],
   ledger: {},
   finished: [],
+  waiting: undefined,
 });
 
 function added<T>(list: T[], more: readonly T[] | undefined, kept: number): void {
@@ -58,7 +61,9 @@ export function applyEntry(state: LiveState, entry: RecordEntry): void {
   added(state.marks, entry.marksAdded, KEPT_MARKS);
   added(state.lines, entry.linesAdded, KEPT_LINES);
   added(state.commands, entry.commandsAdded, KEPT_COMMANDS);
+  state.waiting = entry.waiting ?? state.waiting;
   if (entry.drill) {
+    state.waiting = undefined;
     state.drill = entry.drill;
     state.drillStartedAtMs = entry.timeMs;
     state.phases = [{ name: "before", startedAtMs: entry.timeMs }];

@@ -37,8 +37,11 @@ export function liveOriginMs(state: LiveState): { originMs: number; origin: stri
 }
 
 function headline(state: LiveState): Html {
-  const { drill, timeMs } = state;
+  const { drill, timeMs, waiting } = state;
   const clock = html`<span class="mono">${formatClock(timeMs)} UTC</span>`;
+  if (waiting) {
+    return html`<p class="what">Drill ${waiting.number} of ${waiting.count} starts at ${formatClock(waiting.dueMs)} · run <span class="mono">${state.runId}</span> · ${clock}</p><h1>Waiting for the next drill</h1>`;
+  }
   if (!drill)
     return html`<p class="what">run <span class="mono">${state.runId}</span> · ${clock}</p><h1>Preparing</h1>`;
   const repeat = drill.repeat > 1 ? `, repeat ${drill.repeat}` : "";

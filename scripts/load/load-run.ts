@@ -52,6 +52,8 @@ const LAG_LIMIT_MS = 180_000;
 const REPLICAS_LIMIT_MS = 300_000;
 /** Rows after the last scaling, so that the last rebalance is recorded. */
 const AFTER_MS = 3000;
+/** The observer's pod ends this long after all phases: the start of the generator's pod, and its last answers. */
+const OBSERVER_SLACK_SECONDS = 300;
 /** For the last events to be stored after their acknowledgement. */
 const STORED_LIMIT_MS = 30_000;
 /** The same after an interrupt. */
@@ -122,7 +124,10 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
   try {
     observer = await Observer.start(
       cluster,
-      { tickMs: TICK_MS, image: options.image, run: folder.id, extra: () => loadRow(seen.outcomes, seen.loadEndMs) },
+      {
+        ...{ tickMs: TICK_MS, image: options.image, run: folder.id, lifetimeSeconds: observerSeconds(stages) },
+        extra: () => loadRow(seen.outcomes, seen.loadEndMs),
+      },
       signal,
     );
     await loadAndSettle(options, observer, autoscalers, seen);
@@ -164,6 +169,10 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
   if (failure && !isAbort(failure) && !(failure instanceof OperatorError)) throw failure;
   return result;
 }
+
+/** Lifetime of the observer's pod: all phases of the run. */
+export const observerSeconds = (stages: readonly LoadStage[]): number =>
+  Math.ceil(totalSeconds(stages) + (BASELINE_MS + LAG_LIMIT_MS + REPLICAS_LIMIT_MS) / 1000) + OBSERVER_SLACK_SECONDS;
 
 /** The output of `kubectl get hpa --watch`, each line with its time. */
 function followHpas(cluster: Cluster): { lines: string[]; close: () => Promise<void> } {

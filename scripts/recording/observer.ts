@@ -14,8 +14,6 @@ import type { PodStatus, RunRecord } from "./run-record.ts";
 
 /** The first row takes two ticks; a busy machine and a slow first answer take some seconds more. */
 const FIRST_ROW_LIMIT_MS = 20_000;
-/** A run takes an hour at most; the pod ends a little later. */
-const LIFETIME_SECONDS = 4000;
 /** Fine enough for an outage of a second; a query costs InfluxDB some milliseconds. */
 const SAMPLE_INTERVAL_MS = 250;
 
@@ -26,6 +24,8 @@ export interface ObserverOptions {
   image: string;
   /** Label of the pod: the run's folder. */
   run?: string;
+  /** The planned length of the run and some more: the kubelet ends the pod of a killed command then. */
+  lifetimeSeconds: number;
   /** Conveyors whose newest stored event is sampled four times a second. */
   newestOf?: readonly string[];
   /** Series of the host, read at each row: for example the offered rate of a load generator. */
@@ -59,7 +59,7 @@ function observerPod(options: ObserverOptions): OneOffPod {
       "influxdb-tls": { folder: "/certs", keys: ["ca.crt"] },
       "influxdb-token-reader": { folder: "/secrets/influxdb-token-reader", keys: ["token"] },
     },
-    lifetimeSeconds: LIFETIME_SECONDS,
+    lifetimeSeconds: options.lifetimeSeconds,
   };
 }
 

@@ -159,6 +159,8 @@ export interface RecordEntry {
   effect?: ProvenEffect | undefined;
   problem?: DrillProblem | undefined;
   recoveryWait?: RecoveryWait | undefined;
+  /** The run waits for the interval of its next drill. */
+  waiting?: { number: number; count: number; dueMs: number } | undefined;
   /** The drill has ended; absent `sender`: its events are unknown. */
   drillEnded?: { number: number; sender?: SenderCounts | undefined } | undefined;
   /** Warnings and errors of the pods during a drill, collected after it. */

@@ -8,8 +8,9 @@ export interface LoadStage {
   events_per_second: number;
 }
 
-/** An hour; the pods of a run end shortly after it. */
-const MAX_TOTAL_SECONDS = 3600;
+/** Six hours: a recording has 50,000 rows at most, and an audit reads every event of a run. */
+const MAX_TOTAL_SECONDS = 6 * 3600;
+const UNIT_SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
 /** Far more than the pipeline takes; a larger value is a typing error. */
 const MAX_EVENTS_PER_SECOND = 200_000;
 const MAX_STAGES = 50;
@@ -20,11 +21,11 @@ const MAX_STAGES = 50;
  */
 export function parseStages(text: string): LoadStage[] {
   const stages = text.split(",").map((part, index) => {
-    const match = /^(\d+(?:\.\d+)?)(s|m)@(\d+)$/.exec(part.trim());
+    const match = /^(\d+(?:\.\d+)?)(s|m|h)@(\d+)$/.exec(part.trim());
     if (!match) {
       throw new Error(`stage ${index + 1}: must be DURATION@EVENTS_PER_SECOND, for example 60s@500; got "${part}"`);
     }
-    const seconds = Number(match[1]) * (match[2] === "m" ? 60 : 1);
+    const seconds = Number(match[1]) * UNIT_SECONDS[match[2]!]!;
     const rate = Number(match[3]);
     if (seconds < 1) throw new Error(`stage ${index + 1}: must last at least 1s; got "${part}"`);
     if (rate > MAX_EVENTS_PER_SECOND) {

@@ -1,6 +1,6 @@
 /** ProbeSession on a fake kubectl that runs the real probe program, or prints a prepared answer. */
 import { describe, expect, test } from "bun:test";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ProbeSession, readBy } from "../../../scripts/clients/probe-session.ts";
 import { temporaryFolder } from "../../temporary-folder.ts";
@@ -11,6 +11,8 @@ const KUBECTL = `#!/bin/sh
 folder=$(dirname "$0")
 case "$*" in
   *" get pods "*" app.kubernetes.io/name=gone "*) echo '{"items":[]}' ;;
+  *" create "*) cat > "$folder/pod" ;;
+  *" get pod "*) echo '{"metadata":{"uid":"1"},"status":{"phase":"Running"}}' ;;
   *" get pods "*) echo '{"items":[{"metadata":{"name":"pod-1"},"status":{"phase":"Running"}}]}' ;;
   *" exec "*) if [ -e "$folder/answer" ]; then cat "$folder/answer"; else exec ${process.execPath} ${PROBE}; fi ;;
 esac
@@ -47,4 +49,16 @@ describe("probeIn", () => {
     await writeFile(join(folder, "answer"), "[]");
     await expect(session.probeIn("producer", { self: { kind: "self" } })).rejects.toThrow('no result for "self"');
   });
+});
+
+test("a probe pod lives for an hour, or as long as the run that it is for", async () => {
+  await using hour = new ProbeSession(session.cluster, "services:1", new AbortController().signal);
+  await using run = new ProbeSession(session.cluster, "services:1", new AbortController().signal, 10_800);
+  const created = async (of: ProbeSession) => {
+    await of.podFor("admin");
+    const { spec } = JSON.parse(await readFile(join(folder, "pod"), "utf8"));
+    return [spec.activeDeadlineSeconds, spec.containers[0].command];
+  };
+  expect(await created(hour)).toEqual([3600, ["sleep", "3600"]]);
+  expect(await created(run)).toEqual([10_800, ["sleep", "10800"]]);
 });

@@ -10,21 +10,28 @@ import type { Report } from "../../../scripts/cli/report.ts";
 import type { Cluster, Pod } from "../../../scripts/cluster/cluster.ts";
 import type { Drill } from "../../../scripts/drills/drill.ts";
 import { judgeRun } from "../../../scripts/drills/judge.ts";
-import { recordRun } from "../../../scripts/drills/run.ts";
+import { drillRounds, lifetimeSeconds, recordRun, shuffled } from "../../../scripts/drills/run.ts";
 import { CONVEYORS } from "../../../scripts/drills/traffic.ts";
 import { createRun } from "../../../scripts/recording/run-folder.ts";
 import { RunRecord, readRecord } from "../../../scripts/recording/run-record.ts";
 
 const LINE_INTERVAL_MS = 50;
+const INTERVAL_MS = 2000;
 const SEEN = { producer: [], processor: [] };
 
 /** Pods start at once; the observer prints healthy measurements, the sender acknowledged batches. */
 class FakeCluster {
   readonly running = new Set<string>();
+  /** Name → activeDeadlineSeconds, of every pod so far. */
+  readonly lifetimes = new Map<string, number>();
   readonly context = "fake";
 
   async kubectl(args: readonly string[], options: { input?: string } = {}) {
-    if (args[0] === "create") this.running.add((JSON.parse(options.input!) as Pod).metadata.name);
+    if (args[0] === "create") {
+      const { metadata, spec } = JSON.parse(options.input!) as Pod & { spec: { activeDeadlineSeconds: number } };
+      this.running.add(metadata.name);
+      this.lifetimes.set(metadata.name, spec.activeDeadlineSeconds);
+    }
     if (args[0] === "delete" && args[1] === "pod") this.running.delete(args[2]!);
     return { stdout: "", stderr: "", exitCode: 0 };
   }
@@ -66,6 +73,15 @@ const report = {
   info: () => {},
 } as unknown as Report;
 
+const madeUp = (name: string): Drill => ({
+  ...{ name, title: "t", hypothesis: "h", fault: "f", budgetMs: 5000, budgetReason: "of the test" },
+  ...{ recoversFrom: "effect", holdMs: 0, workloads: ["processor"], commands: [["get", "pods"]] },
+  prepare: async () => ({}),
+  inject: async () => {},
+  proveEffect: async () => undefined,
+  heal: async () => {},
+});
+
 test("an interrupt during a fault: healed, recorded, judged, pods removed", async () => {
   await using root = await mkdtempDisposable(join(tmpdir(), "conveyor-drills-run-"));
   const startedAtMs = Date.now();
@@ -75,11 +91,8 @@ test("an interrupt during a fault: healed, recorded, judged, pods removed", asyn
   const interrupt = new AbortController();
   let heals = 0;
   const drill: Drill = {
-    ...{ name: "made-up", title: "t", hypothesis: "h", fault: "f", budgetMs: 5000, budgetReason: "of the test" },
-    ...{ recoversFrom: "effect", holdMs: 0, workloads: ["processor"], commands: [["get", "pods"]] },
-    prepare: async () => ({}),
+    ...madeUp("made-up"),
     inject: async () => interrupt.abort(new Error("interrupted")),
-    proveEffect: async () => undefined,
     heal: async () => {
       heals++;
     },
@@ -101,3 +114,79 @@ test("an interrupt during a fault: healed, recorded, judged, pods removed", asyn
   const files = await readdir(folder.folder);
   expect(files.toSorted()).toEqual(["live.ndjson", "result.json", "senders"]);
 }, 60_000);
+
+test("--every: each drill at its time, one that is late at once; an interrupt ends the wait; nothing is sampled in it", async () => {
+  await using root = await mkdtempDisposable(join(tmpdir(), "conveyor-drills-run-"));
+  const startedAtMs = Date.now();
+  const folder = await createRun("drills", startedAtMs, root.path);
+  const record = new RunRecord(folder.path("live.ndjson"));
+  const cluster = new FakeCluster();
+  const interrupt = new AbortController();
+  let prepared = 0;
+  const fail = async () => {
+    // The first drill takes longer than two intervals.
+    if (++prepared === 1) await Bun.sleep(2.1 * INTERVAL_MS);
+    throw new Error("it ends here");
+  };
+  const drills = ["a", "b"].map((name) => ({ ...madeUp(name), prepare: fail }));
+  record.onEntry(({ waiting }) => {
+    if (waiting && waiting.number > 4) setTimeout(() => interrupt.abort(new Error("interrupted")), 500);
+  });
+  const every = { everyMs: INTERVAL_MS, timeLimitMs: 20 * INTERVAL_MS, repeat: 1, withoutFault: undefined };
+  const run = await recordRun({
+    ...{ cluster: cluster as unknown as Cluster, image: "services", folder, record, startedAtMs, drills },
+    ...{ ...every, report, signal: interrupt.signal },
+  });
+  await record.close();
+  expect(run.planned).toBe(20);
+  const entries = await readRecord(folder.path("live.ndjson"));
+  const starts = entries.filter((entry) => entry.drill);
+  expect(starts.slice(0, 4).map(({ drill }) => [drill!.number, drill!.count, drill!.repeat])).toEqual([
+    [1, 20, 1],
+    [2, 20, 1],
+    [3, 20, 2],
+    [4, 20, 2],
+  ]);
+  expect(
+    starts
+      .slice(0, 2)
+      .map(({ drill }) => drill!.name)
+      .toSorted(),
+  ).toEqual(["a", "b"]);
+  for (const [index, { timeMs }] of starts.entries()) {
+    expect(timeMs - starts[0]!.timeMs).toBeGreaterThanOrEqual(index * INTERVAL_MS - 50);
+  }
+  const waits = entries.flatMap(({ timeMs, waiting }) => (waiting ? [{ ...waiting, timeMs }] : []));
+  expect(waits.map(({ number }) => number).filter((number) => number < 4)).toEqual([]);
+  for (const { timeMs, dueMs } of waits) expect(dueMs - timeMs).toBeLessThanOrEqual(INTERVAL_MS);
+  // Rows go on in a wait, samples do not.
+  const inWait = entries.slice(entries.findLastIndex(({ waiting }) => waiting));
+  expect(inWait.filter(({ row }) => row).length).toBeGreaterThan(3);
+  expect(inWait.filter(({ sample }) => sample)).toEqual([]);
+  expect(entries.at(-1)!.ended).toEqual({ interrupted: true });
+  const pods = [...cluster.lifetimes].filter(([name]) => name.startsWith("observer"));
+  expect(pods.map(([, seconds]) => seconds)).toEqual([lifetimeSeconds({ drills, ...every })]);
+}, 60_000);
+
+test("drillRounds: every drill once before any a second time, each round in its own order", () => {
+  const drills = ["a", "b", "c", "d", "e", "f", "g", "h"];
+  const seen = [...drillRounds(drills, shuffled).take(800)];
+  const rounds = [...Map.groupBy(seen, ({ repeat }) => repeat).values()].map((round) =>
+    round.map(({ drill }) => drill),
+  );
+  expect(rounds.length).toBe(100);
+  for (const round of rounds) expect(round.toSorted()).toEqual(drills);
+  expect(new Set(rounds.map((round) => round.join())).size).toBeGreaterThan(90);
+  for (const drill of drills) expect(rounds.some((round) => round[0] === drill)).toBe(true);
+  expect([...drillRounds([], shuffled)]).toEqual([]);
+});
+
+test("lifetimeSeconds: the pods of a run live for its planned length, one drill and the audit", () => {
+  const drills = Array.from({ length: 20 }, (_, index) => madeUp(String(index)));
+  const hours = (count: number) => count * 3600;
+  const lifetime = (options: { repeat?: number; everyMs?: number; timeLimitMs?: number }) =>
+    lifetimeSeconds({ drills, repeat: 1, timeLimitMs: hours(6) * 1000, ...options });
+  expect(lifetime({})).toBe(hours(5 + 1));
+  expect(lifetime({ repeat: 100 })).toBe(hours(6 + 1));
+  expect(lifetime({ timeLimitMs: hours(2) * 1000, everyMs: 300_000 })).toBe(hours(2 + 1));
+});

@@ -16,8 +16,10 @@ folder=$(dirname "$0")
 echo "$3 $4" >> "$folder/calls"
 case "$*" in
   *" create "*) cat > "$folder/pod" ;;
-  *" get pod "*) if [ -e "$folder/attached" ]; then phase=Succeeded; else phase=Running; fi
-     printf '{"metadata":{"uid":"1"},"status":{"phase":"%s"}}' $phase ;;
+  *" get pod "*) phase=Running
+     if [ -e "$folder/attached" ]; then phase=Succeeded; fi
+     if [ -e "$folder/attached" ] && [ -e "$folder/overdue" ]; then phase='Failed","reason":"DeadlineExceeded'; fi
+     printf '{"metadata":{"uid":"1"},"status":{"phase":"%s"}}' "$phase" ;;
   *" attach "*) if [ -e "$folder/cut" ]; then
        head -c $(cat "$folder/cut") > "$folder/stdin"; touch "$folder/attached"; echo "lost connection to pod" >&2; exit 1
      fi
@@ -62,6 +64,7 @@ async function run(podLog: string, input: AsyncIterable<Uint8Array>) {
   const found = await ingest(cluster, input, {
     image: "services:1",
     signal: new AbortController().signal,
+    timeLimitMs: 7_200_000,
     onProgress: (sent) => lines.push(sent.lines),
   });
   return { result: found, lines };
@@ -92,7 +95,7 @@ async function readByProducer(bytes = Number.POSITIVE_INFINITY) {
 }
 
 beforeEach(async () => {
-  for (const name of ["stdin", "attached", "cut"]) await rm(join(folder, name), { force: true });
+  for (const name of ["stdin", "attached", "cut", "overdue"]) await rm(join(folder, name), { force: true });
 });
 
 describe("ingest", () => {
@@ -135,6 +138,24 @@ describe("ingest", () => {
     expect(error).toBeInstanceOf(IngestError);
     expect(error).toMatchObject({ exitCode: 1, document: { acknowledged: 1, failed: 1, sent: 3 } });
   });
+});
+
+test("the pod lives as long as --time-limit, and an input that takes longer fails with an error that names it", async () => {
+  await run(log, chunks("a\nb\nc\n"));
+  const pod = JSON.parse(await readFile(join(folder, "pod"), "utf8")) as { spec: { activeDeadlineSeconds: number } };
+  expect(pod.spec.activeDeadlineSeconds).toBe(7500);
+  await writeFile(join(folder, "overdue"), "");
+  await rm(join(folder, "attached"));
+  const limit = "--time-limit: the input must end within 120 min 00 s; the ingest pod was ended before";
+  await expect(run('{"event":"running"}\n', chunks("x\n"))).rejects.toMatchObject({
+    message: limit,
+    hint: expect.stringContaining("longer"),
+  });
+  await rm(join(folder, "attached"));
+  const cut = { ...result, read: 2, input_complete: false };
+  const error = await errorOf(run(logOf(cut), chunks("a\nb\nc\n")));
+  expect(error).toBeInstanceOf(IngestError);
+  expect(error).toMatchObject({ message: limit, document: { read: 2, sent: 3 } });
 });
 
 describe("an input that was cut never succeeds", () => {

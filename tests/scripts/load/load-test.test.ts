@@ -12,6 +12,7 @@ import {
   timeToScale,
 } from "../../../scripts/load/load-measures.ts";
 import { PROFILES } from "../../../scripts/load/load-profiles.ts";
+import { observerSeconds } from "../../../scripts/load/load-run.ts";
 import { checkLimit, mergeLimits, parseLimit } from "../../../scripts/load/thresholds.ts";
 import type { Recording, Row } from "../../../scripts/recording/recording.ts";
 import type { LoadTestResult } from "../../../scripts/recording/result.ts";
@@ -163,6 +164,10 @@ test("loadLedger: a missing identity is lost unless it was dead-lettered", () =>
     duplicated: 1,
   });
   expect(loadLedger(12, conveyors, found, 2)).toMatchObject({ dead_lettered: 2, lost: 1 });
+});
+
+test("observerSeconds: the observer's pod outlives the stages and the phases after them", () => {
+  expect(observerSeconds([{ seconds: 7200, events_per_second: 1000 }])).toBe(7200 + 485 + 300);
 });
 
 test("parseGeneratorLine skips log lines and truncated lines", () => {

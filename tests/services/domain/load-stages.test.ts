@@ -2,12 +2,13 @@
 import { expect, test } from "bun:test";
 import { dueEvents, dueTimeMs, formatStages, parseStages, stageAt } from "../../../services/domain/load-stages.ts";
 
-test("parseStages accepts seconds and minutes; formatStages is its inverse", () => {
-  const stages = parseStages("60s@500, 2m@5000,1.5s@0");
+test("parseStages accepts seconds, minutes and hours; formatStages is its inverse", () => {
+  const stages = parseStages("60s@500, 2m@5000,1.5s@0,2h@1");
   expect(stages).toEqual([
     { seconds: 60, events_per_second: 500 },
     { seconds: 120, events_per_second: 5000 },
     { seconds: 1.5, events_per_second: 0 },
+    { seconds: 7200, events_per_second: 1 },
   ]);
   expect(parseStages(formatStages(stages))).toEqual(stages);
 });
@@ -17,7 +18,7 @@ test.each([
   ["1s@1,60@500", 'stage 2: must be DURATION@EVENTS_PER_SECOND, for example 60s@500; got "60@500"'],
   ["0s@5", 'stage 1: must last at least 1s; got "0s@5"'],
   ["1s@900000", 'stage 1: must be at most 200000 events/s; got "1s@900000"'],
-  ["61m@1", "stages: must last at most 3600s together; got 3660s"],
+  ["361m@1", "stages: must last at most 21600s together; got 21660s"],
 ])("%s is refused with the stage, the rule and the value", (text, message) => {
   expect(() => parseStages(text)).toThrow(message);
 });
