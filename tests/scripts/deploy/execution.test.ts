@@ -242,6 +242,8 @@ describe("execution of a plan", () => {
 
   test("what setup cannot change is in the line of its stage", async () => {
     const cluster = new FakeCluster(APIS).add(...kedaItself());
+    const labels = { "job-name": "setup" };
+    cluster.add({ apiVersion: "v1", kind: "Pod", metadata: { name: "setup-1", namespace: "conveyor", labels } });
     cluster.onJob = fillTokens(cluster);
     cluster.setupProblems = ["topic conveyor.events: partition 4 has 1 of 3 replicas"];
     const lines: string[] = [];
