@@ -47,26 +47,28 @@ export function slicesOf(
 
 export type CountInWindows = (range: { startMs: number; endMs: number; windowMs: number }) => Promise<PointCount[]>;
 
-/**
- * Time ranges with all points of a longer one. Where windows are long, a dense window is counted in shorter ones.
- */
+/** A dense window is counted again in this many parts: its points may lie within a second of it. */
+const PARTS_OF_DENSE = 60;
+
+/** Time ranges with all points of a longer one. Dense windows are counted again in shorter ones, down to a millisecond. */
 export async function planSlices(
   count: CountInWindows,
   startMs: number,
   endMs: number,
   most = MAX_POINTS_PER_SLICE,
+  windowMs = windowMsOf(startMs, endMs),
 ): Promise<[startMs: number, endMs: number][]> {
-  const range = { startMs, endMs, windowMs: windowMsOf(startMs, endMs) };
+  const range = { startMs, endMs, windowMs };
   const counts = await count(range);
-  if (range.windowMs === WINDOW_MS) return slicesOf(counts, range, most);
+  const isDense = ({ points }: PointCount) => points > most && windowMs > 1;
   const slices = slicesOf(
-    counts.filter(({ points }) => points <= most),
+    counts.filter((window) => !isDense(window)),
     range,
     most,
   );
-  for (const dense of counts.filter(({ points }) => points > most)) {
-    const from = Math.max(startMs, dense.startMs);
-    slices.push(...(await planSlices(count, from, Math.min(endMs, dense.startMs + range.windowMs), most)));
+  for (const dense of counts.filter(isDense)) {
+    const [from, to] = [Math.max(startMs, dense.startMs), Math.min(endMs, dense.startMs + windowMs)];
+    slices.push(...(await planSlices(count, from, to, most, Math.ceil(windowMs / PARTS_OF_DENSE))));
   }
   return slices.sort((a, b) => a[0] - b[0]);
 }

@@ -1,6 +1,6 @@
 /** Slices of the database cover every point once, none with too many points. */
 import { expect, test } from "bun:test";
-import { planSlices, slicesOf, windowMsOf } from "../../../scripts/audit/point-slices.ts";
+import { type CountInWindows, planSlices, slicesOf, windowMsOf } from "../../../scripts/audit/point-slices.ts";
 
 const windowMs = 60_000;
 
@@ -42,24 +42,41 @@ test("slicesOf returns no slice without points; windowMsOf lengthens windows for
   expect(windowMsOf(0, 10_000 * 3_600_000)).toBe(3_600_000);
 });
 
-test("planSlices keeps slices small although one old event makes windows long", async () => {
-  const nowMs = 1_764_000_000_000;
-  const times = [1_500_000_000_000, ...Array.from({ length: 5000 }, (_, index) => nowMs - 300_000 + index * 60)];
-  const slices = await planSlices(
-    async ({ startMs, endMs, windowMs }) => {
-      const counts = new Map<number, number>();
-      for (const time of times) {
-        if (time < startMs || time >= endMs) continue;
-        const window = Math.floor(time / windowMs) * windowMs;
-        counts.set(window, (counts.get(window) ?? 0) + 1);
-      }
-      return [...counts].map(([startMs, points]) => ({ startMs, points }));
-    },
-    times[0]!,
-    nowMs + 1,
-    500,
-  );
+/** A database with points at these times. */
+const databaseOf =
+  (times: readonly number[]): CountInWindows =>
+  async ({ startMs, endMs, windowMs }) => {
+    const counts = new Map<number, number>();
+    for (const time of times) {
+      if (time < startMs || time >= endMs) continue;
+      const window = Math.floor(time / windowMs) * windowMs;
+      counts.set(window, (counts.get(window) ?? 0) + 1);
+    }
+    return [...counts].map(([startMs, points]) => ({ startMs, points }));
+  };
+
+const NOW_MS = 1_764_000_000_000;
+
+test.each([
+  [
+    "although one old event makes windows long",
+    [1_500_000_000_000, ...Array.from({ length: 5000 }, (_, index) => NOW_MS - 300_000 + index * 60)],
+  ],
+  [
+    "although all points of a minute lie within a second",
+    Array.from({ length: 5000 }, (_, index) => NOW_MS - 300_000 + Math.floor(index / 10)),
+  ],
+])("planSlices keeps slices small %s", async (_, times) => {
+  const slices = await planSlices(databaseOf(times), times[0]!, NOW_MS + 1, 500);
   const held = slices.map(([from, to]) => times.filter((time) => time >= from && time < to).length);
   expect(held.reduce((sum, points) => sum + points, 0)).toBe(times.length);
   expect(Math.max(...held)).toBeLessThanOrEqual(501);
+});
+
+test("planSlices ends at a millisecond with too many points", async () => {
+  const times = [...Array.from({ length: 900 }, () => NOW_MS), NOW_MS + 1];
+  expect(await planSlices(databaseOf(times), NOW_MS - 10, NOW_MS + 2, 500)).toEqual([
+    [NOW_MS, NOW_MS + 1],
+    [NOW_MS + 1, NOW_MS + 2],
+  ]);
 });
