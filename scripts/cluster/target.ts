@@ -39,19 +39,29 @@ const targetFile = () => join(stateFolder(), "target.json");
 const idOf = async (cluster: Cluster): Promise<string> =>
   (await cluster.json<KubernetesObject>(["get", "namespace", "kube-system"])).metadata.uid ?? "";
 
+/** The cluster of the last deploy, and the identity of each context's cluster at its last deploy. */
+interface RememberedTarget extends ClusterLocation {
+  /** Absent in the file of an earlier version. */
+  clusterIds?: Record<string, string>;
+}
+
 /**
  * Stores the cluster of a deploy as the default of the other commands, with its identity. The local cluster has none: its
  * kubeconfig leads to no other one, and each new local cluster has another UID.
  */
 export async function rememberTarget(cluster: Cluster): Promise<void> {
   const { context, kubeconfig, isLocal } = cluster;
-  const clusterId = isLocal ? undefined : await idOf(cluster);
-  await writeAtomic(targetFile(), `${JSON.stringify({ context, kubeconfig, isLocal, clusterId }, null, 2)}\n`);
+  const clusterIds = {
+    ...(await rememberedTarget())?.clusterIds,
+    ...(isLocal ? {} : { [context]: await idOf(cluster) }),
+  };
+  const target: RememberedTarget = { context, kubeconfig, isLocal, clusterIds };
+  await writeAtomic(targetFile(), `${JSON.stringify(target, null, 2)}\n`);
 }
 
-async function rememberedTarget(): Promise<ClusterLocation | undefined> {
+async function rememberedTarget(): Promise<RememberedTarget | undefined> {
   try {
-    const value = JSON.parse(await readFile(targetFile(), "utf8")) as ClusterLocation;
+    const value = JSON.parse(await readFile(targetFile(), "utf8")) as RememberedTarget;
     return typeof value.context === "string" ? value : undefined;
   } catch {
     return undefined;
@@ -109,10 +119,7 @@ export async function selectCluster(
   }
   const { "cluster-id": clusterId } = flags;
   if (!target.isLocal && target.context !== local.context) {
-    return await namedCluster(
-      target.context,
-      clusterId ?? (target.context === remembered?.context ? remembered.clusterId : undefined),
-    );
+    return await namedCluster(target.context, clusterId ?? remembered?.clusterIds?.[target.context]);
   }
   if (clusterId) {
     throw new OperatorError("--local and --cluster-id exclude each other", { exitCode: EXIT.usage });

@@ -75,9 +75,18 @@ describe("the cluster of the last deploy", () => {
     expect((await refusal()).message).toEndWith("kube-system has the UID cluster-a, not cluster-b");
   });
 
+  test("is known also after a deploy to another one", async () => {
+    await leadTo("cluster-b");
+    await rememberTarget(new Cluster({ context: local.context, isLocal: true }, join(folder, "kubectl")));
+    await reach({ context: CONTEXT });
+    await leadTo("cluster-a");
+    expect((await refusal({ context: CONTEXT })).message).toEndWith("kube-system has the UID cluster-a, not cluster-b");
+    await rememberTarget(await reach({ context: CONTEXT, "cluster-id": "cluster-a" }));
+  });
+
   test("has no identity in a file of an earlier version, and is accepted", async () => {
     const file = join(folder, "state", "conveyor", "target.json");
-    const { clusterId: _, ...earlier } = JSON.parse(await readFile(file, "utf8")) as { clusterId: string };
+    const { clusterIds: _, ...earlier } = JSON.parse(await readFile(file, "utf8")) as { clusterIds: object };
     await writeFile(file, JSON.stringify(earlier));
     await leadTo("cluster-c");
     expect((await reach()).context).toBe(CONTEXT);
