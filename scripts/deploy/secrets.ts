@@ -97,7 +97,8 @@ export async function fillSecrets(
   if (missing.length > 0) {
     throw new OperatorError(`certificates are missing: ${missing.join(", ")}`, {
       exitCode: EXIT.precondition,
-      hint: "bun scripts/generate-certs.ts",
+      // With the CA's key, the deploy would have issued them.
+      hint: "put ca.key beside ca.crt for this run; if it is lost: bun scripts/generate-certs.ts --new-ca && bun scripts/deploy.ts --new-ca",
     });
   }
   return filled;
