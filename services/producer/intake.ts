@@ -89,24 +89,26 @@ async function answerPost(request: Request, options: IntakeOptions, bodies: Open
   if (encoding !== "" && encoding.toLowerCase() !== "identity") {
     return compressed(`got content-encoding ${shown(encoding)}`);
   }
-  const declared = request.headers.get("content-length");
-  // Of a body of unknown length the greatest is assumed, until it is read.
-  let held = declared === null ? MAX_BODY_BYTES : Number(declared);
-  const tooLarge = () => failure(413, "body_too_large", `a body must have at most ${MAX_BODY_BYTES} bytes`);
-  if (held > MAX_BODY_BYTES) return tooLarge();
-  if (!bodies.take(held)) return unavailable("buffer_full", "too many requests are open; nothing was taken");
+  if (Number(request.headers.get("content-length")) > MAX_BODY_BYTES) return bodyTooLarge();
+  let held = 0;
+  const take = (bytes: number) => {
+    if (!bodies.take(bytes)) return false;
+    held += bytes;
+    return true;
+  };
   try {
-    const body = await readBody(request).catch(() => "incomplete" as const);
+    const body = await readBody(request, take).catch(() => "incomplete" as const);
     if (body === "incomplete") return failure(400, "incomplete_body", "the connection ended before the body");
-    if (body === undefined) return tooLarge();
-    bodies.release(held - body.length);
-    held = body.length;
+    if (body === "too_large") return bodyTooLarge();
+    if (body === "no_room") return unavailable("buffer_full", "too many requests are open; nothing was taken");
     if (isCompressed(body)) return compressed("got a gzip or zstd body");
     return await publishBody(body, sender, options);
   } finally {
     bodies.release(held);
   }
 }
+
+const bodyTooLarge = () => failure(413, "body_too_large", `a body must have at most ${MAX_BODY_BYTES} bytes`);
 
 const compressed = (found: string) =>
   failure(415, "unsupported_encoding", `events must be sent without compression; ${found}`, {
@@ -121,11 +123,11 @@ const COMPRESSED_STARTS = [
 const isCompressed = (body: Uint8Array) =>
   COMPRESSED_STARTS.some((start) => start.every((byte, index) => body[index] === byte));
 
-/** Counts the bytes of the bodies that open requests hold. */
+/** Counts the bytes that open requests have received: a request that stalls holds no room for the rest of its body. */
 class OpenBodies {
   #bytes = 0;
 
-  /** False when the body has no room. */
+  /** False when there is no room for them. */
   take(bytes: number): boolean {
     if (this.#bytes + bytes > MAX_OPEN_BODY_BYTES) return false;
     this.#bytes += bytes;
@@ -137,16 +139,19 @@ class OpenBodies {
   }
 }
 
-/** The complete body; undefined when it exceeds the limit. */
-async function readBody(request: Request): Promise<Uint8Array | undefined> {
+async function readBody(
+  request: Request,
+  take: (bytes: number) => boolean,
+): Promise<Uint8Array | "too_large" | "no_room"> {
   const chunks: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of request.body ?? []) {
     length += chunk.length;
-    if (length > MAX_BODY_BYTES) return undefined;
+    if (length > MAX_BODY_BYTES) return "too_large";
+    if (!take(chunk.length)) return "no_room";
     chunks.push(chunk);
   }
-  return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
+  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
 }
 
 /** An answer without outcomes of single events. */
