@@ -25,7 +25,12 @@ writeFileSync(join(folder, "kubectl"), KUBECTL, { mode: 0o755 });
 async function command(input: string, ...args: string[]) {
   const child = Bun.spawn([process.execPath, "scripts/ingest.ts", "-", "--json", ...args], {
     cwd: ROOT,
-    env: { ...process.env, PATH: `${folder}${delimiter}${process.env.PATH}`, CONVEYOR_CONTEXT: "" },
+    env: {
+      ...process.env,
+      PATH: `${folder}${delimiter}${process.env.PATH}`,
+      CONVEYOR_CONTEXT: "",
+      XDG_STATE_HOME: folder,
+    },
     stdin: new Blob([input]),
     stdout: "pipe",
     stderr: "ignore",
