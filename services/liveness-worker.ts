@@ -10,8 +10,8 @@ self.onmessage = ({ data }: MessageEvent<LivenessStart>) => {
   let changedAt = performance.now();
   try {
     const server = Bun.serve({
+      // Without a hostname: every address of IPv4 and IPv6.
       port,
-      hostname: "0.0.0.0",
       tls,
       development: false,
       fetch() {

@@ -55,8 +55,8 @@ export function startIntake(options: IntakeOptions): Intake {
     return response;
   };
   const server = Bun.serve({
+    // Without a hostname: every address of IPv4 and IPv6.
     port: options.port,
-    hostname: "0.0.0.0",
     tls: options.tls,
     // Bun's own refusal has no body and cuts the connection, and with it a port-forward.
     maxRequestBodySize: MAX_DISCARDED_BYTES,

@@ -37,8 +37,8 @@ export function startOpsServer(
     return report;
   };
   const server = Bun.serve({
+    // Without a hostname: every address of IPv4 and IPv6.
     port: config.port,
-    hostname: "0.0.0.0",
     tls: { cert: config.tls.cert, key: config.tls.key },
     maxRequestBodySize: MAX_OPS_BODY_BYTES,
     development: false,
