@@ -74,6 +74,15 @@ function eventOf(value: Buffer | null): LoggedEvent | undefined {
   }
 }
 
+/**
+ * The offsets that a batch hides from a read that has come to `next` and goes to `end`; undefined when the batch is beyond.
+ * Where its header does not say where it ends, that is everything from here on: nothing after it can be found.
+ */
+export function hiddenOffsets({ firstOffset, lastOffset, hasKnownEnd }: UnreadableBatch, next: number, end: number) {
+  if (!hasKnownEnd) return { first_offset: firstOffset < end ? firstOffset : next, last_offset: end - 1 };
+  return firstOffset < end ? { first_offset: firstOffset, last_offset: Math.min(lastOffset, end - 1) } : undefined;
+}
+
 const silent = new Logger("log-reader", "error", {}, () => {});
 
 /**
@@ -118,17 +127,19 @@ export async function readLog(request: LogRequest, write: (line: LogLine) => Pro
       const offset = Number(message.offset);
       // A batch can start before the requested offset and end after the last one.
       if (offset < next.get(partition)!) continue;
+      const hidden =
+        message instanceof UnreadableBatch ? hiddenOffsets(message, next.get(partition)!, last) : undefined;
+      if (message instanceof UnreadableBatch && hidden) {
+        end.unreadable_batches.push({ partition, ...hidden, reason: message.reason });
+        next.set(partition, hidden.last_offset + 1);
+        progressAt = performance.now();
+        continue;
+      }
       if (offset >= last) {
         next.set(partition, last);
         return;
       }
       next.set(partition, offset + 1);
-      if (message instanceof UnreadableBatch) {
-        const { firstOffset, lastOffset, reason } = message;
-        end.unreadable_batches.push({ partition, first_offset: firstOffset, last_offset: lastOffset, reason });
-        progressAt = performance.now();
-        continue;
-      }
       end.records++;
       const { value } = message;
       const event = eventOf(value);
