@@ -26,7 +26,7 @@ async function run(script: string, name: string, java: string, ...parameters: st
   await chmod(join(folder, "bin/java"), 0o755);
   const text = scripts[script]!.replaceAll(/(?<=[\s"'=:(])\/(config|data|secrets|tmp|opt)\//g, `${folder}/$1/`).replace(
     /PAUSE_SECONDS=\d+/,
-    "PAUSE_SECONDS=0.01",
+    "PAUSE_SECONDS=0",
   );
   const child = Bun.spawn(["bash", "-c", text, script, ...parameters], {
     env: { PATH: `${join(folder, "bin")}:${process.env.PATH}`, POD_NAME: name, FOLDER: folder, HEAP_OPTIONS: "-Xmx1m" },
