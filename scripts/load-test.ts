@@ -222,10 +222,11 @@ export const command = defineCommand({
       "bun scripts/load-test.ts --stages 60s@500,120s@5000,60s@0 --threshold 'e2e_p99_ms<1000'",
       "custom stages and a custom limit",
     ],
+    ["bun scripts/load-test.ts --profile soak-drills", "two hours of load, for drills at the same time"],
     ["bun scripts/load-test.ts compare last RUN", "two runs side by side"],
   ],
   notes: [
-    ["Profiles:", ...PROFILE_NAMES.map((name) => `  ${name.padEnd(8)} ${PROFILES[name].title}`)].join("\n"),
+    ["Profiles:", ...PROFILE_NAMES.map((name) => `  ${name.padEnd(12)} ${PROFILES[name].title}`)].join("\n"),
     ["Metrics of thresholds:", ...Object.entries(METRICS).map((entry) => `  ${entry.join(": ")}`)].join("\n"),
     "The load is open: it does not slow down with the pipeline. Events that could not be sent count as failed.",
   ],

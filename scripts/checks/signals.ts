@@ -33,6 +33,7 @@ const COMMON = [
   "conveyor_build_info",
   "process_cpu_seconds_total",
   "process_resident_memory_bytes",
+  "process_open_fds",
   "conveyor_certificate_expiry_timestamp_seconds",
 ] as const;
 

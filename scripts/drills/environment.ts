@@ -109,13 +109,15 @@ export class ClusterEnvironment implements Environment {
   /** Of the present drill. */
   #samples: Sample[] = [];
   #traffic: Traffic | undefined;
-  #lag: { timeMs: number; events: number | null } = { timeMs: 0, events: null };
+  /** Of the newest row. */
+  #seen: { timeMs: number } & Pick<Sample, "lagEvents" | "eventsPerSecond"> = { timeMs: 0, lagEvents: null };
   #underReplicated: number | null = null;
 
   constructor(private readonly options: ClusterEnvironmentOptions) {
     const { observer } = options;
     observer.onRow((timeMs, row) => {
-      this.#lag = { timeMs, events: row.lag_events ?? null };
+      const { lag_events: lagEvents = null, acknowledged_events_per_second: eventsPerSecond = null } = row;
+      this.#seen = { timeMs, lagEvents, eventsPerSecond };
       this.#underReplicated = row.under_replicated_partitions ?? this.#underReplicated;
       const counts = this.#traffic?.counts();
       if (!counts) return;
@@ -129,10 +131,12 @@ export class ClusterEnvironment implements Environment {
     const traffic = this.#traffic;
     // Between drills nothing is measured: a run waits for hours.
     if (!traffic) return;
+    const { timeMs, ...values } = this.#seen;
+    const known = newest.t - timeMs > ROW_AGE_LIMIT_MS ? { lagEvents: null } : values;
     const sample: Sample = {
       timeMs: newest.t,
       ageSeconds: slowestAge(newest, CONVEYORS, traffic.startedAtMs),
-      lagEvents: newest.t - this.#lag.timeMs > ROW_AGE_LIMIT_MS ? null : this.#lag.events,
+      ...known,
       underReplicated: this.#underReplicated,
       waitedMs: traffic.waitedMs(Date.now()),
     };

@@ -3,6 +3,7 @@
  * and their own spread; docs/resilience.md has the definition in words.
  */
 import { formatDuration } from "../cli/report.ts";
+import { median } from "../recording/recording.ts";
 import type { DrillRecovery } from "../recording/result.ts";
 import type { Baseline, RecoveryWait, Sample, SampleRange } from "../recording/run-record.ts";
 
@@ -27,6 +28,8 @@ const WAITED_SLACK_MS = 500;
  * A stopped partition with less lag is visible by the age of its newest event.
  */
 const LAG_SLACK_EVENTS = 300;
+/** One second of events, also while a load test sends more. */
+export const lagSlack = (eventsPerSecond = 0): number => Math.max(LAG_SLACK_EVENTS, eventsPerSecond);
 /** Minimum duration of healthy samples: longer than an outage takes to show after its fault. */
 export const STABLE_MS = 3000;
 /** There are four samples a second. A longer gap is unknown, and restarts the minimum duration. */
@@ -46,7 +49,9 @@ export function baselineOf(samples: readonly Sample[]): Baseline {
       throw new Error(`before the fault ${what} could not be read`);
     return rangeOf(known);
   };
+  const rate = median(samples.flatMap(({ eventsPerSecond }) => eventsPerSecond ?? []));
   return {
+    ...(rate === null ? {} : { eventsPerSecond: rate }),
     ageSeconds: read(
       "the age of the newest event",
       samples.map(({ ageSeconds }) => ageSeconds),
@@ -62,7 +67,7 @@ export function baselineOf(samples: readonly Sample[]): Baseline {
 /** Why a sample is worse than before the fault; undefined: it is not. */
 export function worseThan(baseline: Baseline, { ageSeconds, lagEvents, waitedMs }: Sample): string | undefined {
   const ageLimit = limitOf(baseline.ageSeconds, AGE_SLACK_SECONDS);
-  const lagLimit = limitOf(baseline.lagEvents, LAG_SLACK_EVENTS);
+  const lagLimit = Math.round(limitOf(baseline.lagEvents, lagSlack(baseline.eventsPerSecond)));
   const waitedLimit = limitOf(baseline.waitedMs, WAITED_SLACK_MS);
   if (ageSeconds === null) return "the newest event of each conveyor cannot be read";
   if (ageSeconds > ageLimit) {

@@ -11,7 +11,7 @@
  */
 import { causeChain } from "../cli/errors.ts";
 import { formatDuration } from "../cli/report.ts";
-import type { MarkKind } from "../recording/recording.ts";
+import { type MarkKind, median } from "../recording/recording.ts";
 import { type LogLine, type OperatorCommand, PHASES, type PhaseName } from "../recording/result.ts";
 import type {
   Baseline,
@@ -23,7 +23,7 @@ import type {
   SampleRange,
 } from "../recording/run-record.ts";
 import type { Drill, DrillContext } from "./drill.ts";
-import { baselineOf, measureRecovery, RECOVERY_LIMIT_MS, recoveryText, worseThan } from "./recovery.ts";
+import { baselineOf, lagSlack, measureRecovery, RECOVERY_LIMIT_MS, recoveryText, worseThan } from "./recovery.ts";
 import { countsOf, type SenderLedger, type Traffic } from "./traffic.ts";
 
 /** Longest drill: the limits of its phases below, of its sender and of its pods are less than this together. */
@@ -46,12 +46,12 @@ const INTERRUPTED_HEAL_LIMIT_MS = 20_000;
 /** Traffic after the recovery, so that it is recorded too. */
 const AFTER_MS = 1000;
 
-/** A drill does not start on a pipeline that is worse than twice this. */
-const USUAL: Baseline = {
+/** A drill does not start on a pipeline that is worse than twice this, at the present rate of events. */
+const usualAt = (eventsPerSecond: number | null): Baseline => ({
   ageSeconds: { least: 0, worst: 1 },
-  lagEvents: { least: 0, worst: 300 },
+  lagEvents: { least: 0, worst: lagSlack(eventsPerSecond ?? 0) },
   waitedMs: { least: 0, worst: 500 },
-};
+});
 
 /** What a runner needs of the world. */
 export interface Environment {
@@ -364,7 +364,8 @@ async function measureBaseline(environment: Environment, traffic: Traffic, signa
       if (traffic.startedAtMs > sinceMs || recent.length === 0) return "measuring";
       if (traffic.counts().acknowledged === 0) return "none of the drill's own events is acknowledged";
       // The backlog of an earlier drill must not count as normal.
-      const worse = recent.map((sample) => worseThan(USUAL, sample)).find(Boolean);
+      const usual = usualAt(median(recent.flatMap(({ eventsPerSecond }) => eventsPerSecond ?? [])));
+      const worse = recent.map((sample) => worseThan(usual, sample)).find(Boolean);
       if (worse) return worse;
       const underReplicated = recent.at(-1)?.underReplicated;
       if (underReplicated) return `${underReplicated} partitions are under-replicated`;

@@ -6,12 +6,14 @@ import { type LoadStage, totalSeconds } from "../../services/domain/load-stages.
 import type { ConveyorLedger } from "../../services/protocol/load-generator.ts";
 import { auditRuns } from "../audit/audit-runs.ts";
 import type { OutcomeRecord } from "../audit/history.ts";
+import { planSlices } from "../audit/point-slices.ts";
 import { INVARIANT_TITLES, type InvariantId } from "../audit/verdict.ts";
 import { isAbort, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { pause } from "../cli/wait.ts";
 import { TelemetryStore } from "../clients/influxdb.ts";
 import { KAFKA, ProbeSession, readBy } from "../clients/probe-session.ts";
+import { PrometheusReader } from "../clients/prometheus.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { Observer } from "../recording/observer.ts";
 import { largest, type Row, valuesWithin } from "../recording/recording.ts";
@@ -19,6 +21,7 @@ import {
   type Ledger,
   type LoadAudit,
   type LoadTestResult,
+  type ProcessGrowth,
   type RunFacts,
   SCALED_WORKLOADS,
   type ScaledWorkload,
@@ -37,6 +40,7 @@ import {
   timeToScale,
 } from "./load-measures.ts";
 import { type LoadOutcomes, LoadPod, noOutcomes } from "./load-pod.ts";
+import { largestGrowth, readProcessGrowth } from "./process-growth.ts";
 import { checkLimit, type Limit, METRICS, type Measured, type MetricName } from "./thresholds.ts";
 
 const TICK_MS = 1000;
@@ -58,6 +62,8 @@ const OBSERVER_SLACK_SECONDS = 300;
 const STORED_LIMIT_MS = 30_000;
 /** The same after an interrupt. */
 const STORED_LIMIT_INTERRUPTED_MS = 5000;
+/** A query takes tens of seconds, and is ended after three minutes. */
+const POINTS_PER_QUERY = 1_000_000;
 /** Rows of the mean that counts as a held rate. */
 const HELD_ROWS = 10;
 /** Enough to load all partitions and processors; a small number of series in the database. */
@@ -145,8 +151,11 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
     return counted;
   });
   const audit = options.audit && !signal.aborted ? await auditLoad(options, seen.outcomes, startedAtMs) : undefined;
+  const processes = signal.aborted ? undefined : await processGrowth(options, seen);
   const measured = {
     ...measure(observer, autoscalers, seen, ledger),
+    memory_growth_percent: largestGrowth(processes ?? [], "memory_mebibytes"),
+    open_files_growth_percent: largestGrowth(processes ?? [], "open_files"),
     audit_laws_broken: audit ? violatedInvariants(audit) : null,
   };
   const thresholds = options.limits.map((limit) => checkLimit(limit, measured));
@@ -160,6 +169,7 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
     thresholds,
     ledger,
     measured,
+    ...(processes ? { processes } : {}),
     ...(audit ? { audit } : {}),
     hpaTable: table.lines,
     passed: !interrupted && failure === undefined && thresholds.every(({ ok }) => ok),
@@ -168,6 +178,25 @@ export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResu
   if (failure && !signal.aborted) throw failure;
   if (failure && !isAbort(failure) && !(failure instanceof OperatorError)) throw failure;
   return result;
+}
+
+/** Growth of each process during the load; undefined when Prometheus cannot be read. */
+async function processGrowth(
+  { cluster, report, signal }: LoadRunOptions,
+  { loadStartMs: startMs, loadEndMs: endMs }: Seen,
+): Promise<readonly ProcessGrowth[] | undefined> {
+  if (!Number.isFinite(startMs)) return undefined;
+  try {
+    return await report.step("memory and open files of each process", async (step) => {
+      await using reader = await PrometheusReader.open(cluster);
+      const processes = await readProcessGrowth(reader, { startMs, endMs }, signal);
+      step.update(`${processes.length} processes lived 20 minutes in the load`);
+      return processes;
+    });
+  } catch (error) {
+    report.warn(`the growth of processes is not measured: ${error instanceof Error ? error.message : error}`);
+    return undefined;
+  }
 }
 
 /** Lifetime of the observer's pod: all phases of the run. */
@@ -179,9 +208,13 @@ function followHpas(cluster: Cluster): { lines: string[]; close: () => Promise<v
   const lines: string[] = [];
   const stop = new AbortController();
   const following = (async () => {
-    for await (const line of cluster.lines(["get", "hpa", "-n", NAMESPACE, "-w"], stop.signal)) {
-      if (line.startsWith("NAME") && lines.length > 0) continue;
-      lines.push(`${line.startsWith("NAME") ? "TIME    " : new Date().toISOString().slice(11, 19)}   ${line}`);
+    // The API server ends a watch within an hour.
+    while (!stop.signal.aborted) {
+      for await (const line of cluster.lines(["get", "hpa", "-n", NAMESPACE, "-w"], stop.signal)) {
+        if (line.startsWith("NAME") && lines.length > 0) continue;
+        lines.push(`${line.startsWith("NAME") ? "TIME    " : new Date().toISOString().slice(11, 19)}   ${line}`);
+      }
+      await pause(HPA_RETRY_MS, stop.signal).catch(() => {});
     }
   })();
   return {
@@ -193,6 +226,8 @@ function followHpas(cluster: Cluster): { lines: string[]; close: () => Promise<v
   };
 }
 
+/** After the watch of the autoscalers ended. */
+const HPA_RETRY_MS = 5000;
 /** The generator reports once a second; a report is valid this long. */
 const SECOND_VALID_MS = 1500;
 
@@ -352,12 +387,16 @@ async function countStored(
     const startedAt = performance.now();
     for (;;) {
       found = new FoundSequences();
-      await store.eachSequence(
-        `${conveyorPrefixOf(options.folder)}-`,
+      const conveyorsPrefix = `${conveyorPrefixOf(options.folder)}-`;
+      const slices = await planSlices(
+        (range) => store.countPoints({ conveyorsPrefix }, range),
         startedAtMs - 60_000,
         Date.now() + 60_000,
-        (conveyor, seq) => found.add(conveyor, seq),
+        POINTS_PER_QUERY,
       );
+      for (const [fromMs, toMs] of slices) {
+        await store.eachSequence(conveyorsPrefix, fromMs, toMs, (conveyor, seq) => found.add(conveyor, seq));
+      }
       if (missingOf(conveyors, found) === 0 || performance.now() - startedAt > limitMs) break;
       await pause(1000);
     }

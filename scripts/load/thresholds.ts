@@ -26,6 +26,10 @@ export const METRICS = {
   back_to_minimum_seconds: "from the end of the load to the minimum of replicas",
   producer_memory_growth_percent: "memory growth of a producer from the second to the last quarter of the load",
   processor_memory_growth_percent: "memory growth of a processor from the second to the last quarter of the load",
+  memory_growth_percent:
+    "largest memory growth of any process that lived 20 minutes in the load, from its second to its last quarter",
+  open_files_growth_percent:
+    "largest growth of open files, sockets included, of any such process; in percent of at least 50 files",
   stored_events_per_second: "highest mean of stored events per second over 10 seconds",
 } as const;
 export type MetricName = keyof typeof METRICS;

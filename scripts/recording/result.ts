@@ -82,6 +82,24 @@ export interface LoadAudit {
   }[];
 }
 
+/** Medians of the second and of the last quarter of a process's life within the load. */
+export interface Growth {
+  readonly before: number;
+  readonly after: number;
+  readonly percent: number;
+}
+
+/** Growth of one process; null: too few values. */
+export interface ProcessGrowth {
+  readonly pod: string;
+  readonly container: string;
+  /** Its life within the load. */
+  readonly minutes: number;
+  readonly memory_mebibytes: Growth | null;
+  /** Sockets included. */
+  readonly open_files: Growth | null;
+}
+
 export interface LoadTestResult {
   readonly facts: RunFacts;
   readonly profile: string;
@@ -92,6 +110,8 @@ export interface LoadTestResult {
   readonly ledger: Ledger;
   /** All metrics of thresholds; null: not measured. */
   readonly measured?: Readonly<Record<string, number | null>>;
+  /** Processes that lived at least 20 minutes in the load; absent when Prometheus could not be read. */
+  readonly processes?: readonly ProcessGrowth[];
   /** Only with --audit. */
   readonly audit?: LoadAudit;
   /** Lines of `kubectl get hpa` over time. */

@@ -73,6 +73,8 @@ export interface Sample {
   ageSeconds: number | null;
   /** Lag of all partitions. */
   lagEvents: number | null;
+  /** Acknowledged by all producers, whoever sent the events. */
+  eventsPerSecond?: number | null;
   /** Longest wait of a batch for its acknowledgement since the sample before. */
   waitedMs: number;
   /** Partitions without a replica, as last reported by the brokers. */
@@ -88,6 +90,8 @@ export interface SampleRange {
 export interface Baseline {
   ageSeconds: SampleRange;
   lagEvents: SampleRange;
+  /** Of all producers; absent when it could not be read. */
+  eventsPerSecond?: number;
   waitedMs: SampleRange;
 }
 

@@ -173,6 +173,29 @@ function measuredTable({ measured }: LoadTestResult): Html | null {
   )}</tbody></table></div></details>`;
 }
 
+const GROWTHS = [
+  ["memory_mebibytes", "memory, MiB"],
+  ["open_files", "open files"],
+] as const;
+
+/** The processes of the pipeline that lived long enough in the load. */
+function processTable({ processes = [] }: LoadTestResult): Html | null {
+  if (processes.length === 0) return null;
+  return html`<section aria-labelledby="processes"><h2 id="processes">Processes</h2><div class="wide"><table><caption>Memory and open files (sockets included) of each process that lived 20 minutes in the load: medians of the second and the last quarter of its life</caption>
+<thead><tr><th scope="col">pod</th><th scope="col" class="number">lived</th>${GROWTHS.map(([, head]) => html`<th scope="col" class="number">${head}</th><th scope="col" class="number">growth</th>`)}</tr></thead>
+<tbody>${processes.map(
+    (one) =>
+      html`<tr><th scope="row" class="mono">${one.pod}</th><td class="number">${one.minutes} min</td>${GROWTHS.map(
+        ([name]) => {
+          const growth = one[name];
+          return growth
+            ? html`<td class="number nowrap">${formatNumber(growth.before)} → ${formatNumber(growth.after)}</td><td class="number nowrap">${formatNumber(growth.percent)} %</td>`
+            : html`<td class="number">–</td><td class="number">–</td>`;
+        },
+      )}</tr>`,
+  )}</tbody></table></div></section>`;
+}
+
 const INVARIANT_BADGES = {
   passed: ["good", "✔ holds"],
   failed: ["bad", "✖ broken"],
@@ -239,6 +262,7 @@ export function loadReport(result: LoadTestResult): string {
     missing.length > 0 && html`<p class="soft small">Not measured in this run: ${missing.join(", ")}.</p>`
   }</section>
 <section aria-labelledby="thresholds"><h2 id="thresholds">Thresholds</h2>${thresholdTable(result.thresholds)}${measuredTable(result)}</section>
+${processTable(result)}
 <section aria-labelledby="stages"><h2 id="stages">Stages</h2>${stageTable(result, bands)}</section>
 <section aria-labelledby="scaling"><h2 id="scaling">Scaling</h2>${scalingTable(result)}</section>
 <section aria-labelledby="ledger"><h2 id="ledger">Ledger</h2>${ledgerTable(result.ledger)}</section>

@@ -2,6 +2,7 @@
  * The metrics of all services in one table: name, kind, help, labels. Label values are from fixed sets, so the number of
  * series is bounded. A service registers the rows that list it.
  */
+import { readdirSync } from "node:fs";
 import { Counter, Gauge, Histogram, type Metric, Registry } from "prom-client";
 
 export type ServiceName = "producer" | "processor" | "lag-exporter";
@@ -40,6 +41,7 @@ export const METRIC_TABLE = {
     },
     process_cpu_seconds_total: { kind: "counter", help: "Processor time used by this process, user and system." },
     process_resident_memory_bytes: { kind: "gauge", help: "Resident memory of this process." },
+    process_open_fds: { kind: "gauge", help: "Open files and sockets of this process." },
     process_start_time_seconds: { kind: "gauge", help: "When this process started, seconds since the epoch." },
     conveyor_certificate_expiry_timestamp_seconds: {
       kind: "gauge",
@@ -328,6 +330,8 @@ export class Metrics {
       counted = Math.max(counted, seconds);
     };
     this.onRead("process_resident_memory_bytes", () => process.memoryUsage.rss());
+    // One of them is the folder that is read.
+    this.onRead("process_open_fds", () => readdirSync("/proc/self/fd").length - 1);
     this.gauge("process_start_time_seconds").set(Math.round(Date.now() / 1000 - process.uptime()));
     this.gauge("conveyor_build_info").set({ version: SERVICES_VERSION, bun: Bun.version }, 1);
   }

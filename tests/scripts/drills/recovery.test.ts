@@ -105,6 +105,13 @@ describe("recoveryOf", () => {
     expect(worseThan(baseline, row(0))).toBeUndefined();
   });
 
+  test("allows a second of events, also while a load test sends more", () => {
+    const loaded: Baseline = { ...baseline, eventsPerSecond: 1200 };
+    expect(worseThan(loaded, row(0, { lagEvents: 1220 }))).toBeUndefined();
+    expect(worseThan(loaded, row(0, { lagEvents: 1221 }))).toBe("1221 events behind (limit 1220)");
+    expect(worseThan({ ...baseline, eventsPerSecond: 90 }, row(0, { lagEvents: 321 }))).toBeString();
+  });
+
   test("allows for a wide spread of the baseline", () => {
     const wide = { ...baseline, ageSeconds: { least: 0.3, worst: 1.3 } };
     expect(worseThan(wide, row(0, { ageSeconds: 2.2 }))).toBeUndefined();
@@ -154,6 +161,11 @@ describe("baselineOf", () => {
       lagEvents: { least: 10, worst: 40 },
       waitedMs: { least: 20, worst: 50 },
     });
+  });
+
+  test("has the median of the rates that are known", () => {
+    const rates = [900, null, 5000, 1000].map((eventsPerSecond, index) => row(index * 250, { eventsPerSecond }));
+    expect(baselineOf(rates)).toMatchObject({ eventsPerSecond: 1000 });
   });
 
   test("throws for samples that could not be read", () => {

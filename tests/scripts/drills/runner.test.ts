@@ -48,6 +48,9 @@ class World implements Environment {
     this.entries.push({ timeMs: this.timeMs, ...facts });
   }
 
+  /** Values of a load that runs meanwhile. */
+  load: Partial<Sample> = {};
+
   async pause(ms: number, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
     const untilMs = this.timeMs + ms;
@@ -61,7 +64,7 @@ class World implements Environment {
     const endMs = Math.min(this.healedAtMs ?? Number.POSITIVE_INFINITY, (this.injectedAtMs ?? 0) + this.backMs);
     const broken = this.injectedAtMs !== undefined && timeMs >= this.injectedAtMs && timeMs < endMs;
     const ageSeconds = broken ? 9 : 0.3;
-    const sample: Sample = { timeMs, ageSeconds, lagEvents: 5, underReplicated: 0, waitedMs: 30 };
+    const sample: Sample = { timeMs, ageSeconds, lagEvents: 5, underReplicated: 0, waitedMs: 30, ...this.load };
     this.#samples.push(sample);
     this.entries.push({ timeMs, sample });
   }
@@ -122,6 +125,19 @@ async function run(world: World, change: Partial<Drill> = {}, withoutFault = fal
 const throwing = (message: string) => () => Promise.reject(new Error(message));
 
 describe("runDrill", () => {
+  test("runs while a load test does: a second of its events is no backlog, more is", async () => {
+    const loaded = async (lagEvents: number) => {
+      const world = new World(3000);
+      world.load = { lagEvents, eventsPerSecond: 1100 };
+      return (await run(world)).result;
+    };
+    expect(await loaded(1100)).toMatchObject({ verdict: "passed" });
+    expect(await loaded(2300)).toMatchObject({
+      verdict: "inconclusive",
+      reasons: [expect.stringContaining("2300 events behind (limit 2200)")],
+    });
+  });
+
   test("passes a drill that recovers within its budget, with four phases, its proof and an operator's commands", async () => {
     const { world, result, ledger, sender } = await run(new World(3000));
     expect(result).toMatchObject({ verdict: "passed", reasons: [], effect: { proof: "a counter rose by 3" } });

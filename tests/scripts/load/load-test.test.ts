@@ -69,6 +69,16 @@ describe("thresholds", () => {
     expect(limits.map(({ text }) => text)).toEqual(["lost=0", "e2e_p99_ms<1"]);
   });
 
+  test("a soak limits the growth of every process; with drills it allows what they cause, and no loss", () => {
+    const flat = ["memory_growth_percent<=20", "open_files_growth_percent<=20"];
+    expect(PROFILES.soak.thresholds).toEqual(expect.arrayContaining(["lost=0", "lag_max_events<=5000", ...flat]));
+    expect(PROFILES["soak-drills"].thresholds).toEqual(
+      expect.arrayContaining(["lost=0", "duplicated=0", "lag_settle_seconds<=120", ...flat]),
+    );
+    // A load that is too short to measure the growth has not shown that there is none.
+    expect(checkLimit(parseLimit(flat[0]!), { memory_growth_percent: null }).ok).toBe(false);
+  });
+
   test("parseLimit: the limits of every profile", () => {
     for (const { thresholds } of Object.values(PROFILES)) for (const text of thresholds) parseLimit(text);
   });

@@ -181,6 +181,16 @@ describe("report of a load test", () => {
     expect(violatedInvariants(audit)).toBe(1);
     expect(violatedInvariants({ ...audit, status: "unknown" })).toBeNull();
   });
+  test("processes: memory and open files of each, with their growth", () => {
+    expect(renderReport(syntheticLoadTest())).not.toContain('id="processes"');
+    const growth = { before: 100, after: 130, percent: 30 };
+    const processes = [
+      { pod: "synthetic-0", container: "kafka", minutes: 42, memory_mebibytes: growth, open_files: null },
+    ];
+    const page = renderReport(syntheticLoadTest({ processes }));
+    expect(page).toContain("100 → 130</td>");
+    expect(page).toMatch(/synthetic-0<\/th><td class="number">42 min<\/td>.*30 %<\/td>.*–<\/td>/);
+  });
   test("stageBands: stages begin at their marks; stages that never began are skipped", () => {
     const result = syntheticLoadTest();
     expect(stageBands(result).map(({ label, fromMs }) => [label, (fromMs - START_MS) / 1000])).toEqual([

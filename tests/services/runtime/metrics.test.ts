@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { closeSync, openSync } from "node:fs";
 import { BulkHistogram, METRIC_TABLE, Metrics } from "../../../services/runtime/metrics.ts";
 
 describe("Metrics", () => {
@@ -14,6 +15,16 @@ describe("Metrics", () => {
         expect(text.includes(`# HELP ${name} `)).toBe((row.services as readonly string[]).includes(service));
       }
     }
+  });
+
+  test("process_open_fds counts the open files of this process", async () => {
+    const openFiles = async () =>
+      Number(/^process_open_fds (\d+)$/m.exec(await new Metrics("producer").registry.metrics())![1]);
+    const before = await openFiles();
+    expect(before).toBeGreaterThan(2);
+    const files = Array.from({ length: 20 }, () => openSync(import.meta.path, "r"));
+    expect(await openFiles()).toBe(before + 20);
+    for (const file of files) closeSync(file);
   });
 
   test("a metric of another service is an error", () => {
