@@ -65,7 +65,7 @@ function livesOf({ memory = [], files = [], starts = [] }: Observed): [first: nu
 }
 
 /** Processes that lived long enough, those of one pod in the order of their starts. */
-export function growthOfProcesses(observed: readonly Observed[]): ProcessGrowth[] {
+function growthOfProcesses(observed: readonly Observed[]): ProcessGrowth[] {
   return observed
     .flatMap((one) => {
       const { pod, container, memory = [], files = [] } = one;
