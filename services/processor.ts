@@ -67,7 +67,7 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
     writer: createWriter(config, log, metrics, onProgress),
     deadLetters: new DeadLetterProducer(dlqProducer, config.dlqTopic, log),
   });
-  const consumer = createConsumer(config, frame, metrics, onProgress);
+  const consumer = createConsumer(config, frame, metrics, { onProgress, onBatchEnd: () => handler.commitSoon() });
   health.ready("group_joined", watchMembership(consumer));
   health.ready("kafka_connected", () => dlqProducer.ready);
   metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(certificateExpirySeconds(config.kafka.tls.cert));
@@ -179,7 +179,7 @@ function createConsumer(
   config: Config,
   { log, shutdown }: ServiceFrame,
   metrics: Metrics,
-  onProgress: () => void,
+  { onProgress, onBatchEnd }: { onProgress: () => void; onBatchEnd: () => void },
 ): Consumer {
   const kafka = createKafka(config.kafka, config.common.podName, log, { onConnect: onProgress });
   const consumer = kafka.consumer({ ...CONSUMER_OPTIONS, groupId: config.groupId });
@@ -188,7 +188,10 @@ function createConsumer(
   const stopped = metrics.gauge("conveyor_processor_stopped_at_offset");
   const { FETCH, END_BATCH_PROCESS, GROUP_JOIN, REBALANCING, CRASH } = consumer.events;
   consumer.on(FETCH, onProgress);
-  consumer.on(END_BATCH_PROCESS, onProgress);
+  consumer.on(END_BATCH_PROCESS, () => {
+    onProgress();
+    onBatchEnd();
+  });
   consumer.on(GROUP_JOIN, ({ payload }) => {
     onProgress();
     // A partition that is still stopped is counted again within seconds, by its owner.

@@ -166,11 +166,19 @@ export class BatchHandler {
     }
   }
 
+  /**
+   * For the end of every batch, also of one without events: kafkajs resolves the marker that ends a transaction itself,
+   * and until it is committed it counts as lag 1 (https://github.com/kedacore/keda/issues/5675).
+   */
+  commitSoon(): void {
+    this.#commitTimer ??= setTimeout(() => void this.commitPending(), COMMIT_INTERVAL_MS);
+  }
+
   async #commit(payload: BatchPayload): Promise<void> {
     if (!payload.isRunning()) return await this.commitPending();
     // Commits the resolved offsets if COMMIT_INTERVAL_MS (autoCommitInterval) has passed, otherwise does nothing.
     await payload.commitOffsetsIfNecessary();
-    this.#commitTimer ??= setTimeout(() => void this.commitPending(), COMMIT_INTERVAL_MS);
+    this.commitSoon();
   }
 
   /** Validates and renders the messages; synchronous. */

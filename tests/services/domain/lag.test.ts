@@ -14,6 +14,11 @@ describe("partitionLag", () => {
     expect(lag(0, 100, 100)).toMatchObject({ lag: 0, deletedUnread: 0 });
   });
 
+  test("counts the marker that ends a transaction until the processor commits it", () => {
+    expect(lag(0, 101, 100)).toMatchObject({ lag: 1 });
+    expect(lag(0, 101, 101)).toMatchObject({ lag: 0 });
+  });
+
   test("counts all events of a partition without a commit", () => {
     expect(lag(0, 100)).toMatchObject({ lag: 100, deletedUnread: 0 });
     // A group that has never read lost nothing.
