@@ -112,10 +112,10 @@ describe.each(scaledObject.spec.triggers.map((trigger) => [trigger.name, trigger
   },
 );
 
-test("the CPU target is 80 % of the request, as in the CPU fallback", () => {
+test("the CPU target is 160 % of the request, as in the CPU fallback", () => {
   const threshold = Number(scaledObject.spec.triggers.find(({ name }) => name === "cpu")!.metadata.threshold);
-  expect(threshold).toBeCloseTo(0.8 * 1000 * cpuRequestOf("Deployment", "processor"));
-  expect(standIn.spec.metrics[0]!.resource.target.averageUtilization).toBe(80);
+  expect(threshold).toBeCloseTo(1.6 * 1000 * cpuRequestOf("Deployment", "processor"));
+  expect(standIn.spec.metrics[0]!.resource.target.averageUtilization).toBe(160);
 });
 
 test("KEDA's network policy admits only KEDA to Prometheus", () => {

@@ -108,7 +108,7 @@ const cases: Record<string, Case[]> = {
       series: { [PENDING]: undefined, [OTHER_PENDING]: undefined },
       value: undefined,
     },
-    ...DATABASE_SATURATED.map((item) => ({ ...item, value: 80 * item.value! })),
+    ...DATABASE_SATURATED.map((item) => ({ ...item, value: 160 * item.value! })),
     {
       name: "the database is saturated, and the number of processors is not known",
       series: { [PENDING]: "10x24", [REPLICAS]: undefined },
