@@ -20,14 +20,20 @@ beforeEach(async () => {
 });
 afterEach(async () => await rm(folder, { recursive: true, force: true }));
 
+/** Stands for the broker's listener of port 9091. */
+let listener: Bun.TCPSocketListener;
+beforeEach(() => {
+  listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+});
+afterEach(() => listener.stop(true));
+
 /** Runs a script of the broker `name` below the folder; `java` is the body of the fake program. */
 async function run(script: string, name: string, java: string, ...parameters: string[]) {
   await writeFile(join(folder, "bin/java"), `#!/bin/bash\n${java}\n`);
   await chmod(join(folder, "bin/java"), 0o755);
-  const text = scripts[script]!.replaceAll(/(?<=[\s"'=:(])\/(config|data|secrets|tmp|opt)\//g, `${folder}/$1/`).replace(
-    /PAUSE_SECONDS=\d+/,
-    "PAUSE_SECONDS=0",
-  );
+  const text = scripts[script]!.replaceAll(/(?<=[\s"'=:(])\/(config|data|secrets|tmp|opt)\//g, `${folder}/$1/`)
+    .replace(/PAUSE_SECONDS=\d+/, "PAUSE_SECONDS=0")
+    .replace("/dev/tcp/127.0.0.1/9091", `/dev/tcp/127.0.0.1/${listener.port}`);
   const child = Bun.spawn(["bash", "-c", text, script, ...parameters], {
     env: { PATH: `${join(folder, "bin")}:${process.env.PATH}`, POD_NAME: name, FOLDER: folder, HEAP_OPTIONS: "-Xmx1m" },
     stdout: "pipe",
@@ -101,6 +107,15 @@ describe("in-sync.sh", () => {
 
   test("does not wait for partitions of others, with other brokers missing, or without a leader", async () => {
     expect(await rounds(`${row("0", "0,2,11", "0")}\n${row("1", "0,1,2", "1")}\n${row("none", "0,1,2", "0")}`)).toBe(1);
+  });
+
+  test("starts no JVM before the listener is open", async () => {
+    listener.stop(true);
+    const firstSleep = join(folder, "bin/sleep");
+    await writeFile(firstSleep, "#!/bin/bash\nkill $PPID\n");
+    await chmod(firstSleep, 0o755);
+    expect((await run("in-sync.sh", "kafka-1", 'touch "$FOLDER/rounds"', "a.jar")).exitCode).not.toBe(0);
+    expect(await Bun.file(join(folder, "rounds")).exists()).toBe(false);
   });
 
   test("a file of an earlier start does not count", async () => {
