@@ -2,7 +2,7 @@
 import { connect } from "node:tls";
 import type { TlsFiles } from "./config.ts";
 
-/** A handshake takes milliseconds; a server that needs longer is asked again at the next poll. */
+/** A handshake takes milliseconds; a server that needs longer is read at the next poll. */
 const HANDSHAKE_LIMIT_MS = 10_000;
 
 /**

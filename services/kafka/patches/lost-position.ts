@@ -292,7 +292,7 @@ export const lostPosition: Patch = {
       }
     };
 
-    // What is stored is committed first, so that only the events after it count as unread. Then the position is resolved anew.
+    // What is stored is committed first, so that only the events after it count as unread. Then the position is resolved again.
     ConsumerGroup.prototype.recoverFromOffsetOutOfRange = async function (this: ConsumerGroup, { topic, partition }) {
       await this.commitOffsets().catch(() => {});
       this.offsetManager?.clearOffsets({ topic, partition });
