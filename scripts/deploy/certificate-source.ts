@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { authorityId } from "../cli/pki.ts";
 import type { Cluster } from "../cluster/cluster.ts";
-import { type CertificateStatus, ensureCertificates, IDENTITIES, storeMissing } from "./certificates.ts";
+import { type CertificateStatus, ensureCertificates, IDENTITIES, storeCertificates } from "./certificates.ts";
 import { contentsOf, FILL_FROM, recipeOf } from "./secrets.ts";
 import type { Stage } from "./stages.ts";
 
@@ -40,9 +40,9 @@ export async function prepareCertificates(
   const [ca, hasKey] = [await readText(folder, "ca.crt"), (await readText(folder, "ca.key")) !== undefined];
   const deployedCa = newCa ? undefined : deployed["ca.crt"];
   if (deployedCa && ca && authorityId(ca) !== authorityId(deployedCa)) throw otherAuthority(folder, ca, deployedCa);
-  // A folder with a CA and its key is complete, or lacks what an operator has deleted so that it is issued again. Without
-  // the key only the cluster has what is missing, also after a run that was interrupted while it read them back.
-  const restored = deployedCa && !(ca && hasKey) ? await storeMissing(folder, deployed) : [];
+  const files = deployedCa ? await filesToRestore(folder, deployed, ca, hasKey) : {};
+  const restored = Object.keys(files);
+  if (restored.length > 0) await storeCertificates(folder, files);
   // Without the CA's key nothing can be issued: a stage that needs another certificate names it.
   const issuable = hasKey || (!ca && restored.length === 0);
   const identities = issuable ? IDENTITIES : await existingIdentities(folder);
@@ -74,6 +74,39 @@ export async function withFolderCopy<T>(folder: string, work: (copy: string) => 
 
 const readText = async (folder: string, file: string) =>
   await readFile(join(folder, file), "utf8").catch(() => undefined);
+
+/**
+ * The files of the pipeline that the folder takes. A folder with a CA and its key is complete, or lacks what an operator has
+ * deleted so that it is issued again; without the key only the cluster has what is missing, also after a run that was
+ * interrupted while it read them back. Pairs that were issued later, by a deploy from another folder, replace those of this
+ * one: it must not bring back a key that was replaced because it leaked.
+ */
+async function filesToRestore(
+  folder: string,
+  deployed: Readonly<Record<string, string>>,
+  ca: string | undefined,
+  hasKey: boolean,
+): Promise<Record<string, string>> {
+  const files: Record<string, string> = {};
+  for (const [file, content] of Object.entries(deployed)) {
+    const isMissing = !(ca && hasKey) && (await readText(folder, file)) === undefined;
+    const certificate = file.replace(/\.\w+$/, ".crt");
+    const isReplaced = ca !== undefined && isNewer(deployed[certificate], await readText(folder, certificate), ca);
+    if (isMissing || isReplaced) files[file] = content;
+  }
+  return files;
+}
+
+/** True for a certificate that the CA has issued after another one. */
+function isNewer(deployed: string | undefined, ours: string | undefined, ca: string): boolean {
+  if (deployed === undefined || ours === undefined) return false;
+  try {
+    const [theirs, own, authority] = [deployed, ours, ca].map((pem) => new X509Certificate(pem));
+    return theirs!.validFromDate > own!.validFromDate && theirs!.verify(authority!.publicKey);
+  } catch {
+    return false;
+  }
+}
 
 async function existingIdentities(folder: string) {
   const found = await Promise.all(IDENTITIES.map(({ name }) => Bun.file(join(folder, `${name}.crt`)).exists()));

@@ -148,19 +148,12 @@ export async function ensureCertificates(
   });
 }
 
-/**
- * Stores files that the folder lacks, for example certificates that were read back from a cluster.
- * @returns the names of the stored files
- */
-export async function storeMissing(folder: string, files: Readonly<Record<string, string>>): Promise<string[]> {
-  return await underLock(folder, new Date(), async (issuer) => {
-    const missing: string[] = [];
-    for (const [file, content] of Object.entries(files)) {
-      if (await exists(join(folder, file))) continue;
-      await issuer.publish(file, content, file.endsWith(".crt") ? 0o644 : 0o600);
-      missing.push(file);
-    }
-    return missing;
+/** Stores certificates and keys that were read back from a cluster. */
+export async function storeCertificates(folder: string, files: Readonly<Record<string, string>>): Promise<void> {
+  // A certificate after its key: an interrupt leaves the earlier certificate, and the next run repeats the pair.
+  const inOrder = Object.entries(files).sort(([a], [b]) => Number(a.endsWith(".crt")) - Number(b.endsWith(".crt")));
+  await underLock(folder, new Date(), async (issuer) => {
+    for (const [file, content] of inOrder) await issuer.publish(file, content, file.endsWith(".crt") ? 0o644 : 0o600);
   });
 }
 

@@ -125,8 +125,8 @@ export async function deploy(
     const { statuses, restored } = await prepareCertificates(cluster, stages, options.certificates, signal);
     const made = statuses.filter(({ action }) => action !== "kept").length;
     const daysLeft = Math.min(...statuses.map(({ daysLeft }) => daysLeft));
-    const kept = `${statuses.length - made} ${restored.length > 0 ? "read back from the cluster" : "kept"}`;
-    step.update(`${made} made, ${kept}, ${daysLeft} days left`);
+    const readBack = restored.length > 0 ? `, ${restored.length} files read back from the cluster` : "";
+    step.update(`${made} made, ${statuses.length - made} kept, ${daysLeft} days left${readBack}`);
   });
   const target = imageTarget(cluster, options);
   const ensured = await ensureImages(target, allImages(stages), report, { imagesDir: options.imagesDir, signal });

@@ -18,13 +18,18 @@ const root = temporaryFolder();
 const own = join(root, "own");
 let pipeline: FakeCluster;
 
-beforeAll(async () => {
-  await ensureCertificates(own);
+/** A pipeline that was deployed from a folder. */
+async function pipelineOf(folder: string): Promise<FakeCluster> {
   const secrets = stages
     .flatMap(({ objects }) => objects)
     .filter(({ kind, metadata }) => kind === "Secret" && metadata.annotations?.[FILL_FROM]);
-  const sources = { file: (name: string) => readFile(join(own, name), "utf8"), live: async () => undefined };
-  pipeline = new FakeCluster([]).add(...(await fillSecrets(secrets, sources)));
+  const sources = { file: (name: string) => readFile(join(folder, name), "utf8"), live: async () => undefined };
+  return new FakeCluster([]).add(...(await fillSecrets(secrets, sources)));
+}
+
+beforeAll(async () => {
+  await ensureCertificates(own);
+  pipeline = await pipelineOf(own);
 });
 
 const newFolder = () => mkdtemp(join(root, "certs-"));
@@ -108,6 +113,33 @@ describe("a folder with a CA", () => {
     expect(await readFile(join(folder, "processor.crt"), "utf8")).not.toBe(
       await readFile(join(own, "processor.crt"), "utf8"),
     );
+  });
+
+  describe("and certificates that another folder has issued later", () => {
+    let newer: string;
+    beforeAll(async () => {
+      newer = await copyOfOwn();
+      // Valid from five minutes before: now, and after those of `own`.
+      const now = new Date(Date.now() + 240_000);
+      const identities = IDENTITIES.filter(({ name }) => name === "kafka-0" || name === "admin");
+      await ensureCertificates(newer, { now, force: true, identities });
+    });
+
+    test.each([true, false])("takes those of the deployed pipeline, with its CA's key: %p", async (hasKey) => {
+      const folder = await copyOfOwn();
+      if (!hasKey) await rm(join(folder, "ca.key"));
+      const { statuses, restored } = await prepare(folder, { cluster: await pipelineOf(newer) });
+      expect(new Set(statuses.map(({ action }) => action))).toEqual(new Set(["kept"]));
+      expect(restored.sort()).toEqual(["admin.crt", "admin.key", "kafka-0.crt", "kafka-0.key", "kafka-0.pem"]);
+      const { "ca.key": _, ...expected } = await contentOf(newer);
+      expect(await contentOf(folder)).toMatchObject(expected);
+    });
+
+    test("keeps its own later ones", async () => {
+      const before = await contentOf(newer);
+      expect((await prepare(newer)).restored).toEqual([]);
+      expect(await contentOf(newer)).toEqual(before);
+    });
   });
 
   test("that was renewed with the same key is the same CA", async () => {
