@@ -11,6 +11,7 @@ import type { Cluster, Pod } from "../../../scripts/cluster/cluster.ts";
 import type { Drill } from "../../../scripts/drills/drill.ts";
 import { judgeRun } from "../../../scripts/drills/judge.ts";
 import { drillRounds, lifetimeSeconds, recordRun, shuffled } from "../../../scripts/drills/run.ts";
+import { DRILL_LIMIT_MS } from "../../../scripts/drills/runner.ts";
 import { CONVEYORS } from "../../../scripts/drills/traffic.ts";
 import { createRun } from "../../../scripts/recording/run-folder.ts";
 import { RunRecord, readRecord } from "../../../scripts/recording/run-record.ts";
@@ -47,12 +48,19 @@ class FakeCluster {
   }
 
   async *follow(pod: string, parse: (line: string) => unknown, signal: AbortSignal) {
+    let sampledMs = Date.now();
     for (let seq = 0; !signal.aborted; seq++) {
       const t = Date.now();
+      // A busy machine delays lines, and leaves none out.
+      const sampleTimes: number[] = [];
+      for (; sampledMs < t; sampledMs += LINE_INTERVAL_MS) sampleTimes.push(sampledMs);
       const lines = pod.startsWith("observer")
         ? [
             { t, row: { lag_events: 5, under_replicated_partitions: 0 }, since_start: {}, seen: SEEN },
-            { t, newest: Object.fromEntries(CONVEYORS.map((name) => [name, t - 10])) },
+            ...sampleTimes.map((at) => ({
+              t: at,
+              newest: Object.fromEntries(CONVEYORS.map((name) => [name, at - 10])),
+            })),
           ]
         : [
             { attempt: [CONVEYORS[0], seq, seq], t },
@@ -129,8 +137,11 @@ test("--every: each drill at its time, one that is late at once; an interrupt en
     throw new Error("it ends here");
   };
   const drills = ["a", "b"].map((name) => ({ ...madeUp(name), prepare: fail }));
-  record.onEntry(({ waiting }) => {
-    if (waiting && waiting.number > 4) setTimeout(() => interrupt.abort(new Error("interrupted")), 500);
+  let rows = Number.NEGATIVE_INFINITY;
+  record.onEntry(({ waiting, row, drill }) => {
+    if (drill) rows = Number.NEGATIVE_INFINITY;
+    if (waiting && waiting.number > 4) rows = 0;
+    if (row && ++rows === 5) interrupt.abort(new Error("interrupted"));
   });
   const every = { everyMs: INTERVAL_MS, timeLimitMs: 20 * INTERVAL_MS, repeat: 1, withoutFault: undefined };
   const run = await recordRun({
@@ -164,8 +175,11 @@ test("--every: each drill at its time, one that is late at once; an interrupt en
   expect(inWait.filter(({ row }) => row).length).toBeGreaterThan(3);
   expect(inWait.filter(({ sample }) => sample)).toEqual([]);
   expect(entries.at(-1)!.ended).toEqual({ interrupted: true });
-  const pods = [...cluster.lifetimes].filter(([name]) => name.startsWith("observer"));
-  expect(pods.map(([, seconds]) => seconds)).toEqual([lifetimeSeconds({ drills, ...every })]);
+  const lifetimes = (prefix: string) =>
+    [...cluster.lifetimes].flatMap(([name, s]) => (name.startsWith(prefix) ? [s] : []));
+  expect(lifetimes("observer")).toEqual([lifetimeSeconds({ drills, ...every })]);
+  // A sender lives longer than any drill.
+  for (const seconds of lifetimes("load-generator")) expect(seconds * 1000).toBeGreaterThan(DRILL_LIMIT_MS);
 }, 60_000);
 
 test("drillRounds: every drill once before any a second time, each round in its own order", () => {
