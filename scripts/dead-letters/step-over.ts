@@ -28,6 +28,12 @@ export const stepOver: SubCommand = async (session) => {
   if (!result.ok && result.outcome === "readable") {
     throw new OperatorError(`nothing to step over: ${result.detail}`, { exitCode: EXIT.precondition });
   }
+  if (!result.ok && result.outcome === "unknown_end") {
+    throw new OperatorError(result.detail, {
+      exitCode: EXIT.precondition,
+      hint: "another replica may be intact; otherwise the group's offset is reset: docs/runbooks/PartitionStopped.md",
+    });
+  }
   const done = readBy(result, `${EVENTS_TOPIC}/${partition} at offset ${offset}`);
   const { first_offset, last_offset, reason, bytes, dead_letters, already } = done;
   report.print(`${EVENTS_TOPIC}/${partition}: offsets ${first_offset} to ${last_offset} cannot be read: ${reason}`);
