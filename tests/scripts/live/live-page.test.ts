@@ -31,6 +31,19 @@ describe("state", () => {
     expect(state.ledger).toEqual({});
     expect(textOf(liveSections(state).timeline)).not.toContain("of the first");
   });
+  test("a run that waits shows when its next drill starts, until it does", () => {
+    const state = emptyState("r", START_MS);
+    const headline = () =>
+      Object.values(liveSections(state))
+        .map((section) => textOf(String(section)))
+        .join(" ");
+    applyEntry(state, { timeMs: at(1), drill });
+    applyEntry(state, { timeMs: at(60), waiting: { number: 2, count: 24, dueMs: at(300) } });
+    expect(headline()).toContain("Drill 2 of 24 starts at 10:05:00");
+    applyEntry(state, { timeMs: at(300), drill: { ...drill, number: 2, count: 24 } });
+    expect(headline()).toContain("Drill 2 of 24 · run");
+    expect(headline()).not.toContain("starts at");
+  });
   test("lists are bounded in a long run", () => {
     const state = emptyState("r", START_MS);
     for (let second = 0; second < 5000; second++)
