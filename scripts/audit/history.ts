@@ -154,6 +154,8 @@ export interface HistoryMeta {
   not_recorded?: Partial<Record<Kind, string>>;
   /** Events of any run that Kafka deleted in the window before the group read them. */
   deleted_unread?: number;
+  /** Acknowledged events of the judged runs before the first one that Kafka has in the window. */
+  acknowledged_before?: number;
   /** Bounds of invariant R1. */
   ack_gap_max_ms?: number;
   recovery_max_ms?: number;

@@ -223,6 +223,7 @@ export async function recordHistory(options: RecordOptions): Promise<RecordedHis
     gaps,
   };
   if (reading.known) await recordProducerOutcomes(options, reading.known, reading, recording);
+  meta.acknowledged_before = recording.acknowledged_before;
   return recording;
 }
 

@@ -446,6 +446,14 @@ const unlisted = (facts: Facts): Finding | undefined =>
       )
     : undefined;
 
+/** Unknown, when events that count as acknowledged before the window may be those that Kafka deleted. */
+const deletedBefore = ({ meta: { deleted_unread, acknowledged_before } }: Facts): Finding | undefined =>
+  deleted_unread && acknowledged_before
+    ? unknown(
+        `Kafka deleted ${deleted_unread} events of all runs before they were read; ${acknowledged_before} acknowledged events are older than the oldest ones in Kafka`,
+      )
+    : undefined;
+
 /** A checker that is unknown without some kinds of records. */
 const needing =
   (kinds: Kind[], checker: Checker): Checker =>
@@ -466,7 +474,12 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
         lost.examples,
       );
     }
-    return unreadable(facts) ?? unlisted(facts) ?? passed(`${acknowledged} acknowledged, all in Kafka${deleted}`);
+    return (
+      unreadable(facts) ??
+      unlisted(facts) ??
+      deletedBefore(facts) ??
+      passed(`${acknowledged} acknowledged, all in Kafka${deleted}`)
+    );
   }),
 
   L2(facts) {
@@ -517,6 +530,7 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
     return (
       unreadable(facts, (word) => ~(word("sink") | word("dead"))) ??
       unlisted(facts) ??
+      deletedBefore(facts) ??
       passed(`${acknowledged} acknowledged = ${acknowledged - dead} stored + ${dead} dead-lettered, 0 missing`)
     );
   }),

@@ -179,6 +179,16 @@ describe("seeded defects", () => {
     expect(locationsOf(verdict)).toEqual({ lost_in_kafka: 3 });
   });
 
+  test("unread events deleted at the beginning of a run that is older than the window → L1 and L3 unknown", async () => {
+    const deleted = (acknowledged_before: number) =>
+      judged((_, meta) => Object.assign(meta, { deleted_unread: 12, acknowledged_before }));
+    const verdict = await deleted(12);
+    expect(idsWith(verdict, "unknown")).toEqual(["L1", "L3"]);
+    expect(invariant(verdict, "L1").detail).toContain("Kafka deleted 12 events of all runs before they were read");
+    // All acknowledged events of the judged runs are in the window: others' events were deleted.
+    expect(idsWith(await deleted(0), "unknown")).toEqual([]);
+  });
+
   test("acks=1 and an unclean election: later events at the offsets of lost ones → L1", async () => {
     const verdict = await judged((parts) => {
       parts.outcomes = seqs().map((seq) => ok(seq, seq < 7 ? seq : seq - 3));
