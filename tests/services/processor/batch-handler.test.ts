@@ -1,7 +1,5 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import type { KafkaMessage } from "kafkajs";
-import Batch from "kafkajs/src/consumer/batch.js";
-import Runner from "kafkajs/src/consumer/runner.js";
 import type { DeadLetter } from "../../../services/domain/dead-letter.ts";
 import { exampleEvent, serializeEvent } from "../../../services/domain/event.ts";
 import { BUCKET_RETENTION_MS, MAX_AHEAD_MS } from "../../../services/domain/event-window.ts";
@@ -146,8 +144,6 @@ function goodValues(count: number): string[] {
   return Array.from({ length: count }, (_, index) => serializeEvent(fleet.next(NOW_MS + index)));
 }
 
-const silent = { namespace: () => silent, debug() {} };
-
 describe("BatchHandler", () => {
   test("resolves and commits offsets only after InfluxDB has confirmed", async () => {
     const { writer, confirm } = blockedWriter();
@@ -281,36 +277,14 @@ describe("BatchHandler", () => {
     expect(fake.committed).toBeUndefined();
   });
 
-  test("the marker that ends a transaction is committed although eachBatch never gets it: no lag stays", async () => {
+  test("commitSoon() commits what kafkajs resolved without a batch of events: no lag stays", async () => {
     const fake = new FakePayload(messagesOf(goodValues(1)));
     const handler = make(new FakeWriter());
-    const runner = new Runner({
-      logger: silent,
-      consumerGroup: {
-        resolveOffset: ({ offset }: { offset: string }) => fake.payload.resolveOffset(offset),
-        heartbeat: async () => {},
-      },
-      instrumentationEmitter: {
-        // As processor.ts does with the end of each batch.
-        emit: (event: string) => {
-          if (event === "consumer.end_batch_process") handler.commitSoon();
-        },
-      },
-      eachBatch: async () => await handler.eachBatch(fake.payload),
-      autoCommit: false,
-    }) as Runner & { running: boolean; handleBatch(batch: Batch): Promise<void> };
-    runner.running = true;
-    const fetched = (offset: string, isControlRecord: boolean) =>
-      new Batch(TOPIC, offset, {
-        partition: 2,
-        highWatermark: "102",
-        messages: [{ offset, isControlRecord, batchContext: {} }],
-        abortedTransactions: [],
-      } as never);
-    await runner.handleBatch(fetched("100", false));
+    await handler.eachBatch(fake.payload);
     await eventually("the commit of the event", async () => fake.committed === "100");
-    await runner.handleBatch(fetched("101", true));
-    expect(fake.resolved).toBe("101");
+    // The marker that ends a transaction: tests/services/kafka/control-records.test.ts.
+    fake.payload.resolveOffset("101");
+    handler.commitSoon();
     await eventually("the commit of the marker", async () => fake.committed === "101");
   });
 
