@@ -17,9 +17,11 @@ interface StoppedBrokers {
 type StatefulSet = KubernetesObject & { spec: { replicas: number } };
 
 const NAME = "kafka";
-/** Annotation of the StatefulSet with the number of replicas before the drill, for a later --heal. */
-/** Time without an acknowledgement that proves the effect, at 100 events/s. */
-const SILENCE_MS = 2000;
+/**
+ * Time without an acknowledgement that proves the effect, at 100 events/s. The remaining broker becomes the controller and
+ * answers nothing for some two seconds; then it acknowledges events that got their second copy before.
+ */
+const SILENCE_MS = 5000;
 
 async function scale(cluster: Cluster, replicas: number): Promise<void> {
   await cluster.kubectl(["scale", "statefulset", NAME, "-n", NAMESPACE, `--replicas=${replicas}`]);
