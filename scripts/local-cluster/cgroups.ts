@@ -6,6 +6,15 @@ import { identify, type ProcessIdentity } from "./processes.ts";
 
 /** Name at the top of each hierarchy. */
 export const CGROUP = "conveyor";
+/**
+ * CPU weight of all pods together; the default of a group is 1. On a node with systemd all daemons are one group, and the pods
+ * another. Here each daemon, and each command on the machine, is a group (autogroup): at the default, pods that compete
+ * with four of them would get a fifth of the CPU, and a restarting broker would delay all others.
+ */
+const PODS_CPU_WEIGHT = 4;
+/** The defaults of cpu.shares (v1) and cpu.weight (v2). */
+const DEFAULT_CPU_SHARES = 1024;
+const DEFAULT_CPU_WEIGHT = 100;
 /** A cgroup whose last process was just killed can be busy for a moment. */
 const REMOVE_TRIES = 50;
 const REMOVE_PAUSE_MS = 40;
@@ -57,6 +66,8 @@ export async function ensureCgroup(): Promise<void> {
         await writeFile(join(folder, file), value);
       }
     }
+    if (hierarchy.controllers.includes("cpu"))
+      await writeFile(join(folder, "cpu.shares"), String(PODS_CPU_WEIGHT * DEFAULT_CPU_SHARES));
     if (hierarchy.version === 2) {
       const available = (await readFile(join(hierarchy.mountPoint, "cgroup.controllers"), "utf8")).trim().split(/\s+/);
       const enable = available
@@ -66,6 +77,9 @@ export async function ensureCgroup(): Promise<void> {
       // Already enabled on every machine with systemd; then this changes nothing.
       if (enable) await writeFile(join(hierarchy.mountPoint, "cgroup.subtree_control"), enable).catch(() => {});
       if (enable) await writeFile(join(folder, "cgroup.subtree_control"), enable);
+      // Absent where the controller is not enabled.
+      if (available.includes("cpu"))
+        await writeFile(join(folder, "cpu.weight"), String(PODS_CPU_WEIGHT * DEFAULT_CPU_WEIGHT)).catch(() => {});
     }
   }
 }
