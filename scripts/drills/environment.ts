@@ -138,7 +138,7 @@ export class ClusterEnvironment implements Environment {
       ageSeconds: slowestAge(newest, CONVEYORS, traffic.startedAtMs),
       ...known,
       underReplicated: this.#underReplicated,
-      waitedMs: traffic.waitedMs(Date.now()),
+      waitedMs: traffic.waitedMs(),
     };
     this.#samples.push(sample);
     this.record({ sample });
