@@ -90,12 +90,16 @@ const madeUp = (name: string): Drill => ({
   heal: async () => {},
 });
 
+/** An empty run in a folder, and a cluster to run it on. */
+async function newRun(root: string) {
+  const startedAtMs = Date.now();
+  const folder = await createRun("drills", startedAtMs, root);
+  return { startedAtMs, folder, record: new RunRecord(folder.path("live.ndjson")), cluster: new FakeCluster() };
+}
+
 test("an interrupt during a fault: healed, recorded, judged, pods removed", async () => {
   await using root = await mkdtempDisposable(join(tmpdir(), "conveyor-drills-run-"));
-  const startedAtMs = Date.now();
-  const folder = await createRun("drills", startedAtMs, root.path);
-  const record = new RunRecord(folder.path("live.ndjson"));
-  const cluster = new FakeCluster();
+  const { startedAtMs, folder, record, cluster } = await newRun(root.path);
   const interrupt = new AbortController();
   let heals = 0;
   const drill: Drill = {
@@ -125,10 +129,7 @@ test("an interrupt during a fault: healed, recorded, judged, pods removed", asyn
 
 test("--every: each drill at its time, one that is late at once; an interrupt ends the wait; nothing is sampled in it", async () => {
   await using root = await mkdtempDisposable(join(tmpdir(), "conveyor-drills-run-"));
-  const startedAtMs = Date.now();
-  const folder = await createRun("drills", startedAtMs, root.path);
-  const record = new RunRecord(folder.path("live.ndjson"));
-  const cluster = new FakeCluster();
+  const { startedAtMs, folder, record, cluster } = await newRun(root.path);
   const interrupt = new AbortController();
   let prepared = 0;
   const fail = async () => {
