@@ -40,7 +40,7 @@ import {
   timeToScale,
 } from "./load-measures.ts";
 import { type LoadOutcomes, LoadPod, noOutcomes } from "./load-pod.ts";
-import { largestGrowth, readProcessGrowth } from "./process-growth.ts";
+import { largestGrowth, MIN_LIFE_MS, readProcessGrowth } from "./process-growth.ts";
 import { checkLimit, type Limit, METRICS, type Measured, type MetricName } from "./thresholds.ts";
 
 const TICK_MS = 1000;
@@ -185,7 +185,8 @@ async function processGrowth(
   { cluster, report, signal }: LoadRunOptions,
   { loadStartMs: startMs, loadEndMs: endMs }: Seen,
 ): Promise<readonly ProcessGrowth[] | undefined> {
-  if (!Number.isFinite(startMs)) return undefined;
+  // In a shorter load no process lives long enough to be compared.
+  if (!Number.isFinite(startMs) || endMs - startMs < MIN_LIFE_MS) return undefined;
   try {
     return await report.step("memory and open files of each process", async (step) => {
       await using reader = await PrometheusReader.open(cluster);

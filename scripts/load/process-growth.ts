@@ -10,7 +10,7 @@ import type { Growth, ProcessGrowth } from "../recording/result.ts";
 /** As often as most processes are scraped. */
 const STEP_MS = 15_000;
 /** A younger process still grows: heaps, caches and connection pools fill. */
-const MIN_LIFE_MS = 20 * 60_000;
+export const MIN_LIFE_MS = 20 * 60_000;
 /** Minimum of values in each of the two compared quarters. */
 const MIN_VALUES = 10;
 /** Growth of fewer files is in percent of so many: ten more connections are no leak. */
