@@ -63,9 +63,10 @@ export class Environment {
     const silent = new Logger("environment", "error", {}, () => {});
     const kafka = { brokers: servers.brokers, tls: await servers.tlsFiles("admin") };
     const admin = createKafka(kafka, "environment", silent, { retry: RETRY_BRIEFLY }).admin();
-    await admin.connect();
-    try {
-      const { replicas, partitions = PARTITIONS, config = {} } = options;
+    const { replicas, partitions = PARTITIONS, config = {} } = options;
+    // Another test may freeze the brokers meanwhile; topics that exist already are no error.
+    const create = async () => {
+      await admin.connect();
       await admin.createTopics({
         waitForLeaders: false,
         topics: [
@@ -84,6 +85,10 @@ export class Environment {
           { topic: created.dlqTopic, numPartitions: 1, replicationFactor: servers.brokers.length },
         ],
       });
+      return true;
+    };
+    try {
+      await until(`the creation of the topics of ${name}`, TOPICS_LIMIT_MS, create);
       // Each broker learns of a new topic separately.
       await until(`the topics of ${name}`, TOPICS_LIMIT_MS, async () => {
         const found = await admin

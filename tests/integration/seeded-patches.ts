@@ -4,13 +4,18 @@
  */
 import type { Patch } from "./variants.ts";
 
-/** The first answer of a broker is lost: the producer must resend the batch. */
+/** The first answer that acknowledges a batch is lost: the producer must resend the batch. */
 export const ANSWER_LOST: Patch = {
   file: "kafka/event-producer.ts",
   was: "      const answer = await refreshWhileWaiting(produce(broker, queues), () => this.#refresh());\n",
   becomes: `      const answer = await refreshWhileWaiting(produce(broker, queues), () => this.#refresh());
-      if (!globalThis.answerLost && queues.some(({ topic }) => topic.startsWith("events-"))) {
+      const appended = answer.topics.some(
+        ({ topicName, partitions }) =>
+          topicName.startsWith("events-") && partitions.some(({ errorCode }) => errorCode === NO_ERROR),
+      );
+      if (!globalThis.answerLost && appended) {
         globalThis.answerLost = true;
+        this.#options.log.warn("answer_lost");
         throw new Error("the answer was lost");
       }
 `,
