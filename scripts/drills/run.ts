@@ -138,6 +138,8 @@ class DrillsRun {
     const planned = await this.#runDrills(possible);
     await Promise.all(this.#logLines);
     if (!signal.aborted) await this.#recordHistory();
+    // The end is the last entry: no row follows it.
+    this.#endObservations();
     record.append({ timeMs: Date.now(), ended: { interrupted: signal.aborted } });
     await record.flush();
     return { impossible, planned };
