@@ -4,6 +4,7 @@
  * kernel's. At the end the content, with the writes of the meantime, is copied back.
  */
 
+import { MAX_VOLUME_MEBIBYTES, SPARE_VOLUME_MEBIBYTES } from "../../services/protocol/node-agent.ts";
 import { OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
@@ -19,8 +20,8 @@ interface InfluxVolume {
 
 const NAME = "influxdb";
 const CLAIM = "data-influxdb-0";
-/** The content is copied into memory. */
-const MAX_MEBIBYTES = 1024;
+/** Left to the node beside the copy: it must not end a process of the pipeline for want of memory. */
+const RESERVE_MEBIBYTES = 512;
 const STOP_LIMIT_MS = 60_000;
 const START_LIMIT_MS = 120_000;
 /** Less than one page: no write succeeds. */
@@ -102,9 +103,13 @@ export const diskFull: Drill = defineDrill<InfluxVolume>({
     const path = await folderOf(cluster);
     if (!path) return "InfluxDB's volume is not a folder of its node";
     try {
-      const { usedMebibytes } = await ask(context, "measure", path);
-      return usedMebibytes! > MAX_MEBIBYTES
-        ? `its volume holds ${usedMebibytes} MiB; the limit is ${MAX_MEBIBYTES}`
+      const { usedMebibytes = 0, availableMebibytes } = await ask(context, "measure", path);
+      if (usedMebibytes > MAX_VOLUME_MEBIBYTES) {
+        return `its volume holds ${usedMebibytes} MiB; the limit is ${MAX_VOLUME_MEBIBYTES}`;
+      }
+      const needed = usedMebibytes + SPARE_VOLUME_MEBIBYTES + RESERVE_MEBIBYTES;
+      return availableMebibytes !== undefined && availableMebibytes < needed
+        ? `its volume is copied into memory: ${needed} MiB are needed, the node has ${availableMebibytes}`
         : undefined;
     } catch (error) {
       return error instanceof Error ? error.message : String(error);

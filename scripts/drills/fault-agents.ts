@@ -3,7 +3,14 @@
  * only exists while drills run. One per node, started at its first use.
  */
 import { join } from "node:path";
-import type { AgentAction, AgentAnswer, AgentErrorCode, AgentState } from "../../services/protocol/node-agent.ts";
+import {
+  type AgentAction,
+  type AgentAnswer,
+  type AgentErrorCode,
+  type AgentState,
+  MAX_VOLUME_MEBIBYTES,
+  SPARE_VOLUME_MEBIBYTES,
+} from "../../services/protocol/node-agent.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
@@ -162,7 +169,8 @@ export class FaultAgents {
     const name = `agent-${node.replaceAll(/[^a-z0-9-]/g, "-")}`.slice(0, 60).replace(/-$/, "");
     await prepareNamespace(this.cluster);
     const existing = await this.cluster.get<Pod>("pod", name, DRILLS_NAMESPACE);
-    if (existing && existing.status.phase !== "Running" && existing.status.phase !== "Pending") {
+    // Of a run that was killed: its lifetime may end soon, and it may be one of another version, which cannot be changed.
+    if (existing) {
       await this.cluster.kubectl(["delete", "pod", name, "-n", DRILLS_NAMESPACE, "--now"]);
     }
     await this.cluster.apply([agentPod(name, node, this.image, this.lifetimeSeconds)]);
@@ -178,6 +186,11 @@ export class FaultAgents {
     return name;
   }
 }
+
+/** A program of the agent, with those that it starts. */
+const PROGRAM_MEBIBYTES = 256;
+/** The kernel counts the pages of a small volume as memory of the container that writes them. */
+const MEMORY_LIMIT = `${PROGRAM_MEBIBYTES + MAX_VOLUME_MEBIBYTES + SPARE_VOLUME_MEBIBYTES}Mi`;
 
 /** A pod that waits; each action is a call of kubectl exec. */
 function agentPod(name: string, node: string, image: string, lifetimeSeconds: number): KubernetesObject {
@@ -205,7 +218,7 @@ function agentPod(name: string, node: string, image: string, lifetimeSeconds: nu
           imagePullPolicy: "IfNotPresent",
           command: ["sleep", String(lifetimeSeconds)],
           securityContext: { privileged: true, runAsUser: 0, runAsNonRoot: false },
-          resources: { requests: { cpu: "10m", memory: "32Mi" }, limits: { memory: "256Mi" } },
+          resources: { requests: { cpu: "10m", memory: "32Mi" }, limits: { memory: MEMORY_LIMIT } },
           volumeMounts: [{ name: "programs", mountPath: "/programs", readOnly: true }],
         },
       ],

@@ -147,7 +147,7 @@ class DrillsRun {
 
   /** Runs the drills until the last one or the time limit. @returns the number of planned ones */
   async #runDrills(possible: readonly Drill[]): Promise<number> {
-    const { startedAtMs, everyMs, timeLimitMs, repeat, signal } = this.options;
+    const { startedAtMs, everyMs, timeLimitMs, repeat, report, signal } = this.options;
     const intervals = everyMs === undefined ? repeat * possible.length : Math.ceil(timeLimitMs / everyMs);
     const count = possible.length === 0 ? 0 : intervals;
     const firstMs = Date.now();
@@ -157,7 +157,12 @@ class DrillsRun {
       number++;
       if (everyMs !== undefined) await this.#awaitInterval(firstMs + (number - 1) * everyMs, number, count);
       if (signal.aborted || Date.now() - startedAtMs > timeLimitMs) break;
-      await this.#runDrill(next.drill, next.repeat, number, count);
+      if (await this.#runDrill(next.drill, next.repeat, number, count)) continue;
+      // Another fault on top of one that is still there would destroy more, and prove nothing.
+      report.warn(
+        `${next.drill.name} could not be undone: no further drill is started; bun scripts/resilience-test.ts --heal`,
+      );
+      break;
     }
     return count;
   }
@@ -199,17 +204,18 @@ class DrillsRun {
     return found;
   }
 
-  /** One drill, as a step of the terminal; its verdict is the judge's. */
-  async #runDrill(drill: Drill, repeat: number, number: number, count: number): Promise<void> {
+  /** One drill, as a step of the terminal; its verdict is the judge's. @returns whether it was undone */
+  async #runDrill(drill: Drill, repeat: number, number: number, count: number): Promise<boolean> {
     const { folder, record, report, signal, withoutFault } = this.options;
     const repeats = this.options.repeat > 1 ? ` (${repeat} of ${this.options.repeat})` : "";
     const title =
       this.options.everyMs === undefined ? `${drill.name}${repeats}` : `${drill.name} (${number} of ${count})`;
-    await report.step(title, async (step) => {
+    return await report.step(title, async (step) => {
       const end = record.onEntry(({ phase }) => phase && step.update(`${phase.name}: ${phase.detail}`));
       const run = `drill-${drill.name}-${repeat}-${randomBytes(3).toString("hex")}`;
       const options = { number, count, repeat, run, withoutFault: withoutFault === drill.name };
-      const { startedAtMs, endedAtMs, ledger } = await runDrill(drill, this.environment, options, signal).finally(end);
+      const ran = await runDrill(drill, this.environment, options, signal).finally(end);
+      const { startedAtMs, endedAtMs, ledger, isRestored } = ran;
       if (ledger) {
         this.#ledgers.push(ledger);
         await folder.writeJson(`senders/${run}.json`, ledger);
@@ -218,6 +224,7 @@ class DrillsRun {
       this.#logLines.push(this.#recordLogLines(number, startedAtMs, endedAtMs));
       const result = await this.#judge();
       step.update(verdictText(result));
+      return isRestored;
     });
   }
 

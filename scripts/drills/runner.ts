@@ -90,6 +90,8 @@ export interface FinishedRun {
   endedAtMs: number;
   /** The drill's own events; absent when they are unknown. */
   ledger: SenderLedger | undefined;
+  /** The fault is undone, and what the drill replaced is back. */
+  isRestored: boolean;
 }
 
 /** Runs one drill. Never throws: errors are in the record. */
@@ -113,6 +115,7 @@ class DrillRun {
   #isPrepared = false;
   #healedAtMs: number | undefined;
   #isHealing = false;
+  #isRestored = true;
 
   constructor(
     private readonly drill: Drill,
@@ -149,7 +152,7 @@ class DrillRun {
     const endedAtMs = environment.now();
     const ledger = this.#ledger;
     environment.record({ drillEnded: { number: options.number, sender: ledger && countsOf(ledger) } });
-    return { startedAtMs: this.#startedAtMs, endedAtMs, ledger };
+    return { startedAtMs: this.#startedAtMs, endedAtMs, ledger, isRestored: this.#isRestored };
   }
 
   // ── phases
@@ -243,6 +246,7 @@ class DrillRun {
     try {
       await work();
     } catch (error) {
+      this.#isRestored = false;
       this.#problem("not_restored", `${what}: ${causeChain(error).join(": ")}`);
     }
   }

@@ -12,6 +12,11 @@ export type AgentAction =
   /** A volume that is a folder of the node: replaced by a small one with the same content, filled, emptied, restored. */
   | { op: "volume"; step: VolumeStep; path: string };
 
+/** Largest content of a volume that is replaced: its copy is in the node's memory. */
+export const MAX_VOLUME_MEBIBYTES = 1024;
+/** Free space of the small volume: the 64 MiB that InfluxDB's start script requires, and enough for minutes. */
+export const SPARE_VOLUME_MEBIBYTES = 160;
+
 export type VolumeStep = "measure" | "shrink" | "fill" | "free" | "restore";
 
 export type AgentRequest = AgentAction & { containerId: string };
@@ -31,4 +36,6 @@ export interface AgentState {
   usedMebibytes?: number;
   isSmall?: boolean;
   freeBytes?: number;
+  /** Memory of the node that a small volume could take. */
+  availableMebibytes?: number;
 }

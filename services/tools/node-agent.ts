@@ -5,7 +5,12 @@
  */
 import { dlopen, FFIType, ptr } from "bun:ffi";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import type { AgentAnswer, AgentRequest, VolumeStep } from "../protocol/node-agent.ts";
+import {
+  type AgentAnswer,
+  type AgentRequest,
+  SPARE_VOLUME_MEBIBYTES,
+  type VolumeStep,
+} from "../protocol/node-agent.ts";
 
 /** The chain of a drill's rules; --heal finds leftover rules by its name. */
 const CHAIN = "CONVEYOR-DRILL";
@@ -109,8 +114,6 @@ function droppedBy(pid: number): number | undefined {
   return counts.reduce((sum, count) => sum + Number(count ?? 0), 0);
 }
 
-/** Free space of the small volume: the 64 MiB that InfluxDB's start script requires, and enough for minutes. */
-const SPARE_MEBIBYTES = 160;
 const VOLUME_LIMIT_MS = 60_000;
 /** Mount point of the small volume on the node. */
 const SMALL = "/run/conveyor-drill/volume";
@@ -150,13 +153,20 @@ function volume(pid: number, path: string, step: VolumeStep): AgentAnswer {
   const used = Number(onNode(pid, ["du", "-sm", path]).stdout.split("\t")[0]);
   if (!Number.isInteger(used)) throw new Error(`${path} is not a folder of the node`);
   if (step !== "measure") {
-    const size = String(used + SPARE_MEBIBYTES);
+    const size = String(used + SPARE_VOLUME_MEBIBYTES);
     const { exitCode, stderr } = onNode(pid, ["sh", "-c", VOLUME_SCRIPTS[step], "sh", path, SMALL, size, BALLAST]);
     if (exitCode !== 0) throw new Error(`${step} ${path}: ${stderr.trim()}`);
   }
   const free = Number(onNode(pid, ["df", "--output=avail", "-B1", path]).stdout.trim().split("\n").at(-1));
   const isSmall = onNode(pid, ["mountpoint", "-q", SMALL]).exitCode === 0;
-  return { ok: true, usedMebibytes: used, freeBytes: free, isSmall };
+  const available = Number(/^MemAvailable:\s+(\d+) kB$/m.exec(readFileSync("/proc/meminfo", "utf8"))?.[1]);
+  return {
+    ok: true,
+    usedMebibytes: used,
+    freeBytes: free,
+    isSmall,
+    ...(Number.isInteger(available) ? { availableMebibytes: Math.floor(available / 1024) } : {}),
+  };
 }
 
 function perform(request: AgentRequest): AgentAnswer {

@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import type { Cluster, KubernetesObject, Pod } from "../../../scripts/cluster/cluster.ts";
 import { DRILL_LABELS, DRILLS_NAMESPACE } from "../../../scripts/cluster/drill-leftovers.ts";
 import { FaultAgents, removeNamespace } from "../../../scripts/drills/fault-agents.ts";
+import { MAX_VOLUME_MEBIBYTES, SPARE_VOLUME_MEBIBYTES } from "../../../services/protocol/node-agent.ts";
 import { FakeCluster } from "../deploy/fake-cluster.ts";
 
 const objectsOf = (labels: Record<string, string>): KubernetesObject[] => [
@@ -20,7 +21,12 @@ test("removeNamespace deletes the drills' namespace, not another project's of th
   expect(theirs.mutations).toEqual([]);
 });
 
-type AgentPod = Pod & { spec: { activeDeadlineSeconds: number; containers: { command: string[] }[] } };
+type AgentPod = Pod & {
+  spec: {
+    activeDeadlineSeconds: number;
+    containers: { command: string[]; resources: { limits: { memory: string } } }[];
+  };
+};
 
 class AgentCluster {
   readonly applied: KubernetesObject[] = [];
@@ -39,6 +45,24 @@ const target = {
   spec: { nodeName: "node-1" },
   status: { phase: "Running", containerStatuses: [{ containerID: "containerd://1" }] },
 } as unknown as Pod;
+
+test("an agent of an earlier run is replaced: a pod of another version cannot be changed", async () => {
+  const cluster = new AgentCluster();
+  const deleted: string[] = [];
+  const kubectl = async (args: string[]) => void deleted.push(args.join(" "));
+  cluster.applied.push({ apiVersion: "v1", kind: "Pod", metadata: { name: "agent-node-1" } });
+  await new FaultAgents(Object.assign(cluster, { kubectl }) as unknown as Cluster, "services:1").request(target, {
+    op: "state",
+  });
+  expect(deleted).toEqual([`delete pod agent-node-1 -n ${DRILLS_NAMESPACE} --now`]);
+});
+
+test("an agent may use as much memory as the largest volume that a drill copies into memory", async () => {
+  const cluster = new AgentCluster();
+  await new FaultAgents(cluster as unknown as Cluster, "services:1").request(target, { op: "state" });
+  const { memory } = cluster.agent!.spec.containers[0]!.resources.limits;
+  expect(Number(memory.replace("Mi", ""))).toBeGreaterThanOrEqual(MAX_VOLUME_MEBIBYTES + SPARE_VOLUME_MEBIBYTES + 200);
+});
 
 test("agents live as long as their run, and an hour to undo the faults of an earlier one", async () => {
   for (const [lifetime, expected] of [

@@ -127,6 +127,31 @@ test("an interrupt during a fault: healed, recorded, judged, pods removed", asyn
   expect(files.toSorted()).toEqual(["live.ndjson", "result.json", "senders"]);
 }, 60_000);
 
+test("no drill is started after one that could not be undone", async () => {
+  await using root = await mkdtempDisposable(join(tmpdir(), "conveyor-drills-run-"));
+  const { startedAtMs, folder, record, cluster } = await newRun(root.path);
+  const broken: Drill = {
+    ...madeUp("broken"),
+    inject: async () => {
+      throw new Error("the agent was killed");
+    },
+    restore: async () => {
+      throw new Error("the volume is still the small one");
+    },
+  };
+  const warnings: string[] = [];
+  await recordRun({
+    ...{ cluster: cluster as unknown as Cluster, image: "services", folder, record, startedAtMs },
+    ...{ drills: [broken, madeUp("next")], repeat: 1, timeLimitMs: 60_000, withoutFault: undefined },
+    ...{ report: { ...report, warn: (text) => warnings.push(text) }, signal: new AbortController().signal },
+  });
+  await record.close();
+  const { drills, passed } = await judgeRun(folder);
+  expect([passed, drills.map(({ name, verdict }) => [name, verdict])]).toEqual([false, [["broken", "failed"]]]);
+  expect(drills[0]!.reasons.join()).toContain("the volume is still the small one");
+  expect(warnings.join()).toContain("broken could not be undone: no further drill is started");
+}, 60_000);
+
 test("--every: each drill at its time, one that is late at once; an interrupt ends the wait; nothing is sampled in it", async () => {
   await using root = await mkdtempDisposable(join(tmpdir(), "conveyor-drills-run-"));
   const { startedAtMs, folder, record, cluster } = await newRun(root.path);
