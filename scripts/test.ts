@@ -2,7 +2,7 @@
  * `npm test`: everything, the quickest checks first.
  *
  *   types, lint, import directions, unused code  seconds
- *   tests without a cluster  under a minute; one process per core
+ *   tests without a cluster  a minute and a half; one process per core
  *   tests of pictures     pages in a real browser, the video; under a minute
  *   tests on a cluster    the local cluster, created if there is none and then removed afterwards; one that exists is kept
  *

@@ -4,7 +4,7 @@
  * kernel's. At the end the content, with the writes of the meantime, is copied back.
  */
 
-import { MAX_VOLUME_MEBIBYTES, SPARE_VOLUME_MEBIBYTES } from "../../services/protocol/node-agent.ts";
+import { type AgentState, MAX_VOLUME_MEBIBYTES, SPARE_VOLUME_MEBIBYTES } from "../../services/protocol/node-agent.ts";
 import { OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
@@ -60,6 +60,17 @@ async function whileStopped(cluster: Cluster, signal: AbortSignal, work: () => P
   await awaitRollout(cluster, "StatefulSet", NAME, { limitMs: START_LIMIT_MS, signal });
 }
 
+/** Why a volume cannot be copied into the memory of its node; undefined: it can. Memory that is unknown counts as none. */
+export function volumeObstacle({ usedMebibytes, availableMebibytes }: AgentState): string | undefined {
+  if (usedMebibytes === undefined || usedMebibytes > MAX_VOLUME_MEBIBYTES) {
+    return `its volume holds ${usedMebibytes} MiB; the limit is ${MAX_VOLUME_MEBIBYTES}`;
+  }
+  const needed = usedMebibytes + SPARE_VOLUME_MEBIBYTES + RESERVE_MEBIBYTES;
+  return (availableMebibytes ?? 0) < needed
+    ? `its volume is copied into memory: ${needed} MiB are needed, the node has ${availableMebibytes}`
+    : undefined;
+}
+
 /** Restores the real volume if a drill's small one is in its place. @returns what was done, or undefined. */
 export async function restoreVolume(
   cluster: Cluster,
@@ -103,14 +114,7 @@ export const diskFull: Drill = defineDrill<InfluxVolume>({
     const path = await folderOf(cluster);
     if (!path) return "InfluxDB's volume is not a folder of its node";
     try {
-      const { usedMebibytes = 0, availableMebibytes } = await ask(context, "measure", path);
-      if (usedMebibytes > MAX_VOLUME_MEBIBYTES) {
-        return `its volume holds ${usedMebibytes} MiB; the limit is ${MAX_VOLUME_MEBIBYTES}`;
-      }
-      const needed = usedMebibytes + SPARE_VOLUME_MEBIBYTES + RESERVE_MEBIBYTES;
-      return availableMebibytes !== undefined && availableMebibytes < needed
-        ? `its volume is copied into memory: ${needed} MiB are needed, the node has ${availableMebibytes}`
-        : undefined;
+      return volumeObstacle(await ask(context, "measure", path));
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
     }

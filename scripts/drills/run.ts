@@ -138,7 +138,7 @@ class DrillsRun {
     const planned = await this.#runDrills(possible);
     await Promise.all(this.#logLines);
     if (!signal.aborted) await this.#recordHistory();
-    // The end is the last entry: no row follows it.
+    // No row of the observer follows the end of the run.
     this.#endObservations();
     record.append({ timeMs: Date.now(), ended: { interrupted: signal.aborted } });
     await record.flush();

@@ -165,7 +165,7 @@ function volume(pid: number, path: string, step: VolumeStep): AgentAnswer {
     usedMebibytes: used,
     freeBytes: free,
     isSmall,
-    ...(Number.isInteger(available) ? { availableMebibytes: Math.floor(available / 1024) } : {}),
+    availableMebibytes: Math.floor(available / 1024),
   };
 }
 

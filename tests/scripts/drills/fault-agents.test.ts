@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import type { Cluster, KubernetesObject, Pod } from "../../../scripts/cluster/cluster.ts";
 import { DRILL_LABELS, DRILLS_NAMESPACE } from "../../../scripts/cluster/drill-leftovers.ts";
+import { volumeObstacle } from "../../../scripts/drills/disk-full.ts";
 import { FaultAgents, removeNamespace } from "../../../scripts/drills/fault-agents.ts";
 import { MAX_VOLUME_MEBIBYTES, SPARE_VOLUME_MEBIBYTES } from "../../../services/protocol/node-agent.ts";
 import { FakeCluster } from "../deploy/fake-cluster.ts";
@@ -62,6 +63,18 @@ test("an agent may use as much memory as the largest volume that a drill copies 
   await new FaultAgents(cluster as unknown as Cluster, "services:1").request(target, { op: "state" });
   const { memory } = cluster.agent!.spec.containers[0]!.resources.limits;
   expect(Number(memory.replace("Mi", ""))).toBeGreaterThanOrEqual(MAX_VOLUME_MEBIBYTES + SPARE_VOLUME_MEBIBYTES + 200);
+});
+
+test.each([
+  [{ usedMebibytes: 190, availableMebibytes: 862 }, undefined],
+  [{ usedMebibytes: 190, availableMebibytes: 861 }, "862 MiB are needed, the node has 861"],
+  [{ usedMebibytes: 190 }, "862 MiB are needed"],
+  [{ usedMebibytes: 1025, availableMebibytes: 9999 }, "holds 1025 MiB; the limit is 1024"],
+  [{ availableMebibytes: 9999 }, "the limit is 1024"],
+])("volumeObstacle(%j): %p", (state, reason) => {
+  const found = volumeObstacle(state);
+  if (reason === undefined) expect(found).toBeUndefined();
+  else expect(found).toContain(reason);
 });
 
 test("agents live as long as their run, and an hour to undo the faults of an earlier one", async () => {

@@ -70,7 +70,7 @@ describe("thresholds", () => {
   });
 
   test("a soak limits the growth of every process; with drills it allows what they cause, and no loss", () => {
-    const flat = ["memory_growth_percent<=30", "open_files_growth_percent<=20"];
+    const flat = ["memory_growth_percent<=20", "open_files_growth_percent<=20"];
     expect(PROFILES.soak.thresholds).toEqual(expect.arrayContaining(["lost=0", "lag_max_events<=5000", ...flat]));
     expect(PROFILES["soak-drills"].thresholds).toEqual(
       expect.arrayContaining(["lost=0", "duplicated=0", "lag_settle_seconds<=120", ...flat]),
