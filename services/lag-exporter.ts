@@ -22,6 +22,11 @@ const POLL_MS = 1000;
 const POLL_LIMIT_MS = 15_000;
 /** Without a successful poll for this long the lag series are removed. */
 const STALE_MS = 30_000;
+/**
+ * A commit is beyond the end while a leader answers that does not know yet that it was replaced, for some seconds until its
+ * session ends (k8s/kafka, broker.session.timeout.ms). If it stays, the log lost its tail and nobody reads it again.
+ */
+const STALE_LEADER_LIMIT_MS = 15_000;
 const PROGRESS_LIMIT_MS = 60_000;
 /** Retention changes rarely, and an event's age slowly. */
 const RETENTION_POLL_MS = 60_000;
@@ -47,6 +52,8 @@ const read = (reader: ConfigReader) => {
 interface GroupState {
   partitions: PartitionLag[];
   members: number;
+  /** Partitions whose commit is beyond the end. */
+  beyondEnd: number[];
 }
 
 export async function readGroup(admin: Admin, topic: string, group: string): Promise<GroupState> {
@@ -57,14 +64,34 @@ export async function readGroup(admin: Admin, topic: string, group: string): Pro
   ]);
   const ofTopic = committed.find((entry) => entry.topic === topic)?.partitions ?? [];
   const ends = await admin.fetchTopicOffsets(topic);
+  const commitOf = (partition: number) => ofTopic.find((entry) => entry.partition === partition);
   return {
-    partitions: ends.map((offsets) =>
-      partitionLag(
-        offsets,
-        ofTopic.find(({ partition }) => partition === offsets.partition),
-      ),
-    ),
+    partitions: ends.map((offsets) => partitionLag(offsets, commitOf(offsets.partition))),
     members: described.groups[0]?.members.length ?? 0,
+    beyondEnd: ends
+      .filter(({ partition, high }) => Number(commitOf(partition)?.offset ?? -1) > Number(high))
+      .map(({ partition }) => partition),
+  };
+}
+
+/**
+ * Reads the group's state and refuses a commit beyond the end until it has stayed for STALE_LEADER_LIMIT_MS: a replaced
+ * leader's old end would be a lag of all events, and the autoscaler would follow it.
+ * @throws Error that names the partitions; the next call, with new connections, may reach the new leader
+ */
+export function createGroupReader(topic: string, group: string, nowMs = () => performance.now()) {
+  let beyondSinceMs: number | undefined;
+  return async (admin: Admin): Promise<GroupState> => {
+    const state = await readGroup(admin, topic, group);
+    if (state.beyondEnd.length === 0) {
+      beyondSinceMs = undefined;
+      return state;
+    }
+    beyondSinceMs ??= nowMs();
+    if (nowMs() - beyondSinceMs >= STALE_LEADER_LIMIT_MS) return state;
+    throw new Error(
+      `the commit is beyond the end of ${topic} in partition ${state.beyondEnd.join(", ")}: a replaced leader answered, or the log lost its tail`,
+    );
   };
 }
 
@@ -179,6 +206,7 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
   let succeededAt = Number.NEGATIVE_INFINITY;
   health.ready("lag_known", () => performance.now() - succeededAt < STALE_MS);
 
+  const readState = createGroupReader(topic, group);
   let admin: Admin | undefined;
   let retentionAt = Number.NEGATIVE_INFINITY;
   const pollRetention = async (client: Admin) => {
@@ -198,7 +226,7 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
       await fresh.connect();
       admin = fresh;
     }
-    const state = await withTimeout(readGroup(admin, topic, group), POLL_LIMIT_MS);
+    const state = await withTimeout(readState(admin), POLL_LIMIT_MS);
     const lag = gauges.setGroup({ topic, group }, state);
     lastSuccess.set(Math.floor(Date.now() / 1000));
     succeededAt = performance.now();
