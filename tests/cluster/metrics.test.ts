@@ -1,6 +1,6 @@
 /** The deployed Prometheus: its targets, the lag metric of the plan, rules and alert delivery. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { expectedRows } from "../../scripts/checks/signals.ts";
+import { expectedRows, targetsNotUp } from "../../scripts/checks/signals.ts";
 import { waitFor } from "../../scripts/cli/wait.ts";
 import { PrometheusReader } from "../../scripts/clients/prometheus.ts";
 import type { Cluster } from "../../scripts/cluster/cluster.ts";
@@ -39,13 +39,7 @@ describeOnCluster("Prometheus", () => {
         async () => {
           const found = await prometheus.targets();
           const missing = expected.filter((job) => !found.some(({ labels }) => labels.job === job));
-          const down = found.filter(({ health }) => health !== "up");
-          const state = [
-            ...missing.map((job) => `no ${job}`),
-            ...down.map(
-              ({ labels, lastError }) => `${labels.job} ${labels.instance}: ${lastError || "not scraped yet"}`,
-            ),
-          ].join("; ");
+          const state = [...missing.map((job) => `no ${job}`), ...targetsNotUp(found)].join("; ");
           return state === "" ? { done: true, value: found } : { done: false, state };
         },
         { what: "every target to be up", limitMs: TARGETS_LIMIT_MS, intervalMs: 2000 },

@@ -1,6 +1,14 @@
 /** The table of signals: its comparison with findings, its rows by stage, and its metrics against the services' own table. */
 import { describe, expect, test } from "bun:test";
-import { eventKinds, expectedRows, missingMetrics, SIGNALS, type SignalRow } from "../../../scripts/checks/signals.ts";
+import {
+  eventKinds,
+  expectedRows,
+  missingMetrics,
+  SIGNALS,
+  type SignalRow,
+  targetsNotUp,
+} from "../../../scripts/checks/signals.ts";
+import type { Target } from "../../../scripts/clients/prometheus.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
 import { METRIC_TABLE } from "../../../services/runtime/metrics.ts";
 
@@ -19,6 +27,19 @@ describe("missingMetrics", () => {
   });
   test("names a service without any metric", () => {
     expect(missingMetrics([row], new Map(), new Map())).toEqual(["a: no metrics"]);
+  });
+});
+
+describe("targetsNotUp", () => {
+  test("names a target that fails and one that is not scraped yet, never with an empty reason", () => {
+    const target = (instance: string, health: Target["health"], lastError = ""): Target => ({
+      labels: { job: "producer", instance },
+      scrapeUrl: `https://${instance}/metrics`,
+      health,
+      lastError,
+    });
+    const targets = [target("a", "up"), target("b", "down", "connection refused"), target("c", "unknown")];
+    expect(targetsNotUp(targets)).toEqual(["producer b: connection refused", "producer c: not scraped yet"]);
   });
 });
 
