@@ -37,14 +37,18 @@ interface Observed {
   starts?: Values;
 }
 
-/** From the second to the last quarter of the values: medians, which ignore the cycles of a garbage collector. */
-function growthOf(values: Values, least: number): Growth | null {
+/**
+ * From the second to the last quarter of the values.
+ * @param summary the value of a quarter: for memory the smallest, what remains after the garbage collector, caches and
+ *   compactions of InfluxDB have given back theirs (their cycles last up to half an hour); a leak raises it
+ */
+function growthOf(values: Values, least: number, summary: (known: readonly number[]) => number): Growth | null {
   const quarter = values.length / 4;
   const known = (from: number, to: number) =>
     values.slice(Math.floor(from * quarter), Math.floor(to * quarter)).filter((value) => value !== null);
   const [second, last] = [known(1, 2), known(3, 4)];
   if (second.length < MIN_VALUES || last.length < MIN_VALUES) return null;
-  const [before, after] = [median(second)!, median(last)!];
+  const [before, after] = [summary(second), summary(last)];
   return { before, after, percent: Math.round(((after - before) / Math.max(before, least)) * 1000) / 10 };
 }
 
@@ -72,8 +76,8 @@ function growthOfProcesses(observed: readonly Observed[]): ProcessGrowth[] {
       const long = livesOf(one).filter(([first, end]) => (end - 1 - first) * STEP_MS >= MIN_LIFE_MS);
       return long.map(([first, end]) => ({
         ...{ pod, container, minutes: Math.round(((end - 1 - first) * STEP_MS) / 60_000) },
-        memory_mebibytes: growthOf(memory.slice(first, end).map(mebibytes), 0),
-        open_files: growthOf(files.slice(first, end), FEW_FILES),
+        memory_mebibytes: growthOf(memory.slice(first, end).map(mebibytes), 0, (known) => Math.min(...known)),
+        open_files: growthOf(files.slice(first, end), FEW_FILES, (known) => median(known)!),
       }));
     })
     .toSorted((a, b) => a.pod.localeCompare(b.pod));

@@ -27,7 +27,7 @@ export const METRICS = {
   producer_memory_growth_percent: "memory growth of a producer from the second to the last quarter of the load",
   processor_memory_growth_percent: "memory growth of a processor from the second to the last quarter of the load",
   memory_growth_percent:
-    "largest memory growth of any process that lived 20 minutes in the load, from its second to its last quarter",
+    "largest memory growth of any process that lived 20 minutes in the load: its least memory in the second and the last quarter",
   open_files_growth_percent:
     "largest growth of open files, sockets included, of any such process; in percent of at least 50 files",
   stored_events_per_second: "highest mean of stored events per second over 10 seconds",

@@ -48,6 +48,14 @@ describe("readProcessGrowth", () => {
     ]);
   });
 
+  test("memory is what remains between cycles: they are no growth, a leak below them is", async () => {
+    // A cycle of 12 minutes whose peak is in the last quarter and not in the second.
+    const cycle = (row: number) => 100 + 2 * ((row + 15) % 48);
+    const memory = (leak: number) => between(0, ROWS, (row) => (cycle(row) + leak * row) * MEBIBYTE);
+    expect(largestGrowth(await growth({ memory: memory(0) }), "memory_mebibytes")).toBe(0);
+    expect(largestGrowth(await growth({ memory: memory(0.5) }), "memory_mebibytes")).toBeGreaterThan(30);
+  });
+
   test("a restarted process is another one, in the same pod and in a new one; a short life does not count", async () => {
     // 30 minutes with 100 MiB, a scrape without an answer, then a new process with 400 MiB for 25 minutes.
     const memory = between(0, 220, (row) => (row < 120 ? 100 : 400) * MEBIBYTE);
