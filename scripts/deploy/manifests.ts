@@ -94,8 +94,17 @@ export async function loadManifests(folder = MANIFEST_FOLDER): Promise<Kubernete
   return (await loadManifestFiles(folder)).flatMap(({ objects }) => objects);
 }
 
-/** The objects of one file, without empty documents. @throws Error with file and reason */
+/** Contents of files that were parsed: a command reads k8s/ for several of its steps, and parsing takes half a second. */
+const parsed = new Map<string, KubernetesObject[]>();
+
+/** The objects of one file, without empty documents; the caller may change them. @throws Error with file and reason */
 export function parseManifest(text: string, path: string): KubernetesObject[] {
+  const known = parsed.get(text) ?? parseDocuments(text, path);
+  parsed.set(text, known);
+  return structuredClone(known);
+}
+
+function parseDocuments(text: string, path: string): KubernetesObject[] {
   // YAML 1.1, as in kubectl: in YAML 1.2 `defaultMode: 0440` is the decimal number 440.
   const documents = parseAllDocuments(text, { version: "1.1", uniqueKeys: true });
   const objects: KubernetesObject[] = [];
