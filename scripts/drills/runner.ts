@@ -298,11 +298,19 @@ class DrillRun {
     const { drill, environment } = this;
     if (this.#isHealing || !this.#isPrepared) return;
     this.#isHealing = true;
-    const healing = AbortSignal.timeout(limitMs);
-    await drill.heal(environment.context(healing), this.#target);
+    const untilMs = environment.now() + limitMs;
+    const undoing = AbortSignal.timeout(limitMs);
+    await drill.heal(environment.context(undoing), this.#target).catch((error: unknown) => {
+      throw undoing.aborted
+        ? new Error(`the fault was not undone within ${formatDuration(limitMs)}`, { cause: error })
+        : error;
+    });
     this.#healedAtMs = environment.now();
     environment.mark("healed", drill.name, this.options.withoutFault ? "nothing to undo" : "the fault is undone");
-    await until(environment, limitMs, healing, () => environment.unready(healing), "all pods to be Ready");
+    // Without a signal: at the limit the error names the pods that are not Ready. kubectl has a limit of its own.
+    const unlimited = new AbortController().signal;
+    const leftMs = untilMs - environment.now();
+    await until(environment, leftMs, unlimited, () => environment.unready(unlimited), "all pods to be Ready");
   }
 
   /** Waits until the pipeline has recovered and the workloads that the drill names are Ready, or the limit. */

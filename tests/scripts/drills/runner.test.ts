@@ -31,7 +31,7 @@ class World implements Environment {
   now = () => this.timeMs;
   samples = () => this.#samples;
   context = (signal: AbortSignal) => ({ signal }) as unknown as DrillContext;
-  unready = async () => undefined;
+  unready = async (): Promise<string | undefined> => undefined;
   runCommand = async (args: readonly string[]) => ({
     timeMs: this.timeMs,
     command: `kubectl ${args.join(" ")}`,
@@ -198,6 +198,19 @@ describe("runDrill", () => {
     const { result } = await run(new World(3000), { heal: throwing("it stays frozen") });
     expect(result.verdict).toBe("failed");
     expect(result.reasons.join()).toContain("it stays frozen");
+  });
+
+  test("fails when pods are not Ready within the limit after the fault, and names them", async () => {
+    const world = new World(3000);
+    const { result } = await run(world, {
+      async heal() {
+        world.healedAtMs = world.now();
+        await world.pause(30_000);
+        world.unready = async () => "kafka-1 is not Ready";
+      },
+    });
+    expect(result.verdict).toBe("failed");
+    expect(result.reasons).toContain("waited 1 min 30 s for all pods to be Ready; last seen: kafka-1 is not Ready");
   });
 
   test("measures the recovery from the healing for a fault that does not pass by itself", async () => {
