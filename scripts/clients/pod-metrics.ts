@@ -13,7 +13,7 @@ import {
 } from "../../services/domain/exposition.ts";
 import { mergeHistograms } from "../../services/domain/pod-counters.ts";
 import { OperatorError } from "../cli/errors.ts";
-import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
+import { type Cluster, isReady, NAMESPACE } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 
 export { Histogram, parseMetrics, quantile, readHistogram, readSum, type Sample };
@@ -44,7 +44,7 @@ export function getVerified(port: number, path: string, ca: string, servername: 
 
 export type PodSamples = ReadonlyMap<string, readonly Sample[]>;
 
-/** Metrics of every running pod of a workload. @throws OperatorError when a pod cannot be read. */
+/** Metrics of every running pod of a workload. @throws OperatorError when none, or one that is Ready, can be read. */
 export async function scrape(cluster: Cluster, workload: string, signal?: AbortSignal): Promise<PodSamples> {
   const ca = (await readSecret(cluster, `${workload}-tls`))["ca.crt"] ?? "";
   const pods = await cluster.runningPods(workload);
@@ -64,9 +64,9 @@ export async function scrape(cluster: Cluster, workload: string, signal?: AbortS
     else failure ??= answer.reason;
   }
   if (failure === undefined) return found;
-  // An autoscaler may have removed the pod since the list was read: then it is skipped.
-  const still = new Set((await cluster.runningPods(workload)).map(({ metadata }) => metadata.name));
-  if (found.size === 0 || names.some((name) => !found.has(name) && still.has(name))) throw failure;
+  // A pod that the autoscaler has removed since, or has just added and that does not serve yet, is skipped.
+  const serving = new Set((await cluster.runningPods(workload)).filter(isReady).map(({ metadata }) => metadata.name));
+  if (found.size === 0 || names.some((name) => !found.has(name) && serving.has(name))) throw failure;
   return found;
 }
 

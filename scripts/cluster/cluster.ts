@@ -70,6 +70,10 @@ export interface Workload extends KubernetesObject {
   };
 }
 
+/** Whether the pod's readiness probe succeeds; of a pod that is being deleted it may still do so. */
+export const isReady = ({ status }: Pick<Pod, "status">): boolean =>
+  status.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ?? false;
+
 export interface Pod extends KubernetesObject {
   spec: {
     nodeName?: string;

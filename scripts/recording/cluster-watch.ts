@@ -4,7 +4,7 @@
  */
 
 import { isAbort } from "../cli/errors.ts";
-import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
+import { type Cluster, isReady, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import type { MarkKind } from "./recording.ts";
 import { SCALED_WORKLOADS, type ScaledWorkload, type ScalingEvent } from "./result.ts";
 
@@ -111,7 +111,7 @@ function stateOf(pod: Pod): PodState | undefined {
     workload,
     address: pod.status.podIP ?? "",
     // A pod that is being deleted accepts no work, whatever its last probe returned.
-    ready: !ending && (pod.status.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false),
+    ready: !ending && isReady(pod),
     ending,
     restarts: pod.status.containerStatuses?.reduce((sum, { restartCount }) => sum + restartCount, 0) ?? 0,
   };

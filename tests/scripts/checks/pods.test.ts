@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { restrictionGaps } from "../../../scripts/checks/pods.ts";
+import { POD_CHECKS, restrictionGaps } from "../../../scripts/checks/pods.ts";
+import type { ProbeSession } from "../../../scripts/clients/probe-session.ts";
 import type { Pod } from "../../../scripts/cluster/cluster.ts";
 import { podObject } from "../../../scripts/cluster/one-off-pods.ts";
 
@@ -54,5 +55,31 @@ describe("restrictionGaps", () => {
     ],
   ])("%s", (gap, change) => {
     expect(restrictionGaps(changed(change)).join("; ")).toContain(gap);
+  });
+});
+
+describe("ready", () => {
+  /** The check of a workload of two replicas; `ready` are the ready ones of each query, the last one for all later ones. */
+  async function check(name: string, ready: number[]) {
+    let queries = 0;
+    const cluster = {
+      get: async () => ({
+        metadata: { name },
+        spec: { replicas: 2 },
+        status: { readyReplicas: ready[Math.min(queries++, ready.length - 1)] },
+      }),
+      pods: async () => [],
+    };
+    const found = POD_CHECKS.ready.find(({ id }) => id === `${name}-ready`)!;
+    const outcome = await found.run({ cluster } as unknown as ProbeSession, new AbortController().signal);
+    return { ok: outcome.ok, detail: outcome.detail, queries };
+  }
+
+  test("waits for a pod that the autoscaler just added", async () => {
+    expect(await check("producer", [1, 2])).toEqual({ ok: true, detail: "2 of 2, 0 restarts", queries: 2 });
+  });
+
+  test("fails at once for a workload without an autoscaler", async () => {
+    expect(await check("influxdb", [1, 2])).toEqual({ ok: false, detail: "1 of 2 ready", queries: 1 });
   });
 });

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { createAuthority, issueCertificate } from "../../../scripts/cli/pki.ts";
 import {
   counterGain,
   histogramGain,
@@ -7,7 +8,9 @@ import {
   quantile,
   readHistogram,
   readSum,
+  scrape,
 } from "../../../scripts/clients/pod-metrics.ts";
+import type { Cluster } from "../../../scripts/cluster/cluster.ts";
 
 const text = `# HELP events_total Events
 # TYPE events_total counter
@@ -90,5 +93,39 @@ latency_seconds_count ${events}
   test("who went is named", () => {
     expect(podsGoneSince(samples.before, samples.after)).toEqual(["goes"]);
     expect(podsGoneSince(samples.after, samples.after)).toEqual([]);
+  });
+});
+
+describe("scrape", () => {
+  /** Two pods, of which the second one does not serve; the metrics of those that were read. */
+  async function read(secondIsReady: boolean): Promise<string[]> {
+    const authority = await createAuthority("ca", { days: 1 });
+    const subject = { commonName: "producer", names: ["DNS:producer.conveyor.svc"] };
+    const { certificate, key } = await issueCertificate(authority, subject, { days: 1 });
+    using server = Bun.serve({
+      ...{ port: 0, hostname: "127.0.0.1", tls: { cert: certificate, key } },
+      fetch: () => new Response(text),
+    });
+    const pod = (name: string, isReady: boolean) => ({
+      metadata: { name },
+      status: { phase: "Running", conditions: [{ type: "Ready", status: isReady ? "True" : "False" }] },
+    });
+    const cluster = {
+      get: async () => ({ data: { "ca.crt": Buffer.from(authority.certificate).toString("base64") } }),
+      runningPods: async () => [pod("producer-0", true), pod("producer-1", secondIsReady)],
+      portForward: async (target: string) => {
+        if (target === "pod/producer-1") throw new Error("connection refused");
+        return { port: server.port, [Symbol.asyncDispose]: async () => {} };
+      },
+    };
+    return [...(await scrape(cluster as unknown as Cluster, "producer")).keys()];
+  }
+
+  test("skips a pod that was just added and does not serve yet", async () => {
+    expect(await read(false)).toEqual(["producer-0"]);
+  });
+
+  test("fails when a pod that is Ready cannot be read", async () => {
+    await expect(read(true)).rejects.toThrow("connection refused");
   });
 });
