@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { pause, waitFor } from "../../scripts/cli/wait.ts";
 import { ProbeSession } from "../../scripts/clients/probe-session.ts";
-import { type Cluster, NAMESPACE, type Pod } from "../../scripts/cluster/cluster.ts";
+import { type Cluster, isReady, NAMESPACE } from "../../scripts/cluster/cluster.ts";
 import { deployedServicesImage } from "../../scripts/cluster/services-image.ts";
 import { ingest } from "../../scripts/ingest/ingest.ts";
 import { atRest, cluster, describeOnCluster, newRun, testEvent } from "./harness.ts";
@@ -24,9 +24,6 @@ const STORE_LIMIT_MS = 180_000;
 
 let target: Cluster;
 let context: ProbeSession;
-
-const isReady = (pod: Pod | undefined) =>
-  pod?.status.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false;
 
 /**
  * Deletes one pod of a workload and waits until as many as before are Ready, with a new one among them; of the scaled
