@@ -74,10 +74,13 @@ export async function readGroup(admin: Admin, topic: string, group: string): Pro
   };
 }
 
+/** A commit is beyond the end that a leader has answered. */
+export class CommitBeyondEnd extends Error {}
+
 /**
  * Reads the group's state and refuses a commit beyond the end until it has stayed for STALE_LEADER_LIMIT_MS: a replaced
  * leader's old end would be a lag of all events, and the autoscaler would follow it.
- * @throws Error that names the partitions; the next call, with new connections, may reach the new leader
+ * @throws CommitBeyondEnd, which names the partitions
  */
 export function createGroupReader(topic: string, group: string, nowMs = () => performance.now()) {
   let beyondSinceMs: number | undefined;
@@ -89,7 +92,7 @@ export function createGroupReader(topic: string, group: string, nowMs = () => pe
     }
     beyondSinceMs ??= nowMs();
     if (nowMs() - beyondSinceMs >= STALE_LEADER_LIMIT_MS) return state;
-    throw new Error(
+    throw new CommitBeyondEnd(
       `the commit is beyond the end of ${topic} in partition ${state.beyondEnd.join(", ")}: a replaced leader answered, or the log lost its tail`,
     );
   };
@@ -207,25 +210,26 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
   health.ready("lag_known", () => performance.now() - succeededAt < STALE_MS);
 
   const readState = createGroupReader(topic, group);
-  let admin: Admin | undefined;
+  let client: ReturnType<typeof createPollingAdmin> | undefined;
   let retentionAt = Number.NEGATIVE_INFINITY;
-  const pollRetention = async (client: Admin) => {
+  const pollRetention = async (admin: Admin) => {
     if (performance.now() - retentionAt < RETENTION_POLL_MS) return;
     retentionAt = performance.now();
     const read = async () => {
-      const bounds = await readRetention(client, [topic, dlqTopic]);
-      gauges.setRetention(bounds, await readExpiringEnds(client, bounds.find((row) => row.topic === topic)!));
+      const bounds = await readRetention(admin, [topic, dlqTopic]);
+      gauges.setRetention(bounds, await readExpiringEnds(admin, bounds.find((row) => row.topic === topic)!));
     };
     // The lag does not depend on it: an ACL that setup has not made yet must not hide the lag.
     await withTimeout(read(), POLL_LIMIT_MS).catch((error: unknown) => log.warn("retention_unknown", { error }));
   };
   const poll = async () => {
-    if (!admin) {
+    if (!client) {
       const onConnect = () => health.progress("polling");
-      const { admin: fresh } = createPollingAdmin(config.kafka, config.common.podName, log, onConnect);
-      await fresh.connect();
-      admin = fresh;
+      const fresh = createPollingAdmin(config.kafka, config.common.podName, log, onConnect);
+      await fresh.admin.connect();
+      client = fresh;
     }
+    const { admin } = client;
     const state = await withTimeout(readState(admin), POLL_LIMIT_MS);
     const lag = gauges.setGroup({ topic, group }, state);
     lastSuccess.set(Math.floor(Date.now() / 1000));
@@ -242,9 +246,14 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
       } catch (error) {
         polls.inc({ outcome: "failed" });
         log.warn("lag_unknown", { error });
-        // A new client, since the old one may keep connections to brokers that are gone.
-        void admin?.disconnect().catch(() => {});
-        admin = undefined;
+        if (error instanceof CommitBeyondEnd) {
+          // From another broker, perhaps; this client keeps the newest leader of each partition that it has seen.
+          void client?.cluster.refreshMetadata().catch(() => {});
+        } else {
+          // A new client, since the old one may keep connections to brokers that are gone.
+          void client?.admin.disconnect().catch(() => {});
+          client = undefined;
+        }
         if (performance.now() - succeededAt > STALE_MS) gauges.reset();
       }
       await sleep(POLL_MS);
@@ -252,7 +261,7 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
   };
 
   const ops = startOpsServer(config.ops, health, metrics.registry);
-  shutdown.step("kafka", 3000, () => admin?.disconnect());
+  shutdown.step("kafka", 3000, () => client?.admin.disconnect());
   shutdown.step("ops_server", 1000, () => ops.stop());
   log.info("running", { topic, group });
   watchCertificates(config, metrics, log);

@@ -1,7 +1,7 @@
 /** Goal: the exporter tells a replaced leader's old end from a log that lost its tail. Method: an admin with given answers. */
 import { expect, test } from "bun:test";
 import type { Admin } from "kafkajs";
-import { createGroupReader } from "../../services/lag-exporter.ts";
+import { CommitBeyondEnd, createGroupReader } from "../../services/lag-exporter.ts";
 
 const TOPIC = "conveyor.events";
 let nowMs = 0;
@@ -21,7 +21,7 @@ test("a commit beyond the end is refused while a replaced leader may answer, the
   };
   expect(await lagAt(0, 90, 100)).toBe(10);
   const refused = `the commit is beyond the end of ${TOPIC} in partition 3: a replaced leader answered, or the log lost its tail`;
-  await expect(lagAt(1000, 105, 100)).rejects.toThrow(refused);
+  await expect(lagAt(1000, 105, 100)).rejects.toThrow(new CommitBeyondEnd(refused));
   await expect(lagAt(14_000, 120, 100)).rejects.toThrow(refused);
   // The new leader answers; the next replaced leader has its whole time again.
   expect(await lagAt(15_000, 130, 130)).toBe(0);

@@ -22,6 +22,7 @@ import type { Patch } from "./patch.ts";
 import { silentLeader } from "./silent-leader.ts";
 import { silentMetadataBroker } from "./silent-metadata-broker.ts";
 import { independentDecode, slowDecode } from "./slow-decode.ts";
+import { staleCoordinator } from "./stale-coordinator.ts";
 import { staleLeader } from "./stale-leader.ts";
 import { staysWhenJoining } from "./stays-when-joining.ts";
 import { strandedRequest } from "./stranded-request.ts";
@@ -52,6 +53,7 @@ export const PATCHES: readonly Patch[] = [
   staysWhenJoining,
   forgottenMemberId,
   silentMetadataBroker,
+  staleCoordinator,
   staleLeader,
   goneBroker,
   missingCodecs,

@@ -173,11 +173,13 @@ declare module "kafkajs/src/protocol/encoder.js" {
 }
 
 declare module "kafkajs/src/cluster/brokerPool.js" {
+  import type { CoordinatorMetadata, CoordinatorQuery } from "kafkajs/src/cluster/index.js";
   import type Connection from "kafkajs/src/network/connection.js";
   export interface PooledBroker {
     connectionPool: { pool: Connection[] };
     isConnected(): boolean;
     metadata(topics: string[]): Promise<never>;
+    findGroupCoordinator(options: CoordinatorQuery): Promise<CoordinatorMetadata>;
   }
   export default class BrokerPool {
     brokers: Record<string, PooledBroker>;
@@ -228,7 +230,15 @@ declare module "kafkajs/src/cluster/index.js" {
     }): Promise<{ responses: { topic: string; partitions: { partition: number; offset: string }[] }[] }>;
     offsetCommit(options: Record<string, unknown>): Promise<unknown>;
   }
+  export interface CoordinatorQuery {
+    groupId: string;
+    coordinatorType: number;
+  }
+  export interface CoordinatorMetadata {
+    coordinator: { nodeId: number; host: string; port: number };
+  }
   export default class Cluster {
+    findGroupCoordinatorMetadata(query: CoordinatorQuery): Promise<CoordinatorMetadata>;
     constructor(options: Record<string, unknown>);
     readonly rootLogger: unknown;
     readonly brokerPool: BrokerPool;

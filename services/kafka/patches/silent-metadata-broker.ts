@@ -10,8 +10,8 @@ import BrokerPool, { type PooledBroker } from "kafkajs/src/cluster/brokerPool.js
 import type { Metadata } from "./metadata.ts";
 import { method, type Patch } from "./patch.ts";
 
-/** The next broker gets the metadata request too when those before have not answered it by then. */
-const NEXT_BROKER_MS = 1000;
+/** The next broker gets the request too when those before have not answered it by then. */
+export const NEXT_BROKER_MS = 1000;
 
 type Request<T> = (target: { nodeId: string; broker: PooledBroker }) => Promise<T>;
 
@@ -60,7 +60,7 @@ function silentMs({ connectionPool }: PooledBroker, nowMs: number): number {
  * The brokers of a pool, those most likely to answer first: connected ones before others, since a frozen broker delays
  * new connections; then by the age of the oldest open request, which only grows on a frozen broker; else at random.
  */
-function byResponsiveness(pool: BrokerPool): string[] {
+export function byResponsiveness(pool: BrokerPool): string[] {
   const nowMs = performance.now();
   return Object.entries(pool.brokers)
     .map(([nodeId, broker]) => ({
