@@ -227,6 +227,29 @@ describe("runDrill", () => {
     expect(result.reasons).toEqual(["events were acknowledged with one remaining broker"]);
   });
 
+  test("waits for an event after the recovery as long as its budget, and fails without one", async () => {
+    /** The drill's own events are not acknowledged for a time after the fault was undone. */
+    const stalled = async (stallMs: number) => {
+      const world = new World(3000);
+      const start = world.startTraffic.bind(world);
+      world.startTraffic = async (run) => {
+        const traffic = await start(run);
+        const countsAt = { ...traffic.counts() };
+        const counts = () => {
+          const isStalled = world.healedAtMs !== undefined && world.now() < world.healedAtMs + stallMs;
+          return isStalled ? countsAt : Object.assign(countsAt, traffic.counts());
+        };
+        return { ...traffic, counts };
+      };
+      return (await run(world)).result;
+    };
+    expect(await stalled(2500)).toMatchObject({ verdict: "passed" });
+    expect(await stalled(9000)).toMatchObject({
+      verdict: "failed",
+      reasons: ["no event of the drill's own was acknowledged within 5.0 s after the recovery"],
+    });
+  });
+
   test("fails when the newest event exceeds its age limit, though the recovery is in time", async () => {
     const { result } = await run(new World(3000), { freshnessLimitSeconds: 5 });
     expect(result.verdict).toBe("failed");
