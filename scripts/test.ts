@@ -2,7 +2,7 @@
  * `npm test`: everything, the quickest checks first.
  *
  *   types, lint, import directions, unused code  seconds
- *   tests without a cluster  a minute and a half; one process per core
+ *   tests without a cluster  three quarters of a minute
  *   tests of pictures     pages in a real browser, the video; under a minute
  *   tests on a cluster    the local cluster, created if there is none and then removed afterwards; one that exists is kept
  *
@@ -123,7 +123,8 @@ export const command = defineCommand({
       add(exitCode === 0 ? { ...ONE_FAILED, passed: 1, failed: 0 } : ONE_FAILED);
     }
     const files = await testFiles();
-    const processes = availableParallelism();
+    // Two per core: tests wait for timers and for the programs that they start.
+    const processes = 2 * availableParallelism();
     add(await runTests(files.fast, { CONVEYOR_CLUSTER_TESTS: "" }, PART_LIMIT_MS.fast, signal, { processes }));
     if (!flags.fast) {
       const missing = await preparePictureTools(report, signal);
