@@ -23,8 +23,8 @@ const POLL_LIMIT_MS = 15_000;
 /** Without a successful poll for this long the lag series are removed. */
 const STALE_MS = 30_000;
 /**
- * A commit is beyond the end while a leader answers that does not know yet that it was replaced, for some seconds until its
- * session ends (k8s/kafka, broker.session.timeout.ms). If it stays, the log lost its tail and nobody reads it again.
+ * A commit is beyond the end while a leader answers that does not know that it was replaced. Each poll refreshes the
+ * metadata, so a new leader is found within some seconds. If it stays longer, the log lost its tail and nobody reads it again.
  */
 const STALE_LEADER_LIMIT_MS = 15_000;
 const PROGRESS_LIMIT_MS = 60_000;

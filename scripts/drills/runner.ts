@@ -313,7 +313,7 @@ class DrillRun {
     environment.mark("healed", drill.name, this.options.withoutFault ? "nothing to undo" : "the fault is undone");
     // Without a signal: at the limit the error names the pods that are not Ready. kubectl has a limit of its own.
     const unlimited = new AbortController().signal;
-    const leftMs = untilMs - environment.now();
+    const leftMs = Math.max(0, untilMs - environment.now());
     await until(environment, leftMs, unlimited, () => environment.unready(unlimited), "all pods to be Ready");
   }
 

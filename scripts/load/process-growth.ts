@@ -39,8 +39,8 @@ interface Observed {
 
 /**
  * From the second to the last quarter of the values.
- * @param summary the value of a quarter: for memory the smallest, what remains after the garbage collector, caches and
- *   compactions of InfluxDB have given back theirs (their cycles last up to half an hour); a leak raises it
+ * @param summary the value of a quarter: for memory the smallest, which a leak raises. The median of InfluxDB moved by -42
+ *   to +24 % in a soak of 100 minutes
  */
 function growthOf(values: Values, least: number, summary: (known: readonly number[]) => number): Growth | null {
   const quarter = values.length / 4;
