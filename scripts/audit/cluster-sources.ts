@@ -1,14 +1,14 @@
 /** The audit's sources on a cluster: each part is queried itself, over its own protocol. */
 import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
 import { LEDGER_CHECKPOINT, type LedgerCheckpoint, readCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
-import type { LogRequest } from "../../services/protocol/log-reader.ts";
+import type { LogEnd, LogRequest } from "../../services/protocol/log-reader.ts";
 import { causeChain, isAbort, OperatorError } from "../cli/errors.ts";
 import { LogStore, nsOfMs } from "../clients/loki.ts";
 import { getVerified } from "../clients/pod-metrics.ts";
 import { KAFKA, type ProbeSession, readBy } from "../clients/probe-session.ts";
 import { type Cluster, KubectlError, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
-import { type AuditSources, type ProducerLedger, readLogLines } from "./sources.ts";
+import { type AuditSources, BrokenLogRead, type LogEvent, type ProducerLedger, readLogLines } from "./sources.ts";
 
 const OPS_PORT = 9464;
 const MAX_DEAD_LETTERS = 100_000;
@@ -17,6 +17,11 @@ const LOG_READER = "/app/log-reader.js";
 const NO_LOG_READER = 64;
 /** Reading a million events takes half a minute; beyond this the reader hangs. */
 const LOG_LIMIT_MS = 15 * 60_000;
+/**
+ * Reads of the log until one is complete. Its stream passes through the API server and the kubelet for half a minute per
+ * million events, and either may close it. More than one break in a row is a fault of the cluster.
+ */
+const MAX_LOG_READS = 3;
 /** Most checkpoints to read: a week of one producer, an hour of a hundred. */
 const MAX_CHECKPOINTS = 150_000;
 const LOGS_LIMIT_MS = 60_000;
@@ -40,25 +45,7 @@ export function clusterSources(cluster: Cluster, context: ProbeSession, signal: 
       });
       return readBy(result, "the dead-letter topic");
     },
-    async log(range, visit) {
-      const request: LogRequest = { ...KAFKA, topic: EVENTS_TOPIC, ...range };
-      const pod = await context.podFor("admin");
-      // An older image has no reader: the shell reports it by its exit code.
-      const script = `test -e ${LOG_READER} || exit ${NO_LOG_READER}; exec bun ${LOG_READER}`;
-      const lines = cluster.lines(["exec", "-i", pod, "-n", NAMESPACE, "--", "sh", "-c", script], signal, {
-        input: JSON.stringify(request),
-        timeoutMs: LOG_LIMIT_MS,
-        mustSucceed: true,
-        skipCutEnd: true,
-      });
-      try {
-        return await readLogLines(lines, visit);
-      } catch (error) {
-        signal.throwIfAborted();
-        if (error instanceof KubectlError && error.result.exitCode === NO_LOG_READER) return undefined;
-        throw error;
-      }
-    },
+    log: (range, visit) => readLog(cluster, context, { ...KAFKA, topic: EVENTS_TOPIC, ...range }, visit, signal),
     async pointCounts(filter, range) {
       const store = await context.store();
       return await store.countPoints(filter, range);
@@ -68,6 +55,42 @@ export function clusterSources(cluster: Cluster, context: ProbeSession, signal: 
       await store.eachPoint(filter, startMs, endMs, visit);
     },
   };
+}
+
+/** Reads the log in the session's pod, again from the start when the stream breaks; each event is visited once. */
+export async function readLog(
+  cluster: Cluster,
+  context: Pick<ProbeSession, "podFor">,
+  request: LogRequest,
+  visit: (event: LogEvent) => Promise<void> | void,
+  signal: AbortSignal,
+): Promise<LogEnd | undefined> {
+  // An older image has no reader: the shell reports it by its exit code.
+  const script = `test -e ${LOG_READER} || exit ${NO_LOG_READER}; exec bun ${LOG_READER}`;
+  /** The next offset to visit, per partition; a reader lists the offsets of a partition in ascending order. */
+  const next = new Map<number, number>();
+  const visitOnce = (event: LogEvent) => {
+    if (event.offset < (next.get(event.partition) ?? 0)) return;
+    next.set(event.partition, event.offset + 1);
+    return visit(event);
+  };
+  for (let reads = 1; ; reads++) {
+    const pod = await context.podFor("admin");
+    const lines = cluster.lines(["exec", "-i", pod, "-n", NAMESPACE, "--", "sh", "-c", script], signal, {
+      input: JSON.stringify(request),
+      timeoutMs: LOG_LIMIT_MS,
+      mustSucceed: true,
+      skipCutEnd: true,
+    });
+    try {
+      return await readLogLines(lines, visitOnce);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof KubectlError && error.result.exitCode === NO_LOG_READER) return undefined;
+      const isBroken = error instanceof KubectlError || error instanceof BrokenLogRead;
+      if (!isBroken || reads === MAX_LOG_READS) throw error;
+    }
+  }
 }
 
 async function readLedgers(cluster: Cluster, signal: AbortSignal) {

@@ -64,9 +64,12 @@ export interface AuditSources {
   ): Promise<void>;
 }
 
+/** The output of a log reader broke off: neither its last line nor an error. */
+export class BrokenLogRead extends OperatorError {}
+
 /**
  * Reads the output of services/tools/log-reader.ts line by line.
- * @throws OperatorError when the read was not complete.
+ * @throws BrokenLogRead when it broke off; OperatorError when Kafka could not be read.
  */
 export async function readLogLines(
   lines: AsyncIterable<string>,
@@ -97,6 +100,6 @@ export async function readLogLines(
       }
     }
   }
-  if (!end) throw new OperatorError("Kafka's log cannot be read: the reader ended early");
+  if (!end) throw new BrokenLogRead("Kafka's log cannot be read: the reader ended early");
   return end;
 }
