@@ -15,7 +15,7 @@ beforeEach(async () => {
     await mkdir(join(folder, name), { recursive: true });
   }
   await writeFile(join(folder, "config/server.properties"), "process.roles=broker,controller");
-  await writeFile(join(folder, "config/in-sync.sh"), 'echo "$1" > "$FOLDER/watched"');
+  await writeFile(join(folder, "config/in-sync.sh"), 'echo "$*" > "$FOLDER/watched"');
   await writeFile(join(folder, "secrets/kafka-cluster-id/cluster-id"), "the-id");
 });
 afterEach(async () => await rm(folder, { recursive: true, force: true }));
@@ -94,7 +94,7 @@ describe("in-sync.sh", () => {
     [[ -n $text ]] || exit 1
     printf '%s\\n' "$text"`;
   const rounds = async (...texts: string[]) => {
-    const { exitCode, stderr } = await run("in-sync.sh", "kafka-1", answers(...texts), "/opt/kafka/libs/a.jar");
+    const { exitCode, stderr } = await run("in-sync.sh", "kafka-1", answers(...texts), "-cp", "/opt/kafka/libs/a.jar");
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
     expect(await Bun.file(join(folder, "tmp/in-sync")).exists()).toBe(true);
     return Number(await readFile(join(folder, "rounds"), "utf8"));
@@ -116,6 +116,16 @@ describe("in-sync.sh", () => {
     await chmod(firstSleep, 0o755);
     expect((await run("in-sync.sh", "kafka-1", 'touch "$FOLDER/rounds"', "a.jar")).exitCode).not.toBe(0);
     expect(await Bun.file(join(folder, "rounds")).exists()).toBe(false);
+  });
+
+  test("a check runs with the lowest priority and the broker's Java options, after a pause", async () => {
+    await writeFile(join(folder, "bin/sleep"), '#!/bin/bash\necho "sleep" >> "$FOLDER/calls"\n');
+    await chmod(join(folder, "bin/sleep"), 0o755);
+    const java = `echo "$(nice) $*" >> "$FOLDER/calls"\n${answers(row("0", "0,1", "0,1"))}`;
+    expect((await run("in-sync.sh", "kafka-1", java, "-XX:Option", "-cp", "a.jar")).exitCode).toBe(0);
+    const [pause, check] = (await readFile(join(folder, "calls"), "utf8")).split("\n");
+    expect(pause).toBe("sleep");
+    expect(check).toStartWith("19 -XX:Option -cp a.jar ");
   });
 
   test("a file of an earlier start does not count", async () => {
