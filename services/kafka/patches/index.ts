@@ -19,6 +19,7 @@ import { lostCoordinator } from "./lost-coordinator.ts";
 import { lostPosition } from "./lost-position.ts";
 import { missingCodecs } from "./missing-codecs.ts";
 import type { Patch } from "./patch.ts";
+import { refetchInProcess } from "./refetch-in-process.ts";
 import { silentLeader } from "./silent-leader.ts";
 import { silentMetadataBroker } from "./silent-metadata-broker.ts";
 import { independentDecode, slowDecode } from "./slow-decode.ts";
@@ -49,6 +50,7 @@ export const PATCHES: readonly Patch[] = [
   strandedRequest,
   deadBrokerStopsAll,
   leaderMovedRejoins,
+  refetchInProcess,
   lostCoordinator,
   staysWhenJoining,
   forgottenMemberId,

@@ -76,6 +76,7 @@ declare module "kafkajs/src/consumer/consumerGroup.js" {
     memberId: string | null;
     joinAndSync(): Promise<void>;
     leave(): Promise<void>;
+    getActiveTopicPartitions(): Record<string, Set<number>>;
   }
 }
 
@@ -87,6 +88,7 @@ declare module "kafkajs/src/consumer/runner.js" {
     constructor(options: Record<string, unknown>);
     start(): Promise<void>;
     stop(): Promise<void>;
+    handleBatch(batch: Batch): Promise<void>;
   }
 }
 
