@@ -19,7 +19,7 @@ const NO_LOG_READER = 64;
 const LOG_LIMIT_MS = 15 * 60_000;
 /**
  * Reads of the log until one is complete. Its stream passes through the API server and the kubelet for half a minute per
- * million events, and either may close it. More than one break in a row is a fault of the cluster.
+ * million events, and either may close it. A third break in a row is a fault of the cluster.
  */
 const MAX_LOG_READS = 3;
 /** Most checkpoints to read: a week of one producer, an hour of a hundred. */

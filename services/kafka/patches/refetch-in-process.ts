@@ -5,6 +5,7 @@
  *   that is as long as the outage, and it takes the CPU time that the brokers need for their start.
  * Change: a partition whose batch is in process is not fetched.
  */
+import type Batch from "kafkajs/src/consumer/batch.js";
 import ConsumerGroup from "kafkajs/src/consumer/consumerGroup.js";
 import Runner from "kafkajs/src/consumer/runner.js";
 import { method, type Patch } from "./patch.ts";
@@ -13,26 +14,22 @@ export const refetchInProcess: Patch = {
   id: "refetch-in-process",
   members: [method(Runner, "handleBatch"), method(ConsumerGroup, "getActiveTopicPartitions")],
   install() {
-    /** Partitions by topic. A fetcher waits for its own batches, so these are batches of others. */
-    const inProcess = new WeakMap<ConsumerGroup, Map<string, Set<number>>>();
+    const inProcess = new WeakMap<ConsumerGroup, Set<Batch>>();
     const { handleBatch } = Runner.prototype;
     Runner.prototype.handleBatch = async function (this: Runner, batch) {
-      const topics = inProcess.get(this.consumerGroup) ?? new Map<string, Set<number>>();
-      inProcess.set(this.consumerGroup, topics);
-      const partitions = topics.get(batch.topic) ?? new Set<number>();
-      topics.set(batch.topic, partitions.add(batch.partition));
+      const batches = inProcess.get(this.consumerGroup) ?? new Set();
+      inProcess.set(this.consumerGroup, batches.add(batch));
       try {
         await handleBatch.call(this, batch);
       } finally {
-        partitions.delete(batch.partition);
+        batches.delete(batch);
       }
     };
+    // A fetcher fetches when its own batches are done: those in process are of other fetchers.
     const { getActiveTopicPartitions } = ConsumerGroup.prototype;
     ConsumerGroup.prototype.getActiveTopicPartitions = function (this: ConsumerGroup) {
       const active = getActiveTopicPartitions.call(this);
-      for (const [topic, partitions] of inProcess.get(this) ?? []) {
-        for (const partition of partitions) active[topic]?.delete(partition);
-      }
+      for (const { topic, partition } of inProcess.get(this) ?? []) active[topic]?.delete(partition);
       return active;
     };
   },
