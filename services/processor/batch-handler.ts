@@ -151,7 +151,7 @@ export class BatchHandler {
     if (this.#stopped.delete(`${topic}/${partition}`)) this.options.hooks.onStopped(topic, partition, undefined);
   }
 
-  /** Commits the resolved offsets, also during shutdown. Never rejects. */
+  /** Commits the resolved offsets, also during shutdown. Never rejects; repeated until they are committed. */
   async commitPending(): Promise<void> {
     clearTimeout(this.#commitTimer);
     this.#commitTimer = undefined;
@@ -159,11 +159,15 @@ export class BatchHandler {
     if (!payload) return;
     try {
       const offsets = payload.uncommittedOffsets();
-      if (offsets.topics.length > 0) await payload.commitOffsetsIfNecessary(offsets);
+      if (offsets.topics.length === 0) return;
+      await payload.commitOffsetsIfNecessary(offsets);
     } catch (error) {
       // The group is rebalancing or the coordinator is unreachable. The events are stored, and storing them again is harmless.
       this.options.log.debug("commit_postponed", { error });
     }
+    // While the coordinator is unknown, a commit is skipped without an error. When no event follows, no batch would commit
+    // the last ones: they would count as lag until the next event.
+    if (payload.isRunning()) this.commitSoon();
   }
 
   /**
@@ -177,8 +181,11 @@ export class BatchHandler {
   async #commit(payload: BatchPayload): Promise<void> {
     if (!payload.isRunning()) return await this.commitPending();
     // Commits the resolved offsets if COMMIT_INTERVAL_MS (autoCommitInterval) has passed, otherwise does nothing.
-    await payload.commitOffsetsIfNecessary();
-    this.commitSoon();
+    try {
+      await payload.commitOffsetsIfNecessary();
+    } finally {
+      this.commitSoon();
+    }
   }
 
   /** Validates and renders the messages; synchronous. */

@@ -1,5 +1,8 @@
 /** Brokers, InfluxDB and processor killed while events flow: no acknowledged event is lost, none is duplicated in Kafka. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { serializeEvent } from "../../services/domain/event.ts";
+import { Fleet } from "../../services/domain/fleet.ts";
+import { EVENTS_TOPIC, PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
 import { createKafka } from "../../services/kafka/client.ts";
 import { Logger } from "../../services/runtime/log.ts";
 import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
@@ -22,6 +25,41 @@ describe.skipIf(skipped !== undefined)(`failover${skipped ? ` (skipped: ${skippe
     await pipeline.setup();
   }, LIMIT_MS);
   afterAll(async () => await pipeline?.stop());
+
+  test(
+    "the last event is committed when the coordinator is killed before its commit, and no event follows",
+    async () => {
+      const { servers } = pipeline;
+      const processor = await pipeline.processor();
+      await processor.ready(STEP_LIMIT_MS);
+      // The event is read, and cannot be stored yet.
+      process.kill(servers.pid("influxdb"), "SIGSTOP");
+      const fleet = new Fleet({ ordinal: 90, count: 1, run: "last-event", seed: 1 });
+      const line = `${serializeEvent(fleet.next(Date.now()))}\n`;
+      const file = await pipeline.producer({ SOURCE: "stdin" }, new Blob([line]));
+      expect(await file.process.exited).toBe(0);
+      await until("the event to be read", STEP_LIMIT_MS, async () =>
+        (await processor.metric("conveyor_processor_events_consumed_total")) === 1 ? true : undefined,
+      );
+      const coordinator = await pipeline.coordinatorOf(PROCESSOR_GROUP);
+      await servers.kill(`kafka-${coordinator}`);
+      process.kill(servers.pid("influxdb"), "SIGCONT");
+
+      const offsets = {
+        kind: "kafka_offsets",
+        ...pipeline.kafka,
+        topic: EVENTS_TOPIC,
+        group: PROCESSOR_GROUP,
+      } as const;
+      await until("the commit of the event", STEP_LIMIT_MS, async () =>
+        (await pipeline.probe(offsets)).every(({ end, committed }) => end === (committed ?? 0)) ? true : undefined,
+      );
+      expect(await processor.stop()).toBe(0);
+      await servers.startBroker(coordinator);
+      await pipeline.inSync(STEP_LIMIT_MS);
+    },
+    LIMIT_MS,
+  );
 
   test(
     "no acknowledged event is missing, and none is twice in Kafka, after kills of brokers, InfluxDB and processor",

@@ -314,6 +314,22 @@ export class Pipeline {
     return admin;
   }
 
+  /** Number of the broker that coordinates a group: the leader of the group's partition in __consumer_offsets. */
+  async coordinatorOf(group: string): Promise<number> {
+    const admin = await this.admin();
+    try {
+      const { topics } = await admin.fetchTopicMetadata({ topics: ["__consumer_offsets"] });
+      const { partitions } = topics[0]!;
+      // Kafka's Utils.abs(groupId.hashCode()) % partitions.
+      let hash = 0;
+      for (let index = 0; index < group.length; index++) hash = (hash * 31 + group.charCodeAt(index)) | 0;
+      const partition = (hash & 0x7fff_ffff) % partitions.length;
+      return partitions.find(({ partitionId }) => partitionId === partition)!.leader;
+    } finally {
+      await admin.disconnect();
+    }
+  }
+
   /** Waits until every replica of every partition is in sync, before the next broker is killed. */
   async inSync(limitMs: number): Promise<void> {
     await this.#partitions(

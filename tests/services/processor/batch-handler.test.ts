@@ -277,6 +277,22 @@ describe("BatchHandler", () => {
     expect(fake.committed).toBeUndefined();
   });
 
+  test("a commit that fails or is skipped is repeated, also when no event follows: no lag stays", async () => {
+    const fake = new FakePayload(messagesOf(goodValues(1)));
+    const { payload } = fake;
+    const { commitOffsetsIfNecessary } = payload;
+    const attempts = ["of the batch", "of the timer"];
+    payload.commitOffsetsIfNecessary = async (offsets) => {
+      const attempt = attempts.shift();
+      if (attempt === "of the batch") throw new Error("the coordinator does not answer");
+      // As lost-coordinator.ts skips it while the coordinator is unknown.
+      if (attempt === undefined) await commitOffsetsIfNecessary(offsets);
+    };
+    await expect(make(new FakeWriter()).eachBatch(payload)).rejects.toThrow("does not answer");
+    expect(fake.committed).toBeUndefined();
+    await eventually("the commit of the event", () => fake.committed === "100");
+  });
+
   test("commitSoon() commits what kafkajs resolved without a batch of events: no lag stays", async () => {
     const fake = new FakePayload(messagesOf(goodValues(1)));
     const handler = make(new FakeWriter());
