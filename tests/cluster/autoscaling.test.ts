@@ -94,14 +94,14 @@ async function awaitSaturation(): Promise<void> {
   );
 }
 
-/** The changes of the number of processors during a time. */
-async function watch(ms: number, until: () => Promise<boolean> = async () => false): Promise<number[]> {
+/** The changes of the number of processors during a time, or until a condition that may depend on the newest number. */
+async function watch(ms: number, until: (now: number) => boolean | Promise<boolean> = () => false): Promise<number[]> {
   const seen: number[] = [];
   const end = performance.now() + ms;
   while (performance.now() < end) {
     const now = await processors();
     if (seen.at(-1) !== now) seen.push(now);
-    if (await until()) break;
+    if (await until(now)) break;
     await pause(500);
   }
   return seen;
@@ -259,7 +259,7 @@ describeOnCluster("autoscaling", () => {
       // The lag requires one: the step down shows within the same time.
       await target.apply([withoutStabilization(LAG_FOR_ONE)]);
       await awaitTarget(LAG_FOR_ONE);
-      const down = await watch(WATCH_MS * 2, async () => (await processors()) === 1);
+      const down = await watch(WATCH_MS * 2, (now) => now === 1);
       console.info(`with both: processors ${down.join(" ")}`);
       expect(down.at(-1)).toBe(1);
     },
