@@ -19,6 +19,7 @@ import { bunPart } from "./bun.ts";
 import { KAFKA_LAYERS, KAFKA_VERSION } from "./kafka.ts";
 import { BASE, type LayerSource, program } from "./layers.ts";
 import { ALERTMANAGER_TEMPLATES, METRICS_AGENT, MONITORING, STATE_METRICS } from "./monitoring.ts";
+import { VICTORIA_LOGS, VICTORIA_LOGS_VERSION } from "./victorialogs.ts";
 
 /** An image's archive in the cache. */
 export interface Archive {
@@ -147,6 +148,14 @@ export const CATALOG: readonly ImageRecipe[] = [
     "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.19.1",
     [program(STATE_METRICS, "kube-state-metrics", "kube-state-metrics")],
     { Env: [PATH], Entrypoint: ["/kube-state-metrics"], User: "10001:10001" },
+  ),
+  // The names of the programs are those of the official images, whose entry points the manifests use.
+  ...["victoria-logs", "vlagent"].map((name) =>
+    assembled(
+      `docker.io/victoriametrics/${name}:v${VICTORIA_LOGS_VERSION}`,
+      [BASE, program(VICTORIA_LOGS, name, `${name}-prod`)],
+      { Env: [PATH], Entrypoint: [`/${name}-prod`], User: "10001:10001" },
+    ),
   ),
   assembled(BUN_IMAGE, [BASE, program(bunPart, "bun", "usr/local/bin/bun")], {
     Env: [PATH],

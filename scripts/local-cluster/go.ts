@@ -12,13 +12,13 @@ const GO_MEMORY_LIMIT = "2GiB";
 const GO_LIMIT_MS = 30 * 60_000;
 
 /** Oldest toolchain that the lock files are for; an older `go` fetches it unless GOTOOLCHAIN=local forbids it. */
-const GO_VERSION = "1.26.0";
+const GO_VERSION = "1.26.5";
 /** The first `go` that can fetch another toolchain. */
 const GO_VERSION_THAT_FETCHES = "1.21.0";
 
 export const GO_TOOL: Tool = {
   command: "go",
-  why: "compiles Kubernetes, InfluxDB and KEDA from their Go modules",
+  why: "compiles Kubernetes, InfluxDB, KEDA and VictoriaLogs from their Go modules",
   source: `Go ${GO_VERSION} or newer, from the Go project`,
   minVersion: process.env.GOTOOLCHAIN?.startsWith("local") ? GO_VERSION : GO_VERSION_THAT_FETCHES,
   versionCommand: ["go", "version"],
