@@ -1,12 +1,12 @@
 /**
- * Compares log lines written with log lines found: every line of a pod must be in Loki, once.
+ * Compares log lines written with log lines found: every line of a pod must be in the log store, once.
  *
  *   bun scripts/log-canary.ts                        10,000 lines at 500 a second
  *   bun scripts/log-canary.ts --lines 1000 --json
  */
 import { type CommandContext, defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT, type ExitCode } from "./cli/errors.ts";
-import { LogStore } from "./clients/loki.ts";
+import { openLogStore } from "./clients/log-store.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import { localTarget } from "./local-cluster/index.ts";
@@ -24,8 +24,8 @@ const FLAGS = {
 async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Promise<ExitCode> {
   const cluster = await selectCluster(flags, localTarget);
   await requireReachable(cluster, signal);
-  // Fails without Loki before a pod is started.
-  await (await LogStore.open(cluster)).close();
+  // Fails without a log store before a pod is started.
+  await (await openLogStore(cluster)).close();
   const image = await deployedServicesImage(cluster);
   const verdict = await report.step("log canary", async (step) => {
     const options = { image, lines: flags.lines, ratePerSecond: flags.rate, signal, onState: step.update };
@@ -44,7 +44,7 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
 
 export const command = defineCommand({
   name: "scripts/log-canary.ts",
-  summary: "writes numbered lines in a pod and searches each of them in Loki",
+  summary: "writes numbered lines in a pod and searches each of them in the log store",
   usage: ["[--lines 10000] [--rate 500]"],
   flags: FLAGS,
   examples: [["bun scripts/log-canary.ts", "exit 0: all found; exit 5: some are missing, with their numbers"]],

@@ -5,13 +5,13 @@
  *   bun scripts/logs.ts --event RUN/belt-0-3/17000      one event, from producer to processor
  *   bun scripts/logs.ts --service processor --grep 'rebalanc' --follow
  *
- * Queries Loki; on a cluster without Loki it reads the logs of the existing pods, with the same flags.
+ * Queries the log store (Loki or VictoriaLogs); on a cluster without one it reads the logs of the existing pods.
  */
 import { type CommandContext, defineCommand, runCommand } from "./cli/command.ts";
 import { checkedGrep, LOG_LEVELS, type LogLevel, parseIdentity } from "./clients/log-search.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import { localTarget } from "./local-cluster/index.ts";
-import { type SearchOptions, searchLogs } from "./logs/search.ts";
+import { LOG_SOURCES, type SearchOptions, searchLogs } from "./logs/search.ts";
 
 /** More lines are slow to read and to send. */
 const MAX_LIMIT = 100_000;
@@ -47,9 +47,9 @@ const FLAGS = {
   source: {
     type: "string",
     default: "auto",
-    choices: ["auto", "loki", "pods"],
+    choices: LOG_SOURCES,
     valueName: "NAME",
-    description: "Loki, or the logs of the pods; auto: Loki where it is deployed",
+    description: "a log store, or the logs of the pods; auto: the deployed store, the pods without one",
   },
 } as const;
 

@@ -3,7 +3,8 @@ import { DLQ_TOPIC, EVENTS_TOPIC, PROCESSOR_GROUP } from "../../services/domain/
 import { LEDGER_CHECKPOINT, type LedgerCheckpoint, readCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
 import type { LogEnd, LogRequest } from "../../services/protocol/log-reader.ts";
 import { causeChain, isAbort, OperatorError } from "../cli/errors.ts";
-import { LogStore, nsOfMs } from "../clients/loki.ts";
+import { nsOfMs } from "../clients/log-backend.ts";
+import { deployedLogBackend, openLogStore } from "../clients/log-store.ts";
 import { getVerified } from "../clients/pod-metrics.ts";
 import { KAFKA, type ProbeSession, readBy } from "../clients/probe-session.ts";
 import { type Cluster, KubectlError, NAMESPACE, type Pod } from "../cluster/cluster.ts";
@@ -115,7 +116,7 @@ async function readLedgers(cluster: Cluster, signal: AbortSignal) {
   return { ledgers, unresponsive };
 }
 
-/** Reads checkpoints from the existing pods, their previous container included, and from Loki, which has those of deleted pods. */
+/** Reads checkpoints from the existing pods, their previous container included, and from the log store, which has those of deleted pods. */
 async function readCheckpoints(cluster: Cluster, sinceMs: number, signal: AbortSignal) {
   const lines: LedgerCheckpoint[] = [];
   const gaps: string[] = [];
@@ -137,17 +138,17 @@ async function readCheckpoints(cluster: Cluster, sinceMs: number, signal: AbortS
     }),
   );
   try {
-    if (await LogStore.isDeployed(cluster)) {
-      await using store = await LogStore.open(cluster);
+    if (await deployedLogBackend(cluster)) {
+      await using store = await openLogStore(cluster);
       const range = { startNs: nsOfMs(sinceMs), endNs: nsOfMs(Date.now() + 1000) };
-      const query = `{namespace="${NAMESPACE}"} |= "${LEDGER_CHECKPOINT}"`;
-      for await (const entries of store.all(query, range, signal)) for (const { line } of entries) take(line);
+      const search = { services: [], levels: [], grep: LEDGER_CHECKPOINT };
+      for await (const entries of store.all(search, range, signal)) for (const { line } of entries) take(line);
     } else {
-      gaps.push("Loki is not deployed: checkpoints of deleted producers are not known");
+      gaps.push("no log store is deployed: checkpoints of deleted producers are not known");
     }
   } catch (error) {
     signal.throwIfAborted();
-    gaps.push(`Loki could not be queried: ${causeChain(error).join(": ").slice(0, 200)}`);
+    gaps.push(`the log store could not be queried: ${causeChain(error).join(": ").slice(0, 200)}`);
   }
   if (lines.length >= MAX_CHECKPOINTS) gaps.push(`only the first ${MAX_CHECKPOINTS} checkpoints were read`);
   return { lines, gap: gaps.join("; ") || undefined };

@@ -1,6 +1,6 @@
 /**
- * Log searches and log lines. A search is a LogQL query for Loki, and a filter for the logs of pods, so that a cluster
- * without Loki is searched with the same flags.
+ * Log searches and log lines. A search becomes a query of the deployed log store (loki.ts, victorialogs.ts), and a filter
+ * for the logs of pods, so that every cluster is searched with the same flags.
  */
 import { printable } from "../../services/domain/printable.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
@@ -20,7 +20,7 @@ export interface LogSearch {
   /** Components; all when empty. */
   services: readonly string[];
   levels: readonly LogLevel[];
-  /** Regular expression (RE2 in Loki) that a line contains. */
+  /** Regular expression (RE2 in a log store) that a line contains. */
   grep?: string;
   event?: EventIdentity;
 }
@@ -77,30 +77,7 @@ export function checkedGrep(text: string): string {
   return text;
 }
 
-/** A string of LogQL: Go's quoting equals JSON's for printable text. */
-const quoted = (text: string) => JSON.stringify(text);
-const escaped = (text: string) => text.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`);
-const oneOf = (values: readonly string[]) => quoted(values.map(escaped).join("|"));
-
-/** The namespaces that Promtail reads. */
-const STREAMS = 'namespace=~"conveyor|conveyor-logging"';
-
-/** The search as LogQL. The identity is structured metadata, which needs no parser and no stream per value. */
-export function logQl(search: LogSearch): string {
-  const matchers = [STREAMS];
-  if (search.services.length > 0) matchers.push(`service=~${oneOf(search.services)}`);
-  if (search.levels.length > 0) matchers.push(`level=~${oneOf(search.levels)}`);
-  const parts = [`{${matchers.join(", ")}}`];
-  if (search.grep !== undefined) parts.push(`|~ ${quoted(search.grep)}`);
-  if (search.event) {
-    parts.push(`| run=${quoted(search.event.run)}`);
-    if (search.event.conveyor !== undefined) parts.push(`| conveyor=${quoted(search.event.conveyor)}`);
-    if (search.event.seq !== undefined) parts.push(`| seq=${quoted(String(search.event.seq))}`);
-  }
-  return parts.join(" ");
-}
-
-/** Whether an entry matches the search, as the LogQL query does. */
+/** Whether an entry matches the search, as the query of a log store does. */
 export function isMatch(search: LogSearch, entry: LogEntry): boolean {
   const { event } = search;
   return (
@@ -126,6 +103,23 @@ const LEVELS = new Map(
 
 /** The canonical level of a spelling. */
 export const levelOf = (word: string | undefined): LogLevel => LEVELS.get(word?.toLowerCase() ?? "") ?? "unknown";
+
+/** Nanoseconds since the epoch of an RFC 3339 time with up to nine decimals; undefined for anything else. */
+export function nsOfTime(time: string): string | undefined {
+  const timeMs = Date.parse(time);
+  if (Number.isNaN(timeMs)) return undefined;
+  const fraction = (/\.(\d+)/.exec(time)?.[1] ?? "").padEnd(9, "0").slice(0, 9);
+  return `${Math.floor(timeMs / 1000)}${fraction}`;
+}
+
+/** Identity of an entry: a collector that has lost its position delivers lines again. */
+export const keyOf = (entry: LogEntry): string => `${entry.timeNs} ${entry.pod}/${entry.container} ${entry.line}`;
+
+/** Orders entries from the oldest. */
+export function byTime(a: LogEntry, b: LogEntry): number {
+  const [left, right] = [BigInt(a.timeNs), BigInt(b.timeNs)];
+  return left < right ? -1 : left > right ? 1 : 0;
+}
 
 const text = (value: unknown) => (typeof value === "string" || typeof value === "number" ? String(value) : undefined);
 

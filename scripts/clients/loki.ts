@@ -1,33 +1,46 @@
-/**
- * Queries of Loki through a port-forward, over TLS verified against the project's CA, page by page, so that no line is
- * missing from a large result.
- */
+/** Queries of Loki, page by page, so that no line is missing from a large result. */
+import { type LogBackend, type LogRange, type LogStore, MAX_ENTRIES, type StoreConnection } from "./log-backend.ts";
+import { byTime, keyOf, type LogEntry, type LogSearch, levelOf } from "./log-search.ts";
 
-import { EXIT, OperatorError } from "../cli/errors.ts";
-import { type Cluster, NAMESPACE, type PortForward } from "../cluster/cluster.ts";
-import { readSecret } from "../cluster/secret-values.ts";
-import { type LogEntry, levelOf } from "./log-search.ts";
+export const LOKI: LogBackend = {
+  name: "loki",
+  title: "Loki",
+  collector: "Promtail",
+  kind: "Deployment",
+  port: 3100,
+};
 
-const PORT = 3100;
 /** limits_config.max_entries_limit_per_query of k8s/logging/loki-configmap.yaml. */
 const PAGE_ENTRIES = 5000;
-/** Loki itself ends a query after a minute. */
-const QUERY_LIMIT_MS = 70_000;
-/** 2 million lines: more would exceed the memory. */
-const MAX_PAGES = 400;
+const MAX_PAGES = MAX_ENTRIES / PAGE_ENTRIES;
 
 interface Stream {
   stream: Record<string, string>;
   values: [timeNs: string, line: string][];
 }
 
-/** Range of a search, nanoseconds since the epoch; the end is exclusive. */
-export interface LogRange {
-  startNs: bigint;
-  endNs: bigint;
-}
+/** A string of LogQL: Go's quoting equals JSON's for printable text. */
+const quoted = (text: string) => JSON.stringify(text);
+const escaped = (text: string) => text.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`);
+const oneOf = (values: readonly string[]) => quoted(values.map(escaped).join("|"));
 
-export const nsOfMs = (ms: number): bigint => BigInt(Math.round(ms)) * 1_000_000n;
+/** The namespaces that Promtail reads. */
+const STREAMS = 'namespace=~"conveyor|conveyor-logging"';
+
+/** The search as LogQL. The identity is structured metadata, which needs no parser and no stream per value. */
+export function logQl(search: LogSearch): string {
+  const matchers = [STREAMS];
+  if (search.services.length > 0) matchers.push(`service=~${oneOf(search.services)}`);
+  if (search.levels.length > 0) matchers.push(`level=~${oneOf(search.levels)}`);
+  const parts = [`{${matchers.join(", ")}}`];
+  if (search.grep !== undefined) parts.push(`|~ ${quoted(search.grep)}`);
+  if (search.event) {
+    parts.push(`| run=${quoted(search.event.run)}`);
+    if (search.event.conveyor !== undefined) parts.push(`| conveyor=${quoted(search.event.conveyor)}`);
+    if (search.event.seq !== undefined) parts.push(`| seq=${quoted(String(search.event.seq))}`);
+  }
+  return parts.join(" ");
+}
 
 /** Entries of Loki's streams, sorted by time. */
 export function entriesOf(streams: readonly Stream[], order: "forward" | "backward" = "forward"): LogEntry[] {
@@ -49,63 +62,21 @@ export function entriesOf(streams: readonly Stream[], order: "forward" | "backwa
       };
     }),
   );
-  const sign = order === "forward" ? 1 : -1;
-  return entries.sort((a, b) => {
-    const [left, right] = [BigInt(a.timeNs), BigInt(b.timeNs)];
-    return left < right ? -sign : left > right ? sign : 0;
-  });
+  return entries.sort(order === "forward" ? byTime : (a, b) => byTime(b, a));
 }
 
-/** Identity of an entry. */
-export const keyOf = (entry: LogEntry): string => `${entry.timeNs} ${entry.pod}/${entry.container} ${entry.line}`;
+export class LokiStore implements LogStore {
+  readonly backend = LOKI;
+  readonly queryOf = logQl;
 
-export class LogStore implements AsyncDisposable {
-  readonly #forward: PortForward;
-  readonly #ca: string;
-  readonly #url: string;
+  constructor(private readonly connection: StoreConnection) {}
 
-  private constructor(forward: PortForward, ca: string) {
-    this.#forward = forward;
-    this.#ca = ca;
-    this.#url = `https://localhost:${forward.port}`;
-  }
-
-  /** Whether Loki is deployed. */
-  static async isDeployed(cluster: Cluster): Promise<boolean> {
-    return (await cluster.get("deployment", "loki")) !== undefined;
-  }
-
-  /** Opens the port-forward; the caller closes it. @throws OperatorError (exit 3) without Loki. */
-  static async open(cluster: Cluster): Promise<LogStore> {
-    const ca = (await readSecret(cluster, "loki-tls"))["ca.crt"];
-    if (!ca || !(await LogStore.isDeployed(cluster))) {
-      throw new OperatorError(`no Loki is deployed in namespace ${NAMESPACE} of context ${cluster.context}`, {
-        exitCode: EXIT.precondition,
-        hint: "deploy with --images DIR where the cluster cannot pull docker.io/grafana/loki; --source pods reads the pods themselves",
-      });
-    }
-    return new LogStore(await cluster.portForward("svc/loki", PORT, NAMESPACE), ca);
-  }
-
-  async close(): Promise<void> {
-    await this.#forward.close();
-  }
-
-  [Symbol.asyncDispose] = () => this.close();
+  close = async (): Promise<void> => await this.connection.close();
+  [Symbol.asyncDispose] = this.close;
 
   /** One call of Loki's API. @throws OperatorError with Loki's message */
   async get<T>(path: string, parameters: Record<string, string>, signal?: AbortSignal): Promise<T> {
-    const limit = AbortSignal.timeout(QUERY_LIMIT_MS);
-    const response = await fetch(`${this.#url}${path}?${new URLSearchParams(parameters)}`, {
-      signal: signal ? AbortSignal.any([signal, limit]) : limit,
-      tls: { ca: this.#ca },
-    });
-    const body = await response.text();
-    if (!response.ok) {
-      const exitCode = response.status === 400 ? EXIT.usage : EXIT.failed;
-      throw new OperatorError(`Loki answered ${response.status}: ${body.slice(0, 500).trim()}`, { exitCode });
-    }
-    return JSON.parse(body) as T;
+    return (await (await this.connection.get(path, parameters, signal)).json()) as T;
   }
 
   async #page(query: string, range: LogRange, limit: number, direction: string, signal?: AbortSignal) {
@@ -117,8 +88,8 @@ export class LogStore implements AsyncDisposable {
     return entriesOf(data.result, direction as "forward" | "backward");
   }
 
-  /** The newest entries of a range, at most `limit`, sorted from the oldest. */
-  async newest(query: string, range: LogRange, limit: number, signal?: AbortSignal): Promise<LogEntry[]> {
+  async newest(search: LogSearch, range: LogRange, limit: number, signal?: AbortSignal): Promise<LogEntry[]> {
+    const query = logQl(search);
     const found: LogEntry[] = [];
     const seen = new Set<string>();
     let endNs = range.endNs;
@@ -136,8 +107,8 @@ export class LogStore implements AsyncDisposable {
     return found.slice(0, limit).reverse();
   }
 
-  /** Every entry of a range once, in pages, from the oldest. */
-  async *all(query: string, range: LogRange, signal?: AbortSignal): AsyncGenerator<LogEntry[]> {
+  async *all(search: LogSearch, range: LogRange, signal?: AbortSignal): AsyncGenerator<LogEntry[]> {
+    const query = logQl(search);
     let { startNs } = range;
     let seen = new Set<string>();
     for (let page = 0; page < MAX_PAGES && startNs < range.endNs; page++) {

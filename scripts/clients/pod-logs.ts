@@ -1,9 +1,9 @@
-/** Logs of the existing pods through the API server, for clusters without Loki. Logs of deleted pods are lost there. */
+/** Logs of the existing pods through the API server, for clusters without a log store. Logs of deleted pods are lost there. */
 
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
-import { type LogEntry, readLine } from "./log-search.ts";
+import { byTime, type LogEntry, nsOfTime, readLine } from "./log-search.ts";
 
-/** Some minutes of all components; the logs of a day need Loki. */
+/** Some minutes of all components; the logs of a day need a log store. */
 const READ_LIMIT_MS = 120_000;
 /** kubectl opens one connection per container. */
 const MAX_CONTAINERS = 60;
@@ -15,13 +15,12 @@ export function readPrefixedLine(line: string, appOf: (pod: string) => string): 
   const match = /^\[pod\/([^/]+)\/([^\]]+)\] (\S+) ?(.*)$/s.exec(line);
   if (!match) return undefined;
   const [, pod, container, time, text] = match as unknown as [string, string, string, string, string];
-  const timeMs = Date.parse(time);
-  if (Number.isNaN(timeMs)) return undefined;
-  const fraction = (/\.(\d+)/.exec(time)?.[1] ?? "").padEnd(9, "0").slice(0, 9);
+  const timeNs = nsOfTime(time);
+  if (timeNs === undefined) return undefined;
   const app = appOf(pod);
   const { service, ...read } = readLine(text);
   return {
-    timeNs: `${Math.floor(timeMs / 1000)}${fraction}`,
+    timeNs,
     service: service ?? app,
     app,
     pod,
@@ -50,7 +49,7 @@ export async function readPodLogs(cluster: Cluster, sinceMs: number, signal?: Ab
     .split("\n")
     .map((line) => readPrefixedLine(line, appOf))
     .filter((entry) => entry !== undefined)
-    .sort((a, b) => (BigInt(a.timeNs) < BigInt(b.timeNs) ? -1 : 1));
+    .sort(byTime);
 }
 
 /** New log entries until the signal, without those of pods that start later. */

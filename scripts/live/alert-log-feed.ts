@@ -1,10 +1,10 @@
 /**
- * Alerts and log lines during a run, written into its record: Prometheus and Loki are polled. Drills may break both, so a
+ * Alerts and log lines during a run, written into its record: Prometheus and the log store are polled. Drills may break both, so a
  * missing answer is retried and never ends a run.
  */
 import { pause } from "../cli/wait.ts";
-import { logQl } from "../clients/log-search.ts";
-import { LogStore, nsOfMs } from "../clients/loki.ts";
+import { nsOfMs } from "../clients/log-backend.ts";
+import { deployedLogBackend, openLogStore } from "../clients/log-store.ts";
 import { followPodLogs } from "../clients/pod-logs.ts";
 import { PrometheusReader } from "../clients/prometheus.ts";
 import type { Cluster } from "../cluster/cluster.ts";
@@ -18,8 +18,8 @@ const POLL_INTERVAL_MS = 3000;
 const RETRY_MS = 5000;
 /** An answer takes milliseconds; a dead connection returns none. */
 const ANSWER_LIMIT_MS = 4000;
-/** A line is in Loki about a second after it was written; the overlap is queried again, known lines are skipped. */
-const OVERLAP_MS = 10_000;
+/** A line is in the store up to twelve seconds after it was written; the overlap is queried again, known lines are skipped. */
+const OVERLAP_MS = 20_000;
 /** More lines in three seconds are a flood; the newest suffice. */
 const MAX_LINES = 40;
 /** Known lines of some minutes, also in a flood; older ones are not queried again. */
@@ -91,15 +91,15 @@ async function alertSource(cluster: Cluster): Promise<Source<AlertStatus[]> | un
 }
 
 async function lineSource(cluster: Cluster, sinceMs: number): Promise<Source<LogLine[]> | undefined> {
-  if (!(await LogStore.isDeployed(cluster))) return undefined;
-  const store = await LogStore.open(cluster);
-  const query = logQl({ services: [], levels: ["error", "warn"] });
+  if (!(await deployedLogBackend(cluster))) return undefined;
+  const store = await openLogStore(cluster);
+  const search = { services: [], levels: ["error", "warn"] } as const;
   let fromMs = sinceMs;
   return {
     async query(signal) {
       const nowMs = Date.now();
       const range = { startNs: nsOfMs(fromMs), endNs: nsOfMs(nowMs) };
-      const entries = await store.newest(query, range, MAX_LINES, signal);
+      const entries = await store.newest(search, range, MAX_LINES, signal);
       fromMs = Math.max(sinceMs, nowMs - OVERLAP_MS);
       return entries.map(({ timeNs, pod, line }) => ({ timeMs: Number(timeNs.slice(0, -6)), pod, line }));
     },
@@ -168,7 +168,7 @@ export function lineAppender(record: Recorder): (lines: readonly LogLine[]) => v
   };
 }
 
-/** On a cluster without Loki: the logs of the pods that the record names. */
+/** On a cluster without a log store: the logs of the pods that the record names. */
 async function followPods(
   cluster: Cluster,
   record: Recorder,
@@ -179,7 +179,7 @@ async function followPods(
   const end = record.onEntry((entry) => {
     pods = entry.pods?.map(({ name, restarts }) => `${name} ${restarts}`).join() ?? pods;
   });
-  if (await LogStore.isDeployed(cluster)) return end();
+  if (await deployedLogBackend(cluster)) return end();
   await followPresentPods(
     async (until) => {
       for await (const { level, timeNs, pod, line } of followPodLogs(cluster, FOLLOW_BACK_MS, until)) {

@@ -1,16 +1,17 @@
 /**
- * The log canary: a pod writes numbered lines, Loki is queried for them, and the two sets are compared. A count alone
+ * The log canary: a pod writes numbered lines, the log store is queried for them, and the two sets are compared. A count alone
  * would accept a repeated line in place of a missing one.
  */
 import { randomBytes } from "node:crypto";
 import { OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import type { LogEntry } from "../clients/log-search.ts";
-import { LogStore, nsOfMs } from "../clients/loki.ts";
+import { nsOfMs } from "../clients/log-backend.ts";
+import { openLogStore } from "../clients/log-store.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { podLog, withPod } from "../cluster/one-off-pods.ts";
 
-/** From the last line written until all are found: Promtail's longest back-off, Loki's start, and a reserve. */
+/** From the last line written until all are found: the collector's longest back-off, the store's start, and a reserve. */
 const DELIVERY_LIMIT_MS = 180_000;
 /** Interval of the pod's writes, short enough for an even rate of thousands a second. */
 const STEP_MS = 50;
@@ -115,7 +116,7 @@ export async function runCanary(cluster: Cluster, options: CanaryOptions): Promi
             : { done: true, value: verdict };
         },
         {
-          what: `${written} canary lines in Loki`,
+          what: `${written} canary lines in the log store`,
           limitMs: DELIVERY_LIMIT_MS,
           intervalMs: 1000,
           signal: options.signal,
@@ -132,11 +133,11 @@ export async function runCanary(cluster: Cluster, options: CanaryOptions): Promi
 
 async function findNumbers(cluster: Cluster, run: string, startedMs: number, signal: AbortSignal): Promise<number[]> {
   // A port-forward ends with its pod, so each poll opens its own.
-  await using store = await LogStore.open(cluster);
+  await using store = await openLogStore(cluster);
   const numbers: number[] = [];
-  const query = `{namespace="conveyor", app="log-canary"} | run=${JSON.stringify(run)}`;
+  const search = { services: [], levels: [], event: { run } };
   const range = { startNs: nsOfMs(startedMs), endNs: nsOfMs(Date.now() + 1000) };
-  for await (const entries of store.all(query, range, signal)) numbers.push(...numbersOf(entries));
+  for await (const entries of store.all(search, range, signal)) for (const one of numbersOf(entries)) numbers.push(one);
   return numbers;
 }
 

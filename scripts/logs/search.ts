@@ -1,17 +1,22 @@
-/** Searches the logs of all components, in Loki or in the logs of the existing pods, and prints the entries. */
+/** Searches the logs of all components, in the log store or in the logs of the existing pods, and prints the entries. */
 import { printable } from "../../services/domain/printable.ts";
 import { colorAllowed, paint, type Report } from "../cli/report.ts";
-import { briefly, clockOf, isMatch, type LogEntry, type LogSearch, logQl } from "../clients/log-search.ts";
-import { LogStore, nsOfMs } from "../clients/loki.ts";
+import { nsOfMs } from "../clients/log-backend.ts";
+import { briefly, clockOf, isMatch, type LogEntry, type LogSearch } from "../clients/log-search.ts";
+import { deployedLogBackend, LOG_BACKENDS, openLogStore } from "../clients/log-store.ts";
+import { logQl } from "../clients/loki.ts";
 import { followPodLogs, readPodLogs } from "../clients/pod-logs.ts";
 import type { Cluster } from "../cluster/cluster.ts";
-import { followLoki } from "./follow-loki.ts";
+import { logsQl } from "../clients/victorialogs.ts";
+import { followStore } from "./follow-store.ts";
 
-type LogSource = "loki" | "pods";
+/** Where lines are read: a log store by its name, or the existing pods. */
+type LogSource = keyof typeof LOG_BACKENDS | "pods";
+/** Values of `--source`; auto: the deployed store, or the pods without one. */
+export const LOG_SOURCES = ["auto", ...Object.keys(LOG_BACKENDS), "pods"] as const;
 
 export interface SearchOptions {
   search: LogSearch;
-  /** auto: Loki where it is deployed. */
   source: LogSource | "auto";
   sinceMs: number;
   /** Print new lines until the signal. */
@@ -32,8 +37,9 @@ const printJson = (entry: LogEntry) => void process.stdout.write(`${printable(JS
 
 async function sourceOf(cluster: Cluster, requested: SearchOptions["source"], report: Report): Promise<LogSource> {
   if (requested !== "auto") return requested;
-  if (await LogStore.isDeployed(cluster)) return "loki";
-  report.warn("no Loki on this cluster: the logs of the existing pods are read; those of deleted pods are lost");
+  const backend = await deployedLogBackend(cluster);
+  if (backend) return backend.name;
+  report.warn("no log store on this cluster: the logs of the existing pods are read; those of deleted pods are lost");
   return "pods";
 }
 
@@ -47,10 +53,10 @@ async function newest(cluster: Cluster, source: LogSource, options: SearchOption
   if (source === "pods") {
     return (await readPodLogs(cluster, sinceMs, signal)).filter((entry) => isMatch(search, entry));
   }
-  await using store = await LogStore.open(cluster);
+  await using store = await openLogStore(cluster, source);
   const endMs = Date.now();
   const range = { startNs: nsOfMs(endMs - sinceMs), endNs: nsOfMs(endMs) };
-  return await store.newest(logQl(search), range, limit + 1, signal);
+  return await store.newest(search, range, limit + 1, signal);
 }
 
 /** Prints the entries that match: the newest, or with `follow` also each new one. */
@@ -62,12 +68,12 @@ export async function searchLogs(
 ): Promise<void> {
   const { sinceMs, limit } = options;
   const source = await sourceOf(cluster, options.source, report);
-  const query = logQl(options.search);
+  const query = source === "victorialogs" ? logsQl(options.search) : logQl(options.search);
   const color = colorAllowed(process.stdout) && !process.argv.includes("--no-color");
   const show = report.json ? printJson : (entry: LogEntry) => print(entry, color);
   if (options.follow) {
     const entries =
-      source === "pods" ? followPods(cluster, options, signal) : followLoki(cluster, query, sinceMs, report, signal);
+      source === "pods" ? followPods(cluster, options, signal) : followStore(cluster, options, report, signal);
     for await (const entry of entries) show(entry);
     return;
   }
@@ -77,5 +83,5 @@ export async function searchLogs(
   if (report.json) report.result({ source, query, cut: isCut, count: entries.length, entries });
   else for (const entry of entries) show(entry);
   if (isCut) report.warn(`only the newest ${entries.length} lines; --limit shows more, --grep and --level fewer`);
-  if (entries.length === 0) report.info(`no line matches ${query} in the last ${sinceMs / 1000} s`);
+  if (entries.length === 0) report.info(`no line matches in the last ${sinceMs / 1000} s`);
 }

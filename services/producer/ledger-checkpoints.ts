@@ -7,7 +7,7 @@
  * kill -9 are unknown.
  */
 import type { Ledger, LedgerEntry } from "../domain/sequence.ts";
-import { LEDGER_CHECKPOINT, type LedgerCheckpoint } from "../protocol/ledger-checkpoint.ts";
+import { checkpointFields, LEDGER_CHECKPOINT, type LedgerCheckpoint } from "../protocol/ledger-checkpoint.ts";
 import type { Logger } from "../runtime/log.ts";
 
 /** Interval; with 20 conveyors the log grows by 15 MB a day. */
@@ -65,7 +65,7 @@ export class LedgerCheckpoints {
     const lines = portions(entries);
     if (lines.length === 0) lines.push({});
     for (const [index, part] of lines.entries()) {
-      log.info(LEDGER_CHECKPOINT, {
+      const checkpoint: LedgerCheckpoint = {
         run,
         number: ++this.#number,
         dropped: ledger.dropped,
@@ -73,7 +73,8 @@ export class LedgerCheckpoints {
         final: final && index === lines.length - 1,
         ...(unsettled === undefined ? {} : { unsettled }),
         ledger: part,
-      } satisfies LedgerCheckpoint);
+      };
+      log.info(LEDGER_CHECKPOINT, checkpointFields(checkpoint));
     }
   }
 

@@ -66,7 +66,7 @@ describe("checkpoints", () => {
       isComplete: false,
       gap: "1 of its checkpoints are missing",
     });
-    // Twice and in another order, as from the pod and from Loki.
+    // Twice and in another order, as from the pod and from the log store.
     expect(producerLives([...lines, ...lines.toReversed()])[0]).toMatchObject({ isComplete: true });
     // Lines before the window are not required.
     expect(producerLives(lines.slice(1))[0]).toMatchObject({ isComplete: true });
@@ -96,6 +96,24 @@ describe("checkpoints", () => {
     }
     for (const line of lines) for (const belt of Object.keys(readCheckpoint(line)!.ledger.r!)) listed.add(belt);
     expect(listed.size).toBe(5000);
+  });
+
+  test("are read from a log store that keeps every value as text", () => {
+    const { ledger, checkpoints, lines } = life();
+    ledger.add("r", "belt.with.dots", 7);
+    checkpoints.stop(2);
+    const fields = Object.entries(JSON.parse(lines[0]!) as Record<string, unknown>).map(([name, value]) => [
+      name,
+      typeof value === "string" ? value : JSON.stringify(value),
+    ]);
+    expect(readCheckpoint(JSON.stringify(Object.fromEntries(fields)))).toEqual(readCheckpoint(lines[0]!)!);
+    expect(readCheckpoint(lines[0]!)).toMatchObject({ number: 1, final: true, unsettled: 2 });
+    expect(readCheckpoint(lines[0]!)!.ledger.r).toEqual({ "belt.with.dots": [[7, 7]] });
+  });
+
+  test("of producers that wrote the ledger as an object are read, as during an upgrade", () => {
+    const line = { event: "ledger_checkpoint", run: "r", number: 1, final: true, ledger: { r: { c: [[0, 2]] } } };
+    expect(readCheckpoint(JSON.stringify(line))).toMatchObject({ ledger: line.ledger });
   });
 
   test("ignore other log lines", () => {

@@ -8,12 +8,12 @@ import {
   LOG_LEVELS,
   type LogEntry,
   levelOf,
-  logQl,
   parseIdentity,
   readLine,
 } from "../../../scripts/clients/log-search.ts";
-import { entriesOf } from "../../../scripts/clients/loki.ts";
+import { entriesOf, logQl } from "../../../scripts/clients/loki.ts";
 import { readPrefixedLine } from "../../../scripts/clients/pod-logs.ts";
+import { DERIVED_FIELDS, entryOf, logsQl, VictoriaLogsStore } from "../../../scripts/clients/victorialogs.ts";
 import { parseManifest } from "../../../scripts/deploy/manifests.ts";
 import { Logger } from "../../../services/runtime/log.ts";
 
@@ -64,6 +64,99 @@ describe("logQl", () => {
     ).toBe(
       String.raw`{namespace=~"conveyor|conveyor-logging", service=~"producer|a\\.b", level=~"error|warn"} |~ "say \"x\" | drop" | run="r\"1" | conveyor="belt-0-1" | seq="7"`,
     );
+  });
+});
+
+describe("logsQl", () => {
+  test("combines all flags and quotes text; a service or level is derived before it is compared", () => {
+    expect(
+      logsQl({
+        services: ["producer", "a.b"],
+        levels: ["error", "warn"],
+        grep: 'say "x" | drop',
+        event: { run: 'r"1', conveyor: "belt-0-1", seq: 7 },
+      }),
+    ).toBe(
+      [
+        String.raw`kubernetes.pod_namespace:in(conveyor,conveyor-logging) run:="r\"1" conveyor:="belt-0-1" seq:="7"`,
+        DERIVED_FIELDS,
+        'filter service:in("producer","a.b")',
+        'filter level:in("error","warn")',
+        'pack_json as "@line"',
+        String.raw`filter ("@line":~"say \"x\" | drop" or _msg:~"say \"x\" | drop")`,
+        'delete "@line"',
+      ].join(" | "),
+    );
+  });
+});
+
+describe("entryOf", () => {
+  const row = {
+    _time: "2025-11-25T02:40:00.123456789Z",
+    "@pod": "processor-x",
+    "@container": "processor",
+    "@app": "processor",
+    service: "processor",
+    level: "info",
+  };
+
+  test("a line of the project's services: its event is the message, its identity is in fields", () => {
+    const fields = { timestamp: "2025-11-25T02:40:00.123Z", run: "r", conveyor: "belt-0-1", seq: "3000" };
+    const found = entryOf({ ...row, ...fields, _msg: "event_stored" })!;
+    expect(found).toMatchObject({
+      timeNs: "1764038400123456789",
+      event: "event_stored",
+      run: "r",
+      seq: "3000",
+      level: "info",
+    });
+    expect(briefly(found)).toBe("event_stored run=r conveyor=belt-0-1 seq=3000");
+  });
+
+  test("a JSON line with an event and a message keeps both", () => {
+    const found = entryOf({ ...row, timestamp: "t", event: "kafkajs", _msg: "The group is rebalancing" })!;
+    expect(JSON.parse(found.line)).toMatchObject({ event: "kafkajs", message: "The group is rebalancing" });
+  });
+
+  test("any other line is its text", () => {
+    const text = "ts=2025 lvl=warn msg=slow";
+    expect(entryOf({ ...row, _msg: text, level: "warn" })).toMatchObject({ line: text, event: undefined, level: "warn" });
+  });
+
+  test("a row without a time is no entry", () => expect(entryOf({ ...row, _time: "" })).toBeUndefined());
+});
+
+describe("VictoriaLogsStore", () => {
+  const range = { startNs: 1_764_038_400_000_000_000n, endNs: 1_764_038_400_500_000_000n };
+  /** A store that answers with these rows, and the parameters of its calls. */
+  const store = (rows: readonly Record<string, string>[]) => {
+    const queries: string[] = [];
+    const get = async (_path: string, { query }: Record<string, string>) => {
+      queries.push(query!);
+      const limit = Number(/limit (\d+)$/.exec(query!)![1]);
+      return new Response(rows.slice(0, limit).map((row) => `${JSON.stringify(row)}\n`).join(""));
+    };
+    return { queries, victoria: new VictoriaLogsStore({ get, close: async () => {} } as never) };
+  };
+  const row = (ms: number, text = `line ${ms}`) => ({
+    _time: new Date(1_764_038_400_000 + ms).toISOString(),
+    _msg: text,
+    "@pod": "p",
+    level: "info",
+    service: "kafka",
+  });
+
+  test("the newest lines, each once, also when many were delivered twice", async () => {
+    const { queries, victoria } = store([row(3), row(3), row(2), row(2), row(1)]);
+    const found = await victoria.newest({ services: [], levels: [] }, range, 3);
+    expect(found.map(({ line }) => line)).toEqual(["line 1", "line 2", "line 3"]);
+    expect(queries).toHaveLength(2);
+    expect(queries[0]).toStartWith("_time:[2025-11-25T02:40:00.000000000Z, 2025-11-25T02:40:00.500000000Z) ");
+  });
+
+  test("a text that only the store's filter matches is left out", async () => {
+    const { victoria } = store([row(2, "a producer"), row(1)]);
+    expect(await victoria.newest({ services: [], levels: [], grep: "^line" }, range, 5)).toHaveLength(1);
   });
 });
 
