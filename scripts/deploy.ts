@@ -21,6 +21,7 @@ import { CERTIFICATE_FOLDER } from "./deploy/certificates.ts";
 import { type DeployPreview, deploy, previewDeploy } from "./deploy/deployment.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
 import { describeNotApplied, type Plan } from "./deploy/plan.ts";
+import { LOG_STAGES, type LogTier } from "./deploy/stages.ts";
 import { restorePipeline } from "./drills/restore.ts";
 import { checkPrefix } from "./images/targets.ts";
 import { localTarget } from "./local-cluster/index.ts";
@@ -39,6 +40,13 @@ const FLAGS = {
   },
   kind: { type: "string", valueName: "NAME", description: "load images into the nodes of this kind cluster" },
   images: { type: "string", valueName: "DIR", description: "folder with archives of images (docker save, OCI)" },
+  logs: {
+    type: "string",
+    choices: Object.keys(LOG_STAGES),
+    valueName: "NAME",
+    description:
+      "log tier: Loki and Promtail, or VictoriaLogs and vlagent (default: the deployed one; Loki where its images are available)",
+  },
   certs: {
     type: "string",
     valueName: "DIR",
@@ -134,7 +142,8 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   const version = await requireReachable(cluster, signal);
   const { certs, registry, kind, images: imagesDir } = flags;
   const folder = certs === undefined ? CERTIFICATE_FOLDER : resolve(certs);
-  const options = { certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir };
+  const logs = flags.logs as LogTier | undefined;
+  const options = { certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir, logs };
   if (flags["dry-run"]) {
     const { plan, preview } = await previewDeploy(cluster, options, signal);
     reportPlan(plan, preview, report);

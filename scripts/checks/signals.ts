@@ -124,6 +124,16 @@ export const SIGNALS: readonly SignalRow[] = [
     metrics: ["promtail_build_info"],
     moving: ["promtail_sent_entries_total"],
   },
+  {
+    service: "victorialogs",
+    metrics: ["vl_storage_rows"],
+    moving: ["vl_rows_ingested_total"],
+  },
+  {
+    service: "vlagent",
+    metrics: ["vlagent_remotewrite_pending_data_bytes"],
+    moving: ["vl_rows_ingested_total"],
+  },
   { service: "grafana", metrics: ["grafana_build_info"] },
 ];
 

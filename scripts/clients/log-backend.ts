@@ -25,8 +25,7 @@ export interface LogBackend {
   title: string;
   /** The collector's name in texts. */
   collector: string;
-  /** Kind of the store's workload; its name is that of the backend, as that of its Service. */
-  kind: "Deployment" | "StatefulSet";
+  /** Of the Service, which has the backend's name, as the Deployment has. */
   port: number;
 }
 

@@ -10,7 +10,7 @@ export const LOG_BACKENDS = { loki: LOKI, victorialogs: VICTORIA_LOGS } as const
 /** The deployed store; undefined without one. */
 export async function deployedLogBackend(cluster: Cluster): Promise<LogBackend | undefined> {
   for (const backend of Object.values(LOG_BACKENDS)) {
-    if (await cluster.get(backend.kind.toLowerCase(), backend.name)) return backend;
+    if (await cluster.get("deployment", backend.name)) return backend;
   }
   return undefined;
 }

@@ -6,7 +6,6 @@ export const LOKI: LogBackend = {
   name: "loki",
   title: "Loki",
   collector: "Promtail",
-  kind: "Deployment",
   port: 3100,
 };
 

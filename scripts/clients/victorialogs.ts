@@ -9,7 +9,6 @@ export const VICTORIA_LOGS: LogBackend = {
   name: "victorialogs",
   title: "VictoriaLogs",
   collector: "vlagent",
-  kind: "StatefulSet",
   port: 9428,
 };
 

@@ -64,6 +64,8 @@ export const IDENTITIES: readonly Identity[] = [
   server("loki"),
   server("grafana"),
   server({ name: "promtail", namespace: "conveyor-logging" }),
+  server("victorialogs"),
+  server({ name: "vlagent", namespace: "conveyor-logging" }),
   server("prometheus"),
   server("alertmanager"),
   server("kube-state-metrics"),

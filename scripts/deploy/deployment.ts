@@ -23,13 +23,14 @@ import {
 import { imagesOf } from "./manifests.ts";
 import { describeNotApplied, type ImageState, type Plan, plan } from "./plan.ts";
 import { readSnapshot } from "./snapshot.ts";
-import { loadStages, type Stage } from "./stages.ts";
+import { type LogTier, loadStages, type Stage } from "./stages.ts";
 
 export interface DeployOptions {
   certificates: CertificateSource;
   registry?: string | undefined;
   kind?: string | undefined;
   imagesDir?: string | undefined;
+  logs?: LogTier | undefined;
 }
 
 /** Stages that are not applied, with the field names of the JSON documents of deploy. */
@@ -135,7 +136,7 @@ export async function deploy(
     onWait: (problem) => report.info(`waiting for KEDA: ${problem}`),
   });
   const { folder } = options.certificates;
-  const decided = plan(snapshot, stages, images, { ca: await caOf(folder) });
+  const decided = plan(snapshot, stages, images, { ca: await caOf(folder), logs: options.logs });
   requireChangeable(decided);
   for (const line of describeNotApplied(decided)) report.warn(line);
   const used = usedImages(decided, images);
@@ -160,7 +161,7 @@ export async function previewDeploy(
     await prepareCertificates(cluster, stages, { ...options.certificates, folder }, signal);
     const images = await planImages(target, allImages(stages), { imagesDir: options.imagesDir, signal });
     const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
-    const decided = plan(snapshot, stages, images, { ca: await caOf(folder) });
+    const decided = plan(snapshot, stages, images, { ca: await caOf(folder), logs: options.logs });
     requireChangeable(decided);
     const isDeployed = snapshot.live.some(({ kind, metadata }) => kind === "Namespace" && metadata.name === NAMESPACE);
     const prepared = await preparePlan(decided, snapshot, usedImages(decided, images), folder);

@@ -9,7 +9,7 @@ import { type BlockedChange, blockedChange, withLargerClaims } from "./immutable
 import { KEDA_API, type KedaState } from "./keda.ts";
 import { imagesOf, podTemplateOf, withImages } from "./manifests.ts";
 import { contentsOf } from "./secrets.ts";
-import { SKIPPED_STAGES, type Stage } from "./stages.ts";
+import { LOG_STAGES, type LogTier, SKIPPED_STAGES, type Stage } from "./stages.ts";
 
 /** The state of a cluster that a plan depends on, read once (snapshot.ts). */
 export interface Snapshot {
@@ -63,6 +63,9 @@ export interface PrunedObject {
   force?: true;
 }
 
+/** A stage, and why the choice of the log tier excludes it. */
+type ChosenStage = Stage & { excludedBy?: string };
+
 export interface AppliedStage extends Pick<Stage, "name" | "title" | "limitMs"> {
   /** Deleted before the stage is applied. */
   prune: PrunedObject[];
@@ -96,13 +99,15 @@ export const TRUSTED_CA = "conveyor.dev/ca";
 /**
  * Plans a deploy.
  * @param ca certificate of the CA that is deployed; undefined where it is not known yet
+ * @param logs the log tier; by default the deployed one, and otherwise Loki where its images are available
  */
 export function plan(
   snapshot: Snapshot,
-  stages: readonly Stage[],
+  declaredStages: readonly Stage[],
   images: readonly ImageState[],
-  options: { ca?: string | undefined } = {},
+  options: { ca?: string | undefined; logs?: LogTier | undefined } = {},
 ): Plan {
+  const stages = withLogTier(declaredStages, snapshot, options.logs);
   const missing = new Set(images.filter((image) => image.missing).map(({ ref }) => ref));
   const pushed = new Map(images.flatMap(({ ref, pushedRef }) => (pushedRef ? [[ref, pushedRef] as const] : [])));
   const keep = keptStages(snapshot, stages, missing);
@@ -149,6 +154,23 @@ export function plan(
       stages.filter(isKept).flatMap(({ objects }) => objects),
     ).filter(({ kind }) => kind === "ConfigMap"),
   };
+}
+
+/**
+ * The stages with the choice of the log tier: the other one is not applied. A named tier must have its images; the deployed
+ * one stays until the other is named.
+ */
+function withLogTier(stages: readonly Stage[], { live }: Snapshot, named: LogTier | undefined): ChosenStage[] {
+  const isDeployed = (name: string) =>
+    live.some((object) => object.kind === "Deployment" && object.metadata.name === name && isOfThisProject(object));
+  const tier = named ?? (isDeployed("victorialogs") && !isDeployed("loki") ? "victorialogs" : undefined);
+  if (tier === undefined) return [...stages];
+  const excludedBy = named ? `--logs ${named}` : `${tier} is deployed; --logs replaces it`;
+  return stages.map((stage) => {
+    if (stage.name === LOG_STAGES[tier]) return named ? { ...stage, optional: undefined } : stage;
+    const isOther = Object.values<string>(LOG_STAGES).includes(stage.name);
+    return isOther ? { ...stage, excludedBy } : stage;
+  });
 }
 
 /** Objects of the manifests that exist, as they are in the cluster, in the order of the manifests. */
@@ -200,8 +222,9 @@ const isReady = ({ kind, status }: KubernetesObject) =>
  * Optional stages without an image that run: at least one pod of theirs is Ready. An image can be missing for a passing
  * reason (network, mirror, assembly), which must not stop what runs.
  */
-function keptStages(snapshot: Snapshot, stages: readonly Stage[], missing: ReadonlySet<string>): KeptStage[] {
+function keptStages(snapshot: Snapshot, stages: readonly ChosenStage[], missing: ReadonlySet<string>): KeptStage[] {
   return stages.flatMap((stage) => {
+    if (stage.excludedBy) return [];
     const reason = missingImages(stage, missing);
     if (!reason) return [];
     const workloads = declared(snapshot, stage.objects).filter(({ kind }) => kind in READY_PODS);
@@ -230,7 +253,11 @@ function deleteCommand(context: string, workloads: readonly KubernetesObject[]):
 // ── skip ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Stages that cannot run on this cluster, and fallbacks of stages that can. */
-function skippedStages(snapshot: Snapshot, stages: readonly Stage[], missing: ReadonlySet<string>): SkippedStage[] {
+function skippedStages(
+  snapshot: Snapshot,
+  stages: readonly ChosenStage[],
+  missing: ReadonlySet<string>,
+): SkippedStage[] {
   const skipped = new Map<string, SkippedStage>();
   // In the order of the list: a stage follows those that it depends on or replaces.
   for (const stage of stages) {
@@ -244,13 +271,15 @@ function skippedStages(snapshot: Snapshot, stages: readonly Stage[], missing: Re
 
 function skipReason(
   { apiVersions, keda }: Snapshot,
-  stage: Stage,
+  stage: ChosenStage,
   missing: ReadonlySet<string>,
   skipped: ReadonlyMap<string, SkippedStage>,
 ): Omit<SkippedStage, "stage"> | undefined {
   const { fallbackFor, needsStage, needsApi, install } = stage;
+  if (stage.excludedBy && !fallbackFor) return { reason: stage.excludedBy };
   if (fallbackFor && !skipped.has(fallbackFor)) return { reason: `${fallbackFor} is applied`, unneeded: true };
-  if (needsStage && skipped.has(needsStage)) return { reason: `${needsStage} is skipped` };
+  const needed = needsStage ? skipped.get(needsStage) : undefined;
+  if (needed && !needed.fallback) return { reason: `${needsStage} is skipped` };
   if (needsApi) {
     const idle = needsApi === KEDA_API && keda.status === "idle" ? keda.problem : undefined;
     const reason = !apiVersions.has(needsApi)
@@ -291,11 +320,14 @@ function prunedObjects(
     const objects = live.filter(({ apiVersion }) => apiVersion === KEDA_API);
     add(objects, { reason: "KEDA is being uninstalled", force: true });
   }
+  // Reverse order: network policies last, so that no pod runs without its policies.
+  const objectsOf = (stage: string) =>
+    declared(snapshot, stages.find(({ name }) => name === stage)!.objects.filter(({ kind }) => !RETAINED.has(kind)))
+      .filter(isOfThisProject)
+      .reverse();
   for (const { stage, reason, fallback, unneeded } of skip) {
     if (unneeded) continue;
-    const objects = stages.find(({ name }) => name === stage)!.objects.filter(({ kind }) => !RETAINED.has(kind));
-    // Reverse order: network policies last, so that no pod runs without its policies.
-    add(declared(snapshot, objects).filter(isOfThisProject).reverse(), {
+    add(objectsOf(stage), {
       reason: fallback ? `${stage} is replaced by ${fallback}` : `${stage} is skipped: ${reason}`,
       before: fallback,
     });
@@ -305,6 +337,10 @@ function prunedObjects(
     for (const object of conflictingAutoscalers(objects, scalers)) {
       add([object], { reason: `a second autoscaler for ${autoscalerOf(object)!.target}`, before: name });
     }
+  }
+  for (const { stage, unneeded } of skip) {
+    const replaced = stages.find(({ name }) => name === stage)!.fallbackFor;
+    if (unneeded) add(objectsOf(stage), { reason: `${stage} is replaced by ${replaced}`, before: replaced });
   }
   return [...pruned.values()];
 }

@@ -19,11 +19,15 @@ export interface StageSpec {
   needsApi?: string;
   /** Command that installs that API. */
   install?: string;
-  /** Name of a stage that this one depends on; both are skipped together. */
+  /** Name of a stage that this one depends on; it is skipped where neither that stage nor its fallback is applied. */
   needsStage?: string;
   /** Name of the stage that this one replaces: it is applied where that stage is skipped, and only there. */
   fallbackFor?: string;
 }
+
+/** The stages of the log tier, by the value of `deploy --logs`. Exactly one is applied where its images are available. */
+export const LOG_STAGES = { loki: "logging", victorialogs: "logging-victorialogs" } as const;
+export type LogTier = keyof typeof LOG_STAGES;
 
 /**
  * Annotation of the Namespace: names of the stages that the last deploy skipped, separated by commas. validate does not
@@ -54,8 +58,11 @@ export const STAGES: readonly StageSpec[] = [
     files: [
       "namespace.yaml",
       "rbac.yaml",
+      "logging/logging-namespace.yaml",
+      "logging/logging-default-serviceaccount.yaml",
       // Applied before any pod exists, so that no pod runs without its policies.
       "network/default-deny-networkpolicy.yaml",
+      "network/logging-default-deny-networkpolicy.yaml",
       "network/allow-dns-networkpolicy.yaml",
       "network/kafka-networkpolicy.yaml",
       "network/influxdb-networkpolicy.yaml",
@@ -155,18 +162,42 @@ export const STAGES: readonly StageSpec[] = [
       "logging/loki-service.yaml",
       "logging/loki-pdb.yaml",
       "logging/loki-deployment.yaml",
-      "logging/logging-namespace.yaml",
       "network/promtail-networkpolicy.yaml",
       "logging/promtail-rbac.yaml",
       "logging/promtail-tls-secret.yaml",
       "logging/promtail-configmap.yaml",
       "logging/promtail-service.yaml",
       "logging/promtail-daemonset.yaml",
-      "prometheus/prometheus-logging.yaml",
-      "prometheus/rules/logging.yaml",
     ],
     limitMs: MONITORING_LIMIT_MS,
     optional: true,
+  },
+  {
+    name: "logging-victorialogs",
+    title: "logs: VictoriaLogs and vlagent",
+    files: [
+      "network/victorialogs-networkpolicy.yaml",
+      "tls/victorialogs-tls-secret.yaml",
+      "logging/victorialogs-serviceaccount.yaml",
+      "logging/victorialogs-pvc.yaml",
+      "logging/victorialogs-service.yaml",
+      "logging/victorialogs-pdb.yaml",
+      "logging/victorialogs-deployment.yaml",
+      "network/vlagent-networkpolicy.yaml",
+      "logging/vlagent-rbac.yaml",
+      "logging/vlagent-tls-secret.yaml",
+      "logging/vlagent-service.yaml",
+      "logging/vlagent-daemonset.yaml",
+    ],
+    limitMs: MONITORING_LIMIT_MS,
+    optional: true,
+    fallbackFor: "logging",
+  },
+  {
+    name: "logging-alerts",
+    title: "alerts of the log tier",
+    files: ["prometheus/rules/logging.yaml"],
+    needsStage: "logging",
   },
   {
     name: "grafana",
@@ -198,6 +229,7 @@ export const STAGES: readonly StageSpec[] = [
       "tls/alertmanager-tls-secret.yaml",
       "tls/kube-state-metrics-tls-secret.yaml",
       "prometheus/prometheus-rbac.yaml",
+      "prometheus/prometheus-logging-rbac.yaml",
       "prometheus/kube-state-metrics-rbac.yaml",
       "prometheus/kube-state-metrics-configmap.yaml",
       "prometheus/kube-state-metrics-service.yaml",

@@ -130,6 +130,16 @@ export const deleteDrills: readonly Drill[] = [
     budgetReason: "no event depends on it; it waits 15 s for its ring and replays its log",
   }),
   deletion({
+    name: "delete-victorialogs",
+    title: "VictoriaLogs is deleted",
+    hypothesis: "Events continue to flow; the collector keeps the lines and delivers them when the store is back.",
+    workload: "victorialogs",
+    awaitReady: ["victorialogs"],
+    runbook: "LogDeliveryMissing",
+    budgetMs: 60_000,
+    budgetReason: "no event depends on it; it stops in order and opens its partitions",
+  }),
+  deletion({
     name: "delete-grafana",
     title: "Grafana is deleted",
     hypothesis: "Events continue to flow; dashboards are provisioned with the new pod.",

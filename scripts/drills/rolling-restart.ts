@@ -20,6 +20,7 @@ const ORDER = [
   "producer",
   "lag-exporter",
   "loki",
+  "victorialogs",
   "grafana",
   "kube-state-metrics",
   "alertmanager",

@@ -6,7 +6,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { waitFor } from "../../scripts/cli/wait.ts";
 import { TelemetryStore } from "../../scripts/clients/influxdb.ts";
-import { LogStore, nsOfMs } from "../../scripts/clients/loki.ts";
+import { nsOfMs } from "../../scripts/clients/log-backend.ts";
+import { deployedLogBackend, openLogStore } from "../../scripts/clients/log-store.ts";
+import type { LokiStore } from "../../scripts/clients/loki.ts";
 import { NAMESPACE, type PortForward } from "../../scripts/cluster/cluster.ts";
 import { readSecret } from "../../scripts/cluster/secret-values.ts";
 import { readDashboards } from "../../scripts/dashboards/definitions.ts";
@@ -15,7 +17,7 @@ import { cluster, describeOnCluster } from "./harness.ts";
 
 const isOn = process.env.CONVEYOR_CLUSTER_TESTS === "1";
 const target = isOn ? await cluster() : undefined;
-const hasLoki = target !== undefined && (await LogStore.isDeployed(target));
+const hasLoki = target !== undefined && (await deployedLogBackend(target))?.name === "loki";
 const hasPrometheus = target !== undefined && (await target.get("deployment", "prometheus")) !== undefined;
 
 /** Every rate has data after two minutes of traffic. */
@@ -37,7 +39,7 @@ type PrometheusAnswer = {
 let prometheus: PortForward | undefined;
 let ca = "";
 let influx: TelemetryStore | undefined;
-let loki: LogStore | undefined;
+let loki: LokiStore | undefined;
 
 /** Number of finite values that Prometheus returns for a query. @throws Error with the message of Prometheus. */
 async function numbersOf(query: PanelQuery): Promise<number> {
@@ -74,7 +76,7 @@ describeOnCluster("panels", () => {
       prometheus = await target!.portForward("svc/prometheus", 9090, NAMESPACE);
     }
     influx = await TelemetryStore.open(target!);
-    if (hasLoki) loki = await LogStore.open(target!);
+    if (hasLoki) loki = (await openLogStore(target!)) as LokiStore;
   });
   afterAll(async () => {
     await Promise.all([prometheus?.close(), influx?.close(), loki?.close()]);

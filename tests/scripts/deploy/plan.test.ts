@@ -135,6 +135,51 @@ describe("plan: skip", () => {
   });
 });
 
+describe("plan: log tier", () => {
+  const tierOf = (result: ReturnType<typeof plan>) =>
+    result.stages.map(({ name }) => name).filter((name) => name.startsWith("logging"));
+  const tier = (live: readonly KubernetesObject[], missing: readonly string[], logs?: "loki" | "victorialogs") =>
+    plan(snapshot({ live }), stages, lacking(missing), { logs });
+  const only = (...refs: readonly string[]) => running(...refs).filter((object) => refs.includes(refOf(object)));
+  const loki = imagesOfStage("logging");
+  const victoria = imagesOfStage("logging-victorialogs");
+
+  test("is Loki where its images are available, and VictoriaLogs elsewhere; with its alerts", () => {
+    expect(tierOf(tier([], []))).toEqual(["logging", "logging-alerts"]);
+    expect(tierOf(tier([], loki))).toEqual(["logging-victorialogs", "logging-alerts"]);
+    expect(tierOf(tier([], [...loki, ...victoria]))).toEqual([]);
+  });
+
+  test("is the named one; its images must exist", () => {
+    expect(tierOf(tier([], [], "victorialogs"))).toEqual(["logging-victorialogs", "logging-alerts"]);
+    // The deploy then names the missing images.
+    expect(tierOf(tier([], loki, "loki"))).toEqual(["logging", "logging-alerts"]);
+  });
+
+  test("stays the deployed one until the other is named", () => {
+    const live = only("Deployment/victorialogs", "DaemonSet/vlagent (conveyor-logging)");
+    const stays = tier(live, []);
+    expect(tierOf(stays)).toEqual(["logging-victorialogs", "logging-alerts"]);
+    expect(describeNotApplied(stays)[0]).toBe(
+      "skipped: logging (victorialogs is deployed; --logs replaces it); logging-victorialogs is applied instead",
+    );
+    const replaced = tier(live, [], "loki");
+    expect(tierOf(replaced)).toEqual(["logging", "logging-alerts"]);
+    const pruned = replaced.stages.find(({ name }) => name === "logging")!.prune;
+    expect(pruned.map(({ object, reason }) => [refOf(object), reason])).toEqual([
+      ["DaemonSet/vlagent (conveyor-logging)", "logging-victorialogs is replaced by logging"],
+      ["Deployment/victorialogs", "logging-victorialogs is replaced by logging"],
+    ]);
+  });
+
+  test("Loki that runs without its images is kept, and replaced only by name", () => {
+    const live = only("Deployment/loki", "DaemonSet/promtail (conveyor-logging)");
+    expect(tier(live, loki).keep.map(({ stage }) => stage)).toEqual(["logging"]);
+    expect(tierOf(tier(live, loki))).toEqual(["logging-alerts"]);
+    expect(tierOf(tier(live, loki, "victorialogs"))).toEqual(["logging-victorialogs", "logging-alerts"]);
+  });
+});
+
 describe("plan: keep", () => {
   test.each([
     ["metrics", "Deployment/prometheus", imagesOfStage("metrics")],
@@ -187,17 +232,17 @@ describe("plan: prune", () => {
 
   test("every object of a skipped stage is pruned first, but its volumes, Secrets and namespaces", () => {
     const result = planned(
-      { live: every.filter(({ kind }) => kind !== "HorizontalPodAutoscaler") },
-      imagesOfStage("logging"),
+      { live: every.filter(({ kind, metadata }) => kind !== "HorizontalPodAutoscaler" && metadata.name !== "vlagent") },
+      [...imagesOfStage("logging"), ...imagesOfStage("logging-victorialogs")],
     );
     const pruned = prunedOf(result);
     expect(refsOf("logging").filter((ref) => !pruned.includes(ref))).toEqual([
       "Secret/loki-tls",
       "PersistentVolumeClaim/loki-data",
-      "Namespace/conveyor-logging",
       "Secret/promtail-tls (conveyor-logging)",
     ]);
-    expect(pruned.filter((ref) => !refsOf("logging").includes(ref))).toEqual([]);
+    const tier = ["logging", "logging-victorialogs", "logging-alerts"].flatMap(refsOf);
+    expect(pruned.filter((ref) => !tier.includes(ref))).toEqual([]);
     expect(result.prune[0]!.reason).toStartWith("logging is skipped: no image ");
     // Policies last, so that no pod runs without its policies.
     expect(pruned.indexOf("NetworkPolicy/loki")).toBeGreaterThan(pruned.indexOf("Deployment/loki"));
