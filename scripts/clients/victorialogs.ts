@@ -135,7 +135,13 @@ export class VictoriaLogsStore implements LogStore {
   async newest(search: LogSearch, range: LogRange, limit: number, signal?: AbortSignal): Promise<LogEntry[]> {
     // Lines that were delivered twice, or that only the store's filter matches, do not count: more rows are needed then.
     for (let rows = limit; ; rows *= 4) {
-      const { entries, isCut } = await this.#entries(search, range, "sort by (_time desc)", Math.min(rows, MAX_ENTRIES), signal);
+      const { entries, isCut } = await this.#entries(
+        search,
+        range,
+        "sort by (_time desc)",
+        Math.min(rows, MAX_ENTRIES),
+        signal,
+      );
       if (entries.length >= limit || !isCut || rows >= MAX_ENTRIES) return entries.slice(-limit);
     }
   }

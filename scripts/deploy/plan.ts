@@ -322,7 +322,10 @@ function prunedObjects(
   }
   // Reverse order: network policies last, so that no pod runs without its policies.
   const objectsOf = (stage: string) =>
-    declared(snapshot, stages.find(({ name }) => name === stage)!.objects.filter(({ kind }) => !RETAINED.has(kind)))
+    declared(
+      snapshot,
+      stages.find(({ name }) => name === stage)!.objects.filter(({ kind }) => !RETAINED.has(kind)),
+    )
       .filter(isOfThisProject)
       .reverse();
   for (const { stage, reason, fallback, unneeded } of skip) {

@@ -5,8 +5,8 @@
 import { randomBytes } from "node:crypto";
 import { OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
-import type { LogEntry } from "../clients/log-search.ts";
 import { nsOfMs } from "../clients/log-backend.ts";
+import type { LogEntry } from "../clients/log-search.ts";
 import { openLogStore } from "../clients/log-store.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { podLog, withPod } from "../cluster/one-off-pods.ts";

@@ -6,8 +6,8 @@ import { briefly, clockOf, isMatch, type LogEntry, type LogSearch } from "../cli
 import { deployedLogBackend, LOG_BACKENDS, openLogStore } from "../clients/log-store.ts";
 import { logQl } from "../clients/loki.ts";
 import { followPodLogs, readPodLogs } from "../clients/pod-logs.ts";
-import type { Cluster } from "../cluster/cluster.ts";
 import { logsQl } from "../clients/victorialogs.ts";
+import type { Cluster } from "../cluster/cluster.ts";
 import { followStore } from "./follow-store.ts";
 
 /** Where lines are read: a log store by its name, or the existing pods. */

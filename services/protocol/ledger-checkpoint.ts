@@ -31,7 +31,8 @@ export function checkpointFields({ ledger, ...checkpoint }: LedgerCheckpoint): R
 /** The ledger of a line: a list, its text from a log store, or the object that producers before version 1.1 wrote. */
 function readLedger(value: unknown): LedgerCheckpoint["ledger"] | undefined {
   const held: unknown = typeof value === "string" ? JSON.parse(value) : value;
-  if (!Array.isArray(held)) return typeof held === "object" && held !== null ? (held as LedgerCheckpoint["ledger"]) : undefined;
+  if (!Array.isArray(held))
+    return typeof held === "object" && held !== null ? (held as LedgerCheckpoint["ledger"]) : undefined;
   const ledger: LedgerCheckpoint["ledger"] = Object.create(null);
   for (const [run, conveyor, ranges] of held as LedgerList) {
     ledger[run] ??= Object.create(null) as Record<string, Range[]>;

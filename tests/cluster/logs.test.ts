@@ -104,15 +104,19 @@ describeOnCluster("log search", () => {
       expect((await search("--event", `${identity.run}/${identity.conveyor}/${identity.seq + 1}`)).count).toBe(0);
     }, 120_000);
 
-    test.skipIf(backend?.name !== "loki")("Loki has only the labels of the collector (only with Loki)", async () => {
-      const store = (await openLogStore(await cluster())) as LokiStore;
-      try {
-        const labels = await store.get<{ data: string[] }>("/loki/api/v1/labels", { since: "1h" });
-        expect(labels.data.sort()).toEqual(["app", "container", "level", "namespace", "pod", "service"]);
-      } finally {
-        await store.close();
-      }
-    }, 60_000);
+    test.skipIf(backend?.name !== "loki")(
+      "Loki has only the labels of the collector (only with Loki)",
+      async () => {
+        const store = (await openLogStore(await cluster())) as LokiStore;
+        try {
+          const labels = await store.get<{ data: string[] }>("/loki/api/v1/labels", { since: "1h" });
+          expect(labels.data.sort()).toEqual(["app", "container", "level", "namespace", "pod", "service"]);
+        } finally {
+          await store.close();
+        }
+      },
+      60_000,
+    );
 
     test("service, level and text restrict the search; every component has lines, each with a level of the fixed set", async () => {
       for (const service of ["producer", "processor", "kafka", "influxdb", "prometheus"]) {

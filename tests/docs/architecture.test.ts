@@ -100,9 +100,9 @@ describe("docs/architecture.md", () => {
       for (const document of parseAllDocuments(text))
         withToken.push((document.toJS() as { metadata: { name: string } }).metadata.name);
     }
-    expect(withToken.sort()).toEqual(["kube-state-metrics", "prometheus", "promtail", "setup"]);
+    expect(withToken.sort()).toEqual(["kube-state-metrics", "prometheus", "promtail", "setup", "vlagent"]);
     expect(PAGE.replaceAll(/\s+/g, " ")).toContain(
-      "Only the setup job, Prometheus, kube-state-metrics and Promtail have a token for the API server.",
+      "Only the setup job, Prometheus, kube-state-metrics and the log collector (Promtail or vlagent) have a token for the API server.",
     );
   });
 });

@@ -1183,7 +1183,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
     alert: "LogDeliveryMissing",
     name: "nothing is sent",
     severity: "critical",
-    summary: "No logs are delivered to Loki.",
+    summary: "No logs are delivered to the log store.",
     input: { 'promtail_sent_entries_total{pod="promtail-x"}': ramp([10, 100], [20, 0], [20, 100]) },
     waits: [14, 18],
     fires: [
@@ -1191,12 +1191,37 @@ export const ALERT_CASES: readonly AlertCase[] = [
       [
         {
           labels: {},
-          description: "Promtail has delivered no line to Loki for five minutes: recent lines cannot be found.",
+          description:
+            "The collector has delivered no line to the log store for five minutes: recent lines cannot be found.",
         },
       ],
     ],
     clears: [32],
     below: { 'promtail_sent_entries_total{pod="promtail-x"}': ramp([50, 1]) },
+  },
+  {
+    alert: "LogDeliveryMissing",
+    name: "VictoriaLogs receives nothing",
+    severity: "critical",
+    summary: "No logs are delivered to the log store.",
+    input: { 'vl_rows_ingested_total{job="victorialogs",type="native"}': ramp([10, 100], [20, 0], [20, 100]) },
+    waits: [14, 18],
+    fires: [
+      22,
+      [
+        {
+          labels: {},
+          description:
+            "The collector has delivered no line to the log store for five minutes: recent lines cannot be found.",
+        },
+      ],
+    ],
+    clears: [32],
+    // What the collector has read is not yet delivered.
+    below: {
+      'vl_rows_ingested_total{job="victorialogs",type="native"}': ramp([50, 1]),
+      'vl_rows_ingested_total{job="vlagent",type="kubernetes_logs"}': hold([50, 0]),
+    },
   },
   {
     alert: "LogLinesDropped",
@@ -1209,12 +1234,46 @@ export const ALERT_CASES: readonly AlertCase[] = [
     waits: [20, 21],
     fires: [
       30,
-      [{ labels: {}, description: "50 lines were dropped by Promtail or refused by Loki within ten minutes." }],
+      [
+        {
+          labels: {},
+          description:
+            "50 lines (with vlagent: lines or blocks of lines) were dropped by the collector or refused by the store within ten minutes.",
+        },
+      ],
     ],
     clears: [45],
     below: {
       'promtail_dropped_entries_total{reason="rate_limited"}': hold([60, 4]),
       'loki_discarded_samples_total{reason="per_stream_rate_limit"}': hold([60, 4]),
+    },
+  },
+  {
+    alert: "LogLinesDropped",
+    name: "by VictoriaLogs or vlagent",
+    severity: "warning",
+    summary: "Log lines are lost.",
+    input: {
+      'vl_rows_dropped_total{job="victorialogs",reason="too_many_fields"}': ramp([20, 0], [10, 1], [30, 0]),
+      'vl_too_long_lines_skipped_total{job="vlagent"}': ramp([20, 0], [10, 1], [30, 0]),
+      'vlagent_remotewrite_packets_dropped_total{job="vlagent"}': ramp([20, 0], [10, 1], [30, 0]),
+      'vm_persistentqueue_blocks_dropped_total{job="vlagent"}': ramp([20, 0], [10, 2], [30, 0]),
+    },
+    waits: [20, 21],
+    fires: [
+      30,
+      [
+        {
+          labels: {},
+          description:
+            "50 lines (with vlagent: lines or blocks of lines) were dropped by the collector or refused by the store within ten minutes.",
+        },
+      ],
+    ],
+    clears: [45],
+    below: {
+      'vl_rows_dropped_total{job="victorialogs",reason="debug"}': ramp([60, 4]),
+      'vm_persistentqueue_blocks_dropped_total{job="vlagent"}': hold([60, 4]),
     },
   },
 ];

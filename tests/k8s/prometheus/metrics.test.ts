@@ -65,11 +65,9 @@ describe("the ServiceMonitors and the plain configuration", () => {
     tlsConfig: { serverName?: string; caFile?: string };
   }
   type Monitor = KubernetesObject & { spec: { endpoints: Endpoint[] } };
-  const jobs = ["prometheus.yml", "scrape-logging.yml"].flatMap((key) => {
-    const map = key === "prometheus.yml" ? "prometheus" : "prometheus-scrape-logging";
-    // The anchors there are for the reader.
-    return (parse(textOf(map, key), { merge: true }) as { scrape_configs: Job[] }).scrape_configs;
-  });
+  // The anchors there are for the reader.
+  const jobs = (parse(textOf("prometheus", "prometheus.yml"), { merge: true }) as { scrape_configs: Job[] })
+    .scrape_configs;
   const monitors = manifests.filter(({ kind }) => kind === "ServiceMonitor") as Monitor[];
 
   test("have the same jobs, intervals, TLS and server names", () => {
@@ -96,20 +94,15 @@ describe("the ServiceMonitors and the plain configuration", () => {
   });
 
   test("never skip TLS verification", () => {
-    const texts = [textOf("prometheus", "prometheus.yml"), textOf("prometheus-scrape-logging", "scrape-logging.yml")];
-    expect(texts.join("\n")).not.toMatch(/insecure_skip_verify/);
+    expect(textOf("prometheus", "prometheus.yml")).not.toMatch(/insecure_skip_verify/);
     expect(JSON.stringify(monitors)).not.toMatch(/insecureSkipVerify/);
   });
 });
 
 describe.skipIf(obstacle !== undefined)("the real programs accept", () => {
-  test("Prometheus's configuration, with the jobs of the logging tier", async () => {
+  test("Prometheus's configuration", async () => {
     // Files of the pod do not exist here; everything else is checked unchanged.
-    const files = {
-      "prometheus.yml": textOf("prometheus", "prometheus.yml").replace("/etc/prometheus/scrape-", "scrape-"),
-      "scrape-logging.yml": textOf("prometheus-scrape-logging", "scrape-logging.yml"),
-    };
-    const { exitCode, output } = await runOn(files, [
+    const { exitCode, output } = await runOn({ "prometheus.yml": textOf("prometheus", "prometheus.yml") }, [
       await tool("promtool"),
       "check",
       "config",

@@ -37,4 +37,9 @@ export const THIRD_PARTY_METRICS: Readonly<Record<string, string>> = {
   promtail_sent_entries_total: "Promtail",
   promtail_dropped_entries_total: "Promtail",
   loki_discarded_samples_total: "Loki",
+  vl_rows_ingested_total: "VictoriaLogs and vlagent",
+  vl_rows_dropped_total: "VictoriaLogs and vlagent",
+  vl_too_long_lines_skipped_total: "vlagent",
+  vlagent_remotewrite_packets_dropped_total: "vlagent",
+  vm_persistentqueue_blocks_dropped_total: "vlagent",
 };

@@ -120,7 +120,11 @@ describe("entryOf", () => {
 
   test("any other line is its text", () => {
     const text = "ts=2025 lvl=warn msg=slow";
-    expect(entryOf({ ...row, _msg: text, level: "warn" })).toMatchObject({ line: text, event: undefined, level: "warn" });
+    expect(entryOf({ ...row, _msg: text, level: "warn" })).toMatchObject({
+      line: text,
+      event: undefined,
+      level: "warn",
+    });
   });
 
   test("a row without a time is no entry", () => expect(entryOf({ ...row, _time: "" })).toBeUndefined());
@@ -134,7 +138,12 @@ describe("VictoriaLogsStore", () => {
     const get = async (_path: string, { query }: Record<string, string>) => {
       queries.push(query!);
       const limit = Number(/limit (\d+)$/.exec(query!)![1]);
-      return new Response(rows.slice(0, limit).map((row) => `${JSON.stringify(row)}\n`).join(""));
+      return new Response(
+        rows
+          .slice(0, limit)
+          .map((row) => `${JSON.stringify(row)}\n`)
+          .join(""),
+      );
     };
     return { queries, victoria: new VictoriaLogsStore({ get, close: async () => {} } as never) };
   };
