@@ -65,9 +65,6 @@ export function logsQl(search: LogSearch): string {
   return pipes.join(" | ");
 }
 
-/** Fields that a line prints first, as the project's services write them. */
-const FIRST_FIELDS = ["timestamp", "level", "service", "event"];
-
 /**
  * The line of a row. A JSON line is written again from its fields, all values as text; the collector has stored the message
  * of a line, or without one its event, as `_msg`.
