@@ -28,7 +28,7 @@ export function checkpointFields({ ledger, ...checkpoint }: LedgerCheckpoint): R
   return { ...checkpoint, ledger: list };
 }
 
-/** The ledger of a line: a list, its text from a log store, or the object that producers before version 1.1 wrote. */
+/** The ledger of a line: a list, its text from a log store, or the object that earlier producers wrote. */
 function readLedger(value: unknown): LedgerCheckpoint["ledger"] | undefined {
   const held: unknown = typeof value === "string" ? JSON.parse(value) : value;
   if (!Array.isArray(held))
