@@ -3,6 +3,7 @@
  * the changed sections. When the run has ended, the report replaces it.
  */
 
+import { openBrowser } from "../cli/open-browser.ts";
 import type { RunRecord } from "../recording/run-record.ts";
 import { documentOf } from "../report/document.ts";
 import { html } from "../report/html.ts";
@@ -50,12 +51,6 @@ function livePageHtml(runId: string): string {
 <div class="live-grid"><div>${panel("charts")}${panel("terminal")}${panel("lines")}</div><div>${panel("pods")}${panel("ledger")}${panel("alerts")}${panel("timeline")}</div></div>
 ${panel("finished")}<p class="state-line" id="connection" role="status">connecting</p></main>`;
   return documentOf({ title: `Live: ${runId}`, body, style: LIVE_STYLE, script: SCRIPT, connect: "'self'" });
-}
-
-/** Opens a page in the user's browser; without a browser the printed address remains. */
-function openBrowser(url: string): void {
-  const command = ["xdg-open", "open"].map((name) => Bun.which(name)).find(Boolean);
-  if (command) Bun.spawn([command, url], { stdin: "ignore", stdout: "ignore", stderr: "ignore" }).unref();
 }
 
 const encoder = new TextEncoder();

@@ -119,6 +119,9 @@ footer { margin-top: 48px; padding-top: 14px; border-top: 1px solid var(--edge);
 @media print { body { background: #fff; } .terminal { max-height: none; } .drills { overflow: visible; } .panel, .chart { break-inside: avoid; } .plot, .uplot, .u-wrap, .uplot canvas { width: 100% !important; } }
 `;
 
+/** Rules for a page whose reader chooses a theme: `data-theme` of the root element. */
+export const CHOSEN_THEMES = `:root[data-theme="light"] { color-scheme: light; ${LIGHT} }\n:root[data-theme="dark"] { color-scheme: dark; ${DARK} }\n`;
+
 /** The complete style sheet. @param theme "auto" follows the setting of the reader; a video has one theme. */
 export function styleSheet(theme: "auto" | "light" | "dark" = "auto"): string {
   const dark = theme === "auto" ? `@media (prefers-color-scheme: dark) { :root { color-scheme: dark; ${DARK} } }` : "";

@@ -1,0 +1,101 @@
+/** The server of the dashboards: what needs the session's token, what is refused, and that text stays text. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Frame } from "../../../scripts/viewer/frame.ts";
+import { DashboardViewer, type PanelSource } from "../../../scripts/viewer/viewer.ts";
+
+const reads: { panel: number; choices: unknown; period: unknown }[] = [];
+const frame: Frame = { kind: "table", columns: ["x"], rows: [["<script>alert(1)</script>"]] };
+const source: PanelSource = {
+  async read(_dashboard, { id }, period, choices) {
+    if (choices.search?.[0] === "down") throw new Error("Prometheus does not answer");
+    reads.push({ panel: id, choices, period });
+    return frame;
+  },
+  choicesOf: async () => ["a", "b"],
+};
+
+let viewer: DashboardViewer;
+let origin: string;
+let cookie: string;
+const NOW = Date.UTC(2026, 0, 1);
+const query = (more: Record<string, string> = {}) =>
+  new URLSearchParams({ dashboard: "logs", panel: "2", from: String(NOW - 3_600_000), to: String(NOW), ...more });
+const get = (path: string, headers: Record<string, string> = { cookie }) =>
+  fetch(`${origin}${path}`, { headers, redirect: "manual" });
+
+beforeAll(async () => {
+  viewer = new DashboardViewer({ source, target: "cluster <test>" });
+  const url = new URL(viewer.urlOf("logs"));
+  origin = url.origin;
+  const first = await fetch(url, { redirect: "manual" });
+  expect([first.status, first.headers.get("location")]).toEqual([303, "/d/logs"]);
+  cookie = first.headers.get("set-cookie")!.split(";")[0]!;
+  expect(first.headers.get("set-cookie")).toContain("HttpOnly; SameSite=Strict");
+});
+afterAll(() => viewer.close());
+
+describe("the session's token", () => {
+  test("is in no page and no address after the first one", async () => {
+    const page = await (await get("/d/logs")).text();
+    expect(page).not.toContain(cookie.split("=")[1]!);
+    expect(page).toContain("cluster &lt;test&gt;");
+  });
+
+  test.each(["/", "/d/logs", "/api/panel", "/api/choices", "/nothing"])("is needed for %s", async (path) => {
+    expect((await get(path, {})).status).toBe(403);
+    expect((await get(path, { cookie: `${cookie}x` })).status).toBe(403);
+    expect((await get(`${path}?token=wrong`)).status).toBe(403);
+  });
+
+  test("is not enough under another host name or with another method", async () => {
+    expect((await get("/d/logs", { cookie, host: "evil.example" })).status).toBe(421);
+    expect((await fetch(`${origin}/d/logs`, { method: "POST", headers: { cookie } })).status).toBe(405);
+  });
+});
+
+test("listens on loopback only", () => expect(new URL(viewer.urlOf()).hostname).toBe("127.0.0.1"));
+
+describe("/api/panel", () => {
+  test("reads a panel of a period, with the dashboard's own variables only", async () => {
+    const answer = await get(`/api/panel?${query({ "var-service": "kafka", "var-unknown": "x" })}`);
+    expect(answer.headers.get("content-type")).toContain("application/json");
+    expect((await answer.json()) as Frame).toEqual(frame);
+    expect(reads.at(-1)).toEqual({
+      panel: 2,
+      period: { fromMs: NOW - 3_600_000, toMs: NOW },
+      choices: { service: ["kafka"], level: [], search: [], run: [], conveyor: [], seq: [] },
+    });
+  });
+
+  test.each([
+    [{ from: "x" }, 400, "from and to must be"],
+    [{ from: String(NOW) }, 400, "the period must be"],
+    [{ from: "0" }, 400, "the period must be"],
+    [{ "var-search": "x".repeat(501) }, 400, "var-search must be"],
+    [{ panel: "999" }, 404, "no such panel"],
+    [{ dashboard: "../secrets" }, 404, "no such dashboard"],
+    [{ "var-search": "down" }, 502, "Prometheus does not answer"],
+  ])("%j: %d %s", async (more, status, text) => {
+    const answer = await get(`/api/panel?${query(more as Record<string, string>)}`);
+    expect([answer.status, (await answer.text()).slice(0, text.length)]).toEqual([status, text]);
+    expect(answer.headers.get("content-type")).toContain("text/plain");
+  });
+});
+
+test("/api/choices: the values of a variable", async () => {
+  expect(await (await get("/api/choices?dashboard=logs&variable=service")).json()).toEqual(["a", "b"]);
+});
+
+test.each(["pipeline-overview", "kafka", "processor-influxdb", "kubernetes", "conveyors", "logs"])(
+  "/d/%s has a tile per panel and loads nothing from elsewhere",
+  async (name) => {
+    const page = await (await get(`/d/${name}`)).text();
+    const { panels } = JSON.parse(/class="viewer-data">(.*?)<\/script>/s.exec(page)![1]!) as {
+      panels: { id: number }[];
+    };
+    expect(panels.length).toBeGreaterThan(4);
+    for (const { id } of panels) expect(page).toContain(`id="panel-${id}"`);
+    expect(page).toContain("default-src 'none'");
+    expect(page).not.toMatch(/(src|href)="https?:/);
+  },
+);
