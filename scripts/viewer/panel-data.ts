@@ -7,6 +7,8 @@ import { PrometheusReader } from "../clients/prometheus.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { type Dashboard, languageOf, type Panel, type Target, textOf } from "../dashboards/definitions.ts";
 import type { Frame, Period, SeriesFrame, TableFrame, Value } from "./frame.ts";
+import { pipelineStatus } from "./home.ts";
+import type { PipelineStatus } from "./home-page.ts";
 import { labelValues, logLines, logRates } from "./log-query.ts";
 import { type Choices, queryText, stepOf } from "./query-text.ts";
 
@@ -66,6 +68,11 @@ export class PanelData implements AsyncDisposable {
     await Promise.all([this.#prometheus.close(), this.#influx.close(), this.#logs.close()]);
   }
   [Symbol.asyncDispose] = () => this.close();
+
+  /** The figures of the first page. Never throws. */
+  async status(signal: AbortSignal): Promise<PipelineStatus> {
+    return await pipelineStatus((work) => this.#prometheus.use(work), signal);
+  }
 
   /** What a panel shows of a period. @throws Error with the message of the queried server */
   async read(

@@ -27,7 +27,7 @@ const escapedPattern = (text: string) => text.replaceAll(/[.*+?^${}()|[\]\\/]/g,
 const escapedString = (text: string) => JSON.stringify(text).slice(1, -1);
 
 /** @param isQuoted the query's variables are in strings, as in LogQL; in Flux they are in patterns between slashes */
-function valueOf(dashboard: Dashboard, name: string, choices: Choices, isQuoted: boolean): string {
+function replacementOf(dashboard: Dashboard, name: string, choices: Choices, isQuoted: boolean): string {
   const variable = dashboard.templating.list?.find((one) => one.name === name);
   const chosen = choices[name] ?? [];
   if (variable?.type === "textbox") return escapedString(chosen[0] ?? "");
@@ -58,7 +58,7 @@ export function queryText(
   let result = text;
   for (const [name, value] of builtIn) result = result.replaceAll(name, () => value);
   for (const { name } of dashboard.templating.list ?? []) {
-    const value = valueOf(dashboard, name, choices, language === "logql");
+    const value = replacementOf(dashboard, name, choices, language === "logql");
     result = result.replaceAll(`\${${name}:regex}`, () => value).replaceAll(`$${name}`, () => value);
   }
   return result;

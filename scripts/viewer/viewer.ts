@@ -1,26 +1,28 @@
 /**
- * Serves the dashboards on 127.0.0.1, with live data. Every request needs the token of the session, which is in the first
- * address and then in a cookie: another program or page of this machine cannot read the pipeline's data through it. The
- * server writes the queries itself; a page only names a panel, a period and values of variables.
+ * Serves the dashboards on 127.0.0.1, with live data, to requests of the session. The server writes the queries itself; a
+ * page only names a panel, a period and values of variables.
  */
-import { timingSafeEqual } from "node:crypto";
 import { DASHBOARD_NAMES, type Dashboard, panelsOf, readDashboard } from "../dashboards/definitions.ts";
 import type { Period } from "./frame.ts";
+import { dashboardLinks, runbookText, runFile, runLinks } from "./home.ts";
+import { type HomeLink, homePage, type PipelineStatus, runbookPage, statusHtml } from "./home-page.ts";
 import type { PanelData } from "./panel-data.ts";
 import type { Choices } from "./query-text.ts";
+import { HEADERS, plain, Session } from "./session.ts";
 import { viewerPage } from "./viewer-page.ts";
 
 /** A server that does not answer within this time is down. */
 const QUERY_LIMIT_MS = 30_000;
 /** Several open pages; more queries at once come from a loop. */
 const MAX_QUERIES = 32;
+/** The first page shows a problem sooner than a chart would. */
+const STATUS_LIMIT_MS = 8000;
 /** Prometheus keeps 15 days. */
 const MAX_PERIOD_MS = 31 * 86_400_000;
 const MIN_PERIOD_MS = 60_000;
 /** Longest value of a variable. */
 const MAX_VALUE_CHARS = 500;
 const MAX_VALUES = 100;
-const COOKIE = "conveyor_dashboards";
 
 type Name = (typeof DASHBOARD_NAMES)[number];
 
@@ -28,7 +30,9 @@ type Name = (typeof DASHBOARD_NAMES)[number];
 class BadRequest extends Error {}
 
 /** The source of a viewer's data. */
-export type PanelSource = Pick<PanelData, "read" | "choicesOf">;
+export type PanelSource = Pick<PanelData, "read" | "choicesOf"> & {
+  status(signal: AbortSignal): Promise<PipelineStatus>;
+};
 
 function periodOf(parameters: URLSearchParams): Period {
   const [fromMs, toMs] = ["from", "to"].map((name) => Number(parameters.get(name))) as [number, number];
@@ -59,69 +63,73 @@ export interface ViewerOptions {
   /** Shown on every page: the cluster. */
   target: string;
   port?: number;
+  /** Shared with the other servers of the command. */
+  session?: Session;
+  /** Further pages, shown on the first one. */
+  links?: readonly HomeLink[];
 }
 
 export class DashboardViewer {
   readonly #source: PanelSource;
   readonly #target: string;
-  readonly #token = Buffer.from(crypto.getRandomValues(new Uint8Array(24))).toString("base64url");
+  readonly #links: readonly HomeLink[];
+  readonly #session: Session;
   readonly #server: Bun.Server<undefined>;
   #queries = 0;
 
-  constructor({ source, target, port = 0 }: ViewerOptions) {
+  constructor({ source, target, port = 0, session = new Session(), links = [] }: ViewerOptions) {
+    this.#links = links;
+    this.#session = session;
     this.#source = source;
     this.#target = target;
     const fetch = (request: Request) => this.#respond(request);
     this.#server = Bun.serve({ hostname: "127.0.0.1", port, idleTimeout: 60, fetch });
   }
 
-  /** The address to open; it contains the session's token. */
-  urlOf(name: Name = "pipeline-overview"): string {
-    return `http://127.0.0.1:${this.#server.port}/d/${name}?token=${this.#token}`;
+  /** The address of a dashboard, or of the first page; it contains the session's token. */
+  urlOf(name?: Name): string {
+    return this.#session.urlOf(this.#server.port!, name ? `/d/${name}` : "/");
   }
 
   async close(): Promise<void> {
     await this.#server.stop(true);
   }
 
-  #isToken(text: string | null | undefined): boolean {
-    const given = Buffer.from(text ?? "");
-    const token = Buffer.from(this.#token);
-    return given.length === token.length && timingSafeEqual(given, token);
-  }
-
   async #respond(request: Request): Promise<Response> {
-    const url = new URL(request.url);
-    const { port } = this.#server;
-    // A foreign page may resolve its own name to 127.0.0.1; its requests have that name.
-    const host = request.headers.get("host");
-    if (host !== `127.0.0.1:${port}` && host !== `localhost:${port}`) return plain("not this host", 421);
+    const refused = this.#session.check(request, this.#server.port!);
+    if (refused) return refused;
     if (request.method !== "GET") return plain("only GET", 405);
-    const token = url.searchParams.get("token");
-    if (token !== null) {
-      if (!this.#isToken(token)) return plain("the token is not that of this session", 403);
-      url.searchParams.delete("token");
-      const cookie = `${COOKIE}=${this.#token}; Path=/; HttpOnly; SameSite=Strict`;
-      return new Response(null, {
-        status: 303,
-        headers: { ...HEADERS, location: url.pathname + url.search, "set-cookie": cookie },
-      });
+    const url = new URL(request.url);
+    if (url.pathname === "/" || url.pathname === "/status") return await this.#home(request, url.pathname === "/");
+    if (url.pathname.startsWith("/runbooks/")) {
+      const name = url.pathname.slice("/runbooks/".length);
+      const text = await runbookText(name);
+      return text === undefined ? plain("no such runbook", 404) : page(runbookPage(name, text));
     }
-    const cookies = new Bun.CookieMap(request.headers.get("cookie") ?? "");
-    if (!this.#isToken(cookies.get(COOKIE))) {
-      return plain("Open the address that the command has printed: it contains the token of this session.", 403);
+    if (url.pathname.startsWith("/runs/")) {
+      const file = await runFile(url.pathname.slice("/runs/".length));
+      return file ? new Response(file, { headers: HEADERS }) : plain("no such run", 404);
     }
-    if (url.pathname === "/")
-      return new Response(null, { status: 303, headers: { ...HEADERS, location: "/d/pipeline-overview" } });
     if (url.pathname.startsWith("/d/")) {
       const name = url.pathname.slice("/d/".length);
       if (!isName(name)) return plain("no such dashboard", 404);
-      return new Response(viewerPage(name, this.#target), {
-        headers: { ...HEADERS, "content-type": "text/html; charset=utf-8" },
-      });
+      return page(viewerPage(name, this.#target));
     }
     if (url.pathname === "/api/panel" || url.pathname === "/api/choices") return await this.#answer(request, url);
     return plain("no such page", 404);
+  }
+
+  async #home(request: Request, isPage: boolean): Promise<Response> {
+    const signal = AbortSignal.any([request.signal, AbortSignal.timeout(STATUS_LIMIT_MS)]);
+    const status = statusHtml(await this.#source.status(signal), Date.now());
+    if (!isPage) return page(status.text);
+    return page(
+      homePage(status, this.#target, [
+        { title: "Dashboards", links: dashboardLinks() },
+        { title: "Servers of the pipeline", links: this.#links },
+        { title: "Runs", links: await runLinks() },
+      ]),
+    );
   }
 
   async #answer(request: Request, { pathname, searchParams }: URL): Promise<Response> {
@@ -151,12 +159,5 @@ export class DashboardViewer {
   }
 }
 
-const HEADERS = {
-  "cache-control": "no-store",
-  "referrer-policy": "no-referrer",
-  "x-content-type-options": "nosniff",
-  "cross-origin-resource-policy": "same-origin",
-} as const;
-
-const plain = (text: string, status: number) =>
-  new Response(text, { status, headers: { ...HEADERS, "content-type": "text/plain; charset=utf-8" } });
+const page = (text: string): Response =>
+  new Response(text, { headers: { ...HEADERS, "content-type": "text/html; charset=utf-8" } });

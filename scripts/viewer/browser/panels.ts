@@ -16,6 +16,8 @@ const THRESHOLD_TONES: Readonly<Record<string, string>> = {
 };
 const CURSOR = uPlot.sync("dashboard");
 const AXIS_WIDTH_PX = 62;
+/** Distances of ticks of bytes: powers of two. */
+const BYTE_STEPS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 const MIN_CHART_HEIGHT_PX = 110;
 
 const colorOf = (name: string): string =>
@@ -155,6 +157,7 @@ function drawChart(
           ...axis,
           size: AXIS_WIDTH_PX,
           gap: 4,
+          ...(panel.unit === "bytes" || panel.unit === "Bps" ? { incrs: BYTE_STEPS } : {}),
           values: (_u, ticks) => ticks.map((tick) => formatValue(tick, tickUnit)),
         },
       ],

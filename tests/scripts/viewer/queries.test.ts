@@ -37,7 +37,7 @@ describe("queryText", () => {
   });
 
   test("chosen values are a pattern of literals; none chosen is the value for all", () => {
-    const flux = "r.conveyor =~ /^(${conveyor:regex})$/";
+    const flux = ["r.conveyor =~ /^($", "{conveyor:regex})$/"].join("");
     expect(queryText(flux, "flux", conveyors, period, {})).toBe("r.conveyor =~ /^(.*)$/");
     expect(queryText(flux, "flux", conveyors, period, { conveyor: ["a.b", "c/d"] })).toBe(
       String.raw`r.conveyor =~ /^(a\.b|c\/d)$/`,

@@ -12,12 +12,25 @@ const source: PanelSource = {
     return frame;
   },
   choicesOf: async () => ["a", "b"],
+  status: async () => ({
+    ...{ inPerSecond: 500, outPerSecond: 498, lagEvents: 12, freshShare: 0.999, podsReady: 11, podsDesired: 11 },
+    alerts: [
+      {
+        name: "LogLinesDropped",
+        severity: "warning",
+        summary: "<b>Lines</b> are lost.",
+        labels: "",
+        runbook: "LogLinesDropped",
+        sinceMs: NOW,
+      },
+    ],
+  }),
 };
 
+const NOW = Date.UTC(2026, 0, 1);
 let viewer: DashboardViewer;
 let origin: string;
 let cookie: string;
-const NOW = Date.UTC(2026, 0, 1);
 const query = (more: Record<string, string> = {}) =>
   new URLSearchParams({ dashboard: "logs", panel: "2", from: String(NOW - 3_600_000), to: String(NOW), ...more });
 const get = (path: string, headers: Record<string, string> = { cookie }) =>
@@ -49,7 +62,11 @@ describe("the session's token", () => {
 
   test("is not enough under another host name or with another method", async () => {
     expect((await get("/d/logs", { cookie, host: "evil.example" })).status).toBe(421);
-    expect((await fetch(`${origin}/d/logs`, { method: "POST", headers: { cookie } })).status).toBe(405);
+    const post = async (headers: Record<string, string>) =>
+      (await fetch(`${origin}/d/logs`, { method: "POST", headers: { cookie, ...headers } })).status;
+    // A form of a foreign page has its own origin or none.
+    expect([await post({}), await post({ origin: "http://evil.example" })]).toEqual([403, 403]);
+    expect(await post({ origin })).toBe(405);
   });
 });
 
@@ -79,6 +96,29 @@ describe("/api/panel", () => {
     const answer = await get(`/api/panel?${query(more as Record<string, string>)}`);
     expect([answer.status, (await answer.text()).slice(0, text.length)]).toEqual([status, text]);
     expect(answer.headers.get("content-type")).toContain("text/plain");
+  });
+});
+
+describe("the first page", () => {
+  test("says whether the pipeline works, with its alerts and their runbooks", async () => {
+    const text = await (await get("/")).text();
+    expect(text).toContain("Working, with warnings");
+    expect(text).toContain("&lt;b&gt;Lines&lt;/b&gt; are lost.");
+    expect(text).toContain('href="/runbooks/LogLinesDropped"');
+    expect(text).toContain('href="/d/kafka"');
+    expect(await (await get("/status")).text()).not.toContain("<html");
+  });
+
+  test("serves runbooks and files of runs, and nothing else of the disk", async () => {
+    expect(await (await get("/runbooks/LogLinesDropped")).text()).toContain("## Mitigation");
+    for (const path of [
+      "/runbooks/..%2FREADME",
+      "/runbooks/Nothing",
+      "/runs/x/report.html",
+      "/runs/20260101T000000Z-drills/..%2F..%2Fpackage.json",
+    ]) {
+      expect([path, (await get(path)).status]).toEqual([path, 404]);
+    }
   });
 });
 
