@@ -164,7 +164,9 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
     duration_ms: Math.round(durationMs),
   });
   report.print(summary(outcome.counts, durationMs));
-  report.print("open it: bun scripts/open.ts   all checks: bun scripts/validate.ts   remove it: bun scripts/destroy.ts");
+  report.print(
+    "open it: bun scripts/open.ts   all checks: bun scripts/validate.ts   remove it: bun scripts/destroy.ts",
+  );
   if (flow && !flow.ok) {
     report.warn("the pipeline is deployed, but the closing check failed; details: bun scripts/validate.ts");
     return EXIT.violations;

@@ -13,7 +13,7 @@ import type { Period, SeriesFrame } from "./frame.ts";
 import { stepOf } from "./query-text.ts";
 
 /** Lines of a panel. */
-export const MAX_LINES = 500;
+const MAX_LINES = 500;
 
 export interface LogQuery {
   /** Label of a rate; undefined for the lines themselves. */

@@ -54,7 +54,11 @@ const send = (path: string, init: RequestInit = {}) =>
 
 test("a request of the page is sent on, without the session's cookie; headers of the server stay there", async () => {
   const answer = await send("/select/logsql/query?query=error");
-  expect([answer.status, await answer.text(), answer.headers.get("content-type")]).toEqual([200, "answer", "text/x-test"]);
+  expect([answer.status, await answer.text(), answer.headers.get("content-type")]).toEqual([
+    200,
+    "answer",
+    "text/x-test",
+  ]);
   expect([answer.headers.get("set-cookie"), answer.headers.get("server")]).toEqual([null, null]);
   expect(seen.at(-1)).toEqual({ method: "GET", path: "/select/logsql/query?query=error", cookie: null, body: "" });
   const posted = await send("/select/logsql/query", { method: "POST", body: "query=x", headers: { origin } });
@@ -78,7 +82,11 @@ test.each([
 test("without the token nothing is sent on", async () => {
   const before = seen.length;
   expect((await fetch(`${origin}/select/logsql/query`)).status).toBe(403);
-  const foreign = await send("/select/logsql/query", { method: "POST", body: "x", headers: { origin: "http://evil.example" } });
+  const foreign = await send("/select/logsql/query", {
+    method: "POST",
+    body: "x",
+    headers: { origin: "http://evil.example" },
+  });
   expect([foreign.status, seen.length]).toEqual([403, before]);
 });
 
@@ -103,10 +111,17 @@ test("a port-forward that has ended is opened again; an unverified certificate i
   expect(forwards - before).toBe(2);
   await again.close();
 
-  const untrusted = { ...cluster, get: async () => ({ data: {} }), portForward: cluster.portForward } as unknown as Cluster;
+  const untrusted = {
+    ...cluster,
+    get: async () => ({ data: {} }),
+    portForward: cluster.portForward,
+  } as unknown as Cluster;
   const other = new WebProxy(WEB_PAGES.victorialogs, untrusted, new Session());
   const entry = await fetch(other.url, { redirect: "manual" });
   const answer = await fetch(other.address, { headers: { cookie: entry.headers.get("set-cookie")!.split(";")[0]! } });
-  expect([answer.status, await answer.text()]).toEqual([502, expect.stringContaining("victorialogs cannot be reached")]);
+  expect([answer.status, await answer.text()]).toEqual([
+    502,
+    expect.stringContaining("victorialogs cannot be reached"),
+  ]);
   await other.close();
 });
