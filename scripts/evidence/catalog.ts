@@ -6,6 +6,7 @@ import { autoscalers, networkPolicies } from "./manifests.ts";
 import { dashboard, keyMetrics, logSearch } from "./pictures.ts";
 import { tls } from "./tls.ts";
 import { audit, validation } from "./transcripts.ts";
+import { dashboards } from "./viewer-pictures.ts";
 
 export const ARTIFACTS: readonly Artifact[] = [
   networkPolicies,
@@ -13,6 +14,7 @@ export const ARTIFACTS: readonly Artifact[] = [
   // Before the handshakes and checks, which add lines of rejected connections to the logs.
   logSearch,
   keyMetrics,
+  dashboards,
   dashboard,
   tls,
   validation,

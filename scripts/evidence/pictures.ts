@@ -16,6 +16,7 @@ import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { lastOutputLines, runScript } from "./child-command.ts";
 import { captureGrafana, GRAFANA_PICTURES, hasGrafana } from "./grafana-capture.ts";
 import { type Typed, terminalPage } from "./terminal.ts";
+import { pictureLogSearch } from "./viewer-pictures.ts";
 
 const SEARCH_LIMIT_MS = 60_000;
 const PICTURE_WIDTH_PX = 1400;
@@ -162,14 +163,18 @@ export const logSearch: Artifact = {
     }
     const text = typed.map(({ command, output }) => `$ ${command}\n${output}\n`).join("\n");
     await writeAtomic(join(context.out, "log-search.txt"), text);
-    await htmlToPng(
-      terminalPage(
-        "Log search over all components, in the terminal (this cluster has no Loki: the pods' own logs)",
-        typed,
-      ),
-      join(context.out, "log-search.png"),
-      { width: PICTURE_WIDTH_PX, theme: "dark", browser: context.browser },
-    );
+    const path = join(context.out, "log-search.png");
+    const [run, conveyor, seq] = event.split("/");
+    // Every component's line about one event.
+    const query = `run:="${run}" conveyor:="${conveyor}" seq:="${seq}"`;
+    if (!(await pictureLogSearch(context, query, path))) {
+      const title = "Log search over all components, in the terminal";
+      await htmlToPng(terminalPage(title, typed), path, {
+        width: PICTURE_WIDTH_PX,
+        theme: "dark",
+        browser: context.browser,
+      });
+    }
     return { made: true, detail: `path of event ${event}`, files: ["log-search.png", "log-search.txt"] };
   },
 };

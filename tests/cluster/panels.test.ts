@@ -1,23 +1,23 @@
 /**
  * No panel is empty: each query of each dashboard, with its variables at their defaults, is sent to the Prometheus,
- * InfluxDB and Loki of the deployed pipeline, over the last minutes. A query without a result fails with the name of its
- * panel. Queries of Loki are skipped on a cluster without it.
+ * InfluxDB and log store of the deployed pipeline, over the last minutes. A query without a result fails with the name of its
+ * panel.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { waitFor } from "../../scripts/cli/wait.ts";
 import { TelemetryStore } from "../../scripts/clients/influxdb.ts";
-import { nsOfMs } from "../../scripts/clients/log-backend.ts";
+import type { LogStore } from "../../scripts/clients/log-backend.ts";
 import { deployedLogBackend, openLogStore } from "../../scripts/clients/log-store.ts";
-import type { LokiStore } from "../../scripts/clients/loki.ts";
 import { NAMESPACE, type PortForward } from "../../scripts/cluster/cluster.ts";
 import { readSecret } from "../../scripts/cluster/secret-values.ts";
 import { readDashboards } from "../../scripts/dashboards/definitions.ts";
 import { type PanelQuery, queriesOf } from "../../scripts/dashboards/queries.ts";
+import { logLines, logRates, parseLogQl } from "../../scripts/viewer/log-query.ts";
 import { cluster, describeOnCluster } from "./harness.ts";
 
 const isOn = process.env.CONVEYOR_CLUSTER_TESTS === "1";
 const target = isOn ? await cluster() : undefined;
-const hasLoki = target !== undefined && (await deployedLogBackend(target))?.name === "loki";
+const hasLogs = target !== undefined && (await deployedLogBackend(target)) !== undefined;
 const hasPrometheus = target !== undefined && (await target.get("deployment", "prometheus")) !== undefined;
 
 /** Every rate has data after two minutes of traffic. */
@@ -26,7 +26,7 @@ const QUERY_LIMIT_MS = 30_000;
 const RANGE_S = 300;
 
 const queries = readDashboards().flatMap(queriesOf);
-const isAboutLogs = ({ language, text }: PanelQuery) => language === "logql" || /\b(promtail|loki)_/.test(text);
+const isAboutLogs = ({ language, text }: PanelQuery) => language === "logql" || /\b(promtail|loki|vl)_/.test(text);
 const names = (list: PanelQuery[]) =>
   list.map((query, index) => [`${query.dashboard}: ${query.panel} (${index + 1})`, query] as const);
 
@@ -39,7 +39,7 @@ type PrometheusAnswer = {
 let prometheus: PortForward | undefined;
 let ca = "";
 let influx: TelemetryStore | undefined;
-let loki: LokiStore | undefined;
+let logs: LogStore | undefined;
 
 /** Number of finite values that Prometheus returns for a query. @throws Error with the message of Prometheus. */
 async function numbersOf(query: PanelQuery): Promise<number> {
@@ -76,10 +76,10 @@ describeOnCluster("panels", () => {
       prometheus = await target!.portForward("svc/prometheus", 9090, NAMESPACE);
     }
     influx = await TelemetryStore.open(target!);
-    if (hasLoki) loki = (await openLogStore(target!)) as LokiStore;
+    if (hasLogs) logs = await openLogStore(target!);
   });
   afterAll(async () => {
-    await Promise.all([prometheus?.close(), influx?.close(), loki?.close()]);
+    await Promise.all([prometheus?.close(), influx?.close(), logs?.close()]);
   });
 
   const promql = queries.filter(({ language }) => language === "promql");
@@ -104,7 +104,7 @@ describeOnCluster("panels", () => {
     );
   });
 
-  describe.skipIf(!hasLoki)("Loki, and metrics of the log tier", () => {
+  describe.skipIf(!hasLogs)("log store, and metrics of the log tier", () => {
     test.each(names(queries.filter(isAboutLogs)))(
       "%s",
       async (_, query) => {
@@ -113,18 +113,14 @@ describeOnCluster("panels", () => {
           return;
         }
         const count = async () => {
-          const endMs = Date.now();
-          const range = {
-            start: String(nsOfMs(endMs - RANGE_S * 1000)),
-            end: String(nsOfMs(endMs)),
-            step: "15",
-            limit: "100",
-          };
-          const { data } = await loki!.get<{ data: { result: { values: unknown[] }[] } }>("/loki/api/v1/query_range", {
-            query: query.text,
-            ...range,
-          });
-          return data.result.reduce((sum, { values }) => sum + values.length, 0);
+          const toMs = Date.now();
+          const period = { fromMs: toMs - RANGE_S * 1000, toMs };
+          const signal = AbortSignal.timeout(QUERY_LIMIT_MS);
+          if (parseLogQl(query.text).by === undefined) {
+            return (await logLines(logs!, query.text, period, signal)).entries.length;
+          }
+          const { series } = await logRates(logs!, query.text, period, signal);
+          return series.flatMap(({ values }) => values).filter((value) => value !== null).length;
         };
         expect(await awaitData(query, count)).toBeGreaterThan(0);
       },
