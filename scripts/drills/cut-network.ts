@@ -4,6 +4,7 @@
  */
 import type { Pod } from "../cluster/cluster.ts";
 import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
+import { provingLogLines } from "./log-lines.ts";
 import { anyPod, getEvents, getLogs, getPods, leadingBroker } from "./targets.ts";
 
 interface CutPods {
@@ -25,6 +26,8 @@ const CLIENT_PORT = 9092;
 const REPLICATION_PORT = 9091;
 const CONTROLLER_PORT = 9093;
 const INFLUXDB_PORT = 8086;
+const LOKI_PORT = 3100;
+const VICTORIA_LOGS_PORT = 9428;
 
 const cut = ({ workload, ports, choose, ...drill }: Cut): Drill =>
   defineDrill<CutPods>({
@@ -75,6 +78,24 @@ const cut = ({ workload, ports, choose, ...drill }: Cut): Drill =>
     },
   });
 
+const cutOfLogStore = (workload: string, title: string, port: number): Drill =>
+  provingLogLines(
+    cut({
+      name: `cut-${workload}`,
+      title: `The network between ${title} and the log collector is cut`,
+      hypothesis:
+        "Events continue to flow; the collector keeps the lines and delivers them when the network is back: none is lost.",
+      fault: `every packet to and from port ${port} of ${title} is dropped for 10 s`,
+      workload,
+      ports: [port],
+      recoversFrom: "healed",
+      holdMs: 10_000,
+      runbook: "LogDeliveryMissing",
+      budgetMs: 30_000,
+      budgetReason: "no event depends on it; the collector tries again after 10 s at most",
+    }),
+  );
+
 export const cutDrills: readonly Drill[] = [
   cut({
     name: "cut-processor-influxdb",
@@ -116,4 +137,6 @@ export const cutDrills: readonly Drill[] = [
     runbook: "KafkaUnderMinIsrPartitions",
     ...BUDGET.broker,
   }),
+  cutOfLogStore("loki", "Loki", LOKI_PORT),
+  cutOfLogStore("victorialogs", "VictoriaLogs", VICTORIA_LOGS_PORT),
 ];

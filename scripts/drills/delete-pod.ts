@@ -1,6 +1,7 @@
 /** Fault: a pod is deleted, as by an operator, a drain or an eviction. One drill per workload. */
 import { NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { BUDGET, type Drill, type DrillContext, defineDrill } from "./drill.ts";
+import { provingLogLines } from "./log-lines.ts";
 import { activeController, anyPod, getEvents, getPods, leadingBroker } from "./targets.ts";
 
 interface DeletedPod {
@@ -43,6 +44,8 @@ const deletion = ({ workload, choose, ...tier }: Tier): Drill =>
     // Its controller creates a new pod; the runner waits until it is Ready.
     heal: async () => {},
   });
+
+const deletionOfLogStore = (tier: Tier): Drill => provingLogLines(deletion(tier));
 
 export const deleteDrills: readonly Drill[] = [
   deletion({
@@ -119,20 +122,22 @@ export const deleteDrills: readonly Drill[] = [
     budgetMs: 60_000,
     budgetReason: "no event depends on it; it stops in order and replays its log; alerts take a minute or more",
   }),
-  deletion({
+  deletionOfLogStore({
     name: "delete-loki",
     title: "Loki is deleted",
-    hypothesis: "Events continue to flow; Promtail keeps its positions in the pods' logs and sends the missing lines.",
+    hypothesis:
+      "Events continue to flow; Promtail keeps its positions in the pods' logs and sends the missing lines: none is lost.",
     workload: "loki",
     awaitReady: ["loki"],
     runbook: "LogDeliveryMissing",
     budgetMs: 90_000,
     budgetReason: "no event depends on it; it waits 15 s for its ring and replays its log",
   }),
-  deletion({
+  deletionOfLogStore({
     name: "delete-victorialogs",
     title: "VictoriaLogs is deleted",
-    hypothesis: "Events continue to flow; the collector keeps the lines and delivers them when the store is back.",
+    hypothesis:
+      "Events continue to flow; the collector keeps the lines and delivers them when the store is back: none is lost.",
     workload: "victorialogs",
     awaitReady: ["victorialogs"],
     runbook: "LogDeliveryMissing",

@@ -5,13 +5,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { findBrowser, withBrowser } from "../../scripts/browser/browser.ts";
 import { PrometheusReader } from "../../scripts/clients/prometheus.ts";
-import {
-  DASHBOARD_NAMES,
-  languageOf,
-  panelsOf,
-  readDashboard,
-  textOf,
-} from "../../scripts/dashboards/definitions.ts";
+import { DASHBOARD_NAMES, languageOf, panelsOf, readDashboard, textOf } from "../../scripts/dashboards/definitions.ts";
 import type { SeriesFrame } from "../../scripts/viewer/frame.ts";
 import { PanelData } from "../../scripts/viewer/panel-data.ts";
 import { queryText } from "../../scripts/viewer/query-text.ts";
@@ -67,7 +61,10 @@ describeOnCluster("dashboards in a browser", () => {
             const without = await page.$$eval(".tile", (tiles) =>
               tiles
                 .filter((tile) => tile.querySelector(".state")!.textContent || tile.querySelector(".empty"))
-                .map((tile) => `${tile.querySelector("h3")!.textContent}: ${tile.querySelector(".body, .state")!.textContent}`),
+                .map(
+                  (tile) =>
+                    `${tile.querySelector("h3")!.textContent}: ${tile.querySelector(".body, .state")!.textContent}`,
+                ),
             );
             if (without.length === 0) break;
             if (performance.now() > limit) expect(without).toEqual([]);
@@ -86,44 +83,52 @@ describeOnCluster("dashboards in a browser", () => {
     2 * DATA_LIMIT_MS + PAGE_LIMIT_MS,
   );
 
-  test("values are those of Prometheus, to the last digit", async () => {
-    const toMs = Date.now() - 60_000;
-    const period = { fromMs: toMs - 300_000, toMs };
-    const signal = AbortSignal.timeout(PAGE_LIMIT_MS);
-    let compared = 0;
-    for (const dashboard of DASHBOARD_NAMES.map(readDashboard)) {
-      for (const panel of panelsOf(dashboard)) {
-        if (languageOf(panel) !== "promql" || panel.type === "table") continue;
-        const frame = (await source.read(dashboard, panel, period, {}, signal)) as SeriesFrame;
-        const expected = [];
-        for (const target of panel.targets ?? []) {
-          const text = queryText(textOf(target), "promql", dashboard, period, {});
-          expected.push(...(await prometheus.range(text, frame.timesMs, signal)));
+  test(
+    "values are those of Prometheus, to the last digit",
+    async () => {
+      const toMs = Date.now() - 60_000;
+      const period = { fromMs: toMs - 300_000, toMs };
+      const signal = AbortSignal.timeout(PAGE_LIMIT_MS);
+      let compared = 0;
+      for (const dashboard of DASHBOARD_NAMES.map(readDashboard)) {
+        for (const panel of panelsOf(dashboard)) {
+          if (languageOf(panel) !== "promql" || panel.type === "table") continue;
+          const frame = (await source.read(dashboard, panel, period, {}, signal)) as SeriesFrame;
+          const expected = [];
+          for (const target of panel.targets ?? []) {
+            const text = queryText(textOf(target), "promql", dashboard, period, {});
+            expected.push(...(await prometheus.range(text, frame.timesMs, signal)));
+          }
+          const finite = (value: number | null) => (value !== null && Number.isFinite(value) ? value : null);
+          expect(frame.series.map(({ values }) => values)).toEqual(expected.map(({ values }) => values.map(finite)));
+          compared += frame.series.length;
         }
-        const finite = (value: number | null) => (value !== null && Number.isFinite(value) ? value : null);
-        expect(frame.series.map(({ values }) => values)).toEqual(expected.map(({ values }) => values.map(finite)));
-        compared += frame.series.length;
       }
-    }
-    expect(compared).toBeGreaterThan(60);
-  }, PAGE_LIMIT_MS);
+      expect(compared).toBeGreaterThan(60);
+    },
+    PAGE_LIMIT_MS,
+  );
 
-  test.skipIf(!browser)("a stat shows the last value of its period", async () => {
-    const name = "pipeline-overview";
-    const dashboard = readDashboard(name);
-    const stat = panelsOf(dashboard).find(({ type, title }) => type === "stat" && title === "Acknowledged")!;
-    const toMs = Math.floor(Date.now() / 60_000) * 60_000 - 60_000;
-    const period = { fromMs: toMs - 300_000, toMs };
-    const frame = (await source.read(dashboard, stat, period, {}, AbortSignal.timeout(PAGE_LIMIT_MS))) as SeriesFrame;
-    const last = frame.series[0]!.values.findLast((value) => value !== null)!;
-    await withBrowser({ path: browser! }, async (context) => {
-      const page = await context.newPage();
-      const url = new URL(viewer.urlOf(name));
-      url.searchParams.set("from", String(period.fromMs));
-      url.searchParams.set("to", String(period.toMs));
-      await page.goto(url.href);
-      const shown = await page.waitForSelector(`#panel-${stat.id} .big`, { timeout: PAGE_LIMIT_MS });
-      expect(await shown.textContent()).toBe(formatValue(last, "eps", 0));
-    });
-  }, 2 * PAGE_LIMIT_MS);
+  test.skipIf(!browser)(
+    "a stat shows the last value of its period",
+    async () => {
+      const name = "pipeline-overview";
+      const dashboard = readDashboard(name);
+      const stat = panelsOf(dashboard).find(({ type, title }) => type === "stat" && title === "Acknowledged")!;
+      const toMs = Math.floor(Date.now() / 60_000) * 60_000 - 60_000;
+      const period = { fromMs: toMs - 300_000, toMs };
+      const frame = (await source.read(dashboard, stat, period, {}, AbortSignal.timeout(PAGE_LIMIT_MS))) as SeriesFrame;
+      const last = frame.series[0]!.values.findLast((value) => value !== null)!;
+      await withBrowser({ path: browser! }, async (context) => {
+        const page = await context.newPage();
+        const url = new URL(viewer.urlOf(name));
+        url.searchParams.set("from", String(period.fromMs));
+        url.searchParams.set("to", String(period.toMs));
+        await page.goto(url.href);
+        const shown = await page.waitForSelector(`#panel-${stat.id} .big`, { timeout: PAGE_LIMIT_MS });
+        expect(await shown.textContent()).toBe(formatValue(last, "eps", 0));
+      });
+    },
+    2 * PAGE_LIMIT_MS,
+  );
 });
