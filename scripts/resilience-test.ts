@@ -11,7 +11,7 @@
  */
 import { relative } from "node:path";
 import { type CommandContext, defineCommand, type Flags, runCommand } from "./cli/command.ts";
-import { EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
+import { causeChain, EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
 import { formatDuration, paint, type Report } from "./cli/report.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import { drillLeftovers } from "./cluster/drill-leftovers.ts";
@@ -23,12 +23,13 @@ import type { Drill } from "./drills/drill.ts";
 import { judgeRun } from "./drills/judge.ts";
 import { restorePipeline } from "./drills/restore.ts";
 import { MAX_RUN_MS, type RecordedRun, type RunOptions, recordRun } from "./drills/run.ts";
+import { pictureRun } from "./evidence/viewer-pictures.ts";
 import { watchAlertsAndLogs } from "./live/alert-log-feed.ts";
 import { startLivePage } from "./live/live-page.ts";
 import { localTarget } from "./local-cluster/index.ts";
 import type { MarkKind } from "./recording/recording.ts";
 import { type DrillResult, type DrillsResult, type DrillVerdict, isDrills } from "./recording/result.ts";
-import { createRun, readResult } from "./recording/run-folder.ts";
+import { createRun, type RunFolder, readResult } from "./recording/run-folder.ts";
 import { RECORD_FILE, RunRecord } from "./recording/run-record.ts";
 import { drillLine } from "./report/drill-line.ts";
 import { renderReport } from "./report/page.ts";
@@ -223,6 +224,7 @@ async function runDrills(
     html = renderReport(result);
     await folder.writeText("report.html", html);
     if (video && !signal.aborted) {
+      await pictureStep(report, cluster, result, folder);
       const paths = await videoStep(report, folder, result, signal);
       report.print(`video: ${paths.map((file) => relative(process.cwd(), file)).join(", ")}`);
     }
@@ -232,6 +234,15 @@ async function runDrills(
     feedEnd.abort();
     await Promise.allSettled([page.close(html), feed, record.close()]);
   }
+}
+
+/** Pictures of the dashboards for the video; a run without Prometheus or log store has a video without them. */
+async function pictureStep(report: Report, cluster: Cluster, result: DrillsResult, folder: RunFolder): Promise<void> {
+  await report
+    .step("pictures of the dashboards", () => pictureRun({ cluster, browser: undefined }, result, folder))
+    .catch((error: unknown) =>
+      report.warn(`the video has no pictures of the dashboards: ${causeChain(error).join(": ")}`),
+    );
 }
 
 /** Prints the table of a run, skipped drills, the record's path and the verdict. */

@@ -16,6 +16,7 @@ import { renderReport } from "../report/page.ts";
 import { KEPT_REPORT_FILE, requireVideoTools, VIDEO_FILE, videoOfRun } from "../video/video.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { lastOutputLines, type Ran, runScript } from "./child-command.ts";
+import { pictureRun } from "./viewer-pictures.ts";
 
 /** Three minutes of load; as much again for scaling down and for the audit; times three for a busy machine. */
 const LOAD_LIMIT_MS = 1_200_000;
@@ -141,7 +142,12 @@ export const resilience: Artifact = {
         missing: { [VIDEO_FILE]: `${error.message}; ${error.hint ?? ""}` },
       };
     }
-    const video = await videoOfRun(openRun(result.facts.id), result, {
+    const folder = openRun(result.facts.id);
+    // Of an older run the cluster may not have the data any more.
+    const pictured = context.reuse
+      ? undefined
+      : await pictureRun(context, result, folder).catch((error: Error) => error);
+    const video = await videoOfRun(folder, result, {
       signal: context.signal,
       onState: context.step.update,
       browser: context.browser,
@@ -153,7 +159,7 @@ export const resilience: Artifact = {
     }
     return {
       made: true,
-      detail: `${detail}; video of ${Math.round(video.seconds)} s: ${video.drills.join(", ")}`,
+      detail: `${detail}; video of ${Math.round(video.seconds)} s: ${video.drills.join(", ")}${pictured ? `, without dashboards: ${pictured.message}` : ""}`,
       files: [VIDEO_FILE, KEPT_REPORT_FILE, TABLE_FILE],
     };
   },

@@ -5,6 +5,11 @@ import { withBrowser } from "../browser/browser.ts";
 import { requireBrowser } from "../browser/page-picture.ts";
 import { createAtomic } from "../cli/files.ts";
 import { deployedLogBackend } from "../clients/log-store.ts";
+import type { DrillsResult } from "../recording/result.ts";
+import type { RunFolder } from "../recording/run-folder.ts";
+import { FRAME_HEIGHT, FRAME_WIDTH } from "../video/video-frame.ts";
+import { drillToPicture, PICTURED_DASHBOARDS, pictureFile } from "../video/video-pictures.ts";
+import { drillsToShow, lastMs } from "../video/video-plan.ts";
 import { PanelData } from "../viewer/panel-data.ts";
 import { Session } from "../viewer/session.ts";
 import { DashboardViewer } from "../viewer/viewer.ts";
@@ -34,6 +39,48 @@ const picture = async (page: Page, path: string, fullPage: boolean): Promise<voi
     await page.screenshot({ path: temporary, fullPage, animations: "disabled", timeout: PAGE_LIMIT_MS });
   });
 
+/** Opens a dashboard and waits for its data. @returns titles of tiles that show an error or no data */
+async function openDashboard(page: Page, address: string, parameters: Record<string, string>): Promise<string[]> {
+  const url = new URL(address);
+  for (const [key, value] of Object.entries({ refresh: "off", ...parameters })) url.searchParams.set(key, value);
+  await page.goto(url.href);
+  await page.waitForFunction(() => document.getElementById("clock")!.textContent !== "", undefined, {
+    timeout: PAGE_LIMIT_MS,
+  });
+  return await unfinished(page);
+}
+
+/** Shown before the fault of a drill. */
+const BEFORE_FAULT_MS = 120_000;
+
+/**
+ * Takes the video's pictures of the dashboards over the time of a drill, into the folder of the run.
+ * @throws OperatorError (exit 3) without Chromium or Prometheus
+ */
+export async function pictureRun(
+  { cluster, browser }: Pick<EvidenceContext, "cluster" | "browser">,
+  result: DrillsResult,
+  folder: RunFolder,
+): Promise<void> {
+  const drill = drillToPicture(drillsToShow(result));
+  if (!drill) return;
+  await using source = new PanelData(cluster);
+  const viewer = new DashboardViewer({ source, target: cluster.describe() });
+  const [from, to] = [drill.recording.startedAtMs - BEFORE_FAULT_MS, lastMs(drill)].map(String) as [string, string];
+  try {
+    await withBrowser({ path: requireBrowser(browser) }, async (context) => {
+      const page = await context.newPage();
+      await page.setViewportSize({ width: FRAME_WIDTH, height: FRAME_HEIGHT });
+      for (const name of Object.keys(PICTURED_DASHBOARDS) as (keyof typeof PICTURED_DASHBOARDS)[]) {
+        await openDashboard(page, viewer.urlOf(name), { theme: "dark", from, to });
+        await picture(page, folder.path(pictureFile(drill.name, name)), false);
+      }
+    });
+  } finally {
+    await viewer.close();
+  }
+}
+
 export const dashboards: Artifact = {
   name: "dashboards",
   title: "dashboards with the data of the last 15 minutes, as bun scripts/dashboards.ts open shows them",
@@ -48,16 +95,8 @@ export const dashboards: Artifact = {
         const page = await context.newPage();
         await page.setViewportSize({ width: WIDTH_PX, height: HEIGHT_PX });
         for (const name of PICTURED) {
-          const url = new URL(viewer.urlOf(name));
-          for (const [key, value] of Object.entries({ theme: "light", refresh: "off", period: "15m" })) {
-            url.searchParams.set(key, value);
-          }
-          await page.goto(url.href);
-          await page.waitForFunction(() => document.getElementById("clock")!.textContent !== "", undefined, {
-            timeout: PAGE_LIMIT_MS,
-          });
           const file = `dashboard-${name}.png`;
-          const without = await unfinished(page);
+          const without = await openDashboard(page, viewer.urlOf(name), { theme: "light", period: "15m" });
           if (without.length > 0) {
             missing[file] = `no data: ${without.join(", ")}`;
             continue;

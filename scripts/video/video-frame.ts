@@ -46,7 +46,8 @@ body { width: ${FRAME_WIDTH}px; height: ${FRAME_HEIGHT}px; overflow: hidden; bac
 .frame > footer { margin: 0; padding: 0 22px; border: 0; background: #05080b; color: #fff; display: flex; align-items: center; justify-content: center; text-align: center; font-size: 18px; line-height: 1.3; font-weight: 600; } .frame > footer span { display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; }
 #overlay { position: absolute; inset: 50px 0 66px; display: none; padding: 34px 90px; background: var(--ground); flex-direction: column; justify-content: center; gap: 14px; } #overlay.card { display: flex; inset: 0; padding: 40px 110px; }
 #overlay h1 { font-size: 44px; } #overlay .lead { font-size: 23px; line-height: 1.4; max-width: none; margin: 0; } #overlay .kicker { font-size: 17px; color: var(--soft); margin: 0; } #overlay dl.facts { font-size: 20px; gap: 14px 26px; } #overlay .badge { font-size: 20px; padding: 3px 16px; } #overlay .bar { height: 20px; border-radius: 10px; } #overlay .bar-words { font-size: 19px; } #overlay p { max-width: none; }
-#overlay ol.lead { padding-left: 1.3em; } #overlay.read { display: flex; inset: auto 444px 76px 14px; padding: 0; background: transparent; } #overlay.read .terminal { min-height: 210px; max-height: 580px; line-height: 1.45; padding: 16px 18px; border: 1px solid var(--terminal-prompt); box-shadow: 0 10px 40px rgb(0 0 0 / 0.6); } #overlay.read .command { white-space: pre-wrap; overflow: visible; font-size: 13.5px; margin-bottom: 8px; }
+#overlay ol.lead { padding-left: 1.3em; } #overlay.picture { display: flex; padding: 0; } #overlay.picture img { width: 100%; height: 100%; object-fit: cover; object-position: top; }
+#overlay.read { display: flex; inset: auto 444px 76px 14px; padding: 0; background: transparent; } #overlay.read .terminal { min-height: 210px; max-height: 580px; line-height: 1.45; padding: 16px 18px; border: 1px solid var(--terminal-prompt); box-shadow: 0 10px 40px rgb(0 0 0 / 0.6); } #overlay.read .command { white-space: pre-wrap; overflow: visible; font-size: 13.5px; margin-bottom: 8px; }
 `;
 
 /** The empty frame; the browser keeps it and replaces its parts. */
@@ -159,6 +160,7 @@ export function frameParts(frame: FramePlan, state: LiveState, result: DrillsRes
     live: () => html``,
     still: () => html``,
     reading: () => readCard(frame, originMs),
+    picture: () => html`<img src="${segment.picture?.source ?? ""}" alt="${segment.caption}">`,
     title: () => titleCard(result, plan),
     breaks: () => breaksCard(frame),
     verdict: () => verdictCard(frame),
@@ -175,6 +177,6 @@ export function frameParts(frame: FramePlan, state: LiveState, result: DrillsRes
       overlay: cards[segment.kind]().text,
     },
     speedClass: speed.className,
-    overlayClass: isCard ? "card" : segment.kind === "reading" ? "read" : "",
+    overlayClass: isCard ? "card" : segment.kind === "reading" ? "read" : segment.kind === "picture" ? "picture" : "",
   };
 }

@@ -7,6 +7,7 @@ import type { MarkKind } from "../recording/recording.ts";
 import type { DrillResult, DrillsResult, OperatorCommand, PhaseName } from "../recording/result.ts";
 import { byName, faultTimeMs } from "../report/drills-report.ts";
 import { formatMs, formatOffset, plural } from "../report/format.ts";
+import type { DrillPicture } from "./video-pictures.ts";
 
 /** The limit of the plan of this project. */
 export const MAX_VIDEO_SECONDS = 180;
@@ -21,6 +22,8 @@ const LONGEST_SECONDS = { before: 3, effect: 5, healing: 9, proof: 5 } as const;
 const CARD_SECONDS = { title: 4, breaks: 4, verdict: 4.5, end: 6 } as const;
 /** Pause to read a caption. */
 const STILL_SECONDS = 2.5;
+/** Likewise for a picture of a dashboard. */
+const PICTURE_SECONDS = 4;
 /** Typing a command, then reading its output: a minimum and a time per line. */
 const TYPING_SECONDS = 0.8;
 const READ_SECONDS = 2;
@@ -37,8 +40,8 @@ export interface Segment {
   /** Name of the chapter in the video's metadata; segments of one name in a row are one chapter. */
   chapter: string;
   caption: string;
-  /** live: playback; still: pause; reading: pause with a command; the others are cards over the complete picture. */
-  kind: "live" | "still" | "reading" | "title" | "breaks" | "verdict" | "end";
+  /** live: playback; still: pause; reading: pause with a command; picture: pause with a dashboard; the others are cards. */
+  kind: "live" | "still" | "reading" | "picture" | "title" | "breaks" | "verdict" | "end";
   /** Times of the record, milliseconds since the epoch; equal in a pause. */
   fromMs: number;
   toMs: number;
@@ -47,6 +50,7 @@ export interface Segment {
   speed: number;
   drill?: DrillResult;
   command?: OperatorCommand;
+  picture?: DrillPicture;
 }
 
 export interface VideoPlan {
@@ -137,7 +141,7 @@ const phaseOf = ({ beats: phases }: DrillResult, name: PhaseName) => phases.find
 const markTimeOf = ({ recording }: DrillResult, kind: MarkKind) =>
   recording.marks.find((mark) => mark.kind === kind)?.timeMs;
 
-function drillSegments(drill: DrillResult, number: number): readonly Segment[] {
+function drillSegments(drill: DrillResult, number: number, pictures: readonly DrillPicture[]): readonly Segment[] {
   const segments = new DrillSegments(drill, number);
   const { effect } = drill;
   const faultMs = faultTimeMs(drill);
@@ -153,6 +157,10 @@ function drillSegments(drill: DrillResult, number: number): readonly Segment[] {
   segments.live("effect", `Fault: ${drill.fault}`, faultMs, effectMs, LONGEST_SECONDS.effect);
   segments.still("effect", proof, effectMs);
   addRecovery(segments, effectMs, proof);
+  for (const picture of pictures.filter((one) => one.drill === drill.name)) {
+    const more = { kind: "picture", seconds: PICTURE_SECONDS, picture } as const;
+    segments.still("proof", picture.caption, lastMs(drill), more);
+  }
   segments.still("verdict", drill.reasons.join("; ") || "The verdict", lastMs(drill), {
     kind: "verdict",
     seconds: CARD_SECONDS.verdict,
@@ -234,9 +242,10 @@ export const secondsOf = (segments: readonly Segment[]): number =>
 
 /**
  * The plan of a run's video, with as many drills as fit into the limit.
+ * @param pictures of the dashboards, shown at the end of their drill
  * @throws Error for a run without a drill.
  */
-export function planVideo(result: DrillsResult): VideoPlan {
+export function planVideo(result: DrillsResult, pictures: readonly DrillPicture[] = []): VideoPlan {
   const runId = result.facts.id;
   for (let limit = MAX_DRILLS; limit >= 1; limit--) {
     const drills = drillsToShow(result, limit);
@@ -254,7 +263,7 @@ export function planVideo(result: DrillsResult): VideoPlan {
     });
     const segments = [
       card("title", "Title", first.recording.startedAtMs),
-      ...drills.flatMap((drill, index) => drillSegments(drill, index + 1)),
+      ...drills.flatMap((drill, index) => drillSegments(drill, index + 1, pictures)),
       card("end", "Verdict of the run", lastMs(last)),
     ];
     if (secondsOf(segments) <= MAX_VIDEO_SECONDS) return { runId, drills, segments };

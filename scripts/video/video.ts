@@ -18,6 +18,7 @@ import { plural } from "../report/format.ts";
 import { renderReport } from "../report/page.ts";
 import { encode, requireEncoder } from "./video-encoder.ts";
 import { FRAME_HEIGHT, FRAME_WIDTH, type FrameParts, frameDocument, frameParts } from "./video-frame.ts";
+import { readPictures } from "./video-pictures.ts";
 import { chaptersOf, type FramePlan, framesOf, planVideo, type VideoPlan } from "./video-plan.ts";
 
 /** Ten frames per second are smooth enough for values that change once per second. */
@@ -59,8 +60,8 @@ export async function requireVideoTools(browser?: string): Promise<void> {
   await requireEncoder();
 }
 
-/** Shows changed parts. Runs in the page: replaceContent is in report/browser/charts.ts. */
-function showParts({ html, speedClass, overlayClass }: FrameParts): void {
+/** Shows changed parts, pictures too. Runs in the page: replaceContent is in report/browser/charts.ts. */
+async function showParts({ html, speedClass, overlayClass }: FrameParts): Promise<void> {
   const { replaceContent } = globalThis as unknown as { replaceContent(element: Element, text: string): void };
   for (const [id, text] of Object.entries(html)) {
     const element = document.getElementById(id);
@@ -68,6 +69,7 @@ function showParts({ html, speedClass, overlayClass }: FrameParts): void {
   }
   document.getElementById("speed")!.className = speedClass;
   document.getElementById("overlay")!.className = overlayClass;
+  await Promise.all([...document.images].map((image) => image.decode()));
 }
 
 /** Draws frames; only parts that changed since the last frame are replaced. */
@@ -163,7 +165,9 @@ export async function videoOfRun(
   options: Pick<VideoOptions, "signal" | "onState" | "browser"> = {},
 ): Promise<Video & { paths: string[] }> {
   const own = folder.path(VIDEO_FILE);
-  const video = await recordVideo({ ...options, result, entries: await entriesOfRun(folder.folder, result), out: own });
+  const plan = planVideo(result, await readPictures(folder, result.drills));
+  const entries = await entriesOfRun(folder.folder, result);
+  const video = await recordVideo({ ...options, result, entries, plan, out: own });
   const outputs = join(folder.folder, "../..");
   const [kept, report] = [join(outputs, VIDEO_FILE), join(outputs, KEPT_REPORT_FILE)];
   await createAtomic(kept, (temporary) => copyFile(own, temporary));

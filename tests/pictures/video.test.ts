@@ -46,6 +46,18 @@ describe("plan", () => {
     for (const [index, { startMs }] of chapters.slice(1).entries()) expect(startMs).toBe(chapters[index]!.endMs);
     expect(chapters.at(-1)!.endMs).toBe(Math.round(secondsOf(plan.segments) * 1000));
   });
+  test("a drill with pictures of the dashboards shows them before its verdict", () => {
+    const name = plan.drills[1]!.name;
+    const pictures = ["the dashboard", "the log lines"].map((caption) => ({ drill: name, caption, source: "data:," }));
+    const { segments } = planVideo(syntheticDrills(), pictures);
+    const own = segments.filter(({ drill }) => drill?.name === name);
+    expect(own.slice(-3).map(({ kind, caption, picture }) => [kind, picture ? caption : ""])).toEqual([
+      ["picture", "the dashboard"],
+      ["picture", "the log lines"],
+      ["verdict", ""],
+    ]);
+    expect(segments.filter(({ kind }) => kind === "picture")).toHaveLength(2);
+  });
   test("at most three minutes, for any number and length of drills", () => {
     const many = Array.from({ length: 20 }, (_, index) => syntheticDrill({ name: `drill-${index}` }));
     expect(secondsOf(planVideo(syntheticDrills({ drills: many })).segments)).toBeLessThanOrEqual(MAX_VIDEO_SECONDS);
@@ -289,6 +301,27 @@ describe.skipIf(missing.length > 0)(
           );
           expect(outside, kind).toEqual([]);
         }
+      });
+    });
+
+    test("a picture of a dashboard is drawn in its first frame", async () => {
+      const red = join(folder, "red.png");
+      await run(["ffmpeg", "-f", "lavfi", "-i", "color=red:s=1280x720", "-frames:v", "1", red]);
+      const source = `data:image/png;base64,${(await readFile(red)).toString("base64")}`;
+      const pictured = planVideo(result, [{ drill: result.drills[0]!.name, caption: "a dashboard", source }]);
+      const frame = framesOf(pictured, FRAMES_PER_SECOND).find(({ segment }) => segment.kind === "picture")!;
+      const state = new Replay(pictured.runId, entries).at(frame.stateMs);
+      await withBrowser({ path: browser! }, async (context) => {
+        const painter = await FramePainter.open(await context.newPage(), pictured.runId);
+        await Bun.write(join(folder, "pictured.png"), await painter.paint(frameParts(frame, state, result, pictured)));
+      });
+      const center = "crop=1:1:640:360,format=rgb24";
+      await run(["ffmpeg", "-i", join(folder, "pictured.png"), "-vf", center, "-f", "rawvideo", join(folder, "pixel")]);
+      const [redShare, green, blue] = await readFile(join(folder, "pixel"));
+      expect({ red: redShare! > 240, green: green! < 15, blue: blue! < 15 }).toEqual({
+        red: true,
+        green: true,
+        blue: true,
       });
     });
 
