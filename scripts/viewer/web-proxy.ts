@@ -48,6 +48,9 @@ export const WEB_PAGES = {
   },
 } as const satisfies Record<string, WebPage>;
 
+/** Encoded separators and dots: a server may decode them into another path than the one that was checked. */
+const ENCODED_PATH = /%(2f|5c|2e)/i;
+
 /** Headers of a request that the server needs; cookies and the address of the page stay here. */
 const SENT_HEADERS = ["accept", "accept-language", "content-type", "accountid", "projectid"];
 const RETURNED_HEADERS = ["content-type", "content-disposition", "location"];
@@ -129,7 +132,9 @@ export class WebProxy {
     if (pathname === "/" && path !== "/") return redirect(path);
     const isAllowed =
       request.method === "GET" ? allowed.test(pathname) : request.method === "POST" && post?.test(pathname);
-    if (!isAllowed) return plain(`${request.method} ${pathname} is not a request of this page`, 403);
+    if (!isAllowed || ENCODED_PATH.test(pathname)) {
+      return plain(`${request.method} ${pathname} is not a request of this page`, 403);
+    }
     const body = request.method === "POST" ? await request.bytes() : undefined;
     // A port-forward ends with its pod: once more with a new one.
     for (const attempt of [1, 2]) {

@@ -69,6 +69,7 @@ test.each([
   ["GET", "/insert/jsonline"],
   ["GET", "/internal/force_flush"],
   ["GET", "/select/../insert/jsonline"],
+  ["GET", "/select/vmui/..%2F..%2Finternal/force_flush"],
   ["GET", "/metrics"],
   ["POST", "/insert/jsonline"],
   ["POST", "/select/vmui/"],
