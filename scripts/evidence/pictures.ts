@@ -166,7 +166,7 @@ export const logSearch: Artifact = {
     const path = join(context.out, "log-search.png");
     const [run, conveyor, seq] = event.split("/");
     // Every component's line about one event.
-    const query = `run:="${run}" conveyor:="${conveyor}" seq:="${seq}"`;
+    const query = `run:="${run}" conveyor:="${conveyor}" seq:="${seq}" | format "<kubernetes.pod_name>: <_msg>" as _msg`;
     if (!(await pictureLogSearch(context, query, path))) {
       const title = "Log search over all components, in the terminal";
       await htmlToPng(terminalPage(title, typed), path, {

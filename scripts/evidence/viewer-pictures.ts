@@ -131,7 +131,7 @@ export async function pictureLogSearch(
       const search = new URLSearchParams({ query, "g0.range_input": "15m", "g0.relative_time": "last_15_minutes" });
       await page.goto(`${proxy.address}#/?${search}`);
       await page.reload();
-      await page.waitForSelector(`text=${query.split(/\W/)[0]}`, { timeout: PAGE_LIMIT_MS });
+      await page.waitForSelector("text=Total logs returned", { timeout: PAGE_LIMIT_MS });
       await page.waitForLoadState("networkidle", { timeout: PAGE_LIMIT_MS });
       await picture(page, path, false);
     });

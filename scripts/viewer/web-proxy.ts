@@ -43,7 +43,7 @@ export const WEB_PAGES = {
     service: "victorialogs",
     port: 9428,
     path: "/select/vmui/",
-    allowed: /^\/(select\/(vmui|logsql)(\/|$)|flags$)/,
+    allowed: /^\/(select\/(vmui|logsql)(\/|$)|select\/(buildinfo|tenant_ids)$|flags$)/,
     post: /^\/select\/logsql\//,
   },
 } as const satisfies Record<string, WebPage>;
