@@ -33,7 +33,7 @@ describeOnCluster("open", () => {
       }
       const page = await opened(addresses.get("pipeline")!);
       const text = await (await page.get("/")).text();
-      expect(text).toMatch(/<h1>(Working|Working, with warnings|Degraded)<\/h1>/);
+      expect(text).toMatch(/<h1>(Working|Working, with warnings|Degraded|Critical alert)<\/h1>/);
       expect(text).toContain("Ready");
       if (hasLogPage) {
         const logs = await opened(addresses.get("Log search")!);

@@ -4,6 +4,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parse, stringify } from "yaml";
 import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
+import { DASHBOARD_NAMES, panelsOf, readDashboard } from "../../../scripts/dashboards/definitions.ts";
 import { loadManifests } from "../../../scripts/deploy/manifests.ts";
 import { METRIC_TABLE, Metrics, type ServiceName } from "../../../services/runtime/metrics.ts";
 import { metricNamesIn } from "./promql.ts";
@@ -33,6 +34,18 @@ describe("metricNamesIn", () => {
   ])("%s", (expression, names) => {
     expect(metricNamesIn(expression).filter((name) => !/^\d|^[em]\d*$/.test(name))).toEqual(names);
   });
+});
+
+/** Arithmetic on (…) after a selector: its series must be aggregated first. */
+const RAW_JOIN = /[\w}]\s*[-+*/%]\s*(?:bool\s*)?on\s*\(/;
+
+test("no query joins series of single pods: after a restart two pods have them, and the query fails", () => {
+  const panels = DASHBOARD_NAMES.flatMap((name) =>
+    panelsOf(readDashboard(name)).flatMap(({ targets = [] }) => targets),
+  );
+  const queries = [...rules, ...panels].flatMap(({ expr }) => expr ?? []);
+  expect(queries.length).toBeGreaterThan(100);
+  expect(queries.filter((query) => RAW_JOIN.test(query))).toEqual([]);
 });
 
 describe("every metric of a rule or runbook", () => {

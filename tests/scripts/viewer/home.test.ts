@@ -19,7 +19,8 @@ describe("verdictOf", () => {
     ["a warning", { alerts: [alert("warning")] }, "Working, with warnings"],
     ["a pod is not Ready", { podsReady: 10 }, "Degraded"],
     ["nothing is stored", { outPerSecond: 0 }, "Not working"],
-    ["a critical alert", { alerts: [alert("warning"), alert("critical")] }, "Not working"],
+    ["a critical alert", { alerts: [alert("warning"), alert("critical")] }, "Critical alert"],
+    ["a critical alert, and nothing is stored", { outPerSecond: 0, alerts: [alert("critical")] }, "Not working"],
     ["Prometheus does not answer", { inPerSecond: null, problem: "no Prometheus" }, "Unknown"],
   ])("%s", (_name, more, text) => {
     const verdict = verdictOf({ ...working, ...more });
