@@ -69,13 +69,13 @@ ${answer("Fresh", formatValue(status.freshShare, "percentunit", 1), "stored with
 ${answer("Pods", status.podsReady === null ? "–" : `${status.podsReady} of ${status.podsDesired ?? "?"}`, "Ready")}</div>
 <h2>Firing alerts</h2>${
     alerts.length > 0
-      ? html`<div class="wide"><table><tbody>${alerts}</tbody></table></div>`
+      ? html`<div class="wide"><table class="firing"><tbody>${alerts}</tbody></table></div>`
       : html`<p class="soft">${status.problem ? "Unknown." : "None."}</p>`
   }<p class="soft small">Read at ${new Date(nowMs).toISOString().slice(11, 19)} UTC.</p>`;
 }
 
 const STYLE = `.answer .big small { font-size: 0.6em; } .answers.home { grid-template-columns: repeat(5, minmax(0, 1fr)); } ul.links { list-style: none; padding: 0; display: grid; grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); gap: 10px; } ul.links a { display: block; background: var(--surface); border: 1px solid var(--edge); border-radius: 10px; padding: 12px 16px; text-decoration: none; font-weight: 650; } ul.links small { display: block; color: var(--soft); font-weight: 400; font-size: 14px; }
-@media (max-width: 720px) { .answers.home { grid-template-columns: repeat(2, minmax(0, 1fr)); } }`;
+@media (max-width: 720px) { .answers.home { grid-template-columns: repeat(2, minmax(0, 1fr)); } .firing tr { display: block; border-top: 1px solid var(--edge); padding: 6px 0; } .firing td { display: inline; border: 0; padding: 0 6px 0 0; } }`;
 
 /** Fetches the status again; replaceContent is in scripts/report/browser/charts.ts. */
 const SCRIPT = `
