@@ -15,6 +15,7 @@ import { cluster, describeOnCluster } from "./harness.ts";
 import { OPERATOR_IMAGE, OPERATOR_RECIPES, operatorCrds, RELOADER_IMAGE } from "./operator.ts";
 
 const OPERATOR_NAMESPACE = "conveyor-operator-test";
+const LOG_NAMESPACE = "conveyor-logging";
 /** Compiling the operator takes minutes, once per machine. */
 const SETUP_LIMIT_MS = 1_800_000;
 /** A new ServiceMonitor is scraped within a minute: the kubelet refreshes a Secret, then the reloader reloads Prometheus. */
@@ -113,6 +114,27 @@ const operator = [
 
 /** Its Prometheus, with the service account of the deployed one, and network policies for it. */
 const OPERATED = { "operator.prometheus.io/name": "operated" };
+/** Opens a namespace's pods to the operator's Prometheus. */
+const scrapes = (namespace: string) => ({
+  apiVersion: "networking.k8s.io/v1",
+  kind: "NetworkPolicy",
+  metadata: { name: "operated-prometheus-scrapes", namespace },
+  spec: {
+    podSelector: {},
+    policyTypes: ["Ingress"],
+    ingress: [
+      {
+        from: [
+          {
+            namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": NAMESPACE } },
+            podSelector: { matchLabels: OPERATED },
+          },
+        ],
+      },
+    ],
+  },
+});
+
 const operated = [
   {
     apiVersion: "networking.k8s.io/v1",
@@ -122,16 +144,6 @@ const operated = [
       podSelector: { matchLabels: OPERATED },
       policyTypes: ["Ingress", "Egress"],
       egress: [{}],
-    },
-  },
-  {
-    apiVersion: "networking.k8s.io/v1",
-    kind: "NetworkPolicy",
-    metadata: { name: "operated-prometheus-scrapes", namespace: NAMESPACE },
-    spec: {
-      podSelector: {},
-      policyTypes: ["Ingress"],
-      ingress: [{ from: [{ podSelector: { matchLabels: OPERATED } }] }],
     },
   },
   // The operator keeps the kubelets' Service here.
@@ -174,6 +186,7 @@ let target: Cluster;
 let plain: PrometheusReader;
 let forward: PortForward | undefined;
 let monitors: KubernetesObject[] = [];
+let opened: KubernetesObject[] = [];
 let crds: string[] = [];
 
 const ready = async (kind: string, name: string, namespace: string) =>
@@ -214,7 +227,10 @@ describeOnCluster("ServiceMonitors", () => {
     await target.apply(operator);
     const path = "prometheus/servicemonitor.yaml";
     monitors = parseManifest(await readFile(join(MANIFEST_FOLDER, path), "utf8"), path);
-    await target.apply([...monitors, ...operated]);
+    // The collector of the log tier is in another namespace.
+    const namespaces = (await target.get("namespace", LOG_NAMESPACE)) ? [NAMESPACE, LOG_NAMESPACE] : [NAMESPACE];
+    opened = namespaces.map(scrapes);
+    await target.apply([...monitors, ...opened, ...operated]);
     await ready("deployment", "operator", OPERATOR_NAMESPACE);
     await ready("statefulset", "prometheus-operated", NAMESPACE);
     plain = await PrometheusReader.open(target);
@@ -225,7 +241,7 @@ describeOnCluster("ServiceMonitors", () => {
     await plain?.close();
     await forward?.close();
     if (!target) return;
-    await remove([...monitors, ...operated].reverse());
+    await remove([...monitors, ...opened, ...operated].reverse());
     await remove([...operator].reverse());
     await target.kubectl(["delete", "service,endpoints,endpointslice", "-n", "kube-system", "-l", "k8s-app=kubelet"], {
       allowFailure: true,
