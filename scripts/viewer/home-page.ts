@@ -31,11 +31,11 @@ export interface HomeLink {
 export function verdictOf(status: PipelineStatus): { tone: "good" | "bad" | "doubt"; text: string; why: string } {
   const { problem, alerts, inPerSecond, outPerSecond, podsReady, podsDesired } = status;
   if (problem) return { tone: "doubt", text: "Unknown", why: problem };
-  const critical = alerts.filter(({ severity }) => severity === "critical");
   if ((inPerSecond ?? 0) > 0 && (outPerSecond ?? 0) === 0) {
     return { tone: "bad", text: "Not working", why: "Events arrive, and none is stored." };
   }
   // An alert may be of an hour ago: what is measured now decides about "Not working".
+  const critical = alerts.filter(({ severity }) => severity === "critical");
   if (critical.length > 0)
     return { tone: "bad", text: "Critical alert", why: critical.map(({ summary }) => summary).join(" ") };
   if (podsReady !== null && podsDesired !== null && podsReady < podsDesired) {

@@ -15,6 +15,17 @@ let ca: string;
 let forwards = 0;
 let isBroken = false;
 
+const cluster = {
+  get: async () => ({ data: { "ca.crt": Buffer.from(ca).toString("base64") } }),
+  portForward: async () => {
+    forwards++;
+    // A port-forward whose pod has ended refuses connections.
+    const port = isBroken ? 1 : server.port;
+    isBroken = false;
+    return { port, close: async () => {} };
+  },
+} as unknown as Cluster;
+
 beforeAll(async () => {
   const tls = await testCertificate();
   ca = tls.ca;
@@ -29,16 +40,6 @@ beforeAll(async () => {
       return new Response("answer", { headers: { "content-type": "text/x-test", "set-cookie": "own=1", server: "x" } });
     },
   });
-  const cluster = {
-    get: async () => ({ data: { "ca.crt": Buffer.from(ca).toString("base64") } }),
-    portForward: async () => {
-      forwards++;
-      // A port-forward whose pod has ended refuses connections.
-      const port = isBroken ? 1 : server.port;
-      isBroken = false;
-      return { port, close: async () => {} };
-    },
-  } as unknown as Cluster;
   proxy = new WebProxy(WEB_PAGES.victorialogs, cluster, new Session());
   const first = await fetch(proxy.url, { redirect: "manual" });
   cookie = first.headers.get("set-cookie")!.split(";")[0]!;
@@ -69,6 +70,9 @@ test.each([
   ["GET", "/insert/jsonline"],
   ["GET", "/internal/force_flush"],
   ["GET", "/select/../insert/jsonline"],
+  ["GET", "/select/buildinfo/../../insert/jsonline"],
+  ["GET", "/select/tenant_ids/x"],
+  ["POST", "/select/buildinfo"],
   ["GET", "/select/vmui/..%2F..%2Finternal/force_flush"],
   ["GET", "/metrics"],
   ["POST", "/insert/jsonline"],
@@ -79,6 +83,14 @@ test.each([
   const answer = await send(path, { method, headers: { origin }, ...(method === "POST" ? { body: "x" } : {}) });
   expect([answer.status, seen.length]).toEqual([403, before]);
 });
+
+test.each(["/select/buildinfo", "/select/tenant_ids"])(
+  "%s, which the page reads at its start, is sent on",
+  async (path) => {
+    expect((await send(path)).status).toBe(200);
+    expect(seen.at(-1)).toMatchObject({ method: "GET", path });
+  },
+);
 
 test("without the token nothing is sent on", async () => {
   const before = seen.length;
@@ -94,15 +106,6 @@ test("without the token nothing is sent on", async () => {
 test("a port-forward that has ended is opened again; an unverified certificate is an error", async () => {
   await proxy.close();
   isBroken = true;
-  const cluster = {
-    get: async () => ({ data: { "ca.crt": Buffer.from(ca).toString("base64") } }),
-    portForward: async () => {
-      forwards++;
-      const port = isBroken ? 1 : server.port;
-      isBroken = false;
-      return { port, close: async () => {} };
-    },
-  } as unknown as Cluster;
   const before = forwards;
   const again = new WebProxy(WEB_PAGES.victorialogs, cluster, new Session());
   expect(await again.hasPage()).toBe(true);
@@ -112,11 +115,7 @@ test("a port-forward that has ended is opened again; an unverified certificate i
   expect(forwards - before).toBe(2);
   await again.close();
 
-  const untrusted = {
-    ...cluster,
-    get: async () => ({ data: {} }),
-    portForward: cluster.portForward,
-  } as unknown as Cluster;
+  const untrusted = { ...cluster, get: async () => ({ data: {} }) } as unknown as Cluster;
   const other = new WebProxy(WEB_PAGES.victorialogs, untrusted, new Session());
   const entry = await fetch(other.url, { redirect: "manual" });
   const answer = await fetch(other.address, { headers: { cookie: entry.headers.get("set-cookie")!.split(";")[0]! } });
