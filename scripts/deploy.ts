@@ -17,6 +17,7 @@ import type { Cluster } from "./cluster/cluster.ts";
 import { drillLeftovers } from "./cluster/drill-leftovers.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 import { CLUSTER_FLAGS, localCluster, rememberTarget, requireReachable, selectCluster } from "./cluster/target.ts";
+import { parseStorageClasses, STORAGE_TIERS } from "./deploy/adapt.ts";
 import { CERTIFICATE_FOLDER } from "./deploy/certificates.ts";
 import { type DeployPreview, deploy, previewDeploy } from "./deploy/deployment.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
@@ -46,6 +47,12 @@ const FLAGS = {
     valueName: "NAME",
     description:
       "log tier: Loki and Promtail, or VictoriaLogs and vlagent (default: the deployed one; Loki where its images are available)",
+  },
+  "storage-class": {
+    type: "string",
+    valueName: "[TIER=]NAME",
+    multiple: true,
+    description: `storage class of new volumes, or of those of one tier: ${STORAGE_TIERS.join(", ")} (default: the cluster's default class)`,
   },
   certs: {
     type: "string",
@@ -141,11 +148,12 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   report.info(`target: ${cluster.describe()}`);
   const version = await requireReachable(cluster, signal);
   const { certs, registry, kind, images: imagesDir } = flags;
+  const storage = parseStorageClasses(flags["storage-class"]);
   const folder = certs === undefined ? CERTIFICATE_FOLDER : resolve(certs);
   const logs = flags.logs as LogTier | undefined;
-  const options = { certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir, logs };
+  const options = { certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir, logs, storage };
   if (flags["dry-run"]) {
-    const { plan, preview } = await previewDeploy(cluster, options, signal);
+    const { plan, preview } = await previewDeploy(cluster, options, report, signal);
     reportPlan(plan, preview, report);
     return EXIT.ok;
   }

@@ -7,6 +7,8 @@ import type { ProbeSpec } from "../../services/protocol/probe.ts";
 import { OperatorError } from "../cli/errors.ts";
 import { INFLUXDB_PORT, KAFKA_CLIENT_PORT, type ProbeSession } from "../clients/probe-session.ts";
 import { type KubernetesObject, listOf, NAMESPACE } from "../cluster/cluster.ts";
+import { adaptStages } from "../deploy/adapt.ts";
+import { readFacts } from "../deploy/facts.ts";
 import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, outcomeOf, passed } from "./checklist.ts";
 
@@ -34,11 +36,12 @@ type Service = KubernetesObject & { spec: { clusterIP: string; ports: { port: nu
 
 const policiesCheck: Check<ProbeSession> = {
   id: "network-policies",
-  title: "network policies match k8s/network",
+  title: "network policies match k8s/network and the cluster",
   needs: ["objects"],
   limitMs: 20_000,
-  async run({ cluster }) {
-    const objects = (await deployedStages(cluster)).stages.flatMap((stage) => stage.objects);
+  async run({ cluster }, signal) {
+    const [{ stages }, facts] = await Promise.all([deployedStages(cluster), readFacts(cluster, signal)]);
+    const objects = adaptStages(stages, facts).flatMap((stage) => stage.objects);
     const wanted = objects.filter(({ kind, metadata }) => kind === "NetworkPolicy" && metadata.namespace === NAMESPACE);
     const live = new Map((await cluster.list<KubernetesObject>("networkpolicy")).map((p) => [p.metadata.name, p]));
     const problems: string[] = [];
@@ -57,7 +60,8 @@ const policiesCheck: Check<ProbeSession> = {
       const found = live.get(policy.metadata.name);
       live.delete(policy.metadata.name);
       if (!found) problems.push(`${policy.metadata.name} is missing`);
-      else if (!isDeepStrictEqual(found.spec, policy.spec)) problems.push(`${policy.metadata.name} was changed`);
+      else if (!isDeepStrictEqual(found.spec, policy.spec))
+        problems.push(`${policy.metadata.name} was changed, or the cluster's addresses were`);
     }
     for (const name of live.keys()) problems.push(`${name} is in no file`);
     return outcomeOf(problems, `${wanted.length} policies`);

@@ -11,6 +11,7 @@ import {
   OWN_PREFIX,
   planImages,
 } from "../images/index.ts";
+import { adaptStages, type StorageChoice } from "./adapt.ts";
 import { type CertificateSource, prepareCertificates, withFolderCopy } from "./certificate-source.ts";
 import {
   type Execution,
@@ -20,8 +21,10 @@ import {
   previewFirst,
   previewPlan,
 } from "./execution.ts";
+import { readFacts } from "./facts.ts";
 import { imagesOf } from "./manifests.ts";
 import { describeNotApplied, type ImageState, type Plan, plan } from "./plan.ts";
+import { preflight } from "./preflight.ts";
 import { readSnapshot } from "./snapshot.ts";
 import { type LogTier, loadStages, type Stage } from "./stages.ts";
 
@@ -31,6 +34,7 @@ export interface DeployOptions {
   kind?: string | undefined;
   imagesDir?: string | undefined;
   logs?: LogTier | undefined;
+  storage: StorageChoice;
 }
 
 /** Stages that are not applied, with the field names of the JSON documents of deploy. */
@@ -109,6 +113,19 @@ function requireChangeable({ blocked }: Plan): void {
   });
 }
 
+/** The stages for this cluster. @throws OperatorError (exit 3) where they cannot be deployed to it */
+async function stagesFor(
+  cluster: Cluster,
+  { storage }: DeployOptions,
+  report: Pick<Report, "warn">,
+  signal: AbortSignal,
+): Promise<Stage[]> {
+  const facts = await readFacts(cluster, signal);
+  const stages = adaptStages(await loadStages(), facts, storage);
+  await preflight(cluster, facts, stages, storage, report, signal);
+  return stages;
+}
+
 const caOf = async (folder: string) => await Bun.file(join(folder, "ca.crt")).text();
 
 /**
@@ -121,7 +138,7 @@ export async function deploy(
   report: Report,
   signal: AbortSignal,
 ): Promise<DeployOutcome> {
-  const stages = await loadStages();
+  const stages = await stagesFor(cluster, options, report, signal);
   await report.step("certificates", async (step) => {
     const { statuses, restored } = await prepareCertificates(cluster, stages, options.certificates, signal);
     const made = statuses.filter(({ action }) => action !== "kept").length;
@@ -153,9 +170,10 @@ export async function deploy(
 export async function previewDeploy(
   cluster: Cluster,
   options: DeployOptions,
+  report: Pick<Report, "warn">,
   signal: AbortSignal,
 ): Promise<{ plan: Plan; preview: DeployPreview }> {
-  const stages = await loadStages();
+  const stages = await stagesFor(cluster, options, report, signal);
   const target = imageTarget(cluster, options);
   return await withFolderCopy(options.certificates.folder, async (folder) => {
     await prepareCertificates(cluster, stages, { ...options.certificates, folder }, signal);

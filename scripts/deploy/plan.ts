@@ -4,8 +4,9 @@
  */
 import { authorityId } from "../cli/pki.ts";
 import { type KubernetesObject, keyOf, NAMESPACE, refOf, type Workload } from "../cluster/cluster.ts";
+import { PART_OF } from "../cluster/namespace.ts";
 import { autoscalerOf, conflictingAutoscalers } from "./autoscalers.ts";
-import { type BlockedChange, blockedChange, withLargerClaims } from "./immutable-fields.ts";
+import { type BlockedChange, blockedChange, withStoredClaims } from "./immutable-fields.ts";
 import { KEDA_API, type KedaState } from "./keda.ts";
 import { imagesOf, podTemplateOf, withImages } from "./manifests.ts";
 import { contentsOf } from "./secrets.ts";
@@ -127,7 +128,7 @@ export function plan(
   const planned = applied.map(({ name, title, limitMs, objects }) => {
     const images = withImages(withSkippedStages(objects, skipped), (ref) => pushed.get(ref) ?? ref);
     const trusting = ca === undefined ? images : images.map((object) => withTrustedCa(object, ca));
-    const named = trusting.map((object) => withLargerClaims(object, existing.get(keyOf(object))));
+    const named = trusting.map((object) => withStoredClaims(object, existing.get(keyOf(object))));
     return {
       name,
       title,
@@ -298,7 +299,7 @@ export const RETAINED = new Set(["Namespace", "PersistentVolumeClaim", "Secret"]
 
 /** False for an object that has a name of this project's and was created by someone else. */
 export const isOfThisProject = ({ metadata }: KubernetesObject): boolean =>
-  metadata.labels?.["app.kubernetes.io/part-of"] === NAMESPACE;
+  metadata.labels?.["app.kubernetes.io/part-of"] === PART_OF;
 
 /**
  * Every object that a deploy deletes, once, with the reason: KEDA's while KEDA is being uninstalled, those of skipped

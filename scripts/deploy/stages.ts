@@ -64,6 +64,7 @@ export const STAGES: readonly StageSpec[] = [
       "network/default-deny-networkpolicy.yaml",
       "network/logging-default-deny-networkpolicy.yaml",
       "network/allow-dns-networkpolicy.yaml",
+      "network/logging-allow-dns-networkpolicy.yaml",
       "network/kafka-networkpolicy.yaml",
       "network/influxdb-networkpolicy.yaml",
       "network/setup-networkpolicy.yaml",
