@@ -10,9 +10,11 @@
 import { resolve } from "node:path";
 import type { ChecklistResult } from "./checks/checklist.ts";
 import { FLOW_CHECK_IDS, runChecks } from "./checks/index.ts";
+import { requireEnforcement } from "./checks/network.ts";
 import { type CommandContext, defineCommand, runCommand, type Values } from "./cli/command.ts";
 import { EXIT, type ExitCode, isAbort, OperatorError } from "./cli/errors.ts";
 import { formatDuration, type Report } from "./cli/report.ts";
+import { ProbeSession } from "./clients/probe-session.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import { drillLeftovers } from "./cluster/drill-leftovers.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
@@ -62,6 +64,10 @@ const FLAGS = {
   "new-ca": {
     type: "boolean",
     description: "replace the CA of a deployed pipeline by that of the folder: all brokers restart",
+  },
+  "open-network": {
+    type: "boolean",
+    description: "deploy also to a cluster that does not enforce NetworkPolicies",
   },
   "install-tools": { type: "boolean", description: "let the local cluster install missing tools with apt-get" },
   "no-check": { type: "boolean", description: "skip the closing check that events flow" },
@@ -151,7 +157,20 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   const storage = parseStorageClasses(flags["storage-class"]);
   const folder = certs === undefined ? CERTIFICATE_FOLDER : resolve(certs);
   const logs = flags.logs as LogTier | undefined;
-  const options = { certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir, logs, storage };
+  // The local cluster proves at its start that it enforces policies.
+  const beforeWorkloads =
+    cluster.isLocal || flags["open-network"]
+      ? undefined
+      : async (image: string) => {
+          await report.step("network policies are enforced", async (step) => {
+            await using session = new ProbeSession(cluster, image, signal);
+            step.update(`a pod without rights reaches nothing: ${await requireEnforcement(session, signal)}`);
+          });
+        };
+  const options = {
+    ...{ certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir, logs, storage },
+    beforeWorkloads,
+  };
   if (flags["dry-run"]) {
     const { plan, preview } = await previewDeploy(cluster, options, report, signal);
     reportPlan(plan, preview, report);

@@ -10,6 +10,7 @@ import {
   type ImageTarget,
   OWN_PREFIX,
   planImages,
+  SERVICES_IMAGE,
 } from "../images/index.ts";
 import { adaptStages, type StorageChoice } from "./adapt.ts";
 import { type CertificateSource, prepareCertificates, withFolderCopy } from "./certificate-source.ts";
@@ -23,7 +24,7 @@ import {
 } from "./execution.ts";
 import { readFacts } from "./facts.ts";
 import { imagesOf } from "./manifests.ts";
-import { describeNotApplied, type ImageState, type Plan, plan } from "./plan.ts";
+import { BROKERS, describeNotApplied, type ImageState, type Plan, plan } from "./plan.ts";
 import { preflight } from "./preflight.ts";
 import { readSnapshot } from "./snapshot.ts";
 import { type LogTier, loadStages, type Stage } from "./stages.ts";
@@ -35,6 +36,11 @@ export interface DeployOptions {
   imagesDir?: string | undefined;
   logs?: LogTier | undefined;
   storage: StorageChoice;
+  /**
+   * Called by the first deploy to a cluster, when the network policies exist and before the first workload.
+   * @param image the services' image on that cluster
+   */
+  beforeWorkloads?: ((image: string) => Promise<void>) | undefined;
 }
 
 /** Stages that are not applied, with the field names of the JSON documents of deploy. */
@@ -159,7 +165,11 @@ export async function deploy(
   const used = usedImages(decided, images);
   requireImages(used, target);
   const prepared = await preparePlan(decided, snapshot, used, folder);
-  const execution = await executePlan(cluster, prepared, report, signal);
+  const isFirst = !snapshot.live.some(({ kind, metadata }) => kind === "StatefulSet" && metadata.name === BROKERS);
+  const services = used.find(({ ref }) => ref === SERVICES_IMAGE);
+  const execution = await executePlan(cluster, prepared, report, signal, async () => {
+    if (isFirst && services) await options.beforeWorkloads?.(services.pushedRef ?? services.ref);
+  });
   return { ...execution, images: used.map(({ missing: _, ...image }) => image), ...notApplied(decided) };
 }
 
