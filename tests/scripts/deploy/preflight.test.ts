@@ -94,14 +94,12 @@ describe("preflight", () => {
     }
     override async kubectl(args: readonly string[], options: KubectlOptions = {}): Promise<KubectlResult> {
       if (args[0] === "get") return { stdout: "", stderr: "", exitCode: 0 };
-      expect(args).toEqual(["create", "-f", "-", "-o", "json"]);
+      expect(args).toEqual(["create", "-f", "-", "-o", "jsonpath={.status.allowed} "]);
       const { items } = JSON.parse(String(options.input)) as {
         items: { spec: { resourceAttributes: { resource: string } } }[];
       };
-      const answers = items.map(({ spec }) => ({
-        status: { allowed: !this.denied.includes(spec.resourceAttributes.resource) },
-      }));
-      return { stdout: JSON.stringify({ items: answers }), stderr: "", exitCode: 0 };
+      const allowed = items.map(({ spec }) => !this.denied.includes(spec.resourceAttributes.resource));
+      return { stdout: `${allowed.join(" ")} `, stderr: "", exitCode: 0 };
     }
   }
   const run = async (cluster: Cluster, more: Partial<ClusterFacts>) => {
