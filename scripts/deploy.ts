@@ -38,6 +38,12 @@ const FLAGS = {
     env: "CONVEYOR_REGISTRY",
     description: "push the services' image there; the cluster pulls it",
   },
+  "image-pull-secret": {
+    type: "string",
+    valueName: "NAME",
+    env: "CONVEYOR_IMAGE_PULL_SECRET",
+    description: "Secret with which the nodes pull images; it must exist in every namespace with pods",
+  },
   kind: { type: "string", valueName: "NAME", description: "load images into the nodes of this kind cluster" },
   images: { type: "string", valueName: "DIR", description: "folder with archives of images (docker save, OCI)" },
   logs: {
@@ -143,7 +149,10 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   const { certs, registry, kind, images: imagesDir } = flags;
   const folder = certs === undefined ? CERTIFICATE_FOLDER : resolve(certs);
   const logs = flags.logs as LogTier | undefined;
-  const options = { certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir, logs };
+  const options = {
+    certificates: { folder, newCa: flags["new-ca"] },
+    ...{ registry, kind, imagesDir, logs, pullSecret: flags["image-pull-secret"] },
+  };
   if (flags["dry-run"]) {
     const { plan, preview } = await previewDeploy(cluster, options, signal);
     reportPlan(plan, preview, report);

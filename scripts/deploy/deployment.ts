@@ -3,14 +3,9 @@ import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { type Cluster, NAMESPACE, refOf } from "../cluster/cluster.ts";
-import {
-  ensureImages,
-  type ImagePlan,
-  type ImageResult,
-  type ImageTarget,
-  OWN_PREFIX,
-  planImages,
-} from "../images/index.ts";
+import { requirePullSecret } from "../cluster/image-pulls.ts";
+import { ensureImages, type ImagePlan, type ImageResult, type ImageTarget, planImages } from "../images/index.ts";
+import { OWN_PREFIX } from "../images/targets.ts";
 import { type CertificateSource, prepareCertificates, withFolderCopy } from "./certificate-source.ts";
 import {
   type Execution,
@@ -20,7 +15,7 @@ import {
   previewFirst,
   previewPlan,
 } from "./execution.ts";
-import { imagesOf } from "./manifests.ts";
+import { imagesOf, podNamespaces } from "./manifests.ts";
 import { describeNotApplied, type ImageState, type Plan, plan } from "./plan.ts";
 import { readSnapshot } from "./snapshot.ts";
 import { type LogTier, loadStages, type Stage } from "./stages.ts";
@@ -31,6 +26,8 @@ export interface DeployOptions {
   kind?: string | undefined;
   imagesDir?: string | undefined;
   logs?: LogTier | undefined;
+  /** Name of the Secret with which nodes pull images; it exists in every namespace with pods. */
+  pullSecret?: string | undefined;
 }
 
 /** Stages that are not applied, with the field names of the JSON documents of deploy. */
@@ -81,6 +78,14 @@ function usedImages<T extends ImageState>({ stages }: Plan, images: readonly T[]
   return images.filter(({ ref, pushedRef }) => used.has(pushedRef ?? ref));
 }
 
+/** The stages of the manifests, checked against the cluster. @throws OperatorError (exit 3) without the named pull secret */
+async function checkedStages(cluster: Cluster, { pullSecret }: DeployOptions): Promise<Stage[]> {
+  const stages = await loadStages();
+  const namespaces = podNamespaces(stages.flatMap(({ objects }) => objects));
+  if (pullSecret !== undefined) await requirePullSecret(cluster, pullSecret, namespaces);
+  return stages;
+}
+
 /** @throws OperatorError (exit 3) that names every missing image, with what to do */
 function requireImages(results: readonly (ImageResult & ImageState)[], target: ImageTarget): void {
   const missing = results.filter((image) => image.missing);
@@ -121,7 +126,7 @@ export async function deploy(
   report: Report,
   signal: AbortSignal,
 ): Promise<DeployOutcome> {
-  const stages = await loadStages();
+  const stages = await checkedStages(cluster, options);
   await report.step("certificates", async (step) => {
     const { statuses, restored } = await prepareCertificates(cluster, stages, options.certificates, signal);
     const made = statuses.filter(({ action }) => action !== "kept").length;
@@ -136,7 +141,7 @@ export async function deploy(
     onWait: (problem) => report.info(`waiting for KEDA: ${problem}`),
   });
   const { folder } = options.certificates;
-  const decided = plan(snapshot, stages, images, { ca: await caOf(folder), logs: options.logs });
+  const decided = plan(snapshot, stages, images, { ...options, ca: await caOf(folder) });
   requireChangeable(decided);
   for (const line of describeNotApplied(decided)) report.warn(line);
   const used = usedImages(decided, images);
@@ -155,13 +160,13 @@ export async function previewDeploy(
   options: DeployOptions,
   signal: AbortSignal,
 ): Promise<{ plan: Plan; preview: DeployPreview }> {
-  const stages = await loadStages();
+  const stages = await checkedStages(cluster, options);
   const target = imageTarget(cluster, options);
   return await withFolderCopy(options.certificates.folder, async (folder) => {
     await prepareCertificates(cluster, stages, { ...options.certificates, folder }, signal);
     const images = await planImages(target, allImages(stages), { imagesDir: options.imagesDir, signal });
     const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
-    const decided = plan(snapshot, stages, images, { ca: await caOf(folder), logs: options.logs });
+    const decided = plan(snapshot, stages, images, { ...options, ca: await caOf(folder) });
     requireChangeable(decided);
     const isDeployed = snapshot.live.some(({ kind, metadata }) => kind === "Namespace" && metadata.name === NAMESPACE);
     const prepared = await preparePlan(decided, snapshot, usedImages(decided, images), folder);

@@ -121,7 +121,7 @@ export const CATALOG: readonly ImageRecipe[] = [
     User: "10001:10001",
   }),
   assembled(
-    "docker.io/conveyor/kafka-metrics-agent:1.0.1",
+    "conveyor.invalid/kafka-metrics-agent:1.0.1",
     [
       BASE,
       program(METRICS_AGENT, "openssl", "usr/bin/openssl"),

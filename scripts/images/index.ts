@@ -17,7 +17,7 @@ import { type FoundImage, fullReference, scanArchives } from "./archive-folder.t
 import { anyBuilderWorks, type BuilderName, DEFAULT_BUILDER_TOOL } from "./builders.ts";
 import { ARCHIVE_ONLY, type Archive, BUN_IMAGE, type ImageRecipe, recipeFor } from "./catalog.ts";
 import { builtServices, ensureServices, SERVICES_IMAGE, servicesKey } from "./services-image.ts";
-import { type ImageTarget, openTarget, type Target } from "./targets.ts";
+import { type ImageTarget, OWN_PREFIX, openTarget, type Target } from "./targets.ts";
 
 export { SERVICES_IMAGE } from "./services-image.ts";
 export type { ImageTarget } from "./targets.ts";
@@ -47,9 +47,6 @@ export interface ImageOptions {
   /** Lets the tool pull the base image of services/Dockerfile. */
   allowPull?: boolean;
 }
-
-/** Images of this project. */
-export const OWN_PREFIX = "docker.io/conveyor/";
 
 /** Source of an image. */
 export type Source =

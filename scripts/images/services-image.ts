@@ -12,7 +12,7 @@ import type { FoundImage } from "./archive-folder.ts";
 import { type Builder, type BuilderName, chooseBuilder, savedImageId } from "./builders.ts";
 import { type Archive, BUN_IMAGE, forgetOlder, readArchive, recipeFor, writeIdentity } from "./catalog.ts";
 
-export const SERVICES_IMAGE = "docker.io/conveyor/services:1.0.0";
+export const SERVICES_IMAGE = "conveyor.invalid/services:1.0.0";
 /** Label of the image with the hash of its inputs. */
 const INPUTS_LABEL = "dev.conveyor.inputs";
 /** A bundle and an image of a few files take seconds. */

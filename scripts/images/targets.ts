@@ -137,9 +137,13 @@ async function kindTarget(name: string): Promise<Target> {
   };
 }
 
-/** Reference of an image in a registry: the prefix, then the reference without its registry. */
+/** Images of this project. The domain resolves nowhere (RFC 2606): a node that lost such an image cannot pull another one. */
+export const OWN_PREFIX = "conveyor.invalid/";
+
+/** Reference of an image in a registry: the prefix, then the reference without its registry; own ones in a folder. */
 export function pushReference(prefix: string, ref: string): string {
-  return `${prefix}/${ref.slice(ref.indexOf("/") + 1)}`;
+  const folder = ref.startsWith(OWN_PREFIX) ? "conveyor/" : "";
+  return `${prefix}/${folder}${ref.slice(ref.indexOf("/") + 1)}`;
 }
 
 /** @throws OperatorError (exit 2) unless the prefix is HOST[:PORT][/PATH]. */

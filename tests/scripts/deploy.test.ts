@@ -51,7 +51,7 @@ describe("leftovers of a killed drill", () => {
     apiVersion: "apps/v1",
     kind: "Deployment",
     metadata: { name: "processor", namespace: "conveyor" },
-    spec: { template: { spec: { containers: [{ image: "docker.io/conveyor/services:1.0.0" }] } } },
+    spec: { template: { spec: { containers: [{ image: "conveyor.invalid/services:1.0.0" }] } } },
   };
   const namespace = {
     apiVersion: "v1",
@@ -76,7 +76,7 @@ describe("leftovers of a killed drill", () => {
     expect(await validated(cluster)).toMatchObject({ ok: false, detail: expect.stringContaining(sign) });
     const restored: string[] = [];
     await healDrills(cluster, silentReport(), async (_, image) => [`restored with ${restored.push(image)}`]);
-    expect(restored).toEqual(["docker.io/conveyor/services:1.0.0"]);
+    expect(restored).toEqual(["conveyor.invalid/services:1.0.0"]);
   });
 
   test("without a leftover nothing is undone, also where another project has a namespace of that name", async () => {

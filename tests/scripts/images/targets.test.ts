@@ -27,6 +27,10 @@ test("pushReference keeps the path of the image without its registry", () => {
   expect(pushReference("registry.lan:5000/belts", "docker.io/apache/kafka:4.3.1")).toBe(
     "registry.lan:5000/belts/apache/kafka:4.3.1",
   );
+  // Apart from other images of a team that are named "services".
+  expect(pushReference("registry.lan/team", "conveyor.invalid/services:1.0.0")).toBe(
+    "registry.lan/team/conveyor/services:1.0.0",
+  );
 });
 
 test("archiveName: different references have different file names", () => {
@@ -58,7 +62,7 @@ describe("openTarget", () => {
 describe("a pushed reference", () => {
   const folder = temporaryFolder();
   setEnvironment({ PATH: `${folder}:${process.env.PATH}`, XDG_CACHE_HOME: join(folder, "cache") });
-  const [ref, pushed] = ["docker.io/conveyor/services:1.0.0", "registry.lan/belts/conveyor/services:1.0.0"];
+  const [ref, pushed] = ["conveyor.invalid/services:1.0.0", "registry.lan/belts/conveyor/services:1.0.0"];
   const image = { ref, path: "services.tar", id: `sha256:${"c".repeat(64)}`, named: true, key: "inputs" };
   const digests = [`sha256:${"1".repeat(64)}`, `sha256:${"2".repeat(64)}`];
 
