@@ -29,7 +29,6 @@ const RUNTIME_TOOLS: Tool[] = [
   { command: "ip", why: "links and routes", aptPackage: "iproute2" },
   { command: "nsenter", why: "starts programs in the node's namespaces", aptPackage: "util-linux" },
   { command: "unshare", why: "creates the node's namespaces", aptPackage: "util-linux" },
-  { command: "flock", why: "locks against a second run", aptPackage: "util-linux" },
   { command: "mount", why: "the node's folders", aptPackage: "mount" },
   { command: "sysctl", why: "forwarding between pods", aptPackage: "procps" },
   { command: "iptables", why: "services and network policies", aptPackage: "iptables" },
