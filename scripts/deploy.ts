@@ -18,7 +18,7 @@ import { drillLeftovers } from "./cluster/drill-leftovers.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 import { CLUSTER_FLAGS, localCluster, rememberTarget, requireReachable, selectCluster } from "./cluster/target.ts";
 import { CERTIFICATE_FOLDER } from "./deploy/certificates.ts";
-import { type DeployPreview, deploy, previewDeploy } from "./deploy/deployment.ts";
+import { type DeployPreview, deploy, type ImageSource, previewDeploy, requireTools } from "./deploy/deployment.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
 import { describeNotApplied, type Plan } from "./deploy/plan.ts";
 import { LOG_STAGES, type LogTier } from "./deploy/stages.ts";
@@ -36,7 +36,7 @@ const FLAGS = {
     type: "string",
     valueName: "HOST/PATH",
     env: "CONVEYOR_REGISTRY",
-    description: "push the services' image there; the cluster pulls it",
+    description: "push the project's own images there; the cluster pulls them",
   },
   "image-pull-secret": {
     type: "string",
@@ -45,6 +45,12 @@ const FLAGS = {
     description: "Secret with which the nodes pull images; it must exist in every namespace with pods",
   },
   kind: { type: "string", valueName: "NAME", description: "load images into the nodes of this kind cluster" },
+  "base-registry": {
+    type: "string",
+    valueName: "HOST/PATH",
+    env: "CONVEYOR_BASE_REGISTRY",
+    description: "mirror of Docker Hub with the base images of the project's own images",
+  },
   images: { type: "string", valueName: "DIR", description: "folder with archives of images (docker save, OCI)" },
   logs: {
     type: "string",
@@ -74,7 +80,8 @@ type DeployFlags = Values<typeof FLAGS>;
  * @throws OperatorError (exit 2) that names the flags, or the rule and the value
  */
 export function checkDeployFlags(
-  flags: Pick<DeployFlags, "local" | "auto"> & Partial<Pick<DeployFlags, "context" | "registry" | "kind">>,
+  flags: Pick<DeployFlags, "local" | "auto"> &
+    Partial<Pick<DeployFlags, "context" | "registry" | "base-registry" | "kind">>,
 ): void {
   const exclude = (pair: string, hint?: string) =>
     new OperatorError(`${pair} exclude each other`, { exitCode: EXIT.usage, hint });
@@ -84,12 +91,26 @@ export function checkDeployFlags(
     throw exclude("--local and --auto", "--auto uses the local cluster where no --context is given");
   }
   if (flags.registry) checkPrefix(flags.registry);
+  if (flags["base-registry"]) checkPrefix(flags["base-registry"], "--base-registry");
 }
+
+const imageSource = ({ registry, kind, images, "base-registry": base }: DeployFlags): ImageSource => ({
+  registry: registry && checkPrefix(registry),
+  baseRegistry: base && checkPrefix(base, "--base-registry"),
+  kind,
+  imagesDir: images,
+});
 
 /** The target cluster; the local one is started first. */
 async function targetCluster(flags: DeployFlags, report: Report, signal: AbortSignal): Promise<Cluster> {
   const wantsLocal = flags.local || (flags.auto && !flags.context);
-  if (!wantsLocal) return await selectCluster(flags, localTarget);
+  if (!wantsLocal) {
+    const isNamed = flags.context !== undefined && flags.context !== localTarget.context;
+    if (isNamed) await requireTools(flags.context!, imageSource(flags));
+    const cluster = await selectCluster(flags, localTarget);
+    if (!isNamed && !cluster.isLocal) await requireTools(cluster.context, imageSource(flags));
+    return cluster;
+  }
   if (!flags["dry-run"]) {
     await prepareLocalCluster(report, {
       installTools: flags["install-tools"] || flags.auto,
@@ -146,13 +167,11 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   const cluster = await targetCluster(flags, report, signal);
   report.info(`target: ${cluster.describe()}`);
   const version = await requireReachable(cluster, signal);
-  const { certs, registry, kind, images: imagesDir } = flags;
+  const { certs, "image-pull-secret": pullSecret } = flags;
   const folder = certs === undefined ? CERTIFICATE_FOLDER : resolve(certs);
   const logs = flags.logs as LogTier | undefined;
-  const options = {
-    certificates: { folder, newCa: flags["new-ca"] },
-    ...{ registry, kind, imagesDir, logs, pullSecret: flags["image-pull-secret"] },
-  };
+  const certificates = { folder, newCa: flags["new-ca"] };
+  const options = { ...imageSource(flags), certificates, logs, pullSecret };
   if (flags["dry-run"]) {
     const { plan, preview } = await previewDeploy(cluster, options, signal);
     reportPlan(plan, preview, report);

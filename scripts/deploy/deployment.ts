@@ -2,9 +2,18 @@
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
+import { missingTools, type Tool, toolsError } from "../cli/tools.ts";
 import { type Cluster, NAMESPACE, refOf } from "../cluster/cluster.ts";
 import { requirePullSecret } from "../cluster/image-pulls.ts";
-import { ensureImages, type ImagePlan, type ImageResult, type ImageTarget, planImages } from "../images/index.ts";
+import {
+  ensureImages,
+  type ImageOptions,
+  type ImagePlan,
+  type ImageResult,
+  type ImageTarget,
+  missingImageTools,
+  planImages,
+} from "../images/index.ts";
 import { OWN_PREFIX } from "../images/targets.ts";
 import { type CertificateSource, prepareCertificates, withFolderCopy } from "./certificate-source.ts";
 import {
@@ -20,11 +29,20 @@ import { describeNotApplied, type ImageState, type Plan, plan } from "./plan.ts"
 import { readSnapshot } from "./snapshot.ts";
 import { type LogTier, loadStages, type Stage } from "./stages.ts";
 
-export interface DeployOptions {
-  certificates: CertificateSource;
+/** Where the images of a deploy come from. */
+export interface ImageSource {
+  /** The images are pushed there. */
   registry?: string | undefined;
   kind?: string | undefined;
   imagesDir?: string | undefined;
+  /** Registry of the base images of own images, in place of Docker Hub. */
+  baseRegistry?: string | undefined;
+  /** Platforms of the cluster's nodes, as "linux/arm64". */
+  platforms?: readonly string[] | undefined;
+}
+
+export interface DeployOptions extends ImageSource {
+  certificates: CertificateSource;
   logs?: LogTier | undefined;
   /** Name of the Secret with which nodes pull images; it exists in every namespace with pods. */
   pullSecret?: string | undefined;
@@ -62,12 +80,47 @@ function notApplied({ skip, keep }: Plan): NotApplied {
   };
 }
 
-function imageTarget(cluster: Cluster, options: DeployOptions): ImageTarget {
+export function imageTarget(
+  cluster: Pick<Cluster, "context" | "isLocal">,
+  options: Pick<ImageSource, "registry" | "kind">,
+): ImageTarget {
   if (options.registry) return { kind: "registry", prefix: options.registry };
   if (options.kind) return { kind: "kind", name: options.kind };
   if (cluster.isLocal) return { kind: "local" };
   if (cluster.context.startsWith("kind-")) return { kind: "kind", name: cluster.context.slice("kind-".length) };
   return { kind: "none" };
+}
+
+const imageOptions = ({ imagesDir, baseRegistry, platforms }: ImageSource, signal?: AbortSignal): ImageOptions => ({
+  ...{ imagesDir, baseRegistry, platforms, signal },
+});
+
+/** Without it no certificate can be made. */
+const OPENSSL: Tool = {
+  command: "openssl",
+  why: "makes the certificates",
+  ...{ aptPackage: "openssl", dnfPackage: "openssl", brewPackage: "openssl" },
+};
+const KUBECTL: Tool = {
+  command: "kubectl",
+  why: "talks to the cluster",
+  source: "https://kubernetes.io/docs/tasks/tools/",
+  brewPackage: "kubernetes-cli",
+};
+
+/**
+ * Checks that this machine has what a deploy to an existing cluster needs: kubectl, openssl, and a tool for the images that
+ * it delivers.
+ * @throws OperatorError (exit 3) that lists all missing tools, with the command that installs them
+ */
+export async function requireTools(context: string, options: ImageSource): Promise<void> {
+  const target = imageTarget({ context, isLocal: false }, options);
+  const images = allImages(await loadStages());
+  const missing = [
+    ...(await missingTools([KUBECTL, OPENSSL])),
+    ...(await missingImageTools(target, images, imageOptions(options))),
+  ];
+  if (missing.length > 0) throw toolsError(`a deploy to context ${context} needs more tools on this machine`, missing);
 }
 
 const allImages = (stages: readonly Stage[]) => imagesOf(stages.flatMap(({ objects }) => objects));
@@ -135,7 +188,7 @@ export async function deploy(
     step.update(`${made} made, ${statuses.length - made} kept, ${daysLeft} days left${readBack}`);
   });
   const target = imageTarget(cluster, options);
-  const ensured = await ensureImages(target, allImages(stages), report, { imagesDir: options.imagesDir, signal });
+  const ensured = await ensureImages(target, allImages(stages), report, imageOptions(options, signal));
   const images = ensured.map((image) => ({ ...image, missing: image.action === "missing" }));
   const snapshot = await readSnapshot(cluster, stages, signal, {
     onWait: (problem) => report.info(`waiting for KEDA: ${problem}`),
@@ -164,7 +217,7 @@ export async function previewDeploy(
   const target = imageTarget(cluster, options);
   return await withFolderCopy(options.certificates.folder, async (folder) => {
     await prepareCertificates(cluster, stages, { ...options.certificates, folder }, signal);
-    const images = await planImages(target, allImages(stages), { imagesDir: options.imagesDir, signal });
+    const images = await planImages(target, allImages(stages), imageOptions(options, signal));
     const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
     const decided = plan(snapshot, stages, images, { ...options, ca: await caOf(folder) });
     requireChangeable(decided);
