@@ -2,6 +2,7 @@
  * Deploys the pipeline, stage by stage, and checks at the end that events flow.
  *
  *   npm start                                   the local cluster, created if it does not exist
+ *   npm start -- --kind dev                     the same on a kind cluster
  *   bun scripts/deploy.ts --context staging --registry registry.example.org/team
  *   bun scripts/deploy.ts --local --dry-run     the plan and its changes
  *
@@ -16,10 +17,18 @@ import { formatDuration, type Report } from "./cli/report.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import { drillLeftovers } from "./cluster/drill-leftovers.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
-import { CLUSTER_FLAGS, localCluster, rememberTarget, requireReachable, selectCluster } from "./cluster/target.ts";
+import {
+  CLUSTER_FLAGS,
+  localCluster,
+  rememberedTarget,
+  rememberTarget,
+  requireReachable,
+  selectCluster,
+} from "./cluster/target.ts";
 import { CERTIFICATE_FOLDER } from "./deploy/certificates.ts";
 import { type DeployPreview, deploy, type ImageSource, previewDeploy, requireTools } from "./deploy/deployment.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
+import { agreedCreation, type Creation, ensureKindCluster, KIND_NAME } from "./deploy/new-cluster.ts";
 import { describeNotApplied, type Plan } from "./deploy/plan.ts";
 import { LOG_STAGES, type LogTier } from "./deploy/stages.ts";
 import { restorePipeline } from "./drills/restore.ts";
@@ -30,7 +39,8 @@ const FLAGS = {
   ...CLUSTER_FLAGS,
   auto: {
     type: "boolean",
-    description: "as npm start does: the named cluster, or else the local one, created with what it needs",
+    description:
+      "as npm start does: the named cluster, or else the local one or one of kind, created with what it needs",
   },
   registry: {
     type: "string",
@@ -44,7 +54,11 @@ const FLAGS = {
     env: "CONVEYOR_IMAGE_PULL_SECRET",
     description: "Secret with which the nodes pull images; it must exist in every namespace with pods",
   },
-  kind: { type: "string", valueName: "NAME", description: "load images into the nodes of this kind cluster" },
+  kind: {
+    type: "string",
+    valueName: "NAME",
+    description: "the kind cluster NAME, into whose nodes images are loaded; --auto creates it where it does not exist",
+  },
   "base-registry": {
     type: "string",
     valueName: "HOST/PATH",
@@ -87,6 +101,7 @@ export function checkDeployFlags(
     new OperatorError(`${pair} exclude each other`, { exitCode: EXIT.usage, hint });
   if (flags.context && flags.local) throw exclude("--context and --local");
   if (flags.registry && flags.kind) throw exclude("--registry and --kind");
+  if (flags.local && flags.kind) throw exclude("--local and --kind");
   if (flags.local && flags.auto) {
     throw exclude("--local and --auto", "--auto uses the local cluster where no --context is given");
   }
@@ -101,24 +116,37 @@ const imageSource = ({ registry, kind, images, "base-registry": base }: DeployFl
   imagesDir: images,
 });
 
-/** The target cluster; the local one is started first. */
+/** What a deploy starts before it can reach its cluster; undefined for a cluster that exists. */
+async function creationFor(flags: DeployFlags, report: Report): Promise<Creation | undefined> {
+  if (flags.local) return "local";
+  if (flags.kind !== undefined) return flags.auto ? "kind" : undefined;
+  if (flags.context !== undefined || (!flags.auto && (await rememberedTarget()))) return undefined;
+  return await agreedCreation(report, flags.auto);
+}
+
+/** The target cluster; the local one, or one of kind, is created first. */
 async function targetCluster(flags: DeployFlags, report: Report, signal: AbortSignal): Promise<Cluster> {
-  const wantsLocal = flags.local || (flags.auto && !flags.context);
-  if (!wantsLocal) {
-    const isNamed = flags.context !== undefined && flags.context !== localTarget.context;
-    if (isNamed) await requireTools(flags.context!, imageSource(flags));
-    const cluster = await selectCluster(flags, localTarget);
-    if (!isNamed && !cluster.isLocal) await requireTools(cluster.context, imageSource(flags));
-    return cluster;
+  const create = await creationFor(flags, report);
+  if (create === "local") {
+    if (!flags["dry-run"]) {
+      await prepareLocalCluster(report, {
+        installTools: flags["install-tools"] || flags.auto,
+        imagesDir: flags.images,
+        signal,
+      });
+    }
+    return await localCluster(localTarget);
   }
-  if (!flags["dry-run"]) {
-    await prepareLocalCluster(report, {
-      installTools: flags["install-tools"] || flags.auto,
-      imagesDir: flags.images,
-      signal,
-    });
-  }
-  return await localCluster(localTarget);
+  const kind = flags.kind ?? (create === "kind" ? KIND_NAME : undefined);
+  const context = flags.context ?? (kind && `kind-${kind}`);
+  const isNamed = context !== undefined && context !== localTarget.context;
+  if (isNamed) await requireTools(context, imageSource(flags));
+  // The nodes of a cluster that another program made from kind's are not created here.
+  if (create === "kind" && context === `kind-${kind}` && !flags["dry-run"])
+    await ensureKindCluster(kind!, report, signal);
+  const cluster = await selectCluster({ ...flags, context }, localTarget);
+  if (!isNamed && !cluster.isLocal) await requireTools(cluster.context, imageSource(flags));
+  return cluster;
 }
 
 /** Prints a plan and its changes; warnings about stages that are not applied are those of a deploy. */
@@ -205,12 +233,12 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
 export const command = defineCommand({
   name: "scripts/deploy.ts",
   summary: "deploys the pipeline onto a cluster and checks that events flow",
-  usage: ["--local", "--context NAME [--registry HOST/PATH | --kind NAME]", "--auto"],
+  usage: ["--local", "--context NAME [--registry HOST/PATH]", "--kind NAME", "--auto"],
   flags: FLAGS,
   examples: [
     ["npm start", "everything: local cluster, images, certificates, pipeline, closing check"],
     ["bun scripts/deploy.ts --context staging --registry registry.example.org/team", "an existing cluster"],
-    ["bun scripts/deploy.ts --context kind-dev --kind dev", "a kind cluster"],
+    ["npm start -- --kind dev", "a kind cluster, created where it does not exist"],
     ["bun scripts/deploy.ts --local --dry-run", "what would change on the local cluster"],
   ],
   run: main,

@@ -37,7 +37,7 @@ export interface ImageSource {
   imagesDir?: string | undefined;
   /** Registry of the base images of own images, in place of Docker Hub. */
   baseRegistry?: string | undefined;
-  /** Platforms of the cluster's nodes, as "linux/arm64". */
+  /** Platforms of the cluster's nodes, as "linux/arm64"; read from the nodes when absent. */
   platforms?: readonly string[] | undefined;
 }
 
@@ -94,6 +94,22 @@ export function imageTarget(
 const imageOptions = ({ imagesDir, baseRegistry, platforms }: ImageSource, signal?: AbortSignal): ImageOptions => ({
   ...{ imagesDir, baseRegistry, platforms, signal },
 });
+
+/**
+ * Platforms of a cluster's Linux nodes, as "linux/arm64"; undefined where the user may not list nodes: images are then built
+ * for the platform of this machine.
+ */
+export async function nodePlatforms(cluster: Cluster): Promise<string[] | undefined> {
+  const { stdout, exitCode } = await cluster.kubectl(["get", "nodes", "-o", "json"], { allowFailure: true });
+  if (exitCode !== 0) return undefined;
+  const { items } = JSON.parse(stdout) as { items: Node[] };
+  const linux = items.map(({ status }) => status.nodeInfo).filter(({ operatingSystem }) => operatingSystem === "linux");
+  return [...new Set(linux.map(({ architecture }) => `linux/${architecture}`))].sort();
+}
+
+interface Node {
+  status: { nodeInfo: { operatingSystem: string; architecture: string } };
+}
 
 /** Without it no certificate can be made. */
 const OPENSSL: Tool = {
@@ -188,7 +204,13 @@ export async function deploy(
     step.update(`${made} made, ${statuses.length - made} kept, ${daysLeft} days left${readBack}`);
   });
   const target = imageTarget(cluster, options);
-  const ensured = await ensureImages(target, allImages(stages), report, imageOptions(options, signal));
+  const platforms = options.platforms ?? (await nodePlatforms(cluster));
+  const ensured = await ensureImages(
+    target,
+    allImages(stages),
+    report,
+    imageOptions({ ...options, platforms }, signal),
+  );
   const images = ensured.map((image) => ({ ...image, missing: image.action === "missing" }));
   const snapshot = await readSnapshot(cluster, stages, signal, {
     onWait: (problem) => report.info(`waiting for KEDA: ${problem}`),
@@ -217,7 +239,8 @@ export async function previewDeploy(
   const target = imageTarget(cluster, options);
   return await withFolderCopy(options.certificates.folder, async (folder) => {
     await prepareCertificates(cluster, stages, { ...options.certificates, folder }, signal);
-    const images = await planImages(target, allImages(stages), imageOptions(options, signal));
+    const platforms = options.platforms ?? (await nodePlatforms(cluster));
+    const images = await planImages(target, allImages(stages), imageOptions({ ...options, platforms }, signal));
     const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
     const decided = plan(snapshot, stages, images, { ...options, ca: await caOf(folder) });
     requireChangeable(decided);

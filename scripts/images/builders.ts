@@ -211,6 +211,10 @@ async function whyNot(name: BuilderName): Promise<string | undefined> {
   }
 }
 
+/** True when the engine of a kind cluster's nodes works; kind's own list has docker and podman. */
+export const engineWorks = async (engine: string): Promise<boolean> =>
+  (engine === "docker" || engine === "podman") && (await whyNot(engine)) === undefined;
+
 /**
  * The tool to build with: the requested one, or the first that works.
  * @throws OperatorError (exit 3) with the reason for each tool

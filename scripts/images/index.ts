@@ -20,8 +20,10 @@ import { ARCHIVE_ONLY, type ImageRecipe, recipeFor } from "./catalog.ts";
 import { builtOwn, ensureOwn, OWN_IMAGES, type OwnImage, type OwnImageOptions, ownKey } from "./own-images.ts";
 import { type ImageTarget, KIND_TOOL, openTarget, type Target, type Variant } from "./targets.ts";
 
+export { engineWorks } from "./builders.ts";
 export { SERVICES_IMAGE } from "./own-images.ts";
 export type { ImageTarget } from "./targets.ts";
+export { kindEngine } from "./targets.ts";
 
 /** What was done with an image: "left": the cluster's nodes pull it; "missing": there is no source. */
 type ImageAction = "present" | "built" | "assembled" | "imported" | "pushed" | "exported" | "left" | "missing";

@@ -112,7 +112,7 @@ export const KIND_TOOL: Tool = {
 };
 
 /** kind's nodes are containers of an engine. */
-const kindEngine = () => process.env.KIND_EXPERIMENTAL_PROVIDER || "docker";
+export const kindEngine = () => process.env.KIND_EXPERIMENTAL_PROVIDER || "docker";
 
 async function kindTarget(name: string): Promise<Target> {
   const missing = await missingTools([KIND_TOOL]);

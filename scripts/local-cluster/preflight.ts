@@ -41,9 +41,9 @@ const RUNTIME_TOOLS: Tool[] = [
 const CLUSTER_PARTS: Part[] = [PARTS.kubernetes, PARTS["node-runtime"], PARTS.keda];
 
 /** The two alternatives that need none of this. */
-const OTHER_WAYS = [
+export const OTHER_WAYS = [
   "an existing cluster:  bun scripts/deploy.ts --context NAME --registry HOST/PATH",
-  "kind (needs docker):  kind create cluster --name dev && bun scripts/deploy.ts --context kind-dev --kind dev",
+  "kind, with docker:    npm start -- --kind conveyor   (creates the cluster where it does not exist)",
 ];
 
 /** Missing tools, for the parts that are not built yet and for running the cluster. */

@@ -16,6 +16,11 @@ describe("checkDeployFlags", () => {
     [{ local: true, auto: true }, "--local and --auto exclude each other"],
     [{ ...none, local: true, context: "staging" }, "--context and --local exclude each other"],
     [{ ...none, registry: "registry.lan/belts", kind: "dev" }, "--registry and --kind exclude each other"],
+    [{ ...none, local: true, kind: "dev" }, "--local and --kind exclude each other"],
+    [
+      { ...none, context: "staging", "base-registry": "https://mirror.lan" },
+      '--base-registry: must be HOST[:PORT]/PATH, path in lower case, without scheme and tag; got "https://mirror.lan"',
+    ],
     [
       { ...none, local: true, registry: "belts" },
       '--registry: must be HOST[:PORT]/PATH, path in lower case, without scheme and tag; got "belts"',
@@ -40,6 +45,7 @@ describe("checkDeployFlags", () => {
     [{ ...none, auto: true, context: "staging" }],
     [{ ...none, local: true }],
     [{ ...none, context: "kind-dev", kind: "dev" }],
+    [{ ...none, auto: true, kind: "dev" }],
     [{ ...none, context: "staging", registry: "registry.example.org/team" }],
   ])("accepts %j", (flags) => {
     expect(() => checkDeployFlags(flags)).not.toThrow();

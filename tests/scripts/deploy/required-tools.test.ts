@@ -2,9 +2,28 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { mkdtemp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { requireTools } from "../../../scripts/deploy/deployment.ts";
+import { nodePlatforms, requireTools } from "../../../scripts/deploy/deployment.ts";
 import { setEnvironment } from "../../environment.ts";
 import { temporaryFolder } from "../../temporary-folder.ts";
+import { FakeCluster } from "./fake-cluster.ts";
+
+test("nodePlatforms: those of the Linux nodes, each once; unknown where nodes cannot be listed", async () => {
+  const node = (name: string, operatingSystem: string, architecture: string) => ({
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: { name },
+    status: { nodeInfo: { operatingSystem, architecture } },
+  });
+  const cluster = new FakeCluster([]).add(
+    node("a", "linux", "arm64"),
+    node("b", "linux", "amd64"),
+    node("c", "linux", "arm64"),
+    node("d", "windows", "amd64"),
+  );
+  expect(await nodePlatforms(cluster)).toEqual(["linux/amd64", "linux/arm64"]);
+  cluster.unknownResources.add("nodes");
+  expect(await nodePlatforms(cluster)).toBeUndefined();
+});
 
 describe("requireTools", () => {
   const folder = temporaryFolder();
