@@ -6,7 +6,7 @@
  *   bun scripts/build-images.ts --registry registry.lan/belts  build and push; prints the references
  *   bun scripts/build-images.ts --export images                write archives, for --images on another machine
  *
- * The services' image is built from services/Dockerfile with docker, podman or buildah, whichever works.
+ * The project's own images are built from their Dockerfiles with docker, podman or buildah, whichever works.
  */
 
 import { defineCommand, runCommand } from "./cli/command.ts";
@@ -14,6 +14,7 @@ import { EXIT, OperatorError } from "./cli/errors.ts";
 import { imagesOf, loadManifests } from "./deploy/manifests.ts";
 import { BUILDERS, type BuilderName } from "./images/builders.ts";
 import { ensureImages, exitCodeFor, type ImageTarget, planImages } from "./images/index.ts";
+import { checkPrefix } from "./images/targets.ts";
 
 /** The target that the flags name. @throws OperatorError (exit 2) when they name several. */
 export function targetOf(flags: { local: boolean; kind?: string; registry?: string; export?: string }): ImageTarget {
@@ -31,9 +32,19 @@ export function targetOf(flags: { local: boolean; kind?: string; registry?: stri
   return targets[0] ?? { kind: "cache" };
 }
 
+/** @throws OperatorError (exit 2) unless the text is a list of platforms */
+export function platformsOf(text: string): string[] {
+  const platforms = text.split(",");
+  const wrong = platforms.find((platform) => !/^linux\/[a-z0-9]+(\/v[0-9]+)?$/.test(platform));
+  if (wrong === undefined) return [...new Set(platforms)];
+  throw new OperatorError(`--platform: must be linux/ARCHITECTURE, several separated by commas; got "${wrong}"`, {
+    exitCode: EXIT.usage,
+  });
+}
+
 export const command = defineCommand({
   name: "scripts/build-images.ts",
-  summary: "build the services' image, and deliver it and the third-party images to a cluster",
+  summary: "build the project's images, and deliver them and the third-party images to a cluster",
   usage: ["[--local | --kind NAME | --registry HOST/PATH | --export DIR] [flags] [IMAGE...]"],
   positionals: [
     { name: "IMAGE", description: "only these references; default: all that the manifests name", many: true },
@@ -48,7 +59,21 @@ export const command = defineCommand({
       type: "boolean",
       description: "assemble third-party images from packages also for --kind and --registry",
     },
-    "allow-pull": { type: "boolean", description: "let the tool pull the base image of services/Dockerfile" },
+    "allow-pull": {
+      type: "boolean",
+      description: "let the tool pull base images, as it does for --kind and --registry without --assemble",
+    },
+    "base-registry": {
+      type: "string",
+      valueName: "HOST/PATH",
+      env: "CONVEYOR_BASE_REGISTRY",
+      description: "mirror of Docker Hub with the base images",
+    },
+    platform: {
+      type: "string",
+      valueName: "LIST",
+      description: "platforms of the cluster's nodes, for example linux/amd64,linux/arm64 (default: this machine's)",
+    },
     tool: {
       type: "string",
       choices: BUILDERS,
@@ -68,7 +93,7 @@ export const command = defineCommand({
   ],
   notes: [
     "Without a target the services' image is built into the cache and the cluster pulls the third-party images.",
-    "Images are only pulled from and pushed to registries named on this command line; --allow-pull adds the one that services/Dockerfile names.",
+    "Images are pushed to the registry of --registry alone. The tool pulls base images for --kind and --registry, and with --allow-pull.",
   ],
   async run({ flags, positionals, report, signal }) {
     const target = targetOf(flags);
@@ -79,6 +104,8 @@ export const command = defineCommand({
       tool: flags.tool as BuilderName | undefined,
       assemble: flags.assemble,
       allowPull: flags["allow-pull"],
+      baseRegistry: flags["base-registry"] && checkPrefix(flags["base-registry"], "--base-registry"),
+      platforms: flags.platform ? platformsOf(flags.platform) : undefined,
     };
     if (flags["dry-run"]) {
       const plans = await planImages(target, refs, options);

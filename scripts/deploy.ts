@@ -2,6 +2,7 @@
  * Deploys the pipeline, stage by stage, and checks at the end that events flow.
  *
  *   npm start                                   the local cluster, created if it does not exist
+ *   npm start -- --kind dev                     the same on a kind cluster
  *   bun scripts/deploy.ts --context staging --registry registry.example.org/team
  *   bun scripts/deploy.ts --local --dry-run     the plan and its changes
  *
@@ -18,11 +19,19 @@ import { ProbeSession } from "./clients/probe-session.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import { drillLeftovers } from "./cluster/drill-leftovers.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
-import { CLUSTER_FLAGS, localCluster, rememberTarget, requireReachable, selectCluster } from "./cluster/target.ts";
+import {
+  CLUSTER_FLAGS,
+  localCluster,
+  rememberedTarget,
+  rememberTarget,
+  requireReachable,
+  selectCluster,
+} from "./cluster/target.ts";
 import { parseStorageClasses, STORAGE_TIERS } from "./deploy/adapt.ts";
 import { CERTIFICATE_FOLDER } from "./deploy/certificates.ts";
-import { type DeployPreview, deploy, previewDeploy } from "./deploy/deployment.ts";
+import { type DeployPreview, deploy, type ImageSource, previewDeploy, requireTools } from "./deploy/deployment.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
+import { agreedCreation, type Creation, ensureKindCluster, KIND_NAME } from "./deploy/new-cluster.ts";
 import { describeNotApplied, type Plan } from "./deploy/plan.ts";
 import { LOG_STAGES, type LogTier } from "./deploy/stages.ts";
 import { restorePipeline } from "./drills/restore.ts";
@@ -33,15 +42,32 @@ const FLAGS = {
   ...CLUSTER_FLAGS,
   auto: {
     type: "boolean",
-    description: "as npm start does: the named cluster, or else the local one, created with what it needs",
+    description:
+      "as npm start does: the named cluster, or else the local one or one of kind, created with what it needs",
   },
   registry: {
     type: "string",
     valueName: "HOST/PATH",
     env: "CONVEYOR_REGISTRY",
-    description: "push the services' image there; the cluster pulls it",
+    description: "push the project's own images there; the cluster pulls them",
   },
-  kind: { type: "string", valueName: "NAME", description: "load images into the nodes of this kind cluster" },
+  "image-pull-secret": {
+    type: "string",
+    valueName: "NAME",
+    env: "CONVEYOR_IMAGE_PULL_SECRET",
+    description: "Secret with which the nodes pull images; it must exist in every namespace with pods",
+  },
+  kind: {
+    type: "string",
+    valueName: "NAME",
+    description: "the kind cluster NAME, into whose nodes images are loaded; --auto creates it where it does not exist",
+  },
+  "base-registry": {
+    type: "string",
+    valueName: "HOST/PATH",
+    env: "CONVEYOR_BASE_REGISTRY",
+    description: "mirror of Docker Hub with the base images of the project's own images",
+  },
   images: { type: "string", valueName: "DIR", description: "folder with archives of images (docker save, OCI)" },
   logs: {
     type: "string",
@@ -81,30 +107,59 @@ type DeployFlags = Values<typeof FLAGS>;
  * @throws OperatorError (exit 2) that names the flags, or the rule and the value
  */
 export function checkDeployFlags(
-  flags: Pick<DeployFlags, "local" | "auto"> & Partial<Pick<DeployFlags, "context" | "registry" | "kind">>,
+  flags: Pick<DeployFlags, "local" | "auto"> &
+    Partial<Pick<DeployFlags, "context" | "registry" | "base-registry" | "kind">>,
 ): void {
   const exclude = (pair: string, hint?: string) =>
     new OperatorError(`${pair} exclude each other`, { exitCode: EXIT.usage, hint });
   if (flags.context && flags.local) throw exclude("--context and --local");
   if (flags.registry && flags.kind) throw exclude("--registry and --kind");
+  if (flags.local && flags.kind) throw exclude("--local and --kind");
   if (flags.local && flags.auto) {
     throw exclude("--local and --auto", "--auto uses the local cluster where no --context is given");
   }
   if (flags.registry) checkPrefix(flags.registry);
+  if (flags["base-registry"]) checkPrefix(flags["base-registry"], "--base-registry");
 }
 
-/** The target cluster; the local one is started first. */
+const imageSource = ({ registry, kind, images, "base-registry": base }: DeployFlags): ImageSource => ({
+  registry: registry && checkPrefix(registry),
+  baseRegistry: base && checkPrefix(base, "--base-registry"),
+  kind,
+  imagesDir: images,
+});
+
+/** What a deploy starts before it can reach its cluster; undefined for a cluster that exists. */
+async function creationFor(flags: DeployFlags, report: Report): Promise<Creation | undefined> {
+  if (flags.local) return "local";
+  if (flags.kind !== undefined) return flags.auto ? "kind" : undefined;
+  if (flags.context !== undefined || (!flags.auto && (await rememberedTarget()))) return undefined;
+  return await agreedCreation(report, flags.auto);
+}
+
+/** The target cluster; the local one, or one of kind, is created first. */
 async function targetCluster(flags: DeployFlags, report: Report, signal: AbortSignal): Promise<Cluster> {
-  const wantsLocal = flags.local || (flags.auto && !flags.context);
-  if (!wantsLocal) return await selectCluster(flags, localTarget);
-  if (!flags["dry-run"]) {
-    await prepareLocalCluster(report, {
-      installTools: flags["install-tools"] || flags.auto,
-      imagesDir: flags.images,
-      signal,
-    });
+  const create = await creationFor(flags, report);
+  if (create === "local") {
+    if (!flags["dry-run"]) {
+      await prepareLocalCluster(report, {
+        installTools: flags["install-tools"] || flags.auto,
+        imagesDir: flags.images,
+        signal,
+      });
+    }
+    return await localCluster(localTarget);
   }
-  return await localCluster(localTarget);
+  const kind = flags.kind ?? (create === "kind" ? KIND_NAME : undefined);
+  const context = flags.context ?? (kind && `kind-${kind}`);
+  const isNamed = context !== undefined && context !== localTarget.context;
+  if (isNamed) await requireTools(context, imageSource(flags));
+  // The nodes of a cluster that another program made from kind's are not created here.
+  if (create === "kind" && context === `kind-${kind}` && !flags["dry-run"])
+    await ensureKindCluster(kind!, report, signal);
+  const cluster = await selectCluster({ ...flags, context }, localTarget);
+  if (!isNamed && !cluster.isLocal) await requireTools(cluster.context, imageSource(flags));
+  return cluster;
 }
 
 /** Prints a plan and its changes; warnings about stages that are not applied are those of a deploy. */
@@ -150,26 +205,25 @@ export async function healDrills(
 async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Promise<ExitCode> {
   const startedAt = performance.now();
   checkDeployFlags(flags);
+  const proveEnforcement = async (image: string) => {
+    await report.step("network policies are enforced", async (step) => {
+      await using session = new ProbeSession(cluster, image, signal);
+      step.update(`a pod without rights reaches nothing: ${await requireEnforcement(session, signal)}`);
+    });
+  };
   const cluster = await targetCluster(flags, report, signal);
   report.info(`target: ${cluster.describe()}`);
   const version = await requireReachable(cluster, signal);
-  const { certs, registry, kind, images: imagesDir } = flags;
-  const storage = parseStorageClasses(flags["storage-class"]);
+  const { certs, "image-pull-secret": pullSecret } = flags;
   const folder = certs === undefined ? CERTIFICATE_FOLDER : resolve(certs);
-  const logs = flags.logs as LogTier | undefined;
-  // The local cluster proves at its start that it enforces policies.
-  const beforeWorkloads =
-    cluster.isLocal || flags["open-network"]
-      ? undefined
-      : async (image: string) => {
-          await report.step("network policies are enforced", async (step) => {
-            await using session = new ProbeSession(cluster, image, signal);
-            step.update(`a pod without rights reaches nothing: ${await requireEnforcement(session, signal)}`);
-          });
-        };
   const options = {
-    ...{ certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir, logs, storage },
-    beforeWorkloads,
+    ...imageSource(flags),
+    certificates: { folder, newCa: flags["new-ca"] },
+    logs: flags.logs as LogTier | undefined,
+    pullSecret,
+    storage: parseStorageClasses(flags["storage-class"]),
+    // The local cluster proves at its start that it enforces policies.
+    beforeWorkloads: cluster.isLocal || flags["open-network"] ? undefined : proveEnforcement,
   };
   if (flags["dry-run"]) {
     const { plan, preview } = await previewDeploy(cluster, options, report, signal);
@@ -204,12 +258,12 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
 export const command = defineCommand({
   name: "scripts/deploy.ts",
   summary: "deploys the pipeline onto a cluster and checks that events flow",
-  usage: ["--local", "--context NAME [--registry HOST/PATH | --kind NAME]", "--auto"],
+  usage: ["--local", "--context NAME [--registry HOST/PATH]", "--kind NAME", "--auto"],
   flags: FLAGS,
   examples: [
     ["npm start", "everything: local cluster, images, certificates, pipeline, closing check"],
     ["bun scripts/deploy.ts --context staging --registry registry.example.org/team", "an existing cluster"],
-    ["bun scripts/deploy.ts --context kind-dev --kind dev", "a kind cluster"],
+    ["npm start -- --kind dev", "a kind cluster, created where it does not exist"],
     ["bun scripts/deploy.ts --local --dry-run", "what would change on the local cluster"],
   ],
   run: main,

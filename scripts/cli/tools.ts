@@ -15,6 +15,10 @@ export interface Tool {
   why: string;
   /** Debian package; absent when the distribution's is not usable. */
   aptPackage?: string;
+  /** Fedora's package. */
+  dnfPackage?: string;
+  /** Homebrew's formula, for macOS. */
+  brewPackage?: string;
   /** Where to get it when not from apt. */
   source?: string;
   /** Lowest version that works, as printed by `versionCommand`. */
@@ -27,6 +31,8 @@ export interface Tool {
 export interface MissingTool extends Tool {
   /** The version found, when it is too old. */
   found?: string;
+  /** In place of "is not installed". */
+  problem?: string;
 }
 
 /** Folders that are not on the PATH of sudo or a bare login: system programs, and the defaults of Go and Rust. */
@@ -74,16 +80,32 @@ export async function missingTools(tools: readonly Tool[]): Promise<MissingTool[
   return missing;
 }
 
+const APT_INSTALL = "apt-get install -y --no-install-recommends";
+
 /** The command that installs those that apt has; undefined when apt has none of them. */
 export function aptLine(missing: readonly Tool[]): string | undefined {
   const packages = [...new Set(missing.flatMap((tool) => tool.aptPackage ?? []))].sort();
-  return packages.length > 0 ? `apt-get install -y --no-install-recommends ${packages.join(" ")}` : undefined;
+  return packages.length > 0 ? `${APT_INSTALL} ${packages.join(" ")}` : undefined;
+}
+
+/** The command that installs missing tools with the package manager of this machine; undefined where it has none of them. */
+export function installLine(missing: readonly Tool[]): string | undefined {
+  const managers = [
+    { command: "brew", install: "brew install", packages: missing.map(({ brewPackage }) => brewPackage) },
+    { command: "apt-get", install: `sudo ${APT_INSTALL}`, packages: missing.map(({ aptPackage }) => aptPackage) },
+    { command: "dnf", install: "sudo dnf install -y", packages: missing.map(({ dnfPackage }) => dnfPackage) },
+  ];
+  // Homebrew exists on Linux too, where the packages of the system are the usual ones.
+  const usable = managers.slice(process.platform === "darwin" ? 0 : 1).find(({ command }) => findTool(command));
+  const names = [...new Set(usable?.packages.filter((name) => name !== undefined))].sort();
+  return names.length > 0 ? `${usable!.install} ${names.join(" ")}` : undefined;
 }
 
 /** One line per missing tool. */
 export function describeMissing(missing: readonly MissingTool[]): string[] {
   return missing.map((tool) => {
-    const state = tool.found ? `is ${tool.found}, must be at least ${tool.minVersion}` : "is not installed";
+    const absent = tool.problem ?? "is not installed";
+    const state = tool.found ? `is ${tool.found}, must be at least ${tool.minVersion}` : absent;
     const source = !tool.aptPackage && tool.source ? ` (${tool.source})` : "";
     return `${tool.command} ${state}: ${tool.why}${source}`;
   });
@@ -91,14 +113,13 @@ export function describeMissing(missing: readonly MissingTool[]): string[] {
 
 /** The error (exit 3) for missing tools. */
 export function toolsError(what: string, missing: readonly MissingTool[]): OperatorError {
-  const line = aptLine(missing);
   return new OperatorError(
     `${what}:\n${describeMissing(missing)
       .map((text) => `  - ${text}`)
       .join("\n")}`,
     {
       exitCode: EXIT.precondition,
-      hint: line ? `sudo ${line}` : undefined,
+      hint: installLine(missing),
     },
   );
 }

@@ -1,11 +1,12 @@
 /**
  * Short-lived pods that a command starts on the services' image, under the same restrictions as every other pod: ingest,
- * probe, observer, load generator, drill sender.
+ * probe, observer, load generator, drill sender. Their service accounts, `default` too, name the pull secrets.
  */
 import { randomBytes } from "node:crypto";
 import { OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "./cluster.ts";
+import { pullPolicy } from "./image-pulls.ts";
 
 /** A pod whose image is on the node starts within seconds, on a busy machine within some ten. */
 const POD_START_LIMIT_MS = 60_000;
@@ -66,7 +67,7 @@ export function podObject(pod: OneOffPod): KubernetesObject {
         {
           name: pod.prefix,
           image: pod.image,
-          imagePullPolicy: "IfNotPresent",
+          imagePullPolicy: pullPolicy(pod.image),
           command: pod.command,
           ...(pod.stdin ? { stdin: true, stdinOnce: true } : {}),
           env: [

@@ -65,7 +65,8 @@ export async function rememberTarget(cluster: Cluster): Promise<void> {
   await writeAtomic(targetFile(), `${JSON.stringify(target, null, 2)}\n`);
 }
 
-async function rememberedTarget(): Promise<RememberedTarget | undefined> {
+/** The cluster of the last deploy; undefined where nothing was deployed from here. */
+export async function rememberedTarget(): Promise<RememberedTarget | undefined> {
   try {
     const value = JSON.parse(await readFile(targetFile(), "utf8")) as RememberedTarget;
     return typeof value.context === "string" ? value : undefined;

@@ -2,16 +2,20 @@
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
+import { missingTools, type Tool, toolsError } from "../cli/tools.ts";
 import { type Cluster, NAMESPACE, refOf } from "../cluster/cluster.ts";
+import { requirePullSecret } from "../cluster/image-pulls.ts";
 import {
   ensureImages,
+  type ImageOptions,
   type ImagePlan,
   type ImageResult,
   type ImageTarget,
-  OWN_PREFIX,
+  missingImageTools,
   planImages,
   SERVICES_IMAGE,
 } from "../images/index.ts";
+import { OWN_PREFIX } from "../images/targets.ts";
 import { adaptStages, type StorageChoice } from "./adapt.ts";
 import { type CertificateSource, prepareCertificates, withFolderCopy } from "./certificate-source.ts";
 import {
@@ -22,18 +26,27 @@ import {
   previewFirst,
   previewPlan,
 } from "./execution.ts";
-import { readFacts } from "./facts.ts";
-import { imagesOf } from "./manifests.ts";
+import { platformsOf, readFacts } from "./facts.ts";
+import { imagesOf, podNamespaces } from "./manifests.ts";
 import { BROKERS, describeNotApplied, type ImageState, type Plan, plan } from "./plan.ts";
 import { preflight } from "./preflight.ts";
 import { readSnapshot } from "./snapshot.ts";
 import { type LogTier, loadStages, type Stage } from "./stages.ts";
 
-export interface DeployOptions {
-  certificates: CertificateSource;
+/** Where the images of a deploy come from. */
+export interface ImageSource {
+  /** The images are pushed there. */
   registry?: string | undefined;
   kind?: string | undefined;
   imagesDir?: string | undefined;
+  /** Registry of the base images of own images, in place of Docker Hub. */
+  baseRegistry?: string | undefined;
+  /** Platforms of the cluster's nodes, as "linux/arm64"; read from the nodes when absent. */
+  platforms?: readonly string[] | undefined;
+}
+
+export interface DeployOptions extends ImageSource {
+  certificates: CertificateSource;
   logs?: LogTier | undefined;
   storage: StorageChoice;
   /**
@@ -41,6 +54,8 @@ export interface DeployOptions {
    * @param image the services' image on that cluster
    */
   beforeWorkloads?: ((image: string) => Promise<void>) | undefined;
+  /** Name of the Secret with which nodes pull images; it exists in every namespace with pods. */
+  pullSecret?: string | undefined;
 }
 
 /** Stages that are not applied, with the field names of the JSON documents of deploy. */
@@ -75,12 +90,47 @@ function notApplied({ skip, keep }: Plan): NotApplied {
   };
 }
 
-function imageTarget(cluster: Cluster, options: DeployOptions): ImageTarget {
+export function imageTarget(
+  cluster: Pick<Cluster, "context" | "isLocal">,
+  options: Pick<ImageSource, "registry" | "kind">,
+): ImageTarget {
   if (options.registry) return { kind: "registry", prefix: options.registry };
   if (options.kind) return { kind: "kind", name: options.kind };
   if (cluster.isLocal) return { kind: "local" };
   if (cluster.context.startsWith("kind-")) return { kind: "kind", name: cluster.context.slice("kind-".length) };
   return { kind: "none" };
+}
+
+const imageOptions = ({ imagesDir, baseRegistry, platforms }: ImageSource, signal?: AbortSignal): ImageOptions => ({
+  ...{ imagesDir, baseRegistry, platforms, signal },
+});
+
+/** Without it no certificate can be made. */
+const OPENSSL: Tool = {
+  command: "openssl",
+  why: "makes the certificates",
+  ...{ aptPackage: "openssl", dnfPackage: "openssl", brewPackage: "openssl" },
+};
+const KUBECTL: Tool = {
+  command: "kubectl",
+  why: "talks to the cluster",
+  source: "https://kubernetes.io/docs/tasks/tools/",
+  brewPackage: "kubernetes-cli",
+};
+
+/**
+ * Checks that this machine has what a deploy to an existing cluster needs: kubectl, openssl, and a tool for the images that
+ * it delivers.
+ * @throws OperatorError (exit 3) that lists all missing tools, with the command that installs them
+ */
+export async function requireTools(context: string, options: ImageSource): Promise<void> {
+  const target = imageTarget({ context, isLocal: false }, options);
+  const images = allImages(await loadStages());
+  const missing = [
+    ...(await missingTools([KUBECTL, OPENSSL])),
+    ...(await missingImageTools(target, images, imageOptions(options))),
+  ];
+  if (missing.length > 0) throw toolsError(`a deploy to context ${context} needs more tools on this machine`, missing);
 }
 
 const allImages = (stages: readonly Stage[]) => imagesOf(stages.flatMap(({ objects }) => objects));
@@ -119,17 +169,19 @@ function requireChangeable({ blocked }: Plan): void {
   });
 }
 
-/** The stages for this cluster. @throws OperatorError (exit 3) where they cannot be deployed to it */
+/** The stages for a cluster, and the platforms of its nodes. @throws OperatorError (exit 3) where they cannot be deployed to it */
 async function stagesFor(
   cluster: Cluster,
-  { storage }: DeployOptions,
+  { storage, pullSecret, platforms }: DeployOptions,
   report: Pick<Report, "warn">,
   signal: AbortSignal,
-): Promise<Stage[]> {
+): Promise<{ stages: Stage[]; platforms: readonly string[] | undefined }> {
   const facts = await readFacts(cluster, signal);
   const stages = adaptStages(await loadStages(), facts, storage);
   await preflight(cluster, facts, stages, storage, report, signal);
-  return stages;
+  const namespaces = podNamespaces(stages.flatMap(({ objects }) => objects));
+  if (pullSecret !== undefined) await requirePullSecret(cluster, pullSecret, namespaces);
+  return { stages, platforms: platforms ?? platformsOf(facts) };
 }
 
 const caOf = async (folder: string) => await Bun.file(join(folder, "ca.crt")).text();
@@ -144,7 +196,7 @@ export async function deploy(
   report: Report,
   signal: AbortSignal,
 ): Promise<DeployOutcome> {
-  const stages = await stagesFor(cluster, options, report, signal);
+  const { stages, platforms } = await stagesFor(cluster, options, report, signal);
   await report.step("certificates", async (step) => {
     const { statuses, restored } = await prepareCertificates(cluster, stages, options.certificates, signal);
     const made = statuses.filter(({ action }) => action !== "kept").length;
@@ -153,13 +205,18 @@ export async function deploy(
     step.update(`${made} made, ${statuses.length - made} kept, ${daysLeft} days left${readBack}`);
   });
   const target = imageTarget(cluster, options);
-  const ensured = await ensureImages(target, allImages(stages), report, { imagesDir: options.imagesDir, signal });
+  const ensured = await ensureImages(
+    target,
+    allImages(stages),
+    report,
+    imageOptions({ ...options, platforms }, signal),
+  );
   const images = ensured.map((image) => ({ ...image, missing: image.action === "missing" }));
   const snapshot = await readSnapshot(cluster, stages, signal, {
     onWait: (problem) => report.info(`waiting for KEDA: ${problem}`),
   });
   const { folder } = options.certificates;
-  const decided = plan(snapshot, stages, images, { ca: await caOf(folder), logs: options.logs });
+  const decided = plan(snapshot, stages, images, { ...options, ca: await caOf(folder) });
   requireChangeable(decided);
   for (const line of describeNotApplied(decided)) report.warn(line);
   const used = usedImages(decided, images);
@@ -183,13 +240,13 @@ export async function previewDeploy(
   report: Pick<Report, "warn">,
   signal: AbortSignal,
 ): Promise<{ plan: Plan; preview: DeployPreview }> {
-  const stages = await stagesFor(cluster, options, report, signal);
+  const { stages, platforms } = await stagesFor(cluster, options, report, signal);
   const target = imageTarget(cluster, options);
   return await withFolderCopy(options.certificates.folder, async (folder) => {
     await prepareCertificates(cluster, stages, { ...options.certificates, folder }, signal);
-    const images = await planImages(target, allImages(stages), { imagesDir: options.imagesDir, signal });
+    const images = await planImages(target, allImages(stages), imageOptions({ ...options, platforms }, signal));
     const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
-    const decided = plan(snapshot, stages, images, { ca: await caOf(folder), logs: options.logs });
+    const decided = plan(snapshot, stages, images, { ...options, ca: await caOf(folder) });
     requireChangeable(decided);
     const isDeployed = snapshot.live.some(({ kind, metadata }) => kind === "Namespace" && metadata.name === NAMESPACE);
     const prepared = await preparePlan(decided, snapshot, usedImages(decided, images), folder);

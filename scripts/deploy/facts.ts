@@ -18,9 +18,10 @@ export interface StorageClass {
 
 export interface NodeFacts {
   name: string;
+  operatingSystem: string;
   /** GOARCH: amd64, arm64. */
   architecture: string;
-  /** Neither cordoned nor with a taint that keeps ordinary pods away. */
+  /** Runs Linux, and is neither cordoned nor has a taint that keeps ordinary pods away. */
   isSchedulable: boolean;
   addresses: string[];
   cpuCores: number;
@@ -53,7 +54,7 @@ type NodeObject = KubernetesObject & {
   spec: { unschedulable?: boolean; taints?: { key: string; effect: string }[] };
   status: {
     addresses?: { type: string; address: string }[];
-    nodeInfo: { architecture: string };
+    nodeInfo: { operatingSystem: string; architecture: string };
     allocatable?: Record<string, string>;
   };
 };
@@ -81,9 +82,11 @@ function clusterIps({ spec: { clusterIP, clusterIPs } }: Service): string[] {
   return (clusterIPs ?? (clusterIP === undefined ? [] : [clusterIP])).filter((address) => !isHeadless(address));
 }
 
-/** A node takes ordinary pods unless it is cordoned or has a taint that keeps them away. */
-const isSchedulable = ({ spec }: NodeObject) =>
-  spec.unschedulable !== true && !(spec.taints ?? []).some(({ effect }) => effect !== "PreferNoSchedule");
+/** A Linux node takes ordinary pods unless it is cordoned or has a taint that keeps them away. */
+const isSchedulable = ({ spec, status }: NodeObject) =>
+  status.nodeInfo.operatingSystem === "linux" &&
+  spec.unschedulable !== true &&
+  !(spec.taints ?? []).some(({ effect }) => effect !== "PreferNoSchedule");
 
 /** Reads the facts, in one round of concurrent calls. */
 export async function readFacts(cluster: Cluster, signal: AbortSignal): Promise<ClusterFacts> {
@@ -118,6 +121,7 @@ export async function readFacts(cluster: Cluster, signal: AbortSignal): Promise<
     })),
     nodes: nodes?.map((node) => ({
       name: node.metadata.name,
+      operatingSystem: node.status.nodeInfo.operatingSystem,
       architecture: node.status.nodeInfo.architecture,
       isSchedulable: isSchedulable(node),
       addresses: (node.status.addresses ?? [])
@@ -138,4 +142,13 @@ export async function readFacts(cluster: Cluster, signal: AbortSignal): Promise<
 function uniqueEndpoints(endpoints: readonly Endpoint[]): Endpoint[] {
   const byText = new Map(endpoints.map((endpoint) => [`${endpoint.address} ${endpoint.port}`, endpoint]));
   return [...byText].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, endpoint]) => endpoint);
+}
+
+/**
+ * Platforms of the Linux nodes, as "linux/arm64"; undefined where nodes may not be listed: images are then built for the platform
+ * of this machine.
+ */
+export function platformsOf({ nodes }: ClusterFacts): string[] | undefined {
+  const linux = nodes?.filter(({ operatingSystem }) => operatingSystem === "linux");
+  return linux && [...new Set(linux.map(({ architecture }) => `linux/${architecture}`))].sort();
 }

@@ -19,7 +19,7 @@ export interface LocalTargetOptions {
 /** Missing tools for the cluster and for the images of the manifests, unique. */
 async function missingTools(options: LocalTargetOptions): Promise<MissingTool[]> {
   const images = imagesOf((await loadStages()).flatMap(({ objects }) => objects));
-  const missing = [...(await missingForCluster()), ...(await missingImageTools("local", images, options))];
+  const missing = [...(await missingForCluster()), ...(await missingImageTools({ kind: "local" }, images, options))];
   return [...new Map(missing.map((tool) => [tool.command, tool])).values()];
 }
 

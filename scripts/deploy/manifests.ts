@@ -7,8 +7,9 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join, relative, sep } from "node:path";
 import { parse, parseAllDocuments } from "yaml";
-import type { KubernetesObject } from "../cluster/cluster.ts";
-import { NAMESPACE, objectInNamespace } from "../cluster/namespace.ts";
+import { type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
+import { pullPolicy } from "../cluster/image-pulls.ts";
+import { objectInNamespace } from "../cluster/namespace.ts";
 
 export const MANIFEST_FOLDER = join(import.meta.dir, "../../k8s");
 
@@ -150,7 +151,10 @@ export function imagesOf(objects: readonly KubernetesObject[]): string[] {
   return [...new Set(templates.flatMap(({ spec }) => containersOf(spec).map(({ image }) => image)))].sort();
 }
 
-/** Copies of the objects with every image reference replaced. */
+/**
+ * Copies of the objects with every image reference replaced, and the pull policy of images that no registry has. The
+ * manifests have the other policy, so that an image that kubectl or Kustomize renames is pulled.
+ */
 export function withImages(
   objects: readonly KubernetesObject[],
   rewrite: (reference: string) => string,
@@ -158,10 +162,21 @@ export function withImages(
   return objects.map((object) => {
     const copy = structuredClone(object);
     const template = podTemplateOf(copy);
-    if (template) for (const container of containersOf(template.spec)) container.image = rewrite(container.image);
+    for (const container of template ? containersOf(template.spec) : []) {
+      container.image = rewrite(container.image);
+      if (pullPolicy(container.image) === "Never") container.imagePullPolicy = "Never";
+    }
     return copy;
   });
 }
+
+/** Namespaces of the pods of the objects, sorted. */
+export const podNamespaces = (objects: readonly KubernetesObject[]): string[] =>
+  [...new Set(objects.filter(podTemplateOf).map(({ metadata }) => metadata.namespace ?? NAMESPACE))].sort();
+
+/** Copies of the objects with a pull secret in every service account: pods of the manifests and one-off pods get it there. */
+export const withPullSecret = (objects: readonly KubernetesObject[], name: string): KubernetesObject[] =>
+  objects.map((object) => (object.kind === "ServiceAccount" ? { ...object, imagePullSecrets: [{ name }] } : object));
 
 export interface References {
   configMaps: string[];

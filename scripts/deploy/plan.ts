@@ -8,7 +8,7 @@ import { PART_OF } from "../cluster/namespace.ts";
 import { autoscalerOf, conflictingAutoscalers } from "./autoscalers.ts";
 import { type BlockedChange, blockedChange, withStoredClaims } from "./immutable-fields.ts";
 import { KEDA_API, type KedaState } from "./keda.ts";
-import { imagesOf, podTemplateOf, withImages } from "./manifests.ts";
+import { imagesOf, podTemplateOf, withImages, withPullSecret } from "./manifests.ts";
 import { contentsOf } from "./secrets.ts";
 import { LOG_STAGES, type LogTier, SKIPPED_STAGES, type Stage } from "./stages.ts";
 
@@ -100,13 +100,14 @@ export const TRUSTED_CA = "conveyor.dev/ca";
 /**
  * Plans a deploy.
  * @param ca certificate of the CA that is deployed; undefined where it is not known yet
+ * @param pullSecret name of the Secret with which nodes pull images
  * @param logs the log tier; by default the deployed one, and otherwise Loki where its images are available
  */
 export function plan(
   snapshot: Snapshot,
   declaredStages: readonly Stage[],
   images: readonly ImageState[],
-  options: { ca?: string | undefined; logs?: LogTier | undefined } = {},
+  options: { ca?: string | undefined; logs?: LogTier | undefined; pullSecret?: string | undefined } = {},
 ): Plan {
   const stages = withLogTier(declaredStages, snapshot, options.logs);
   const missing = new Set(images.filter((image) => image.missing).map(({ ref }) => ref));
@@ -127,7 +128,8 @@ export function plan(
     : undefined;
   const planned = applied.map(({ name, title, limitMs, objects }) => {
     const images = withImages(withSkippedStages(objects, skipped), (ref) => pushed.get(ref) ?? ref);
-    const trusting = ca === undefined ? images : images.map((object) => withTrustedCa(object, ca));
+    const pullable = options.pullSecret === undefined ? images : withPullSecret(images, options.pullSecret);
+    const trusting = ca === undefined ? pullable : pullable.map((object) => withTrustedCa(object, ca));
     const named = trusting.map((object) => withStoredClaims(object, existing.get(keyOf(object))));
     return {
       name,

@@ -15,6 +15,7 @@ import { EXIT, OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { DRILL_LABELS, DRILLS_NAMESPACE, drillsNamespace } from "../cluster/drill-leftovers.ts";
+import { copiedPullSecrets, pullPolicy } from "../cluster/image-pulls.ts";
 import { podState } from "../cluster/one-off-pods.ts";
 
 const PROGRAMS = "drill-programs";
@@ -38,9 +39,10 @@ export async function bundled(name: string): Promise<string> {
 }
 
 /** Once per run, not once per drill. */
-const prepared = new WeakMap<Cluster, Promise<void>>();
+const prepared = new WeakMap<Cluster, Promise<string[]>>();
 
-function prepareNamespace(cluster: Cluster): Promise<void> {
+/** Creates the namespace with what the agents need. @returns names of the pull secrets */
+function prepareNamespace(cluster: Cluster): Promise<string[]> {
   let preparing = prepared.get(cluster);
   if (!preparing) {
     preparing = makeNamespace(cluster);
@@ -50,7 +52,7 @@ function prepareNamespace(cluster: Cluster): Promise<void> {
   return preparing;
 }
 
-async function makeNamespace(cluster: Cluster): Promise<void> {
+async function makeNamespace(cluster: Cluster): Promise<string[]> {
   // A terminating namespace of an earlier run accepts no objects.
   await waitFor(
     async () => {
@@ -81,7 +83,9 @@ async function makeNamespace(cluster: Cluster): Promise<void> {
       data: { "agent.js": await bundled("node-agent") },
     },
   ];
-  await cluster.apply(objects);
+  const pullSecrets = await copiedPullSecrets(cluster, DRILLS_NAMESPACE, DRILL_LABELS);
+  await cluster.apply([...objects, ...pullSecrets]);
+  return pullSecrets.map(({ metadata }) => metadata.name);
 }
 
 /** Removes the drills' namespace with its pods; another project's namespace of that name stays. */
@@ -167,13 +171,15 @@ export class FaultAgents {
 
   async #start(node: string): Promise<string> {
     const name = `agent-${node.replaceAll(/[^a-z0-9-]/g, "-")}`.slice(0, 60).replace(/-$/, "");
-    await prepareNamespace(this.cluster);
+    const pullSecrets = await prepareNamespace(this.cluster);
     const existing = await this.cluster.get<Pod>("pod", name, DRILLS_NAMESPACE);
     // Of a run that was killed: its lifetime may end soon, and it may be one of another version, which cannot be changed.
     if (existing) {
       await this.cluster.kubectl(["delete", "pod", name, "-n", DRILLS_NAMESPACE, "--now"]);
     }
-    await this.cluster.apply([agentPod(name, node, this.image, this.lifetimeSeconds)]);
+    await this.cluster.apply([
+      agentPod(name, node, { image: this.image, pullSecrets, lifetimeSeconds: this.lifetimeSeconds }),
+    ]);
     await waitFor(
       async () => {
         const pod = await this.cluster.get<Pod>("pod", name, DRILLS_NAMESPACE);
@@ -193,7 +199,11 @@ const PROGRAM_MEBIBYTES = 256;
 const MEMORY_LIMIT = `${PROGRAM_MEBIBYTES + MAX_VOLUME_MEBIBYTES + SPARE_VOLUME_MEBIBYTES}Mi`;
 
 /** A pod that waits; each action is a call of kubectl exec. */
-function agentPod(name: string, node: string, image: string, lifetimeSeconds: number): KubernetesObject {
+function agentPod(
+  name: string,
+  node: string,
+  { image, pullSecrets, lifetimeSeconds }: { image: string; pullSecrets: readonly string[]; lifetimeSeconds: number },
+): KubernetesObject {
   return {
     apiVersion: "v1",
     kind: "Pod",
@@ -211,11 +221,12 @@ function agentPod(name: string, node: string, image: string, lifetimeSeconds: nu
       automountServiceAccountToken: false,
       enableServiceLinks: false,
       tolerations: [{ operator: "Exists" }],
+      imagePullSecrets: pullSecrets.map((secret) => ({ name: secret })),
       containers: [
         {
           name: "agent",
           image,
-          imagePullPolicy: "IfNotPresent",
+          imagePullPolicy: pullPolicy(image),
           command: ["sleep", String(lifetimeSeconds)],
           securityContext: { privileged: true, runAsUser: 0, runAsNonRoot: false },
           resources: { requests: { cpu: "10m", memory: "32Mi" }, limits: { memory: MEMORY_LIMIT } },

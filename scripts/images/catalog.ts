@@ -107,6 +107,8 @@ export function assembled(ref: string, sources: readonly LayerSource[], config: 
 /** The base image of services/Dockerfile. */
 export const BUN_IMAGE = "docker.io/oven/bun:1.4.5-slim";
 
+export const METRICS_AGENT_IMAGE = "conveyor.invalid/kafka-metrics-agent:1.0.1";
+
 /** One entry per image. */
 export const CATALOG: readonly ImageRecipe[] = [
   assembled(`docker.io/apache/kafka:${KAFKA_VERSION}`, KAFKA_LAYERS, {
@@ -121,7 +123,7 @@ export const CATALOG: readonly ImageRecipe[] = [
     User: "10001:10001",
   }),
   assembled(
-    "docker.io/conveyor/kafka-metrics-agent:1.0.1",
+    METRICS_AGENT_IMAGE,
     [
       BASE,
       program(METRICS_AGENT, "openssl", "usr/bin/openssl"),

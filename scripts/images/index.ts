@@ -2,25 +2,28 @@
  * Delivers the images that manifests name. The source of each reference is the first that exists:
  *
  *   1. an archive in the folder of --images
- *   2. the services' own image: built from services/Dockerfile
+ *   2. the project's own images: built from their Dockerfiles; for kind and a registry from base images that the tool pulls,
+ *      otherwise from assembled ones
  *   3. assembled from packages under the same name (local cluster; elsewhere with --assemble)
  *   4. the cluster's nodes pull it (kind and other clusters)
  *   5. the image that an earlier archive brought to the local cluster under that name
  *
- * Images are pulled from and pushed to no registry that the user did not name.
+ * Images are pushed to no registry that the user did not name, and pulled from that of the base images alone.
  */
 
 import { causeChain, EXIT, isAbort, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
-import { missingTools, type Tool } from "../cli/tools.ts";
+import { type MissingTool, missingTools, type Tool } from "../cli/tools.ts";
 import { type FoundImage, fullReference, scanArchives } from "./archive-folder.ts";
-import { anyBuilderWorks, type BuilderName, DEFAULT_BUILDER_TOOL } from "./builders.ts";
-import { ARCHIVE_ONLY, type Archive, BUN_IMAGE, type ImageRecipe, recipeFor } from "./catalog.ts";
-import { builtServices, ensureServices, SERVICES_IMAGE, servicesKey } from "./services-image.ts";
-import { type ImageTarget, openTarget, type Target } from "./targets.ts";
+import { type BuilderName, missingBuilder } from "./builders.ts";
+import { ARCHIVE_ONLY, type ImageRecipe, recipeFor } from "./catalog.ts";
+import { builtOwn, ensureOwn, OWN_IMAGES, type OwnImage, type OwnImageOptions, ownKey } from "./own-images.ts";
+import { type ImageTarget, KIND_TOOL, openTarget, type Target, type Variant } from "./targets.ts";
 
-export { SERVICES_IMAGE } from "./services-image.ts";
+export { engineWorks } from "./builders.ts";
+export { SERVICES_IMAGE } from "./own-images.ts";
 export type { ImageTarget } from "./targets.ts";
+export { kindEngine } from "./targets.ts";
 
 /** What was done with an image: "left": the cluster's nodes pull it; "missing": there is no source. */
 type ImageAction = "present" | "built" | "assembled" | "imported" | "pushed" | "exported" | "left" | "missing";
@@ -44,36 +47,44 @@ export interface ImageOptions {
   tool?: BuilderName;
   /** Assemble third-party images from packages also for kind and for a registry. */
   assemble?: boolean;
-  /** Lets the tool pull the base image of services/Dockerfile. */
+  /** Lets the tool pull base images also where it does not by default: for the local cluster and for archives. */
   allowPull?: boolean;
+  /** HOST[:PORT][/PATH] with the base images, in place of Docker Hub. */
+  baseRegistry?: string;
+  /**
+   * Platforms of the target's nodes, as "linux/arm64": own images are built for each, and pushed as one list. The platform of
+   * this machine when absent.
+   */
+  platforms?: readonly string[];
 }
-
-/** Images of this project. */
-export const OWN_PREFIX = "docker.io/conveyor/";
 
 /** Source of an image. */
 export type Source =
   | { via: "archive"; image: FoundImage }
-  | { via: "build" }
+  | { via: "build"; image: OwnImage }
   | { via: "assemble"; recipe: ImageRecipe }
   | { via: "left" }
   | { via: "missing"; hint: string };
+
+/** True when the tool may pull base images: --assemble asks for images without any registry. */
+const mayPull = (target: ImageTarget["kind"], { allowPull, assemble }: ImageOptions): boolean =>
+  allowPull || (!assemble && (target === "kind" || target === "registry"));
 
 /** The source of one reference. */
 export function sourceOf(
   ref: string,
   target: ImageTarget["kind"],
   archives: readonly FoundImage[],
-  options: { assemble?: boolean } = {},
+  options: ImageOptions = {},
 ): Source {
   const full = fullReference(ref);
   if (target === "none") return { via: "left" };
   const image = archives.find((found) => found.ref === full);
   if (image) return { via: "archive", image };
-  if (full === SERVICES_IMAGE) return { via: "build" };
+  const own = OWN_IMAGES.find((one) => one.ref === full);
   const recipe = recipeFor(full);
+  if (own && (!recipe || mayPull(target, options))) return { via: "build", image: own };
   // Images with the project's name are in no registry.
-  const own = full.startsWith(OWN_PREFIX);
   const assemble = options.assemble || own || target === "local" || target === "export";
   if (recipe && assemble) return { via: "assemble", recipe };
   if (target !== "local" && target !== "export") return { via: "left" };
@@ -105,28 +116,29 @@ export async function planImages(
   options: ImageOptions = {},
 ): Promise<ImagePlan[]> {
   const archives = options.imagesDir ? (await scanArchives(options.imagesDir)).images : [];
+  requireDeliverable(target, options);
   const opened = await openTarget(target, options.tool);
   const plans: ImagePlan[] = [];
   for (const ref of unique(refs)) {
     const source = sourceOf(ref, target.kind, archives, options);
-    const key = await keyOf(source);
+    const key = await keyOf(source, target, options);
     const held = source.via === "missing" ? opened.holds?.(fullReference(ref)) : undefined;
     const present = key === undefined ? await held : await opened.has(fullReference(ref), key);
-    const plan = present ? "present, nothing to do" : await planned(source, opened);
+    const plan = present ? "present, nothing to do" : await planned(source, opened, target, options);
     const expected = present ?? (key === undefined ? {} : await opened.expect?.(fullReference(ref), key));
     plans.push({ ref, plan, missing: !present && source.via === "missing", ...expected });
   }
   return plans;
 }
 
-async function planned(source: Source, target: Target): Promise<string> {
+async function planned(source: Source, opened: Target, target: ImageTarget, options: ImageOptions): Promise<string> {
   switch (source.via) {
     case "archive":
-      return `from ${source.image.path} to ${target.title}`;
+      return `from ${source.image.path} to ${opened.title}`;
     case "build":
-      return `${(await builtServices()) ? "built already" : "build from services/Dockerfile"}, to ${target.title}`;
+      return `${(await isOwnBuilt(source.image, target, options)) ? "built already" : `build from ${source.image.dockerfile}`}, to ${opened.title}`;
     case "assemble":
-      return `${(await source.recipe.built()) ? "assembled already" : "assemble from packages"}, to ${target.title}`;
+      return `${(await source.recipe.built()) ? "assembled already" : "assemble from packages"}, to ${opened.title}`;
     case "left":
       return "left to the cluster's nodes to pull";
     case "missing":
@@ -136,11 +148,39 @@ async function planned(source: Source, target: Target): Promise<string> {
 
 const unique = (refs: readonly string[]): string[] => [...new Set(refs)];
 
-async function keyOf(source: Source): Promise<string | undefined> {
+/** How an own image is built for a target, once per platform of its nodes. */
+function ownVariants(target: ImageTarget["kind"], options: ImageOptions): OwnImageOptions[] {
+  const { tool, signal, baseRegistry, platforms } = options;
+  const pull = mayPull(target, options);
+  // The local cluster has the platform of this machine.
+  const wanted = target === "local" || !platforms?.length ? [undefined] : platforms;
+  return wanted.map((platform) => ({ tool, signal, pull, platform, baseRegistry: pull ? baseRegistry : undefined }));
+}
+
+async function isOwnBuilt(image: OwnImage, target: ImageTarget, options: ImageOptions): Promise<boolean> {
+  const built = await Promise.all(ownVariants(target.kind, options).map((variant) => builtOwn(image, variant)));
+  return built.every((archive) => archive !== undefined);
+}
+
+async function keyOf(source: Source, target: ImageTarget, options: ImageOptions): Promise<string | undefined> {
   if (source.via === "archive") return source.image.id;
-  if (source.via === "build") return await servicesKey();
   if (source.via === "assemble") return source.recipe.key();
-  return undefined;
+  if (source.via !== "build") return undefined;
+  return (await Promise.all(ownVariants(target.kind, options).map((variant) => ownKey(source.image, variant)))).join(
+    " ",
+  );
+}
+
+/** @throws OperatorError (exit 3) when nodes of several platforms cannot get an image each */
+function requireDeliverable({ kind }: ImageTarget, { platforms = [] }: ImageOptions): void {
+  if (kind === "registry" || kind === "none" || kind === "local" || platforms.length < 2) return;
+  throw new OperatorError(
+    `the nodes have several platforms (${platforms.join(", ")}): only a registry can have an image for each`,
+    {
+      exitCode: EXIT.precondition,
+      hint: "--registry HOST/PATH",
+    },
+  );
 }
 
 /**
@@ -155,6 +195,7 @@ export async function ensureImages(
   report: Report,
   options: ImageOptions = {},
 ): Promise<ImageResult[]> {
+  requireDeliverable(target, options);
   const archives = options.imagesDir ? await announceArchives(options.imagesDir, refs, report) : [];
   const opened = await openTarget(target, options.tool);
   const results: ImageResult[] = [];
@@ -167,7 +208,7 @@ export async function ensureImages(
 
 async function announceArchives(folder: string, refs: readonly string[], report: Report): Promise<FoundImage[]> {
   const { images, unusable } = await scanArchives(folder);
-  const wanted = new Set([...refs.map(fullReference), BUN_IMAGE]);
+  const wanted = new Set([...refs.map(fullReference), ...OWN_IMAGES.map(({ base }) => base)]);
   for (const image of images) {
     report.info(`  ${image.path}: ${image.ref}${wanted.has(image.ref) ? "" : " (not needed)"}`);
   }
@@ -194,22 +235,27 @@ async function ensureImage(
   const source = sourceOf(ref, target.kind, archives, options);
   if (source.via === "missing") return await heldOrMissing(ref, source.hint, opened);
   if (source.via === "left") return { ref, action: "left", hint: "the cluster's nodes pull it themselves" };
-  const key = (await keyOf(source))!;
+  const key = (await keyOf(source, target, options))!;
   const present = await opened.has(full, key);
   if (present) return { ref, action: "present", ...present };
 
-  let archive: Archive;
+  let variants: [Variant, ...Variant[]];
   let made: ImageAction;
   if (source.via === "archive") {
-    archive = source.image;
+    variants = [source.image];
     made = "imported";
   } else if (source.via === "build") {
-    made = (await builtServices()) ? "present" : "built";
-    archive = await ensureServices(report, { ...options, archives });
+    made = (await isOwnBuilt(source.image, target, options)) ? "present" : "built";
+    const built: Variant[] = [];
+    for (const variant of ownVariants(target.kind, options)) {
+      const archive = await ensureOwn(source.image, report, { ...variant, archives });
+      built.push({ ...archive, platform: variant.platform });
+    }
+    variants = built as typeof variants;
   } else {
     try {
       made = (await source.recipe.built()) ? "present" : "assembled";
-      archive = await source.recipe.assemble(report, options.signal);
+      variants = [await source.recipe.assemble(report, options.signal)];
     } catch (error) {
       if (options.signal?.aborted || isAbort(error) || !(error instanceof OperatorError)) throw error;
       const reason = causeChain(error).join("; ");
@@ -219,7 +265,9 @@ async function ensureImage(
   }
   const named = source.via === "archive" ? source.image.named : true;
   // A failed layer changes the key, so it is computed again.
-  const deliverable = { ref: full, path: archive.path, id: archive.id, named, key: (await keyOf(source))! };
+  const keyNow = (await keyOf(source, target, options))!;
+  const { path, id } = variants[0];
+  const deliverable = { ref: full, path, id, named, key: keyNow, variants };
   const delivery = await opened.deliver(deliverable, report, options.signal);
   return { ref, action: actionFor(target.kind, made), ...delivery };
 }
@@ -233,30 +281,31 @@ function actionFor(target: ImageTarget["kind"], made: ImageAction): ImageAction 
 }
 
 /**
- * The missing programs that `ensureImages` would need on this machine. Images in the cache need none.
+ * The missing programs that `ensureImages` would need on this machine. Images in the cache need none, a registry needs the
+ * tool that pushes to it.
  */
 export async function missingImageTools(
-  target: ImageTarget["kind"],
+  target: ImageTarget,
   refs: readonly string[],
-  options: Pick<ImageOptions, "imagesDir" | "assemble"> = {},
-): Promise<Tool[]> {
+  options: ImageOptions = {},
+): Promise<MissingTool[]> {
   const archives = options.imagesDir ? (await scanArchives(options.imagesDir)).images : [];
-  const tools: Tool[] = [];
+  const tools: Tool[] = target.kind === "kind" ? [KIND_TOOL] : [];
   const assembly = async (recipe: ImageRecipe | undefined) => {
     if (recipe && !(await recipe.built())) tools.push(...recipe.tools);
   };
-  let builder = false;
+  let builder = target.kind === "registry";
   for (const ref of unique(refs)) {
-    const source = sourceOf(ref, target, archives, options);
+    const source = sourceOf(ref, target.kind, archives, options);
     if (source.via === "assemble") await assembly(source.recipe);
-    if (source.via === "build" && !(await builtServices())) {
+    if (source.via === "build" && !(await isOwnBuilt(source.image, target, options))) {
       builder = true;
-      await assembly(recipeFor(BUN_IMAGE));
+      if (!mayPull(target.kind, options)) await assembly(recipeFor(source.image.base));
     }
   }
   const missing = await missingTools(tools);
-  if (builder && !(await anyBuilderWorks())) missing.push(DEFAULT_BUILDER_TOOL);
-  return missing;
+  const noBuilder = builder ? await missingBuilder() : undefined;
+  return noBuilder ? [...missing, noBuilder] : missing;
 }
 
 /** Exit code for results: 3 when an image is missing. */

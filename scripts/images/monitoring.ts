@@ -88,6 +88,9 @@ export const STATE_METRICS: Part = {
 };
 
 const AGENT_VERSION = "1.0.1";
+/** The jar, and its SHA-256, computed from the file whose SHA-1 Maven Central publishes. */
+export const AGENT_JAR = `https://repo1.maven.org/maven2/io/prometheus/jmx/jmx_prometheus_javaagent/${AGENT_VERSION}/jmx_prometheus_javaagent-${AGENT_VERSION}.jar`;
+export const AGENT_SHA256 = "7d61f737fd661610ccc14aea79764faa1ea94a340cbc8f0029b3d2edea3d80c1";
 const AGENT_ARTIFACT = `io.prometheus.jmx:jmx_prometheus_javaagent:${AGENT_VERSION}`;
 /** From the suite of the images' base layer, whose libraries it uses. */
 const AGENT_PACKAGES = ["openssl"];

@@ -10,7 +10,7 @@ import type { Report } from "../cli/report.ts";
 import { missingTools, type Tool, toolsError } from "../cli/tools.ts";
 import { imageDigest, importImage } from "../local-cluster/index.ts";
 import { type FoundImage, withNamedArchive } from "./archive-folder.ts";
-import { type BuilderName, chooseBuilder } from "./builders.ts";
+import { type Builder, type BuilderName, chooseBuilder, type Run } from "./builders.ts";
 
 export type ImageTarget =
   | { kind: "local" }
@@ -22,10 +22,20 @@ export type ImageTarget =
   /** A cluster whose nodes pull all images. */
   | { kind: "none" };
 
-/** An image to deliver. */
+/** An image's archive, for one platform. */
+export interface Variant {
+  path: string;
+  id: string;
+  /** "linux/arm64", where the image was built for the nodes' platforms. */
+  platform?: string;
+}
+
+/** An image to deliver; path and id are those of the first variant. */
 interface Deliverable extends FoundImage {
   /** Changes with the inputs of the image. */
   key: string;
+  /** More than one only for a registry. */
+  variants: readonly Variant[];
 }
 
 interface Delivery {
@@ -94,10 +104,15 @@ function localTarget(): Target {
   };
 }
 
-const KIND_TOOL: Tool = { command: "kind", why: "loads images into its nodes", source: "kind.sigs.k8s.io" };
+export const KIND_TOOL: Tool = {
+  command: "kind",
+  why: "loads images into its nodes",
+  source: "https://kind.sigs.k8s.io",
+  brewPackage: "kind",
+};
 
 /** kind's nodes are containers of an engine. */
-const kindEngine = () => process.env.KIND_EXPERIMENTAL_PROVIDER || "docker";
+export const kindEngine = () => process.env.KIND_EXPERIMENTAL_PROVIDER || "docker";
 
 async function kindTarget(name: string): Promise<Target> {
   const missing = await missingTools([KIND_TOOL]);
@@ -137,24 +152,47 @@ async function kindTarget(name: string): Promise<Target> {
   };
 }
 
-/** Reference of an image in a registry: the prefix, then the reference without its registry. */
+/** Images of this project. The domain resolves nowhere (RFC 2606): a node that lost such an image cannot pull another one. */
+export const OWN_PREFIX = "conveyor.invalid/";
+
+/** Reference of an image in a registry: the prefix, then the reference without its registry; own ones in a folder. */
 export function pushReference(prefix: string, ref: string): string {
-  return `${prefix}/${ref.slice(ref.indexOf("/") + 1)}`;
+  const folder = ref.startsWith(OWN_PREFIX) ? "conveyor/" : "";
+  return `${prefix}/${folder}${ref.slice(ref.indexOf("/") + 1)}`;
 }
 
 /** @throws OperatorError (exit 2) unless the prefix is HOST[:PORT][/PATH]. */
-export function checkPrefix(prefix: string): string {
+export function checkPrefix(prefix: string, flag = "--registry"): string {
   const trimmed = prefix.replace(/\/+$/, "");
   const [host = "", ...path] = trimmed.split("/");
   const hostOk =
     /^(\[[0-9a-fA-F:]+\]|[a-zA-Z0-9.-]+)(:\d+)?$/.test(host) && (/[.:]/.test(host) || host === "localhost");
   if (!hostOk || !path.every((part) => /^[a-z0-9]+([._-]+[a-z0-9]+)*$/.test(part))) {
     throw new OperatorError(
-      `--registry: must be HOST[:PORT]/PATH, path in lower case, without scheme and tag; got "${prefix}"`,
+      `${flag}: must be HOST[:PORT]/PATH, path in lower case, without scheme and tag; got "${prefix}"`,
       { exitCode: EXIT.usage },
     );
   }
   return trimmed;
+}
+
+/** Pushes a variant per platform under a tag of its own, and their list. @returns the list's digest */
+async function pushAll(
+  builder: Builder,
+  variants: readonly Variant[],
+  target: string,
+  push: (variant: Variant, target: string) => Promise<string>,
+  run: Run,
+): Promise<string> {
+  const repository = target.slice(0, target.lastIndexOf(":"));
+  const images: string[] = [];
+  for (const variant of variants) {
+    const tagged = `${target}-${variant.platform!.replaceAll("/", "-")}`;
+    images.push(`${repository}@${await push(variant, tagged)}`);
+  }
+  const digest = await builder.pushList(images, target, run);
+  if (!digest) throw new Error(`${builder.name} did not report the digest of the pushed list`);
+  return digest;
 }
 
 async function registryTarget(prefix: string, tool?: BuilderName): Promise<Target> {
@@ -176,10 +214,18 @@ async function registryTarget(prefix: string, tool?: BuilderName): Promise<Targe
       const run = { log: join(cacheFolder(), "logs", "image-push.log"), signal, timeoutMs: DELIVERY_LIMIT_MS };
       await mkdir(dirname(run.log), { recursive: true });
       return await report.step(`push ${pushedRef}`, async () => {
-        try {
-          await builder.load(image.path, image.ref, run);
-          const digest = await builder.push(image.ref, pushedRef, run);
+        const push = async ({ path }: Variant, target: string): Promise<string> => {
+          await builder.load(path, image.ref, run);
+          const digest = await builder.push(image.ref, target, run);
           if (!digest) throw new Error(`${builder.name} did not report the digest of the pushed image`);
+          return digest;
+        };
+        try {
+          const [first, ...others] = image.variants;
+          const digest =
+            others.length === 0
+              ? await push(first!, pushedRef)
+              : await pushAll(builder, image.variants, pushedRef, push, run);
           await remember(pushedRef, image, digest);
           return { digest, pushedRef: `${pushedRef}@${digest}` };
         } catch (error) {

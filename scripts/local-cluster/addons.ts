@@ -30,17 +30,17 @@ function systemImage(part: Part, repository: string, program: string, version?: 
 }
 
 export const SYSTEM_IMAGES = {
-  pause: systemImage(PARTS.kubernetes, "docker.io/conveyor/pause", "pause"),
-  netprobe: systemImage(PARTS.kubernetes, "docker.io/conveyor/netprobe", "netprobe"),
+  pause: systemImage(PARTS.kubernetes, "conveyor.invalid/pause", "pause"),
+  netprobe: systemImage(PARTS.kubernetes, "conveyor.invalid/netprobe", "netprobe"),
   coredns: systemImage(PARTS.kubernetes, "docker.io/coredns/coredns", "coredns", VERSIONS.coredns),
   metricsServer: systemImage(
     PARTS.kubernetes,
-    "docker.io/conveyor/metrics-server",
+    "conveyor.invalid/metrics-server",
     "metrics-server",
     VERSIONS.metricsServer,
   ),
-  keda: systemImage(PARTS.keda, "docker.io/conveyor/keda", "keda", VERSIONS.keda),
-  kedaAdapter: systemImage(PARTS.keda, "docker.io/conveyor/keda-adapter", "keda-adapter", VERSIONS.keda),
+  keda: systemImage(PARTS.keda, "conveyor.invalid/keda", "keda", VERSIONS.keda),
+  kedaAdapter: systemImage(PARTS.keda, "conveyor.invalid/keda-adapter", "keda-adapter", VERSIONS.keda),
 } as const;
 
 /** User of images whose pod sets none. */

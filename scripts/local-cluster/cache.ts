@@ -81,7 +81,7 @@ export async function ensurePart(part: Part, report: Report, signal?: AbortSigna
       step.update("");
       return place;
     } finally {
-      await lock.release();
+      lock.release();
     }
   });
 }

@@ -11,7 +11,7 @@ export { kubeconfigPath } from "./layout.ts";
 export { imageDigest, importImage } from "./node-images.ts";
 export { PARTS } from "./parts.ts";
 export { kubectlPath } from "./plan.ts";
-export { missingForCluster, obstacles, preflightError } from "./preflight.ts";
+export { missingForCluster, OTHER_WAYS, obstacles, preflightError } from "./preflight.ts";
 export { type ClusterStatus, status } from "./status.ts";
 export { up } from "./up.ts";
 

@@ -1,38 +1,32 @@
 /**
- * A lock between runs on one machine. A helper process holds flock(2) while its stdin, a pipe from this process, is open:
- * the lock ends with this process, however that ends. A lock file with a process id could be stale.
+ * A lock between runs on one machine: an open exclusive transaction of an SQLite database without content. The kernel ends
+ * it with this process, however that ends; a lock file with a process id could be stale. Needs no program, so it is the
+ * same on Linux and macOS.
  */
+import { Database, SQLiteError } from "bun:sqlite";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
-import { start } from "../cli/process.ts";
 import { pause } from "../cli/wait.ts";
 
 /** Interval between attempts to take a lock that another run holds. */
 const RETRY_MS = 500;
-/** Exit code of flock when another process holds the lock. */
-const CONFLICT = 9;
 
 export interface Lock {
-  release(): Promise<void>;
+  release(): void;
 }
 
-async function tryLock(path: string): Promise<Lock | undefined> {
-  const flock = ["flock", "--nonblock", "--conflict-exit-code", String(CONFLICT), path];
-  const child = start([...flock, "sh", "-c", "echo held; exec cat"], { stdin: "pipe", stderr: "ignore" });
-  for await (const _ of child.stdout) {
-    return {
-      async release() {
-        child.closeInput();
-        await child.exited;
-      },
-    };
+/** @returns undefined while another run holds it */
+function tryLock(path: string): Lock | undefined {
+  const database = new Database(`${path}.db`, { create: true });
+  try {
+    database.run("BEGIN EXCLUSIVE");
+    return { release: () => database.close() };
+  } catch (error) {
+    database.close();
+    if (error instanceof SQLiteError && error.code === "SQLITE_BUSY") return undefined;
+    throw new OperatorError(`the lock ${path} could not be taken`, { cause: error });
   }
-  const exitCode = await child.exited.catch((error: unknown) => {
-    throw new OperatorError("flock could not be started", { exitCode: EXIT.precondition, cause: error });
-  });
-  if (exitCode === CONFLICT) return undefined;
-  throw new OperatorError(`the lock ${path} could not be taken (flock ended with ${exitCode})`);
 }
 
 /**
@@ -48,7 +42,7 @@ export async function takeLock(
   const startedAt = performance.now();
   for (;;) {
     options.signal?.throwIfAborted();
-    const lock = await tryLock(path);
+    const lock = tryLock(path);
     if (lock) {
       await writeFile(path, `process ${process.pid}\n`);
       return lock;

@@ -116,6 +116,6 @@ export async function underClusterLock<T>(
     await refuseForeign();
     return await work();
   } finally {
-    await lock.release();
+    lock.release();
   }
 }

@@ -29,7 +29,6 @@ const RUNTIME_TOOLS: Tool[] = [
   { command: "ip", why: "links and routes", aptPackage: "iproute2" },
   { command: "nsenter", why: "starts programs in the node's namespaces", aptPackage: "util-linux" },
   { command: "unshare", why: "creates the node's namespaces", aptPackage: "util-linux" },
-  { command: "flock", why: "locks against a second run", aptPackage: "util-linux" },
   { command: "mount", why: "the node's folders", aptPackage: "mount" },
   { command: "sysctl", why: "forwarding between pods", aptPackage: "procps" },
   { command: "iptables", why: "services and network policies", aptPackage: "iptables" },
@@ -42,9 +41,9 @@ const RUNTIME_TOOLS: Tool[] = [
 const CLUSTER_PARTS: Part[] = [PARTS.kubernetes, PARTS["node-runtime"], PARTS.keda];
 
 /** The two alternatives that need none of this. */
-const OTHER_WAYS = [
+export const OTHER_WAYS = [
   "an existing cluster:  bun scripts/deploy.ts --context NAME --registry HOST/PATH",
-  "kind (needs docker):  kind create cluster --name dev && bun scripts/deploy.ts --context kind-dev --kind dev",
+  "kind, with docker:    npm start -- --kind conveyor   (creates the cluster where it does not exist)",
 ];
 
 /** Missing tools, for the parts that are not built yet and for running the cluster. */

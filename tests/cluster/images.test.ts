@@ -31,7 +31,7 @@ describeOnCluster("images on the local cluster", () => {
       const refs = [
         `docker.io/apache/kafka:${KAFKA_VERSION}`,
         "docker.io/library/influxdb:2.9.1",
-        "docker.io/conveyor/services:1.0.0",
+        "conveyor.invalid/services:1.0.0",
       ];
       expect(await bring(...refs)).toEqual(refs.map((ref) => [ref, "present"]));
     },
@@ -42,8 +42,8 @@ describeOnCluster("images on the local cluster", () => {
     "docker and OCI archives are imported under their names; unchanged ones are present",
     async () => {
       const content = newRun("archive");
-      const docker = "docker.io/conveyor/archived:1.0.0";
-      const oci = "docker.io/conveyor/archived-oci:1.0.0";
+      const docker = "conveyor.invalid/archived:1.0.0";
+      const oci = "conveyor.invalid/archived-oci:1.0.0";
       const archive = join(folder, "docker.tar");
       const layers = [{ kind: "files" as const, files: [{ path: "content", content }] }];
       await writeImageArchive(archive, { ref: docker, layers, config: {} });

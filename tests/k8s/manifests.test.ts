@@ -485,8 +485,8 @@ describe("the complete pipeline", () => {
     expect(imagesOf(objects)).toEqual(
       expect.arrayContaining([
         `docker.io/apache/kafka:${KAFKA_VERSION}`,
-        "docker.io/conveyor/kafka-metrics-agent:1.0.1",
-        "docker.io/conveyor/services:1.0.0",
+        "conveyor.invalid/kafka-metrics-agent:1.0.1",
+        "conveyor.invalid/services:1.0.0",
         "docker.io/library/influxdb:2.9.1",
         "docker.io/prom/alertmanager:v0.33.1",
         "docker.io/prom/prometheus:v3.5.3",

@@ -16,6 +16,11 @@ describe("checkDeployFlags", () => {
     [{ local: true, auto: true }, "--local and --auto exclude each other"],
     [{ ...none, local: true, context: "staging" }, "--context and --local exclude each other"],
     [{ ...none, registry: "registry.lan/belts", kind: "dev" }, "--registry and --kind exclude each other"],
+    [{ ...none, local: true, kind: "dev" }, "--local and --kind exclude each other"],
+    [
+      { ...none, context: "staging", "base-registry": "https://mirror.lan" },
+      '--base-registry: must be HOST[:PORT]/PATH, path in lower case, without scheme and tag; got "https://mirror.lan"',
+    ],
     [
       { ...none, local: true, registry: "belts" },
       '--registry: must be HOST[:PORT]/PATH, path in lower case, without scheme and tag; got "belts"',
@@ -40,6 +45,7 @@ describe("checkDeployFlags", () => {
     [{ ...none, auto: true, context: "staging" }],
     [{ ...none, local: true }],
     [{ ...none, context: "kind-dev", kind: "dev" }],
+    [{ ...none, auto: true, kind: "dev" }],
     [{ ...none, context: "staging", registry: "registry.example.org/team" }],
   ])("accepts %j", (flags) => {
     expect(() => checkDeployFlags(flags)).not.toThrow();
@@ -51,7 +57,7 @@ describe("leftovers of a killed drill", () => {
     apiVersion: "apps/v1",
     kind: "Deployment",
     metadata: { name: "processor", namespace: "conveyor" },
-    spec: { template: { spec: { containers: [{ image: "docker.io/conveyor/services:1.0.0" }] } } },
+    spec: { template: { spec: { containers: [{ image: "conveyor.invalid/services:1.0.0" }] } } },
   };
   const namespace = {
     apiVersion: "v1",
@@ -76,7 +82,7 @@ describe("leftovers of a killed drill", () => {
     expect(await validated(cluster)).toMatchObject({ ok: false, detail: expect.stringContaining(sign) });
     const restored: string[] = [];
     await healDrills(cluster, silentReport(), async (_, image) => [`restored with ${restored.push(image)}`]);
-    expect(restored).toEqual(["docker.io/conveyor/services:1.0.0"]);
+    expect(restored).toEqual(["conveyor.invalid/services:1.0.0"]);
   });
 
   test("without a leftover nothing is undone, also where another project has a namespace of that name", async () => {

@@ -5,7 +5,7 @@ import type { Pod } from "../../../scripts/cluster/cluster.ts";
 import { podObject } from "../../../scripts/cluster/one-off-pods.ts";
 
 const good = () =>
-  podObject({ prefix: "probe", image: "docker.io/conveyor/services:1.0.0", labels: {}, command: ["sleep"] }) as Pod;
+  podObject({ prefix: "probe", image: "conveyor.invalid/services:1.0.0", labels: {}, command: ["sleep"] }) as Pod;
 
 /** A pod with one changed field. */
 function changed(change: (spec: Record<string, unknown> & Pod["spec"]) => void): Pod {

@@ -12,6 +12,7 @@ export const FACTS: ClusterFacts = {
   nodes: [
     {
       name: "node-1",
+      operatingSystem: "linux",
       architecture: "amd64",
       isSchedulable: true,
       addresses: ["198.19.0.2"],

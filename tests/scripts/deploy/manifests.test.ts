@@ -3,15 +3,18 @@ import { describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OperatorError } from "../../../scripts/cli/errors.ts";
-import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
+import { type KubernetesObject, keyOf } from "../../../scripts/cluster/cluster.ts";
 import {
   CONFIG_HASH,
+  containersOf,
   imagesOf,
   loadManifests,
+  podNamespaces,
   podTemplateOf,
   referencesOf,
   withHashes,
   withImages,
+  withPullSecret,
 } from "../../../scripts/deploy/manifests.ts";
 import { contentsOf, fillSecrets, generate, type SecretSources } from "../../../scripts/deploy/secrets.ts";
 import { loadStages, STAGES } from "../../../scripts/deploy/stages.ts";
@@ -208,6 +211,46 @@ describe("images", () => {
     const moved = withImages(objects, (reference) => reference.replace(/^[^/]+\//, "registry.example/conveyor/"));
     expect(imagesOf(moved).every((reference) => reference.startsWith("registry.example/conveyor/"))).toBe(true);
     expect(imagesOf(objects)).toEqual(before);
+  });
+
+  test("images that no registry has are never pulled; those that were pushed are", async () => {
+    const containers = (objects: KubernetesObject[]) =>
+      objects.flatMap((object) => {
+        const spec = podTemplateOf(object)?.spec;
+        return spec ? containersOf(spec) : [];
+      });
+    const objects = await loadManifests();
+    const loaded = containers(withImages(objects, (reference) => reference));
+    const own = loaded.filter(({ image }) => image.startsWith("conveyor.invalid/"));
+    expect(own.length).toBeGreaterThan(4);
+    expect(own.filter(({ imagePullPolicy }) => imagePullPolicy !== "Never")).toEqual([]);
+    const pushed = containers(withImages(objects, (reference) => reference.replace(/^[^/]+/, "registry.example")));
+    const others = loaded.filter(({ image }) => !image.startsWith("conveyor.invalid/"));
+    expect([...pushed, ...others].filter(({ imagePullPolicy }) => imagePullPolicy !== "IfNotPresent")).toEqual([]);
+  });
+
+  test("withPullSecret: every pod gets the Secret from its service account, one-off pods too", async () => {
+    const objects = withPullSecret(await loadManifests(), "regcred");
+    const accounts = new Map(
+      objects.flatMap((object) => (object.kind === "ServiceAccount" ? [[keyOf(object), object] as const] : [])),
+    );
+    const needed = [
+      // One-off pods name the account of their part, or none.
+      ...["default", "ingest"].map((name) => ["conveyor", name]),
+      ...objects.flatMap((object) => {
+        const spec = podTemplateOf(object)?.spec;
+        return spec ? [[object.metadata.namespace!, spec.serviceAccountName!]] : [];
+      }),
+    ];
+    for (const [namespace = "", name = ""] of needed) {
+      const account = { apiVersion: "v1", kind: "ServiceAccount", metadata: { namespace, name } };
+      expect([namespace, name, accounts.get(keyOf(account))?.imagePullSecrets]).toEqual([
+        namespace,
+        name,
+        [{ name: "regcred" }],
+      ]);
+    }
+    expect(podNamespaces(objects)).toEqual(["conveyor", "conveyor-logging"]);
   });
 
   test("referencesOf finds every kind of reference of a pod", () => {

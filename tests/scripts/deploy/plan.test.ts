@@ -480,6 +480,17 @@ describe("plan: one autoscaler per workload", () => {
 });
 
 describe("plan: apply", () => {
+  test("a named pull secret is in every service account; without it the accounts are those of the manifests", () => {
+    const accounts = (pullSecret?: string) =>
+      plan(snapshot(), stages, [], { pullSecret })
+        .stages.flatMap(({ apply }) => apply)
+        .filter(({ kind }) => kind === "ServiceAccount");
+    expect(accounts().length).toBeGreaterThan(5);
+    expect(accounts().filter(({ imagePullSecrets }) => imagePullSecrets)).toEqual([]);
+    const named = accounts("regcred").map(({ imagePullSecrets }) => imagePullSecrets);
+    expect(named).toEqual(named.map(() => [{ name: "regcred" }]));
+  });
+
   test("images that were pushed are named by their reference in the registry", () => {
     const [ref] = imagesOfStage("processor");
     const result = plan(snapshot(), stages, [{ ref: ref!, missing: false, pushedRef: "registry.example/x:1" }]);

@@ -65,6 +65,32 @@ test("an agent may use as much memory as the largest volume that a drill copies 
   expect(Number(memory.replace("Mi", ""))).toBeGreaterThanOrEqual(MAX_VOLUME_MEBIBYTES + SPARE_VOLUME_MEBIBYTES + 200);
 });
 
+test("an agent on a cluster with a private registry has a copy of the pipeline's pull secret", async () => {
+  const cluster = new AgentCluster();
+  const found: Record<string, object> = {
+    serviceaccount: { imagePullSecrets: [{ name: "regcred" }] },
+    secret: { type: "kubernetes.io/dockerconfigjson", data: { ".dockerconfigjson": "e30=" } },
+  };
+  const get = async (kind: string) => found[kind] ?? (kind === "pod" && cluster.agent ? cluster.agent : undefined);
+  cluster.apply = async (objects) => {
+    cluster.applied.push(...objects);
+    if (cluster.agent) cluster.agent.status = { phase: "Running" } as Pod["status"];
+  };
+  const kubectl = async () => undefined;
+  await new FaultAgents(Object.assign(cluster, { get, kubectl }) as unknown as Cluster, "conveyor.invalid/s:1").request(
+    target,
+    { op: "state" },
+  );
+  expect(cluster.applied.find(({ kind }) => kind === "Secret")).toMatchObject({
+    metadata: { name: "regcred", namespace: DRILLS_NAMESPACE },
+    type: "kubernetes.io/dockerconfigjson",
+  });
+  expect(cluster.agent!.spec).toMatchObject({
+    imagePullSecrets: [{ name: "regcred" }],
+    containers: [{ imagePullPolicy: "Never" }],
+  });
+});
+
 test.each([
   [{ usedMebibytes: 190, availableMebibytes: 862 }, undefined],
   [{ usedMebibytes: 190, availableMebibytes: 861 }, "862 MiB are needed, the node has 861"],

@@ -4,9 +4,17 @@ import { join } from "node:path";
 import { sha256OfFile } from "../../../scripts/cli/process.ts";
 import { TerminalReport } from "../../../scripts/cli/report.ts";
 import { imagesOf, loadManifests } from "../../../scripts/deploy/manifests.ts";
-import { ARCHIVE_ONLY, BUN_IMAGE, CATALOG, recipeFor } from "../../../scripts/images/catalog.ts";
-import { ensureImages, exitCodeFor, planImages, SERVICES_IMAGE, sourceOf } from "../../../scripts/images/index.ts";
+import { ARCHIVE_ONLY, BUN_IMAGE, CATALOG, METRICS_AGENT_IMAGE, recipeFor } from "../../../scripts/images/catalog.ts";
+import {
+  ensureImages,
+  exitCodeFor,
+  type ImageTarget,
+  planImages,
+  SERVICES_IMAGE,
+  sourceOf,
+} from "../../../scripts/images/index.ts";
 import { KAFKA_VERSION } from "../../../scripts/images/kafka.ts";
+import { OWN_IMAGES } from "../../../scripts/images/own-images.ts";
 import { missingLibraries } from "../../../scripts/images/tree.ts";
 import { writeImageArchive } from "../../../scripts/local-cluster/index.ts";
 import { setEnvironment } from "../../environment.ts";
@@ -42,10 +50,22 @@ describe("the catalog", () => {
     for (const ref of refs) expect(ref).toMatch(/^[a-z0-9.]+\/[a-z0-9/._-]+:v?\d+\.\d+/);
   });
 
-  test("services/Dockerfile uses the assembled base image", async () => {
-    const dockerfile = await Bun.file(join(import.meta.dir, "../../../services/Dockerfile")).text();
-    const bases = [...dockerfile.matchAll(/^FROM\s+(\S+)/gim)].map((match) => match[1]);
-    expect(bases).toEqual([BUN_IMAGE]);
+  test.each(OWN_IMAGES.map((image) => [image.dockerfile, image] as const))(
+    "%s uses its base image, from a registry that can be replaced, and runs nothing of another platform",
+    async (path, { base }) => {
+      const dockerfile = await Bun.file(join(import.meta.dir, "../../..", path)).text();
+      const instructions = [...dockerfile.matchAll(/^([A-Z]+)\s+(.+)$/gm)].map(([, name, value]) => `${name} ${value}`);
+      expect(instructions.slice(0, 2)).toEqual([
+        "ARG BASE_REGISTRY=docker.io",
+        `FROM ${base.replace(/^docker\.io/, "$" + "{BASE_REGISTRY}")}`,
+      ]);
+      expect(instructions.filter((line) => /^(FROM|RUN|ADD) /.test(line))).toHaveLength(1);
+    },
+  );
+
+  test("the services' base image is assembled where none can be pulled", () => {
+    expect(OWN_IMAGES.find(({ ref }) => ref === SERVICES_IMAGE)?.base).toBe(BUN_IMAGE);
+    expect(recipeFor(BUN_IMAGE)).toBeDefined();
   });
 
   test("a recipe's key changes only with its inputs", () => {
@@ -69,6 +89,27 @@ describe("sourceOf", () => {
   test("the services' image is built, for every target", () => {
     for (const kind of ["local", "kind", "registry", "export", "cache"] as const) {
       expect(sourceOf(SERVICES_IMAGE, kind, []).via).toBe("build");
+    }
+  });
+  test("the metrics agent is built from its Dockerfile where base images are pulled, and otherwise assembled", () => {
+    const agent = (kind: ImageTarget["kind"], options = {}) => sourceOf(METRICS_AGENT_IMAGE, kind, [], options).via;
+    expect(["kind", "registry"].map((kind) => agent(kind as "kind"))).toEqual(["build", "build"]);
+    expect(["local", "export", "cache"].map((kind) => agent(kind as "local"))).toEqual(Array(3).fill("assemble"));
+    expect(agent("registry", { assemble: true })).toBe("assemble");
+    expect(agent("export", { allowPull: true })).toBe("build");
+  });
+  test("a platform of the nodes is refused where only one image fits", async () => {
+    const target = { kind: "export", dir: folder } as const;
+    const platforms = ["linux/amd64", "linux/arm64"];
+    for (const run of [
+      () => planImages(target, [KAFKA], { platforms }),
+      () => ensureImages(target, [KAFKA], quietReport().report, { platforms }),
+    ]) {
+      const error = await run().catch((thrown) => thrown);
+      expect([error.exitCode, error.message]).toEqual([
+        3,
+        "the nodes have several platforms (linux/amd64, linux/arm64): only a registry can have an image for each",
+      ]);
     }
   });
   test("a cluster without delivery pulls everything", () => {

@@ -11,7 +11,7 @@ import { silentReport } from "../cli/silent-report.ts";
 // kind's node image is in no package registry. Fake programs replace kind and the engine of its nodes: the tests cover the
 // commands and the handling of their output, not kind itself.
 describe("--kind", () => {
-  const ref = "docker.io/conveyor/loaded:1.0.0";
+  const ref = "conveyor.invalid/loaded:1.0.0";
   const folder = temporaryFolder();
   setEnvironment({ PATH: `${folder}:${process.env.PATH}`, XDG_CACHE_HOME: join(folder, "cache") });
 

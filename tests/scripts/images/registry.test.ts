@@ -17,7 +17,7 @@ const builder = registry ? await chooseBuilder().catch(() => undefined) : undefi
 const START_LIMIT_MS = 10_000;
 
 describe.skipIf(!registry || !builder)("--registry", () => {
-  const ref = "docker.io/conveyor/pushed:1.0.0";
+  const ref = "conveyor.invalid/pushed:1.0.0";
   let folder: string;
   let run: string;
   let server: Bun.Subprocess;

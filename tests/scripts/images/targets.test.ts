@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from "bun:test";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { targetOf } from "../../../scripts/build-images.ts";
+import { platformsOf, targetOf } from "../../../scripts/build-images.ts";
 import { archiveName, checkPrefix, openTarget, pushReference } from "../../../scripts/images/targets.ts";
 import { setEnvironment } from "../../environment.ts";
 import { temporaryFolder } from "../../temporary-folder.ts";
@@ -27,6 +27,10 @@ test("pushReference keeps the path of the image without its registry", () => {
   expect(pushReference("registry.lan:5000/belts", "docker.io/apache/kafka:4.3.1")).toBe(
     "registry.lan:5000/belts/apache/kafka:4.3.1",
   );
+  // Apart from other images of a team that are named "services".
+  expect(pushReference("registry.lan/team", "conveyor.invalid/services:1.0.0")).toBe(
+    "registry.lan/team/conveyor/services:1.0.0",
+  );
 });
 
 test("archiveName: different references have different file names", () => {
@@ -44,6 +48,15 @@ describe("targetOf", () => {
   });
 });
 
+test("platformsOf reads a list, and refuses anything else, naming flag, rule and value", () => {
+  expect(platformsOf("linux/amd64,linux/arm/v7,linux/amd64")).toEqual(["linux/amd64", "linux/arm/v7"]);
+  for (const wrong of ["amd64", "linux/amd64,", "windows/amd64", "linux/AMD64"]) {
+    expect(() => platformsOf(wrong)).toThrow(
+      "--platform: must be linux/ARCHITECTURE, several separated by commas; got",
+    );
+  }
+});
+
 describe("openTarget", () => {
   setEnvironment({ PATH: "/nonexistent" });
 
@@ -58,13 +71,20 @@ describe("openTarget", () => {
 describe("a pushed reference", () => {
   const folder = temporaryFolder();
   setEnvironment({ PATH: `${folder}:${process.env.PATH}`, XDG_CACHE_HOME: join(folder, "cache") });
-  const [ref, pushed] = ["docker.io/conveyor/services:1.0.0", "registry.lan/belts/conveyor/services:1.0.0"];
-  const image = { ref, path: "services.tar", id: `sha256:${"c".repeat(64)}`, named: true, key: "inputs" };
+  const [ref, pushed] = ["conveyor.invalid/services:1.0.0", "registry.lan/belts/conveyor/services:1.0.0"];
+  const archive = { path: "services.tar", id: `sha256:${"c".repeat(64)}` };
+  const image = { ref, ...archive, named: true, key: "inputs", variants: [archive] };
   const digests = [`sha256:${"1".repeat(64)}`, `sha256:${"2".repeat(64)}`];
 
   beforeAll(async () => {
     // `docker info` prints a version, `docker image inspect` the digests.
-    const script = `case "$1 $2" in info*) echo 28.2.2 ;; "image inspect") cat ${folder}/digests ;; esac`;
+    // A push of a list prints its digest.
+    const script = `echo "$@" >> ${folder}/calls
+      case "$1 $2" in
+        info*) echo 28.2.2 ;;
+        "image inspect") cat ${folder}/digests ;;
+        "manifest push") echo ${digests[1]} ;;
+      esac`;
     await writeFile(join(folder, "docker"), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
   });
   const push = async (digest?: string) => {
@@ -81,6 +101,30 @@ describe("a pushed reference", () => {
       expect(await target.expect!(ref, "inputs")).toEqual(delivery);
       expect(await target.expect!(ref, "other inputs")).toEqual({ pushedRef: pushed });
     }
+  });
+
+  test("of nodes with several platforms is the list of an image for each", async () => {
+    const reported = [`registry.lan/belts/conveyor/services@${digests[0]}`];
+    await writeFile(join(folder, "digests"), JSON.stringify(reported));
+    const target = await openTarget({ kind: "registry", prefix: "registry.lan/belts" }, "docker");
+    await writeFile(join(folder, "calls"), "");
+    const variants = ["linux/amd64", "linux/arm/v7"].map((platform, at) => ({
+      ...archive,
+      path: `${at}.tar`,
+      platform,
+    }));
+    expect(await target.deliver({ ...image, variants }, silentReport())).toEqual({
+      digest: digests[1]!,
+      pushedRef: `${pushed}@${digests[1]}`,
+    });
+    const calls = (await readFile(join(folder, "calls"), "utf8")).split("\n");
+    expect(calls.filter((call) => /^(load|push|manifest create)/.test(call))).toEqual([
+      "load --input 0.tar",
+      `push ${pushed}-linux-amd64`,
+      "load --input 1.tar",
+      `push ${pushed}-linux-arm-v7`,
+      `manifest create ${pushed} ${reported[0]} ${reported[0]}`,
+    ]);
   });
 
   test("is an error where the tool does not report the digest", async () => {

@@ -18,7 +18,7 @@ async function exampleTree(name: string): Promise<string> {
 }
 
 const image = (root: string) => ({
-  ref: "docker.io/conveyor/example:1",
+  ref: "conveyor.invalid/example:1",
   layers: [
     { kind: "folder" as const, folder: root, prefix: "opt", owner: { uid: 10001, gid: 10001 } },
     { kind: "files" as const, files: [{ path: "bin/app", content: "x".repeat(700), mode: 0o755 }] },
@@ -52,7 +52,7 @@ describe("writeImageArchive", () => {
       RepoTags: string[];
       Layers: string[];
     }[];
-    expect(manifest[0]!.RepoTags).toEqual(["docker.io/conveyor/example:1"]);
+    expect(manifest[0]!.RepoTags).toEqual(["conveyor.invalid/example:1"]);
     const listings: string[] = [];
     for (const layer of manifest[0]!.Layers) {
       await must(["tar", "-xf", out, "-C", folder, layer]);

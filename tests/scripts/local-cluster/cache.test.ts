@@ -126,13 +126,13 @@ describe("takeLock", () => {
   test("succeeds after the holder was killed with SIGKILL", async () => {
     const path = join(folder, "killed.lock");
     const script = `import { takeLock } from "${join(import.meta.dir, "../../../scripts/local-cluster/lock.ts")}";
-      await takeLock("${path}", { what: "test", limitMs: 5000 }); console.log("held"); await Bun.sleep(60000);`;
+      globalThis.lock = await takeLock("${path}", { what: "test", limitMs: 5000 }); console.log("held"); await Bun.sleep(60000);`;
     const holder = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe" });
     await holder.stdout.getReader().read();
     await expect(takeLock(path, { what: "test", limitMs: 0 })).rejects.toThrow("has held the lock");
     holder.kill("SIGKILL");
     await holder.exited;
     const lock = await takeLock(path, { what: "test", limitMs: 5000 });
-    await lock.release();
+    lock.release();
   });
 });

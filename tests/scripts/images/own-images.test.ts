@@ -1,8 +1,8 @@
-import { beforeAll, describe, expect, test } from "bun:test";
-import { mkdir, readdir, rename, utimes, writeFile } from "node:fs/promises";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdir, readdir, readFile, rename, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { forgetOlder } from "../../../scripts/images/catalog.ts";
-import { inputFiles, inputsHash } from "../../../scripts/images/services-image.ts";
+import { fetchChecked, inputFiles, inputsHash } from "../../../scripts/images/own-images.ts";
 import { temporaryFolder } from "../../temporary-folder.ts";
 
 const root = temporaryFolder();
@@ -51,6 +51,37 @@ describe("inputsHash", () => {
       expect(seen.has(hash)).toBe(false);
       seen.add(hash);
     }
+  });
+});
+
+describe("fetchChecked", () => {
+  const server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch: ({ url }) => (url.endsWith("/jar") ? new Response("jar") : new Response("", { status: 404 })),
+  });
+  afterAll(() => server.stop(true));
+  const { signal } = new AbortController();
+  const sha256 = new Bun.CryptoHasher("sha256").update("jar").digest("hex");
+  const path = join(root, "fetched");
+  const fetched = (file: string, expected = sha256) => fetchChecked(`${server.url}${file}`, expected, path, signal);
+
+  test("writes a file that everyone may read", async () => {
+    await fetched("jar");
+    expect(await readFile(path, "utf8")).toBe("jar");
+    expect((await stat(path)).mode & 0o777).toBe(0o644);
+  });
+
+  test("refuses another content, and names what it expected and what it got", async () => {
+    await expect(fetched("jar", "0".repeat(64))).rejects.toThrow(
+      `${server.url}jar: its SHA-256 must be ${"0".repeat(64)}; got ${sha256}`,
+    );
+  });
+
+  test("an address that does not answer is an error with the way out", async () => {
+    const error = await fetched("nothing").catch((thrown) => thrown);
+    expect(error.message).toBe(`${server.url}nothing could not be downloaded`);
+    expect(error.hint).toContain("--images DIR");
   });
 });
 
