@@ -18,9 +18,10 @@ import { drillLeftovers } from "./cluster/drill-leftovers.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 import { CLUSTER_FLAGS, localCluster, rememberTarget, requireReachable, selectCluster } from "./cluster/target.ts";
 import { CERTIFICATE_FOLDER } from "./deploy/certificates.ts";
-import { type DeployPreview, deploy, previewDeploy } from "./deploy/deployment.ts";
+import { type DeployPreview, deploy, previewDeploy, renderDeploy } from "./deploy/deployment.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
 import { describeNotApplied, type Plan } from "./deploy/plan.ts";
+import { SIZES, type Size } from "./deploy/sizes.ts";
 import { LOG_STAGES, type LogTier } from "./deploy/stages.ts";
 import { restorePipeline } from "./drills/restore.ts";
 import { checkPrefix } from "./images/targets.ts";
@@ -56,6 +57,17 @@ const FLAGS = {
     type: "boolean",
     description: "replace the CA of a deployed pipeline by that of the folder: all brokers restart",
   },
+  size: {
+    type: "string",
+    choices: Object.keys(SIZES),
+    valueName: "NAME",
+    description: "size of the pipeline (default: that of the last deploy, at first small)",
+  },
+  render: {
+    type: "string",
+    valueName: "DIR",
+    description: "write what a deploy would apply as files, without Secrets; change nothing",
+  },
   "install-tools": { type: "boolean", description: "let the local cluster install missing tools with apt-get" },
   "no-check": { type: "boolean", description: "skip the closing check that events flow" },
   "dry-run": { type: "boolean", description: "print the plan and its changes, change nothing" },
@@ -68,7 +80,8 @@ type DeployFlags = Values<typeof FLAGS>;
  * @throws OperatorError (exit 2) that names the flags, or the rule and the value
  */
 export function checkDeployFlags(
-  flags: Pick<DeployFlags, "local" | "auto"> & Partial<Pick<DeployFlags, "context" | "registry" | "kind">>,
+  flags: Pick<DeployFlags, "local" | "auto"> &
+    Partial<Pick<DeployFlags, "context" | "registry" | "kind" | "render" | "dry-run" | "new-ca">>,
 ): void {
   const exclude = (pair: string, hint?: string) =>
     new OperatorError(`${pair} exclude each other`, { exitCode: EXIT.usage, hint });
@@ -77,6 +90,9 @@ export function checkDeployFlags(
   if (flags.local && flags.auto) {
     throw exclude("--local and --auto", "--auto uses the local cluster where no --context is given");
   }
+  if (flags.render !== undefined && flags["dry-run"]) throw exclude("--render and --dry-run");
+  // The files contain no certificate; a CA is replaced by a deploy.
+  if (flags.render !== undefined && flags["new-ca"]) throw exclude("--render and --new-ca");
   if (flags.registry) checkPrefix(flags.registry);
 }
 
@@ -84,7 +100,7 @@ export function checkDeployFlags(
 async function targetCluster(flags: DeployFlags, report: Report, signal: AbortSignal): Promise<Cluster> {
   const wantsLocal = flags.local || (flags.auto && !flags.context);
   if (!wantsLocal) return await selectCluster(flags, localTarget);
-  if (!flags["dry-run"]) {
+  if (!flags["dry-run"] && flags.render === undefined) {
     await prepareLocalCluster(report, {
       installTools: flags["install-tools"] || flags.auto,
       imagesDir: flags.images,
@@ -143,10 +159,20 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   const { certs, registry, kind, images: imagesDir } = flags;
   const folder = certs === undefined ? CERTIFICATE_FOLDER : resolve(certs);
   const logs = flags.logs as LogTier | undefined;
-  const options = { certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir, logs };
+  const size = flags.size as Size | undefined;
+  const options = { certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir, logs, size };
   if (flags["dry-run"]) {
     const { plan, preview } = await previewDeploy(cluster, options, signal);
     reportPlan(plan, preview, report);
+    return EXIT.ok;
+  }
+  if (flags.render !== undefined) {
+    const { warnings, ...rendered } = await renderDeploy(cluster, options, resolve(flags.render), signal);
+    for (const line of warnings) report.warn(line);
+    report.result(rendered);
+    report.print(
+      `${rendered.files.length} files in ${rendered.folder}; Secrets that must exist: see kustomization.yaml`,
+    );
     return EXIT.ok;
   }
   await healDrills(cluster, report);
@@ -183,7 +209,9 @@ export const command = defineCommand({
     ["npm start", "everything: local cluster, images, certificates, pipeline, closing check"],
     ["bun scripts/deploy.ts --context staging --registry registry.example.org/team", "an existing cluster"],
     ["bun scripts/deploy.ts --context kind-dev --kind dev", "a kind cluster"],
+    ["bun scripts/deploy.ts --context staging --size standard", "three nodes"],
     ["bun scripts/deploy.ts --local --dry-run", "what would change on the local cluster"],
+    ["bun scripts/deploy.ts --context staging --render deploy/", "files for Argo CD, Flux or a review"],
   ],
   run: main,
 });

@@ -19,11 +19,15 @@ import {
   preparePlan,
   previewFirst,
   previewPlan,
+  prunedBy,
 } from "./execution.ts";
 import { imagesOf } from "./manifests.ts";
 import { describeNotApplied, type ImageState, type Plan, plan } from "./plan.ts";
+import { describeRendered, type RequiredSecret, render, writeRendered } from "./render.ts";
+import { contentsOf } from "./secrets.ts";
+import { loadSizedStages, type Size } from "./sizes.ts";
 import { readSnapshot } from "./snapshot.ts";
-import { type LogTier, loadStages, type Stage } from "./stages.ts";
+import type { LogTier, Stage } from "./stages.ts";
 
 export interface DeployOptions {
   certificates: CertificateSource;
@@ -31,6 +35,8 @@ export interface DeployOptions {
   kind?: string | undefined;
   imagesDir?: string | undefined;
   logs?: LogTier | undefined;
+  /** Default: the size of the last deploy. */
+  size?: Size | undefined;
 }
 
 /** Stages that are not applied, with the field names of the JSON documents of deploy. */
@@ -52,6 +58,15 @@ export interface DeployPreview extends NotApplied {
   runs: string[];
   /** Workloads whose pods all restart at once, with the reason. */
   restarts: { workload: string; reason: string }[];
+}
+
+/** The document of `deploy --render DIR --json`. */
+export interface RenderedDeploy extends NotApplied {
+  images: ImagePlan[];
+  folder: string;
+  files: string[];
+  secrets: RequiredSecret[];
+  warnings: string[];
 }
 
 function notApplied({ skip, keep }: Plan): NotApplied {
@@ -121,7 +136,7 @@ export async function deploy(
   report: Report,
   signal: AbortSignal,
 ): Promise<DeployOutcome> {
-  const stages = await loadStages();
+  const stages = await loadSizedStages(cluster, options.size, signal);
   await report.step("certificates", async (step) => {
     const { statuses, restored } = await prepareCertificates(cluster, stages, options.certificates, signal);
     const made = statuses.filter(({ action }) => action !== "kept").length;
@@ -155,7 +170,7 @@ export async function previewDeploy(
   options: DeployOptions,
   signal: AbortSignal,
 ): Promise<{ plan: Plan; preview: DeployPreview }> {
-  const stages = await loadStages();
+  const stages = await loadSizedStages(cluster, options.size, signal);
   const target = imageTarget(cluster, options);
   return await withFolderCopy(options.certificates.folder, async (folder) => {
     await prepareCertificates(cluster, stages, { ...options.certificates, folder }, signal);
@@ -170,4 +185,28 @@ export async function previewDeploy(
     const restarts = decided.stages.flatMap(({ restart }) => restart ?? []);
     return { plan: decided, preview: { images, objects, runs, restarts, ...notApplied(decided) } };
   });
+}
+
+/**
+ * Writes what a deploy would apply into a folder; changes nothing in the cluster, and no certificate.
+ * @throws OperatorError (exit 3) where the deploy would refuse too
+ */
+export async function renderDeploy(
+  cluster: Cluster,
+  options: DeployOptions,
+  folder: string,
+  signal: AbortSignal,
+): Promise<RenderedDeploy> {
+  const stages = await loadSizedStages(cluster, options.size, signal);
+  const target = imageTarget(cluster, options);
+  const images = await planImages(target, allImages(stages), { imagesDir: options.imagesDir, signal });
+  const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
+  const ca = contentsOf(snapshot.live)["kafka-tls"]?.["ca.crt"];
+  const decided = plan(snapshot, stages, images, { ca, logs: options.logs });
+  requireChangeable(decided);
+  const rendered = render(decided, snapshot, usedImages(decided, images));
+  const files = await writeRendered(folder, rendered);
+  const removed = prunedBy(decided).map(({ object }) => object);
+  const warnings = [...describeNotApplied(decided), ...describeRendered(rendered, removed)];
+  return { images, folder, files, secrets: rendered.secrets, warnings, ...notApplied(decided) };
 }

@@ -9,7 +9,10 @@ const NAMESPACED = [
   "services,configmaps,serviceaccounts,networkpolicies.networking.k8s.io,poddisruptionbudgets.policy",
   "horizontalpodautoscalers.autoscaling,roles.rbac.authorization.k8s.io,rolebindings.rbac.authorization.k8s.io",
 ].join(",");
-const CLUSTER_WIDE = "clusterroles.rbac.authorization.k8s.io,clusterrolebindings.rbac.authorization.k8s.io";
+const CLUSTER_WIDE = [
+  "clusterroles.rbac.authorization.k8s.io,clusterrolebindings.rbac.authorization.k8s.io",
+  "priorityclasses.scheduling.k8s.io",
+].join(",");
 
 /** The applied objects in the namespaces of the manifests, and the cluster-wide ones. */
 export async function listManaged(cluster: Cluster, stages: readonly Stage[]): Promise<KubernetesObject[]> {
