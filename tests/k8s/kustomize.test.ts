@@ -251,4 +251,45 @@ describe.skipIf(kubectl === undefined)("built by kubectl", () => {
       expect(memoryOf(env.GOMEMLIMIT!.replace("iB", "i"))).toBeLessThan(limit);
     },
   );
+
+  test.each(Object.keys(SIZES) as Size[])("docs/sizes.md has the resources of size %s", async (size) => {
+    const page = await readFile(join(MANIFEST_FOLDER, "../docs/sizes.md"), "utf8");
+    const cell = (row: string) => {
+      const line = page.split("\n").find((one) => one.startsWith(`| ${row}`))!;
+      return line.split("|")[2 + Object.keys(SIZES).indexOf(size)]!.trim();
+    };
+    const objects = (await stagesIn(size)).flatMap((stage) => stage.objects);
+    const containerOf = (kind: string, name: string) => {
+      const object = objects.find((one) => one.kind === kind && one.metadata.name === name)!;
+      const [container] = podTemplateOf(object)!.spec.containers;
+      const { requests, limits } = container!.resources as Record<"requests" | "limits", Record<string, string>>;
+      return { container: container!, cpu: String(cpuOf(requests.cpu)), requests, limits };
+    };
+    const amount = (text: string | undefined) => {
+      const mebibytes = memoryOf(text) / 2 ** 20;
+      return mebibytes < 1024 ? `${mebibytes} MiB` : `${mebibytes / 1024} GiB`;
+    };
+    const memory = ({ requests, limits }: ReturnType<typeof containerOf>) =>
+      [...new Set([amount(requests.memory), amount(limits.memory)])].join("; ");
+    const broker = containerOf("StatefulSet", "kafka");
+    const options = broker.container.env!.find(({ name }) => name === "HEAP_OPTIONS")!.value!;
+    const [, heap, unit] = /-Xmx(\d+)(\w)/.exec(options)!;
+    const collector = options.includes("+UseG1GC") ? " (G1)" : "";
+    expect(cell("a broker: CPU request")).toBe(
+      `${broker.cpu}, ${memory(broker)}, ${amount(`${heap}${unit!.toUpperCase()}i`)}${collector}`,
+    );
+    const influxdb = containerOf("StatefulSet", "influxdb");
+    type Claims = { volumeClaimTemplates: { spec: { resources: { requests: { storage: string } } } }[] };
+    const { spec } = objects.find(({ kind, metadata }) => kind === "StatefulSet" && metadata.name === "influxdb")!;
+    const volume = (spec as unknown as Claims).volumeClaimTemplates[0]!.spec.resources.requests.storage;
+    expect(cell("InfluxDB: CPU request")).toBe(`${influxdb.cpu}, ${memory(influxdb)}, ${amount(volume)}`);
+    const prometheus = containerOf("Deployment", "prometheus");
+    expect(cell("Prometheus: memory")).toStartWith(`${memory(prometheus)}, `);
+    for (const [kind, name] of [
+      ["Deployment", "processor"],
+      ["StatefulSet", "producer"],
+    ] as const) {
+      expect(cell("CPU request of a processor")).toBe(containerOf(kind, name).cpu);
+    }
+  });
 });
