@@ -29,10 +29,18 @@ import {
 } from "./cluster/target.ts";
 import { parseStorageClasses, STORAGE_TIERS } from "./deploy/adapt.ts";
 import { CERTIFICATE_FOLDER } from "./deploy/certificates.ts";
-import { type DeployPreview, deploy, type ImageSource, previewDeploy, requireTools } from "./deploy/deployment.ts";
+import {
+  type DeployPreview,
+  deploy,
+  type ImageSource,
+  previewDeploy,
+  renderDeploy,
+  requireTools,
+} from "./deploy/deployment.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
 import { agreedCreation, type Creation, ensureKindCluster, KIND_NAME } from "./deploy/new-cluster.ts";
 import { describeNotApplied, type Plan } from "./deploy/plan.ts";
+import { SIZES, type Size } from "./deploy/sizes.ts";
 import { LOG_STAGES, type LogTier } from "./deploy/stages.ts";
 import { restorePipeline } from "./drills/restore.ts";
 import { checkPrefix } from "./images/targets.ts";
@@ -95,6 +103,17 @@ const FLAGS = {
     type: "boolean",
     description: "deploy also to a cluster that does not enforce NetworkPolicies",
   },
+  size: {
+    type: "string",
+    choices: Object.keys(SIZES),
+    valueName: "NAME",
+    description: "size of the pipeline (default: that of the last deploy, at first small)",
+  },
+  render: {
+    type: "string",
+    valueName: "DIR",
+    description: "write what a deploy would apply as files, without Secrets; change nothing",
+  },
   "install-tools": { type: "boolean", description: "let the local cluster install missing tools with apt-get" },
   "no-check": { type: "boolean", description: "skip the closing check that events flow" },
   "dry-run": { type: "boolean", description: "print the plan and its changes, change nothing" },
@@ -108,7 +127,7 @@ type DeployFlags = Values<typeof FLAGS>;
  */
 export function checkDeployFlags(
   flags: Pick<DeployFlags, "local" | "auto"> &
-    Partial<Pick<DeployFlags, "context" | "registry" | "base-registry" | "kind">>,
+    Partial<Pick<DeployFlags, "context" | "registry" | "base-registry" | "kind" | "render" | "dry-run" | "new-ca">>,
 ): void {
   const exclude = (pair: string, hint?: string) =>
     new OperatorError(`${pair} exclude each other`, { exitCode: EXIT.usage, hint });
@@ -118,6 +137,9 @@ export function checkDeployFlags(
   if (flags.local && flags.auto) {
     throw exclude("--local and --auto", "--auto uses the local cluster where no --context is given");
   }
+  if (flags.render !== undefined && flags["dry-run"]) throw exclude("--render and --dry-run");
+  // The files contain no certificate; a CA is replaced by a deploy.
+  if (flags.render !== undefined && flags["new-ca"]) throw exclude("--render and --new-ca");
   if (flags.registry) checkPrefix(flags.registry);
   if (flags["base-registry"]) checkPrefix(flags["base-registry"], "--base-registry");
 }
@@ -137,11 +159,14 @@ async function creationFor(flags: DeployFlags, report: Report): Promise<Creation
   return await agreedCreation(report, flags.auto);
 }
 
+/** True for a call that changes nothing. */
+const isPreview = ({ "dry-run": dryRun, render }: DeployFlags) => dryRun || render !== undefined;
+
 /** The target cluster; the local one, or one of kind, is created first. */
 async function targetCluster(flags: DeployFlags, report: Report, signal: AbortSignal): Promise<Cluster> {
   const create = await creationFor(flags, report);
   if (create === "local") {
-    if (!flags["dry-run"]) {
+    if (!isPreview(flags)) {
       await prepareLocalCluster(report, {
         installTools: flags["install-tools"] || flags.auto,
         imagesDir: flags.images,
@@ -155,7 +180,7 @@ async function targetCluster(flags: DeployFlags, report: Report, signal: AbortSi
   const isNamed = context !== undefined && context !== localTarget.context;
   if (isNamed) await requireTools(context, imageSource(flags));
   // The nodes of a cluster that another program made from kind's are not created here.
-  if (create === "kind" && context === `kind-${kind}` && !flags["dry-run"])
+  if (create === "kind" && context === `kind-${kind}` && !isPreview(flags))
     await ensureKindCluster(kind!, report, signal);
   const cluster = await selectCluster({ ...flags, context }, localTarget);
   if (!isNamed && !cluster.isLocal) await requireTools(cluster.context, imageSource(flags));
@@ -220,6 +245,7 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
     ...imageSource(flags),
     certificates: { folder, newCa: flags["new-ca"] },
     logs: flags.logs as LogTier | undefined,
+    size: flags.size as Size | undefined,
     pullSecret,
     storage: parseStorageClasses(flags["storage-class"]),
     // The local cluster proves at its start that it enforces policies.
@@ -228,6 +254,15 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   if (flags["dry-run"]) {
     const { plan, preview } = await previewDeploy(cluster, options, report, signal);
     reportPlan(plan, preview, report);
+    return EXIT.ok;
+  }
+  if (flags.render !== undefined) {
+    const { warnings, ...rendered } = await renderDeploy(cluster, options, resolve(flags.render), report, signal);
+    for (const line of warnings) report.warn(line);
+    report.result(rendered);
+    report.print(
+      `${rendered.files.length} files in ${rendered.folder}; Secrets that must exist: see kustomization.yaml`,
+    );
     return EXIT.ok;
   }
   await healDrills(cluster, report);
@@ -264,7 +299,9 @@ export const command = defineCommand({
     ["npm start", "everything: local cluster, images, certificates, pipeline, closing check"],
     ["bun scripts/deploy.ts --context staging --registry registry.example.org/team", "an existing cluster"],
     ["npm start -- --kind dev", "a kind cluster, created where it does not exist"],
+    ["bun scripts/deploy.ts --context staging --size standard", "three nodes"],
     ["bun scripts/deploy.ts --local --dry-run", "what would change on the local cluster"],
+    ["bun scripts/deploy.ts --context staging --render deploy/", "files for Argo CD, Flux or a review"],
   ],
   run: main,
 });

@@ -25,11 +25,15 @@ import {
   preparePlan,
   previewFirst,
   previewPlan,
+  prunedBy,
 } from "./execution.ts";
 import { platformsOf, readFacts } from "./facts.ts";
 import { imagesOf, podNamespaces } from "./manifests.ts";
 import { BROKERS, describeNotApplied, type ImageState, type Plan, plan } from "./plan.ts";
 import { preflight } from "./preflight.ts";
+import { describeRendered, type RequiredSecret, render, writeRendered } from "./render.ts";
+import { contentsOf } from "./secrets.ts";
+import { loadSizedStages, type Size } from "./sizes.ts";
 import { readSnapshot } from "./snapshot.ts";
 import { type LogTier, loadStages, type Stage } from "./stages.ts";
 
@@ -56,6 +60,8 @@ export interface DeployOptions extends ImageSource {
   beforeWorkloads?: ((image: string) => Promise<void>) | undefined;
   /** Name of the Secret with which nodes pull images; it exists in every namespace with pods. */
   pullSecret?: string | undefined;
+  /** Default: the size of the last deploy. */
+  size?: Size | undefined;
 }
 
 /** Stages that are not applied, with the field names of the JSON documents of deploy. */
@@ -77,6 +83,15 @@ export interface DeployPreview extends NotApplied {
   runs: string[];
   /** Workloads whose pods all restart at once, with the reason. */
   restarts: { workload: string; reason: string }[];
+}
+
+/** The document of `deploy --render DIR --json`. */
+export interface RenderedDeploy extends NotApplied {
+  images: ImagePlan[];
+  folder: string;
+  files: string[];
+  secrets: RequiredSecret[];
+  warnings: string[];
 }
 
 function notApplied({ skip, keep }: Plan): NotApplied {
@@ -172,12 +187,12 @@ function requireChangeable({ blocked }: Plan): void {
 /** The stages for a cluster, and the platforms of its nodes. @throws OperatorError (exit 3) where they cannot be deployed to it */
 async function stagesFor(
   cluster: Cluster,
-  { storage, pullSecret, platforms }: DeployOptions,
+  { size, storage, pullSecret, platforms }: DeployOptions,
   report: Pick<Report, "warn">,
   signal: AbortSignal,
 ): Promise<{ stages: Stage[]; platforms: readonly string[] | undefined }> {
   const facts = await readFacts(cluster, signal);
-  const stages = adaptStages(await loadStages(), facts, storage);
+  const stages = adaptStages(await loadSizedStages(cluster, size, signal), facts, storage);
   await preflight(cluster, facts, stages, storage, report, signal);
   const namespaces = podNamespaces(stages.flatMap(({ objects }) => objects));
   if (pullSecret !== undefined) await requirePullSecret(cluster, pullSecret, namespaces);
@@ -255,4 +270,29 @@ export async function previewDeploy(
     const restarts = decided.stages.flatMap(({ restart }) => restart ?? []);
     return { plan: decided, preview: { images, objects, runs, restarts, ...notApplied(decided) } };
   });
+}
+
+/**
+ * Writes what a deploy would apply into a folder; changes nothing in the cluster, and no certificate.
+ * @throws OperatorError (exit 3) where the deploy would refuse too
+ */
+export async function renderDeploy(
+  cluster: Cluster,
+  options: DeployOptions,
+  folder: string,
+  report: Pick<Report, "warn">,
+  signal: AbortSignal,
+): Promise<RenderedDeploy> {
+  const { stages, platforms } = await stagesFor(cluster, options, report, signal);
+  const target = imageTarget(cluster, options);
+  const images = await planImages(target, allImages(stages), imageOptions({ ...options, platforms }, signal));
+  const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
+  const ca = contentsOf(snapshot.live)["kafka-tls"]?.["ca.crt"];
+  const decided = plan(snapshot, stages, images, { ...options, ca });
+  requireChangeable(decided);
+  const rendered = render(decided, snapshot, usedImages(decided, images));
+  const files = await writeRendered(folder, rendered);
+  const removed = prunedBy(decided).map(({ object }) => object);
+  const warnings = [...describeNotApplied(decided), ...describeRendered(rendered, removed)];
+  return { images, folder, files, secrets: rendered.secrets, warnings, ...notApplied(decided) };
 }

@@ -114,15 +114,41 @@ export function blockedChange(
     .filter(([name, value]) => value !== undefined && !isDeepStrictEqual(value, current[name]))
     .map(([name]) => name);
   if (growsInVain(object, live, fixedClasses)) fields.push("resources.requests.storage");
-  return fields.length === 0 ? undefined : { ref: refOf(object), fields, recipe: recipeFor(object, fields, context) };
+  if (fields.length === 0) return undefined;
+  return { ref: refOf(object), fields, recipe: recipeFor(object, live, fields, context) };
 }
 
-function recipeFor({ kind, metadata }: KubernetesObject, fields: readonly string[], context: string): string {
+/** For each template that a manifest enlarges: the claims that it has created, and their new size. */
+function enlargements(object: KubernetesObject, live: KubernetesObject): { claims: string[]; size: string }[] {
+  const current = claimsOf(live);
+  const { replicas = 1 } = (live.spec ?? {}) as { replicas?: number };
+  return templatesOf(object).flatMap(({ metadata: { name }, spec }) => {
+    const size = spec.resources?.requests?.storage;
+    const isLarger = quantity(size) > quantity(current.get(name)?.resources?.requests?.storage);
+    const claims = Array.from({ length: replicas }, (_, ordinal) => `${name}-${object.metadata.name}-${ordinal}`);
+    return size !== undefined && isLarger ? [{ claims, size }] : [];
+  });
+}
+
+function recipeFor(
+  object: KubernetesObject,
+  live: KubernetesObject,
+  fields: readonly string[],
+  context: string,
+): string {
+  const { kind, metadata } = object;
   const { name, namespace = NAMESPACE } = metadata;
-  const remove = `kubectl --context ${context} -n ${namespace} delete ${kind.toLowerCase()} ${name}`;
+  const kubectl = `kubectl --context ${context} -n ${namespace}`;
+  const remove = `${kubectl} delete ${kind.toLowerCase()} ${name}`;
   // Pods of another selector would not belong to the new object.
   if (kind === "StatefulSet" && !fields.includes("selector")) {
-    return `${remove} --cascade=orphan   (pods and claims stay, and belong to the new object)`;
+    // A template counts for new claims only: existing ones are enlarged by their own.
+    const enlarge = enlargements(object, live).map(
+      ({ claims, size }) =>
+        `${kubectl} patch pvc ${claims.join(" ")} -p '{"spec":{"resources":{"requests":{"storage":"${size}"}}}}'   (where the storage class allows it; otherwise existing volumes keep their size)`,
+    );
+    const orphan = `${remove} --cascade=orphan   (pods and claims stay, and belong to the new object)`;
+    return [...enlarge, orphan].join("\n");
   }
   if (kind === "PersistentVolumeClaim") return `${remove}   (deletes its data; its pod must be deleted too)`;
   if (kind === "Secret") return `${remove}   (keep a copy of its values)`;

@@ -10,7 +10,10 @@ const NAMESPACED = [
   "services,configmaps,serviceaccounts,networkpolicies.networking.k8s.io,poddisruptionbudgets.policy",
   "horizontalpodautoscalers.autoscaling,roles.rbac.authorization.k8s.io,rolebindings.rbac.authorization.k8s.io",
 ].join(",");
-const CLUSTER_WIDE = "clusterroles.rbac.authorization.k8s.io,clusterrolebindings.rbac.authorization.k8s.io";
+const CLUSTER_WIDE = [
+  "clusterroles.rbac.authorization.k8s.io,clusterrolebindings.rbac.authorization.k8s.io",
+  "priorityclasses.scheduling.k8s.io",
+].join(",");
 
 /** The cluster-wide objects of this namespace's pipeline; those of version 1.0 have no label, and the default namespace. */
 async function ownClusterWide(cluster: Cluster, selector: string): Promise<KubernetesObject[]> {

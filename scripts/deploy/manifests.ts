@@ -51,8 +51,12 @@ export interface PodTemplate {
   spec: PodSpec;
 }
 
+/** Folders of k8s/ with patches, and with objects that deploy does not apply. */
+const NOT_APPLIED = /^(overlays|sizes|cert-manager)\//;
+
 /**
- * Every file of k8s/ with its objects in the namespace of the pipeline, sorted by path.
+ * Every file of k8s/ with its objects in the namespace of the pipeline, sorted by path; links to other files are left out, and
+ * so are lists of files.
  * @throws Error with file and reason for invalid YAML, or a document that is not a Kubernetes object
  */
 export async function loadManifestFiles(folder = MANIFEST_FOLDER, namespace = NAMESPACE): Promise<ManifestFile[]> {
@@ -60,19 +64,21 @@ export async function loadManifestFiles(folder = MANIFEST_FOLDER, namespace = NA
   const paths = entries
     .filter((entry) => entry.isFile() && /\.ya?ml$/.test(entry.name))
     .map((entry) => relative(folder, join(entry.parentPath, entry.name)).split(sep).join("/"))
+    .filter((path) => !NOT_APPLIED.test(path))
     .sort();
-  return await Promise.all(
+  const files = await Promise.all(
     paths.map(async (path) => {
       const text = await readFile(join(folder, path), "utf8");
-      const isGenerator = basename(path) === "kustomization.yaml";
-      const objects = isGenerator ? await generatedConfigMaps(folder, path, text) : parseManifest(text, path);
-      return { path, objects: objects.map((object) => objectInNamespace(object, namespace)) };
+      const isKustomization = basename(path) === "kustomization.yaml";
+      const objects = isKustomization ? await generatedConfigMaps(folder, path, text) : parseManifest(text, path);
+      return objects && { path, objects: objects.map((object) => objectInNamespace(object, namespace)) };
     }),
   );
+  return files.filter((file) => file !== undefined);
 }
 
 interface Kustomization {
-  configMapGenerator: {
+  configMapGenerator?: {
     name: string;
     namespace: string;
     files: string[];
@@ -80,9 +86,14 @@ interface Kustomization {
   }[];
 }
 
-/** The ConfigMaps that a kustomization.yaml generates from files, as `kubectl apply -k` does. */
-async function generatedConfigMaps(folder: string, path: string, text: string): Promise<KubernetesObject[]> {
+/** The ConfigMaps that a kustomization.yaml generates from files, as `kubectl apply -k` does; undefined for one without. */
+async function generatedConfigMaps(
+  folder: string,
+  path: string,
+  text: string,
+): Promise<KubernetesObject[] | undefined> {
   const { configMapGenerator } = parse(text) as Kustomization;
+  if (!configMapGenerator) return undefined;
   return await Promise.all(
     configMapGenerator.map(async ({ name, namespace, files, options }) => {
       const contents = files.map(async (file) => [file, await readFile(join(folder, dirname(path), file), "utf8")]);

@@ -59,10 +59,10 @@ export const STAGES: readonly StageSpec[] = [
     name: FOUNDATION,
     title: "namespace, service accounts, network policies",
     files: [
-      "namespace.yaml",
-      "rbac.yaml",
-      "logging/logging-namespace.yaml",
-      "logging/logging-default-serviceaccount.yaml",
+      "foundation/namespace.yaml",
+      "foundation/rbac.yaml",
+      "foundation/logging-namespace.yaml",
+      "foundation/logging-default-serviceaccount.yaml",
       // Applied before any pod exists, so that no pod runs without its policies.
       "network/default-deny-networkpolicy.yaml",
       "network/logging-default-deny-networkpolicy.yaml",
@@ -182,16 +182,16 @@ export const STAGES: readonly StageSpec[] = [
     files: [
       "network/victorialogs-networkpolicy.yaml",
       "tls/victorialogs-tls-secret.yaml",
-      "logging/victorialogs-serviceaccount.yaml",
-      "logging/victorialogs-pvc.yaml",
-      "logging/victorialogs-service.yaml",
-      "logging/victorialogs-pdb.yaml",
-      "logging/victorialogs-deployment.yaml",
+      "logging/victorialogs/victorialogs-serviceaccount.yaml",
+      "logging/victorialogs/victorialogs-pvc.yaml",
+      "logging/victorialogs/victorialogs-service.yaml",
+      "logging/victorialogs/victorialogs-pdb.yaml",
+      "logging/victorialogs/victorialogs-deployment.yaml",
       "network/vlagent-networkpolicy.yaml",
-      "logging/vlagent-rbac.yaml",
-      "logging/vlagent-tls-secret.yaml",
-      "logging/vlagent-service.yaml",
-      "logging/vlagent-daemonset.yaml",
+      "logging/victorialogs/vlagent-rbac.yaml",
+      "logging/victorialogs/vlagent-tls-secret.yaml",
+      "logging/victorialogs/vlagent-service.yaml",
+      "logging/victorialogs/vlagent-daemonset.yaml",
     ],
     limitMs: MONITORING_LIMIT_MS,
     optional: true,
@@ -200,7 +200,7 @@ export const STAGES: readonly StageSpec[] = [
   {
     name: "logging-alerts",
     title: "alerts of the log tier",
-    files: ["prometheus/rules/logging.yaml"],
+    files: ["prometheus/rules/logs/logging.yaml"],
     needsStage: "logging",
   },
   {
@@ -268,9 +268,9 @@ export const STAGES: readonly StageSpec[] = [
     title: "autoscaling of the processor: KEDA, by lag and CPU",
     files: [
       "network/keda-networkpolicy.yaml",
-      "processor/processor-scaling-configmap.yaml",
-      "processor/processor-triggerauthentication.yaml",
-      "processor/processor-scaledobject.yaml",
+      "processor/keda/processor-scaling-configmap.yaml",
+      "processor/keda/processor-triggerauthentication.yaml",
+      "processor/keda/processor-scaledobject.yaml",
     ],
     needsApi: "keda.sh/v1alpha1",
     install: `kubectl apply --server-side -f ${KEDA_RELEASE}`,
@@ -285,7 +285,7 @@ export const STAGES: readonly StageSpec[] = [
   {
     name: "service-monitors",
     title: "ServiceMonitors for prometheus-operator",
-    files: ["prometheus/servicemonitor.yaml"],
+    files: ["prometheus/service-monitors/servicemonitor.yaml"],
     needsApi: "monitoring.coreos.com/v1",
   },
 ];
@@ -294,8 +294,8 @@ export const STAGES: readonly StageSpec[] = [
  * The stages with their objects, in order.
  * @throws Error that names a file that is missing, in two stages, or in no stage.
  */
-export async function loadStages(folder = MANIFEST_FOLDER): Promise<Stage[]> {
-  const files = new Map((await loadManifestFiles(folder)).map(({ path, objects }) => [path, objects]));
+export async function loadStages(folder = MANIFEST_FOLDER, namespace = NAMESPACE): Promise<Stage[]> {
+  const files = new Map((await loadManifestFiles(folder, namespace)).map(({ path, objects }) => [path, objects]));
   const stages = STAGES.map((stage) => ({
     ...stage,
     objects: stage.files.flatMap((path) => {

@@ -25,10 +25,10 @@ test.each(quotes)("%s contains the block quoted in docs/autoscaling.md", async (
 });
 
 test("docs/autoscaling.md: maximum, lag threshold and CPU target are those of the manifests", async () => {
-  const scaled = await readFile(join(ROOT, "k8s/processor/processor-scaledobject.yaml"), "utf8");
+  const scaled = await readFile(join(ROOT, "k8s/processor/keda/processor-scaledobject.yaml"), "utf8");
   const producer = await readFile(join(ROOT, "k8s/producer/hpa.yaml"), "utf8");
   const [, most] = /maxReplicaCount: (\d+)/.exec(scaled)!;
-  expect(page).toContain(`| processor (\`k8s/processor/processor-scaledobject.yaml\`, KEDA) | 1 – ${most} |`);
+  expect(page).toContain(`| processor (\`k8s/processor/keda/processor-scaledobject.yaml\`, KEDA) | 1 – ${most} |`);
   const [, least] = /threshold: "(\d+)"/.exec(scaled)!;
   expect(page).toContain(`the lag exceeds ${Number(least).toLocaleString("en")} events per replica`);
   const [, share] = /averageUtilization: (\d+)/.exec(producer)!;

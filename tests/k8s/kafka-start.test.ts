@@ -60,6 +60,17 @@ describe("start.sh", () => {
     expect(await readFile(join(folder, "watched"), "utf8")).toEndWith("/libs/*.jar\n");
   });
 
+  test("the settings of a size come after the common ones, and the node's own ones last", async () => {
+    await writeFile(join(folder, "config/size.properties"), "broker.session.timeout.ms=9000");
+    expect((await run("start.sh", "kafka-1", JAVA)).exitCode).toBe(0);
+    const lines = (await readFile(join(folder, "tmp/server.properties"), "utf8")).trim().split("\n");
+    expect(lines.slice(0, 3)).toEqual([
+      "process.roles=broker,controller",
+      "broker.session.timeout.ms=9000",
+      "node.id=1",
+    ]);
+  });
+
   test("a node that joins later formats its volume, a formatted one is kept", async () => {
     await formatted("0,11");
     expect((await run("start.sh", "kafka-1", JAVA)).exitCode).toBe(0);

@@ -3,8 +3,8 @@
  * nothing.
  */
 import { describe, expect, test } from "bun:test";
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, readFile, realpath } from "node:fs/promises";
+import { join, relative } from "node:path";
 import { parseAllDocuments } from "yaml";
 import type { KubernetesObject } from "../../scripts/cluster/cluster.ts";
 import { IDENTITIES } from "../../scripts/deploy/certificates.ts";
@@ -55,6 +55,14 @@ const containers = workloads.flatMap((workload) =>
 const restrictedNamespaces = ofKind("Namespace")
   .filter(({ metadata }) => metadata.labels?.["pod-security.kubernetes.io/enforce"] === "restricted")
   .map(({ metadata }) => metadata.name);
+/** The links below a folder, and the files to which they lead. */
+async function linksIn(folder: string): Promise<{ path: string; target: string }[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const links = entries.filter((entry) => entry.isSymbolicLink()).map((entry) => join(entry.parentPath, entry.name));
+  return await Promise.all(
+    links.map(async (link) => ({ path: relative(folder, link), target: relative(folder, await realpath(link)) })),
+  );
+}
 const CLUSTER_SCOPED = /^(Namespace|Cluster|CustomResourceDefinition|PriorityClass|StorageClass|APIService)/;
 /**
  * Seconds to detect a frozen process by its silence. Events must flow again within the goals of docs/resilience.md
@@ -65,8 +73,14 @@ const NAME = "app.kubernetes.io/name";
 const INSTANCE = "app.kubernetes.io/instance";
 
 describe("files", () => {
-  test("include every file name of the plan", () => {
-    const paths = files.map(({ path }) => path);
+  test("include every file name of the plan", async () => {
+    // A link leads to a file of a folder with a kustomization.yaml, which cannot contain files of other folders.
+    const paths = [
+      ...files.map(({ path }) => path),
+      ...(await linksIn(MANIFEST_FOLDER))
+        .filter(({ target }) => files.some(({ path }) => path === target))
+        .map(({ path }) => path),
+    ];
     const planned = [
       ...["namespace.yaml", "rbac.yaml", "tls/kafka-tls-secret.yaml", "tls/influxdb-tls-secret.yaml"],
       ...["deployment", "service", "configmap"].map((part) => `prometheus/prometheus-${part}.yaml`),

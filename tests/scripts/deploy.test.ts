@@ -15,6 +15,8 @@ describe("checkDeployFlags", () => {
   test.each([
     [{ local: true, auto: true }, "--local and --auto exclude each other"],
     [{ ...none, local: true, context: "staging" }, "--context and --local exclude each other"],
+    [{ ...none, render: "out", "dry-run": true }, "--render and --dry-run exclude each other"],
+    [{ ...none, render: "out", "new-ca": true }, "--render and --new-ca exclude each other"],
     [{ ...none, registry: "registry.lan/belts", kind: "dev" }, "--registry and --kind exclude each other"],
     [{ ...none, local: true, kind: "dev" }, "--local and --kind exclude each other"],
     [

@@ -3,7 +3,7 @@
  * cluster. Method: the stages of k8s/ against a cluster in memory that records each change.
  */
 import { beforeAll, describe, expect, test } from "bun:test";
-import { writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NETWORK_CHECKS } from "../../../scripts/checks/network.ts";
 import { POD_CHECKS } from "../../../scripts/checks/pods.ts";
@@ -13,8 +13,9 @@ import { ProbeSession } from "../../../scripts/clients/probe-session.ts";
 import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
 import { executePlan, preparePlan, previewFirst, previewPlan, prunedBy } from "../../../scripts/deploy/execution.ts";
 import { KEDA_API } from "../../../scripts/deploy/keda.ts";
-import { imagesOf } from "../../../scripts/deploy/manifests.ts";
+import { imagesOf, parseManifest } from "../../../scripts/deploy/manifests.ts";
 import { type Plan, plan, TRUSTED_CA } from "../../../scripts/deploy/plan.ts";
+import { describeRendered, render, writeRendered } from "../../../scripts/deploy/render.ts";
 import { FILL_FROM, recipeOf } from "../../../scripts/deploy/secrets.ts";
 import { readSnapshot } from "../../../scripts/deploy/snapshot.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
@@ -294,6 +295,70 @@ describe("validate after a deploy that did not apply a stage", () => {
     expect((await checked(cluster)).policies).toMatchObject({
       ok: false,
       detail: expect.stringContaining("prometheus is in no file"),
+    });
+  });
+});
+
+describe("rendered files", () => {
+  const renderOf = async (cluster: FakeCluster) => {
+    const images = imagesOf(every).map((ref) => ({ ref, missing: false }));
+    const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
+    const ca = cluster.find("Secret/kafka-tls") ? "content of ca.crt" : undefined;
+    return render(plan(snapshot, stages, images, { ca }), snapshot, images);
+  };
+
+  test("are the objects that the deploy has applied, without Secrets, also where others have added keys", async () => {
+    const cluster = await deployed();
+    const receiver = cluster.find("Secret/alertmanager-receiver")!;
+    receiver.data = { ...(receiver.data as object), "alertmanager.yml": "Zm9v" };
+    const { stages: rendered, secrets } = await renderOf(cluster);
+    const objects = rendered.flatMap((stage) => stage.objects);
+    expect(objects.length).toBeGreaterThan(100);
+    for (const object of objects) {
+      const { status: _, ...live } = cluster.find(refOf(object))!;
+      expect(object).toEqual(live as never);
+    }
+    const left = [...cluster.objects.values()].filter((live) => !objects.some((one) => refOf(one) === refOf(live)));
+    expect(new Set(left.map(({ kind }) => kind))).toEqual(
+      new Set(["Secret", "APIService", "Deployment", "HorizontalPodAutoscaler"]),
+    );
+    expect(secrets.map(({ exists }) => exists)).not.toContain(false);
+    expect(describeRendered({ stages: rendered, secrets }, [])).toEqual([]);
+  });
+
+  test("of an empty cluster are the same each time, and name the Secrets that are missing", async () => {
+    const cluster = new FakeCluster(APIS).add(...kedaItself());
+    const [first, second] = [await renderOf(cluster), await renderOf(cluster)];
+    expect(first).toEqual(second);
+    const scaling = first.stages
+      .flatMap(({ objects }) => objects)
+      .find(({ metadata }) => metadata.name === "processor-scaling");
+    expect(scaling?.data).toEqual({ header: "X-Conveyor-Client", client: "keda" });
+    expect(describeRendered(first, [every[0]!])).toEqual([
+      expect.stringMatching(/^Secrets that do not exist yet: conveyor\/kafka-tls, .*conveyor-logging\/promtail-tls/),
+      "deploy would also delete: Namespace/conveyor",
+    ]);
+    expect(cluster.mutations).toEqual([]);
+  });
+
+  test("have one file per stage and the list of Secrets; a later run replaces them, and no other files", async () => {
+    const rendered = await renderOf(await deployed());
+    const folder = join(await mkdtemp(join(certificates, "rendered-")), "new");
+    const names = await writeRendered(folder, rendered);
+    expect((await readdir(folder)).sort()).toEqual(names.toSorted());
+    for (const [index, { objects }] of rendered.stages.entries()) {
+      const text = await readFile(join(folder, names[index]!), "utf8");
+      expect(parseManifest(text, names[index]!)).toEqual(objects);
+    }
+    const list = await readFile(join(folder, "kustomization.yaml"), "utf8");
+    expect(list).toContain("#   conveyor/kafka-tls (Opaque): ca.crt, kafka-0.pem, kafka-1.pem, kafka-2.pem\n");
+    expect(list).toContain("#   conveyor/influxdb-token-reader (Opaque): empty, the setup job fills it\n");
+    await writeFile(join(folder, "README.md"), "mine");
+    const fewer = await writeRendered(folder, { ...rendered, stages: rendered.stages.slice(0, 2) });
+    expect((await readdir(folder)).sort()).toEqual([...fewer, "README.md"].sort());
+    await expect(writeRendered(certificates, rendered)).rejects.toMatchObject({
+      message: `--render: the folder must be empty or written by an earlier --render; got ${certificates}`,
+      exitCode: 2,
     });
   });
 });

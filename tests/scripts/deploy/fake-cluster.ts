@@ -34,7 +34,12 @@ function readyStatus({ spec }: KubernetesObject): Record<string, unknown> {
 
 /** True when kubectl's name of one or several resources means the kind of an object. */
 function isOf(resources: string, { kind }: KubernetesObject): boolean {
-  const singular = (name: string) => name.toLowerCase().replace(/ies$/, "y").replace(/s+$/, "");
+  const singular = (name: string) =>
+    name
+      .toLowerCase()
+      .replace(/ies$/, "y")
+      .replace(/sses$/, "ss")
+      .replace(/(?<!s)s$/, "");
   const aliases: Record<string, string> = { crd: "customresourcedefinition", hpa: "horizontalpodautoscaler" };
   return resources.split(",").some((resource) => {
     const name = singular(resource.split(".")[0]!);

@@ -320,7 +320,7 @@ describe("stages", () => {
       "in no stage of scripts/deploy/stages.ts: extra/thing.yaml",
     );
     await expect(loadStages(await folderWith(all.slice(1)))).rejects.toThrow(
-      "stage foundation: k8s/namespace.yaml is missing",
+      "stage foundation: k8s/foundation/namespace.yaml is missing",
     );
   });
 });

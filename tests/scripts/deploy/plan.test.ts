@@ -376,6 +376,18 @@ describe("plan: what Kubernetes cannot change", () => {
     expect(planned({ live }).blocked).toEqual([]);
   });
 
+  test("a larger volume is enlarged by its claims before the StatefulSet is created again; a smaller one stays", () => {
+    const live = (size: string) =>
+      every.map((one) => (refOf(one) === "StatefulSet/kafka" ? edited(refOf(one), templateSize(size)) : one));
+    const [blocked] = planned({ live: live("1Gi") }).blocked;
+    const [enlarge, remove] = blocked!.recipe.split("\n");
+    expect(enlarge).toStartWith(
+      `kubectl --context test -n conveyor patch pvc data-kafka-0 data-kafka-1 data-kafka-2 -p '{"spec":{"resources":{"requests":{"storage":"16Gi"}}}}'`,
+    );
+    expect(remove).toContain("delete statefulset kafka --cascade=orphan");
+    expect(planned({ live: live("200Gi") }).blocked).toEqual([]);
+  });
+
   test.each<[string, (object: KubernetesObject) => void, string[], string]>([
     ["StatefulSet/kafka", templateSize("1Gi"), ["volumeClaimTemplates"], "statefulset kafka --cascade=orphan"],
     [
