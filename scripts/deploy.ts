@@ -20,8 +20,9 @@ import { CLUSTER_FLAGS, localCluster, rememberTarget, requireReachable, selectCl
 import { CERTIFICATE_FOLDER } from "./deploy/certificates.ts";
 import { type DeployPreview, deploy, previewDeploy } from "./deploy/deployment.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
+import { parseLabels } from "./deploy/operator-rules.ts";
 import { describeNotApplied, type Plan } from "./deploy/plan.ts";
-import { LOG_STAGES, type LogTier } from "./deploy/stages.ts";
+import { LOG_STAGES, type LogTier, NODE_METRICS, type NodeMetrics } from "./deploy/stages.ts";
 import { restorePipeline } from "./drills/restore.ts";
 import { checkPrefix } from "./images/targets.ts";
 import { localTarget } from "./local-cluster/index.ts";
@@ -47,6 +48,19 @@ const FLAGS = {
     description:
       "log tier: Loki and Promtail, or VictoriaLogs and vlagent (default: the deployed one; Loki where its images are available)",
   },
+  "node-metrics": {
+    type: "string",
+    choices: NODE_METRICS,
+    valueName: "MODE",
+    description:
+      "metrics of nodes and volumes: auto leaves out their alerts where no kubelet's certificate can be verified, on keeps them, off scrapes no kubelet (default: as at the last deploy, at first auto)",
+  },
+  "monitor-labels": {
+    type: "string",
+    valueName: "NAME=VALUE,…",
+    description:
+      'labels of the ServiceMonitors and PrometheusRules, such as release=monitoring; "" for none (default: as at the last deploy)',
+  },
   certs: {
     type: "string",
     valueName: "DIR",
@@ -68,7 +82,8 @@ type DeployFlags = Values<typeof FLAGS>;
  * @throws OperatorError (exit 2) that names the flags, or the rule and the value
  */
 export function checkDeployFlags(
-  flags: Pick<DeployFlags, "local" | "auto"> & Partial<Pick<DeployFlags, "context" | "registry" | "kind">>,
+  flags: Pick<DeployFlags, "local" | "auto"> &
+    Partial<Pick<DeployFlags, "context" | "registry" | "kind" | "monitor-labels">>,
 ): void {
   const exclude = (pair: string, hint?: string) =>
     new OperatorError(`${pair} exclude each other`, { exitCode: EXIT.usage, hint });
@@ -78,6 +93,18 @@ export function checkDeployFlags(
     throw exclude("--local and --auto", "--auto uses the local cluster where no --context is given");
   }
   if (flags.registry) checkPrefix(flags.registry);
+  monitorLabels(flags);
+}
+
+/** @throws OperatorError (exit 2) that names the flag, the rule and the value */
+function monitorLabels(flags: Partial<Pick<DeployFlags, "monitor-labels">>): Record<string, string> | undefined {
+  const text = flags["monitor-labels"];
+  if (text === undefined) return undefined;
+  try {
+    return parseLabels(text);
+  } catch (error) {
+    throw new OperatorError(`--monitor-labels: ${(error as Error).message}`, { exitCode: EXIT.usage });
+  }
 }
 
 /** The target cluster; the local one is started first. */
@@ -143,7 +170,11 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   const { certs, registry, kind, images: imagesDir } = flags;
   const folder = certs === undefined ? CERTIFICATE_FOLDER : resolve(certs);
   const logs = flags.logs as LogTier | undefined;
-  const options = { certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir, logs };
+  const monitoring = {
+    nodeMetrics: flags["node-metrics"] as NodeMetrics | undefined,
+    monitorLabels: monitorLabels(flags),
+  };
+  const options = { certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir, logs, ...monitoring };
   if (flags["dry-run"]) {
     const { plan, preview } = await previewDeploy(cluster, options, signal);
     reportPlan(plan, preview, report);

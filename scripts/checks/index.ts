@@ -11,6 +11,7 @@ import { FLOW_CHECKS } from "./flow.ts";
 import { INFLUXDB_CHECKS } from "./influxdb.ts";
 import { KAFKA_CHECKS } from "./kafka.ts";
 import { NETWORK_CHECKS } from "./network.ts";
+import { nodeMetricsCheck } from "./node-metrics.ts";
 import { POD_CHECKS } from "./pods.ts";
 import { SIGNAL_CHECKS } from "./signals.ts";
 
@@ -36,6 +37,7 @@ export const CHECKS: readonly Check<ProbeSession>[] = [
   ...INFLUXDB_CHECKS,
   ...FLOW_CHECKS,
   ...SIGNAL_CHECKS,
+  nodeMetricsCheck,
   autoscalingCheck,
 ];
 

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
+import { awaitKubelets } from "../clients/kubelets.ts";
 import { type Cluster, NAMESPACE, refOf } from "../cluster/cluster.ts";
 import {
   ensureImages,
@@ -21,16 +22,15 @@ import {
   previewPlan,
 } from "./execution.ts";
 import { imagesOf } from "./manifests.ts";
-import { describeNotApplied, type ImageState, type Plan, plan } from "./plan.ts";
+import { describeNotApplied, type ImageState, type Plan, type PlanOptions, plan } from "./plan.ts";
 import { readSnapshot } from "./snapshot.ts";
-import { type LogTier, loadStages, type Stage } from "./stages.ts";
+import { loadStages, type Stage } from "./stages.ts";
 
-export interface DeployOptions {
+export interface DeployOptions extends Omit<PlanOptions, "ca"> {
   certificates: CertificateSource;
   registry?: string | undefined;
   kind?: string | undefined;
   imagesDir?: string | undefined;
-  logs?: LogTier | undefined;
 }
 
 /** Stages that are not applied, with the field names of the JSON documents of deploy. */
@@ -136,15 +136,38 @@ export async function deploy(
     onWait: (problem) => report.info(`waiting for KEDA: ${problem}`),
   });
   const { folder } = options.certificates;
-  const decided = plan(snapshot, stages, images, { ca: await caOf(folder), logs: options.logs });
+  const decided = plan(snapshot, stages, images, { ...options, ca: await caOf(folder) });
   requireChangeable(decided);
   for (const line of describeNotApplied(decided)) report.warn(line);
   const used = usedImages(decided, images);
   requireImages(used, target);
   const prepared = await preparePlan(decided, snapshot, used, folder);
   const execution = await executePlan(cluster, prepared, report, signal);
-  return { ...execution, images: used.map(({ missing: _, ...image }) => image), ...notApplied(decided) };
+  const result = { images: used.map(({ missing: _, ...image }) => image) };
+  const problem = decided.awaitsKubelets ? await kubeletProblem(cluster, report, signal) : undefined;
+  if (!problem) return { ...execution, ...result, ...notApplied(decided) };
+
+  // Only a running Prometheus shows that the kubelets cannot be read: their alerts are removed before they fire.
+  const latest = { ...(await readSnapshot(cluster, stages, signal)), kubelets: { problem } };
+  const revised = plan(latest, stages, images, { ...options, ca: await caOf(folder) });
+  const told = describeNotApplied(decided);
+  for (const line of describeNotApplied(revised).filter((line) => !told.includes(line))) report.warn(line);
+  const again = await preparePlan(revised, latest, used, folder);
+  const some = { ...again, stages: again.stages.filter(({ name }) => REVISED_STAGES.includes(name)) };
+  const { counts, changes } = await executePlan(cluster, some, report, signal);
+  for (const change of ["created", "changed", "removed"] as const) execution.counts[change] += counts[change];
+  return { ...execution, changes: [...execution.changes, ...changes], ...result, ...notApplied(revised) };
 }
+
+const kubeletProblem = async (cluster: Cluster, report: Report, signal: AbortSignal): Promise<string | undefined> =>
+  await report.step("metrics of nodes and volumes", async (step) => {
+    const state = await awaitKubelets(cluster, signal);
+    step.update(!state ? "not scraped yet" : state.problem ? "cannot be read" : "Prometheus reads the kubelets");
+    return state?.problem;
+  });
+
+/** Stages that change when the kubelets' alerts are left out: the Namespace's annotation, and Prometheus' rules. */
+const REVISED_STAGES = ["foundation", "metrics"];
 
 /**
  * Plans a deploy and previews its changes; stores nothing, no certificate either.
@@ -161,7 +184,7 @@ export async function previewDeploy(
     await prepareCertificates(cluster, stages, { ...options.certificates, folder }, signal);
     const images = await planImages(target, allImages(stages), { imagesDir: options.imagesDir, signal });
     const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
-    const decided = plan(snapshot, stages, images, { ca: await caOf(folder), logs: options.logs });
+    const decided = plan(snapshot, stages, images, { ...options, ca: await caOf(folder) });
     requireChangeable(decided);
     const isDeployed = snapshot.live.some(({ kind, metadata }) => kind === "Namespace" && metadata.name === NAMESPACE);
     const prepared = await preparePlan(decided, snapshot, usedImages(decided, images), folder);

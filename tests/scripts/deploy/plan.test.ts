@@ -241,7 +241,7 @@ describe("plan: prune", () => {
       "PersistentVolumeClaim/loki-data",
       "Secret/promtail-tls (conveyor-logging)",
     ]);
-    const tier = ["logging", "logging-victorialogs", "logging-alerts"].flatMap(refsOf);
+    const tier = ["logging", "logging-victorialogs", "logging-alerts", "operator-rules-logging"].flatMap(refsOf);
     expect(pruned.filter((ref) => !tier.includes(ref))).toEqual([]);
     expect(result.prune[0]!.reason).toStartWith("logging is skipped: no image ");
     // Policies last, so that no pod runs without its policies.
