@@ -1,8 +1,15 @@
 /** Check of the autoscalers: each scaled workload has exactly one, and all of its metrics are known. */
 import { waitFor } from "../cli/wait.ts";
 import type { ProbeSession } from "../clients/probe-session.ts";
-import { type Condition, type KubernetesObject, refOf } from "../cluster/cluster.ts";
-import { type Autoscaler, autoscalerOf, conflictingAutoscalers, SCALED_OBJECT } from "../deploy/autoscalers.ts";
+import { apiVersionsOf, type Condition, type KubernetesObject, refOf } from "../cluster/cluster.ts";
+import {
+  type Autoscaler,
+  autoscalerOf,
+  conflictingAutoscalers,
+  METRICS_API,
+  METRICS_API_INSTALL,
+  SCALED_OBJECT,
+} from "../deploy/autoscalers.ts";
 import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, passed } from "./checklist.ts";
 
@@ -65,6 +72,21 @@ export function autoscalingProblems(
   return problems;
 }
 
+/**
+ * The problem of a cluster without metrics-server: the autoscalers that read CPU usage from it scale nothing. It is a failure
+ * and no optional capability, since the pipeline promises to scale.
+ * @param declared the HorizontalPodAutoscalers and ScaledObjects of the manifests; KEDA's read Prometheus
+ */
+export function metricsApiProblem(
+  declared: readonly KubernetesObject[],
+  apiVersions: ReadonlySet<string>,
+): string | undefined {
+  const blind = declared.filter(({ kind }) => kind !== SCALED_OBJECT).flatMap((object) => autoscalerOf(object) ?? []);
+  if (blind.length === 0 || apiVersions.has(METRICS_API)) return undefined;
+  const workloads = blind.map(({ target }) => target).join(", ");
+  return `the cluster has no ${METRICS_API} (metrics-server): ${workloads} does not scale; to install it: ${METRICS_API_INSTALL}`;
+}
+
 export const autoscalingCheck: Check<ProbeSession> = {
   id: "autoscaling",
   title: "every autoscaler knows its metrics",
@@ -73,6 +95,8 @@ export const autoscalingCheck: Check<ProbeSession> = {
   async run({ cluster }, signal) {
     const objects = (await deployedStages(cluster)).stages.flatMap((stage) => stage.objects);
     const declared = objects.filter((object) => autoscalerOf(object));
+    const problem = metricsApiProblem(declared, await apiVersionsOf(cluster, signal));
+    if (problem) return failed(problem);
     const byKeda = declared.some(({ kind }) => kind === SCALED_OBJECT);
     let problems: string[] = [];
     const poll = async () => {

@@ -25,6 +25,7 @@ const clusterCheck: Check<ProbeSession> = {
 export const CHECKS: readonly Check<ProbeSession>[] = [
   clusterCheck,
   { ...POD_CHECKS.objects, needs: ["cluster"] },
+  POD_CHECKS.volumes,
   POD_CHECKS.drills,
   certificatesCheck,
   NETWORK_CHECKS.policies,

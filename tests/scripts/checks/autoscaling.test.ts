@@ -1,6 +1,6 @@
 /** Problems of autoscalers: missing, without metrics, in fallback, paused, or a second one. */
 import { describe, expect, test } from "bun:test";
-import { autoscalingProblems } from "../../../scripts/checks/autoscaling.ts";
+import { autoscalingProblems, metricsApiProblem } from "../../../scripts/checks/autoscaling.ts";
 import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
 import type { Autoscaler } from "../../../scripts/deploy/autoscalers.ts";
 
@@ -72,5 +72,22 @@ describe("autoscalingProblems", () => {
     expect(autoscalingProblems([declared], [made], unready)).toEqual([
       "ScaledObject/processor: not Ready (TriggerError: x509)",
     ]);
+  });
+});
+
+describe("metricsApiProblem", () => {
+  const byCpu = { ...hpa("producer", well), spec: { scaleTargetRef: { kind: "StatefulSet", name: "producer" } } };
+  const absent = new Set(["v1", "apps/v1"]);
+
+  test("names the workloads that do not scale, and the command that installs metrics-server", () => {
+    const problem = metricsApiProblem([byCpu, declared], absent);
+    expect(problem).toStartWith(
+      "the cluster has no metrics.k8s.io/v1beta1 (metrics-server): StatefulSet/producer does not",
+    );
+    expect(problem).toContain("to install it: kubectl apply -f https://github.com/kubernetes-sigs/metrics-server/");
+  });
+  test("is none with the API, or where KEDA alone scales", () => {
+    expect(metricsApiProblem([byCpu], new Set([...absent, "metrics.k8s.io/v1beta1"]))).toBeUndefined();
+    expect(metricsApiProblem([declared], absent)).toBeUndefined();
   });
 });
