@@ -4,7 +4,7 @@
  */
 import type { Condition, KubernetesObject } from "../cluster/cluster.ts";
 
-/** API of metrics-server, from which autoscalers read CPU usage. */
+/** API of metrics-server. Without it an autoscaler by CPU scales nothing, and its alert would fire for ever. */
 export const METRICS_API = "metrics.k8s.io/v1beta1";
 /** How it is installed. */
 export const METRICS_API_INSTALL =

@@ -3,6 +3,7 @@
  * list forward, destroy backward, validate as its checklist. Every file of k8s/ belongs to exactly one stage.
  */
 import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
+import { METRICS_API, METRICS_API_INSTALL } from "./autoscalers.ts";
 import { loadManifestFiles, MANIFEST_FOLDER } from "./manifests.ts";
 import { OPERATOR_API, prometheusRules } from "./operator-rules.ts";
 
@@ -150,9 +151,15 @@ export const STAGES: readonly StageSpec[] = [
       "producer/producer-service.yaml",
       "producer/producer-pdb.yaml",
       "producer/producer-statefulset.yaml",
-      "producer/hpa.yaml",
     ],
     limitMs: SERVICE_LIMIT_MS,
+  },
+  {
+    name: "autoscaling-producer",
+    title: "autoscaling of the producer: by CPU",
+    files: ["producer/hpa.yaml"],
+    needsApi: METRICS_API,
+    install: METRICS_API_INSTALL,
   },
   {
     name: "lag-exporter",
@@ -307,6 +314,8 @@ export const STAGES: readonly StageSpec[] = [
     name: "autoscaling-cpu",
     title: "autoscaling of the processor: by CPU alone",
     files: ["processor/processor-hpa.yaml"],
+    needsApi: METRICS_API,
+    install: METRICS_API_INSTALL,
     fallbackFor: "autoscaling-keda",
   },
   {

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { authorityId, createAuthority } from "../../../scripts/cli/pki.ts";
 import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
-import { autoscalerOf } from "../../../scripts/deploy/autoscalers.ts";
+import { autoscalerOf, METRICS_API } from "../../../scripts/deploy/autoscalers.ts";
 import { KEDA_API, type KedaState } from "../../../scripts/deploy/keda.ts";
 import { imagesOf } from "../../../scripts/deploy/manifests.ts";
 import { describeNotApplied, plan, type Snapshot, TRUSTED_CA } from "../../../scripts/deploy/plan.ts";
@@ -11,7 +11,7 @@ import { hpa, kedaObject } from "./fake-cluster.ts";
 
 const stages = await loadStages();
 const every = stages.flatMap(({ objects }) => objects);
-const apiVersions = new Set(every.map(({ apiVersion }) => apiVersion));
+const apiVersions = new Set([...every.map(({ apiVersion }) => apiVersion), METRICS_API]);
 const withoutKeda = new Set([...apiVersions].filter((api) => api !== KEDA_API));
 
 const stageOf = (name: string) => stages.find((stage) => stage.name === name)!;
@@ -222,6 +222,29 @@ describe("plan: keep", () => {
 
   test("a workload of another project with the same name keeps nothing", () => {
     expect(planned({ live: foreign(running("Deployment/loki")) }, imagesOfStage("logging")).keep).toEqual([]);
+  });
+});
+
+describe("plan: no metrics-server", () => {
+  const withoutMetrics = (more: Iterable<string> = []) =>
+    new Set([...apiVersions, ...more].filter((api) => api !== METRICS_API));
+  const autoscaling = (result: ReturnType<typeof plan>) =>
+    result.stages.map(({ name }) => name).filter((name) => name.startsWith("autoscaling"));
+
+  test("the autoscalers by CPU are left out, with the command that installs it; KEDA's stays", () => {
+    const result = planned({ apiVersions: withoutMetrics(), live: every });
+    expect(autoscaling(result)).toEqual(["autoscaling-keda"]);
+    const [line] = describeNotApplied(result).filter((text) => text.includes("autoscaling-producer"));
+    expect(line).toStartWith(
+      `skipped: autoscaling-producer (the cluster has no ${METRICS_API}; to install it: kubectl `,
+    );
+    // It would report for ever that it knows no metric.
+    expect(result.prune.map(({ object }) => refOf(object))).toContain("HorizontalPodAutoscaler/producer");
+  });
+
+  test("without KEDA too, nothing scales", () => {
+    const apis = new Set([...withoutMetrics()].filter((api) => api !== KEDA_API));
+    expect(autoscaling(planned({ apiVersions: apis, keda: { status: "absent" } }))).toEqual([]);
   });
 });
 
