@@ -10,13 +10,16 @@
 import { resolve } from "node:path";
 import type { ChecklistResult } from "./checks/checklist.ts";
 import { FLOW_CHECK_IDS, runChecks } from "./checks/index.ts";
+import { requireEnforcement } from "./checks/network.ts";
 import { type CommandContext, defineCommand, runCommand, type Values } from "./cli/command.ts";
 import { EXIT, type ExitCode, isAbort, OperatorError } from "./cli/errors.ts";
 import { formatDuration, type Report } from "./cli/report.ts";
+import { ProbeSession } from "./clients/probe-session.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import { drillLeftovers } from "./cluster/drill-leftovers.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 import { CLUSTER_FLAGS, localCluster, rememberTarget, requireReachable, selectCluster } from "./cluster/target.ts";
+import { parseStorageClasses, STORAGE_TIERS } from "./deploy/adapt.ts";
 import { CERTIFICATE_FOLDER } from "./deploy/certificates.ts";
 import { type DeployPreview, deploy, previewDeploy } from "./deploy/deployment.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
@@ -61,6 +64,12 @@ const FLAGS = {
     description:
       'labels of the ServiceMonitors and PrometheusRules, such as release=monitoring; "" for none (default: as at the last deploy)',
   },
+  "storage-class": {
+    type: "string",
+    valueName: "[TIER=]NAME",
+    multiple: true,
+    description: `storage class of new volumes, or of those of one tier: ${STORAGE_TIERS.join(", ")} (default: the cluster's default class)`,
+  },
   certs: {
     type: "string",
     valueName: "DIR",
@@ -69,6 +78,10 @@ const FLAGS = {
   "new-ca": {
     type: "boolean",
     description: "replace the CA of a deployed pipeline by that of the folder: all brokers restart",
+  },
+  "open-network": {
+    type: "boolean",
+    description: "deploy also to a cluster that does not enforce NetworkPolicies",
   },
   "install-tools": { type: "boolean", description: "let the local cluster install missing tools with apt-get" },
   "no-check": { type: "boolean", description: "skip the closing check that events flow" },
@@ -168,15 +181,29 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   report.info(`target: ${cluster.describe()}`);
   const version = await requireReachable(cluster, signal);
   const { certs, registry, kind, images: imagesDir } = flags;
+  const storage = parseStorageClasses(flags["storage-class"]);
   const folder = certs === undefined ? CERTIFICATE_FOLDER : resolve(certs);
   const logs = flags.logs as LogTier | undefined;
   const monitoring = {
     nodeMetrics: flags["node-metrics"] as NodeMetrics | undefined,
     monitorLabels: monitorLabels(flags),
   };
-  const options = { certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir, logs, ...monitoring };
+  // The local cluster proves at its start that it enforces policies.
+  const beforeWorkloads =
+    cluster.isLocal || flags["open-network"]
+      ? undefined
+      : async (image: string) => {
+          await report.step("network policies are enforced", async (step) => {
+            await using session = new ProbeSession(cluster, image, signal);
+            step.update(`a pod without rights reaches nothing: ${await requireEnforcement(session, signal)}`);
+          });
+        };
+  const options = {
+    ...{ certificates: { folder, newCa: flags["new-ca"] }, registry, kind, imagesDir, logs, storage, ...monitoring },
+    beforeWorkloads,
+  };
   if (flags["dry-run"]) {
-    const { plan, preview } = await previewDeploy(cluster, options, signal);
+    const { plan, preview } = await previewDeploy(cluster, options, report, signal);
     reportPlan(plan, preview, report);
     return EXIT.ok;
   }

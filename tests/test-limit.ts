@@ -1,9 +1,12 @@
 /**
- * Time limit of tests and hooks that set none, loaded by every `bun test` (bunfig.toml). Bun's default of 5 s is too short for a
+ * Namespace of the tests, and time limit of tests and hooks that set none, loaded by every `bun test` (bunfig.toml). Bun's default of 5 s is too short for a
  * test that starts processes on a busy machine. bunfig.toml has no key for it, and setDefaultTimeout is valid for one
  * file, so each test file is loaded with a call of it.
  */
 import { plugin } from "bun";
+
+// Tests do not depend on what was deployed from this machine.
+process.env.CONVEYOR_NAMESPACE ??= "conveyor";
 
 const LIMIT_MS = 60_000;
 

@@ -4,9 +4,12 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import type { ProbeSpec } from "../../services/protocol/probe.ts";
-import { OperatorError } from "../cli/errors.ts";
+import { EXIT, OperatorError } from "../cli/errors.ts";
+import { waitFor } from "../cli/wait.ts";
 import { INFLUXDB_PORT, KAFKA_CLIENT_PORT, type ProbeSession } from "../clients/probe-session.ts";
-import { type KubernetesObject, listOf, NAMESPACE } from "../cluster/cluster.ts";
+import { type Cluster, type KubernetesObject, listOf, NAMESPACE } from "../cluster/cluster.ts";
+import { adaptStages } from "../deploy/adapt.ts";
+import { readFacts } from "../deploy/facts.ts";
 import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, outcomeOf, passed } from "./checklist.ts";
 
@@ -21,24 +24,67 @@ async function targets({ cluster }: ProbeSession): Promise<Record<"kafka" | "inf
     if (!address) throw new OperatorError(`no running pod of ${workload}`);
     return address;
   };
-  const api = await cluster.get<Service>("service", "kubernetes", "default");
-  if (!api) throw new OperatorError("the API server's service cannot be read");
   return {
     kafka: { kind: "tcp", host: await podIp("kafka"), port: KAFKA_CLIENT_PORT },
     influxdb: { kind: "tcp", host: await podIp("influxdb"), port: INFLUXDB_PORT },
-    outside: { kind: "tcp", host: api.spec.clusterIP, port: api.spec.ports[0]?.port ?? 443 },
+    outside: await outside(cluster),
   };
+}
+
+async function outside(cluster: Cluster): Promise<ProbeSpec> {
+  const api = await cluster.get<Service>("service", "kubernetes", "default");
+  if (!api) throw new OperatorError("the API server's service cannot be read");
+  return { kind: "tcp", host: api.spec.clusterIP, port: api.spec.ports[0]?.port ?? 443 };
+}
+
+/** Network plugins apply a policy to a new pod within a second or two. */
+const ENFORCEMENT_LIMIT_MS = 15_000;
+
+/**
+ * Waits until the deny-all policy of the namespace applies to a new pod. For a deploy, before its first workload starts.
+ * @throws OperatorError (exit 3) where a pod that no policy allows anything still reaches the API server after the limit
+ */
+export async function requireEnforcement(
+  session: ProbeSession,
+  signal: AbortSignal,
+  limitMs = ENFORCEMENT_LIMIT_MS,
+): Promise<string> {
+  const probe = { outside: await outside(session.cluster) };
+  const denied = async () => {
+    const { outside } = await session.probeFrom("unlabelled", probe);
+    return outside.ok
+      ? { done: false as const, state: outside.outcome }
+      : { done: true as const, value: outside.outcome };
+  };
+  const what = "the network policies to be enforced";
+  try {
+    return await waitFor(denied, { what, limitMs, signal });
+  } catch (error) {
+    if (!(error instanceof OperatorError) || error.exitCode !== EXIT.timeout) throw error;
+    throw new OperatorError(
+      "the cluster does not enforce NetworkPolicies: a pod that may open no connection reaches the API server",
+      {
+        exitCode: EXIT.precondition,
+        hint: [
+          "no workload was started; the namespace, its service accounts and policies exist",
+          "install a network plugin that enforces them (Calico, Cilium; kind from version 0.24 and k3s do by default), or",
+          "--open-network deploys nevertheless: every pod of the cluster can then connect to Kafka and InfluxDB, which still ask for certificates and tokens",
+        ].join("\n"),
+      },
+    );
+  }
 }
 
 type Service = KubernetesObject & { spec: { clusterIP: string; ports: { port: number }[] } };
 
 const policiesCheck: Check<ProbeSession> = {
   id: "network-policies",
-  title: "network policies match k8s/network",
+  title: "network policies match k8s/network and the cluster",
   needs: ["objects"],
   limitMs: 20_000,
-  async run({ cluster }) {
-    const objects = (await deployedStages(cluster)).stages.flatMap((stage) => stage.objects);
+  async run({ cluster }, signal) {
+    const [{ stages }, facts] = await Promise.all([deployedStages(cluster), readFacts(cluster, signal)]);
+    const objects = adaptStages(stages, facts).flatMap((stage) => stage.objects);
     const wanted = objects.filter(({ kind, metadata }) => kind === "NetworkPolicy" && metadata.namespace === NAMESPACE);
     const live = new Map((await cluster.list<KubernetesObject>("networkpolicy")).map((p) => [p.metadata.name, p]));
     const problems: string[] = [];
@@ -57,7 +103,8 @@ const policiesCheck: Check<ProbeSession> = {
       const found = live.get(policy.metadata.name);
       live.delete(policy.metadata.name);
       if (!found) problems.push(`${policy.metadata.name} is missing`);
-      else if (!isDeepStrictEqual(found.spec, policy.spec)) problems.push(`${policy.metadata.name} was changed`);
+      else if (!isDeepStrictEqual(found.spec, policy.spec))
+        problems.push(`${policy.metadata.name} was changed, or the cluster's addresses were`);
     }
     for (const name of live.keys()) problems.push(`${name} is in no file`);
     return outcomeOf(problems, `${wanted.length} policies`);

@@ -27,9 +27,9 @@ const LIFETIME_SECONDS = 3600;
 
 /** In-cluster addresses, as the workloads use them. */
 export const HOSTS = {
-  kafka: `kafka.${NAMESPACE}.svc.cluster.local`,
-  influxdb: `influxdb.${NAMESPACE}.svc.cluster.local`,
-  apiServer: "kubernetes.default.svc.cluster.local",
+  kafka: `kafka.${NAMESPACE}.svc`,
+  influxdb: `influxdb.${NAMESPACE}.svc`,
+  apiServer: "kubernetes.default.svc",
 } as const;
 
 export const KAFKA_CLIENT_PORT = 9092;

@@ -2,6 +2,7 @@
  * Queries of VictoriaLogs. Its collector splits JSON lines into fields and keeps other lines as `_msg`; services and levels
  * are derived when a query runs, since the collector has no pipeline.
  */
+import { LOGGING_NAMESPACE, NAMESPACE } from "../cluster/namespace.ts";
 import { type LogBackend, type LogRange, type LogStore, MAX_ENTRIES, type StoreConnection } from "./log-backend.ts";
 import { byTime, isMatch, keyOf, type LogEntry, type LogSearch, levelOf, nsOfTime } from "./log-search.ts";
 
@@ -49,7 +50,7 @@ const rfc3339 = (ns: bigint): string => {
 
 /** The search as LogsQL. A text is searched in the line and in its fields as JSON; `isMatch` then decides. */
 export function logsQl(search: LogSearch): string {
-  const filters = ["kubernetes.pod_namespace:in(conveyor,conveyor-logging)"];
+  const filters = [`kubernetes.pod_namespace:in(${NAMESPACE},${LOGGING_NAMESPACE})`];
   if (search.event) {
     filters.push(`run:=${quoted(search.event.run)}`);
     if (search.event.conveyor !== undefined) filters.push(`conveyor:=${quoted(search.event.conveyor)}`);

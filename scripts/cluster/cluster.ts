@@ -7,9 +7,10 @@ import { type TextLineOptions, textLines } from "../../services/domain/ndjson.ts
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { type Child, capture, start } from "../cli/process.ts";
 import { pause } from "../cli/wait.ts";
+import { NAMESPACE } from "./namespace.ts";
 
-/** The namespace of the pipeline; every manifest names it. */
-export const NAMESPACE = "conveyor";
+export { NAMESPACE };
+
 /** Owner of the fields that deploy applies (server-side apply). */
 const FIELD_MANAGER = "conveyor-deploy";
 

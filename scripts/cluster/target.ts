@@ -1,12 +1,11 @@
 /** Selects the cluster that a command works on. */
 import { readFile } from "node:fs/promises";
-import { homedir } from "node:os";
-import { join } from "node:path";
 import { EXIT, isAbort, OperatorError } from "../cli/errors.ts";
 import { writeAtomic } from "../cli/files.ts";
 import { must } from "../cli/process.ts";
 import { findTool } from "../cli/tools.ts";
 import { Cluster, type ClusterLocation, type KubernetesObject } from "./cluster.ts";
+import { checkNamespace, DEFAULT_NAMESPACE, NAMESPACE, targetFile } from "./namespace.ts";
 
 /** How the local cluster is located. Commands pass it in (scripts/local-cluster/index.ts). */
 export interface LocalTarget {
@@ -25,6 +24,12 @@ export const CLUSTER_FLAGS = {
     description: "kubectl context of an existing cluster",
   },
   local: { type: "boolean", description: "the local cluster of scripts/local-cluster.ts" },
+  namespace: {
+    type: "string",
+    valueName: "NAME",
+    env: "CONVEYOR_NAMESPACE",
+    description: `namespace of the pipeline (default: that of the last deploy to the context, else ${DEFAULT_NAMESPACE})`,
+  },
   "cluster-id": {
     type: "string",
     valueName: "UID",
@@ -32,17 +37,16 @@ export const CLUSTER_FLAGS = {
   },
 } as const;
 
-const stateFolder = () => join(process.env.XDG_STATE_HOME || join(homedir(), ".local", "state"), "conveyor");
-const targetFile = () => join(stateFolder(), "target.json");
-
 /** UID of the namespace kube-system: the same for the life of a cluster, whatever its contexts are called. */
 const idOf = async (cluster: Cluster): Promise<string> =>
   (await cluster.json<KubernetesObject>(["get", "namespace", "kube-system"])).metadata.uid ?? "";
 
-/** The cluster of the last deploy, and the identity of each context's cluster at its last deploy. */
+/** The cluster of the last deploy, and for each context the identity of its cluster and the namespace of the last deploy to it. */
 interface RememberedTarget extends ClusterLocation {
   /** Absent in the file of an earlier version. */
   clusterIds?: Record<string, string>;
+  /** The namespace of the last deploy to each context; absent in the file of an earlier version. */
+  namespaces?: Record<string, string>;
 }
 
 /**
@@ -51,11 +55,13 @@ interface RememberedTarget extends ClusterLocation {
  */
 export async function rememberTarget(cluster: Cluster): Promise<void> {
   const { context, kubeconfig, isLocal } = cluster;
+  const remembered = await rememberedTarget();
   const clusterIds = {
-    ...(await rememberedTarget())?.clusterIds,
+    ...remembered?.clusterIds,
     ...(isLocal ? {} : { [context]: await idOf(cluster) }),
   };
-  const target: RememberedTarget = { context, kubeconfig, isLocal, clusterIds };
+  const namespaces = { ...remembered?.namespaces, [context]: NAMESPACE };
+  const target: RememberedTarget = { context, kubeconfig, isLocal, clusterIds, namespaces };
   await writeAtomic(targetFile(), `${JSON.stringify(target, null, 2)}\n`);
 }
 
@@ -105,6 +111,7 @@ export async function selectCluster(
   if (flags.context && flags.local) {
     throw new OperatorError("--context and --local exclude each other", { exitCode: EXIT.usage });
   }
+  checkNamespace(NAMESPACE);
   const remembered = await rememberedTarget();
   const target = flags.local
     ? { isLocal: true, context: local.context }

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { textInNamespace } from "../cluster/namespace.ts";
 
 export const DASHBOARD_FOLDER = join(import.meta.dir, "../../k8s/grafana/dashboards");
 
@@ -62,7 +63,7 @@ export interface Dashboard {
 }
 
 export const readDashboard = (name: (typeof DASHBOARD_NAMES)[number]): Dashboard =>
-  JSON.parse(readFileSync(join(DASHBOARD_FOLDER, `${name}.json`), "utf8")) as Dashboard;
+  JSON.parse(textInNamespace(readFileSync(join(DASHBOARD_FOLDER, `${name}.json`), "utf8"))) as Dashboard;
 
 export const readDashboards = (): Dashboard[] => DASHBOARD_NAMES.map(readDashboard);
 

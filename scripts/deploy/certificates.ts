@@ -14,7 +14,7 @@ import { chmod, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile }
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { createAuthority, issueCertificate, type KeyPair } from "../cli/pki.ts";
-import { NAMESPACE } from "../cluster/cluster.ts";
+import { LOGGING_NAMESPACE, NAMESPACE } from "../cluster/namespace.ts";
 
 export interface Identity {
   /** File name, and the certificate's common name: for Kafka it is the principal, `User:NAME`. */
@@ -25,7 +25,10 @@ export interface Identity {
   combinedPem?: boolean;
 }
 
-/** The names of a Service inside a cluster, shortest first. */
+/**
+ * The names of a Service inside a cluster, shortest first. The project uses the third one, which the search list of every pod
+ * completes, so it needs no cluster domain; the last one is for other clients, in a cluster with the default domain.
+ */
 function serviceNames(name: string, namespace = NAMESPACE): string[] {
   return [name, `${name}.${namespace}`, `${name}.${namespace}.svc`, `${name}.${namespace}.svc.cluster.local`];
 }
@@ -58,14 +61,14 @@ export const IDENTITIES: readonly Identity[] = [
   broker(2),
   server("influxdb"),
   // Clients also connect to one replica by its name, and the number of replicas changes.
-  server("producer", `*.producer-headless.${NAMESPACE}.svc.cluster.local`),
+  server("producer", `*.producer-headless.${NAMESPACE}.svc`, `*.producer-headless.${NAMESPACE}.svc.cluster.local`),
   server("processor"),
   server("lag-exporter"),
   server("loki"),
   server("grafana"),
-  server({ name: "promtail", namespace: "conveyor-logging" }),
+  server({ name: "promtail", namespace: LOGGING_NAMESPACE }),
   server("victorialogs"),
-  server({ name: "vlagent", namespace: "conveyor-logging" }),
+  server({ name: "vlagent", namespace: LOGGING_NAMESPACE }),
   server("prometheus"),
   server("alertmanager"),
   server("kube-state-metrics"),

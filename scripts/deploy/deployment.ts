@@ -11,7 +11,9 @@ import {
   type ImageTarget,
   OWN_PREFIX,
   planImages,
+  SERVICES_IMAGE,
 } from "../images/index.ts";
+import { adaptStages, type StorageChoice } from "./adapt.ts";
 import { type CertificateSource, prepareCertificates, withFolderCopy } from "./certificate-source.ts";
 import {
   type Execution,
@@ -21,16 +23,24 @@ import {
   previewFirst,
   previewPlan,
 } from "./execution.ts";
+import { readFacts } from "./facts.ts";
 import { imagesOf } from "./manifests.ts";
-import { describeNotApplied, type ImageState, type Plan, type PlanOptions, plan } from "./plan.ts";
+import { BROKERS, describeNotApplied, type ImageState, type Plan, type PlanOptions, plan } from "./plan.ts";
+import { preflight } from "./preflight.ts";
 import { readSnapshot } from "./snapshot.ts";
-import { loadStages, type Stage } from "./stages.ts";
+import { FOUNDATION, loadStages, type Stage } from "./stages.ts";
 
 export interface DeployOptions extends Omit<PlanOptions, "ca"> {
   certificates: CertificateSource;
   registry?: string | undefined;
   kind?: string | undefined;
   imagesDir?: string | undefined;
+  storage: StorageChoice;
+  /**
+   * Called by the first deploy to a cluster, when the network policies exist and before the first workload.
+   * @param image the services' image on that cluster
+   */
+  beforeWorkloads?: ((image: string) => Promise<void>) | undefined;
 }
 
 /** Stages that are not applied, with the field names of the JSON documents of deploy. */
@@ -109,6 +119,19 @@ function requireChangeable({ blocked }: Plan): void {
   });
 }
 
+/** The stages for this cluster. @throws OperatorError (exit 3) where they cannot be deployed to it */
+async function stagesFor(
+  cluster: Cluster,
+  { storage }: DeployOptions,
+  report: Pick<Report, "warn">,
+  signal: AbortSignal,
+): Promise<Stage[]> {
+  const facts = await readFacts(cluster, signal);
+  const stages = adaptStages(await loadStages(), facts, storage);
+  await preflight(cluster, facts, stages, storage, report, signal);
+  return stages;
+}
+
 const caOf = async (folder: string) => await Bun.file(join(folder, "ca.crt")).text();
 
 /**
@@ -121,7 +144,7 @@ export async function deploy(
   report: Report,
   signal: AbortSignal,
 ): Promise<DeployOutcome> {
-  const stages = await loadStages();
+  const stages = await stagesFor(cluster, options, report, signal);
   await report.step("certificates", async (step) => {
     const { statuses, restored } = await prepareCertificates(cluster, stages, options.certificates, signal);
     const made = statuses.filter(({ action }) => action !== "kept").length;
@@ -142,7 +165,11 @@ export async function deploy(
   const used = usedImages(decided, images);
   requireImages(used, target);
   const prepared = await preparePlan(decided, snapshot, used, folder);
-  const execution = await executePlan(cluster, prepared, report, signal);
+  const isFirst = !snapshot.live.some(({ kind, metadata }) => kind === "StatefulSet" && metadata.name === BROKERS);
+  const services = used.find(({ ref }) => ref === SERVICES_IMAGE);
+  const execution = await executePlan(cluster, prepared, report, signal, async () => {
+    if (isFirst && services) await options.beforeWorkloads?.(services.pushedRef ?? services.ref);
+  });
   const result = { images: used.map(({ missing: _, ...image }) => image) };
   const problem = decided.awaitsKubelets ? await kubeletProblem(cluster, report, signal) : undefined;
   if (!problem) return { ...execution, ...result, ...notApplied(decided) };
@@ -167,7 +194,7 @@ const kubeletProblem = async (cluster: Cluster, report: Report, signal: AbortSig
   });
 
 /** Stages that change when the kubelets' alerts are left out: the Namespace's annotation, and Prometheus' rules. */
-const REVISED_STAGES = ["foundation", "metrics"];
+const REVISED_STAGES = [FOUNDATION, "metrics"];
 
 /**
  * Plans a deploy and previews its changes; stores nothing, no certificate either.
@@ -176,9 +203,10 @@ const REVISED_STAGES = ["foundation", "metrics"];
 export async function previewDeploy(
   cluster: Cluster,
   options: DeployOptions,
+  report: Pick<Report, "warn">,
   signal: AbortSignal,
 ): Promise<{ plan: Plan; preview: DeployPreview }> {
-  const stages = await loadStages();
+  const stages = await stagesFor(cluster, options, report, signal);
   const target = imageTarget(cluster, options);
   return await withFolderCopy(options.certificates.folder, async (folder) => {
     await prepareCertificates(cluster, stages, { ...options.certificates, folder }, signal);

@@ -18,6 +18,7 @@ import { deleteKedaObjects, KEDA_API } from "./keda.ts";
 import { podTemplateOf, referencesOf, withHashes } from "./manifests.ts";
 import type { AppliedStage, ImageState, Plan, PrunedObject, Snapshot } from "./plan.ts";
 import { contentsOf, FILLED_BY, fillSecrets, type SecretContents } from "./secrets.ts";
+import { FOUNDATION } from "./stages.ts";
 
 /** Workloads are deleted in the background; their pods end within their grace period and are not awaited. */
 const DELETE_LIMIT_MS = 120_000;
@@ -148,6 +149,7 @@ export interface Execution {
 
 /**
  * Executes a plan stage by stage; each stage is awaited before the next.
+ * @param beforeWorkloads called when namespace and network policies exist, and before the first pod
  * @throws OperatorError with the stage that failed and the last state seen
  */
 export async function executePlan(
@@ -155,6 +157,7 @@ export async function executePlan(
   plan: PreparedPlan,
   report: Report,
   signal: AbortSignal,
+  beforeWorkloads: () => Promise<void> = async () => {},
 ): Promise<Execution> {
   const execution: Execution = { counts: { created: 0, changed: 0, unchanged: 0, removed: 0 }, changes: [] };
   if (plan.prune.length > 0) {
@@ -172,6 +175,7 @@ export async function executePlan(
       async (step) => await executeStage(cluster, stage, { ...plan, tokens }, execution, step, signal),
       { limitMs: stage.limitMs },
     );
+    if (stage.name === FOUNDATION) await beforeWorkloads();
     if (stage.run.length > 0) tokens = await readTokens(cluster, Object.keys(tokens));
   }
   if (plan.orphans.length > 0) {

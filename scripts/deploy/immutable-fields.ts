@@ -4,6 +4,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { type KubernetesObject, NAMESPACE, refOf } from "../cluster/cluster.ts";
+import { quantity } from "../cluster/quantity.ts";
 
 /** An object with another value in a field that cannot be changed. */
 export interface BlockedChange {
@@ -24,17 +25,6 @@ interface ClaimTemplate {
 }
 type Fields = Record<string, unknown>;
 
-const UNITS: Readonly<Record<string, number>> = {
-  ...Object.fromEntries(["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"].map((unit, index) => [unit, 1024 ** (index + 1)])),
-  ...Object.fromEntries(["k", "M", "G", "T", "P", "E"].map((unit, index) => [unit, 1000 ** (index + 1)])),
-};
-
-/** Bytes of a size like 16Gi; NaN for another notation. */
-function bytesOf(size: string | undefined): number {
-  const [, number, unit = ""] = /^(\d+(?:\.\d+)?)([A-Za-z]*)$/.exec(size ?? "") ?? [];
-  return Number(number ?? Number.NaN) * (unit === "" ? 1 : (UNITS[unit] ?? Number.NaN));
-}
-
 const templatesOf = ({ kind, spec }: KubernetesObject): ClaimTemplate[] =>
   kind === "StatefulSet" ? ((spec as { volumeClaimTemplates?: ClaimTemplate[] }).volumeClaimTemplates ?? []) : [];
 
@@ -44,14 +34,19 @@ function claimsOf(object: KubernetesObject): Map<string, ClaimSpec> {
   return new Map(templatesOf(object).map(({ metadata, spec }) => [metadata.name, spec]));
 }
 
-/** The object with the size of each claim that is larger in the cluster: an operator has enlarged it. */
-export function withLargerClaims(object: KubernetesObject, live: KubernetesObject | undefined): KubernetesObject {
+/**
+ * The object with what an operator has chosen for its claims in the cluster: a larger size, and the storage class where the
+ * object names none.
+ */
+export function withStoredClaims(object: KubernetesObject, live: KubernetesObject | undefined): KubernetesObject {
   const claims = live ? claimsOf(live) : new Map<string, ClaimSpec>();
   if (claims.size === 0) return object;
   const copy = structuredClone(object);
   for (const [name, spec] of claimsOf(copy)) {
-    const current = claims.get(name)?.resources?.requests?.storage;
-    if (current !== undefined && bytesOf(current) > bytesOf(spec.resources?.requests?.storage)) {
+    const stored = claims.get(name);
+    const current = stored?.resources?.requests?.storage;
+    if (stored?.storageClassName !== undefined) spec.storageClassName ??= stored.storageClassName;
+    if (current !== undefined && quantity(current) > quantity(spec.resources?.requests?.storage)) {
       spec.resources = { ...spec.resources, requests: { ...spec.resources?.requests, storage: current } };
     }
   }
@@ -61,7 +56,7 @@ export function withLargerClaims(object: KubernetesObject, live: KubernetesObjec
 /** A claim without what the API server adds, and with its size as a number. */
 function comparableTemplate({ metadata: { name, labels, annotations }, spec }: ClaimTemplate): Fields {
   const { resources, volumeMode = "Filesystem", ...rest } = spec;
-  return { name, labels, annotations, ...rest, volumeMode, bytes: bytesOf(resources?.requests?.storage) };
+  return { name, labels, annotations, ...rest, volumeMode, bytes: quantity(resources?.requests?.storage) };
 }
 
 /** The fields of an object that are fixed at its creation. */
@@ -97,7 +92,7 @@ function growsInVain(object: KubernetesObject, live: KubernetesObject, fixedClas
   const [wanted, current] = [object, live].map((claim) => claim.spec as ClaimSpec);
   return (
     object.kind === "PersistentVolumeClaim" &&
-    bytesOf(wanted?.resources?.requests?.storage) > bytesOf(current?.resources?.requests?.storage) &&
+    quantity(wanted?.resources?.requests?.storage) > quantity(current?.resources?.requests?.storage) &&
     fixedClasses.has(String(current?.storageClassName))
   );
 }

@@ -1,5 +1,6 @@
 /** Objects that a deploy has applied, found by their labels: also those that the manifests of this version do not contain. */
 import type { Cluster, KubernetesObject } from "../cluster/cluster.ts";
+import { DEFAULT_NAMESPACE, NAMESPACE, NAMESPACE_LABEL } from "../cluster/namespace.ts";
 import { isManaged, MANAGED_BY } from "./plan.ts";
 import type { Stage } from "./stages.ts";
 
@@ -11,6 +12,12 @@ const NAMESPACED = [
 ].join(",");
 const CLUSTER_WIDE = "clusterroles.rbac.authorization.k8s.io,clusterrolebindings.rbac.authorization.k8s.io";
 
+/** The cluster-wide objects of this namespace's pipeline; those of version 1.0 have no label, and the default namespace. */
+async function ownClusterWide(cluster: Cluster, selector: string): Promise<KubernetesObject[]> {
+  const objects = await cluster.list<KubernetesObject>(CLUSTER_WIDE, selector);
+  return objects.filter(({ metadata }) => (metadata.labels?.[NAMESPACE_LABEL] ?? DEFAULT_NAMESPACE) === NAMESPACE);
+}
+
 /** The applied objects in the namespaces of the manifests, and the cluster-wide ones. */
 export async function listManaged(cluster: Cluster, stages: readonly Stage[]): Promise<KubernetesObject[]> {
   const selector = Object.entries(MANAGED_BY)
@@ -19,7 +26,7 @@ export async function listManaged(cluster: Cluster, stages: readonly Stage[]): P
   const namespaces = stages.flatMap(({ objects }) => objects).filter(({ kind }) => kind === "Namespace");
   const lists = await Promise.all([
     ...namespaces.map(({ metadata }) => cluster.list<KubernetesObject>(NAMESPACED, selector, metadata.name)),
-    cluster.list<KubernetesObject>(CLUSTER_WIDE, selector),
+    ownClusterWide(cluster, selector),
   ]);
   return lists.flat().filter(isManaged);
 }

@@ -8,6 +8,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join, relative, sep } from "node:path";
 import { parse, parseAllDocuments } from "yaml";
 import type { KubernetesObject } from "../cluster/cluster.ts";
+import { NAMESPACE, objectInNamespace } from "../cluster/namespace.ts";
 
 export const MANIFEST_FOLDER = join(import.meta.dir, "../../k8s");
 
@@ -50,10 +51,10 @@ export interface PodTemplate {
 }
 
 /**
- * Every file of k8s/ with its objects, sorted by path.
+ * Every file of k8s/ with its objects in the namespace of the pipeline, sorted by path.
  * @throws Error with file and reason for invalid YAML, or a document that is not a Kubernetes object
  */
-export async function loadManifestFiles(folder = MANIFEST_FOLDER): Promise<ManifestFile[]> {
+export async function loadManifestFiles(folder = MANIFEST_FOLDER, namespace = NAMESPACE): Promise<ManifestFile[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const paths = entries
     .filter((entry) => entry.isFile() && /\.ya?ml$/.test(entry.name))
@@ -63,7 +64,8 @@ export async function loadManifestFiles(folder = MANIFEST_FOLDER): Promise<Manif
     paths.map(async (path) => {
       const text = await readFile(join(folder, path), "utf8");
       const isGenerator = basename(path) === "kustomization.yaml";
-      return { path, objects: isGenerator ? await generatedConfigMaps(folder, path, text) : parseManifest(text, path) };
+      const objects = isGenerator ? await generatedConfigMaps(folder, path, text) : parseManifest(text, path);
+      return { path, objects: objects.map((object) => objectInNamespace(object, namespace)) };
     }),
   );
 }

@@ -5,8 +5,9 @@
 import { authorityId } from "../cli/pki.ts";
 import type { KubeletState } from "../clients/kubelets.ts";
 import { type KubernetesObject, keyOf, NAMESPACE, refOf, type Workload } from "../cluster/cluster.ts";
+import { PART_OF } from "../cluster/namespace.ts";
 import { autoscalerOf, conflictingAutoscalers } from "./autoscalers.ts";
-import { type BlockedChange, blockedChange, withLargerClaims } from "./immutable-fields.ts";
+import { type BlockedChange, blockedChange, withStoredClaims } from "./immutable-fields.ts";
 import { KEDA_API, type KedaState } from "./keda.ts";
 import { imagesOf, podTemplateOf, withImages } from "./manifests.ts";
 import { formatLabels, OPERATOR_API, parseLabels } from "./operator-rules.ts";
@@ -157,7 +158,7 @@ export function plan(
   const planned = applied.map(({ name, title, limitMs, objects }) => {
     const images = withImages(withChoices(objects, skipped, choices), (ref) => pushed.get(ref) ?? ref);
     const trusting = ca === undefined ? images : images.map((object) => withTrustedCa(object, ca));
-    const named = trusting.map((object) => withLargerClaims(object, existing.get(keyOf(object))));
+    const named = trusting.map((object) => withStoredClaims(object, existing.get(keyOf(object))));
     return {
       name,
       title,
@@ -364,7 +365,7 @@ export const RETAINED = new Set(["Namespace", "PersistentVolumeClaim", "Secret"]
 
 /** False for an object that has a name of this project's and was created by someone else. */
 export const isOfThisProject = ({ metadata }: KubernetesObject): boolean =>
-  metadata.labels?.["app.kubernetes.io/part-of"] === NAMESPACE;
+  metadata.labels?.["app.kubernetes.io/part-of"] === PART_OF;
 
 /**
  * Every object that a deploy deletes, once, with the reason: KEDA's while KEDA is being uninstalled, those of skipped

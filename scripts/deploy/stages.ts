@@ -68,9 +68,12 @@ const MONITORING_LIMIT_MS = 300_000;
 /** The manifest that KEDA's documentation installs, in the tested version. */
 const KEDA_RELEASE = "https://github.com/kedacore/keda/releases/download/v2.20.2/keda-2.20.2.yaml";
 
+/** The stage of namespace, service accounts and network policies. */
+export const FOUNDATION = "foundation";
+
 export const STAGES: readonly StageSpec[] = [
   {
-    name: "foundation",
+    name: FOUNDATION,
     title: "namespace, service accounts, network policies",
     files: [
       "namespace.yaml",
@@ -81,6 +84,7 @@ export const STAGES: readonly StageSpec[] = [
       "network/default-deny-networkpolicy.yaml",
       "network/logging-default-deny-networkpolicy.yaml",
       "network/allow-dns-networkpolicy.yaml",
+      "network/logging-allow-dns-networkpolicy.yaml",
       "network/kafka-networkpolicy.yaml",
       "network/influxdb-networkpolicy.yaml",
       "network/setup-networkpolicy.yaml",

@@ -54,7 +54,7 @@ export async function activeController(cluster: Cluster): Promise<Pod> {
     const { name } = pod.metadata;
     const forward = await cluster.portForward(`pod/${name}`, METRICS_PORT, NAMESPACE);
     try {
-      const host = `${name}.kafka-headless.${NAMESPACE}.svc.cluster.local`;
+      const host = `${name}.kafka-headless.${NAMESPACE}.svc`;
       const { body } = await getVerified(forward.port, "/metrics", ca, host);
       if (parseMetrics(body).some((sample) => /activecontrollercount$/i.test(sample.name) && sample.value === 1))
         return pod;

@@ -5,7 +5,7 @@ import { hpaScaling, resilience } from "./long-runs.ts";
 import { autoscalers, networkPolicies } from "./manifests.ts";
 import { dashboard, keyMetrics, logSearch } from "./pictures.ts";
 import { tls } from "./tls.ts";
-import { audit, validation } from "./transcripts.ts";
+import { audit, trail, validation } from "./transcripts.ts";
 import { dashboards } from "./viewer-pictures.ts";
 
 export const ARTIFACTS: readonly Artifact[] = [
@@ -19,6 +19,7 @@ export const ARTIFACTS: readonly Artifact[] = [
   tls,
   validation,
   audit,
+  trail,
   hpaScaling,
   resilience,
 ];

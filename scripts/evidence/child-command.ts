@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { capture } from "../cli/process.ts";
+import { NAMESPACE } from "../cluster/namespace.ts";
 
 const PROJECT = join(import.meta.dir, "..", "..");
 /** Lines of a command's output that go into a reason. */
@@ -27,7 +28,7 @@ export async function runScript(args: readonly string[], limitMs: number, signal
   try {
     const result = await capture([process.execPath, ...args], {
       cwd: PROJECT,
-      env: { NO_COLOR: "1" },
+      env: { NO_COLOR: "1", CONVEYOR_NAMESPACE: NAMESPACE },
       what: command,
       signal,
       timeoutMs: limitMs,

@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 import { htmlToPng } from "../browser/page-picture.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { writeAtomic } from "../cli/files.ts";
+import { NAMESPACE } from "../cluster/cluster.ts";
 import { scalingText } from "../load/scaling-text.ts";
 import type { DrillsResult, LoadTestResult, RunResult } from "../recording/result.ts";
 import { openRun, RUNS_FOLDER, readResult } from "../recording/run-folder.ts";
@@ -16,6 +17,7 @@ import { renderReport } from "../report/page.ts";
 import { KEPT_REPORT_FILE, requireVideoTools, VIDEO_FILE, videoOfRun } from "../video/video.ts";
 import type { Artifact, EvidenceContext, Making } from "./artifact.ts";
 import { lastOutputLines, type Ran, runScript } from "./child-command.ts";
+import { terminalPage } from "./terminal.ts";
 import { pictureRun } from "./viewer-pictures.ts";
 
 /** Three minutes of load; as much again for scaling down and for the audit; times three for a busy machine. */
@@ -24,7 +26,7 @@ const LOAD_LIMIT_MS = 1_200_000;
 const DRILLS_LIMIT_MS = 5_400_000;
 const PICTURE_WIDTH_PX = 1200;
 
-const SCALING_FILES = ["hpa-scaling.png", "hpa-scaling.txt"];
+const SCALING_FILES = ["hpa-scaling.png", "hpa-scaling.txt", "hpa-watch.png"];
 const TABLE_FILE = "resilience-drills.txt";
 const OUTPUTS = resolve(RUNS_FOLDER, "..");
 
@@ -82,7 +84,8 @@ async function recordOf<R extends RunResult>(
 
 export const hpaScaling: Artifact = {
   name: "hpa-scaling",
-  title: "the autoscalers under a load that rises and falls: replicas, lag and rates over time, and kubectl get hpa",
+  title:
+    "the autoscalers under a load that rises and falls: replicas, lag and rates over time, and kubectl get hpa as text and as a picture of the terminal",
   files: SCALING_FILES,
   minutes: 8,
   async make(context): Promise<Making> {
@@ -99,6 +102,16 @@ export const hpaScaling: Artifact = {
       browser: context.browser,
     });
     await writeAtomic(join(context.out, SCALING_FILES[1]!), scalingText(result));
+    const watched = { command: `kubectl get hpa -n ${NAMESPACE} -w`, output: result.hpaTable.join("\n") };
+    await htmlToPng(
+      terminalPage("The autoscalers during the load test", [watched]),
+      join(context.out, SCALING_FILES[2]!),
+      {
+        width: PICTURE_WIDTH_PX,
+        theme: "dark",
+        browser: context.browser,
+      },
+    );
     const { lost, acknowledged } = result.ledger;
     return {
       made: true,

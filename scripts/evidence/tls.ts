@@ -86,7 +86,7 @@ async function examinePorts(
       context.signal.throwIfAborted();
       const forward = await cluster.portForward(`pod/${port.pod}`, port.port, port.namespace);
       try {
-        const servername = `${port.workload}.${port.namespace}.svc.cluster.local`;
+        const servername = `${port.workload}.${port.namespace}.svc`;
         const findings = await examine({ host: "127.0.0.1", port: forward.port, servername }, client);
         examined.push({ ...port, findings });
         context.step.update(`${examined.length} of ${ports.length} ports`);

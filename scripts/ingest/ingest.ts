@@ -69,7 +69,7 @@ function producerPod(
     environment: {
       SOURCE: "stdin",
       [INPUT_END_TOKEN]: endToken,
-      KAFKA_BROKERS: [0, 1, 2].map((n) => `kafka-${n}.kafka-headless.${NAMESPACE}.svc.cluster.local:9092`).join(","),
+      KAFKA_BROKERS: [0, 1, 2].map((n) => `kafka-${n}.kafka-headless.${NAMESPACE}.svc:9092`).join(","),
       KAFKA_TLS_CA: KAFKA.tls.ca,
       KAFKA_TLS_CERT: KAFKA.tls.cert,
       KAFKA_TLS_KEY: KAFKA.tls.key,

@@ -31,14 +31,14 @@ function scheduleVariables({ schedule }: GeneratorOptions): Record<string, strin
     return {
       SCHEDULE: kind,
       CONVEYOR_NAMES: schedule.conveyors.join(","),
-      TARGET_HOST: `producer.${NAMESPACE}.svc.cluster.local`,
+      TARGET_HOST: `producer.${NAMESPACE}.svc`,
     };
   }
   return {
     SCHEDULE: kind,
     CONVEYOR_PREFIX: schedule.conveyorPrefix,
     CONVEYORS: String(schedule.conveyors),
-    TARGET_HOST: `producer-headless.${NAMESPACE}.svc.cluster.local`,
+    TARGET_HOST: `producer-headless.${NAMESPACE}.svc`,
   };
 }
 

@@ -1,5 +1,6 @@
 /** A client of the producers' intake (POST /events) that distinguishes accepted, not accepted and uncertain requests. */
 import type { IntakeError, IntakeOutcomes } from "../protocol/intake.ts";
+import { urlHost } from "../runtime/pod-addresses.ts";
 
 export type SendOutcome =
   | { kind: "acknowledged"; refused: number[] }
@@ -41,7 +42,7 @@ export async function sendEvents(
   signal: AbortSignal,
 ): Promise<SendOutcome> {
   try {
-    const response = await fetch(`https://${address}:${options.port}/events`, {
+    const response = await fetch(`https://${urlHost(address)}:${options.port}/events`, {
       method: "POST",
       headers: { authorization: `Bearer ${options.token}`, "content-type": "application/x-ndjson" },
       body,

@@ -7,12 +7,12 @@
  *
  * SIGTERM ends an open load within a second and an ordered load when what is due is acknowledged; either prints its end.
  */
-import { resolve4 } from "node:dns/promises";
 import { NAME_PATTERN, NAME_RULE } from "../domain/event.ts";
 import { formatStages, type LoadStage, parseStages } from "../domain/load-stages.ts";
 import { ACK_LIMIT_MS } from "../producer/intake.ts";
 import type { GeneratorLine } from "../protocol/load-generator.ts";
 import { type ConfigReader, readCommon } from "../runtime/config.ts";
+import { addressesOf } from "../runtime/pod-addresses.ts";
 import { runService, type ServiceFrame } from "../runtime/service.ts";
 import type { Send } from "./delivery.ts";
 import { sendEvents } from "./intake-client.ts";
@@ -92,7 +92,7 @@ class IntakeAddresses {
 
   async refresh(): Promise<void> {
     try {
-      this.#addresses = (await resolve4(this.host)).sort();
+      this.#addresses = await addressesOf(this.host);
       for (const address of this.#avoidUntil.keys()) {
         if (!this.#addresses.includes(address)) this.#avoidUntil.delete(address);
       }

@@ -1,8 +1,8 @@
 /** Polls the metrics of every pod of one tier and combines them into a view of the tier. */
-import { resolve4 } from "node:dns/promises";
 import { type Histogram, parseMetrics, type Sample } from "../domain/exposition.ts";
 import { mergeHistograms, PodWatch } from "../domain/pod-counters.ts";
 import type { ObservedValue } from "../protocol/observer.ts";
+import { addressesOf, urlHost } from "../runtime/pod-addresses.ts";
 import { withTimeout } from "../runtime/with-timeout.ts";
 
 export interface Tier {
@@ -72,9 +72,9 @@ export class TierPoller {
   }
 
   async #resolve(): Promise<string[] | undefined> {
-    const name = `${this.tier.host}.${this.options.namespace}.svc.cluster.local`;
+    const name = `${this.tier.host}.${this.options.namespace}.svc`;
     try {
-      return (await withTimeout(resolve4(name), RESOLVE_LIMIT_MS)).sort();
+      return await withTimeout(addressesOf(name), RESOLVE_LIMIT_MS);
     } catch (error) {
       // The name exists and has no pod.
       return ["ENOTFOUND", "ENODATA"].includes(String((error as { code?: string }).code)) ? [] : undefined;
@@ -99,7 +99,7 @@ export class TierPoller {
     const { port, name } = this.tier;
     const limitMs = Math.min(SCRAPE_LIMIT_MS, Math.max(LEAST_SCRAPE_LIMIT_MS, this.options.tickMs * 0.8));
     try {
-      const response = await fetch(`https://${address}:${port}/metrics`, {
+      const response = await fetch(`https://${urlHost(address)}:${port}/metrics`, {
         // All pods of a tier have the tier's certificate.
         tls: { ca: this.options.ca, serverName: `${name}.${this.options.namespace}.svc` },
         signal: AbortSignal.timeout(limitMs),

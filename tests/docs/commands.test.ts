@@ -2,7 +2,9 @@
  * Every command shown in README.md and docs/ exists: the help of each script of `bun scripts/NAME.ts …` lists every
  * flag shown, and each `npm run NAME` is in package.json.
  */
+
 import { describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CHECKS } from "../../scripts/checks/index.ts";
@@ -123,7 +125,7 @@ describe("commands shown in README and docs", () => {
     const broken: string[] = [];
     for (const { path, text } of await documents()) {
       for (const [, target] of text.matchAll(/\]\((?!https?:|#|mailto:)([^)#]+)(?:#[^)]*)?\)/g)) {
-        if (!(await Bun.file(join(ROOT, path, "..", target!)).exists())) broken.push(`${path}: ${target}`);
+        if (!existsSync(join(ROOT, path, "..", target!))) broken.push(`${path}: ${target}`);
       }
     }
     expect(broken).toEqual([]);

@@ -568,14 +568,14 @@ describe("kafka", () => {
   test("voters, super users and certificates match the replicas", () => {
     const nodes = Array.from({ length: replicas }, (_, ordinal) => `kafka-${ordinal}`);
     expect(properties.get("controller.quorum.voters")!.split(",")).toEqual(
-      nodes.map((node, ordinal) => `${ordinal}@${node}.kafka-headless.conveyor.svc.cluster.local:9093`),
+      nodes.map((node, ordinal) => `${ordinal}@${node}.kafka-headless.conveyor.svc:9093`),
     );
     expect(properties.get("super.users")!.split(";")).toEqual([...nodes, "admin"].map((name) => `User:${name}`));
     for (const node of [...nodes, "admin"]) expect(IDENTITIES.map(({ name }) => name)).toContain(node);
     for (const node of nodes) {
       const names = IDENTITIES.find(({ name }) => name === node)!.subjectAltNames;
-      expect(names).toContain(`DNS:${node}.kafka-headless.conveyor.svc.cluster.local`);
-      expect(names).toContain("DNS:kafka.conveyor.svc.cluster.local");
+      expect(names).toContain(`DNS:${node}.kafka-headless.conveyor.svc`);
+      expect(names).toContain("DNS:kafka.conveyor.svc");
     }
   });
 

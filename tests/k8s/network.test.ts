@@ -49,8 +49,11 @@ const stranger: Pod = { ...unlabelled, name: "stranger", namespace: "elsewhere" 
 /** An address outside the pods: the internet, or the API server. */
 const OUTSIDE = "outside";
 
+/** Link-local addresses are processes of the node: neither pods nor the internet. */
+const NODE_ADDRESSES = /^169\.254\./;
+
 function peerMatches(peer: Peer, policy: Policy, pod: Pod | typeof OUTSIDE): boolean {
-  if (peer.ipBlock) return true;
+  if (peer.ipBlock) return !NODE_ADDRESSES.test(peer.ipBlock.cidr);
   if (pod === OUTSIDE) return false;
   const inNamespace = peer.namespaceSelector
     ? matches(peer.namespaceSelector, { "kubernetes.io/metadata.name": pod.namespace, ...pod.namespaceLabels })

@@ -108,6 +108,8 @@ export class FakeCluster extends Cluster {
       throw new KubectlError(args, failed);
     }
     switch (args[0]) {
+      case "version":
+        return answer({ serverVersion: { gitVersion: "v1.36.3" } });
       case "api-versions":
         return answer([...this.apis].join("\n"));
       case "logs":

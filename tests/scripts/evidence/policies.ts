@@ -1,8 +1,10 @@
 /** Network policies in a normal form: with the defaults of the API server, sorted. */
 import { parseAllDocuments } from "yaml";
 import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
+import { adaptStages } from "../../../scripts/deploy/adapt.ts";
+import type { ClusterFacts } from "../../../scripts/deploy/facts.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
-import { SKIPPED_STAGES_LINE } from "../../../scripts/evidence/manifests.ts";
+import { ADDRESSES_LINE, SKIPPED_STAGES_LINE } from "../../../scripts/evidence/manifests.ts";
 
 interface Rule {
   ports?: { protocol?: string; port?: number | string }[];
@@ -42,9 +44,21 @@ function meaningOf(objects: readonly KubernetesObject[]): Record<string, unknown
 
 /** Policies of network-policies.yaml and of the manifests, without the stages that the file lists as skipped. */
 export async function writtenAndWanted(text: string) {
-  const left = text.split("\n").find((line) => line.includes(SKIPPED_STAGES_LINE));
-  const skipped = left?.slice(left.indexOf(SKIPPED_STAGES_LINE) + SKIPPED_STAGES_LINE.length).split(", ") ?? [];
-  const stages = (await loadStages()).filter(({ name }) => !skipped.includes(name));
+  const after = (start: string) => text.split("\n").flatMap((line) => line.split(start).slice(1))[0] ?? "";
+  const skipped = after(SKIPPED_STAGES_LINE).split(", ");
+  const addresses = JSON.parse(after(ADDRESSES_LINE)) as Pick<ClusterFacts, "dnsAddresses" | "apiServers">;
+  const facts: ClusterFacts = {
+    kubernetesVersion: "",
+    storageClasses: undefined,
+    nodes: undefined,
+    hasResourceMetrics: true,
+    kedaNamespace: undefined,
+    isCilium: false,
+    isOpenShift: false,
+    quotas: [],
+    ...addresses,
+  };
+  const stages = adaptStages(await loadStages(), facts).filter(({ name }) => !skipped.includes(name));
   return {
     skipped,
     written: meaningOf(parseAllDocuments(text).map((document) => document.toJS() as KubernetesObject)),
