@@ -39,9 +39,10 @@ import {
 } from "./deploy/deployment.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
 import { agreedCreation, type Creation, ensureKindCluster, KIND_NAME } from "./deploy/new-cluster.ts";
+import { parseLabels } from "./deploy/operator-rules.ts";
 import { describeNotApplied, type Plan } from "./deploy/plan.ts";
 import { SIZES, type Size } from "./deploy/sizes.ts";
-import { LOG_STAGES, type LogTier } from "./deploy/stages.ts";
+import { LOG_STAGES, type LogTier, NODE_METRICS, type NodeMetrics } from "./deploy/stages.ts";
 import { restorePipeline } from "./drills/restore.ts";
 import { checkPrefix } from "./images/targets.ts";
 import { localTarget } from "./local-cluster/index.ts";
@@ -83,6 +84,19 @@ const FLAGS = {
     valueName: "NAME",
     description:
       "log tier: Loki and Promtail, or VictoriaLogs and vlagent (default: the deployed one; Loki where its images are available)",
+  },
+  "node-metrics": {
+    type: "string",
+    choices: NODE_METRICS,
+    valueName: "MODE",
+    description:
+      "metrics of nodes and volumes: auto leaves out their alerts where no kubelet's certificate can be verified, on keeps them, off scrapes no kubelet (default: as at the last deploy, at first auto)",
+  },
+  "monitor-labels": {
+    type: "string",
+    valueName: "NAME=VALUE,…",
+    description:
+      'labels of the ServiceMonitors and PrometheusRules, such as release=monitoring; "" for none (default: as at the last deploy)',
   },
   "storage-class": {
     type: "string",
@@ -127,7 +141,12 @@ type DeployFlags = Values<typeof FLAGS>;
  */
 export function checkDeployFlags(
   flags: Pick<DeployFlags, "local" | "auto"> &
-    Partial<Pick<DeployFlags, "context" | "registry" | "base-registry" | "kind" | "render" | "dry-run" | "new-ca">>,
+    Partial<
+      Pick<
+        DeployFlags,
+        "context" | "registry" | "base-registry" | "kind" | "render" | "dry-run" | "new-ca" | "monitor-labels"
+      >
+    >,
 ): void {
   const exclude = (pair: string, hint?: string) =>
     new OperatorError(`${pair} exclude each other`, { exitCode: EXIT.usage, hint });
@@ -142,6 +161,18 @@ export function checkDeployFlags(
   if (flags.render !== undefined && flags["new-ca"]) throw exclude("--render and --new-ca");
   if (flags.registry) checkPrefix(flags.registry);
   if (flags["base-registry"]) checkPrefix(flags["base-registry"], "--base-registry");
+  monitorLabels(flags);
+}
+
+/** @throws OperatorError (exit 2) that names the flag, the rule and the value */
+function monitorLabels(flags: Partial<Pick<DeployFlags, "monitor-labels">>): Record<string, string> | undefined {
+  const text = flags["monitor-labels"];
+  if (text === undefined) return undefined;
+  try {
+    return parseLabels(text);
+  } catch (error) {
+    throw new OperatorError(`--monitor-labels: ${(error as Error).message}`, { exitCode: EXIT.usage });
+  }
 }
 
 const imageSource = ({ registry, kind, images, "base-registry": base }: DeployFlags): ImageSource => ({
@@ -247,6 +278,8 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
     logs: flags.logs as LogTier | undefined,
     size: flags.size as Size | undefined,
     pullSecret,
+    nodeMetrics: flags["node-metrics"] as NodeMetrics | undefined,
+    monitorLabels: monitorLabels(flags),
     storage: parseStorageClasses(flags["storage-class"]),
     // The local cluster proves at its start that it enforces policies.
     beforeWorkloads: cluster.isLocal || flags["open-network"] ? undefined : proveEnforcement,

@@ -5,7 +5,8 @@
  *   bun scripts/validate.ts --json       the same as one JSON document
  *   bun scripts/validate.ts --only end-to-end
  *
- * A check that depends on a failed one is "not run", which does not count as passed.
+ * A check that depends on a failed one is "not run", which does not count as passed. A check of what this cluster cannot serve
+ * is "skipped", with the reason; it does not fail the run.
  */
 import { selectChecks, verdict } from "./checks/checklist.ts";
 import { CHECKS, runChecks } from "./checks/index.ts";

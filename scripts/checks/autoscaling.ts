@@ -1,10 +1,17 @@
 /** Check of the autoscalers: each scaled workload has exactly one, and all of its metrics are known. */
 import { waitFor } from "../cli/wait.ts";
 import type { ProbeSession } from "../clients/probe-session.ts";
-import { type Condition, type KubernetesObject, refOf } from "../cluster/cluster.ts";
-import { type Autoscaler, autoscalerOf, conflictingAutoscalers, SCALED_OBJECT } from "../deploy/autoscalers.ts";
-import { deployedStages } from "../deploy/stages.ts";
-import { type Check, failed, passed } from "./checklist.ts";
+import { apiVersionsOf, type Condition, type KubernetesObject, refOf } from "../cluster/cluster.ts";
+import {
+  type Autoscaler,
+  autoscalerOf,
+  conflictingAutoscalers,
+  METRICS_API,
+  METRICS_API_INSTALL,
+  SCALED_OBJECT,
+} from "../deploy/autoscalers.ts";
+import { deployedStages, loadStages, type Stage } from "../deploy/stages.ts";
+import { type Check, failed, passed, skipped } from "./checklist.ts";
 
 /**
  * After a deploy metrics-server has two samples of a new pod, and Prometheus enough for a rate, within half a minute; an
@@ -65,13 +72,35 @@ export function autoscalingProblems(
   return problems;
 }
 
+/**
+ * What deploy left out because the cluster has no metrics-server, with the way out; undefined where it left nothing out.
+ * @param applied names of the deployed stages
+ */
+export function withoutMetricsServer(
+  stages: readonly Stage[],
+  applied: readonly string[],
+  apiVersions: ReadonlySet<string>,
+): string | undefined {
+  const isScaled = (stage: Stage) => applied.includes(stage.name) || applied.includes(stage.fallbackFor ?? "");
+  const left = stages.filter((stage) => stage.needsApi === METRICS_API && !isScaled(stage));
+  if (left.length === 0) return undefined;
+  const workloads = left.flatMap(({ objects }) => objects.flatMap((object) => autoscalerOf(object)?.target ?? []));
+  const fixed = `${workloads.join(", ")} keeps its number of pods`;
+  return apiVersions.has(METRICS_API)
+    ? `${fixed}, and the cluster has metrics-server now: bun scripts/deploy.ts adds the autoscaler`
+    : `${fixed}: the cluster has no ${METRICS_API} (metrics-server); to install it: ${METRICS_API_INSTALL}; then bun scripts/deploy.ts`;
+}
+
 export const autoscalingCheck: Check<ProbeSession> = {
   id: "autoscaling",
   title: "every autoscaler knows its metrics",
   needs: ["processor-ready", "producer-ready"],
   limitMs: KNOWN_LIMIT_MS + 20_000,
   async run({ cluster }, signal) {
-    const objects = (await deployedStages(cluster)).stages.flatMap((stage) => stage.objects);
+    const { stages } = await deployedStages(cluster);
+    const objects = stages.flatMap((stage) => stage.objects);
+    const applied = stages.map(({ name }) => name);
+    const left = withoutMetricsServer(await loadStages(), applied, await apiVersionsOf(cluster, signal));
     const declared = objects.filter((object) => autoscalerOf(object));
     const byKeda = declared.some(({ kind }) => kind === SCALED_OBJECT);
     let problems: string[] = [];
@@ -97,6 +126,8 @@ export const autoscalingCheck: Check<ProbeSession> = {
       const found = live.find(({ metadata }) => metadata.name === wanted.name)!;
       return `${wanted.target} ${found.status?.currentReplicas ?? 0} of ${found.spec.minReplicas ?? 1} to ${found.spec.maxReplicas}`;
     });
-    return passed(`${numbers.join(", ")}; processors by ${byKeda ? "lag and CPU (KEDA)" : "CPU alone (no KEDA)"}`);
+    const scalers = byKeda ? "lag and CPU (KEDA)" : "CPU alone (no KEDA)";
+    if (left) return skipped([left, ...numbers].join("; "));
+    return passed(`${numbers.join(", ")}; processors by ${scalers}`);
   },
 };

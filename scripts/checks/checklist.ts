@@ -1,14 +1,17 @@
 /**
  * A checklist: checks in order, each with the checks that it depends on.
  *
- * A check that depends on a failed one is "not run", so that one fault is one failed check and not twenty. The verdict is
- * passed only when every check passed.
+ * A check that depends on a failed one is "not run", so that one fault is one failed check and not twenty. A check of a
+ * capability that this cluster cannot have is "skipped", with the reason. The verdict is passed only when every check passed
+ * or was skipped.
  */
 import { causeChain, EXIT, type ExitCode, isAbort } from "../cli/errors.ts";
 import { formatDuration, paint, type Report } from "../cli/report.ts";
 
 export interface CheckOutcome {
   ok: boolean;
+  /** The cluster cannot have what is checked, or it was switched off: the detail is the reason. */
+  skipped?: true;
   /** Observed values; for a failure the expected and the actual ones. */
   detail: string;
   /** Figures for --json. */
@@ -29,7 +32,7 @@ export interface Check<Context> {
 export interface CheckResult {
   id: string;
   title: string;
-  status: "passed" | "failed" | "not_run";
+  status: "passed" | "failed" | "not_run" | "skipped";
   detail: string;
   duration_ms: number;
   data?: Record<string, unknown>;
@@ -40,11 +43,14 @@ export interface ChecklistResult {
   passed: number;
   failed: number;
   not_run: number;
+  skipped: number;
   duration_ms: number;
   checks: CheckResult[];
 }
 
 export const passed = (detail: string, data?: CheckOutcome["data"]): CheckOutcome => ({ ok: true, detail, data });
+/** Neither passed nor failed: optional, and not to be had here. @param reason why, and how to have it */
+export const skipped = (reason: string): CheckOutcome => ({ ok: true, skipped: true, detail: reason });
 export const failed = (detail: string, data?: CheckOutcome["data"]): CheckOutcome => ({ ok: false, detail, data });
 
 /** Passed without problems, otherwise failed with all of them. */
@@ -87,7 +93,7 @@ export async function runChecklist<C>(
     const result: CheckResult = {
       id: check.id,
       title: check.title,
-      status: !outcome ? "not_run" : outcome.ok ? "passed" : "failed",
+      status: !outcome ? "not_run" : outcome.skipped ? "skipped" : outcome.ok ? "passed" : "failed",
       detail: outcome?.detail ?? `needs ${unmet.join(", ")}`,
       duration_ms: outcome ? Math.round(performance.now() - checkStartedAt) : 0,
       data: outcome?.data,
@@ -98,10 +104,11 @@ export async function runChecklist<C>(
   }
   const count = (status: CheckResult["status"]) => results.filter((result) => result.status === status).length;
   return {
-    ok: results.length > 0 && count("passed") === results.length,
+    ok: count("passed") > 0 && count("passed") + count("skipped") === results.length,
     passed: count("passed"),
     failed: count("failed"),
     not_run: count("not_run"),
+    skipped: count("skipped"),
     duration_ms: Math.round(performance.now() - startedAt),
     checks: results,
   };
@@ -128,13 +135,18 @@ async function bounded<C>(check: Check<C>, context: C, signal: AbortSignal): Pro
   }
 }
 
-const MARKS = { passed: ["✓", "green"], failed: ["✗", "red"], not_run: ["-", "yellow"] } as const;
+const MARKS = {
+  passed: ["✓", "green"],
+  failed: ["✗", "red"],
+  not_run: ["-", "yellow"],
+  skipped: ["-", "dim"],
+} as const;
 
 /** The line of one check. */
 export function formatCheck(result: CheckResult, color: boolean): string {
   const [mark, markColor] = MARKS[result.status];
   const time = result.status === "not_run" ? "" : `  ${paint(color, "dim", formatDuration(result.duration_ms))}`;
-  const state = result.status === "not_run" ? "not run: " : "";
+  const state = { not_run: "not run: ", skipped: "skipped (optional): ", passed: "", failed: "" }[result.status];
   return `${paint(color, markColor, mark)} ${result.title.padEnd(52)} ${state}${result.detail}${time}`;
 }
 
@@ -143,6 +155,7 @@ export function verdict(result: ChecklistResult): { line: string; exitCode: Exit
   const counts = [`${result.passed} passed`];
   if (result.failed > 0) counts.push(`${result.failed} failed`);
   if (result.not_run > 0) counts.push(`${result.not_run} not run`);
+  if (result.skipped > 0) counts.push(`${result.skipped} skipped`);
   return {
     line: `${result.ok ? "PASSED" : "FAILED"}: ${counts.join(", ")} in ${formatDuration(result.duration_ms)}`,
     exitCode: result.ok ? EXIT.ok : EXIT.violations,
@@ -158,7 +171,7 @@ export async function reportChecklist<C>(
 ): Promise<ChecklistResult> {
   return await runChecklist(checks, context, signal, (result) => {
     const line = formatCheck(result, report.color ?? false);
-    if (result.status === "passed") report.info(line);
+    if (result.status === "passed" || result.status === "skipped") report.info(line);
     else report.warn(line);
   });
 }

@@ -11,6 +11,7 @@ import { FLOW_CHECKS } from "./flow.ts";
 import { INFLUXDB_CHECKS } from "./influxdb.ts";
 import { KAFKA_CHECKS } from "./kafka.ts";
 import { NETWORK_CHECKS } from "./network.ts";
+import { nodeMetricsCheck } from "./node-metrics.ts";
 import { POD_CHECKS } from "./pods.ts";
 import { SIGNAL_CHECKS } from "./signals.ts";
 
@@ -24,6 +25,7 @@ const clusterCheck: Check<ProbeSession> = {
 export const CHECKS: readonly Check<ProbeSession>[] = [
   clusterCheck,
   { ...POD_CHECKS.objects, needs: ["cluster"] },
+  POD_CHECKS.volumes,
   POD_CHECKS.drills,
   certificatesCheck,
   NETWORK_CHECKS.policies,
@@ -36,6 +38,7 @@ export const CHECKS: readonly Check<ProbeSession>[] = [
   ...INFLUXDB_CHECKS,
   ...FLOW_CHECKS,
   ...SIGNAL_CHECKS,
+  nodeMetricsCheck,
   autoscalingCheck,
 ];
 

@@ -119,7 +119,10 @@ const deniedCheck: Check<ProbeSession> = {
   async run(context) {
     const results = Object.entries(await context.probeFrom("unlabelled", await targets(context)));
     const reached = results.filter(([, { ok }]) => ok).map(([target]) => target);
-    if (reached.length > 0) return failed(`an unlabelled pod reaches ${reached.join(", ")}`);
+    if (reached.length > 0)
+      return failed(
+        `an unlabelled pod reaches ${reached.join(", ")}${reached.length === results.length ? ": the cluster's network plugin does not enforce NetworkPolicies; Calico, Cilium and kube-router do" : ""}`,
+      );
     return passed(results.map(([target, { outcome }]) => `${target}: ${outcome}`).join(", "));
   },
 };

@@ -76,6 +76,45 @@ const objectsCheck: Check<ProbeSession> = {
   },
 };
 
+type Claim = KubernetesObject & { spec: { storageClassName?: string }; status?: { phase?: string } };
+
+/**
+ * Claims without a volume, one sentence each, with the reason where the StorageClasses show one.
+ * @param classes the StorageClasses of the cluster
+ */
+export function unboundClaims(claims: readonly Claim[], classes: readonly KubernetesObject[]): string[] {
+  const DEFAULT = "storageclass.kubernetes.io/is-default-class";
+  const hasDefault = classes.some(({ metadata }) => metadata.annotations?.[DEFAULT] === "true");
+  return claims
+    .filter(({ status }) => status?.phase !== "Bound")
+    .map(({ metadata, spec: { storageClassName: name }, status }) => {
+      const isKnown = classes.some((storage) => storage.metadata.name === name);
+      const reason = name
+        ? isKnown
+          ? `class ${name}: kubectl -n ${metadata.namespace} describe pvc ${metadata.name}`
+          : `the cluster has no StorageClass ${name}`
+        : hasDefault
+          ? "created before the cluster had a default StorageClass: delete the claim and its pod"
+          : `it names no StorageClass, and none has the annotation ${DEFAULT}: "true"`;
+      return `${metadata.name} is ${status?.phase ?? "without a state"} (${reason})`;
+    });
+}
+
+const volumesCheck: Check<ProbeSession> = {
+  id: "volumes",
+  title: "every volume claim is bound",
+  needs: ["objects"],
+  limitMs: 20_000,
+  async run({ cluster }) {
+    const [claims, classes] = await Promise.all([
+      cluster.list<Claim>("persistentvolumeclaims"),
+      cluster.list<KubernetesObject>("storageclasses"),
+    ]);
+    const used = [...new Set(claims.map(({ spec }) => spec.storageClassName || "no class"))].sort();
+    return outcomeOf(unboundClaims(claims, classes), `${claims.length} claims of ${used.join(", ")}`);
+  },
+};
+
 /** Faults of a drill that was killed stay until they are undone: privileged pods, frozen processes, stopped brokers. */
 const drillsCheck: Check<ProbeSession> = {
   id: "drills",
@@ -164,6 +203,7 @@ const confinedCheck: Check<ProbeSession> = {
 
 export const POD_CHECKS = {
   objects: objectsCheck,
+  volumes: volumesCheck,
   drills: drillsCheck,
   ready: WORKLOADS.map(readyCheck),
   restricted: restrictedCheck,

@@ -6,6 +6,7 @@
  *   events    kinds of log events of the service; third-party programs must have logged any line
  */
 import { waitFor } from "../cli/wait.ts";
+import { KUBELET_JOB } from "../clients/kubelets.ts";
 import { allSamples, scrape } from "../clients/pod-metrics.ts";
 import type { ProbeSession } from "../clients/probe-session.ts";
 import { PrometheusReader, type Target } from "../clients/prometheus.ts";
@@ -17,15 +18,11 @@ import { type Check, outcomeOf, passed } from "./checklist.ts";
 export interface SignalRow {
   /** app.kubernetes.io/name of its pods, and Prometheus' job. */
   service: string;
-  /** Workload without which the row does not apply; default: the service itself. */
-  workload?: string;
   metrics: readonly string[];
   /** Counters that rise while events flow. */
   moving?: readonly string[];
   /** Kinds of its log events, in its own JSON lines. */
   events?: readonly string[];
-  /** The service has no pods to read logs from (the kubelet). */
-  withoutLogs?: true;
 }
 
 /** Metrics of every service of this project. */
@@ -102,13 +99,6 @@ export const SIGNALS: readonly SignalRow[] = [
     ],
   },
   {
-    service: "kubelet",
-    workload: "prometheus",
-    metrics: ["kubelet_volume_stats_available_bytes", "container_memory_working_set_bytes"],
-    moving: ["container_cpu_usage_seconds_total"],
-    withoutLogs: true,
-  },
-  {
     service: "prometheus",
     metrics: ["prometheus_build_info", "prometheus_notifications_alertmanagers_discovered"],
     moving: ["prometheus_tsdb_head_samples_appended_total"],
@@ -138,7 +128,7 @@ export const SIGNALS: readonly SignalRow[] = [
 ];
 
 /** Prometheus scrapes every 15 s and a rate needs two samples; a new deployment has them within this time. */
-const METRICS_LIMIT_MS = 90_000;
+export const METRICS_LIMIT_MS = 90_000;
 /** Window in which a counter must have risen. */
 const MOVING_WINDOW = "2m";
 /** Lines per pod: an hour of a pod that logs a line per second. */
@@ -153,7 +143,7 @@ export function expectedRows(stages: readonly Stage[]): (SignalRow & { namespace
       .map(({ metadata }) => [metadata.name, metadata.namespace!]),
   );
   return SIGNALS.flatMap((row) => {
-    const namespace = namespaces.get(row.workload ?? row.service);
+    const namespace = namespaces.get(row.service);
     return namespace ? [{ ...row, namespace }] : [];
   });
 }
@@ -177,7 +167,7 @@ export function missingMetrics(
 }
 
 /** Names of the series of a query by job, where the value is above 0. */
-async function namesByJob(
+async function namesOf(
   prometheus: PrometheusReader,
   promql: string,
   signal: AbortSignal,
@@ -191,13 +181,25 @@ async function namesByJob(
   return found;
 }
 
+const alternatives = (names: readonly string[]) => [...new Set(names)].join("|");
+
+/** Which of the metrics each job has. */
+export const namesByJob = async (prometheus: PrometheusReader, names: readonly string[], signal: AbortSignal) =>
+  await namesOf(prometheus, `count by (job, __name__) ({__name__=~"${alternatives(names)}"})`, signal);
+
+/** Which of the counters rose in the last minutes, by job. increase() drops the name; a label keeps it. */
+export const movedNames = async (prometheus: PrometheusReader, names: readonly string[], signal: AbortSignal) =>
+  await namesOf(
+    prometheus,
+    `sum by (job, metric) (increase(label_replace({__name__=~"${alternatives(names)}"}, "metric", "$1", "__name__", "(.+)")[${MOVING_WINDOW}:15s]))`,
+    signal,
+  );
+
 /** Targets that are not up, one sentence each; a pod that the autoscaler just added is scraped within an interval. */
 export const targetsNotUp = (targets: readonly Target[]): string[] =>
   targets
     .filter(({ health }) => health !== "up")
     .map(({ labels, lastError }) => `${labels.job} ${labels.instance}: ${lastError || "not scraped yet"}`);
-
-const alternatives = (names: readonly string[]) => [...new Set(names)].join("|");
 
 const metricsCheck: Check<ProbeSession> = {
   id: "signals-metrics",
@@ -208,25 +210,22 @@ const metricsCheck: Check<ProbeSession> = {
     const rows = expectedRows((await deployedStages(cluster)).stages);
     if (!(await PrometheusReader.isDeployed(cluster))) return await metricsWithoutPrometheus(cluster, rows, signal);
     await using prometheus = await PrometheusReader.open(cluster);
-    const all = alternatives(rows.flatMap(({ metrics, moving = [] }) => [...metrics, ...moving]));
-    const moving = alternatives(rows.flatMap((row) => row.moving ?? []));
+    const all = rows.flatMap(({ metrics, moving = [] }) => [...metrics, ...moving]);
+    const moving = rows.flatMap((row) => row.moving ?? []);
     const count = await waitFor(
       async () => {
-        const present = await namesByJob(prometheus, `count by (job, __name__) ({__name__=~"${all}"})`, signal);
-        // increase() drops the name; a label keeps it.
-        const moved = await namesByJob(
-          prometheus,
-          `sum by (job, metric) (increase(label_replace({__name__=~"${moving}"}, "metric", "$1", "__name__", "(.+)")[${MOVING_WINDOW}:15s]))`,
-          signal,
-        );
-        const missing = [...missingMetrics(rows, present, moved), ...targetsNotUp(await prometheus.targets(signal))];
+        const present = await namesByJob(prometheus, all, signal);
+        const moved = await movedNames(prometheus, moving, signal);
+        // The kubelets have a check of their own.
+        const targets = (await prometheus.targets(signal)).filter(({ labels }) => labels.job !== KUBELET_JOB);
+        const missing = [...missingMetrics(rows, present, moved), ...targetsNotUp(targets)];
         return missing.length === 0
           ? { done: true, value: [...present.values()].reduce((sum, names) => sum + names.size, 0) }
           : { done: false, state: missing.join("; ") };
       },
       { what: "the metrics of every service", limitMs: METRICS_LIMIT_MS, intervalMs: 3000, signal },
     );
-    return passed(`${rows.length} services, ${count} metrics in Prometheus, every target up`);
+    return passed(`${rows.length} services, ${count} metrics in Prometheus, every target of theirs up`);
   },
 };
 
@@ -263,7 +262,7 @@ const logsCheck: Check<ProbeSession> = {
   needs: ["end-to-end", "live-flow"],
   limitMs: 60_000,
   async run({ cluster }, signal) {
-    const rows = expectedRows((await deployedStages(cluster)).stages).filter(({ withoutLogs }) => !withoutLogs);
+    const rows = expectedRows((await deployedStages(cluster)).stages);
     const problems = await Promise.all(
       rows.map(async ({ service, events, namespace }) => {
         const selector = `app.kubernetes.io/name=${service}`;

@@ -4,6 +4,12 @@
  */
 import type { Condition, KubernetesObject } from "../cluster/cluster.ts";
 
+/** API of metrics-server. Without it an autoscaler by CPU scales nothing, and its alert would fire for ever. */
+export const METRICS_API = "metrics.k8s.io/v1beta1";
+/** How it is installed. */
+export const METRICS_API_INSTALL =
+  "kubectl apply -f https://github.com/kubernetes-sigs/metrics-server/releases/latest/download/components.yaml (with the argument --kubelet-insecure-tls where the kubelets sign their own certificates)";
+
 export const SCALED_OBJECT = "ScaledObject";
 /** Prefix of the names of the autoscalers that KEDA creates. */
 const KEDA_PREFIX = "keda-hpa-";

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { missingTools, type Tool, toolsError } from "../cli/tools.ts";
+import { awaitKubelets } from "../clients/kubelets.ts";
 import { type Cluster, NAMESPACE, refOf } from "../cluster/cluster.ts";
 import { requirePullSecret } from "../cluster/image-pulls.ts";
 import {
@@ -29,13 +30,13 @@ import {
 } from "./execution.ts";
 import { platformsOf, readFacts } from "./facts.ts";
 import { imagesOf, podNamespaces } from "./manifests.ts";
-import { BROKERS, describeNotApplied, type ImageState, type Plan, plan } from "./plan.ts";
+import { BROKERS, describeNotApplied, type ImageState, type Plan, type PlanOptions, plan } from "./plan.ts";
 import { preflight } from "./preflight.ts";
 import { describeRendered, type RequiredSecret, render, writeRendered } from "./render.ts";
 import { contentsOf } from "./secrets.ts";
 import { loadSizedStages, type Size } from "./sizes.ts";
 import { readSnapshot } from "./snapshot.ts";
-import { type LogTier, loadStages, type Stage } from "./stages.ts";
+import { FOUNDATION, loadStages, type Stage } from "./stages.ts";
 
 /** Where the images of a deploy come from. */
 export interface ImageSource {
@@ -49,17 +50,14 @@ export interface ImageSource {
   platforms?: readonly string[] | undefined;
 }
 
-export interface DeployOptions extends ImageSource {
+export interface DeployOptions extends ImageSource, Omit<PlanOptions, "ca"> {
   certificates: CertificateSource;
-  logs?: LogTier | undefined;
   storage: StorageChoice;
   /**
    * Called by the first deploy to a cluster, when the network policies exist and before the first workload.
    * @param image the services' image on that cluster
    */
   beforeWorkloads?: ((image: string) => Promise<void>) | undefined;
-  /** Name of the Secret with which nodes pull images; it exists in every namespace with pods. */
-  pullSecret?: string | undefined;
   /** Default: the size of the last deploy. */
   size?: Size | undefined;
 }
@@ -242,8 +240,31 @@ export async function deploy(
   const execution = await executePlan(cluster, prepared, report, signal, async () => {
     if (isFirst && services) await options.beforeWorkloads?.(services.pushedRef ?? services.ref);
   });
-  return { ...execution, images: used.map(({ missing: _, ...image }) => image), ...notApplied(decided) };
+  const result = { images: used.map(({ missing: _, ...image }) => image) };
+  const problem = decided.awaitsKubelets ? await kubeletProblem(cluster, report, signal) : undefined;
+  if (!problem) return { ...execution, ...result, ...notApplied(decided) };
+
+  // Only a running Prometheus shows that the kubelets cannot be read: their alerts are removed before they fire.
+  const latest = { ...(await readSnapshot(cluster, stages, signal)), kubelets: { problem } };
+  const revised = plan(latest, stages, images, { ...options, ca: await caOf(folder) });
+  const told = describeNotApplied(decided);
+  for (const line of describeNotApplied(revised).filter((line) => !told.includes(line))) report.warn(line);
+  const again = await preparePlan(revised, latest, used, folder);
+  const some = { ...again, stages: again.stages.filter(({ name }) => REVISED_STAGES.includes(name)) };
+  const { counts, changes } = await executePlan(cluster, some, report, signal);
+  for (const change of ["created", "changed", "removed"] as const) execution.counts[change] += counts[change];
+  return { ...execution, changes: [...execution.changes, ...changes], ...result, ...notApplied(revised) };
 }
+
+const kubeletProblem = async (cluster: Cluster, report: Report, signal: AbortSignal): Promise<string | undefined> =>
+  await report.step("metrics of nodes and volumes", async (step) => {
+    const state = await awaitKubelets(cluster, signal);
+    step.update(!state ? "not scraped yet" : state.problem ? "cannot be read" : "Prometheus reads the kubelets");
+    return state?.problem;
+  });
+
+/** Stages that change when the kubelets' alerts are left out: the Namespace's annotation, and Prometheus' rules. */
+const REVISED_STAGES = [FOUNDATION, "metrics"];
 
 /**
  * Plans a deploy and previews its changes; stores nothing, no certificate either.

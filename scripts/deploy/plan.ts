@@ -3,14 +3,16 @@
  * executes it (execution.ts).
  */
 import { authorityId } from "../cli/pki.ts";
+import type { KubeletState } from "../clients/kubelets.ts";
 import { type KubernetesObject, keyOf, NAMESPACE, refOf, type Workload } from "../cluster/cluster.ts";
 import { PART_OF } from "../cluster/namespace.ts";
 import { autoscalerOf, conflictingAutoscalers } from "./autoscalers.ts";
 import { type BlockedChange, blockedChange, withStoredClaims } from "./immutable-fields.ts";
 import { KEDA_API, type KedaState } from "./keda.ts";
 import { imagesOf, podTemplateOf, withImages, withPullSecret } from "./manifests.ts";
+import { formatLabels, OPERATOR_API, parseLabels } from "./operator-rules.ts";
 import { contentsOf } from "./secrets.ts";
-import { LOG_STAGES, type LogTier, SKIPPED_STAGES, type Stage } from "./stages.ts";
+import { LOG_STAGES, type LogTier, NODE_STAGES, type NodeMetrics, SKIPPED_STAGES, type Stage } from "./stages.ts";
 
 /** The state of a cluster that a plan depends on, read once (snapshot.ts). */
 export interface Snapshot {
@@ -24,6 +26,8 @@ export interface Snapshot {
   fixedClasses: ReadonlySet<string>;
   /** Pods of the brokers. */
   brokers: readonly KubernetesObject[];
+  /** Whether Prometheus can read the kubelets; undefined where it does not run or does not know yet. */
+  kubelets?: KubeletState | undefined;
 }
 
 /** Availability of an image on the target cluster. */
@@ -64,7 +68,7 @@ export interface PrunedObject {
   force?: true;
 }
 
-/** A stage, and why the choice of the log tier excludes it. */
+/** A stage, and why a choice excludes it: of the log tier, or of the kubelets' metrics. */
 type ChosenStage = Stage & { excludedBy?: string };
 
 export interface AppliedStage extends Pick<Stage, "name" | "title" | "limitMs"> {
@@ -89,6 +93,8 @@ export interface Plan {
   blocked: BlockedChange[];
   /** ConfigMaps of kept stages, as they are in the cluster: pods of other stages mount them. */
   keptConfiguration: KubernetesObject[];
+  /** The alerts about the kubelets are applied before it is known whether Prometheus can read the kubelets. */
+  awaitsKubelets: boolean;
 }
 
 /** Workload whose pods cannot be replaced one by one when the CA changes: old and new pods would not trust each other. */
@@ -97,19 +103,44 @@ export const BROKERS = "kafka";
 /** Annotation of the brokers' pods: the CA that they trust since their start. */
 export const TRUSTED_CA = "conveyor.dev/ca";
 
-/**
- * Plans a deploy.
- * @param ca certificate of the CA that is deployed; undefined where it is not known yet
- * @param pullSecret name of the Secret with which nodes pull images
- * @param logs the log tier; by default the deployed one, and otherwise Loki where its images are available
- */
+export interface PlanOptions {
+  /** Certificate of the CA that is deployed; undefined where it is not known yet. */
+  ca?: string | undefined;
+  /** The log tier; by default the deployed one, and otherwise Loki where its images are available. */
+  logs?: LogTier | undefined;
+  /** The metrics of nodes and volumes; by default as at the last deploy, and otherwise auto. */
+  nodeMetrics?: NodeMetrics | undefined;
+  /** Additional labels of the objects for prometheus-operator; by default those of the last deploy. */
+  monitorLabels?: Readonly<Record<string, string>> | undefined;
+  /** Name of the Secret with which nodes pull images; it exists in every namespace with pods. */
+  pullSecret?: string | undefined;
+}
+
+/** Annotations of the Namespace: the choices of earlier deploys, which stay until another one is named. */
+const NODE_METRICS_CHOICE = "conveyor.dev/node-metrics";
+const MONITOR_LABELS_CHOICE = "conveyor.dev/monitor-labels";
+
+/** The choices of this deploy, and those of the last one where it names none. */
+function choicesOf({ live }: Snapshot, { nodeMetrics, monitorLabels }: PlanOptions) {
+  const namespace = live.find(({ kind, metadata }) => kind === "Namespace" && metadata.name === NAMESPACE);
+  const annotations = namespace?.metadata.annotations ?? {};
+  return {
+    nodeMetrics: nodeMetrics ?? (annotations[NODE_METRICS_CHOICE] as NodeMetrics | undefined) ?? "auto",
+    monitorLabels: monitorLabels ?? parseLabels(annotations[MONITOR_LABELS_CHOICE] ?? ""),
+    skipped: (annotations[SKIPPED_STAGES] ?? "").split(","),
+  };
+}
+type Choices = ReturnType<typeof choicesOf>;
+
+/** Plans a deploy. */
 export function plan(
   snapshot: Snapshot,
   declaredStages: readonly Stage[],
   images: readonly ImageState[],
-  options: { ca?: string | undefined; logs?: LogTier | undefined; pullSecret?: string | undefined } = {},
+  options: PlanOptions = {},
 ): Plan {
-  const stages = withLogTier(declaredStages, snapshot, options.logs);
+  const choices = choicesOf(snapshot, options);
+  const stages = withNodeMetrics(withLogTier(declaredStages, snapshot, options.logs), snapshot, choices);
   const missing = new Set(images.filter((image) => image.missing).map(({ ref }) => ref));
   const pushed = new Map(images.flatMap(({ ref, pushedRef }) => (pushedRef ? [[ref, pushedRef] as const] : [])));
   const keep = keptStages(snapshot, stages, missing);
@@ -127,7 +158,7 @@ export function plan(
     ? { workload: BROKERS, reason: "the CA has changed: all brokers restart at once" }
     : undefined;
   const planned = applied.map(({ name, title, limitMs, objects }) => {
-    const images = withImages(withSkippedStages(objects, skipped), (ref) => pushed.get(ref) ?? ref);
+    const images = withImages(withChoices(objects, skipped, choices), (ref) => pushed.get(ref) ?? ref);
     const pullable = options.pullSecret === undefined ? images : withPullSecret(images, options.pullSecret);
     const trusting = ca === undefined ? pullable : pullable.map((object) => withTrustedCa(object, ca));
     const named = trusting.map((object) => withStoredClaims(object, existing.get(keyOf(object))));
@@ -156,6 +187,10 @@ export function plan(
       snapshot,
       stages.filter(isKept).flatMap(({ objects }) => objects),
     ).filter(({ kind }) => kind === "ConfigMap"),
+    awaitsKubelets:
+      choices.nodeMetrics === "auto" &&
+      snapshot.kubelets === undefined &&
+      [NODE_STAGES.alerts, "metrics"].every((name) => applied.some((stage) => stage.name === name)),
   };
 }
 
@@ -173,6 +208,27 @@ function withLogTier(stages: readonly Stage[], { live }: Snapshot, named: LogTie
     if (stage.name === LOG_STAGES[tier]) return named ? { ...stage, optional: undefined } : stage;
     const isOther = Object.values<string>(LOG_STAGES).includes(stage.name);
     return isOther ? { ...stage, excludedBy } : stage;
+  });
+}
+
+/**
+ * The stages with the choice of the kubelets' metrics. While Prometheus does not know the kubelets, the decision of the last
+ * deploy stays.
+ */
+function withNodeMetrics(
+  stages: readonly ChosenStage[],
+  { kubelets }: Snapshot,
+  { nodeMetrics, skipped }: Choices,
+): ChosenStage[] {
+  const unknown = skipped.includes(NODE_STAGES.alerts)
+    ? "as at the last deploy: Prometheus does not answer"
+    : undefined;
+  const problem = kubelets ? kubelets.problem : unknown;
+  return stages.map((stage) => {
+    if (stage.name === NODE_STAGES.jobs && nodeMetrics === "off") return { ...stage, excludedBy: "--node-metrics off" };
+    if (stage.name === NODE_STAGES.alerts && nodeMetrics === "auto" && problem)
+      return { ...stage, excludedBy: problem };
+    return stage;
   });
 }
 
@@ -205,11 +261,22 @@ function withTrustedCa(object: KubernetesObject, ca: string): KubernetesObject {
   return copy;
 }
 
-function withSkippedStages(objects: readonly KubernetesObject[], skipped: readonly string[]): KubernetesObject[] {
+/** The objects with what this deploy chose: annotations of the Namespace, labels of the operator's objects. */
+function withChoices(objects: readonly KubernetesObject[], skipped: readonly string[], choices: Choices) {
+  const { nodeMetrics, monitorLabels } = choices;
+  const chosen = Object.entries({
+    [SKIPPED_STAGES]: skipped.join(","),
+    [NODE_METRICS_CHOICE]: nodeMetrics === "auto" ? "" : nodeMetrics,
+    [MONITOR_LABELS_CHOICE]: formatLabels(monitorLabels),
+  }).filter(([, value]) => value !== "");
   return objects.map((object) => {
-    if (object.kind !== "Namespace" || object.metadata.name !== NAMESPACE || skipped.length === 0) return object;
-    const annotations = { ...object.metadata.annotations, [SKIPPED_STAGES]: skipped.join(",") };
-    return { ...object, metadata: { ...object.metadata, annotations } };
+    const { metadata } = object;
+    if (object.apiVersion === OPERATOR_API) {
+      return { ...object, metadata: { ...metadata, labels: { ...metadata.labels, ...monitorLabels } } };
+    }
+    if (object.kind !== "Namespace" || metadata.name !== NAMESPACE || chosen.length === 0) return object;
+    const annotations = { ...metadata.annotations, ...Object.fromEntries(chosen) };
+    return { ...object, metadata: { ...metadata, annotations } };
   });
 }
 

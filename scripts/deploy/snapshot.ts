@@ -1,4 +1,5 @@
 /** Reads the state of a cluster that a plan depends on. */
+import { kubeletsOf } from "../clients/kubelets.ts";
 import { apiVersionsOf, type Cluster, type KubernetesObject, keyOf } from "../cluster/cluster.ts";
 import { KEDA_API, type KedaWait, listKedaObjects, readKedaState } from "./keda.ts";
 import { listManaged } from "./managed-objects.ts";
@@ -18,9 +19,10 @@ export async function readSnapshot(
   const declared = stages
     .flatMap(({ objects }) => objects)
     .filter(({ apiVersion }) => apiVersions.has(apiVersion) && apiVersion !== KEDA_API);
-  const [brokers, classes, ...lists] = await Promise.all([
+  const [brokers, classes, kubelets, ...lists] = await Promise.all([
     cluster.pods(BROKERS),
     cluster.list<KubernetesObject>("storageclasses"),
+    kubeletsOf(cluster, signal),
     cluster.existing(declared, signal),
     listManaged(cluster, stages),
     cluster.list<KubernetesObject>("horizontalpodautoscalers"),
@@ -31,5 +33,5 @@ export async function readSnapshot(
     classes.filter(({ allowVolumeExpansion }) => allowVolumeExpansion !== true).map(({ metadata }) => metadata.name),
   );
   const live = new Map(lists.flat().map((object) => [keyOf(object), object]));
-  return { context: cluster.context, apiVersions, keda, live: [...live.values()], brokers, fixedClasses };
+  return { context: cluster.context, apiVersions, keda, live: [...live.values()], brokers, fixedClasses, kubelets };
 }

@@ -3,7 +3,9 @@
  * list forward, destroy backward, validate as its checklist. Every file of k8s/ belongs to exactly one stage.
  */
 import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
+import { METRICS_API, METRICS_API_INSTALL } from "./autoscalers.ts";
 import { loadManifestFiles, MANIFEST_FOLDER } from "./manifests.ts";
+import { OPERATOR_API, prometheusRules } from "./operator-rules.ts";
 
 export interface StageSpec {
   name: string;
@@ -23,6 +25,8 @@ export interface StageSpec {
   needsStage?: string;
   /** Name of the stage that this one replaces: it is applied where that stage is skipped, and only there. */
   fallbackFor?: string;
+  /** Name of a stage whose alert rules this one contains as PrometheusRules (operator-rules.ts). */
+  rulesOf?: string;
 }
 
 /** The stages of the log tier, by the value of `deploy --logs`. Exactly one is applied where its images are available. */
@@ -34,6 +38,19 @@ export type LogTier = keyof typeof LOG_STAGES;
  * expect their objects. A stage that deploy kept running without applying it is not among them.
  */
 export const SKIPPED_STAGES = "conveyor.dev/left-out";
+
+/**
+ * Stages of the metrics of nodes and volumes: the kubelets' scrape jobs, and the alerts about them. Not every cluster can serve
+ * them.
+ */
+export const NODE_STAGES = { jobs: "node-metrics", alerts: "node-alerts" } as const;
+
+/**
+ * Values of `deploy --node-metrics`. auto: the alerts are left out where no kubelet's certificate can be verified; on: they are
+ * deployed in any case; off: nothing scrapes the kubelets.
+ */
+export const NODE_METRICS = ["auto", "on", "off"] as const;
+export type NodeMetrics = (typeof NODE_METRICS)[number];
 
 export interface Stage extends StageSpec {
   objects: KubernetesObject[];
@@ -138,9 +155,15 @@ export const STAGES: readonly StageSpec[] = [
       "producer/producer-service.yaml",
       "producer/producer-pdb.yaml",
       "producer/producer-statefulset.yaml",
-      "producer/hpa.yaml",
     ],
     limitMs: SERVICE_LIMIT_MS,
+  },
+  {
+    name: "autoscaling-producer",
+    title: "autoscaling of the producer: by CPU",
+    files: ["producer/hpa.yaml"],
+    needsApi: METRICS_API,
+    install: METRICS_API_INSTALL,
   },
   {
     name: "lag-exporter",
@@ -221,6 +244,21 @@ export const STAGES: readonly StageSpec[] = [
     optional: true,
   },
   {
+    name: "node-metrics",
+    title: "metrics of nodes and volumes: scrape jobs of the kubelets",
+    files: [
+      "network/prometheus-nodes-networkpolicy.yaml",
+      "prometheus/nodes/prometheus-nodes-rbac.yaml",
+      "prometheus/nodes/prometheus-nodes-configmap.yaml",
+    ],
+  },
+  {
+    name: "node-alerts",
+    title: "alerts about the kubelets",
+    files: ["prometheus/rules/nodes/nodes.yaml"],
+    needsStage: "node-metrics",
+  },
+  {
     name: "metrics",
     // After the stages that add scrape jobs and rules: Prometheus reads its configuration at start.
     title: "metrics and alerts: Prometheus, Alertmanager, kube-state-metrics",
@@ -280,13 +318,24 @@ export const STAGES: readonly StageSpec[] = [
     name: "autoscaling-cpu",
     title: "autoscaling of the processor: by CPU alone",
     files: ["processor/processor-hpa.yaml"],
+    needsApi: METRICS_API,
+    install: METRICS_API_INSTALL,
     fallbackFor: "autoscaling-keda",
   },
   {
     name: "service-monitors",
-    title: "ServiceMonitors for prometheus-operator",
+    title: "ServiceMonitors and rules for prometheus-operator",
     files: ["prometheus/service-monitors/servicemonitor.yaml"],
-    needsApi: "monitoring.coreos.com/v1",
+    needsApi: OPERATOR_API,
+    rulesOf: "metrics",
+  },
+  {
+    name: "operator-rules-logging",
+    title: "rules of the log tier for prometheus-operator",
+    files: [],
+    needsApi: OPERATOR_API,
+    needsStage: "logging-alerts",
+    rulesOf: "logging-alerts",
   },
 ];
 
@@ -307,7 +356,7 @@ export async function loadStages(folder = MANIFEST_FOLDER, namespace = NAMESPACE
   }));
   const left = [...files.keys()];
   if (left.length > 0) throw new Error(`in no stage of scripts/deploy/stages.ts: ${left.join(", ")}`);
-  return stages;
+  return stages.map((stage) => ({ ...stage, objects: [...stage.objects, ...prometheusRules(stage, stages)] }));
 }
 
 /**

@@ -68,7 +68,8 @@ export interface ValidationDocument {
   passed: number;
   failed: number;
   not_run: number;
-  checks: { id: string; status: "passed" | "failed" | "not_run"; detail: string }[];
+  skipped: number;
+  checks: { id: string; status: "passed" | "failed" | "not_run" | "skipped"; detail: string }[];
 }
 
 /** `validate --json` as a document, with its exit code. */

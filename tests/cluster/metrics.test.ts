@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { expectedRows, targetsNotUp } from "../../scripts/checks/signals.ts";
 import { waitFor } from "../../scripts/cli/wait.ts";
+import { KUBELET_JOB } from "../../scripts/clients/kubelets.ts";
 import { PrometheusReader } from "../../scripts/clients/prometheus.ts";
 import type { Cluster } from "../../scripts/cluster/cluster.ts";
 import { deployedStages } from "../../scripts/deploy/stages.ts";
@@ -34,7 +35,8 @@ describeOnCluster("Prometheus", () => {
   test(
     "has every expected target, each pod once, all up",
     async () => {
-      const expected = expectedRows((await deployedStages(target)).stages).map(({ service }) => service);
+      const services = expectedRows((await deployedStages(target)).stages).map(({ service }) => service);
+      const expected = [...services, KUBELET_JOB];
       const targets = await waitFor(
         async () => {
           const found = await prometheus.targets();

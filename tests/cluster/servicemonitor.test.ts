@@ -1,21 +1,26 @@
 /**
- * The ServiceMonitors of k8s/ with a real prometheus-operator: its Prometheus must have the same targets and labels as the
- * deployed one. Everything that the operator needs is removed afterwards.
+ * The ServiceMonitors and PrometheusRules with a real prometheus-operator, as kube-prometheus-stack runs it: its Prometheus is
+ * in another namespace, has rights of its own, and selects by a release label. It must have the same targets, labels and rules
+ * as the deployed one, without the kubelets and the dead-man's switch, which the stack brings itself. Nothing is added to the
+ * pipeline's namespaces but what deploy applies. Everything that the operator needs is removed afterwards.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { TerminalReport } from "../../scripts/cli/report.ts";
 import { waitFor } from "../../scripts/cli/wait.ts";
+import { KUBELET_JOB } from "../../scripts/clients/kubelets.ts";
 import { PrometheusReader, type Target } from "../../scripts/clients/prometheus.ts";
-import { type Cluster, type KubernetesObject, NAMESPACE, type PortForward } from "../../scripts/cluster/cluster.ts";
-import { MANIFEST_FOLDER, parseManifest } from "../../scripts/deploy/manifests.ts";
+import type { Cluster, KubernetesObject, PortForward } from "../../scripts/cluster/cluster.ts";
+import { OPERATOR_API } from "../../scripts/deploy/operator-rules.ts";
+import { plan } from "../../scripts/deploy/plan.ts";
+import { readSnapshot } from "../../scripts/deploy/snapshot.ts";
+import { loadStages } from "../../scripts/deploy/stages.ts";
 import { importImage } from "../../scripts/local-cluster/index.ts";
 import { cluster, describeOnCluster } from "./harness.ts";
 import { OPERATOR_IMAGE, OPERATOR_RECIPES, operatorCrds, RELOADER_IMAGE } from "./operator.ts";
 
 const OPERATOR_NAMESPACE = "conveyor-operator-test";
-const LOG_NAMESPACE = "conveyor-logging";
+/** As of `deploy --monitor-labels release=…`. */
+const RELEASE = { release: "operator-test" };
 /** Compiling the operator takes minutes, once per machine. */
 const SETUP_LIMIT_MS = 1_800_000;
 /** A new ServiceMonitor is scraped within a minute: the kubelet refreshes a Secret, then the reloader reloads Prometheus. */
@@ -35,30 +40,28 @@ const POD_CONTEXT = {
   seccompProfile: { type: "RuntimeDefault" },
 };
 const NAME = "conveyor-operator-test";
-const role = (kind: "Role" | "ClusterRole", name: string, namespace: string | undefined, rules: unknown[]) => ({
-  apiVersion: "rbac.authorization.k8s.io/v1",
-  kind,
-  metadata: { name, ...(namespace ? { namespace } : {}) },
-  rules,
-});
-const binding = (
-  kind: "Role" | "ClusterRole",
-  name: string,
-  namespace: string | undefined,
-  subject: [string, string],
-) => ({
-  apiVersion: "rbac.authorization.k8s.io/v1",
-  kind: `${kind}Binding`,
-  metadata: { name, ...(namespace ? { namespace } : {}) },
-  roleRef: { apiGroup: "rbac.authorization.k8s.io", kind, name },
-  subjects: [{ kind: "ServiceAccount", namespace: subject[0], name: subject[1] }],
-});
+const RBAC = "rbac.authorization.k8s.io";
+/** A service account of the operator's namespace with rights in the complete cluster. */
+const account = (name: string, rules: unknown[]) => [
+  { apiVersion: "v1", kind: "ServiceAccount", metadata: { name, namespace: OPERATOR_NAMESPACE } },
+  { apiVersion: `${RBAC}/v1`, kind: "ClusterRole", metadata: { name: `${NAME}-${name}` }, rules },
+  {
+    apiVersion: `${RBAC}/v1`,
+    kind: "ClusterRoleBinding",
+    metadata: { name: `${NAME}-${name}` },
+    roleRef: { apiGroup: RBAC, kind: "ClusterRole", name: `${NAME}-${name}` },
+    subjects: [{ kind: "ServiceAccount", namespace: OPERATOR_NAMESPACE, name }],
+  },
+];
 
 /** The operator, in its own namespace. */
 const operator = [
-  { apiVersion: "v1", kind: "Namespace", metadata: { name: OPERATOR_NAMESPACE } },
-  { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "operator", namespace: OPERATOR_NAMESPACE } },
-  role("ClusterRole", NAME, undefined, [
+  {
+    apiVersion: "v1",
+    kind: "Namespace",
+    metadata: { name: OPERATOR_NAMESPACE, labels: { "conveyor.dev/scrape": "true" } },
+  },
+  ...account("operator", [
     { apiGroups: ["monitoring.coreos.com"], resources: ["*"], verbs: ["*"] },
     { apiGroups: ["apps"], resources: ["statefulsets"], verbs: ["*"] },
     { apiGroups: [""], resources: ["configmaps", "secrets"], verbs: ["*"] },
@@ -77,7 +80,6 @@ const operator = [
     { apiGroups: ["", "events.k8s.io"], resources: ["events"], verbs: ["patch", "create"] },
     { apiGroups: ["storage.k8s.io"], resources: ["storageclasses"], verbs: ["get"] },
   ]),
-  binding("ClusterRole", NAME, undefined, [OPERATOR_NAMESPACE, "operator"]),
   {
     apiVersion: "apps/v1",
     kind: "Deployment",
@@ -94,12 +96,7 @@ const operator = [
               name: "operator",
               image: OPERATOR_IMAGE,
               imagePullPolicy: "IfNotPresent",
-              args: [
-                `--prometheus-config-reloader=${RELOADER_IMAGE}`,
-                "--kubelet-service=kube-system/kubelet",
-                "--kubelet-endpointslice=true",
-                "--kubelet-endpoints=false",
-              ],
+              args: [`--prometheus-config-reloader=${RELOADER_IMAGE}`],
               ports: [{ name: "http", containerPort: 8080 }],
               readinessProbe: { httpGet: { path: "/healthz", port: "http" }, periodSeconds: 2 },
               securityContext: RESTRICTED,
@@ -112,50 +109,16 @@ const operator = [
   },
 ] as unknown as KubernetesObject[];
 
-/** Its Prometheus, with the service account of the deployed one, and network policies for it. */
-const OPERATED = { "operator.prometheus.io/name": "operated" };
-/** Opens a namespace's pods to the operator's Prometheus. */
-const scrapes = (namespace: string) => ({
-  apiVersion: "networking.k8s.io/v1",
-  kind: "NetworkPolicy",
-  metadata: { name: "operated-prometheus-scrapes", namespace },
-  spec: {
-    podSelector: {},
-    policyTypes: ["Ingress"],
-    ingress: [
-      {
-        from: [
-          {
-            namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": NAMESPACE } },
-            podSelector: { matchLabels: OPERATED },
-          },
-        ],
-      },
-    ],
-  },
-});
-
+/** Its Prometheus, with the rights that the chart of kube-prometheus-stack gives it. */
 const operated = [
-  {
-    apiVersion: "networking.k8s.io/v1",
-    kind: "NetworkPolicy",
-    metadata: { name: "operated-prometheus", namespace: NAMESPACE },
-    spec: {
-      podSelector: { matchLabels: OPERATED },
-      policyTypes: ["Ingress", "Egress"],
-      egress: [{}],
-    },
-  },
-  // The operator keeps the kubelets' Service here.
-  role("Role", NAME, "kube-system", [
-    { apiGroups: [""], resources: ["pods", "services"], verbs: ["list", "watch"] },
-    { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list", "watch"] },
+  ...account("prometheus", [
+    { apiGroups: [""], resources: ["services", "endpoints", "pods"], verbs: ["get", "list", "watch"] },
+    { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["get", "list", "watch"] },
   ]),
-  binding("Role", NAME, "kube-system", [NAMESPACE, "prometheus"]),
   {
     apiVersion: "monitoring.coreos.com/v1",
     kind: "Prometheus",
-    metadata: { name: "operated", namespace: NAMESPACE },
+    metadata: { name: "operated", namespace: OPERATOR_NAMESPACE },
     spec: {
       replicas: 1,
       version: "v3.5.3",
@@ -163,7 +126,10 @@ const operated = [
       serviceAccountName: "prometheus",
       automountServiceAccountToken: true,
       serviceDiscoveryRole: "EndpointSlice",
-      serviceMonitorSelector: { matchLabels: { "app.kubernetes.io/part-of": "conveyor" } },
+      serviceMonitorNamespaceSelector: {},
+      serviceMonitorSelector: { matchLabels: RELEASE },
+      ruleNamespaceSelector: {},
+      ruleSelector: { matchLabels: RELEASE },
       scrapeInterval: "15s",
       retention: "2h",
       enableServiceLinks: false,
@@ -186,7 +152,6 @@ let target: Cluster;
 let plain: PrometheusReader;
 let forward: PortForward | undefined;
 let monitors: KubernetesObject[] = [];
-let opened: KubernetesObject[] = [];
 let crds: string[] = [];
 
 const ready = async (kind: string, name: string, namespace: string) =>
@@ -203,6 +168,12 @@ const ready = async (kind: string, name: string, namespace: string) =>
     },
     { what: `${kind} ${name} to be ready`, limitMs: READY_LIMIT_MS, intervalMs: 1000 },
   );
+
+/** Data of an answer of the operator's Prometheus. */
+async function answer<T>(path: string): Promise<T> {
+  const response = await fetch(`http://127.0.0.1:${forward!.port}/api/v1/${path}`);
+  return ((await response.json()) as { data: T }).data;
+}
 
 const remove = async (objects: readonly KubernetesObject[]) =>
   await target.kubectl(["delete", "-f", "-", "--ignore-not-found", "--wait=true"], {
@@ -225,40 +196,36 @@ describeOnCluster("ServiceMonitors", () => {
       },
     );
     await target.apply(operator);
-    const path = "prometheus/servicemonitor.yaml";
-    monitors = parseManifest(await readFile(join(MANIFEST_FOLDER, path), "utf8"), path);
-    // The collector of the log tier is in another namespace.
-    const namespaces = (await target.get("namespace", LOG_NAMESPACE)) ? [NAMESPACE, LOG_NAMESPACE] : [NAMESPACE];
-    opened = namespaces.map(scrapes);
-    await target.apply([...monitors, ...opened, ...operated]);
+    const stages = await loadStages();
+    const snapshot = await readSnapshot(target, stages, new AbortController().signal);
+    monitors = plan(snapshot, stages, [], { monitorLabels: RELEASE })
+      .stages.flatMap(({ apply }) => apply)
+      .filter(({ apiVersion }) => apiVersion === OPERATOR_API);
+    await target.apply([...monitors, ...operated]);
     await ready("deployment", "operator", OPERATOR_NAMESPACE);
-    await ready("statefulset", "prometheus-operated", NAMESPACE);
+    await ready("statefulset", "prometheus-operated", OPERATOR_NAMESPACE);
     plain = await PrometheusReader.open(target);
-    forward = await target.portForward("pod/prometheus-operated-0", 9090, NAMESPACE);
+    forward = await target.portForward("pod/prometheus-operated-0", 9090, OPERATOR_NAMESPACE);
   }, SETUP_LIMIT_MS);
 
   afterAll(async () => {
     await plain?.close();
     await forward?.close();
     if (!target) return;
-    await remove([...monitors, ...opened, ...operated].reverse());
+    await remove([...monitors, ...operated].reverse());
     await remove([...operator].reverse());
-    await target.kubectl(["delete", "service,endpoints,endpointslice", "-n", "kube-system", "-l", "k8s-app=kubelet"], {
-      allowFailure: true,
-    });
     for (const file of crds) await target.kubectl(["delete", "-f", file, "--ignore-not-found"], { allowFailure: true });
   }, SETUP_LIMIT_MS);
 
   test(
     "give the operator's Prometheus the same targets and labels as the plain configuration",
     async () => {
-      const operatedTargets = async () => {
-        const response = await fetch(`http://127.0.0.1:${forward!.port}/api/v1/targets?state=active`);
-        return ((await response.json()) as { data: { activeTargets: Target[] } }).data.activeTargets;
-      };
+      const operatedTargets = async () =>
+        (await answer<{ activeTargets: Target[] }>("targets?state=active")).activeTargets;
+      const plainTargets = async () => (await plain.targets()).filter(({ labels }) => labels.job !== KUBELET_JOB);
       const equal = await waitFor(
         async () => {
-          const [ours, theirs] = [comparable(await plain.targets()), comparable(await operatedTargets())];
+          const [ours, theirs] = [comparable(await plainTargets()), comparable(await operatedTargets())];
           const missing = ours.filter((one) => !theirs.includes(one));
           const extra = theirs.filter((one) => !ours.includes(one));
           return ours.length > 0 && missing.length + extra.length === 0
@@ -281,5 +248,31 @@ describeOnCluster("ServiceMonitors", () => {
       console.info(`${equal.ours.length} targets, equal in address and labels`);
     },
     EQUAL_LIMIT_MS + 120_000,
+  );
+
+  test(
+    "give it the same alerts and recorded series, all of which it evaluates",
+    async () => {
+      const expected = monitors
+        .filter(({ kind }) => kind === "PrometheusRule")
+        .flatMap(({ spec }) => (spec as { groups: { rules: { alert?: string; record?: string }[] }[] }).groups)
+        .flatMap(({ rules }) => rules.map(({ alert, record }) => alert ?? record!));
+      type Answer = { groups: { rules: { name: string; health: string; lastError?: string }[] }[] };
+      const names = await waitFor(
+        async () => {
+          const rules = (await answer<Answer>("rules")).groups.flatMap((group) => group.rules);
+          const bad = rules.filter(({ health }) => health !== "ok");
+          return rules.length === expected.length && bad.length === 0
+            ? { done: true, value: rules.map(({ name }) => name) }
+            : {
+                done: false,
+                state: `${rules.length} of ${expected.length} rules; ${bad.map(({ name, health, lastError }) => `${name} ${health} ${lastError ?? ""}`).join("; ")}`,
+              };
+        },
+        { what: "the operator's Prometheus to evaluate every rule", limitMs: EQUAL_LIMIT_MS, intervalMs: 3000 },
+      );
+      expect(names.sort()).toEqual(expected.sort());
+    },
+    EQUAL_LIMIT_MS + 10_000,
   );
 });

@@ -60,6 +60,7 @@ const inOverlay = [
   "setup",
   "processor",
   "producer",
+  "autoscaling-producer",
   "lag-exporter",
   "metrics",
   "autoscaling-cpu",
@@ -96,6 +97,7 @@ describe("kustomizations", () => {
       logging: ["logging", "logging-alerts"],
       "logging/victorialogs": ["logging-victorialogs", "logging-alerts"],
       grafana: ["grafana"],
+      "prometheus/nodes": ["node-metrics", "node-alerts"],
       "prometheus/service-monitors": ["service-monitors"],
     };
     for (const [folder, stages] of Object.entries(parts)) {

@@ -5,7 +5,7 @@
 import { describe, expect, test } from "bun:test";
 import { readdir, readFile, realpath } from "node:fs/promises";
 import { join, relative } from "node:path";
-import { parseAllDocuments } from "yaml";
+import { parse, parseAllDocuments } from "yaml";
 import type { KubernetesObject } from "../../scripts/cluster/cluster.ts";
 import { IDENTITIES } from "../../scripts/deploy/certificates.ts";
 import {
@@ -99,7 +99,9 @@ describe("files", () => {
   test("are each in exactly one stage", async () => {
     const staged = STAGES.flatMap((stage) => stage.files);
     expect([...staged].sort()).toEqual(files.map(({ path }) => path));
-    expect((await loadStages()).flatMap((stage) => stage.objects)).toHaveLength(objects.length);
+    const loaded = (await loadStages()).flatMap((stage) => stage.objects);
+    // The rules for prometheus-operator are generated from those for Prometheus.
+    expect(loaded.filter(({ kind }) => kind !== "PrometheusRule")).toHaveLength(objects.length);
   });
 
   test("declare no object twice", () => {
@@ -455,6 +457,30 @@ describe("secrets", () => {
       } as never,
     ]);
   });
+
+  test("in the complete cluster only kubelets and the collector without namespaces are read, never their pods' contents", () => {
+    type Role = KubernetesObject & { rules: { resources?: string[]; verbs: string[] }[] };
+    const rights = ofKind<Role>("ClusterRole").map(({ metadata, rules }) => [
+      metadata.name,
+      rules.map(({ resources, verbs }) => `${resources?.join()}: ${verbs.join()}`),
+    ]);
+    expect(Object.fromEntries(rights)).toEqual({
+      "conveyor-prometheus": ["nodes: list,watch", "nodes/metrics: get"],
+      "conveyor-vlagent": ["pods: get,list,watch", "namespaces: list", "nodes: get"],
+    });
+  });
+});
+
+test("Loki replays its write-ahead log in half of its memory limit, and writes its chunks before it ends", () => {
+  const data = objects.find(({ kind, metadata }) => kind === "ConfigMap" && metadata.name === "loki")!.data as object;
+  const { wal } = (
+    parse((data as Record<string, string>)["config.yaml"]!) as { ingester: { wal: Record<string, unknown> } }
+  ).ingester;
+  const loki = workloads.find(({ object }) => object.metadata.name === "loki")!.template.spec.containers[0]!;
+  const limit = memoryOf((loki.resources as { limits: { memory: string } }).limits.memory);
+  const ceiling = /^(\d+)MB$/.exec(String(wal.replay_memory_ceiling))!;
+  expect(Number(ceiling[1]) * 2 ** 20).toBeLessThanOrEqual(limit / 2);
+  expect(wal.flush_on_shutdown).toBe(true);
 });
 
 describe("the complete pipeline", () => {

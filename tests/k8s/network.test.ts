@@ -13,6 +13,8 @@ const INSTANCE = "app.kubernetes.io/instance";
 interface Pod {
   name: string;
   namespace: string;
+  /** Labels of its namespace besides the name. */
+  namespaceLabels?: Record<string, string>;
   labels: Record<string, string>;
   ports: { name: string; containerPort: number }[];
 }
@@ -54,7 +56,7 @@ function peerMatches(peer: Peer, policy: Policy, pod: Pod | typeof OUTSIDE): boo
   if (peer.ipBlock) return !NODE_ADDRESSES.test(peer.ipBlock.cidr);
   if (pod === OUTSIDE) return false;
   const inNamespace = peer.namespaceSelector
-    ? matches(peer.namespaceSelector, { "kubernetes.io/metadata.name": pod.namespace })
+    ? matches(peer.namespaceSelector, { "kubernetes.io/metadata.name": pod.namespace, ...pod.namespaceLabels })
     : pod.namespace === policy.metadata.namespace;
   return inNamespace && matches(peer.podSelector ?? {}, pod.labels);
 }
@@ -164,6 +166,28 @@ describe("allowed connections", () => {
       "prometheus → producer ops",
       "prometheus → prometheus https",
     ]);
+  });
+
+  test("the Prometheus of a namespace with the label reaches every metrics port, and nothing else does from there", () => {
+    const prometheus = { ...stranger, labels: { [NAME]: "prometheus" } };
+    const namespaceLabels = { "conveyor.dev/scrape": "true" };
+    const scraped = workloads.filter((to) =>
+      to.ports.some(({ containerPort }) => allowed("ingress", to, podOf("prometheus"), containerPort)),
+    );
+    expect(scraped.map(({ name }) => name).sort()).toEqual([
+      ...["alertmanager", "grafana", "influxdb", "kafka", "kube-state-metrics", "lag-exporter", "loki", "processor"],
+      ...["producer", "prometheus", "promtail", "victorialogs", "vlagent"],
+    ]);
+    for (const to of scraped) {
+      for (const { name, containerPort } of to.ports) {
+        const expected = allowed("ingress", to, podOf("prometheus"), containerPort);
+        const reached = allowed("ingress", to, { ...prometheus, namespaceLabels }, containerPort);
+        expect([to.name, name, reached]).toEqual([to.name, name, expected]);
+        // Without the label of the namespace, or of the pod.
+        expect(allowed("ingress", to, prometheus, containerPort)).toBe(false);
+        expect(allowed("ingress", to, { ...stranger, namespaceLabels }, containerPort)).toBe(false);
+      }
+    }
   });
 
   test("only pods with the required namespace and label reach the intake", () => {

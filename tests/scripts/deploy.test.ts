@@ -27,6 +27,10 @@ describe("checkDeployFlags", () => {
       { ...none, local: true, registry: "belts" },
       '--registry: must be HOST[:PORT]/PATH, path in lower case, without scheme and tag; got "belts"',
     ],
+    [
+      { ...none, "monitor-labels": "release=monitoring,team" },
+      '--monitor-labels: must be labels of Kubernetes, NAME=VALUE separated by commas; got "team"',
+    ],
   ])("rejects %j", (flags, message) => {
     try {
       checkDeployFlags(flags);
@@ -49,6 +53,8 @@ describe("checkDeployFlags", () => {
     [{ ...none, context: "kind-dev", kind: "dev" }],
     [{ ...none, auto: true, kind: "dev" }],
     [{ ...none, context: "staging", registry: "registry.example.org/team" }],
+    [{ ...none, "monitor-labels": "" }],
+    [{ ...none, "monitor-labels": "release=monitoring, example.org/team=belts" }],
   ])("accepts %j", (flags) => {
     expect(() => checkDeployFlags(flags)).not.toThrow();
   });

@@ -1114,6 +1114,46 @@ export const ALERT_CASES: readonly AlertCase[] = [
     below: targets(),
   },
   {
+    alert: "ScrapeMissing",
+    name: "a kubelet",
+    severity: "warning",
+    summary: "A target does not answer Prometheus.",
+    input: { 'up{job="kubelet", instance="10.0.0.9:10250"}': brief(0, 1) },
+    waits: [10, 12],
+    fires: [
+      14,
+      [
+        {
+          labels: { job: "kubelet", instance: "10.0.0.9:10250" },
+          description:
+            "kubelet (10.0.0.9:10250) has not answered for three minutes: alerts on its metrics cannot fire.",
+        },
+      ],
+    ],
+    clears: [21],
+    below: { 'up{job="kubelet", instance="10.0.0.9:10250"}': hold([10, 1], [2, 0], [28, 1]) },
+  },
+  {
+    alert: "ScrapeTargetAbsent",
+    name: "no kubelet",
+    severity: "critical",
+    summary: "Prometheus finds no target of a component.",
+    input: targets({ 'up{job="kubelet", instance="10.0.0.1:9464"}': hold([10, 1], [20, undefined], [10, 1]) }),
+    waits: [12, 18],
+    fires: [
+      21,
+      [
+        {
+          labels: { job: "kubelet" },
+          description:
+            "No target of kubelet has been found for five minutes: the workload is missing, or discovery is broken.",
+        },
+      ],
+    ],
+    clears: [31],
+    below: targets(),
+  },
+  {
     alert: "LagExporterStale",
     severity: "warning",
     summary: "The exported lag is stale.",

@@ -75,7 +75,7 @@ describe("the ServiceMonitors and the plain configuration", () => {
     scheme: string;
     honorLabels?: boolean;
     interval: string;
-    tlsConfig: { serverName?: string; caFile?: string };
+    tlsConfig: { serverName?: string };
   }
   type Monitor = KubernetesObject & { spec: { endpoints: Endpoint[] } };
   // The anchors there are for the reader.
@@ -84,9 +84,9 @@ describe("the ServiceMonitors and the plain configuration", () => {
   const monitors = manifests.filter(({ kind }) => kind === "ServiceMonitor") as Monitor[];
 
   test("have the same jobs, intervals, TLS and server names", () => {
+    // The kubelets' jobs are in a file of their own: an operator's Prometheus scrapes them already.
     const plain = jobs.map(({ job_name, scheme, honor_labels, scrape_interval = "15s", tls_config }) => ({
-      // cAdvisor is a second path of the kubelet.
-      job: job_name === "cadvisor" ? "kubelet" : job_name,
+      job: job_name,
       scheme,
       honors: honor_labels ?? false,
       interval: scrape_interval,
@@ -106,8 +106,13 @@ describe("the ServiceMonitors and the plain configuration", () => {
     for (const { scheme } of plain) expect(scheme).toBe("https");
   });
 
+  test("the ServiceMonitors name no file and no token, which operators refuse or will remove", () => {
+    expect(JSON.stringify(monitors)).not.toMatch(/bearerToken|caFile|certFile|keyFile/);
+  });
+
   test("never skip TLS verification", () => {
     expect(textOf("prometheus", "prometheus.yml")).not.toMatch(/insecure_skip_verify/);
+    expect(textOf("prometheus-nodes", "nodes.yml")).not.toMatch(/insecure_skip_verify/);
     expect(JSON.stringify(monitors)).not.toMatch(/insecureSkipVerify/);
   });
 });
@@ -115,14 +120,19 @@ describe("the ServiceMonitors and the plain configuration", () => {
 describe.skipIf(obstacle !== undefined)("the real programs accept", () => {
   test("Prometheus's configuration", async () => {
     // Files of the pod do not exist here; everything else is checked unchanged.
-    const { exitCode, output } = await runOn({ "prometheus.yml": textOf("prometheus", "prometheus.yml") }, [
-      await tool("promtool"),
-      "check",
-      "config",
-      "--syntax-only",
-      "prometheus.yml",
-    ]);
-    expect(exitCode === 0 ? "" : output).toBe("");
+    const plain = textOf("prometheus", "prometheus.yml");
+    const withNodes = plain.replace("/etc/prometheus-nodes/*.yml", "nodes.yml");
+    expect(withNodes).not.toBe(plain);
+    const files = {
+      "prometheus.yml": plain,
+      "with-nodes.yml": withNodes,
+      "nodes.yml": textOf("prometheus-nodes", "nodes.yml"),
+    };
+    for (const name of ["prometheus.yml", "with-nodes.yml"]) {
+      const command = [await tool("promtool"), "check", "config", "--syntax-only", name];
+      const { exitCode, output } = await runOn(files, command);
+      expect(exitCode === 0 ? "" : output).toBe("");
+    }
     const web = await runOn(
       { "web.yml": stringify({ ...(parse(textOf("prometheus", "web.yml")) as object), tls_server_config: undefined }) },
       [await tool("promtool"), "check", "web-config", "web.yml"],

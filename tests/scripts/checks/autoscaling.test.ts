@@ -1,8 +1,9 @@
 /** Problems of autoscalers: missing, without metrics, in fallback, paused, or a second one. */
 import { describe, expect, test } from "bun:test";
-import { autoscalingProblems } from "../../../scripts/checks/autoscaling.ts";
+import { autoscalingProblems, withoutMetricsServer } from "../../../scripts/checks/autoscaling.ts";
 import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
 import type { Autoscaler } from "../../../scripts/deploy/autoscalers.ts";
+import { loadStages } from "../../../scripts/deploy/stages.ts";
 
 const target = { kind: "Deployment", name: "processor" };
 const declared: KubernetesObject = {
@@ -72,5 +73,34 @@ describe("autoscalingProblems", () => {
     expect(autoscalingProblems([declared], [made], unready)).toEqual([
       "ScaledObject/processor: not Ready (TriggerError: x509)",
     ]);
+  });
+});
+
+describe("withoutMetricsServer", () => {
+  const absent = new Set(["v1", "apps/v1"]);
+  const present = new Set([...absent, "metrics.k8s.io/v1beta1"]);
+
+  test("names the workloads that do not scale, and the command that installs metrics-server", async () => {
+    const stages = await loadStages();
+    const left = withoutMetricsServer(stages, ["producer", "autoscaling-keda"], absent);
+    expect(left).toStartWith(
+      "StatefulSet/producer keeps its number of pods: the cluster has no metrics.k8s.io/v1beta1",
+    );
+    expect(left).toContain("to install it: kubectl apply -f https://github.com/kubernetes-sigs/metrics-server/");
+    expect(withoutMetricsServer(stages, ["producer"], absent)).toStartWith(
+      "StatefulSet/producer, Deployment/processor ",
+    );
+  });
+
+  test("says when metrics-server was installed since the last deploy", async () => {
+    const left = withoutMetricsServer(await loadStages(), ["autoscaling-keda"], present);
+    expect(left).toContain("metrics-server now: bun scripts/deploy.ts adds the autoscaler");
+  });
+
+  test("is nothing where every workload has an autoscaler, also while metrics-server is down", async () => {
+    const stages = await loadStages();
+    for (const processor of ["autoscaling-keda", "autoscaling-cpu"]) {
+      expect(withoutMetricsServer(stages, ["autoscaling-producer", processor], absent)).toBeUndefined();
+    }
   });
 });

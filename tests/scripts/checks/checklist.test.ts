@@ -6,6 +6,7 @@ import {
   passed,
   runChecklist,
   selectChecks,
+  skipped,
   verdict,
 } from "../../../scripts/checks/checklist.ts";
 import { EXIT } from "../../../scripts/cli/errors.ts";
@@ -42,6 +43,17 @@ describe("runChecklist", () => {
     const good = await runChecklist([check("a", true)], null, never);
     expect(verdict(good).exitCode).toBe(EXIT.ok);
     expect((await runChecklist([], null, never)).ok).toBe(false);
+  });
+
+  test("a skipped check does not fail the list, is counted and shown with its reason, and is no evidence alone", async () => {
+    const optional: Check<null> = { ...check("nodes", true), run: async () => skipped("no kubelet answers") };
+    const result = await runChecklist([check("a", true), optional], null, never);
+    expect(result.checks[1]).toMatchObject({ status: "skipped", detail: "no kubelet answers" });
+    expect(result).toMatchObject({ ok: true, passed: 1, failed: 0, not_run: 0, skipped: 1 });
+    expect(verdict(result).line).toStartWith("PASSED: 1 passed, 1 skipped in ");
+    expect(formatCheck(result.checks[1]!, false)).toContain("skipped (optional): no kubelet answers");
+    expect((await runChecklist([optional], null, never)).ok).toBe(false);
+    expect((await runChecklist([optional, check("b", false)], null, never)).ok).toBe(false);
   });
 
   test("a dependency that is not in the list counts as failed", async () => {

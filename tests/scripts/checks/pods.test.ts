@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { POD_CHECKS, restrictionGaps } from "../../../scripts/checks/pods.ts";
+import { POD_CHECKS, restrictionGaps, unboundClaims } from "../../../scripts/checks/pods.ts";
 import type { ProbeSession } from "../../../scripts/clients/probe-session.ts";
 import type { Pod } from "../../../scripts/cluster/cluster.ts";
 import { podObject } from "../../../scripts/cluster/one-off-pods.ts";
@@ -55,6 +55,39 @@ describe("restrictionGaps", () => {
     ],
   ])("%s", (gap, change) => {
     expect(restrictionGaps(changed(change)).join("; ")).toContain(gap);
+  });
+});
+
+describe("unboundClaims", () => {
+  const claim = (phase: string, storageClassName?: string) => ({
+    apiVersion: "v1",
+    kind: "PersistentVolumeClaim",
+    metadata: { name: "data-kafka-0", namespace: "conveyor" },
+    spec: { storageClassName },
+    status: { phase },
+  });
+  const storage = (name: string, isDefault: string) => ({
+    apiVersion: "storage.k8s.io/v1",
+    kind: "StorageClass",
+    metadata: { name, annotations: { "storageclass.kubernetes.io/is-default-class": isDefault } },
+  });
+  const [standard, slow] = [storage("standard", "true"), storage("slow", "false")];
+
+  test("returns nothing for bound claims", () => {
+    expect(unboundClaims([claim("Bound", "slow")], [slow])).toEqual([]);
+  });
+
+  test.each([
+    [claim("Pending"), [slow], "it names no StorageClass, and none has the annotation"],
+    [claim("Pending"), [standard], "created before the cluster had a default StorageClass"],
+    [claim("Pending", "fast"), [standard], "the cluster has no StorageClass fast"],
+    [claim("Pending", "slow"), [slow], "class slow: kubectl -n conveyor describe pvc data-kafka-0"],
+    [claim("Lost", "slow"), [slow], "data-kafka-0 is Lost"],
+  ])("names the claim and the reason: %#", (unbound, classes, reason) => {
+    const [problem, ...others] = unboundClaims([unbound], classes);
+    expect(problem).toStartWith("data-kafka-0 is ");
+    expect(problem).toContain(reason);
+    expect(others).toEqual([]);
   });
 });
 

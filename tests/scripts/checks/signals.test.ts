@@ -62,10 +62,10 @@ describe("SIGNALS", () => {
     expect(rows.find(({ service }) => service === "promtail")?.namespace).toBe("conveyor-logging");
   });
 
-  test("rows of a skipped stage are not expected, nor the kubelet's without Prometheus", async () => {
+  test("rows of a skipped stage are not expected", async () => {
     const stages = (await loadStages()).filter(({ name }) => name !== "metrics");
     const services = expectedRows(stages).map(({ service }) => service);
-    for (const service of ["prometheus", "alertmanager", "kube-state-metrics", "kubelet"]) {
+    for (const service of ["prometheus", "alertmanager", "kube-state-metrics"]) {
       expect(services).not.toContain(service);
     }
     expect(services).toContain("processor");

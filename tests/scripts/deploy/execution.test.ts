@@ -11,6 +11,7 @@ import { authorityId } from "../../../scripts/cli/pki.ts";
 import type { Report } from "../../../scripts/cli/report.ts";
 import { ProbeSession } from "../../../scripts/clients/probe-session.ts";
 import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
+import { METRICS_API } from "../../../scripts/deploy/autoscalers.ts";
 import { executePlan, preparePlan, previewFirst, previewPlan, prunedBy } from "../../../scripts/deploy/execution.ts";
 import { KEDA_API } from "../../../scripts/deploy/keda.ts";
 import { imagesOf, parseManifest } from "../../../scripts/deploy/manifests.ts";
@@ -25,7 +26,7 @@ import { FakeCluster, hpa, kedaDefinition, kedaItself } from "./fake-cluster.ts"
 
 const stages = await loadStages();
 const every = stages.flatMap(({ objects }) => objects);
-const APIS = new Set([...every.map(({ apiVersion }) => apiVersion), "apiregistration.k8s.io/v1"]);
+const APIS = new Set([...[...every.map(({ apiVersion }) => apiVersion), "apiregistration.k8s.io/v1"], METRICS_API]);
 const WITHOUT_KEDA = [...APIS].filter((api) => api !== KEDA_API);
 const imagesOfStage = (name: string) => imagesOf(stages.find((stage) => stage.name === name)!.objects);
 

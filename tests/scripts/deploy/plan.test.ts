@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { authorityId, createAuthority } from "../../../scripts/cli/pki.ts";
 import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
-import { autoscalerOf } from "../../../scripts/deploy/autoscalers.ts";
+import { autoscalerOf, METRICS_API } from "../../../scripts/deploy/autoscalers.ts";
 import { KEDA_API, type KedaState } from "../../../scripts/deploy/keda.ts";
 import { imagesOf } from "../../../scripts/deploy/manifests.ts";
 import { describeNotApplied, plan, type Snapshot, TRUSTED_CA } from "../../../scripts/deploy/plan.ts";
@@ -11,7 +11,7 @@ import { hpa, kedaObject } from "./fake-cluster.ts";
 
 const stages = await loadStages();
 const every = stages.flatMap(({ objects }) => objects);
-const apiVersions = new Set(every.map(({ apiVersion }) => apiVersion));
+const apiVersions = new Set([...every.map(({ apiVersion }) => apiVersion), METRICS_API]);
 const withoutKeda = new Set([...apiVersions].filter((api) => api !== KEDA_API));
 
 const stageOf = (name: string) => stages.find((stage) => stage.name === name)!;
@@ -225,6 +225,116 @@ describe("plan: keep", () => {
   });
 });
 
+describe("plan: no metrics-server", () => {
+  const withoutMetrics = (more: Iterable<string> = []) =>
+    new Set([...apiVersions, ...more].filter((api) => api !== METRICS_API));
+  const autoscaling = (result: ReturnType<typeof plan>) =>
+    result.stages.map(({ name }) => name).filter((name) => name.startsWith("autoscaling"));
+
+  test("the autoscalers by CPU are left out, with the command that installs it; KEDA's stays", () => {
+    const result = planned({ apiVersions: withoutMetrics(), live: every });
+    expect(autoscaling(result)).toEqual(["autoscaling-keda"]);
+    const [line] = describeNotApplied(result).filter((text) => text.includes("autoscaling-producer"));
+    expect(line).toStartWith(
+      `skipped: autoscaling-producer (the cluster has no ${METRICS_API}; to install it: kubectl `,
+    );
+    // It would report for ever that it knows no metric.
+    expect(result.prune.map(({ object }) => refOf(object))).toContain("HorizontalPodAutoscaler/producer");
+  });
+
+  test("without KEDA too, nothing scales", () => {
+    const apis = new Set([...withoutMetrics()].filter((api) => api !== KEDA_API));
+    expect(autoscaling(planned({ apiVersions: apis, keda: { status: "absent" } }))).toEqual([]);
+  });
+});
+
+describe("plan: metrics of nodes and volumes", () => {
+  const REASON = "the kubelets' certificates are not signed";
+  const NAMES = ["node-metrics", "node-alerts"];
+  const NAMESPACE_LIVE = (annotations: Record<string, string>): KubernetesObject => ({
+    ...every.find(({ kind, metadata }) => kind === "Namespace" && metadata.name === "conveyor")!,
+    metadata: { name: "conveyor", annotations },
+  });
+  const nodes = (more: Partial<Snapshot>, nodeMetrics?: "auto" | "on" | "off") => {
+    const result = plan(snapshot(more), stages, [], { nodeMetrics });
+    const [namespace] = result.stages[0]!.apply;
+    return {
+      result,
+      applied: result.stages.map(({ name }) => name).filter((name) => NAMES.includes(name)),
+      annotations: namespace!.metadata.annotations ?? {},
+    };
+  };
+
+  test("are applied where Prometheus reads the kubelets, and where it does not know them yet", () => {
+    expect(nodes({ kubelets: {} }).applied).toEqual(NAMES);
+    expect(nodes({ kubelets: {} }).result.awaitsKubelets).toBe(false);
+    expect(nodes({}).applied).toEqual(NAMES);
+    expect(nodes({}).result.awaitsKubelets).toBe(true);
+    expect(nodes({}, "on").result.awaitsKubelets).toBe(false);
+  });
+
+  test("the alerts alone are left out, with the reason, where the kubelets cannot be read", () => {
+    const { result, applied, annotations } = nodes({ kubelets: { problem: REASON }, live: every });
+    expect(applied).toEqual(["node-metrics"]);
+    expect(describeNotApplied(result)).toContain(`skipped: node-alerts (${REASON})`);
+    expect(annotations[SKIPPED_STAGES]?.split(",")).toContain("node-alerts");
+    expect(result.prune.map(({ object }) => refOf(object))).toContain("ConfigMap/prometheus-rules-nodes");
+    expect(result.awaitsKubelets).toBe(false);
+  });
+
+  test("the decision stays while Prometheus does not answer", () => {
+    const { applied, result } = nodes({ live: [NAMESPACE_LIVE({ [SKIPPED_STAGES]: "node-alerts" })] });
+    expect(applied).toEqual(["node-metrics"]);
+    expect(result.awaitsKubelets).toBe(false);
+  });
+
+  test("on applies them in any case, off nothing of them; both stay until another value is named", () => {
+    const unreadable = { kubelets: { problem: REASON } };
+    for (const [value, applied] of [
+      ["on", NAMES],
+      ["off", []],
+    ] as const) {
+      const first = nodes(unreadable, value);
+      expect(first.applied).toEqual([...applied]);
+      const live = [NAMESPACE_LIVE(first.annotations)];
+      expect(nodes({ ...unreadable, live }).applied).toEqual([...applied]);
+      expect(nodes({ ...unreadable, live }, "auto").applied).toEqual(["node-metrics"]);
+      expect(nodes({ ...unreadable, live }, "auto").annotations).not.toHaveProperty("conveyor.dev/node-metrics");
+    }
+  });
+});
+
+describe("plan: prometheus-operator", () => {
+  const monitors = (result: ReturnType<typeof plan>) =>
+    result.stages.flatMap(({ apply }) => apply).filter(({ apiVersion }) => apiVersion === "monitoring.coreos.com/v1");
+
+  test("the labels are set on every object of the operator, and stay until others are named", () => {
+    const first = plan(snapshot(), stages, [], { monitorLabels: { release: "monitoring" } });
+    expect([...new Set(monitors(first).map(({ kind }) => kind))].sort()).toEqual(["PrometheusRule", "ServiceMonitor"]);
+    const labelled = (result: ReturnType<typeof plan>) =>
+      monitors(result).map(({ metadata }) => [
+        metadata.labels?.release,
+        metadata.labels?.["app.kubernetes.io/part-of"],
+      ]);
+    expect(new Set(labelled(first).map(String))).toEqual(new Set(["monitoring,conveyor"]));
+    const live = first.stages[0]!.apply.filter(({ kind }) => kind === "Namespace");
+    expect(labelled(plan(snapshot({ live }), stages, []))).toEqual(labelled(first));
+    const none = plan(snapshot({ live }), stages, [], { monitorLabels: {} });
+    expect(labelled(none).every(([release]) => release === undefined)).toBe(true);
+  });
+
+  test("the rules of the log tier are applied with it only", () => {
+    const rules = (missing: readonly string[]) =>
+      monitors(planned({}, missing))
+        .filter(({ kind }) => kind === "PrometheusRule")
+        .map(({ metadata }) => metadata.name);
+    expect(rules([])).toContain("prometheus-rules-logging");
+    const withoutLogs = rules([...imagesOfStage("logging"), ...imagesOfStage("logging-victorialogs")]);
+    expect(withoutLogs).toContain("prometheus-rules-kafka");
+    expect(withoutLogs).not.toContain("prometheus-rules-logging");
+  });
+});
+
 describe("plan: prune", () => {
   const prunedOf = (result: ReturnType<typeof planned>) => result.prune.map(({ object }) => refOf(object));
   const prunedBefore = (result: ReturnType<typeof planned>, name: string) =>
@@ -241,7 +351,7 @@ describe("plan: prune", () => {
       "PersistentVolumeClaim/loki-data",
       "Secret/promtail-tls (conveyor-logging)",
     ]);
-    const tier = ["logging", "logging-victorialogs", "logging-alerts"].flatMap(refsOf);
+    const tier = ["logging", "logging-victorialogs", "logging-alerts", "operator-rules-logging"].flatMap(refsOf);
     expect(pruned.filter((ref) => !tier.includes(ref))).toEqual([]);
     expect(result.prune[0]!.reason).toStartWith("logging is skipped: no image ");
     // Policies last, so that no pod runs without its policies.
