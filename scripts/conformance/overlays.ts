@@ -40,7 +40,10 @@ interface KubernetesObject {
 }
 
 /** Runs kubectl on the cluster and returns its result, whatever its exit code. */
-export type Kubectl = (args: readonly string[], options?: { input?: string; timeoutMs?: number }) => Promise<RunResult>;
+type Kubectl = (
+  args: readonly string[],
+  options?: { input?: string; timeoutMs?: number },
+) => Promise<Pick<RunResult, "stdout" | "stderr" | "exitCode">>;
 
 const K8S = join(import.meta.dir, "../../k8s");
 /** Builds that contain every object once at least. ServiceMonitors are left out: the server has no such kind. */
@@ -58,7 +61,7 @@ export const OVERLAYS: Readonly<Record<string, { overlay: string; components: re
   },
 };
 
-export interface OverlayFindings {
+interface OverlayFindings {
   overlays: { name: string; objects: number }[];
   /** Objects of all overlays; equal ones are checked once. */
   checked: number;

@@ -1,6 +1,6 @@
 /**
- * A real API server accepts every object of k8s/, and its Pod Security admission every pod: server-side dry runs in a
- * namespace of the test, independent of the deployed pipeline.
+ * A real API server accepts every object of k8s/ and of every overlay, and its Pod Security admission every pod: server-side
+ * dry runs in a namespace of the test, independent of the deployed pipeline.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
@@ -8,9 +8,11 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Cluster, KubernetesObject } from "../../scripts/cluster/cluster.ts";
+import { overlayFindings } from "../../scripts/conformance/overlays.ts";
 import { ensureCertificates } from "../../scripts/deploy/certificates.ts";
 import { loadManifests, podTemplateOf } from "../../scripts/deploy/manifests.ts";
 import { fillSecrets } from "../../scripts/deploy/secrets.ts";
+import { silentReport } from "../scripts/cli/silent-report.ts";
 import { cluster, describeOnCluster } from "./harness.ts";
 
 const NAMESPACE = `conveyor-test-${randomBytes(3).toString("hex")}`;
@@ -104,6 +106,19 @@ describeOnCluster("manifests on a real API server", () => {
       expect(refused.accepted).toBe(0);
       const named = [...refused.objections.matchAll(/pods "([^"]+)" is forbidden: violates PodSecurity/g)];
       expect(named.map(([, name]) => name!).sort()).toEqual(pods.map(({ metadata }) => metadata.name).sort());
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "strict validation and kubeconform find nothing in any overlay, size or optional part",
+    async () => {
+      const { checked, findings } = await overlayFindings(
+        (args, options) => target.kubectl(args, { ...options, allowFailure: true }),
+        silentReport(),
+      );
+      expect(checked).toBeGreaterThan(130);
+      expect(findings).toEqual([]);
     },
     LIMIT_MS,
   );
