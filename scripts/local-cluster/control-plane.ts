@@ -39,7 +39,7 @@ export function certificateRequests(layout: Layout, nodes: readonly NodeLayout[]
       authority: "ca",
       commonName: "kube-apiserver",
       names: [
-        ...["kubernetes", "kubernetes.default", service, `${service}.cluster.local`, "localhost"].map(
+        ...["kubernetes", "kubernetes.default", service, `${service}.${layout.properties.domain}`, "localhost"].map(
           (name) => `DNS:${name}`,
         ),
         ...["127.0.0.1", layout.apiAddress, layout.kubernetesAddress].map((address) => `IP:${address}`),
@@ -118,9 +118,12 @@ function apiServer(layout: Layout): Daemon {
       `--tls-private-key-file=${pki("kube-apiserver.key")}`,
       `--kubelet-client-certificate=${pki("kubelet-client.crt")}`,
       `--kubelet-client-key=${pki("kubelet-client.key")}`,
-      `--kubelet-certificate-authority=${pki("ca.crt")}`,
+      // kubeadm sets no authority either, since none signs the certificates of its kubelets.
+      ...(layout.properties.kubeletCertificate === "cluster"
+        ? [`--kubelet-certificate-authority=${pki("ca.crt")}`]
+        : []),
       "--kubelet-preferred-address-types=InternalIP",
-      "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+      `--service-account-issuer=https://kubernetes.default.svc.${layout.properties.domain}`,
       `--service-account-key-file=${pki("service-accounts.pub")}`,
       `--service-account-signing-key-file=${pki("service-accounts.key")}`,
       `--requestheader-client-ca-file=${pki("front-proxy-ca.crt")}`,
@@ -218,6 +221,7 @@ export async function startControllers(layout: Layout, inside: PidFile): Promise
         join(layout.kubernetes, "provisioner"),
         `--kubeconfig=${provisioner!.path}`,
         `--root=${IN_NODE.volumes}`,
+        `--source=${layout.properties.volumes}`,
       ],
       reads: [provisioner!.text],
     },

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { cacheFolder, stateFolder } from "../cli/paths.ts";
 import { addressAt, type Subnets } from "./subnets.ts";
+import { type Properties, propertiesOf, type VariantName } from "./variants.ts";
 
 /** Context name in the kubeconfig; other commands identify the local cluster by it. */
 export const LOCAL_CONTEXT = "conveyor-local";
@@ -21,11 +22,14 @@ export interface ClusterPlan {
   format: 1;
   subnets: Subnets;
   nodes: string[];
+  /** Absent: the plain local cluster. */
+  like?: VariantName;
   created_at: string;
 }
 
 export interface Layout {
   plan: ClusterPlan;
+  properties: Properties;
   state: string;
   pki: string;
   run: string;
@@ -96,6 +100,7 @@ export function layoutOf(plan: ClusterPlan, programs: { kubernetes: string; runt
   exemptFromProxies(apiAddress);
   return {
     plan,
+    properties: propertiesOf(plan.like),
     state,
     pki: join(state, "pki"),
     run: join(state, "run"),

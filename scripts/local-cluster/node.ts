@@ -144,6 +144,9 @@ async function ensureNetwork(layout: Layout, node: NodeLayout, holder: number): 
   const nodeIp = (...args: string[]) => must(inNetwork(holder, ["ip", ...args]), limit);
   await nodeIp("address", "replace", `${node.address}/${length}`, "dev", NODE_LINK);
   await nodeIp("link", "set", NODE_LINK, "up");
+  // On the loopback link, since not every kernel has the dummy links that NodeLocal DNSCache uses.
+  const { nodeDns } = layout.properties;
+  if (nodeDns) await nodeIp("address", "replace", `${nodeDns}/32`, "dev", "lo");
   // Without a route to a service's address the kernel refuses connections of the node before kube-proxy's rules apply.
   // With those rules the packet never takes this route.
   await nodeIp("route", "replace", layout.plan.subnets.services, "dev", NODE_LINK, "src", node.address);
@@ -233,8 +236,8 @@ function kubeletConfig(layout: Layout, node: NodeLayout, cgroupVersion1: boolean
     cgroupRoot: `/${CGROUP}`,
     ...(cgroupVersion1 ? { failCgroupV1: false } : {}),
     failSwapOn: false,
-    clusterDNS: [layout.dnsAddress],
-    clusterDomain: "cluster.local",
+    clusterDNS: [layout.properties.nodeDns ?? layout.dnsAddress],
+    clusterDomain: layout.properties.domain,
     resolvConf: join(node.etc, "resolv.conf"),
     authentication: {
       anonymous: { enabled: false },
@@ -242,8 +245,13 @@ function kubeletConfig(layout: Layout, node: NodeLayout, cgroupVersion1: boolean
       x509: { clientCAFile: join(layout.pki, "ca.crt") },
     },
     authorization: { mode: "Webhook" },
-    tlsCertFile: join(layout.pki, `${node.name}.crt`),
-    tlsPrivateKeyFile: join(layout.pki, `${node.name}.key`),
+    // Without these, a kubelet signs a certificate itself.
+    ...(layout.properties.kubeletCertificate === "cluster"
+      ? {
+          tlsCertFile: join(layout.pki, `${node.name}.crt`),
+          tlsPrivateKeyFile: join(layout.pki, `${node.name}.key`),
+        }
+      : {}),
     address: node.address,
     // Disk pressure on the user's disk must not evict the pipeline before the disk is nearly full.
     evictionHard: { "memory.available": "200Mi", "nodefs.available": "1%", "imagefs.available": "1%" },
