@@ -42,7 +42,9 @@ export function certificateRequests(layout: Layout, nodes: readonly NodeLayout[]
         ...["kubernetes", "kubernetes.default", service, `${service}.${layout.properties.domain}`, "localhost"].map(
           (name) => `DNS:${name}`,
         ),
-        ...["127.0.0.1", layout.apiAddress, layout.kubernetesAddress].map((address) => `IP:${address}`),
+        ...[...new Set(["127.0.0.1", layout.apiAddress, layout.advertiseAddress, layout.kubernetesAddress])].map(
+          (address) => `IP:${address}`,
+        ),
       ],
     },
     { name: "admin", authority: "ca", commonName: "conveyor-admin", organization: "system:masters" },
@@ -66,7 +68,7 @@ export function certificateRequests(layout: Layout, nodes: readonly NodeLayout[]
       authority: "ca" as const,
       commonName: `system:node:${node.name}`,
       organization: "system:nodes",
-      names: [`DNS:${node.name}`, `IP:${node.address}`],
+      names: [`DNS:${node.name}`, ...node.addresses.map((address) => `IP:${address}`)],
     })),
   ];
 }
@@ -100,14 +102,15 @@ function apiServer(layout: Layout): Daemon {
     name: "kube-apiserver",
     command: [
       join(layout.kubernetes, "kube-apiserver"),
-      `--bind-address=${layout.apiAddress}`,
-      `--advertise-address=${layout.apiAddress}`,
+      // "::" is every address of both families.
+      `--bind-address=${layout.properties.isIpv6First ? "::" : layout.apiAddress}`,
+      `--advertise-address=${layout.advertiseAddress}`,
       `--secure-port=${API_PORT}`,
       "--etcd-servers=https://127.0.0.1:2379",
       `--etcd-cafile=${pki("etcd-ca.crt")}`,
       `--etcd-certfile=${pki("etcd-client.crt")}`,
       `--etcd-keyfile=${pki("etcd-client.key")}`,
-      `--service-cluster-ip-range=${layout.plan.subnets.services}`,
+      `--service-cluster-ip-range=${layout.serviceRanges}`,
       "--authorization-mode=Node,RBAC",
       "--enable-admission-plugins=NodeRestriction",
       "--anonymous-auth=false",
@@ -155,8 +158,8 @@ function controllerManager(layout: Layout, kubeconfig: string): Daemon {
       `--cluster-signing-cert-file=${pki("ca.crt")}`,
       `--cluster-signing-key-file=${pki("ca.key")}`,
       "--allocate-node-cidrs=true",
-      `--cluster-cidr=${layout.plan.subnets.pods}`,
-      `--service-cluster-ip-range=${layout.plan.subnets.services}`,
+      `--cluster-cidr=${layout.podRanges}`,
+      `--service-cluster-ip-range=${layout.serviceRanges}`,
       // There is one instance: no election, no lease to write every two seconds.
       "--leader-elect=false",
       // Shorter intervals than in a large cluster, so that autoscaling and the loss of a node show within seconds.
@@ -234,7 +237,7 @@ export async function startControllers(layout: Layout, inside: PidFile): Promise
 /** A node, as far as this project reads it. */
 export interface NodeObject {
   metadata: { name: string };
-  spec: { podCIDR?: string };
+  spec: { podCIDRs?: string[] };
   status: {
     conditions?: { type: string; status: string; reason: string; message: string; lastHeartbeatTime: string }[];
     nodeInfo?: { kubeletVersion: string; containerRuntimeVersion: string };

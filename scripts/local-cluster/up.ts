@@ -116,7 +116,7 @@ async function startRuntimeAndApi(
   await ensureSystemImages(layout, holder.pid, (detail) => step.update(`image ${detail}`), signal);
   step.update("waiting for the API server");
   await awaitApi(layout, apiFiles, signal);
-  step.update(`${layout.apiServer}, pods ${layout.plan.subnets.pods}, services ${layout.plan.subnets.services}`);
+  step.update(`${layout.apiServer}, pods ${layout.podRanges}, services ${layout.serviceRanges}`);
   return { holder, apiFiles };
 }
 
@@ -138,8 +138,8 @@ async function startFirstNode(
     async () => {
       if (!files.every(isAlive)) return { done: true, value: false };
       const object = JSON.parse(await apiGet(layout, `/api/v1/nodes/${node.name}`, signal)) as NodeObject;
-      if (!object.spec.podCIDR) return { done: false, state: "no range for its pods yet" };
-      await startPodNetwork(node, object.spec.podCIDR);
+      if (!object.spec.podCIDRs) return { done: false, state: "no range for its pods yet" };
+      await startPodNetwork(node, object.spec.podCIDRs);
       const ready = object.status.conditions?.find((condition) => condition.type === "Ready");
       // A report from before a restart says nothing about the present.
       const isCurrent = ready && Date.parse(ready.lastHeartbeatTime) >= Date.parse(kubelet.started_at) - 1000;

@@ -20,6 +20,8 @@ export interface Properties {
   hasMetricsServer: boolean;
   /** Address, in the node's own network, of the DNS server that pods ask instead of the one behind the Service. */
   nodeDns?: string;
+  /** Pods, services and nodes have addresses of both families, and the IPv6 one is the first. */
+  isIpv6First: boolean;
 }
 
 /** The local cluster without --like. */
@@ -29,6 +31,7 @@ const DEFAULTS: Properties = {
   volumes: "local",
   storageClass: { name: "standard", isDefault: true, binding: "Immediate" },
   hasMetricsServer: true,
+  isIpv6First: false,
 };
 
 /** What each variant has instead of the defaults, and where that is said of the cluster that it is named after. */
@@ -61,6 +64,8 @@ const VARIANTS = {
     nodeDns: "169.254.20.10",
     storageClass: { name: "standard-rwo", isDefault: true, binding: "WaitForFirstConsumer" },
   },
+  // Of no maker: what every one of them offers, and what programs that listen on IPv4 alone do not survive.
+  ipv6: { isIpv6First: true },
 } as const satisfies Record<string, Partial<Properties>>;
 
 export type VariantName = keyof typeof VARIANTS;
@@ -82,13 +87,15 @@ export const propertiesOf = (name: VariantName | undefined): Properties =>
 
 /** The properties that differ from the plain local cluster, as text. */
 export function describeVariant(name: VariantName): string {
-  const { domain, kubeletCertificate, volumes, storageClass, hasMetricsServer, nodeDns } = propertiesOf(name);
+  const { domain, kubeletCertificate, volumes, storageClass, hasMetricsServer, nodeDns, isIpv6First } =
+    propertiesOf(name);
   return [
     ...(kubeletCertificate === "kubelet" ? ["self-signed kubelet certificates"] : []),
     ...(volumes === "hostPath" ? ["no volume statistics"] : []),
     ...(hasMetricsServer ? [] : ["no metrics-server"]),
     ...(nodeDns ? [`DNS at ${nodeDns}`] : []),
     ...(domain === DEFAULTS.domain ? [] : [`cluster domain ${domain}`]),
+    ...(isIpv6First ? ["IPv6 before IPv4"] : []),
     `storage class ${storageClass.name} (${storageClass.isDefault ? "default" : "not default"}, ${storageClass.binding})`,
   ].join(", ");
 }

@@ -4,6 +4,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { addonObjects } from "../../../scripts/local-cluster/addons.ts";
+import { certificateRequests } from "../../../scripts/local-cluster/control-plane.ts";
+import { type ClusterPlan, layoutOf, nodeLayout } from "../../../scripts/local-cluster/layout.ts";
 import { requireVariant } from "../../../scripts/local-cluster/plan.ts";
 import {
   describeVariant,
@@ -76,6 +78,46 @@ describe("add-ons", () => {
   });
 });
 
+describe("addresses", () => {
+  const layoutLike = (like?: VariantName) => {
+    const subnets = { nodes: "198.19.0.0/24", pods: "10.244.0.0/16", services: "10.96.0.0/16" };
+    const plan: ClusterPlan = { format: 1, subnets, nodes: ["node-1"], ...(like ? { like } : {}), created_at: "" };
+    const layout = layoutOf(plan, { kubernetes: "/k", runtime: "/r" });
+    return { layout, node: nodeLayout(layout, 0) };
+  };
+  const namesOf = ({ layout, node }: ReturnType<typeof layoutLike>, name: string) =>
+    certificateRequests(layout, [node]).find((request) => request.name === name)?.names;
+
+  test("a plain cluster has IPv4 addresses alone", () => {
+    const plain = layoutLike();
+    expect(plain.layout).toMatchObject({ dnsAddress: "10.96.0.10", podRanges: "10.244.0.0/16" });
+    expect(plain.layout.advertiseAddress).toBe(plain.layout.apiAddress);
+    expect(plain.node.addresses).toEqual(["198.19.0.2"]);
+    expect(namesOf(plain, "kube-apiserver")?.slice(-3)).toEqual(["IP:127.0.0.1", "IP:198.19.0.2", "IP:10.96.0.1"]);
+  });
+
+  test("with IPv6 first, every list starts with IPv6, and the machine reaches the API server by IPv4", () => {
+    const { layout, node } = layoutLike("ipv6");
+    expect(layout).toMatchObject({
+      advertiseAddress: "fd7c:9a31:e2b5::2",
+      dnsAddress: "fd7c:9a31:e2b5:1::a",
+      kubernetesAddress: "fd7c:9a31:e2b5:1::1",
+      podRanges: "fd7c:9a31:e2b5:100::/56,10.244.0.0/16",
+      serviceRanges: "fd7c:9a31:e2b5:1::/112,10.96.0.0/16",
+      apiServer: "https://198.19.0.2:6443",
+    });
+    expect(node.addresses).toEqual(["fd7c:9a31:e2b5::2", "198.19.0.2"]);
+    expect(namesOf({ layout, node }, "node-1")).toEqual(["DNS:node-1", "IP:fd7c:9a31:e2b5::2", "IP:198.19.0.2"]);
+    expect(namesOf({ layout, node }, "kube-apiserver")).toContain("IP:fd7c:9a31:e2b5:1::1");
+  });
+
+  test("the API server's certificate has the variant's domain", () => {
+    const names = namesOf(layoutLike("kubeadm"), "kube-apiserver");
+    expect(names).toContain("DNS:kubernetes.default.svc.k8s.internal");
+    expect(names).not.toContain("DNS:kubernetes.default.svc.cluster.local");
+  });
+});
+
 test("an existing cluster is continued by its variant and without one, and refuses every other", () => {
   requireVariant({ like: "kind" }, "kind");
   requireVariant({ like: "kind" }, undefined);
@@ -90,7 +132,7 @@ test("an existing cluster is continued by its variant and without one, and refus
 
 test("an unknown name is refused with the field and the known ones", () => {
   expect(() => variantName("minikube", "cluster.json: like")).toThrow(
-    'cluster.json: like: must be one of kind, kubeadm, k3s, gke; got "minikube"',
+    'cluster.json: like: must be one of kind, kubeadm, k3s, gke, ipv6; got "minikube"',
   );
 });
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -23,17 +24,18 @@ import (
 func run() error {
 	kubeconfig := flag.String("kubeconfig", "", "kubeconfig of the cluster")
 	node := flag.String("node", "", "name of this node")
-	services := flag.String("services", "", "address range of services")
+	services := flag.String("services", "", "address ranges of services, one of each family, separated by a comma")
 	klog.InitFlags(nil)
 	flag.Parse()
 	if *kubeconfig == "" || *node == "" || *services == "" {
-		return fmt.Errorf("usage: network-policies --kubeconfig FILE --node NAME --services RANGE")
+		return fmt.Errorf("usage: network-policies --kubeconfig FILE --node NAME --services RANGE[,RANGE]")
 	}
 	settings := options.NewKubeRouterConfig()
 	settings.EnableIPv4 = true
+	settings.EnableIPv6 = strings.Contains(*services, ":")
 	settings.RunFirewall = true
 	settings.HostnameOverride = *node
-	settings.ClusterIPCIDRs = []string{*services}
+	settings.ClusterIPCIDRs = strings.Split(*services, ",")
 
 	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
 	if err != nil {
