@@ -31,7 +31,7 @@ export interface Case {
   removal: Step;
 }
 
-export interface StepResult {
+interface StepResult {
   name: string;
   command: string;
   status: "passed" | "failed" | "not_run";
