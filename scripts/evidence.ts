@@ -10,22 +10,14 @@
 import { join, relative, resolve } from "node:path";
 import { type CommandContext, defineCommand, type Flags, runCommand } from "./cli/command.ts";
 import { EXIT, type ExitCode, isAbort, OperatorError } from "./cli/errors.ts";
-import { capture } from "./cli/process.ts";
+import { versionOf } from "./cli/version.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import type { Artifact, EvidenceContext, Making } from "./evidence/artifact.ts";
 import { ARTIFACTS } from "./evidence/catalog.ts";
-import { entryOf, readRecord, type Version, writeIndex } from "./evidence/index-page.ts";
+import { entryOf, readRecord, writeIndex } from "./evidence/index-page.ts";
 import { localTarget } from "./local-cluster/index.ts";
 
 const PROJECT = join(import.meta.dir, "..");
-
-/** The commit that the project's folder is at, and how many files differ from it. */
-async function versionOf(folder: string): Promise<Version> {
-  const head = await capture(["git", "rev-parse", "HEAD"], { cwd: folder });
-  if (head.exitCode !== 0) return { commit: "unknown", changed_files: 0 };
-  const status = await capture(["git", "status", "--porcelain", "--", ".", ":!outputs"], { cwd: folder });
-  return { commit: head.stdout.trim(), changed_files: status.stdout.split("\n").filter(Boolean).length };
-}
 
 /** @throws OperatorError (exit 2) that lists the known names for an unknown one. */
 export function selectedArtifacts(only: readonly string[], all: readonly Artifact[] = ARTIFACTS): readonly Artifact[] {

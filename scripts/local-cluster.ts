@@ -11,10 +11,21 @@
 import { defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT, OperatorError } from "./cli/errors.ts";
 import type { Report } from "./cli/report.ts";
-import { type ClusterStatus, down, kubeconfigPath, kubectlPath, status, up } from "./local-cluster/index.ts";
+import {
+  type ClusterStatus,
+  describeVariant,
+  down,
+  kubeconfigPath,
+  kubectlPath,
+  status,
+  up,
+  VARIANT_NAMES,
+  type VariantName,
+} from "./local-cluster/index.ts";
 
 function printStatus(report: Report, now: ClusterStatus): void {
   report.print(`local cluster: ${now.state}`);
+  if (now.like) report.print(`  like        ${now.like}: ${describeVariant(now.like)}`);
   const versions = Object.entries(now.versions).map(([name, version]) => `${name} ${version}`);
   report.print(`  versions    ${versions.join(", ")}`);
   report.print(`  kubeconfig  ${now.kubeconfig} (context ${now.context})`);
@@ -43,8 +54,14 @@ function printStatus(report: Report, now: ClusterStatus): void {
 export const command = defineCommand({
   name: "scripts/local-cluster.ts",
   summary: "a real Kubernetes on this Linux machine, from packages",
-  usage: ["up [--install-tools]", "down [--delete-data]", "status [--json]", "kubeconfig"],
+  usage: ["up [--like NAME] [--install-tools]", "down [--delete-data]", "status [--json]", "kubeconfig"],
   flags: {
+    like: {
+      type: "string",
+      choices: VARIANT_NAMES,
+      valueName: "NAME",
+      description: "up: a new cluster that has properties of this kind of cluster",
+    },
     "install-tools": { type: "boolean", description: "up: install missing Debian packages with apt-get" },
     "delete-data": { type: "boolean", description: "down: remove volumes and database too" },
     "keep-data": { type: "boolean", description: "down: keep volumes and database, which is the default" },
@@ -61,6 +78,10 @@ export const command = defineCommand({
       "bun scripts/local-cluster.ts status --json",
       "programs, versions, readiness; exit 0 only when everything is ready",
     ],
+    [
+      "bun scripts/local-cluster.ts up --like kind",
+      "one with the properties of a kind cluster; docs/local-cluster.md lists them",
+    ],
     ["export KUBECONFIG=$(bun scripts/local-cluster.ts kubeconfig)", "use it with kubectl"],
     ["bun scripts/local-cluster.ts down", "stop it; the next up restores volumes and objects"],
     [
@@ -76,7 +97,8 @@ export const command = defineCommand({
     switch (positionals[0]) {
       case "up": {
         const startedAt = performance.now();
-        const { kubeconfig } = await up(report, { installTools: flags["install-tools"], signal });
+        const like = flags.like as VariantName | undefined;
+        const { kubeconfig } = await up(report, { installTools: flags["install-tools"], like, signal });
         report.result({
           state: "ready",
           kubeconfig,

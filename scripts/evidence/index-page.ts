@@ -3,11 +3,12 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { writeAtomic } from "../cli/files.ts";
+import type { Version } from "../cli/version.ts";
 import type { Artifact, Making } from "./artifact.ts";
 
 const RECORD = "evidence.json";
 
-export interface Entry {
+export interface Entry extends Version {
   /** ISO 8601, UTC. */
   made_at: string;
   command: string;
@@ -16,9 +17,6 @@ export interface Entry {
   made: boolean;
   /** Command that makes it on a suitable machine. */
   hint?: string;
-  commit: string;
-  /** Number of files with uncommitted changes, without outputs/. */
-  changed_files: number;
   /** SHA-256 per file. */
   files: Record<string, string>;
   /** Files that could not be made, with the reasons. */
@@ -36,11 +34,6 @@ export async function readRecord(out: string): Promise<EvidenceRecord> {
   } catch (error) {
     throw new Error(`${join(out, RECORD)} is not JSON: delete it and run bun scripts/evidence.ts`, { cause: error });
   }
-}
-
-export interface Version {
-  commit: string;
-  changed_files: number;
 }
 
 export async function entryOf(

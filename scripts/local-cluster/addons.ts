@@ -11,6 +11,7 @@ import { apply, type KubernetesObject } from "./kubectl.ts";
 import type { Layout } from "./layout.ts";
 import { ctr } from "./node.ts";
 import { PARTS, VERSIONS } from "./parts.ts";
+import type { Properties } from "./variants.ts";
 
 /** Import of an image into containerd: the largest are some 500 MB. */
 const IMPORT_LIMIT_MS = 3 * 60_000;
@@ -101,10 +102,17 @@ export async function ensureSystemImages(
 }
 
 /** Manifests of the add-ons; names between @ are placeholders. */
-const ADDON_FILES = ["addons.yaml", "keda.yaml"];
+const addonFiles = ({ hasMetricsServer, nodeDns }: Properties): string[] => [
+  ...["addons.yaml", "keda.yaml"],
+  ...(hasMetricsServer ? ["metrics-server.yaml"] : []),
+  ...(nodeDns ? ["node-local-dns.yaml"] : []),
+];
 
 /** The objects of the add-ons for this cluster, without KEDA's definitions. */
-async function addonObjects(layout: Layout): Promise<KubernetesObject[]> {
+export async function addonObjects(
+  layout: Pick<Layout, "pki" | "dnsAddress" | "properties">,
+): Promise<KubernetesObject[]> {
+  const { domain, storageClass, nodeDns } = layout.properties;
   const base64 = async (name: string) => (await readFile(join(layout.pki, name))).toString("base64");
   const values: Record<string, string> = {
     COREDNS: SYSTEM_IMAGES.coredns.ref,
@@ -112,12 +120,17 @@ async function addonObjects(layout: Layout): Promise<KubernetesObject[]> {
     KEDA: SYSTEM_IMAGES.keda.ref,
     KEDA_ADAPTER: SYSTEM_IMAGES.kedaAdapter.ref,
     DNS_ADDRESS: layout.dnsAddress,
+    DOMAIN: domain,
+    STORAGE_CLASS: storageClass.name,
+    STORAGE_CLASS_IS_DEFAULT: String(storageClass.isDefault),
+    STORAGE_CLASS_BINDING: storageClass.binding,
+    ...(nodeDns ? { NODE_DNS: nodeDns } : {}),
     METRICS_CERTIFICATE: await base64("metrics-server.crt"),
     METRICS_KEY: await base64("metrics-server.key"),
     CA: await base64("ca.crt"),
   };
   const objects: KubernetesObject[] = [];
-  for (const file of ADDON_FILES) {
+  for (const file of addonFiles(layout.properties)) {
     const text = (await readFile(join(import.meta.dir, file), "utf8")).replace(/@([A-Z_]+)@/g, (placeholder, name) => {
       const value = values[name as string];
       if (value === undefined) throw new Error(`${file}: ${placeholder} is unknown`);

@@ -39,10 +39,12 @@ export function certificateRequests(layout: Layout, nodes: readonly NodeLayout[]
       authority: "ca",
       commonName: "kube-apiserver",
       names: [
-        ...["kubernetes", "kubernetes.default", service, `${service}.cluster.local`, "localhost"].map(
+        ...["kubernetes", "kubernetes.default", service, `${service}.${layout.properties.domain}`, "localhost"].map(
           (name) => `DNS:${name}`,
         ),
-        ...["127.0.0.1", layout.apiAddress, layout.kubernetesAddress].map((address) => `IP:${address}`),
+        ...[...new Set(["127.0.0.1", layout.apiAddress, layout.advertiseAddress, layout.kubernetesAddress])].map(
+          (address) => `IP:${address}`,
+        ),
       ],
     },
     { name: "admin", authority: "ca", commonName: "conveyor-admin", organization: "system:masters" },
@@ -66,7 +68,7 @@ export function certificateRequests(layout: Layout, nodes: readonly NodeLayout[]
       authority: "ca" as const,
       commonName: `system:node:${node.name}`,
       organization: "system:nodes",
-      names: [`DNS:${node.name}`, `IP:${node.address}`],
+      names: [`DNS:${node.name}`, ...node.addresses.map((address) => `IP:${address}`)],
     })),
   ];
 }
@@ -100,14 +102,15 @@ function apiServer(layout: Layout): Daemon {
     name: "kube-apiserver",
     command: [
       join(layout.kubernetes, "kube-apiserver"),
-      `--bind-address=${layout.apiAddress}`,
-      `--advertise-address=${layout.apiAddress}`,
+      // "::" is every address of both families.
+      `--bind-address=${layout.properties.isIpv6First ? "::" : layout.apiAddress}`,
+      `--advertise-address=${layout.advertiseAddress}`,
       `--secure-port=${API_PORT}`,
       "--etcd-servers=https://127.0.0.1:2379",
       `--etcd-cafile=${pki("etcd-ca.crt")}`,
       `--etcd-certfile=${pki("etcd-client.crt")}`,
       `--etcd-keyfile=${pki("etcd-client.key")}`,
-      `--service-cluster-ip-range=${layout.plan.subnets.services}`,
+      `--service-cluster-ip-range=${layout.serviceRanges}`,
       "--authorization-mode=Node,RBAC",
       "--enable-admission-plugins=NodeRestriction",
       "--anonymous-auth=false",
@@ -118,9 +121,12 @@ function apiServer(layout: Layout): Daemon {
       `--tls-private-key-file=${pki("kube-apiserver.key")}`,
       `--kubelet-client-certificate=${pki("kubelet-client.crt")}`,
       `--kubelet-client-key=${pki("kubelet-client.key")}`,
-      `--kubelet-certificate-authority=${pki("ca.crt")}`,
+      // kubeadm sets no authority either, since none signs the certificates of its kubelets.
+      ...(layout.properties.kubeletCertificate === "cluster"
+        ? [`--kubelet-certificate-authority=${pki("ca.crt")}`]
+        : []),
       "--kubelet-preferred-address-types=InternalIP",
-      "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+      `--service-account-issuer=https://kubernetes.default.svc.${layout.properties.domain}`,
       `--service-account-key-file=${pki("service-accounts.pub")}`,
       `--service-account-signing-key-file=${pki("service-accounts.key")}`,
       `--requestheader-client-ca-file=${pki("front-proxy-ca.crt")}`,
@@ -152,8 +158,8 @@ function controllerManager(layout: Layout, kubeconfig: string): Daemon {
       `--cluster-signing-cert-file=${pki("ca.crt")}`,
       `--cluster-signing-key-file=${pki("ca.key")}`,
       "--allocate-node-cidrs=true",
-      `--cluster-cidr=${layout.plan.subnets.pods}`,
-      `--service-cluster-ip-range=${layout.plan.subnets.services}`,
+      `--cluster-cidr=${layout.podRanges}`,
+      `--service-cluster-ip-range=${layout.serviceRanges}`,
       // There is one instance: no election, no lease to write every two seconds.
       "--leader-elect=false",
       // Shorter intervals than in a large cluster, so that autoscaling and the loss of a node show within seconds.
@@ -218,6 +224,7 @@ export async function startControllers(layout: Layout, inside: PidFile): Promise
         join(layout.kubernetes, "provisioner"),
         `--kubeconfig=${provisioner!.path}`,
         `--root=${IN_NODE.volumes}`,
+        `--source=${layout.properties.volumes}`,
       ],
       reads: [provisioner!.text],
     },
@@ -230,7 +237,7 @@ export async function startControllers(layout: Layout, inside: PidFile): Promise
 /** A node, as far as this project reads it. */
 export interface NodeObject {
   metadata: { name: string };
-  spec: { podCIDR?: string };
+  spec: { podCIDRs?: string[] };
   status: {
     conditions?: { type: string; status: string; reason: string; message: string; lastHeartbeatTime: string }[];
     nodeInfo?: { kubeletVersion: string; containerRuntimeVersion: string };

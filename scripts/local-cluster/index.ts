@@ -14,6 +14,7 @@ export { kubectlPath } from "./plan.ts";
 export { missingForCluster, OTHER_WAYS, obstacles, preflightError } from "./preflight.ts";
 export { type ClusterStatus, status } from "./status.ts";
 export { up } from "./up.ts";
+export { describeVariant, VARIANT_NAMES, type VariantName } from "./variants.ts";
 
 /** The local cluster as the target of a command; it need not run. */
 export const localTarget = {

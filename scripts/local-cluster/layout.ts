@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { cacheFolder, stateFolder } from "../cli/paths.ts";
 import { addressAt, type Subnets } from "./subnets.ts";
+import { type Properties, propertiesOf, type VariantName } from "./variants.ts";
 
 /** Context name in the kubeconfig; other commands identify the local cluster by it. */
 export const LOCAL_CONTEXT = "conveyor-local";
@@ -16,16 +17,32 @@ export const ETCD_METRICS_PORT = 2381;
 /** Position of the cluster's DNS in the services' range, as kubeadm has it. */
 const DNS_POSITION = 10;
 
+/**
+ * Ranges of a cluster with IPv6 addresses: unique local ones (RFC 4193), which exist inside the nodes' namespaces alone, so
+ * that they cannot clash with the machine's.
+ */
+export const IPV6 = {
+  nodes: "fd7c:9a31:e2b5::/64",
+  services: "fd7c:9a31:e2b5:1::/112",
+  pods: "fd7c:9a31:e2b5:100::/56",
+} as const;
+
+/** The address at a position of an IPv6 range that ends in "::". */
+const ipv6At = (range: string, position: number) => `${range.split("/")[0]}${position.toString(16)}`;
+
 /** The settings that the first `up` chooses and later ones keep. */
 export interface ClusterPlan {
   format: 1;
   subnets: Subnets;
   nodes: string[];
+  /** Absent: the plain local cluster. */
+  like?: VariantName;
   created_at: string;
 }
 
 export interface Layout {
   plan: ClusterPlan;
+  properties: Properties;
   state: string;
   pki: string;
   run: string;
@@ -37,8 +54,13 @@ export interface Layout {
   apiServer: string;
   hostAddress: string;
   apiAddress: string;
+  /** These three are of the first family. */
+  advertiseAddress: string;
   dnsAddress: string;
   kubernetesAddress: string;
+  /** Ranges of each family, the first one first, separated by commas as the programs' flags have them. */
+  podRanges: string;
+  serviceRanges: string;
   /** Folders with the programs. */
   kubernetes: string;
   runtime: string;
@@ -47,6 +69,8 @@ export interface Layout {
 export interface NodeLayout {
   name: string;
   address: string;
+  /** One of each family, the first family first. */
+  addresses: string[];
   /** Folders of this node on the machine; inside the node they are at the usual paths (/var/lib, /var/log). */
   folder: string;
   varLib: string;
@@ -94,8 +118,14 @@ export function layoutOf(plan: ClusterPlan, programs: { kubernetes: string; runt
   const state = stateFolder();
   const apiAddress = addressAt(plan.subnets.nodes, 2);
   exemptFromProxies(apiAddress);
+  const { pods, services } = plan.subnets;
+  const properties = propertiesOf(plan.like);
+  const { isIpv6First } = properties;
+  const serviceAddress = (position: number) =>
+    isIpv6First ? ipv6At(IPV6.services, position) : addressAt(services, position);
   return {
     plan,
+    properties,
     state,
     pki: join(state, "pki"),
     run: join(state, "run"),
@@ -106,8 +136,11 @@ export function layoutOf(plan: ClusterPlan, programs: { kubernetes: string; runt
     apiServer: `https://${apiAddress}:${API_PORT}`,
     hostAddress: addressAt(plan.subnets.nodes, 1),
     apiAddress,
-    dnsAddress: addressAt(plan.subnets.services, DNS_POSITION),
-    kubernetesAddress: addressAt(plan.subnets.services, 1),
+    advertiseAddress: isIpv6First ? ipv6At(IPV6.nodes, 2) : apiAddress,
+    dnsAddress: serviceAddress(DNS_POSITION),
+    kubernetesAddress: serviceAddress(1),
+    podRanges: isIpv6First ? `${IPV6.pods},${pods}` : pods,
+    serviceRanges: isIpv6First ? `${IPV6.services},${services}` : services,
     ...programs,
   };
 }
@@ -116,9 +149,11 @@ export function layoutOf(plan: ClusterPlan, programs: { kubernetes: string; runt
 export function nodeLayout(layout: Layout, index: number): NodeLayout {
   const name = layout.plan.nodes[index]!;
   const folder = join(layout.state, "nodes", name);
+  const address = addressAt(layout.plan.subnets.nodes, 2 + index);
   return {
     name,
-    address: addressAt(layout.plan.subnets.nodes, 2 + index),
+    address,
+    addresses: layout.properties.isIpv6First ? [ipv6At(IPV6.nodes, 2 + index), address] : [address],
     folder,
     varLib: join(folder, "var-lib"),
     varLog: join(folder, "var-log"),

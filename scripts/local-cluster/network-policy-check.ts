@@ -117,7 +117,8 @@ async function checkPolicyEnforcement(
   await removeNamespace(); // of an interrupted run
   try {
     update("starting two pods");
-    const target = `${await startPods(signal)}:${PORT}`;
+    const address = await startPods(signal);
+    const target = `${address.includes(":") ? `[${address}]` : address}:${PORT}`;
     update("an allowed connection");
     const before = await awaitOpen(target, signal);
     update("the same connection, denied");

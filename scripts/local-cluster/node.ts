@@ -16,7 +16,7 @@ import { capture, must, tail } from "../cli/process.ts";
 import { findTool } from "../cli/tools.ts";
 import { waitFor } from "../cli/wait.ts";
 import { CGROUP, ensureCgroup, hierarchies, isVersion1, processesInCgroup } from "./cgroups.ts";
-import { HOST_LINK, IN_NODE, type Layout, LOCAL_CONTEXT, NODE_LINK, type NodeLayout } from "./layout.ts";
+import { HOST_LINK, IN_NODE, IPV6, type Layout, LOCAL_CONTEXT, NODE_LINK, type NodeLayout } from "./layout.ts";
 import { kubeconfigText } from "./pki.ts";
 import {
   type Daemon,
@@ -144,14 +144,26 @@ async function ensureNetwork(layout: Layout, node: NodeLayout, holder: number): 
   const nodeIp = (...args: string[]) => must(inNetwork(holder, ["ip", ...args]), limit);
   await nodeIp("address", "replace", `${node.address}/${length}`, "dev", NODE_LINK);
   await nodeIp("link", "set", NODE_LINK, "up");
+  // On the loopback link, since not every kernel has the dummy links that NodeLocal DNSCache uses.
+  const { nodeDns } = layout.properties;
+  if (nodeDns) await nodeIp("address", "replace", `${nodeDns}/32`, "dev", "lo");
   // Without a route to a service's address the kernel refuses connections of the node before kube-proxy's rules apply.
   // With those rules the packet never takes this route.
   await nodeIp("route", "replace", layout.plan.subnets.services, "dev", NODE_LINK, "src", node.address);
+  if (layout.properties.isIpv6First) {
+    const [address = ""] = node.addresses;
+    // Nobody else is on the link: without detection of duplicates the address can be used at once.
+    await nodeIp("address", "replace", `${address}/${IPV6.nodes.split("/")[1]}`, "dev", NODE_LINK, "nodad");
+    await nodeIp("route", "replace", IPV6.services, "dev", NODE_LINK, "src", address);
+    await must(inNetwork(holder, ["sysctl", "-qw", "net.ipv6.conf.all.forwarding=1"]), limit);
+  }
   await must(inNetwork(holder, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]), limit);
   const rule = ["FORWARD", "-o", NODE_LINK, "-j", "DROP"];
-  const mangle = (action: "-C" | "-A") =>
-    inNetwork(holder, ["iptables", "-w", "-t", "mangle", action, ...rule], "--mount");
-  if ((await capture(mangle("-C"), limit)).exitCode !== 0) await must(mangle("-A"), limit);
+  for (const program of layout.properties.isIpv6First ? ["iptables", "ip6tables"] : ["iptables"]) {
+    const mangle = (action: "-C" | "-A") =>
+      inNetwork(holder, [program, "-w", "-t", "mangle", action, ...rule], "--mount");
+    if ((await capture(mangle("-C"), limit)).exitCode !== 0) await must(mangle("-A"), limit);
+  }
 }
 
 /** containerd's configuration. */
@@ -203,7 +215,7 @@ disabled_plugins = [
 }
 
 /** The pods' network: one routed link per pod, so that the node's policy rules apply to every packet between pods. */
-function cniConfig(podRange: string): string {
+function cniConfig(podRanges: readonly string[]): string {
   return JSON.stringify({
     cniVersion: "1.0.0",
     name: "conveyor",
@@ -214,8 +226,8 @@ function cniConfig(podRange: string): string {
         ipam: {
           type: "host-local",
           dataDir: "/run/cni",
-          ranges: [[{ subnet: podRange }]],
-          routes: [{ dst: "0.0.0.0/0" }],
+          ranges: podRanges.map((subnet) => [{ subnet }]),
+          routes: podRanges.map((range) => ({ dst: range.includes(":") ? "::/0" : "0.0.0.0/0" })),
         },
       },
       { type: "portmap", capabilities: { portMappings: true } },
@@ -233,8 +245,8 @@ function kubeletConfig(layout: Layout, node: NodeLayout, cgroupVersion1: boolean
     cgroupRoot: `/${CGROUP}`,
     ...(cgroupVersion1 ? { failCgroupV1: false } : {}),
     failSwapOn: false,
-    clusterDNS: [layout.dnsAddress],
-    clusterDomain: "cluster.local",
+    clusterDNS: [layout.properties.nodeDns ?? layout.dnsAddress],
+    clusterDomain: layout.properties.domain,
     resolvConf: join(node.etc, "resolv.conf"),
     authentication: {
       anonymous: { enabled: false },
@@ -242,9 +254,14 @@ function kubeletConfig(layout: Layout, node: NodeLayout, cgroupVersion1: boolean
       x509: { clientCAFile: join(layout.pki, "ca.crt") },
     },
     authorization: { mode: "Webhook" },
-    tlsCertFile: join(layout.pki, `${node.name}.crt`),
-    tlsPrivateKeyFile: join(layout.pki, `${node.name}.key`),
-    address: node.address,
+    // Without these, a kubelet signs a certificate itself.
+    ...(layout.properties.kubeletCertificate === "cluster"
+      ? {
+          tlsCertFile: join(layout.pki, `${node.name}.crt`),
+          tlsPrivateKeyFile: join(layout.pki, `${node.name}.key`),
+        }
+      : {}),
+    address: layout.properties.isIpv6First ? "::" : node.address,
     // Disk pressure on the user's disk must not evict the pipeline before the disk is nearly full.
     evictionHard: { "memory.available": "200Mi", "nodefs.available": "1%", "imagefs.available": "1%" },
     // There is no registry: a removed image could not be pulled again.
@@ -272,7 +289,7 @@ function proxyConfig(layout: Layout, kubeconfig: string): object {
     apiVersion: "kubeproxy.config.k8s.io/v1alpha1",
     kind: "KubeProxyConfiguration",
     mode: "iptables",
-    clusterCIDR: layout.plan.subnets.pods,
+    clusterCIDR: layout.podRanges,
     // The default of 1 s, during which a Ready pod is not reached yet, is for clusters with thousands of services.
     iptables: { minSyncPeriod: "100ms" },
     clientConnection: { kubeconfig },
@@ -348,7 +365,7 @@ export async function startNode(layout: Layout, node: NodeLayout, holder: PidFil
       `--config=${join(node.etc, "kubelet.json")}`,
       `--kubeconfig=${kubeletClient}`,
       `--hostname-override=${node.name}`,
-      `--node-ip=${node.address}`,
+      `--node-ip=${node.addresses.join(",")}`,
       `--root-dir=${IN_NODE.kubelet}`,
     ),
     daemon(
@@ -362,7 +379,7 @@ export async function startNode(layout: Layout, node: NodeLayout, holder: PidFil
       [policiesClientText],
       `--kubeconfig=${policiesClient}`,
       `--node=${node.name}`,
-      `--services=${layout.plan.subnets.services}`,
+      `--services=${layout.serviceRanges}`,
     ),
   ];
   const files: PidFile[] = [];
@@ -370,9 +387,9 @@ export async function startNode(layout: Layout, node: NodeLayout, holder: PidFil
   return files;
 }
 
-/** Configures the node's pod network with the range that the cluster assigned; only then the node becomes Ready. */
-export async function startPodNetwork(node: NodeLayout, podRange: string): Promise<void> {
-  await writeIfChanged(join(node.etc, "cni", "10-conveyor.conflist"), cniConfig(podRange), 0o644);
+/** Configures the node's pod network with the ranges that the cluster assigned; only then the node becomes Ready. */
+export async function startPodNetwork(node: NodeLayout, podRanges: readonly string[]): Promise<void> {
+  await writeIfChanged(join(node.etc, "cni", "10-conveyor.conflist"), cniConfig(podRanges), 0o644);
 }
 
 // ── containers of a node ─────────────────────────────────────────────────────────────────────────────────────────

@@ -11,6 +11,7 @@ import { takeLock } from "./lock.ts";
 import { PARTS } from "./parts.ts";
 import { MARK, markedProcesses } from "./processes.ts";
 import { chooseSubnets, clash, machineRanges } from "./subnets.ts";
+import { type VariantName, variantName } from "./variants.ts";
 
 /** Another run may be starting or stopping the cluster; builds have locks of their own. */
 const LOCK_LIMIT_MS = 5 * 60_000;
@@ -34,14 +35,32 @@ export async function readPlan(): Promise<ClusterPlan | undefined> {
       hint: "another version wrote it: bun scripts/local-cluster.ts down --delete-data removes it with its data",
     });
   }
+  if (plan.like !== undefined) variantName(plan.like, `${planPath()}: like`);
   return plan;
 }
 
-/** The stored plan, checked against the machine's current routes, or a new one. */
-export async function ensurePlan(): Promise<ClusterPlan> {
+/**
+ * Refuses another variant than that of the existing cluster: its programs, names and volumes are those of its variant.
+ * @param wanted undefined continues with whatever exists
+ * @throws OperatorError (exit 3)
+ */
+export function requireVariant(kept: Pick<ClusterPlan, "like">, wanted: VariantName | undefined): void {
+  if (wanted === undefined || wanted === kept.like) return;
+  throw new OperatorError(
+    `--like: must be the variant of the existing cluster, ${kept.like ?? "which is a plain one"}; got "${wanted}"`,
+    {
+      exitCode: EXIT.precondition,
+      hint: "remove the existing one with its data first: bun scripts/local-cluster.ts down --delete-data",
+    },
+  );
+}
+
+/** The stored plan, checked against the machine's current routes, or a new one of the variant. */
+export async function ensurePlan(like: VariantName | undefined): Promise<ClusterPlan> {
   const taken = await machineRanges(HOST_LINK);
   const kept = await readPlan();
   if (kept) {
+    requireVariant(kept, like);
     for (const [what, range] of Object.entries(kept.subnets)) {
       const other = clash(range, taken);
       if (other) {
@@ -60,6 +79,7 @@ export async function ensurePlan(): Promise<ClusterPlan> {
     format: 1,
     subnets: chooseSubnets(taken),
     nodes: ["node-1"],
+    ...(like ? { like } : {}),
     created_at: new Date().toISOString(),
   };
   await mkdir(stateFolder(), { recursive: true, mode: 0o700 });

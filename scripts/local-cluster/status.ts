@@ -6,6 +6,7 @@ import { nodeDaemonNames } from "./node.ts";
 import { nodeRuntimeVersions, VERSIONS } from "./parts.ts";
 import { clusterLayout, nodesOf, readPlan } from "./plan.ts";
 import { isAlive, pidFileNames, readPidFile } from "./processes.ts";
+import type { VariantName } from "./variants.ts";
 
 interface ProgramStatus {
   name: string;
@@ -19,6 +20,8 @@ export interface ClusterStatus {
   state: "ready" | "degraded" | "stopped" | "absent";
   context: string;
   kubeconfig: string;
+  /** Absent: a plain one, or none. */
+  like?: VariantName;
   versions: Record<string, string>;
   subnets?: ClusterPlan["subnets"];
   api_server?: { address: string; ready: boolean; detail?: string };
@@ -40,6 +43,7 @@ export async function status(): Promise<ClusterStatus> {
   return {
     state: isComplete ? "ready" : running === 0 ? "stopped" : "degraded",
     ...base,
+    ...(plan.like ? { like: plan.like } : {}),
     versions: versionsOf(layout),
     subnets: plan.subnets,
     api_server: { address: `${layout.apiAddress}:${API_PORT}`, ready, ...(detail ? { detail } : {}) },

@@ -4,7 +4,7 @@ import { OperatorError } from "../cli/errors.ts";
 import { writeIfChanged } from "../cli/files.ts";
 import type { Report, StepHandle } from "../cli/report.ts";
 import { waitFor } from "../cli/wait.ts";
-import { applyAddons, ensureSystemImages, SYSTEM_IMAGES } from "./addons.ts";
+import { addonObjects, applyAddons, ensureSystemImages, SYSTEM_IMAGES } from "./addons.ts";
 import { ensurePart, isBuilt, removeOlderBuilds } from "./cache.ts";
 import {
   apiGet,
@@ -30,6 +30,7 @@ import { ensurePki, kubeconfigText } from "./pki.ts";
 import { clusterLayout, ensurePlan, nodesOf, underClusterLock } from "./plan.ts";
 import { machineProblems, obstacles, preflightError } from "./preflight.ts";
 import { isAlive, type PidFile, pidFileNames, stopDaemons } from "./processes.ts";
+import type { VariantName } from "./variants.ts";
 
 /** From the kubelet's start to its first report. */
 const NODE_LIMIT_MS = 60_000;
@@ -39,6 +40,8 @@ const ADDONS_LIMIT_MS = 120_000;
 export interface UpOptions {
   /** Install missing Debian packages instead of only naming them. */
   installTools?: boolean;
+  /** Variant of a new cluster; an existing one must be of it. */
+  like?: VariantName;
   signal?: AbortSignal;
 }
 
@@ -73,7 +76,7 @@ export async function up(report: Report, options: UpOptions = {}): Promise<{ kub
   await preflight(report, options);
   await ensureParts(report, signal);
   return await underClusterLock(report, signal, async () => {
-    const layout = clusterLayout(await ensurePlan());
+    const layout = clusterLayout(await ensurePlan(options.like));
     const node = nodesOf(layout)[0]!;
     const { holder, apiFiles } = await report.step("local cluster: node and API server", (step) =>
       startRuntimeAndApi(layout, node, step, signal),
@@ -82,7 +85,7 @@ export async function up(report: Report, options: UpOptions = {}): Promise<{ kub
       const controllers = await startControllers(layout, holder);
       await startFirstNode(layout, node, holder, [...apiFiles, ...controllers], step, signal);
     });
-    await report.step("local cluster: DNS, metrics, KEDA, network policies", (step) =>
+    await report.step("local cluster: add-ons, network policies", (step) =>
       awaitAddonsAndPolicies(layout, node, step, signal),
     );
     // No program of an older build runs any more.
@@ -113,7 +116,7 @@ async function startRuntimeAndApi(
   await ensureSystemImages(layout, holder.pid, (detail) => step.update(`image ${detail}`), signal);
   step.update("waiting for the API server");
   await awaitApi(layout, apiFiles, signal);
-  step.update(`${layout.apiServer}, pods ${layout.plan.subnets.pods}, services ${layout.plan.subnets.services}`);
+  step.update(`${layout.apiServer}, pods ${layout.podRanges}, services ${layout.serviceRanges}`);
   return { holder, apiFiles };
 }
 
@@ -128,15 +131,15 @@ async function startFirstNode(
   const ofNode = await startNode(layout, node, holder);
   const kubelet = ofNode.find((file) => file.name === `${node.name}-kubelet`)!;
   const files = [...controlPlane, ...ofNode];
-  step.update("DNS, metrics, KEDA, storage class");
+  step.update("add-ons");
   const addons = applyAddons(layout, signal);
   addons.catch(() => {});
   await waitFor(
     async () => {
       if (!files.every(isAlive)) return { done: true, value: false };
       const object = JSON.parse(await apiGet(layout, `/api/v1/nodes/${node.name}`, signal)) as NodeObject;
-      if (!object.spec.podCIDR) return { done: false, state: "no range for its pods yet" };
-      await startPodNetwork(node, object.spec.podCIDR);
+      if (!object.spec.podCIDRs) return { done: false, state: "no range for its pods yet" };
+      await startPodNetwork(node, object.spec.podCIDRs);
       const ready = object.status.conditions?.find((condition) => condition.type === "Ready");
       // A report from before a restart says nothing about the present.
       const isCurrent = ready && Date.parse(ready.lastHeartbeatTime) >= Date.parse(kubelet.started_at) - 1000;
@@ -152,7 +155,7 @@ async function startFirstNode(
     });
   }
   await addons;
-  step.update(`${node.name} at ${node.address}, storage class standard`);
+  step.update(`${node.name} at ${node.address}, storage class ${layout.properties.storageClass.name}`);
 }
 
 async function awaitAddonsAndPolicies(
@@ -169,51 +172,60 @@ async function awaitAddonsAndPolicies(
   // At the same time: metrics-server is ready only after its second sample of the node, ten seconds after its start.
   const [check] = await Promise.all([
     ensurePolicyCheck(layout, node, (state) => show("policies", `policies: ${state}`), signal),
-    awaitDeployments(layout, signal, (state) => show("addons", state)).then(() => show("addons", "")),
+    awaitAddons(layout, signal, (state) => show("addons", state)).then(() => show("addons", "")),
   ]);
   step.update(
     `a denied connection is denied: "${check.before}" before, "${check.after}" ${(check.denied_after_ms / 1000).toFixed(1)} s after the policy`,
   );
 }
 
-const ADDON_DEPLOYMENTS = new Set([
-  ...["kube-system/coredns", "kube-system/metrics-server"],
-  ...["keda/keda-operator", "keda/keda-metrics-apiserver"],
-]);
+/** Lists of the API server that have the add-ons' workloads. */
+const WORKLOAD_LISTS = { Deployment: "/apis/apps/v1/deployments", DaemonSet: "/apis/apps/v1/daemonsets" } as const;
 
-interface DeploymentList {
-  items: {
-    metadata: { name: string; namespace: string; generation: number };
-    spec: { replicas: number };
-    status: { observedGeneration?: number; availableReplicas?: number; updatedReplicas?: number };
-  }[];
+interface Workload {
+  metadata: { name: string; namespace: string; generation: number };
+  spec: { replicas?: number };
+  status: {
+    observedGeneration?: number;
+    availableReplicas?: number;
+    updatedReplicas?: number;
+    desiredNumberScheduled?: number;
+    numberAvailable?: number;
+    updatedNumberScheduled?: number;
+  };
 }
 
-async function awaitDeployments(
+/** True when the pods of a Deployment or DaemonSet are of its current version and available. */
+function isAvailable({ metadata, spec, status }: Workload): boolean {
+  const wanted = spec.replicas ?? status.desiredNumberScheduled ?? 0;
+  return (
+    status.observedGeneration === metadata.generation &&
+    wanted > 0 &&
+    (status.availableReplicas ?? status.numberAvailable ?? 0) >= wanted &&
+    (status.updatedReplicas ?? status.updatedNumberScheduled ?? 0) >= wanted
+  );
+}
+
+async function awaitAddons(
   layout: Layout,
   signal: AbortSignal | undefined,
   onState: (state: string) => void,
 ): Promise<void> {
+  const wanted = (await addonObjects(layout)).filter(({ kind }) => kind in WORKLOAD_LISTS);
   await waitFor(
     async () => {
-      const { items } = JSON.parse(await apiGet(layout, "/apis/apps/v1/deployments", signal)) as DeploymentList;
-      const ours = items.filter(({ metadata }) => ADDON_DEPLOYMENTS.has(`${metadata.namespace}/${metadata.name}`));
-      const waiting = ours.filter(
-        ({ metadata, spec, status }) =>
-          status.observedGeneration !== metadata.generation ||
-          (status.availableReplicas ?? 0) < spec.replicas ||
-          (status.updatedReplicas ?? 0) < spec.replicas,
+      const available = new Set<string>();
+      for (const [kind, path] of Object.entries(WORKLOAD_LISTS)) {
+        const { items } = JSON.parse(await apiGet(layout, path, signal)) as { items: Workload[] };
+        for (const item of items.filter(isAvailable))
+          available.add(`${kind} ${item.metadata.namespace}/${item.metadata.name}`);
+      }
+      const waiting = wanted.filter(
+        ({ kind, metadata }) => !available.has(`${kind} ${metadata.namespace}/${metadata.name}`),
       );
-      if (ours.length === ADDON_DEPLOYMENTS.size && waiting.length === 0) return { done: true, value: true };
-      const names = waiting.map((item) => item.metadata.name).join(", ");
-      return { done: false, state: `waiting for ${names || "deployments"}` };
+      if (waiting.length === 0) return { done: true, value: true };
+      return { done: false, state: `waiting for ${waiting.map(({ metadata }) => metadata.name).join(", ")}` };
     },
-    {
-      what: "CoreDNS, metrics-server and KEDA to be available",
-      limitMs: ADDONS_LIMIT_MS,
-      intervalMs: 200,
-      signal,
-      onState,
-    },
+    { what: "the add-ons to be available", limitMs: ADDONS_LIMIT_MS, intervalMs: 200, signal, onState },
   );
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/coremain"
+	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/health"
@@ -15,6 +16,6 @@ import (
 
 func main() {
 	// The order in which a query passes the plugins; the Corefile's order means nothing.
-	dnsserver.Directives = []string{"health", "ready", "prometheus", "errors", "cache", "kubernetes"}
+	dnsserver.Directives = []string{"bind", "health", "ready", "prometheus", "errors", "cache", "kubernetes"}
 	coremain.Run()
 }

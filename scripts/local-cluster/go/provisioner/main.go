@@ -1,8 +1,9 @@
-// provisioner makes the volumes of the StorageClass `standard`: a folder per claim under one root, as a PersistentVolume
-// of the kind `local`. Folders outlive pods and nodes' restarts; with the reclaim policy Delete they go with their claim.
+// provisioner makes the volumes of the cluster's StorageClass: a folder per claim under one root, as a PersistentVolume
+// of the kind `local`, or `hostPath` as local-path-provisioner's are. Folders outlive pods and nodes' restarts; with the reclaim policy Delete they go with their claim.
 //
 // Every node of this cluster runs on the same machine and sees the same folders, so a volume is tied to no node: like a
-// network disk, it follows a pod that moves to another node. The kubelet sets the folder's group from fsGroup.
+// network disk, it follows a pod that moves to another node. The kubelet sets the group of a `local` volume from fsGroup; to
+// a `hostPath` volume it does nothing, so everyone may write there.
 package main
 
 import (
@@ -22,8 +23,15 @@ import (
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
 )
 
+const (
+	local    = "local"
+	hostPath = "hostPath"
+)
+
 type folders struct {
 	root string
+	// Kind of the volumes: local or hostPath.
+	source string
 }
 
 // folder gives a volume's place; a name that would lead out of the root is refused.
@@ -49,6 +57,13 @@ func (f folders) Provision(_ context.Context, options controller.ProvisionOption
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return nil, controller.ProvisioningFinished, err
 	}
+	source := v1.PersistentVolumeSource{Local: &v1.LocalVolumeSource{Path: path}}
+	if f.source == hostPath {
+		if err := os.Chmod(path, 0o777); err != nil {
+			return nil, controller.ProvisioningFinished, err
+		}
+		source = v1.PersistentVolumeSource{HostPath: &v1.HostPathVolumeSource{Path: path}}
+	}
 	everyNode := &v1.VolumeNodeAffinity{Required: &v1.NodeSelector{NodeSelectorTerms: []v1.NodeSelectorTerm{{
 		MatchExpressions: []v1.NodeSelectorRequirement{{Key: v1.LabelOSStable, Operator: v1.NodeSelectorOpIn, Values: []string{"linux"}}},
 	}}}}
@@ -61,7 +76,7 @@ func (f folders) Provision(_ context.Context, options controller.ProvisionOption
 			MountOptions:                  options.StorageClass.MountOptions,
 			VolumeMode:                    options.PVC.Spec.VolumeMode,
 			NodeAffinity:                  everyNode,
-			PersistentVolumeSource:        v1.PersistentVolumeSource{Local: &v1.LocalVolumeSource{Path: path}},
+			PersistentVolumeSource:        source,
 		},
 	}, controller.ProvisioningFinished, nil
 }
@@ -72,7 +87,8 @@ func (f folders) Delete(_ context.Context, volume *v1.PersistentVolume) error {
 	if err != nil {
 		return err
 	}
-	if volume.Spec.Local == nil || volume.Spec.Local.Path != path {
+	folder, host := volume.Spec.Local, volume.Spec.HostPath
+	if (folder == nil || folder.Path != path) && (host == nil || host.Path != path) {
 		return &controller.IgnoredError{Reason: fmt.Sprintf("its path is not %s", path)}
 	}
 	return os.RemoveAll(path)
@@ -81,11 +97,12 @@ func (f folders) Delete(_ context.Context, volume *v1.PersistentVolume) error {
 func main() {
 	kubeconfig := flag.String("kubeconfig", "", "kubeconfig of the cluster")
 	root := flag.String("root", "", "folder that holds the volumes")
+	source := flag.String("source", local, "kind of the volumes: local or hostPath")
 	name := flag.String("name", "conveyor.local/folder", "provisioner's name in the StorageClass")
 	klog.InitFlags(nil)
 	flag.Parse()
-	if *kubeconfig == "" || !filepath.IsAbs(*root) {
-		fmt.Fprintln(os.Stderr, "usage: provisioner --kubeconfig FILE --root ABSOLUTE-FOLDER [--name NAME]")
+	if *kubeconfig == "" || !filepath.IsAbs(*root) || (*source != local && *source != hostPath) {
+		fmt.Fprintln(os.Stderr, "usage: provisioner --kubeconfig FILE --root ABSOLUTE-FOLDER [--source local|hostPath] [--name NAME]")
 		os.Exit(2)
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
@@ -101,5 +118,5 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	// One instance by construction: no election.
-	controller.NewProvisionController(ctx, client, *name, folders{root: *root}, controller.LeaderElection(false)).Run(ctx)
+	controller.NewProvisionController(ctx, client, *name, folders{root: *root, source: *source}, controller.LeaderElection(false)).Run(ctx)
 }
