@@ -120,7 +120,7 @@ function withStorageClass(object: KubernetesObject, { all, tiers }: StorageChoic
 }
 
 /** The object for a cluster with these facts. */
-export function adaptObject(
+function adaptObject(
   object: KubernetesObject,
   facts: ClusterFacts,
   storage: StorageChoice = { tiers: {} },

@@ -11,12 +11,12 @@ export interface Endpoint {
   port: number;
 }
 
-export interface StorageClass {
+interface StorageClass {
   name: string;
   isDefault: boolean;
 }
 
-export interface NodeFacts {
+interface NodeFacts {
   name: string;
   operatingSystem: string;
   /** GOARCH: amd64, arm64. */

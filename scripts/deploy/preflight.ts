@@ -41,8 +41,6 @@ const RIGHTS: readonly Right[] = [
   { verb: "create", resource: "pods/exec", namespace: NAMESPACE },
 ];
 
-const METRICS_SERVER = "https://github.com/kubernetes-sigs/metrics-server/releases/latest/download/components.yaml";
-
 /** The rights that this account lacks. */
 async function missingRights(cluster: Cluster, signal: AbortSignal): Promise<Right[]> {
   const reviews = RIGHTS.map(({ resource, ...right }) => {
@@ -199,11 +197,6 @@ export function findingsOf(
     ...nodeFindings(facts, stages),
     ...quotaFindings(facts, stages),
   ];
-  if (!facts.hasResourceMetrics) {
-    findings.push(
-      warning("the cluster has no metrics-server: nothing scales by CPU", `kubectl apply -f ${METRICS_SERVER}`),
-    );
-  }
   if (!canNameApiServer(facts)) {
     findings.push(
       warning(
