@@ -129,7 +129,7 @@ export function nodeOutcome(read: Readings | string, hasAlerts: boolean): CheckO
 export const nodeMetricsCheck: Check<ProbeSession> = {
   id: "node-metrics",
   title: "kubelets: metrics of containers and volumes",
-  needs: ["end-to-end", "live-flow"],
+  needs: ["objects"],
   limitMs: METRICS_LIMIT_MS + 20_000,
   async run({ cluster }, signal) {
     const { skipped: left } = await deployedStages(cluster);

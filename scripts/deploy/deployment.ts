@@ -264,7 +264,7 @@ const kubeletProblem = async (cluster: Cluster, report: Report, signal: AbortSig
   });
 
 /** Stages that change when the kubelets' alerts are left out: the Namespace's annotation, and Prometheus' rules. */
-const REVISED_STAGES = [FOUNDATION, "metrics"];
+export const REVISED_STAGES = [FOUNDATION, "metrics"];
 
 /**
  * Plans a deploy and previews its changes; stores nothing, no certificate either.

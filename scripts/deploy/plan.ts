@@ -220,9 +220,9 @@ function withNodeMetrics(
   { kubelets }: Snapshot,
   { nodeMetrics, skipped }: Choices,
 ): ChosenStage[] {
-  const unknown = skipped.includes(NODE_STAGES.alerts)
-    ? "as at the last deploy: Prometheus does not answer"
-    : undefined;
+  // With the jobs switched off nothing was decided.
+  const wasLeftOut = skipped.includes(NODE_STAGES.alerts) && !skipped.includes(NODE_STAGES.jobs);
+  const unknown = wasLeftOut ? "as at the last deploy: Prometheus does not know the kubelets now" : undefined;
   const problem = kubelets ? kubelets.problem : unknown;
   return stages.map((stage) => {
     if (stage.name === NODE_STAGES.jobs && nodeMetrics === "off") return { ...stage, excludedBy: "--node-metrics off" };

@@ -12,6 +12,7 @@ import type { Report } from "../../../scripts/cli/report.ts";
 import { ProbeSession } from "../../../scripts/clients/probe-session.ts";
 import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
 import { METRICS_API } from "../../../scripts/deploy/autoscalers.ts";
+import { REVISED_STAGES } from "../../../scripts/deploy/deployment.ts";
 import { executePlan, preparePlan, previewFirst, previewPlan, prunedBy } from "../../../scripts/deploy/execution.ts";
 import { KEDA_API } from "../../../scripts/deploy/keda.ts";
 import { imagesOf, parseManifest } from "../../../scripts/deploy/manifests.ts";
@@ -192,6 +193,27 @@ describe("execution of a plan", () => {
     cluster.add(...kedaItself());
     await redeploy();
     expect(autoscalers().sort()).toEqual(withKeda);
+  });
+
+  test("where the kubelets turn out to be unreadable, the stages that are applied again are all that changes", async () => {
+    const cluster = await deployed();
+    const images = imagesOf(every).map((ref) => ({ ref, missing: false }));
+    const again = async () => {
+      const kubelets = { problem: "x509: certificate signed by unknown authority" };
+      const snapshot = { ...(await readSnapshot(cluster, stages, signal, { limitMs: 0 })), kubelets };
+      const decided = plan(snapshot, stages, images, { ca: "content of ca.crt" });
+      const prepared = await preparePlan(decided, snapshot, images, certificates);
+      return { prepared, changes: await previewPlan(cluster, prepared, snapshot, signal) };
+    };
+    const { prepared } = await again();
+    const some = prepared.stages.filter(({ name }) => REVISED_STAGES.includes(name));
+    const { changes } = await executePlan(cluster, { ...prepared, stages: some }, silent, signal);
+    expect(changes).toEqual([
+      { ref: "ConfigMap/prometheus-rules-nodes", change: "removed" },
+      { ref: "Namespace/conveyor", change: "changed" },
+      { ref: "Deployment/prometheus", change: "changed" },
+    ]);
+    expect((await again()).changes.filter(({ change }) => change !== "unchanged")).toEqual([]);
   });
 
   test("objects of another version are removed after everything else, in every namespace and outside", async () => {

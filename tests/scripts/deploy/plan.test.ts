@@ -288,6 +288,13 @@ describe("plan: metrics of nodes and volumes", () => {
     expect(result.awaitsKubelets).toBe(false);
   });
 
+  test("auto after off decides anew", () => {
+    const { annotations } = nodes({}, "off");
+    const { applied, result } = nodes({ live: [NAMESPACE_LIVE(annotations)] }, "auto");
+    expect(applied).toEqual(NAMES);
+    expect(result.awaitsKubelets).toBe(true);
+  });
+
   test("on applies them in any case, off nothing of them; both stay until another value is named", () => {
     const unreadable = { kubelets: { problem: REASON } };
     for (const [value, applied] of [
