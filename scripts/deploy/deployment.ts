@@ -80,7 +80,7 @@ function notApplied({ skip, keep }: Plan): NotApplied {
   };
 }
 
-export function imageTarget(
+function imageTarget(
   cluster: Pick<Cluster, "context" | "isLocal">,
   options: Pick<ImageSource, "registry" | "kind">,
 ): ImageTarget {
