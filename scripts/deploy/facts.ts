@@ -36,8 +36,6 @@ export interface ClusterFacts {
   apiServers: Endpoint[];
   storageClasses: StorageClass[] | undefined;
   nodes: NodeFacts[] | undefined;
-  /** Whether metrics.k8s.io answers: autoscaling by CPU needs it. */
-  hasResourceMetrics: boolean;
   /** Namespace of KEDA's operator; undefined without KEDA. */
   kedaNamespace: string | undefined;
   /** Network plugin that does not apply address blocks to the cluster's own nodes. */
@@ -60,7 +58,6 @@ type NodeObject = KubernetesObject & {
 };
 
 const DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class";
-const RESOURCE_METRICS_API = "metrics.k8s.io/v1beta1";
 
 /** A list, or undefined where this account may not read it. */
 async function readList<T extends KubernetesObject>(
@@ -130,7 +127,6 @@ export async function readFacts(cluster: Cluster, signal: AbortSignal): Promise<
       cpuCores: quantity(node.status.allocatable?.cpu),
       memoryBytes: quantity(node.status.allocatable?.memory),
     })),
-    hasResourceMetrics: apiVersions.has(RESOURCE_METRICS_API),
     kedaNamespace: keda?.[0]?.metadata.namespace,
     isCilium: (cilium ?? []).length > 0,
     isOpenShift: apiVersions.has("security.openshift.io/v1"),

@@ -42,7 +42,7 @@ export function creationOn(
   return hasKind ? { create: "kind", ask: true } : undefined;
 }
 
-export async function thisMachine(report: Report): Promise<Machine> {
+async function thisMachine(report: Report): Promise<Machine> {
   return {
     isLinux: process.platform === "linux",
     isRoot: process.getuid?.() === 0,

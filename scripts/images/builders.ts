@@ -15,10 +15,11 @@ export const BUILDERS = ["docker", "podman", "buildah"] as const;
 export type BuilderName = (typeof BUILDERS)[number];
 
 /** The one to install where none works: the smallest, without an engine or a registry. */
-export const DEFAULT_BUILDER_TOOL: Tool = {
+const DEFAULT_BUILDER_TOOL: Tool = {
   command: "buildah",
   why: "builds and pushes the project's images (docker and podman do it too)",
-  aptPackage: "buildah",
+  // buildah 1.39 builds nothing without netavark, which Debian's package only recommends.
+  aptPackage: "buildah netavark",
   dnfPackage: "buildah",
   // buildah runs on Linux only.
   brewPackage: "podman",

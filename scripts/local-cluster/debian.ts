@@ -104,6 +104,7 @@ export async function debianProblem(): Promise<string | undefined> {
 
 /**
  * Downloads packages of a Debian suite and unpacks them into `out` (`out/usr/bin/…`).
+ * @param options.dependencies also what they depend on, without recommended packages
  * @returns the versions, by package
  * @throws OperatorError exit 3 when the machine is not Debian, otherwise with the output of apt
  */
@@ -112,6 +113,7 @@ export async function unpackDebian(
   packages: readonly string[],
   out: string,
   context: BuildContext,
+  options: { dependencies?: boolean } = {},
 ): Promise<Record<string, string>> {
   const problem = await debianProblem();
   if (problem) {
@@ -125,10 +127,10 @@ export async function unpackDebian(
   await rm(folders.debs, { recursive: true, force: true });
   await mkdir(join(folders.lists, "partial"), { recursive: true });
   await mkdir(join(folders.cache, "archives", "partial"), { recursive: true });
-  await mkdir(folders.debs, { recursive: true });
+  await mkdir(join(folders.debs, "partial"), { recursive: true });
   const list = join(apt, "sources.list");
-  const options = mirror.signedBy ? `[signed-by=${mirror.signedBy}] ` : "";
-  await writeFile(list, `deb ${options}${mirror.uri} ${suite} main\n`);
+  const trust = mirror.signedBy ? `[signed-by=${mirror.signedBy}] ` : "";
+  await writeFile(list, `deb ${trust}${mirror.uri} ${suite} main\n`);
   await writeFile(join(apt, "status"), "");
   const settings = [
     `Dir::State::lists=${folders.lists}`,
@@ -150,9 +152,12 @@ export async function unpackDebian(
   context.update(`package index of ${suite}`);
   await runLogged(["apt-get", "-q", ...settings, "update"], run);
   context.update(packages.join(", "));
-  await runLogged(["apt-get", "-q", ...settings, "download", ...packages], { ...run, cwd: folders.debs });
+  const download = options.dependencies
+    ? ["install", "--download-only", "--yes", "--no-install-recommends", "-o", `Dir::Cache::archives=${folders.debs}`]
+    : ["download"];
+  await runLogged(["apt-get", "-q", ...settings, ...download, ...packages], { ...run, cwd: folders.debs });
   const versions: Record<string, string> = {};
-  for (const deb of (await readdir(folders.debs)).sort()) {
+  for (const deb of (await readdir(folders.debs)).filter((name) => name.endsWith(".deb")).sort()) {
     const path = join(folders.debs, deb);
     await runLogged(["dpkg-deb", "--extract", path, out], run);
     // The default of --show: name, tab, version.

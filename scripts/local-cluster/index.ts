@@ -8,7 +8,7 @@ export { DEBIAN_TOOLS, debianProblem, unpackDebian } from "./debian.ts";
 export { down } from "./down.ts";
 export { GO_TOOL, type GoBuild, goBuild, goModuleFolder, goRecipe } from "./go.ts";
 export { kubeconfigPath } from "./layout.ts";
-export { imageDigest, importImage } from "./node-images.ts";
+export { imageDigest, importImage, withMachineRegistry } from "./node-images.ts";
 export { PARTS } from "./parts.ts";
 export { kubectlPath } from "./plan.ts";
 export { missingForCluster, OTHER_WAYS, obstacles, preflightError } from "./preflight.ts";

@@ -2,7 +2,7 @@
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { importArchive, listImages } from "./addons.ts";
 import type { Layout } from "./layout.ts";
-import { livingHolder } from "./node.ts";
+import { livingHolder, mirrorRegistry } from "./node.ts";
 import { clusterLayout, nodesOf, readPlan } from "./plan.ts";
 
 /** Process ids of the running nodes' holders. @throws OperatorError (exit 3) when the cluster does not run */
@@ -27,6 +27,21 @@ async function runningNodes(): Promise<{ layout: Layout; holders: number[] }> {
 export async function importImage(tarPath: string, signal?: AbortSignal): Promise<void> {
   const { layout, holders } = await runningNodes();
   for (const holder of holders) await importArchive(layout, holder, tarPath, signal);
+}
+
+/**
+ * Lets the nodes pull from a registry of this machine that listens on loopback under the same port on the address given to
+ * `use`: the machine's end of its link to the nodes, which has no other way out.
+ */
+export async function withMachineRegistry<T>(registry: string, use: (address: string) => Promise<T>): Promise<T> {
+  const { layout } = await runningNodes();
+  const address = `${layout.hostAddress}:${registry.slice(registry.lastIndexOf(":") + 1)}`;
+  const ends = await Promise.all(nodesOf(layout).map((node) => mirrorRegistry(node, registry, address)));
+  try {
+    return await use(address);
+  } finally {
+    for (const end of ends) await end();
+  }
 }
 
 /** Digest of an image's manifest, when every node has the image under this full reference. */

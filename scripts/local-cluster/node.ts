@@ -166,10 +166,30 @@ async function ensureNetwork(layout: Layout, node: NodeLayout, holder: number): 
   }
 }
 
+/** A folder per registry, with its address; containerd reads it at each pull. */
+const registriesFolder = (node: NodeLayout): string => join(node.etc, "registries");
+
+/** Lets a node pull images of a registry from another address, without TLS. @returns a function that ends it */
+export async function mirrorRegistry(
+  node: NodeLayout,
+  registry: string,
+  address: string,
+): Promise<() => Promise<void>> {
+  const folder = join(registriesFolder(node), registry);
+  const server = `http://${address}`;
+  await mkdir(folder, { recursive: true });
+  await writeIfChanged(
+    join(folder, "hosts.toml"),
+    `server = "${server}"\n[host."${server}"]\n  capabilities = ["pull", "resolve"]\n`,
+  );
+  return () => rm(folder, { recursive: true, force: true });
+}
+
 /** containerd's configuration. */
 function containerdConfig(
   runtime: string,
   cniConfig: string,
+  registries: string,
   pauseImage: string,
   snapshotter: string,
   runc: string,
@@ -197,6 +217,8 @@ disabled_plugins = [
   image_pull_progress_timeout = "5s"
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "${pauseImage}"
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "${registries}"
 
 [plugins."io.containerd.cri.v1.runtime"]
   # A machine may lack the right to lower a process's OOM score; runc would fail with every pod.
@@ -316,7 +338,14 @@ export async function startRuntime(
   const runc = findTool("runc");
   if (!runc)
     throw new OperatorError("runc is not installed", { exitCode: EXIT.precondition, hint: "apt-get install runc" });
-  const text = containerdConfig(layout.runtime, join(node.etc, "cni"), pauseImage, snapshotter, runc);
+  const text = containerdConfig(
+    layout.runtime,
+    join(node.etc, "cni"),
+    registriesFolder(node),
+    pauseImage,
+    snapshotter,
+    runc,
+  );
   const config = join(node.etc, "containerd.toml");
   await writeIfChanged(config, text);
   const { file, started } = await ensureDaemon(

@@ -20,7 +20,6 @@ export const FACTS: ClusterFacts = {
       memoryBytes: 16 * 1024 ** 3,
     },
   ],
-  hasResourceMetrics: true,
   kedaNamespace: "keda",
   isCilium: false,
   isOpenShift: false,

@@ -51,7 +51,6 @@ export async function writtenAndWanted(text: string) {
     kubernetesVersion: "",
     storageClasses: undefined,
     nodes: undefined,
-    hasResourceMetrics: true,
     kedaNamespace: undefined,
     isCilium: false,
     isOpenShift: false,

@@ -150,7 +150,11 @@ describe("command lines", () => {
 });
 
 test("missingBuilder names the package, and tools that are installed and do not work", async () => {
-  expect(await missingBuilder()).toMatchObject({ command: "buildah", aptPackage: "buildah", brewPackage: "podman" });
+  expect(await missingBuilder()).toMatchObject({
+    command: "buildah",
+    aptPackage: "buildah netavark",
+    brewPackage: "podman",
+  });
   await program("docker", 'echo "Cannot connect to the Docker daemon" >&2; exit 1');
   expect(describeMissing([(await missingBuilder())!])).toEqual([
     "buildah is not installed, and docker is installed but does not work: Cannot connect to the Docker daemon: " +
