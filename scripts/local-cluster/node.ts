@@ -150,7 +150,21 @@ async function ensureNetwork(layout: Layout, node: NodeLayout, holder: number): 
   // Without a route to a service's address the kernel refuses connections of the node before kube-proxy's rules apply.
   // With those rules the packet never takes this route.
   await nodeIp("route", "replace", layout.plan.subnets.services, "dev", NODE_LINK, "src", node.address);
+  const ensureRule = async (program: "iptables" | "ip6tables", rule: readonly string[]) => {
+    const mangle = (action: "-C" | "-A") =>
+      inNetwork(holder, [program, "-w", "-t", "mangle", action, ...rule], "--mount");
+    if ((await capture(mangle("-C"), limit)).exitCode !== 0) await must(mangle("-A"), limit);
+  };
+  const dropToMachine = ["FORWARD", "-o", NODE_LINK, "-j", "DROP"];
+  await ensureRule("iptables", dropToMachine);
   if (layout.properties.isIpv6First) {
+    await ensureRule("ip6tables", dropToMachine);
+    // kube-router refuses a pod's neighbour discovery where a policy restricts the pod, which then reaches nobody. This is
+    // the mark of the packets that its policies permit.
+    for (const type of ["neighbour-solicitation", "neighbour-advertisement"]) {
+      const packets = ["PREROUTING", "-p", "icmpv6", "--icmpv6-type", type];
+      await ensureRule("ip6tables", [...packets, "-j", "MARK", "--set-xmark", "0x10000/0x10000"]);
+    }
     const [address = ""] = node.addresses;
     // Nobody else is on the link: without detection of duplicates the address can be used at once.
     await nodeIp("address", "replace", `${address}/${IPV6.nodes.split("/")[1]}`, "dev", NODE_LINK, "nodad");
@@ -158,12 +172,6 @@ async function ensureNetwork(layout: Layout, node: NodeLayout, holder: number): 
     await must(inNetwork(holder, ["sysctl", "-qw", "net.ipv6.conf.all.forwarding=1"]), limit);
   }
   await must(inNetwork(holder, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]), limit);
-  const rule = ["FORWARD", "-o", NODE_LINK, "-j", "DROP"];
-  for (const program of layout.properties.isIpv6First ? ["iptables", "ip6tables"] : ["iptables"]) {
-    const mangle = (action: "-C" | "-A") =>
-      inNetwork(holder, [program, "-w", "-t", "mangle", action, ...rule], "--mount");
-    if ((await capture(mangle("-C"), limit)).exitCode !== 0) await must(mangle("-A"), limit);
-  }
 }
 
 /** A folder per registry, with its address; containerd reads it at each pull. */
