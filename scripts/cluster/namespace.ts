@@ -1,6 +1,6 @@
 /**
  * The namespace of the pipeline. It is fixed for the life of a process, because every module names objects by it: that of
- * --namespace, of CONVEYOR_NAMESPACE, of the last deploy to the chosen context, or "conveyor".
+ * --namespace, of CONVEYOR_NAMESPACE, of the last deploy to the chosen existing cluster, or "conveyor".
  */
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
@@ -41,21 +41,17 @@ function flagOf(argv: readonly string[], name: string): string | undefined {
   return values.at(-1);
 }
 
-/**
- * The namespace that a process works in.
- * @param localContext context of --local
- */
+/** The namespace that a process works in. That of the local cluster is not remembered: each new local cluster is another one. */
 export function chooseNamespace(
   argv: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
   remembered: () => RememberedNamespaces,
-  localContext = "conveyor-local",
 ): string {
   const named = flagOf(argv, "namespace") ?? environment.CONVEYOR_NAMESPACE;
   if (named) return named;
+  if (argv.includes("--local")) return DEFAULT_NAMESPACE;
   const { context, namespaces = {} } = remembered();
-  const chosen =
-    flagOf(argv, "context") ?? (argv.includes("--local") ? localContext : (environment.CONVEYOR_CONTEXT ?? context));
+  const chosen = flagOf(argv, "context") ?? environment.CONVEYOR_CONTEXT ?? context;
   return (chosen && namespaces[chosen]) || DEFAULT_NAMESPACE;
 }
 

@@ -10,7 +10,7 @@ export async function deployedServicesImage(cluster: Cluster): Promise<string> {
   if (!image) {
     throw new OperatorError(`no pipeline is deployed in namespace ${NAMESPACE} of context ${cluster.context}`, {
       exitCode: EXIT.precondition,
-      hint: "bun scripts/deploy.ts",
+      hint: "bun scripts/deploy.ts; or --namespace NAME, where it is in another namespace",
     });
   }
   return image;

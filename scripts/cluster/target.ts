@@ -28,7 +28,7 @@ export const CLUSTER_FLAGS = {
     type: "string",
     valueName: "NAME",
     env: "CONVEYOR_NAMESPACE",
-    description: `namespace of the pipeline (default: that of the last deploy to the context, else ${DEFAULT_NAMESPACE})`,
+    description: `namespace of the pipeline (default: that of the last deploy to this existing cluster, else ${DEFAULT_NAMESPACE})`,
   },
   "cluster-id": {
     type: "string",
@@ -41,7 +41,7 @@ export const CLUSTER_FLAGS = {
 const idOf = async (cluster: Cluster): Promise<string> =>
   (await cluster.json<KubernetesObject>(["get", "namespace", "kube-system"])).metadata.uid ?? "";
 
-/** The cluster of the last deploy, and for each context the identity of its cluster and the namespace of the last deploy to it. */
+/** The cluster of the last deploy, and for the context of each existing cluster its identity and the namespace of the last deploy to it. */
 interface RememberedTarget extends ClusterLocation {
   /** Absent in the file of an earlier version. */
   clusterIds?: Record<string, string>;
@@ -60,7 +60,7 @@ export async function rememberTarget(cluster: Cluster): Promise<void> {
     ...remembered?.clusterIds,
     ...(isLocal ? {} : { [context]: await idOf(cluster) }),
   };
-  const namespaces = { ...remembered?.namespaces, [context]: NAMESPACE };
+  const namespaces = { ...remembered?.namespaces, ...(isLocal ? {} : { [context]: NAMESPACE }) };
   const target: RememberedTarget = { context, kubeconfig, isLocal, clusterIds, namespaces };
   await writeAtomic(targetFile(), `${JSON.stringify(target, null, 2)}\n`);
 }

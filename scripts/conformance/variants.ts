@@ -23,9 +23,10 @@ const CLEANUP_LIMIT_MS = 60_000;
 /** Lines of a failed command's output in the result: the reason is in the last ones. */
 const DETAIL_LINES = 8;
 
-/** Additional flags of deploy that a user of such a cluster needs. */
-const DEPLOY_FLAGS: Partial<Record<VariantName, readonly string[]>> = {
-  kubeadm: ["--storage-class", "standard"],
+/** Additional flags that a user of such a cluster needs: of deploy, and of every command. */
+const FLAGS: Partial<Record<VariantName, { deploy: readonly string[]; every?: readonly string[] }>> = {
+  kubeadm: { deploy: ["--storage-class", "standard"] },
+  renamed: { deploy: ["--storage-class", "fast"], every: ["--namespace", "telemetry"] },
 };
 
 type Runner = (command: readonly string[], options: RunOptions) => Promise<RunResult>;
@@ -61,16 +62,18 @@ function commandStep(
 
 /** The case of a variant. */
 export function variantCase(like: VariantName, run: Runner = capture): Case {
+  const { deploy = [], every = [] } = FLAGS[like] ?? {};
+  const target = ["--local", ...every];
   return {
     name: like,
     title: `local cluster --like ${like}: ${describeVariant(like)}`,
     steps: [
       commandStep("up", ["local-cluster.ts", "up", "--like", like], run),
-      commandStep("deploy", ["deploy.ts", "--local", ...(DEPLOY_FLAGS[like] ?? [])], run),
-      commandStep("validate", ["validate.ts", "--local"], run, (stdout) => ({ optional: optionalRows(stdout) })),
-      commandStep("drill", ["resilience-test.ts", "--local", "--only", "delete-processor"], run),
-      commandStep("audit", ["audit.ts", "--local"], run),
-      commandStep("destroy", ["destroy.ts", "--local", "--yes"], run),
+      commandStep("deploy", ["deploy.ts", ...target, ...deploy], run),
+      commandStep("validate", ["validate.ts", ...target], run, (stdout) => ({ optional: optionalRows(stdout) })),
+      commandStep("drill", ["resilience-test.ts", ...target, "--only", "delete-processor"], run),
+      commandStep("audit", ["audit.ts", ...target], run),
+      commandStep("destroy", ["destroy.ts", ...target, "--yes"], run),
     ],
     removal: commandStep("down", ["local-cluster.ts", "down", "--delete-data"], run),
   };

@@ -64,6 +64,11 @@ const VARIANTS = {
     nodeDns: "169.254.20.10",
     storageClass: { name: "standard-rwo", isDefault: true, binding: "WaitForFirstConsumer" },
   },
+  // Names that a cluster's owner may choose, and that no default hides: the domain, and a class that must be named.
+  renamed: {
+    domain: "k8s.internal",
+    storageClass: { name: "fast", isDefault: false, binding: "WaitForFirstConsumer" },
+  },
   // Of no maker: what every one of them offers, and what programs that listen on IPv4 alone do not survive.
   ipv6: { isIpv6First: true },
 } as const satisfies Record<string, Partial<Properties>>;

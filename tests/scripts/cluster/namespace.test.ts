@@ -6,7 +6,7 @@ import { DASHBOARD_FOLDER, DASHBOARD_NAMES } from "../../../scripts/dashboards/d
 import { loadManifestFiles, MANIFEST_FOLDER } from "../../../scripts/deploy/manifests.ts";
 
 describe("the namespace of a process", () => {
-  const remembered = () => ({ context: "staging", namespaces: { staging: "belts", "conveyor-local": "tests" } });
+  const remembered = () => ({ context: "staging", namespaces: { staging: "belts" } });
   const choose = (line: string, environment: Record<string, string> = {}) =>
     chooseNamespace(line.split(" "), environment, remembered);
 
@@ -16,7 +16,8 @@ describe("the namespace of a process", () => {
     ["--context other", { CONVEYOR_NAMESPACE: "fans" }, "fans"],
     ["--context other", {}, "conveyor"],
     ["--context staging", {}, "belts"],
-    ["--local", {}, "tests"],
+    ["--local", {}, "conveyor"],
+    ["--local --namespace pumps", {}, "pumps"],
     ["--json", {}, "belts"],
     ["--json", { CONVEYOR_CONTEXT: "other" }, "conveyor"],
   ])("of %p with %p is %p", (line, environment, namespace) => {

@@ -126,10 +126,10 @@ describe("a variant's case", () => {
 });
 
 test("--like chooses variants in the list's order and refuses others", () => {
-  expect(chosenVariants([])).toEqual(["kind", "kubeadm", "k3s", "gke", "ipv6"]);
+  expect(chosenVariants([])).toEqual(["kind", "kubeadm", "k3s", "gke", "renamed", "ipv6"]);
   expect(chosenVariants(["gke, kind", "k3s"])).toEqual(["kind", "k3s", "gke"]);
   expect(() => chosenVariants(["eks"])).toThrow(
-    '--like: must name variants (kind, kubeadm, k3s, gke, ipv6); got "eks"',
+    '--like: must name variants (kind, kubeadm, k3s, gke, renamed, ipv6); got "eks"',
   );
 });
 

@@ -132,7 +132,7 @@ test("an existing cluster is continued by its variant and without one, and refus
 
 test("an unknown name is refused with the field and the known ones", () => {
   expect(() => variantName("minikube", "cluster.json: like")).toThrow(
-    'cluster.json: like: must be one of kind, kubeadm, k3s, gke, ipv6; got "minikube"',
+    'cluster.json: like: must be one of kind, kubeadm, k3s, gke, renamed, ipv6; got "minikube"',
   );
 });
 
