@@ -51,6 +51,7 @@ function observerPod(options: ObserverOptions): OneOffPod {
       TICK_MS: String(options.tickMs),
       INFLUX_URL: `https://influxdb.${NAMESPACE}.svc:8086`,
       INFLUX_CA: "/certs/ca.crt",
+      PODS_CA: "/certs/ca.crt",
       INFLUX_TOKEN_FILE: "/secrets/influxdb-token-reader/token",
       ...(newestOf.length > 0 ? { NEWEST_OF: newestOf.join(","), NEWEST_EVERY_MS: String(SAMPLE_INTERVAL_MS) } : {}),
     },

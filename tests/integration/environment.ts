@@ -61,8 +61,7 @@ export class Environment {
     const created = new Environment(pipeline, name, ordinal);
     const { servers } = pipeline;
     const silent = new Logger("environment", "error", {}, () => {});
-    const kafka = { brokers: servers.brokers, tls: await servers.tlsFiles("admin") };
-    const admin = createKafka(kafka, "environment", silent, { retry: RETRY_BRIEFLY }).admin();
+    const admin = createKafka(await pipeline.connection(), "environment", silent, { retry: RETRY_BRIEFLY }).admin();
     const { replicas, partitions = PARTITIONS, config = {} } = options;
     // Another test may freeze the brokers meanwhile; topics that exist already are no error.
     const create = async () => {
