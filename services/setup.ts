@@ -92,7 +92,7 @@ export class ChangeLog {
 
 async function setUpKafka(config: Config, log: Logger, kubernetes: Client, changes: ChangeLog): Promise<void> {
   if (config.kafkaStore === "external") {
-    const { created, unchanged, problems } = await setUpExternalTopics({
+    const { problems } = await setUpExternalTopics({
       kafka: config.kafka,
       clientId: config.common.podName,
       log,
@@ -100,9 +100,11 @@ async function setUpKafka(config: Config, log: Logger, kubernetes: Client, chang
       deadLetters: config.topics[DLQ_TOPIC]!,
       replicationFactor: config.replicationFactor,
       minInsyncReplicas: config.minInsyncReplicas,
+      onCreated: (topic) => changes.add("created", `topic ${topic}`),
     });
-    for (const subject of created) changes.add("created", subject);
-    for (const subject of unchanged) changes.add("unchanged", subject);
+    for (const topic of Object.values(config.topics)) {
+      if (!changes.toJSON().created.includes(`topic ${topic}`)) changes.add("unchanged", `topic ${topic}`);
+    }
     changes.problems.push(...problems);
     return;
   }

@@ -21,11 +21,11 @@ export interface ExternalTopicsOptions {
   deadLetters: string;
   replicationFactor: number;
   minInsyncReplicas: number;
+  /** Called at once: a later step may fail and be tried again. */
+  onCreated(topic: string): void;
 }
 
 export interface ExternalTopics {
-  created: string[];
-  unchanged: string[];
   /** What does not stop the pipeline, and what it costs; a person must change it. */
   problems: string[];
 }
@@ -49,10 +49,10 @@ const isDenied = (error: unknown): boolean => errorType(error)?.endsWith("AUTHOR
 
 /** @throws ExternalKafkaError that names every missing topic and right without which no event flows */
 export async function setUpExternalTopics(options: ExternalTopicsOptions): Promise<ExternalTopics> {
-  const found: ExternalTopics = { created: [], unchanged: [], problems: [] };
+  const found: ExternalTopics = { problems: [] };
   const kafka = createKafka(options.kafka, options.clientId, options.log, { retry: RETRY_BRIEFLY });
   await withAdmin(kafka, async (admin) => {
-    await createMissing(options, admin, found);
+    await createMissing(options, admin);
     await checkTopics(options, admin, found);
   });
   await checkRights(options, found);
@@ -61,11 +61,22 @@ export async function setUpExternalTopics(options: ExternalTopicsOptions): Promi
 
 const namesOf = ({ events, deadLetters }: ExternalTopicsOptions) => [events, deadLetters];
 
-async function createMissing(options: ExternalTopicsOptions, admin: Admin, found: ExternalTopics): Promise<void> {
-  const visible = new Set(await admin.listTopics());
+/** A topic of which nothing may be seen is denied, whether it exists or not. */
+async function stateOf(admin: Admin, topic: string): Promise<"visible" | "missing" | "denied"> {
+  try {
+    await admin.fetchTopicMetadata({ topics: [topic] });
+    return "visible";
+  } catch (error) {
+    if (isDenied(error)) return "denied";
+    if (errorType(error) === "UNKNOWN_TOPIC_OR_PARTITION") return "missing";
+    throw error;
+  }
+}
+
+async function createMissing(options: ExternalTopicsOptions, admin: Admin): Promise<void> {
   const refused: string[] = [];
   for (const [index, topic] of namesOf(options).entries()) {
-    if (visible.has(topic)) continue;
+    if ((await stateOf(admin, topic)) === "visible") continue;
     const { partitions, config } = TOPIC_TABLE[index]!;
     const { brokers } = await admin.describeCluster();
     const replicationFactor = Math.min(options.replicationFactor, brokers.length);
@@ -74,12 +85,12 @@ async function createMissing(options: ExternalTopicsOptions, admin: Admin, found
     const configEntries = Object.entries(wanted).map(([name, value]) => ({ name, value }));
     try {
       const isNew = await admin.createTopics({
-        waitForLeaders: true,
+        waitForLeaders: false,
         topics: [{ topic, numPartitions: partitions, replicationFactor, configEntries }],
       });
-      if (isNew) found.created.push(`topic ${topic}`);
-      // A topic that exists and is not listed: the right to describe it is missing.
-      else refused.push(`topic ${topic}: missing right DESCRIBE on TOPIC ${topic}`);
+      if (isNew) options.onCreated(topic);
+      else if ((await stateOf(admin, topic)) === "denied")
+        refused.push(`topic ${topic}: missing right DESCRIBE on TOPIC ${topic}`);
     } catch (error) {
       const type = errorType(error);
       const isRefused = isDenied(error) || type === "POLICY_VIOLATION" || type === "INVALID_CONFIG";
@@ -108,7 +119,6 @@ async function checkTopics(options: ExternalTopicsOptions, admin: Admin, found: 
     });
     if (fatal.length > 0) throw new ExternalKafkaError(fatal.map((problem) => `${subject}: ${problem}`).join("; "));
     found.problems.push(...problems.map((problem) => `${subject}: ${problem}`));
-    if (!found.created.includes(subject)) found.unchanged.push(subject);
   }
 }
 
@@ -188,12 +198,17 @@ const GRANTED: ReadonlySet<string> = new Set([
   "REBALANCE_IN_PROGRESS",
 ]);
 
-type Coordinator = { heartbeat(options: Record<string, unknown>): Promise<unknown> };
+type Request = (options: Record<string, unknown>) => Promise<unknown>;
+type Broker = InternalBroker &
+  Record<"produce" | "heartbeat" | "initProducerId", Request> & {
+    findGroupCoordinator(options: Record<string, unknown>): Promise<{ coordinator: { nodeId: number } }>;
+  };
+
+/** Any broker answers these requests. */
+const anyBroker = async (cluster: KafkaCluster) => (await cluster.findControllerBroker()) as Broker;
 
 const write = (topic: string) => async (cluster: KafkaCluster) => {
-  const broker = (await cluster.findControllerBroker()) as InternalBroker & {
-    produce(options: Record<string, unknown>): Promise<unknown>;
-  };
+  const broker = await anyBroker(cluster);
   const messages = [{ key: null, value: "right", headers: {} }];
   await broker.produce({
     topicData: [{ topic, partitions: [{ partition: NO_PARTITION, firstSequence: 0, messages }] }],
@@ -209,10 +224,15 @@ const read = (topic: string) => async (cluster: KafkaCluster) => {
   await broker.fetch({ replicaId: -1, isolationLevel: 1, ...bounds, topics: [{ topic, partitions }] });
 };
 
+const initProducer = async (cluster: KafkaCluster) =>
+  await (await anyBroker(cluster)).initProducerId({ transactionTimeout: 30_000 });
+
 /** A heartbeat of a member that does not exist needs the right of a member. */
 const join = (groupId: string) => async (cluster: KafkaCluster) => {
-  const coordinator = (await cluster.findGroupCoordinator({ groupId })) as unknown as Coordinator;
-  await coordinator.heartbeat({ groupId, groupGenerationId: 0, memberId: "right" });
+  // The cluster's own method replaces a refusal by another error.
+  const { coordinator } = await (await anyBroker(cluster)).findGroupCoordinator({ groupId, coordinatorType: 0 });
+  const broker = (await cluster.findBroker({ nodeId: coordinator.nodeId })) as Broker;
+  await broker.heartbeat({ groupId, groupGenerationId: 0, memberId: "right" });
 };
 
 const rightsOf = ({ events, deadLetters }: ExternalTopicsOptions): Right[] => {
@@ -222,6 +242,8 @@ const rightsOf = ({ events, deadLetters }: ExternalTopicsOptions): Right[] => {
     { operation: "WRITE", resource: `TOPIC ${events}`, attempt: write(events) },
     { operation: "READ", resource: `TOPIC ${events}`, attempt: read(events) },
     { operation: "WRITE", resource: `TOPIC ${deadLetters}`, attempt: write(deadLetters) },
+    // Since Kafka 2.8 the right to write any topic includes it.
+    { operation: "IDEMPOTENT_WRITE", resource: "CLUSTER", attempt: initProducer },
     { operation: "READ", resource: `GROUP ${PROCESSOR_GROUP}`, attempt: join(PROCESSOR_GROUP) },
     { operation: "READ", resource: `TOPIC ${deadLetters}`, without: dead, attempt: read(deadLetters) },
     {
@@ -239,6 +261,7 @@ async function checkRights(options: ExternalTopicsOptions, found: ExternalTopics
   const fatal: string[] = [];
   try {
     await cluster.connect();
+    await cluster.refreshMetadata();
     for (const { operation, resource, without, attempt } of rightsOf(options)) {
       try {
         await attempt(cluster);
