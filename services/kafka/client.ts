@@ -68,7 +68,7 @@ function kafkajsLog(log: Logger): logCreator {
 const kafkajsLevel = (log: Logger): logLevel => (log.isOn("debug") ? logLevel.DEBUG : logLevel.INFO);
 
 /** Absent parts are left out: an empty CA would trust nothing. */
-export const tlsOptions = ({ ca, cert, key }: ClientTls) => ({
+const tlsOptions = ({ ca, cert, key }: ClientTls) => ({
   minVersion: "TLSv1.2" as const,
   ...(ca ? { ca: [ca] } : {}),
   ...(cert && key ? { cert, key } : {}),

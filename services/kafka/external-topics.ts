@@ -31,7 +31,7 @@ export interface ExternalTopics {
 }
 
 /** A state in which no event can flow; trying again does not help. */
-export class ExternalKafkaError extends Error {
+class ExternalKafkaError extends Error {
   readonly retriable = false;
 }
 
