@@ -308,6 +308,8 @@ type Tier = keyof typeof TITLES;
 /** Rules of alerts on the brokers' own metrics, which an external Kafka does not serve. */
 const KAFKA_RULES = "prometheus-rules-kafka";
 
+const MONITORING_RULES = "prometheus-rules-monitoring";
+
 const nameOf = ({ metadata }: KubernetesObject) => metadata.labels?.["app.kubernetes.io/name"];
 
 /** Stages without the servers that other people run; the clients connect to those. */
@@ -387,6 +389,7 @@ function adaptObject(
   }
   if (object.kind === "NetworkPolicy") return adaptPolicy(object as Policy, stores);
   if (object.kind === "ConfigMap") return adaptConfigMap(object, stores, tiers);
+  if (object.kind === "PrometheusRule" && name === MONITORING_RULES) return adaptRules(object, tiers);
   const copy = structuredClone(object);
   const template = podTemplateOf(copy);
   if (!template) return object;
@@ -494,17 +497,30 @@ function adaptPolicy(policy: Policy, stores: ExternalStores): Policy {
 
 type Data = Record<string, string>;
 
+/** A rule without the targets that cannot exist: it would fire for ever. */
+const withoutTargets = (text: string, tiers: readonly Tier[]): string =>
+  tiers.reduce((rest, tier) => cut(rest, new RegExp(`\\n *or\\n *absent\\(up\\{job="${tier}"[^}]*\\}\\)`)), text);
+
+interface RuleGroups {
+  groups: { rules: { expr: string }[] }[];
+}
+
+/** The same rules for prometheus-operator. */
+function adaptRules(object: KubernetesObject, tiers: readonly Tier[]): KubernetesObject {
+  const spec = structuredClone(object.spec) as RuleGroups;
+  for (const rule of spec.groups.flatMap(({ rules }) => rules)) {
+    if (rule.expr.includes("absent(up{")) rule.expr = withoutTargets(rule.expr, tiers);
+  }
+  return { ...object, spec };
+}
+
 function adaptConfigMap(object: KubernetesObject, stores: ExternalStores, tiers: readonly Tier[]): KubernetesObject {
   const change = (key: string, edit: (text: string) => string): KubernetesObject => {
     const data = object.data as Data;
     return { ...object, data: { ...data, [key]: edit(data[key]!) } };
   };
   const { name } = object.metadata;
-  // An alert on a target that cannot exist would fire for ever.
-  if (name === "prometheus-rules-monitoring")
-    return change("monitoring.yml", (text) =>
-      tiers.reduce((rest, tier) => cut(rest, new RegExp(`\\n *or\\n *absent\\(up\\{job="${tier}"\\}\\)`)), text),
-    );
+  if (name === MONITORING_RULES) return change("monitoring.yml", (text) => withoutTargets(text, tiers));
   if (name === "grafana" && stores.influxdb)
     return change("datasources.yaml", (text) => influxdbDatasource(text, stores.influxdb!));
   return object;

@@ -266,6 +266,10 @@ describe("the stages with external stores", () => {
       'absent(up{job="lag-exporter"})\n          or\n          absent(up{job="kube-state-metrics"})',
     );
     expect(find(objects, "ConfigMap", "prometheus-rules-kafka")).toBeUndefined();
+    expect(find(objects, "PrometheusRule", "prometheus-rules-kafka")).toBeUndefined();
+    const operatorRules = JSON.stringify(find(objects, "PrometheusRule", "prometheus-rules-monitoring")!.spec);
+    expect(operatorRules).toContain(String.raw`absent(up{job=\"lag-exporter\"`);
+    expect(operatorRules).not.toMatch(/job=.."(kafka|influxdb)/);
     expect(JSON.stringify(podTemplateOf(find(objects, "Deployment", "prometheus")!))).not.toContain(
       "prometheus-rules-kafka",
     );
