@@ -128,6 +128,12 @@ const FLAGS = {
     valueName: "DIR",
     description: "write what a deploy would apply as files, without Secrets; change nothing",
   },
+  external: {
+    type: "string",
+    valueName: "FILE",
+    description:
+      "YAML file with a Kafka or InfluxDB that others run, instead of own ones (docs/external-stores.md); kept for later deploys; none: own ones again",
+  },
   "install-tools": { type: "boolean", description: "let the local cluster install missing tools with apt-get" },
   "no-check": { type: "boolean", description: "skip the closing check that events flow" },
   "dry-run": { type: "boolean", description: "print the plan and its changes, change nothing" },
@@ -283,6 +289,7 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
     storage: parseStorageClasses(flags["storage-class"]),
     // The local cluster proves at its start that it enforces policies.
     beforeWorkloads: cluster.isLocal || flags["open-network"] ? undefined : proveEnforcement,
+    external: flags.external,
   };
   if (flags["dry-run"]) {
     const { plan, preview } = await previewDeploy(cluster, options, report, signal);

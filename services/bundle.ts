@@ -14,6 +14,7 @@ export const ENTRIES = [
   "tools/log-reader",
   "tools/observer",
   "tools/load-generator",
+  "tools/relay",
   "liveness-worker",
 ] as const;
 const DIST = join(import.meta.dir, "dist");

@@ -205,7 +205,8 @@ async function start(config: ReturnType<typeof read>, { log, shutdown }: Service
   const gauges = createGauges(metrics);
   const polls = metrics.counter("conveyor_lag_exporter_polls_total");
   const lastSuccess = metrics.gauge("conveyor_lag_exporter_last_success_timestamp_seconds");
-  metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(certificateExpirySeconds(config.kafka.tls.cert));
+  const expiry = certificateExpirySeconds(config.ops.tls.cert, config.kafka.tls.cert);
+  metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(expiry);
   let succeededAt = Number.NEGATIVE_INFINITY;
   health.ready("lag_known", () => performance.now() - succeededAt < STALE_MS);
 

@@ -70,7 +70,8 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
   const consumer = createConsumer(config, frame, metrics, { onProgress, onBatchEnd: () => handler.commitSoon() });
   health.ready("group_joined", watchMembership(consumer));
   health.ready("kafka_connected", () => dlqProducer.ready);
-  metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(certificateExpirySeconds(config.kafka.tls.cert));
+  const expiry = certificateExpirySeconds(config.ops.tls.cert, config.kafka.tls.cert);
+  metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(expiry);
 
   const ops = startOpsServer(config.ops, health, metrics.registry);
   const liveness = startLivenessServer(config.ops, health, log);

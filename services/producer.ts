@@ -159,7 +159,8 @@ function createProducer(config: Config, log: Logger, metrics: Metrics, health: H
   metrics.onRead("conveyor_producer_buffered_events", () => producer.bufferedEvents);
   metrics.onRead("conveyor_producer_buffer_fill_ratio", () => producer.fill);
   metrics.onRead("conveyor_producer_kafka_connected", () => (producer.ready ? 1 : 0));
-  metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(certificateExpirySeconds(config.kafka.tls.cert));
+  const expiry = certificateExpirySeconds(config.ops?.tls.cert, config.kafka.tls.cert);
+  metrics.gauge("conveyor_certificate_expiry_timestamp_seconds").set(expiry);
   return producer;
 }
 
@@ -168,7 +169,7 @@ function openIntake({ config, frame: { log, shutdown }, metrics, producer, publi
   const senderRequests = metrics.counter("conveyor_intake_sender_requests_total");
   const intake = startIntake({
     port: config.intakePort,
-    tls: { cert: config.kafka.tls.cert, key: config.kafka.tls.key },
+    tls: config.ops!.tls,
     senders: new IntakeSenders(config.intakeTokenFile, log),
     publisher,
     producer,

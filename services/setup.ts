@@ -4,6 +4,9 @@
  *
  * InfluxDB 2.9 stores only a token's hash, so the Secret is its only copy. It is kept as long as InfluxDB accepts it with
  * the right permissions; otherwise a new token replaces it and the stale authorization is deleted.
+ *
+ * A Kafka or InfluxDB of other people (KAFKA_STORE, INFLUX_STORE) is checked instead: topics are created where that is
+ * allowed, and each right that the pipeline uses is tried and named when it is missing.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import {
@@ -17,8 +20,9 @@ import {
 import { BUCKET_RETENTION_MS } from "./domain/event-window.ts";
 import { ACL_TABLE, aclKey, DLQ_TOPIC, EVENTS_TOPIC, TOPIC_TABLE } from "./domain/kafka-layout.ts";
 import { createKafka, listAcls, RETRY_BRIEFLY, withAdmin } from "./kafka/client.ts";
+import { setUpExternalTopics } from "./kafka/external-topics.ts";
 import { finalLine } from "./protocol/final-document.ts";
-import { type ConfigReader, readCommon, readInflux, readKafka, readTopic } from "./runtime/config.ts";
+import { type ConfigReader, caOption, readCommon, readInflux, readKafka, readTopic } from "./runtime/config.ts";
 import { errorText, type Logger } from "./runtime/log.ts";
 import { runService, type ServiceFrame } from "./runtime/service.ts";
 
@@ -28,28 +32,42 @@ const RETRY_MS = 2000;
 const RETENTION_SECONDS = BUCKET_RETENTION_MS / 1000;
 const HTTP_TIMEOUT_MS = 15_000;
 
-const read = (reader: ConfigReader) => ({
-  common: readCommon(reader),
-  kafka: readKafka(reader),
-  topics: {
-    [EVENTS_TOPIC]: readTopic(reader, "TOPIC", EVENTS_TOPIC),
-    [DLQ_TOPIC]: readTopic(reader, "DLQ_TOPIC", DLQ_TOPIC),
-  } as Record<string, string>,
-  replicationFactor: reader.integer("REPLICATION_FACTOR", { least: 1, most: 9, fallback: 3 }),
-  minInsyncReplicas: reader.integer("MIN_INSYNC_REPLICAS", { least: 1, most: 9, fallback: 2 }),
-  influx: readInflux(reader, "INFLUX_ADMIN_TOKEN_FILE"),
-  username: reader.secretFile("INFLUX_ADMIN_USERNAME_FILE"),
-  password: reader.secretFile("INFLUX_ADMIN_PASSWORD_FILE"),
-  namespace: reader.text("POD_NAMESPACE", "conveyor"),
-  kubernetes: {
-    host: reader.text("KUBERNETES_SERVICE_HOST"),
-    port: reader.integer("KUBERNETES_SERVICE_PORT", { least: 1, most: 65_535, fallback: 443 }),
-    token: reader.secretFile("KUBE_TOKEN_FILE"),
-    ca: reader.file("KUBE_CA_FILE"),
-  },
-  processorSecret: reader.text("PROCESSOR_TOKEN_SECRET", "influxdb-token-processor"),
-  readerSecret: reader.text("READER_TOKEN_SECRET", "influxdb-token-reader"),
-});
+const STORES = ["own", "external"] as const;
+
+const read = (reader: ConfigReader) => {
+  const kafkaStore = reader.choice("KAFKA_STORE", STORES, "own");
+  const influxStore = reader.choice("INFLUX_STORE", STORES, "own");
+  const isOwn = influxStore === "own";
+  return {
+    common: readCommon(reader),
+    kafka: readKafka(reader),
+    topics: {
+      [EVENTS_TOPIC]: readTopic(reader, "TOPIC", EVENTS_TOPIC),
+      [DLQ_TOPIC]: readTopic(reader, "DLQ_TOPIC", DLQ_TOPIC),
+    } as Record<string, string>,
+    replicationFactor: reader.integer("REPLICATION_FACTOR", { least: 1, most: 9, fallback: 3 }),
+    minInsyncReplicas: reader.integer("MIN_INSYNC_REPLICAS", { least: 1, most: 9, fallback: 2 }),
+    namespace: reader.text("POD_NAMESPACE", "conveyor"),
+    kubernetes: {
+      host: reader.text("KUBERNETES_SERVICE_HOST"),
+      port: reader.integer("KUBERNETES_SERVICE_PORT", { least: 1, most: 65_535, fallback: 443 }),
+      token: reader.secretFile("KUBE_TOKEN_FILE"),
+      ca: reader.file("KUBE_CA_FILE"),
+    },
+    processorSecret: reader.text("PROCESSOR_TOKEN_SECRET", "influxdb-token-processor"),
+    readerSecret: reader.text("READER_TOKEN_SECRET", "influxdb-token-reader"),
+    kafkaStore,
+    influxStore,
+    influx: readInflux(reader, isOwn ? "INFLUX_ADMIN_TOKEN_FILE" : "INFLUX_TOKEN_FILE"),
+    influxAdmin: isOwn
+      ? {
+          username: reader.secretFile("INFLUX_ADMIN_USERNAME_FILE"),
+          password: reader.secretFile("INFLUX_ADMIN_PASSWORD_FILE"),
+        }
+      : undefined,
+    influxReadToken: isOwn ? "" : reader.secretFile("INFLUX_READ_TOKEN_FILE"),
+  };
+};
 type Config = ReturnType<typeof read>;
 
 /** What setUpTopics() reads. */
@@ -73,6 +91,23 @@ export class ChangeLog {
 }
 
 async function setUpKafka(config: Config, log: Logger, kubernetes: Client, changes: ChangeLog): Promise<void> {
+  if (config.kafkaStore === "external") {
+    const { problems } = await setUpExternalTopics({
+      kafka: config.kafka,
+      clientId: config.common.podName,
+      log,
+      events: config.topics[EVENTS_TOPIC]!,
+      deadLetters: config.topics[DLQ_TOPIC]!,
+      replicationFactor: config.replicationFactor,
+      minInsyncReplicas: config.minInsyncReplicas,
+      onCreated: (topic) => changes.add("created", `topic ${topic}`),
+    });
+    for (const topic of Object.values(config.topics)) {
+      if (!changes.toJSON().created.includes(`topic ${topic}`)) changes.add("unchanged", `topic ${topic}`);
+    }
+    changes.problems.push(...problems);
+    return;
+  }
   const kafka = createKafka(config.kafka, config.common.podName, log, { retry: RETRY_BRIEFLY });
   await withAdmin(kafka, async (admin) => {
     await setUpTopics(config, admin, changes);
@@ -210,15 +245,15 @@ interface Call {
 }
 
 /** A JSON client for one server: verified TLS, a time limit, errors that name the request. */
-function jsonClient(base: string, ca: string, authorization: string) {
-  return async <T>(path: string, call: Call = {}): Promise<{ status: number; json: T }> => {
+function jsonClient(base: string, ca: string | undefined, authorization: string) {
+  return async <T>(path: string, call: Call = {}): Promise<{ status: number; json: T; text: string }> => {
     const { method = "GET", body } = call;
     const type: Record<string, string> = body === undefined ? {} : { "content-type": "application/json" };
     const response = await fetch(`${base}${path}`, {
       method,
       headers: { authorization, accept: "application/json", ...type, ...call.headers },
       body: call.text ?? (body === undefined ? undefined : JSON.stringify(body)),
-      tls: { ca },
+      tls: caOption(ca),
       redirect: "error",
       signal: AbortSignal.timeout(HTTP_TIMEOUT_MS),
     });
@@ -232,7 +267,7 @@ function jsonClient(base: string, ca: string, authorization: string) {
     } catch {
       json = undefined;
     }
-    return { status: response.status, json: json as T };
+    return { status: response.status, json: json as T, text };
   };
 }
 type Client = ReturnType<typeof jsonClient>;
@@ -248,13 +283,43 @@ interface Authorization {
   permissions: Permission[];
 }
 
+interface BucketList {
+  buckets?: { id: string; name: string; retentionRules?: { everySeconds: number }[] }[];
+}
+
+/** Checks the tokens of an InfluxDB of other people. @throws HttpError when events cannot be written */
+async function checkInflux({ influx, influxReadToken }: Config, changes: ChangeLog): Promise<void> {
+  const { url, ca, token, org, bucket } = influx;
+  const written = await tryToken({ ...influx, action: "write" });
+  if (!written.works) {
+    throw new HttpError(written.status, `the token cannot write bucket ${bucket} of ${org}`, written.text);
+  }
+  const found = await tryToken({ ...influx, token: influxReadToken, action: "read" });
+  const query = `org=${encodeURIComponent(org)}&name=${encodeURIComponent(bucket)}`;
+  const client = jsonClient(url, ca, `Token ${token}`);
+  const { json } = await client<BucketList>(`/api/v2/buckets?${query}`, { allow: REFUSALS });
+  const seconds = json?.buckets?.find(({ name }) => name === bucket)?.retentionRules?.[0]?.everySeconds;
+  changes.add("unchanged", `bucket ${bucket}: ${found.works ? "writable, readable" : "writable"}`);
+  if (!found.works) {
+    changes.problems.push(
+      `bucket ${bucket} of ${org} cannot be queried in Flux with the token (answered ${found.status}): dashboards of stored events are empty, and no check or audit can read what is stored`,
+    );
+  }
+  // 0 or absent: without a limit, or the token may not read it.
+  if (seconds && seconds < RETENTION_SECONDS) {
+    changes.problems.push(
+      `bucket ${bucket} keeps points for ${seconds} s, and events may be ${RETENTION_SECONDS} s old: InfluxDB refuses the older ones, they become dead letters`,
+    );
+  }
+}
+
 async function setUpInflux(config: Config, kubernetes: Client, changes: ChangeLog): Promise<void> {
+  if (config.influxStore === "external") return await checkInflux(config, changes);
   const { url, ca, token, org, bucket } = config.influx;
   const influx = jsonClient(url, ca, `Token ${token}`);
   const { json: setup } = await influx<{ allowed: boolean }>("/api/v2/setup");
   if (setup.allowed) {
-    const { username, password } = config;
-    const body = { username, password, org, bucket, token, retentionPeriodSeconds: RETENTION_SECONDS };
+    const body = { ...config.influxAdmin, org, bucket, token, retentionPeriodSeconds: RETENTION_SECONDS };
     await influx("/api/v2/setup", { method: "POST", body });
     for (const what of ["influxdb admin", `organization ${org}`, `bucket ${bucket}`]) changes.add("created", what);
   }
@@ -357,29 +422,41 @@ async function setUpToken(target: TokenTarget): Promise<void> {
   }
 }
 
-/** Tries the token with an empty write or an empty query. */
 async function tokenWorks({ config, action }: TokenTarget, token: string): Promise<boolean> {
-  if (token === "") return false;
-  const { url, ca, org, bucket } = config.influx;
+  return token !== "" && (await tryToken({ ...config.influx, action, token })).works;
+}
+
+const REFUSALS = [400, 401, 403, 404, 405];
+
+interface TokenTrial {
+  url: string;
+  ca?: string | undefined;
+  org: string;
+  bucket: string;
+  action: "read" | "write";
+  token: string;
+}
+
+/** Tries a token with an empty write or an empty query. */
+async function tryToken({ url, ca, org, bucket, action, token }: TokenTrial) {
   const client = jsonClient(url, ca, `Token ${token}`);
   const query = `org=${encodeURIComponent(org)}`;
-  const refused = [400, 401, 403, 404];
-  const { status } =
+  const { status, text } =
     action === "write"
       ? await client(`/api/v2/write?${query}&bucket=${encodeURIComponent(bucket)}`, {
           method: "POST",
           text: "\n",
           headers: { "content-type": "text/plain" },
-          allow: refused,
+          allow: REFUSALS,
         })
       : await client(`/api/v2/query?${query}`, {
           method: "POST",
           text: `from(bucket: ${JSON.stringify(bucket)}) |> range(start: -1s) |> limit(n: 1)`,
           headers: { "content-type": "application/vnd.flux", accept: "application/csv" },
-          allow: refused,
+          allow: REFUSALS,
         });
   // InfluxDB checks permissions first: 400 for the empty body means that the token may write.
-  return status < 300 || (action === "write" && status === 400);
+  return { works: status < 300 || (action === "write" && status === 400), status, text };
 }
 
 async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<void> {

@@ -88,7 +88,7 @@ export async function runChecklist<C>(
   for (const check of checks) {
     signal.throwIfAborted();
     const checkStartedAt = performance.now();
-    const unmet = (check.needs ?? []).filter((need) => statusOf.get(need) !== "passed");
+    const unmet = (check.needs ?? []).filter((need) => !["passed", "skipped"].includes(statusOf.get(need) ?? ""));
     const outcome = unmet.length > 0 ? undefined : await bounded(check, context, signal);
     const result: CheckResult = {
       id: check.id,

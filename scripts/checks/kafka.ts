@@ -4,7 +4,36 @@ import { createAuthority, issueCertificate } from "../cli/pki.ts";
 import { formatDuration } from "../cli/report.ts";
 import { HOSTS, KAFKA, KAFKA_CLIENT_PORT, type ProbeSession } from "../clients/probe-session.ts";
 import { PrometheusReader } from "../clients/prometheus.ts";
-import { type Check, failed, outcomeOf, passed } from "./checklist.ts";
+import { type ExternalKafka, endpointOf, kafkaAccess } from "../cluster/external-stores.ts";
+import { type Check, type CheckOutcome, failed, outcomeOf, passed, skipped } from "./checklist.ts";
+
+/** True for an outcome of a probe without the right. */
+export const isDenied = (outcome: string): boolean => outcome.endsWith("AUTHORIZATION_FAILED");
+
+type Topics = {
+  topic: string;
+  partitions: { partition: number; replicas: number[]; isr: number[] }[];
+  config: Record<string, string>;
+}[];
+
+/** The least that an acknowledgement promises, whoever runs the topics: two copies of an event, one of them in use. */
+export function promiseProblems(found: Topics): string[] {
+  return TOPIC_TABLE.flatMap(({ name }) => {
+    const topic = found.find((one) => one.topic === name);
+    if (!topic) return [`${name} is missing`];
+    const problems: string[] = [];
+    const minIsr = Number(topic.config["min.insync.replicas"]);
+    if (!(minIsr >= 2)) problems.push(`${name}: min.insync.replicas is ${minIsr}, not at least 2`);
+    if (topic.config["unclean.leader.election.enable"] === "true")
+      problems.push(`${name}: unclean.leader.election.enable is true`);
+    if (topic.config["cleanup.policy"]?.includes("compact")) problems.push(`${name}: cleanup.policy is compact`);
+    for (const { partition, replicas, isr } of topic.partitions) {
+      if (isr.length < Math.max(2, replicas.length))
+        problems.push(`${name}/${partition}: ${isr.length} of ${replicas.length} replicas in sync, at least 2 needed`);
+    }
+    return problems;
+  });
+}
 
 const topicsCheck: Check<ProbeSession> = {
   id: "topics",
@@ -16,8 +45,17 @@ const topicsCheck: Check<ProbeSession> = {
     const { result } = await context.probeFrom("admin", {
       result: { kind: "kafka", ...KAFKA, op: "describe_topics", topics },
     });
+    const { kafka } = await context.stores();
+    if (kafka && !result.ok && isDenied(result.outcome))
+      return skipped(`the user may not read the topics' configuration (${result.outcome})`);
     if (!result.ok) return failed(`${result.outcome} ${result.detail}`);
     const found = result.data;
+    if (kafka) {
+      const shapes = found.map(
+        ({ topic, partitions }) => `${topic} ${partitions.length}×${partitions[0]?.replicas.length}`,
+      );
+      return outcomeOf(promiseProblems(found), `${shapes.join(", ")}, of an external Kafka`);
+    }
     const problems: string[] = [];
     for (const wanted of TOPIC_TABLE) {
       const topic = found.find(({ topic }) => topic === wanted.name);
@@ -67,6 +105,7 @@ const aclsCheck: Check<ProbeSession> = {
   needs: ["kafka-ready"],
   limitMs: 60_000,
   async run(context) {
+    if ((await context.stores()).kafka) return skipped("the rights in an external Kafka are its owner's");
     const { result } = await context.probeFrom("admin", { result: { kind: "kafka", ...KAFKA, op: "describe_acls" } });
     if (!result.ok) return failed(`${result.outcome} ${result.detail}`);
     const live = new Set(result.data.map(aclKey));
@@ -141,11 +180,29 @@ async function foreignCertificate(): Promise<{ cert: string; key: string }> {
   return { cert: certificate, key };
 }
 
+/** The server of a connection that must be refused, and the CA that the producer's pod trusts. */
+interface RefusalTarget {
+  host: string;
+  port: number;
+  ca: string | undefined;
+  /** Clients prove their identity by SASL: this outcome of the checks of certificates. */
+  sasl?: CheckOutcome;
+  isExternal: boolean;
+}
+
+function refusalTarget(kafka: ExternalKafka | undefined): RefusalTarget {
+  if (!kafka) return { host: HOSTS.kafka, port: KAFKA_CLIENT_PORT, ca: "/certs/ca.crt", isExternal: false };
+  const { KAFKA_TLS_CA: ca } = kafkaAccess(kafka).environment;
+  const target = { ...endpointOf(kafka.brokers[0]!), ca: ca === "system" ? undefined : ca, isExternal: true };
+  if (kafka.auth === "tls") return target;
+  return { ...target, sasl: skipped(`clients prove their identity by ${kafka.auth}, not by a certificate`) };
+}
+
 /** A connection that must be refused, next to one from the same pod that must be accepted. */
 function refusal(
   id: string,
   title: string,
-  makeProbe: () => Promise<ProbeSpec> | ProbeSpec,
+  makeProbe: (target: RefusalTarget) => Promise<ProbeSpec | CheckOutcome> | ProbeSpec | CheckOutcome,
   refusedBy: (outcome: string) => boolean,
 ): Check<ProbeSession> {
   return {
@@ -154,9 +211,11 @@ function refusal(
     needs: ["kafka-ready", "network-allowed"],
     limitMs: 60_000,
     async run(context) {
+      const probe = await makeProbe(refusalTarget((await context.stores()).kafka));
+      if ("ok" in probe) return probe;
       const { control: good, probe: bad } = await context.probeIn("producer", {
         control: { kind: "kafka", ...KAFKA, op: "metadata" },
-        probe: await makeProbe(),
+        probe,
       });
       if (!good.ok)
         return failed(`inconclusive: the valid certificate is refused too (${good.outcome} ${good.detail})`);
@@ -168,25 +227,29 @@ function refusal(
 }
 
 const refusedHandshake = (outcome: string) => outcome.startsWith("refused");
-const host = { host: HOSTS.kafka, port: KAFKA_CLIENT_PORT };
-const tlsHost = { ...host, servername: HOSTS.kafka };
+const tlsProbe = ({ host, port, ca }: RefusalTarget) => ({ kind: "tls" as const, host, port, servername: host, ca });
 
 export const KAFKA_CHECKS: Check<ProbeSession>[] = [
   topicsCheck,
   readableCheck,
   unreadCheck,
   aclsCheck,
-  refusal("kafka-plaintext", "Kafka refuses plaintext", () => ({ kind: "plaintext_kafka", ...host }), refusedHandshake),
+  refusal(
+    "kafka-plaintext",
+    "Kafka refuses plaintext",
+    ({ host, port }) => ({ kind: "plaintext_kafka", host, port }),
+    refusedHandshake,
+  ),
   refusal(
     "kafka-no-certificate",
     "Kafka refuses a client without a certificate",
-    () => ({ kind: "tls", ...tlsHost, ca: "/certs/ca.crt" }),
+    (target) => target.sasl ?? tlsProbe(target),
     refusedHandshake,
   ),
   refusal(
     "kafka-foreign-ca",
     "Kafka refuses a foreign CA's certificate",
-    async () => ({ kind: "tls", ...tlsHost, ca: "/certs/ca.crt", ...(await foreignCertificate()) }),
+    async (target) => target.sasl ?? { ...tlsProbe(target), ...(await foreignCertificate()) },
     refusedHandshake,
   ),
   {
@@ -194,7 +257,10 @@ export const KAFKA_CHECKS: Check<ProbeSession>[] = [
       "kafka-wrong-principal",
       "Kafka refuses a principal without the permission",
       // The producer may write events; only the processor may read them.
-      () => ({ kind: "kafka", ...KAFKA, op: "fetch", topic: TOPIC_TABLE[0]!.name }),
+      ({ isExternal }) =>
+        isExternal
+          ? skipped("one user of the external Kafka reads and writes")
+          : { kind: "kafka", ...KAFKA, op: "fetch", topic: TOPIC_TABLE[0]!.name },
       (outcome) => outcome.includes("AUTHORIZATION_FAILED"),
     ),
     needs: ["kafka-ready", "network-allowed", "acls"],

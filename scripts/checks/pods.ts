@@ -1,8 +1,9 @@
 /** Checks of objects and pods: every object exists, every workload is ready, every pod is restricted. */
 import { pause } from "../cli/wait.ts";
-import type { ProbeSession } from "../clients/probe-session.ts";
+import { KAFKA, type ProbeSession } from "../clients/probe-session.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod, refOf, type Workload } from "../cluster/cluster.ts";
 import { drillLeftovers } from "../cluster/drill-leftovers.ts";
+import { influxdbAccess } from "../cluster/external-stores.ts";
 import { podState } from "../cluster/one-off-pods.ts";
 import { deployedStages } from "../deploy/stages.ts";
 import { type Check, type CheckOutcome, failed, outcomeOf, passed } from "./checklist.ts";
@@ -146,12 +147,38 @@ async function readiness(cluster: Cluster, workload: Workload): Promise<CheckOut
   return failed(`${ready} of ${wanted} ready${states.length > 0 ? `: ${states.join("; ")}` : ""}`);
 }
 
+/** Whether an external store answers the pipeline's pods; undefined for an own workload. */
+async function externalReadiness(context: ProbeSession, name: string): Promise<CheckOutcome | undefined> {
+  const { kafka, influxdb } = await context.stores();
+  if (name === "kafka" && kafka) {
+    const { result } = await context.probeFrom("admin", { result: { kind: "kafka", ...KAFKA, op: "metadata" } });
+    const servers = kafka.brokers.join(", ");
+    return result.ok
+      ? passed(`external: ${result.detail} answer at ${servers}`)
+      : failed(`${servers}: ${result.outcome} ${result.detail}`);
+  }
+  if (name === "influxdb" && influxdb) {
+    const { INFLUX_CA: ca } = influxdbAccess(influxdb).environment;
+    const trust = ca === "system" ? {} : { ca };
+    const { ping } = await context.probeIn("processor", {
+      ping: { kind: "http", url: `${influxdb.url}/ping`, ...trust },
+    });
+    return ping.ok
+      ? passed(`external: ${influxdb.url} answers`)
+      : failed(`${influxdb.url}: ${ping.outcome} ${ping.detail}`);
+  }
+  return undefined;
+}
+
 const readyCheck = ({ name, kind, scales }: (typeof WORKLOADS)[number]): Check<ProbeSession> => ({
   id: `${name}-ready`,
   title: `${name}: every replica is ready`,
   needs: ["objects", "certificates", "network-policies"],
   limitMs: ADDED_POD_LIMIT_MS + 20_000,
-  async run({ cluster }, signal) {
+  async run(context, signal) {
+    const { cluster } = context;
+    const external = await externalReadiness(context, name);
+    if (external) return external;
     const untilMs = performance.now() + (scales ? ADDED_POD_LIMIT_MS : 0);
     for (;;) {
       const workload = await cluster.get<Workload>(kind, name);

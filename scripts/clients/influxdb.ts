@@ -1,17 +1,29 @@
 /**
- * Queries of InfluxDB from outside the cluster: through a port-forward, over TLS verified against the project's CA, with the
- * read-only token. The only Flux of the commands.
+ * Queries of InfluxDB from outside the cluster: through a port-forward, over TLS verified against the CA of its certificate,
+ * with the reader's token. The only Flux of the commands.
  */
 import { InfluxDB } from "@influxdata/influxdb-client";
 import { MEASUREMENT_NAMES, type TelemetryEvent } from "../../services/domain/event.ts";
 import { MEASUREMENT, valuesChecksum } from "../../services/domain/point.ts";
 import { OperatorError } from "../cli/errors.ts";
-import type { Cluster, PortForward } from "../cluster/cluster.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import {
+  type ExternalInfluxdb,
+  type ExternalStores,
+  endpointOf,
+  INFLUXDB_SECRET,
+  readExternalStores,
+} from "../cluster/external-stores.ts";
+import { type OneOffPod, startPod } from "../cluster/one-off-pods.ts";
 import { readSecret } from "../cluster/secret-values.ts";
+import { deployedServicesImage } from "../cluster/services-image.ts";
 
-export const ORGANIZATION = "conveyor";
-export const BUCKET = "telemetry";
+/** Of the own InfluxDB; an external one has its own. */
+const ORGANIZATION = "conveyor";
+const BUCKET = "telemetry";
 
+/** Port of the relay in its pod. */
+const RELAY_PORT = 8086;
 /** A query over a million points takes tens of seconds on two cores. */
 const QUERY_LIMIT_MS = 180_000;
 
@@ -66,6 +78,7 @@ const anyOf = (field: string, values: readonly string[]) =>
 
 /** First stages of a query: fields of a time range. The tag is filtered here, so that other series are not read. */
 function select(
+  bucket: string,
   fields: readonly string[],
   { startMs, endMs }: TimeRange,
   { conveyors = [], conveyorsPrefix }: PointFilter = {},
@@ -76,32 +89,90 @@ function select(
     conditions.push(`r.conveyor =~ /^${conveyorsPrefix.replaceAll(/[^A-Za-z0-9_-]/g, String.raw`\$&`)}/`);
   }
   return [
-    `from(bucket: ${quoted(BUCKET)})`,
+    `from(bucket: ${quoted(bucket)})`,
     `|> range(start: time(v: ${startMs}000000), stop: time(v: ${endMs}000000))`,
     `|> filter(fn: (r) => ${conditions.join(" and ")})`,
   ];
 }
 
 /** A query that needs the right to read the bucket and returns at most one row per series. */
-export const READ_CHECK = `from(bucket: ${quoted(BUCKET)}) |> range(start: -1m) |> filter(fn: (r) => r._measurement == ${quoted(MEASUREMENT)}) |> limit(n: 1)`;
+export const readCheck = (bucket: string): string =>
+  `from(bucket: ${quoted(bucket)}) |> range(start: -1m) |> filter(fn: (r) => r._measurement == ${quoted(MEASUREMENT)}) |> limit(n: 1)`;
+
+/** Organization and bucket of an own or external InfluxDB. */
+export const bucketOf = ({ influxdb }: ExternalStores) => ({
+  org: influxdb?.org ?? ORGANIZATION,
+  bucket: influxdb?.bucket ?? BUCKET,
+});
+
+interface StoreAddress {
+  url: string;
+  token: string;
+  /** The CA of the server's certificate, PEM; the system's trusted ones when absent. */
+  ca: string | undefined;
+  /** Name of the server (and its port), where the URL is that of a port-forward. */
+  server?: string;
+}
+
+interface StoreOptions {
+  org?: string;
+  bucket?: string;
+  /** Closes the connection; called by `close`. */
+  end?: () => Promise<void>;
+}
 
 export class TelemetryStore implements AsyncDisposable {
   readonly #influx: InfluxDB;
-  readonly #forward: PortForward | undefined;
+  readonly #options: Required<Pick<StoreOptions, "org" | "bucket">> & StoreOptions;
 
-  /** @param forward the connection of `influx`, ended by `close` */
-  constructor(influx: InfluxDB, forward?: PortForward) {
+  constructor(influx: InfluxDB, options: StoreOptions = {}) {
     this.#influx = influx;
-    this.#forward = forward;
+    this.#options = { org: ORGANIZATION, bucket: BUCKET, ...options };
   }
 
-  /** @param ca the CA of the server's certificate, PEM */
-  static at({ url, token, ca }: { url: string; token: string; ca: string }, forward?: PortForward): TelemetryStore {
-    return new TelemetryStore(new InfluxDB({ url, token, timeout: QUERY_LIMIT_MS, transportOptions: { ca } }), forward);
+  static at({ url, token, ca, server }: StoreAddress, options?: StoreOptions): TelemetryStore {
+    const named = server && { servername: server.replace(/:\d+$/, "") };
+    const transportOptions = { ...(ca ? { ca } : {}), ...named };
+    // A server behind a proxy is found by the Host header.
+    const headers: Record<string, string> = server ? { host: server } : {};
+    return new TelemetryStore(
+      new InfluxDB({ url, token, timeout: QUERY_LIMIT_MS, headers, transportOptions }),
+      options,
+    );
   }
 
-  /** Opens the port-forward; the caller closes it. */
+  /** Connects through a relay pod: the workstation need not reach the server, and names of the cluster resolve. */
+  static async #openExternal(cluster: Cluster, influxdb: ExternalInfluxdb): Promise<TelemetryStore> {
+    const { url, org, bucket, hasCa } = influxdb;
+    const token = (await readSecret(cluster, "influxdb-token-reader")).token?.trim() ?? "";
+    const ca = hasCa ? (await readSecret(cluster, INFLUXDB_SECRET))["ca.crt"] : undefined;
+    const { host, port } = endpointOf(url);
+    const pod: OneOffPod = {
+      prefix: "relay",
+      image: await deployedServicesImage(cluster),
+      // The policies of the observer: it reads the database.
+      labels: { "app.kubernetes.io/name": "observer", "app.kubernetes.io/instance": "observer" },
+      command: ["bun", "/app/relay.js", host, String(port), String(RELAY_PORT)],
+    };
+    const { name, remove } = await startPod(cluster, pod, new AbortController().signal);
+    try {
+      const forward = await cluster.portForward(`pod/${name}`, RELAY_PORT);
+      const end = async () => {
+        await forward.close();
+        await remove();
+      };
+      const address = { url: `https://localhost:${forward.port}`, token, ca, server: new URL(url).host };
+      return TelemetryStore.at(address, { org, bucket, end });
+    } catch (error) {
+      await remove();
+      throw error;
+    }
+  }
+
+  /** Opens the connection; the caller closes it. */
   static async open(cluster: Cluster): Promise<TelemetryStore> {
+    const { influxdb } = await readExternalStores(cluster);
+    if (influxdb) return await TelemetryStore.#openExternal(cluster, influxdb);
     const ca = (await readSecret(cluster, "influxdb-tls"))["ca.crt"];
     const token = (await readSecret(cluster, "influxdb-token-reader")).token?.trim();
     if (!ca || !token) {
@@ -110,23 +181,25 @@ export class TelemetryStore implements AsyncDisposable {
       });
     }
     const forward = await cluster.portForward("svc/influxdb", 8086);
-    return TelemetryStore.at({ url: `https://localhost:${forward.port}`, token, ca }, forward);
+    return TelemetryStore.at({ url: `https://localhost:${forward.port}`, token, ca }, { end: forward.close });
   }
 
   async close(): Promise<void> {
-    await this.#forward?.close();
+    await this.#options.end?.();
   }
 
   [Symbol.asyncDispose] = () => this.close();
 
   /** Rows of a Flux query, for the queries of dashboards. */
   async query<T>(flux: string): Promise<T[]> {
-    return await this.#influx.getQueryApi(ORGANIZATION).collectRows<T>(flux);
+    return await this.#influx.getQueryApi(this.#options.org).collectRows<T>(flux);
   }
 
   /** Rows of a query, one after the other. */
   async #eachRow<T>(stages: readonly string[], visit: (row: T) => Promise<void> | void): Promise<void> {
-    for await (const { values, tableMeta } of this.#influx.getQueryApi(ORGANIZATION).iterateRows(stages.join("\n"))) {
+    for await (const { values, tableMeta } of this.#influx
+      .getQueryApi(this.#options.org)
+      .iterateRows(stages.join("\n"))) {
       const waits = visit(tableMeta.toObject(values) as T);
       if (waits) await waits;
     }
@@ -141,7 +214,7 @@ export class TelemetryStore implements AsyncDisposable {
     range: TimeRange & { windowMs: number },
   ): Promise<{ startMs: number; points: number }[]> {
     const stages = [
-      ...select(["seq"], range, filter),
+      ...select(this.#options.bucket, ["seq"], range, filter),
       `|> aggregateWindow(every: ${range.windowMs}ms, fn: count, createEmpty: false, timeSrc: "_start")`,
       `|> group(columns: ["_time"])`,
       "|> sum()",
@@ -168,7 +241,7 @@ export class TelemetryStore implements AsyncDisposable {
     const valueFields = filter.withValues ? VALUE_FIELDS : [];
     const columns = ["_time", "conveyor", "run", "seq", ...valueFields];
     const stages = [
-      ...select(["run", "seq", ...valueFields], { startMs, endMs }, filter),
+      ...select(this.#options.bucket, ["run", "seq", ...valueFields], { startMs, endMs }, filter),
       `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
       ...(filter.runs ? [`|> filter(fn: (r) => ${anyOf("run", filter.runs)})`] : []),
       `|> keep(columns: ${JSON.stringify(columns)})`,
@@ -192,7 +265,7 @@ export class TelemetryStore implements AsyncDisposable {
     visit: (conveyor: string, seq: number) => void,
   ): Promise<void> {
     const stages = [
-      ...select(["seq"], { startMs, endMs }, { conveyorsPrefix }),
+      ...select(this.#options.bucket, ["seq"], { startMs, endMs }, { conveyorsPrefix }),
       `|> keep(columns: ["conveyor", "_value"])`,
     ];
     await this.#eachRow<{ conveyor: string; _value: number }>(stages, ({ conveyor, _value }) =>

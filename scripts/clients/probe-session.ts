@@ -3,9 +3,11 @@
  * database. `close` removes everything, also after an interrupt.
  */
 
+import { BY_ENVIRONMENT } from "../../services/protocol/kafka.ts";
 import type { Probe, ProbeData, ProbeResult, ProbeSpec } from "../../services/protocol/probe.ts";
 import { OperatorError } from "../cli/errors.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
+import { definedOnly, type ExternalStores, kafkaAccessOf, readExternalStores } from "../cluster/external-stores.ts";
 import { type OneOffPod, withPod } from "../cluster/one-off-pods.ts";
 import { TelemetryStore } from "./influxdb.ts";
 
@@ -35,11 +37,8 @@ export const HOSTS = {
 export const KAFKA_CLIENT_PORT = 9092;
 export const INFLUXDB_PORT = 8086;
 
-/** Access to Kafka with the certificate of the pod that the probe runs in. */
-export const KAFKA = {
-  brokers: [`${HOSTS.kafka}:${KAFKA_CLIENT_PORT}`],
-  tls: { ca: "/certs/ca.crt", cert: "/certs/tls.crt", key: "/certs/tls.key" },
-};
+/** Access to Kafka as the pod has it that the probe runs in: its brokers, its identity. */
+export const KAFKA = { brokers: BY_ENVIRONMENT } as const;
 
 /** Labels of the pods that are started for probes. */
 const PROBE_PODS = {
@@ -65,6 +64,7 @@ export class ProbeSession implements AsyncDisposable {
   readonly #signal: AbortSignal;
   readonly #lifetimeSeconds: number;
   #store: Promise<TelemetryStore> | undefined;
+  #stores: Promise<ExternalStores> | undefined;
 
   /** @param lifetimeSeconds of the probe pods: the kubelet ends those of a killed command then */
   constructor(cluster: Cluster, image: string, signal: AbortSignal, lifetimeSeconds = LIFETIME_SECONDS) {
@@ -97,6 +97,12 @@ export class ProbeSession implements AsyncDisposable {
     return this.#store;
   }
 
+  /** The external Kafka and InfluxDB of the deployed pipeline. */
+  stores(): Promise<ExternalStores> {
+    this.#stores ??= readExternalStores(this.cluster);
+    return this.#stores;
+  }
+
   async close(): Promise<void> {
     for (const held of this.#held.values()) held.release();
     await Promise.allSettled([...this.#held.values()].map((held) => held.gone));
@@ -112,19 +118,26 @@ export class ProbeSession implements AsyncDisposable {
     if (!held) {
       const { promise: released, resolve: release } = Promise.withResolvers<void>();
       const { promise: name, resolve: ready, reject } = Promise.withResolvers<string>();
-      const pod: OneOffPod = {
-        prefix: `probe-${kind}`,
-        image: this.image,
-        labels: PROBE_PODS[kind],
-        // Probes are executed in it.
-        command: ["sleep", String(this.#lifetimeSeconds)],
-        lifetimeSeconds: this.#lifetimeSeconds,
-        secrets: kind === "admin" ? { "admin-tls": "/certs" } : {},
+      const pod = async (): Promise<OneOffPod> => {
+        const access = kafkaAccessOf(await this.stores(), [`${HOSTS.kafka}:${KAFKA_CLIENT_PORT}`]);
+        const isAdmin = kind === "admin";
+        return {
+          prefix: `probe-${kind}`,
+          image: this.image,
+          labels: PROBE_PODS[kind],
+          // Probes are executed in it.
+          command: ["sleep", String(this.#lifetimeSeconds)],
+          lifetimeSeconds: this.#lifetimeSeconds,
+          environment: isAdmin ? definedOnly(access.environment) : {},
+          secrets: isAdmin ? { "admin-tls": "/certs", ...access.secrets } : {},
+        };
       };
-      const gone = withPod(this.cluster, pod, this.#signal, async (podName) => {
-        ready(podName);
-        await released;
-      }).catch(reject);
+      const run = async () =>
+        await withPod(this.cluster, await pod(), this.#signal, async (podName) => {
+          ready(podName);
+          await released;
+        });
+      const gone = run().catch(reject);
       held = { name, release, gone: gone.then(() => undefined) };
       this.#held.set(kind, held);
     }

@@ -28,9 +28,10 @@ import {
   previewPlan,
   prunedBy,
 } from "./execution.ts";
+import { externalSettings, openPorts, withExternal } from "./external.ts";
 import { platformsOf, readFacts } from "./facts.ts";
 import { imagesOf, podNamespaces } from "./manifests.ts";
-import { BROKERS, describeNotApplied, type ImageState, type Plan, type PlanOptions, plan } from "./plan.ts";
+import { describeNotApplied, type ImageState, type Plan, type PlanOptions, plan } from "./plan.ts";
 import { preflight } from "./preflight.ts";
 import { describeRendered, type RequiredSecret, render, writeRendered } from "./render.ts";
 import { contentsOf } from "./secrets.ts";
@@ -53,6 +54,8 @@ export interface ImageSource {
 export interface DeployOptions extends ImageSource, Omit<PlanOptions, "ca"> {
   certificates: CertificateSource;
   storage: StorageChoice;
+  /** File with the external Kafka and InfluxDB; without it those of the last deploy. */
+  external?: string | undefined;
   /**
    * Called by the first deploy to a cluster, when the network policies exist and before the first workload.
    * @param image the services' image on that cluster
@@ -185,12 +188,19 @@ function requireChangeable({ blocked }: Plan): void {
 /** The stages for a cluster, and the platforms of its nodes. @throws OperatorError (exit 3) where they cannot be deployed to it */
 async function stagesFor(
   cluster: Cluster,
-  { size, storage, pullSecret, platforms }: DeployOptions,
+  { size, storage, pullSecret, platforms, external }: DeployOptions,
   report: Pick<Report, "warn">,
   signal: AbortSignal,
 ): Promise<{ stages: Stage[]; platforms: readonly string[] | undefined }> {
   const facts = await readFacts(cluster, signal);
-  const stages = adaptStages(await loadSizedStages(cluster, size, signal), facts, storage);
+  const settings = await externalSettings(cluster, external);
+  const open = openPorts(settings.stores);
+  if (open.length > 0) {
+    report.warn(
+      `network policies allow port ${open.join(", ")} to every address: those of external servers may change (cidrs restricts them)`,
+    );
+  }
+  const stages = adaptStages(withExternal(await loadSizedStages(cluster, size, signal), settings), facts, storage);
   await preflight(cluster, facts, stages, storage, report, signal);
   const namespaces = podNamespaces(stages.flatMap(({ objects }) => objects));
   if (pullSecret !== undefined) await requirePullSecret(cluster, pullSecret, namespaces);
@@ -235,7 +245,7 @@ export async function deploy(
   const used = usedImages(decided, images);
   requireImages(used, target);
   const prepared = await preparePlan(decided, snapshot, used, folder);
-  const isFirst = !snapshot.live.some(({ kind, metadata }) => kind === "StatefulSet" && metadata.name === BROKERS);
+  const isFirst = !snapshot.live.some(({ kind, metadata }) => kind === "Deployment" && metadata.name === "processor");
   const services = used.find(({ ref }) => ref === SERVICES_IMAGE);
   const execution = await executePlan(cluster, prepared, report, signal, async () => {
     if (isFirst && services) await options.beforeWorkloads?.(services.pushedRef ?? services.ref);

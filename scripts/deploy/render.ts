@@ -39,9 +39,11 @@ export function render(plan: Plan, snapshot: Snapshot, images: readonly ImageSta
     const { how, entries } = recipeOf(secret);
     // As in a deploy: keys that others have added do not count.
     const known = entries.flatMap(({ key }) => (live[name]?.[key] ? [[key, live[name][key]] as const] : []));
-    contents[name] = how === "filled-by" ? (live[name] ?? {}) : Object.fromEntries(known);
+    const given = contentsOf([secret])[name] ?? {};
+    const ownContents = how === "with-values" ? given : Object.fromEntries(known);
+    contents[name] = how === "filled-by" ? (live[name] ?? {}) : ownContents;
     if (how === "fill-from") for (const { key, source } of entries) files[source] ||= live[name]?.[key] ?? "";
-    const keys = entries.map(({ key }) => key);
+    const keys = how === "with-values" ? Object.keys(given) : entries.map(({ key }) => key);
     return { name, namespace, type: String(secret.type ?? "Opaque"), keys, exists: existing.has(keyOf(secret)) };
   });
   const stages = plan.stages.map(({ name, title, apply, run }) => {

@@ -17,6 +17,8 @@ import type { KubernetesObject } from "../cluster/cluster.ts";
 export const FILL_FROM = "conveyor.dev/fill-from";
 const GENERATE = "conveyor.dev/generate";
 export const FILLED_BY = "conveyor.dev/filled-by";
+/** A Secret with the values of an external server (external.ts): nothing is filled. */
+export const WITH_VALUES = "conveyor.dev/with-values";
 
 export interface SecretSources {
   /** Content of a file in the folder of certificates; undefined when it does not exist. */
@@ -31,7 +33,8 @@ type SecretObject = KubernetesObject & { data?: Record<string, string> };
 
 /** True for objects that fillSecrets fills: every Secret, and a ConfigMap with the annotation. */
 const isFilled = ({ kind, metadata }: KubernetesObject) =>
-  kind === "Secret" || (kind === "ConfigMap" && metadata.annotations?.[FILL_FROM] !== undefined);
+  (kind === "Secret" && metadata.annotations?.[WITH_VALUES] === undefined) ||
+  (kind === "ConfigMap" && metadata.annotations?.[FILL_FROM] !== undefined);
 
 /** One entry of an annotation: `KEY=SOURCE`. */
 export interface SecretEntry {
@@ -41,11 +44,11 @@ export interface SecretEntry {
 
 /** The sources that the annotations of a Secret or ConfigMap name. @throws Error unless exactly one annotation is set. */
 export function recipeOf(secret: KubernetesObject): {
-  how: "fill-from" | "generate" | "filled-by";
+  how: "fill-from" | "generate" | "filled-by" | "with-values";
   entries: SecretEntry[];
 } {
   const annotations = secret.metadata.annotations ?? {};
-  const present = [FILL_FROM, GENERATE, FILLED_BY].filter((name) => annotations[name] !== undefined);
+  const present = [FILL_FROM, GENERATE, FILLED_BY, WITH_VALUES].filter((name) => annotations[name] !== undefined);
   const where = `${secret.kind}/${secret.metadata.name}`;
   if (present.length !== 1) {
     throw new Error(
@@ -54,6 +57,7 @@ export function recipeOf(secret: KubernetesObject): {
   }
   const [name] = present as [string];
   if (name === FILLED_BY) return { how: "filled-by", entries: [] };
+  if (name === WITH_VALUES) return { how: "with-values", entries: [] };
   const entries = annotations[name]!.split(",").map((entry) => {
     const match = /^\s*([-._a-zA-Z0-9]+)=(.+?)\s*$/.exec(entry);
     if (!match) throw new Error(`${where}: ${name} must be KEY=SOURCE, separated by commas; got "${entry}"`);

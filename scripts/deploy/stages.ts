@@ -3,7 +3,9 @@
  * list forward, destroy backward, validate as its checklist. Every file of k8s/ belongs to exactly one stage.
  */
 import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
+import { readExternalStores } from "../cluster/external-stores.ts";
 import { METRICS_API, METRICS_API_INSTALL } from "./autoscalers.ts";
+import { withExternal } from "./external.ts";
 import { loadManifestFiles, MANIFEST_FOLDER } from "./manifests.ts";
 import { OPERATOR_API, prometheusRules } from "./operator-rules.ts";
 
@@ -366,7 +368,7 @@ export async function loadStages(folder = MANIFEST_FOLDER, namespace = NAMESPACE
 export async function deployedStages(cluster: Cluster): Promise<{ stages: Stage[]; skipped: string[] }> {
   const namespace = await cluster.get<KubernetesObject>("namespace", NAMESPACE);
   const names = (namespace?.metadata.annotations?.[SKIPPED_STAGES] ?? "").split(",").filter(Boolean);
-  const all = await loadStages();
+  const all = withExternal(await loadStages(), { stores: await readExternalStores(cluster), secrets: {} });
   return {
     stages: all.filter(({ name }) => !names.includes(name)),
     skipped: names.filter((name) => !all.find((stage) => stage.name === name)?.fallbackFor),

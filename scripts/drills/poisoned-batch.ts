@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { DLQ_TOPIC, EVENTS_TOPIC } from "../../services/domain/kafka-layout.ts";
 import { OperatorError } from "../cli/errors.ts";
-import { KAFKA } from "../clients/probe-session.ts";
+import { HOSTS, KAFKA, KAFKA_CLIENT_PORT } from "../clients/probe-session.ts";
 import { withPod } from "../cluster/one-off-pods.ts";
 import { BUDGET, type Drill, defineDrill } from "./drill.ts";
 import { bundled } from "./fault-agents.ts";
@@ -48,7 +48,7 @@ export const poisonedBatch: Drill = defineDrill<InvalidRecords>({
         command: ["sleep", "600"],
         environment: {
           TOPIC: EVENTS_TOPIC,
-          KAFKA_BROKERS: KAFKA.brokers.join(","),
+          KAFKA_BROKERS: `${HOSTS.kafka}:${KAFKA_CLIENT_PORT}`,
           RUN_ID: `drill-poison-${randomBytes(4).toString("hex")}`,
         },
         secrets: { "admin-tls": "/certs" },

@@ -12,6 +12,7 @@ import type { Report } from "../cli/report.ts";
 import { pause } from "../cli/wait.ts";
 import { ProbeSession } from "../clients/probe-session.ts";
 import type { Cluster } from "../cluster/cluster.ts";
+import { readExternalStores } from "../cluster/external-stores.ts";
 import { Observer, recordObservations } from "../recording/observer.ts";
 import type { DrillResult } from "../recording/result.ts";
 import { runFacts } from "../recording/run-facts.ts";
@@ -189,8 +190,14 @@ class DrillsRun {
   /** Why each drill that is not possible here is not. */
   async #obstacles(drills: readonly Drill[]): Promise<Map<string, string>> {
     const { cluster, signal } = this.options;
+    const external = Object.keys(await readExternalStores(cluster));
     const found = new Map<string, string>();
     for (const drill of drills) {
+      const foreign = drill.workloads.filter((workload) => external.includes(workload));
+      if (foreign.length > 0) {
+        found.set(drill.name, `${foreign.join(", ")} is external: its owner decides about faults`);
+        continue;
+      }
       const missing: string[] = [];
       for (const workload of drill.workloads) {
         if ((await cluster.pods(workload)).length === 0) missing.push(workload);

@@ -7,8 +7,8 @@ import { INPUT_END_TOKEN, inputEndLine } from "../../services/protocol/input-end
 import { OperatorError } from "../cli/errors.ts";
 import { formatDuration } from "../cli/report.ts";
 import { waitFor } from "../cli/wait.ts";
-import { KAFKA } from "../clients/probe-session.ts";
 import { type Cluster, NAMESPACE, type Pod } from "../cluster/cluster.ts";
+import { definedOnly, kafkaAccessOf, readExternalStores, type StoreAccess } from "../cluster/external-stores.ts";
 import { type OneOffPod, podState, withPod } from "../cluster/one-off-pods.ts";
 import { type LedgerByConveyor, PodOutput } from "./pod-output.ts";
 
@@ -54,6 +54,7 @@ export class IngestError extends OperatorError {
 function producerPod(
   { image, runId, timeLimitMs = DEFAULT_TIME_LIMIT_MS }: IngestOptions,
   endToken: string,
+  kafka: StoreAccess,
 ): OneOffPod {
   return {
     prefix: "ingest",
@@ -69,15 +70,12 @@ function producerPod(
     environment: {
       SOURCE: "stdin",
       [INPUT_END_TOKEN]: endToken,
-      KAFKA_BROKERS: [0, 1, 2].map((n) => `kafka-${n}.kafka-headless.${NAMESPACE}.svc:9092`).join(","),
-      KAFKA_TLS_CA: KAFKA.tls.ca,
-      KAFKA_TLS_CERT: KAFKA.tls.cert,
-      KAFKA_TLS_KEY: KAFKA.tls.key,
-      OPS_TLS_CERT: KAFKA.tls.cert,
-      OPS_TLS_KEY: KAFKA.tls.key,
+      ...definedOnly(kafka.environment),
+      OPS_TLS_CERT: "/certs/tls.crt",
+      OPS_TLS_KEY: "/certs/tls.key",
       ...(runId ? { RUN_ID: runId } : {}),
     },
-    secrets: { "producer-tls": "/certs" },
+    secrets: { "producer-tls": "/certs", ...kafka.secrets },
     stdin: true,
     lifetimeSeconds: Math.ceil((timeLimitMs + FINISH_LIMIT_MS) / 1000),
   };
@@ -144,7 +142,9 @@ export async function ingest(
   options: IngestOptions,
 ): Promise<IngestOutcomes> {
   const endToken = randomBytes(16).toString("hex");
-  return await withPod(cluster, producerPod(options, endToken), options.signal, async (name) => {
+  const own = [0, 1, 2].map((n) => `kafka-${n}.kafka-headless.${NAMESPACE}.svc:9092`);
+  const kafka = kafkaAccessOf(await readExternalStores(cluster), own);
+  return await withPod(cluster, producerPod(options, endToken, kafka), options.signal, async (name) => {
     using output = new PodOutput(cluster, name, options.signal);
     const sent = new SentInput();
     const stream = sent.stream(input, endToken, () => options.onProgress?.(sent));

@@ -5,6 +5,7 @@
 import { type NewestEvents, type ObserverRow, parseObserverLine } from "../../services/protocol/observer.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
+import { definedOnly, type ExternalStores, influxdbAccess, readExternalStores } from "../cluster/external-stores.ts";
 import { type OneOffPod, podLog, type StartedPod, startPod } from "../cluster/one-off-pods.ts";
 import { ClusterWatch, type PodState, WATCHED, type Watched } from "./cluster-watch.ts";
 import { PodUsage } from "./pod-usage.ts";
@@ -33,8 +34,9 @@ export interface ObserverOptions {
 }
 
 /** The pod that runs services/tools/observer.ts. */
-function observerPod(options: ObserverOptions): OneOffPod {
+function observerPod(options: ObserverOptions, { influxdb }: ExternalStores): OneOffPod {
   const { newestOf = [] } = options;
+  const access = influxdb && influxdbAccess(influxdb);
   return {
     prefix: "observer",
     image: options.image,
@@ -51,12 +53,15 @@ function observerPod(options: ObserverOptions): OneOffPod {
       TICK_MS: String(options.tickMs),
       INFLUX_URL: `https://influxdb.${NAMESPACE}.svc:8086`,
       INFLUX_CA: "/certs/ca.crt",
+      ...(access ? definedOnly(access.environment) : {}),
+      PODS_CA: "/certs/ca.crt",
       INFLUX_TOKEN_FILE: "/secrets/influxdb-token-reader/token",
       ...(newestOf.length > 0 ? { NEWEST_OF: newestOf.join(","), NEWEST_EVERY_MS: String(SAMPLE_INTERVAL_MS) } : {}),
     },
     // Only the CA of the certificate: the pod needs no identity.
     secrets: {
-      "influxdb-tls": { folder: "/certs", keys: ["ca.crt"] },
+      "processor-tls": { folder: "/certs", keys: ["ca.crt"] },
+      ...access?.secrets,
       "influxdb-token-reader": { folder: "/secrets/influxdb-token-reader", keys: ["token"] },
     },
     lifetimeSeconds: options.lifetimeSeconds,
@@ -183,7 +188,8 @@ export class Observer {
   }
 
   async #startPod(signal: AbortSignal): Promise<void> {
-    const pod = await startPod(this.cluster, observerPod(this.options), signal);
+    const stores = await readExternalStores(this.cluster);
+    const pod = await startPod(this.cluster, observerPod(this.options, stores), signal);
     this.#pod = pod;
     this.#following = this.#follow(pod.name);
     const { newestOf = [] } = this.options;

@@ -3,8 +3,14 @@
 export const EVENTS_TOPIC = "conveyor.events";
 export const DLQ_TOPIC = "conveyor.events.dlq";
 export const PROCESSOR_GROUP = "processor";
+/** Prefix of the groups of probes that read the dead-letter topic; they commit nothing. */
+export const PROBE_GROUP_PREFIX = "probe-";
 /** Has no member: its committed offsets say where the processor goes on after a batch that cannot be read. */
 export const STEP_OVER_GROUP = "processor.step-over";
+
+/** How a client proves its identity to Kafka, always over TLS: by its certificate, or by SASL. */
+export const KAFKA_AUTHS = ["tls", "plain", "scram-sha-256", "scram-sha-512", "oauthbearer"] as const;
+export type KafkaAuth = (typeof KAFKA_AUTHS)[number];
 
 const DAY_MS = 86_400_000;
 const GIB = 1024 ** 3;

@@ -1,4 +1,4 @@
-/** Configures all Kafka clients: TLS, timeouts, retries, and the log in the project's format. */
+/** Configures all Kafka clients: TLS, SASL, timeouts, retries, and the log in the project's format. */
 import {
   AclOperationTypes,
   AclPermissionTypes,
@@ -9,14 +9,16 @@ import {
   type logCreator,
   logLevel,
   ResourcePatternTypes,
+  type SASLOptions,
 } from "kafkajs";
 import createKafkajsAdmin from "kafkajs/src/admin/index.js";
 import Cluster from "kafkajs/src/cluster/index.js";
 import InstrumentationEventEmitter from "kafkajs/src/instrumentation/emitter.js";
 import loggers from "kafkajs/src/loggers/index.js";
 import defaultSocketFactory from "kafkajs/src/network/socketFactory.js";
-import type { KafkaConfig } from "../runtime/config.ts";
+import type { ClientTls, KafkaConfig, SaslConfig } from "../runtime/config.ts";
 import { type Logger, LogThrottle } from "../runtime/log.ts";
+import { createTokenSource } from "./oauth-token.ts";
 import { installKafkajsPatches } from "./patches/index.ts";
 
 /** A TLS handshake on a busy two-core machine takes longer than kafkajs' default of 1 s. */
@@ -65,6 +67,21 @@ function kafkajsLog(log: Logger): logCreator {
 /** kafkajs' log level for a logger; kafkajs builds debug lines even when they are not printed. */
 const kafkajsLevel = (log: Logger): logLevel => (log.isOn("debug") ? logLevel.DEBUG : logLevel.INFO);
 
+/** Absent parts are left out: an empty CA would trust nothing. */
+const tlsOptions = ({ ca, cert, key }: ClientTls) => ({
+  minVersion: "TLSv1.2" as const,
+  ...(ca ? { ca: [ca] } : {}),
+  ...(cert && key ? { cert, key } : {}),
+});
+
+function saslOptions(sasl: SaslConfig, ca: string | undefined): SASLOptions {
+  if (sasl.mechanism === "oauthbearer") {
+    return { mechanism: sasl.mechanism, oauthBearerProvider: createTokenSource({ ...sasl, ca }) };
+  }
+  const { mechanism, username, password } = sasl;
+  return { mechanism, username, password } as SASLOptions;
+}
+
 type SocketFactory = NonNullable<KafkajsConfig["socketFactory"]>;
 
 export type KafkaCluster = Cluster;
@@ -76,7 +93,8 @@ function clientOptions(config: KafkaConfig, clientId: string, log: Logger, onCon
   return {
     clientId,
     brokers: config.brokers,
-    ssl: { ca: [config.tls.ca], cert: config.tls.cert, key: config.tls.key, minVersion: "TLSv1.2" },
+    ssl: tlsOptions(config.tls),
+    ...(config.sasl ? { sasl: saslOptions(config.sasl, config.tls.ca) } : {}),
     connectionTimeout: CONNECTION_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
     enforceRequestTimeout: true,

@@ -3,7 +3,7 @@
  * outcomes are retried without a limit, until the caller cancels the write (its partitions were reassigned, or the
  * process ends). Writes that are submitted together share a request of up to 5,000 lines.
  */
-import type { InfluxConfig } from "../runtime/config.ts";
+import { caOption, type InfluxConfig } from "../runtime/config.ts";
 import { type Logger, LogThrottle } from "../runtime/log.ts";
 
 /** Lines per request, as InfluxDB recommends. */
@@ -223,7 +223,7 @@ export class InfluxWriter {
         method: "POST",
         headers: this.#headers,
         body,
-        tls: { ca: this.config.ca },
+        tls: caOption(this.config.ca),
         redirect: "error",
         signal: AbortSignal.timeout(this.timeoutMs),
       });

@@ -5,7 +5,10 @@ import { optional, required, type Shaped } from "./request.ts";
 export const tlsShape = { ca: optional<string>(), cert: optional<string>(), key: optional<string>() };
 export type TlsFiles = Shaped<typeof tlsShape>;
 
-export const kafkaShape = { brokers: required<string[]>(), tls: required<TlsFiles>() };
+/** The program connects as its environment says: KAFKA_BROKERS, KAFKA_AUTH and so on. */
+export const BY_ENVIRONMENT = "environment";
+
+export const kafkaShape = { brokers: required<string[] | typeof BY_ENVIRONMENT>(), tls: optional<TlsFiles>() };
 export type KafkaAccess = Shaped<typeof kafkaShape>;
 
 export interface PartitionOffset {

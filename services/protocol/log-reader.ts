@@ -1,10 +1,9 @@
 /** Requests to services/tools/log-reader.ts and the lines that it prints. */
-import type { PartitionOffset } from "./kafka.ts";
-import { checkFields, optional, parseJson, required, type Shaped } from "./request.ts";
+import { kafkaShape, type PartitionOffset } from "./kafka.ts";
+import { checkFields, optional, parseJson, type Shaped } from "./request.ts";
 
 const requestShape = {
-  brokers: required<string[]>(),
-  tls: required<{ ca: string; cert: string; key: string }>(),
+  ...kafkaShape,
   topic: optional<string>(),
   /** Kafka's time of the first record; from the beginning when absent. */
   from_timestamp_ms: optional<number>(),

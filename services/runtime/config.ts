@@ -3,6 +3,7 @@
  * variable, the rule and the received value (never the value of a secret).
  */
 import { readFileSync } from "node:fs";
+import { KAFKA_AUTHS } from "../domain/kafka-layout.ts";
 
 export class ConfigError extends Error {
   constructor(readonly problems: readonly string[]) {
@@ -118,6 +119,11 @@ export class ConfigReader {
     }
   }
 
+  /** The CA of a server, a file; undefined for "system": the trusted CAs of the system. */
+  authority(name: string): string | undefined {
+    return this.#raw(name) === "system" ? undefined : this.file(name);
+  }
+
   /** A secret kept in a file: one line, trimmed. The value never appears in a message. */
   secretFile(name: string): string {
     const value = this.file(name).trim();
@@ -137,10 +143,13 @@ export class ConfigReader {
   }
 }
 
-export interface TlsFiles {
-  ca: string;
-  cert: string;
-  key: string;
+/** PEM texts of a client. */
+export interface ClientTls {
+  /** The CA of the server's certificate; the system's trusted ones when absent. */
+  ca?: string;
+  /** Certificate and key of the client, both or neither. */
+  cert?: string;
+  key?: string;
 }
 
 export interface CommonConfig {
@@ -155,20 +164,50 @@ export function readCommon(reader: ConfigReader): CommonConfig {
   };
 }
 
+export interface Credentials {
+  username: string;
+  password: string;
+}
+
+export type SaslConfig =
+  | ({ mechanism: "plain" | "scram-sha-256" | "scram-sha-512" } & Credentials)
+  /** The credentials are those of an OAuth client: tokens come from tokenUrl by the client credentials grant. */
+  | ({ mechanism: "oauthbearer"; tokenUrl: string; scope?: string } & Credentials);
+
 export interface KafkaConfig {
   brokers: string[];
-  tls: TlsFiles;
+  tls: ClientTls;
+  /** Without it the client's certificate is its identity. */
+  sasl?: SaslConfig;
 }
 
 export function readKafka(reader: ConfigReader): KafkaConfig {
-  return {
+  const auth = reader.choice("KAFKA_AUTH", KAFKA_AUTHS, "tls");
+  const needsCertificate = auth === "tls" || reader.has("KAFKA_TLS_CERT") || reader.has("KAFKA_TLS_KEY");
+  const kafka: KafkaConfig = {
     brokers: reader.brokers("KAFKA_BROKERS"),
     tls: {
-      ca: reader.file("KAFKA_TLS_CA"),
-      cert: reader.file("KAFKA_TLS_CERT"),
-      key: reader.file("KAFKA_TLS_KEY"),
+      ca: reader.authority("KAFKA_TLS_CA"),
+      ...(needsCertificate ? { cert: reader.file("KAFKA_TLS_CERT"), key: reader.file("KAFKA_TLS_KEY") } : {}),
     },
   };
+  if (auth === "tls") return kafka;
+  const credentials = {
+    username: reader.text("KAFKA_USERNAME"),
+    password: reader.secretFile("KAFKA_PASSWORD_FILE"),
+  };
+  if (auth !== "oauthbearer") return { ...kafka, sasl: { mechanism: auth, ...credentials } };
+  const scope = reader.text("KAFKA_OAUTH_SCOPE", "");
+  const tokenUrl = reader.httpsUrl("KAFKA_OAUTH_TOKEN_URL");
+  return { ...kafka, sasl: { mechanism: auth, tokenUrl, ...(scope ? { scope } : {}), ...credentials } };
+}
+
+/** Kafka's configuration in the environment, for programs without another one. @throws ConfigError */
+export function kafkaOfEnvironment(): KafkaConfig {
+  const reader = new ConfigReader();
+  const kafka = readKafka(reader);
+  reader.done();
+  return kafka;
 }
 
 export interface OpsConfig {
@@ -188,15 +227,16 @@ export function readOps(reader: ConfigReader, kafka: KafkaConfig): OpsConfig {
       ? { livenessPort: reader.integer("LIVENESS_PORT", { least: 1, most: 65_535, fallback: 0 }) }
       : {}),
     tls: {
-      cert: reader.has("OPS_TLS_CERT") ? reader.file("OPS_TLS_CERT") : kafka.tls.cert,
-      key: reader.has("OPS_TLS_KEY") ? reader.file("OPS_TLS_KEY") : kafka.tls.key,
+      cert: reader.has("OPS_TLS_CERT") ? reader.file("OPS_TLS_CERT") : (kafka.tls.cert ?? reader.file("OPS_TLS_CERT")),
+      key: reader.has("OPS_TLS_KEY") ? reader.file("OPS_TLS_KEY") : (kafka.tls.key ?? reader.file("OPS_TLS_KEY")),
     },
   };
 }
 
 export interface InfluxConfig {
   url: string;
-  ca: string;
+  /** The CA of the server's certificate; the system's trusted ones when absent. */
+  ca?: string;
   org: string;
   bucket: string;
   token: string;
@@ -205,12 +245,15 @@ export interface InfluxConfig {
 export function readInflux(reader: ConfigReader, tokenVariable = "INFLUX_TOKEN_FILE"): InfluxConfig {
   return {
     url: reader.httpsUrl("INFLUX_URL"),
-    ca: reader.file("INFLUX_CA"),
+    ca: reader.authority("INFLUX_CA"),
     org: reader.text("INFLUX_ORG", "conveyor"),
     bucket: reader.text("INFLUX_BUCKET", "telemetry"),
     token: reader.secretFile(tokenVariable),
   };
 }
+
+/** The `tls` option of fetch for a CA; without one the system's trusted CAs count. */
+export const caOption = (ca: string | undefined) => (ca ? { ca } : {});
 
 const TOPIC_PATTERN = /^[A-Za-z0-9._-]{1,249}$/;
 

@@ -42,7 +42,8 @@ export async function runService<C extends { common: CommonConfig }>(
   }
 }
 
-/** End of the first certificate in a PEM text, seconds since the epoch. */
-export function certificateExpirySeconds(pem: string): number {
-  return Math.floor(Date.parse(new X509Certificate(pem).validTo) / 1000);
+/** Earliest end of the certificates, seconds since the epoch; of each PEM text the first one counts. */
+export function certificateExpirySeconds(...pems: readonly (string | undefined)[]): number {
+  const ends = pems.flatMap((pem) => (pem ? [Date.parse(new X509Certificate(pem).validTo)] : []));
+  return Math.floor(Math.min(...ends) / 1000);
 }

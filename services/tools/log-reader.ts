@@ -16,7 +16,7 @@ import { UnreadableBatch } from "../kafka/fetch-decoder.ts";
 import { installKafkajsPatches, PATCHES_WITHOUT_DECODER } from "../kafka/patches/index.ts";
 import { type LogEnd, type LogLine, type LogRequest, parseLogRequest } from "../protocol/log-reader.ts";
 import { errorText, Logger } from "../runtime/log.ts";
-import { pems } from "./probe/finding.ts";
+import { connectionOf } from "./probe/kafka.ts";
 
 /** Per partition and fetch: some 4,000 events, so a reader of any topic stays within its pod's memory. */
 const MAX_BYTES_PER_PARTITION = 1024 * 1024;
@@ -91,8 +91,7 @@ const silent = new Logger("log-reader", "error", {}, () => {});
  */
 export async function readLog(request: LogRequest, write: (line: LogLine) => Promise<void> | void): Promise<LogEnd> {
   if (request.decoder === "kafkajs") installKafkajsPatches(PATCHES_WITHOUT_DECODER);
-  const { ca = "", cert = "", key = "" } = await pems(request.tls);
-  const kafka = { brokers: request.brokers, tls: { ca, cert, key } };
+  const kafka = await connectionOf(request);
   const topic = request.topic ?? EVENTS_TOPIC;
   const { from, to } = await range(kafka, topic, request);
   const ends = new Map(to.map(({ partition, offset }) => [partition, offset]));

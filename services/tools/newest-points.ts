@@ -1,6 +1,6 @@
 /** Queries of the observer to InfluxDB: the newest stored points. */
 import { MEASUREMENT } from "../domain/point.ts";
-import type { InfluxConfig } from "../runtime/config.ts";
+import { caOption, type InfluxConfig } from "../runtime/config.ts";
 
 /** The start of an RFC 3339 time, to the millisecond. */
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,3})?/;
@@ -39,7 +39,7 @@ export async function newestPoints(influx: InfluxConfig, query: NewestQuery): Pr
       accept: "application/csv",
     },
     body: flux,
-    tls: { ca: influx.ca },
+    tls: caOption(influx.ca),
     keepalive: !query.isFresh,
     signal: AbortSignal.timeout(query.limitMs),
   });

@@ -59,6 +59,8 @@ const read = (reader: ConfigReader) => ({
   common: readCommon(reader),
   namespace: reader.text("NAMESPACE", "conveyor"),
   influx: readInflux(reader),
+  /** CA of the pods' certificates. */
+  podsCa: reader.file("PODS_CA"),
   tickMs: reader.integer("TICK_MS", { least: 250, most: 60_000, fallback: 1000 }),
   /** Conveyors whose newest stored event is reported; none when empty. */
   newestOf: reader
@@ -145,8 +147,8 @@ function rowOf(views: readonly TierView[], age: ObservedValue): ObserverRow["row
 }
 
 async function start(config: Config, { log, shutdown }: ServiceFrame): Promise<void> {
-  const { namespace, influx, tickMs, newestOf } = config;
-  const tiers = TIERS.map((tier) => new TierPoller(tier, { namespace, ca: influx.ca, tickMs }));
+  const { namespace, influx, podsCa, tickMs, newestOf } = config;
+  const tiers = TIERS.map((tier) => new TierPoller(tier, { namespace, ca: podsCa, tickMs }));
   log.info("observing", { tick_ms: tickMs, newest_of: newestOf });
   if (newestOf.length > 0) void reportNewest(config, shutdown.signal);
   const startedAtMs = Date.now();

@@ -31,6 +31,8 @@ export interface TopicOptions {
   replicas?: readonly number[];
   partitions?: number;
   config?: Record<string, string>;
+  /** Group of its processors; one of its own when absent. */
+  group?: string;
 }
 
 export class Environment {
@@ -46,10 +48,11 @@ export class Environment {
     readonly name: string,
     /** Part of the conveyors' names, since environments share a database. */
     private readonly ordinal: number,
+    group: string | undefined,
   ) {
     this.topic = `events-${name}`;
     this.dlqTopic = `dead-letters-${name}`;
-    this.group = `group-${name}`;
+    this.group = group ?? `group-${name}`;
   }
 
   static async open(
@@ -58,11 +61,10 @@ export class Environment {
     ordinal: number,
     options: TopicOptions = {},
   ): Promise<Environment> {
-    const created = new Environment(pipeline, name, ordinal);
+    const created = new Environment(pipeline, name, ordinal, options.group);
     const { servers } = pipeline;
     const silent = new Logger("environment", "error", {}, () => {});
-    const kafka = { brokers: servers.brokers, tls: await servers.tlsFiles("admin") };
-    const admin = createKafka(kafka, "environment", silent, { retry: RETRY_BRIEFLY }).admin();
+    const admin = createKafka(await pipeline.connection(), "environment", silent, { retry: RETRY_BRIEFLY }).admin();
     const { replicas, partitions = PARTITIONS, config = {} } = options;
     // Another test may freeze the brokers meanwhile; topics that exist already are no error.
     const create = async () => {

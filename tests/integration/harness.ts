@@ -9,10 +9,12 @@ import { bundle } from "../../services/bundle.ts";
 import { textLines } from "../../services/domain/ndjson.ts";
 import type { Range } from "../../services/domain/sequence.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/kafka/client.ts";
+import { BY_ENVIRONMENT, type KafkaAccess } from "../../services/protocol/kafka.ts";
 import type { ProbeData, ProbeResult, ProbeSpec } from "../../services/protocol/probe.ts";
+import type { KafkaConfig, SaslConfig } from "../../services/runtime/config.ts";
 import { Logger } from "../../services/runtime/log.ts";
 import { freePort } from "../servers/free-ports.ts";
-import { type Principal, RealServers, unavailable } from "../servers/real-servers.ts";
+import { type Principal, RealServers, type ServerOptions, unavailable } from "../servers/real-servers.ts";
 
 const POLL_MS = 100;
 /** A graceful shutdown takes up to 25 s; more on a busy machine. */
@@ -174,8 +176,18 @@ export class Pipeline {
 
   private constructor(readonly servers: RealServers) {}
 
-  static async start(brokers: number): Promise<Pipeline> {
-    return new Pipeline(await RealServers.start({ brokers, brokerHeapMb: brokers > 1 ? 320 : 512 }));
+  static async start(brokers: number, options: Partial<ServerOptions> = {}): Promise<Pipeline> {
+    return new Pipeline(await RealServers.start({ brokers, brokerHeapMb: brokers > 1 ? 320 : 512, ...options }));
+  }
+
+  /** How the harness itself connects to Kafka, where the administrator's certificate is not enough. */
+  saslOfAdmin: SaslConfig | undefined;
+
+  /** The administrator's connection to Kafka. */
+  async connection(): Promise<KafkaConfig> {
+    const { ca, ...own } = await this.servers.tlsFiles("admin");
+    const { saslOfAdmin: sasl } = this;
+    return { brokers: this.servers.brokers, ...(sasl ? { tls: { ca }, sasl } : { tls: { ca, ...own } }) };
   }
 
   /** A Secret written by setup, decoded. */
@@ -188,7 +200,7 @@ export class Pipeline {
   }
 
   /** Runs the setup service to its end. Returns its closing log line. */
-  async setup(): Promise<LogLine> {
+  async setup(environment: Record<string, string> = {}): Promise<LogLine> {
     const { servers } = this;
     const { cert, key } = await servers.tlsFiles("influxdb");
     this.#api ??= Bun.serve({
@@ -223,6 +235,7 @@ export class Pipeline {
       KUBERNETES_SERVICE_PORT: String(this.#api.port),
       KUBE_TOKEN_FILE: await file("account-token", "account"),
       KUBE_CA_FILE: servers.tlsPaths("admin").ca,
+      ...environment,
     });
     const code = await setup.process.exited;
     if (code !== 0) throw new Error(`setup ended with exit ${code}:\n${setup.tail()}`);
@@ -278,15 +291,21 @@ export class Pipeline {
     return this.spawn("processor", "processor", { INFLUX_TOKEN_FILE: tokenFile, ...environment }, port);
   }
 
+  /** Environment of tools that connect to Kafka by it; requests then name no brokers. */
+  toolEnvironment: Record<string, string> | undefined;
+
   /** Kafka's address and the administrator's certificate, for requests to tools. */
-  get kafka() {
-    return { brokers: [...this.servers.brokers], tls: this.servers.tlsPaths("admin") };
+  get kafka(): KafkaAccess {
+    return this.toolEnvironment
+      ? { brokers: BY_ENVIRONMENT }
+      : { brokers: [...this.servers.brokers], tls: this.servers.tlsPaths("admin") };
   }
 
   /** Runs a program of services/tools with a request. Returns the lines of its output. */
   runTool(program: "probe" | "log-reader", request: unknown): AsyncIterable<string> {
     const child = Bun.spawn([process.execPath, join(this.bundled, `${program}.js`)], {
       stdin: new Blob([JSON.stringify(request)]),
+      env: { ...process.env, ...this.toolEnvironment },
       stdout: "pipe",
       stderr: "inherit",
     });
@@ -301,10 +320,8 @@ export class Pipeline {
   }
 
   async #adminClient(): Promise<Admin> {
-    const { servers } = this;
-    const tls = await servers.tlsFiles("admin");
     const log = new Logger("harness", "error", {}, () => {});
-    return createKafka({ brokers: servers.brokers, tls }, "harness", log, { retry: RETRY_BRIEFLY }).admin();
+    return createKafka(await this.connection(), "harness", log, { retry: RETRY_BRIEFLY }).admin();
   }
 
   /** A connected admin client; the caller disconnects it. */

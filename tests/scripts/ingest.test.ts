@@ -17,6 +17,7 @@ case "$*" in
      printf '{"metadata":{"uid":"1"},"status":{"phase":"%s"}}' $phase ;;
   *" attach "*) cat > "$folder/stdin"; touch "$folder/attached" ;;
   *" logs "*) while [ ! -e "$folder/attached" ]; do sleep 0.05; done; sed 's/^/2026-01-01T00:00:00.0Z /' "$folder/log" ;;
+  *" get configmap "*) ;;
   *config*) echo test ;;
 esac
 `;

@@ -12,7 +12,7 @@ import { must } from "../../scripts/cli/process.ts";
 import { loadManifests } from "../../scripts/deploy/manifests.ts";
 import { KAFKA_JARS } from "../../scripts/images/kafka.ts";
 import { isBuilt, PARTS, partDir } from "../../scripts/local-cluster/index.ts";
-import type { TlsFiles } from "../../services/runtime/config.ts";
+import type { ClientTls } from "../../services/runtime/config.ts";
 import { freePorts } from "./free-ports.ts";
 
 /** Time for three JVMs to start on a busy two-core machine. */
@@ -49,8 +49,14 @@ export const influxStartScript = (): Promise<string> => configMapEntry("influxdb
 /**
  * The configuration of one broker: that of the brokers' pods (k8s/kafka), with other addresses and paths, and with at
  * most as many replicas as there are brokers.
+ * @param settings replace those of the pods
  */
-export async function brokerProperties(node: number, ports: readonly BrokerPorts[], folder: string): Promise<string> {
+export async function brokerProperties(
+  node: number,
+  ports: readonly BrokerPorts[],
+  folder: string,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<string> {
   const { client, replication, controller } = ports[node]!;
   const placed: Record<string, string | number> = {
     "node.id": node,
@@ -60,6 +66,7 @@ export async function brokerProperties(node: number, ports: readonly BrokerPorts
     "ssl.keystore.location": join(folder, `kafka-${node}.pem`),
     "ssl.truststore.location": join(folder, "ca.crt"),
     "log.dirs": join(folder, `kafka-${node}-data`),
+    ...settings,
   };
   const lines = (await configMapEntry("kafka", "server.properties")).split("\n").flatMap((line) => {
     const [name, value] = line.split(/=(.*)/s);
@@ -99,6 +106,18 @@ interface BrokerPorts {
   controller: number;
 }
 
+export interface ServerOptions {
+  brokers: number;
+  /** Pins the servers to this core, so that a measured client has the other one. */
+  cpu?: number;
+  brokerHeapMb?: number;
+  influx?: boolean;
+  /** Settings of the brokers that differ from those of their pods. */
+  settings?: Readonly<Record<string, string>>;
+  /** Users of SCRAM, as the format command takes them: SCRAM-SHA-512=[name=…,password=…]. */
+  scram?: readonly string[];
+}
+
 export class RealServers {
   readonly #running = new Map<string, Managed>();
   #ports: BrokerPorts[] = [];
@@ -107,15 +126,14 @@ export class RealServers {
 
   private constructor(
     readonly folder: string,
-    private readonly options: { brokers: number; cpu?: number; brokerHeapMb: number },
+    private readonly options: ServerOptions & { brokerHeapMb: number },
   ) {}
 
   /**
    * Starts `brokers` combined KRaft nodes and InfluxDB.
-   * @param options.cpu pins the servers to this core, so that a measured client has the other one.
    * @throws Error with the last log lines of the server that did not start
    */
-  static async start(options: { brokers: number; cpu?: number; brokerHeapMb?: number; influx?: boolean }) {
+  static async start(options: ServerOptions) {
     const folder = await mkdtemp(join(tmpdir(), "conveyor-servers-"));
     const servers = new RealServers(folder, { brokerHeapMb: 512, ...options });
     try {
@@ -138,7 +156,7 @@ export class RealServers {
   }
 
   /** Paths of a principal's TLS files. */
-  tlsPaths(name: string): TlsFiles {
+  tlsPaths(name: string): Required<ClientTls> {
     return {
       ca: join(this.folder, "ca.crt"),
       cert: join(this.folder, `${name}.crt`),
@@ -146,7 +164,7 @@ export class RealServers {
     };
   }
 
-  async tlsFiles(name: string): Promise<TlsFiles> {
+  async tlsFiles(name: string): Promise<Required<ClientTls>> {
     const { ca, cert, key } = this.tlsPaths(name);
     const [caText, certText, keyText] = await Promise.all([ca, cert, key].map((path) => readFile(path, "utf8")));
     return { ca: caText!, cert: certText!, key: keyText! };
@@ -193,11 +211,12 @@ export class RealServers {
     const jars = (await readdir(libs)).filter((jar) => jar.endsWith(".jar")).sort();
     const classPath = jars.map((jar) => join(libs, jar)).join(":");
     const properties = join(this.folder, `${name}.properties`);
-    await writeFile(properties, await brokerProperties(node, this.#ports, this.folder));
+    await writeFile(properties, await brokerProperties(node, this.#ports, this.folder, this.options.settings));
     const logging = join(this.folder, "log4j2.yaml");
     await writeFile(logging, LOGGING);
     if (!existsSync(join(this.folder, `${name}-data`, "meta.properties"))) {
-      const format = ["format", "--cluster-id", CLUSTER_ID, "--config", properties];
+      const scram = (this.options.scram ?? []).flatMap((user) => ["--add-scram", user]);
+      const format = ["format", "--cluster-id", CLUSTER_ID, "--config", properties, ...scram];
       await must(["java", "-Xmx256m", "-cp", classPath, "kafka.tools.StorageTool", ...format]);
     }
     const heap = [`-Xms256m`, `-Xmx${this.options.brokerHeapMb}m`, "-XX:+UseSerialGC"];

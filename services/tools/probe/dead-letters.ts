@@ -1,7 +1,7 @@
 /** Probes that read the dead-letter topic, with a client that joins no existing group and commits nothing. */
 import type { Kafka, KafkaMessage } from "kafkajs";
 import { UNREADABLE_REASON } from "../../domain/dead-letter.ts";
-import { DLQ_TOPIC } from "../../domain/kafka-layout.ts";
+import { DLQ_TOPIC, PROBE_GROUP_PREFIX } from "../../domain/kafka-layout.ts";
 import { withAdmin } from "../../kafka/client.ts";
 import { UnreadableBatch } from "../../kafka/fetch-decoder.ts";
 import type { PartitionOffset } from "../../protocol/kafka.ts";
@@ -66,7 +66,7 @@ async function readRecords(
   const isDone = () => isFull() || [...ends].every(([partition, end]) => next.get(partition)! >= end);
   if (isDone()) return;
   const consumer = kafka.consumer({
-    groupId: `probe-${crypto.randomUUID()}`,
+    groupId: `${PROBE_GROUP_PREFIX}${crypto.randomUUID()}`,
     allowAutoTopicCreation: false,
     maxWaitTimeInMs: FETCH_WAIT_MS,
   });

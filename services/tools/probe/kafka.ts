@@ -5,8 +5,9 @@ import { readCommitMetadata } from "../../domain/commit-metadata.ts";
 import { EVENTS_TOPIC } from "../../domain/kafka-layout.ts";
 import { partitionLag } from "../../domain/lag.ts";
 import { createCluster, createKafka, listAcls, nameOf, RETRY_BRIEFLY, withAdmin } from "../../kafka/client.ts";
-import type { KafkaAccess } from "../../protocol/kafka.ts";
+import { BY_ENVIRONMENT, type KafkaAccess } from "../../protocol/kafka.ts";
 import type { Finding, OffsetRange, ProbeData, ProbeOf } from "../../protocol/probe.ts";
+import { type KafkaConfig, kafkaOfEnvironment } from "../../runtime/config.ts";
 import { errorText, Logger } from "../../runtime/log.ts";
 import { codeOf, failure, pems, success } from "./finding.ts";
 
@@ -15,9 +16,8 @@ const OVERSIZE_BYTES = 2 * 1024 * 1024;
 
 export const silent = new Logger("probe", "error", {}, () => {});
 
-export async function connectionOf({ brokers, tls }: KafkaAccess) {
-  const { ca = "", cert = "", key = "" } = await pems(tls);
-  return { brokers, tls: { ca, cert, key } };
+export async function connectionOf({ brokers, tls = {} }: KafkaAccess): Promise<KafkaConfig> {
+  return brokers === BY_ENVIRONMENT ? kafkaOfEnvironment() : { brokers, tls: await pems(tls) };
 }
 
 export async function kafkaClient(probe: KafkaAccess): Promise<Kafka> {

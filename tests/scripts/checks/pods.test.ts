@@ -104,7 +104,10 @@ describe("ready", () => {
       pods: async () => [],
     };
     const found = POD_CHECKS.ready.find(({ id }) => id === `${name}-ready`)!;
-    const outcome = await found.run({ cluster } as unknown as ProbeSession, new AbortController().signal);
+    const outcome = await found.run(
+      { cluster, stores: async () => ({}) } as unknown as ProbeSession,
+      new AbortController().signal,
+    );
     return { ok: outcome.ok, detail: outcome.detail, queries };
   }
 

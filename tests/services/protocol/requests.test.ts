@@ -83,7 +83,7 @@ function fakeSession(): { context: ProbeSession; kinds: Set<string> } {
     const result = { ok: false, outcome: "timeout", detail: "", duration_ms: 0 };
     return Object.fromEntries(request.map(({ id }) => [id, { ...result, id }]));
   };
-  return { context: { probeIn: run, probeFrom: run } as unknown as ProbeSession, kinds };
+  return { context: { probeIn: run, probeFrom: run, stores: async () => ({}) } as unknown as ProbeSession, kinds };
 }
 
 test("requests of the checks of Kafka and InfluxDB and of dead-letters are valid", async () => {

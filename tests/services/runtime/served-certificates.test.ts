@@ -2,13 +2,13 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Server } from "bun";
 import { loadManifests, podTemplateOf } from "../../../scripts/deploy/manifests.ts";
-import type { TlsFiles } from "../../../services/runtime/config.ts";
+import type { ClientTls } from "../../../services/runtime/config.ts";
 import { servedExpirySeconds } from "../../../services/runtime/served-certificates.ts";
 import { certificateExpirySeconds } from "../../../services/runtime/service.ts";
 import { newTestCertificate, testCertificate } from "../certificate.ts";
 
 describe("servedExpirySeconds", () => {
-  let tls: TlsFiles;
+  let tls: ClientTls;
   let server: Server<undefined>;
   beforeAll(async () => {
     tls = await testCertificate();
