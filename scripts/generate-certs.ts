@@ -10,6 +10,7 @@
 import { relative, resolve } from "node:path";
 import { defineCommand, runCommand } from "./cli/command.ts";
 import { tableLines } from "./cli/report.ts";
+import { NAMESPACE_FLAG } from "./cluster/target.ts";
 import {
   CERTIFICATE_FOLDER,
   type CertificateStatus,
@@ -66,6 +67,7 @@ export const command = defineCommand({
       type: "boolean",
       description: "replace the CA too; then deploy with --new-ca: all brokers restart at once",
     },
+    namespace: NAMESPACE_FLAG,
     dir: {
       type: "string",
       valueName: "DIR",

@@ -15,6 +15,14 @@ export interface LocalTarget {
   locate(): Promise<{ kubeconfig: string; kubectl: string }>;
 }
 
+/** Its value is read when the program starts (namespace.ts). */
+export const NAMESPACE_FLAG = {
+  type: "string",
+  valueName: "NAME",
+  env: "CONVEYOR_NAMESPACE",
+  description: `namespace of the pipeline (default: that of the last deploy to this existing cluster, else ${DEFAULT_NAMESPACE})`,
+} as const;
+
 /** Flags of every command that works on a cluster. */
 export const CLUSTER_FLAGS = {
   context: {
@@ -24,12 +32,7 @@ export const CLUSTER_FLAGS = {
     description: "kubectl context of an existing cluster",
   },
   local: { type: "boolean", description: "the local cluster of scripts/local-cluster.ts" },
-  namespace: {
-    type: "string",
-    valueName: "NAME",
-    env: "CONVEYOR_NAMESPACE",
-    description: `namespace of the pipeline (default: that of the last deploy to this existing cluster, else ${DEFAULT_NAMESPACE})`,
-  },
+  namespace: NAMESPACE_FLAG,
   "cluster-id": {
     type: "string",
     valueName: "UID",

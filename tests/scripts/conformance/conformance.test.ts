@@ -7,7 +7,7 @@ import type { RunResult } from "../../../scripts/cli/process.ts";
 import { type Case, runCase, type Step, type StepOutcome } from "../../../scripts/conformance/case.ts";
 import { type Entry, readRecord, recordText, writeRecord } from "../../../scripts/conformance/record.ts";
 import { optionalRows, variantCase } from "../../../scripts/conformance/variants.ts";
-import { chosenVariants, requireNoCluster } from "../../../scripts/conformance.ts";
+import { chosenCases, requireNoCluster } from "../../../scripts/conformance.ts";
 import { silentReport } from "../cli/silent-report.ts";
 
 const { signal } = new AbortController();
@@ -125,11 +125,21 @@ describe("a variant's case", () => {
   });
 });
 
-test("--like chooses variants in the list's order and refuses others", () => {
-  expect(chosenVariants([])).toEqual(["kind", "kubeadm", "k3s", "gke", "renamed", "ipv6"]);
-  expect(chosenVariants(["gke, kind", "k3s"])).toEqual(["kind", "k3s", "gke"]);
-  expect(() => chosenVariants(["eks"])).toThrow(
-    '--like: must name variants (kind, kubeadm, k3s, gke, renamed, ipv6); got "eks"',
+test("--only chooses cases in the list's order and refuses others", () => {
+  expect(chosenCases([])).toEqual([
+    "kind",
+    "kubeadm",
+    "k3s",
+    "gke",
+    "renamed",
+    "ipv6",
+    "kubectl",
+    "workstation",
+    "external",
+  ]);
+  expect(chosenCases(["gke, kind", "k3s"])).toEqual(["kind", "k3s", "gke"]);
+  expect(() => chosenCases(["eks"])).toThrow(
+    '--only: must name cases (kind, kubeadm, k3s, gke, renamed, ipv6, kubectl, workstation, external); got "eks"',
   );
 });
 
