@@ -211,7 +211,8 @@ function refusal(
     needs: ["kafka-ready", "network-allowed"],
     limitMs: 60_000,
     async run(context) {
-      const probe = await makeProbe(refusalTarget((await context.stores()).kafka));
+      const target = refusalTarget((await context.stores()).kafka);
+      const probe = await makeProbe(target);
       if ("ok" in probe) return probe;
       const { control: good, probe: bad } = await context.probeIn("producer", {
         control: { kind: "kafka", ...KAFKA, op: "metadata" },
@@ -221,7 +222,7 @@ function refusal(
         return failed(`inconclusive: the valid certificate is refused too (${good.outcome} ${good.detail})`);
       if (bad.ok) return failed(`accepted: ${bad.outcome} ${bad.detail}`);
       if (!refusedBy(bad.outcome)) return failed(`not a refusal: ${bad.outcome} ${bad.detail}`);
-      return passed(`${bad.outcome}; the valid certificate is accepted`);
+      return passed(`${bad.outcome}; ${target.sasl ? "the valid user" : "the valid certificate"} is accepted`);
     },
   };
 }

@@ -2,7 +2,7 @@
  * Checks of the network: the policies match the manifests, other connections are denied, allowed ones work. A denied
  * connection is evidence because the same probe from an allowed pod connects.
  */
-import { lookup } from "node:dns/promises";
+import { isIP } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import type { ProbeSpec } from "../../services/protocol/probe.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
@@ -11,7 +11,6 @@ import { INFLUXDB_PORT, KAFKA_CLIENT_PORT, type ProbeSession } from "../clients/
 import { type Cluster, type KubernetesObject, listOf, NAMESPACE } from "../cluster/cluster.ts";
 import { type EgressRule, endpointOf } from "../cluster/external-stores.ts";
 import { adaptStages } from "../deploy/adapt.ts";
-import { serviceOf } from "../deploy/external.ts";
 import { readFacts } from "../deploy/facts.ts";
 import { deployedStages } from "../deploy/stages.ts";
 import { type Check, failed, outcomeOf, passed } from "./checklist.ts";
@@ -40,23 +39,29 @@ async function targets(context: ProbeSession): Promise<Record<Target, TcpProbe>>
   };
 }
 
+/** A name server answers within milliseconds; a pod without one waits for 5 s and tries again. */
+const LOOKUP_LIMIT_MS = 15_000;
+
 type Target = "kafka" | "influxdb" | "outside";
 type TcpProbe = ProbeSpec & { kind: "tcp" };
 
-/** An external server by its address: that of its Service, or of its name as this machine resolves it. */
+/** Prints the address of its argument; a program for Bun in a pod. */
+const LOOKUP = 'console.log((await require("node:dns/promises").lookup(process.argv.at(-1))).address)';
+
+/** An external server by its address, as a pod of the processor resolves its name: this machine may have another DNS. */
 async function addressOf(cluster: Cluster, server: string): Promise<TcpProbe> {
   const { host, port } = endpointOf(server);
-  const ofCluster = serviceOf(host);
-  const service = ofCluster && (await cluster.get<Service>("service", ofCluster.service, ofCluster.namespace));
-  const clusterIp = service?.spec.clusterIP;
-  if (clusterIp && clusterIp !== "None") return { kind: "tcp", host: clusterIp, port };
-  const { address } = await lookup(host).catch(() => {
-    throw new OperatorError(`the name ${host} cannot be resolved here, and a pod without DNS needs its address`);
+  const [pod] = await cluster.runningPods("processor");
+  if (!pod) throw new OperatorError("no running pod of processor");
+  const { stdout, stderr } = await cluster.exec(pod.metadata.name, ["bun", "-e", LOOKUP, host], {
+    timeoutMs: LOOKUP_LIMIT_MS,
   });
+  const address = stdout.trim();
+  if (!isIP(address)) throw new OperatorError(`${host} has no address in the cluster: ${stderr.trim().slice(0, 200)}`);
   return { kind: "tcp", host: address, port };
 }
 
-/** True where the rules allow a target, for example because two external servers share a port at unknown addresses. */
+/** True where the rules allow a target: at unknown addresses two external servers may share a port. */
 const allowsTarget = (rules: readonly EgressRule[], { port }: TcpProbe): boolean =>
   rules.some(
     ({ to, ports }) =>
