@@ -2,7 +2,7 @@
 import { capture } from "../cli/process.ts";
 import { describeVariant, type VariantName } from "../local-cluster/index.ts";
 import type { Case, OptionalRow } from "./case.ts";
-import { commandStep, DOWN, type Runner } from "./commands.ts";
+import { commandStep, type Runner } from "./commands.ts";
 
 /** Additional flags that a user of such a cluster needs: of deploy, and of every command. */
 const FLAGS: Partial<Record<VariantName, { deploy: readonly string[]; every?: readonly string[] }>> = {
