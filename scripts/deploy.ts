@@ -42,7 +42,7 @@ import { agreedCreation, type Creation, ensureKindCluster, KIND_NAME } from "./d
 import { parseLabels } from "./deploy/operator-rules.ts";
 import { describeNotApplied, type Plan } from "./deploy/plan.ts";
 import { SIZES, type Size } from "./deploy/sizes.ts";
-import { LOG_STAGES, type LogTier, NODE_METRICS, type NodeMetrics } from "./deploy/stages.ts";
+import { DISPENSABLE_STAGES, LOG_STAGES, type LogTier, NODE_METRICS, type NodeMetrics } from "./deploy/stages.ts";
 import { restorePipeline } from "./drills/restore.ts";
 import { checkPrefix } from "./images/targets.ts";
 import { localTarget } from "./local-cluster/index.ts";
@@ -84,6 +84,14 @@ const FLAGS = {
     valueName: "NAME",
     description:
       "log tier: Loki and Promtail, or VictoriaLogs and vlagent (default: the deployed one; Loki where its images are available)",
+  },
+  without: {
+    type: "string",
+    choices: DISPENSABLE_STAGES,
+    multiple: true,
+    valueName: "NAME",
+    description:
+      "leave out an optional part, for example where the nodes cannot pull its image; what runs of it is removed",
   },
   "node-metrics": {
     type: "string",
@@ -282,6 +290,7 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
     ...imageSource(flags),
     certificates: { folder, newCa: flags["new-ca"] },
     logs: flags.logs as LogTier | undefined,
+    without: flags.without,
     size: flags.size as Size | undefined,
     pullSecret,
     nodeMetrics: flags["node-metrics"] as NodeMetrics | undefined,

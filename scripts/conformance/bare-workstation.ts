@@ -46,6 +46,11 @@ const HOST = `127.0.0.1:${PORT}`;
 /** A deploy on two busy cores takes some 4 min after its images are built. */
 const DEPLOY_LIMIT_MS = 20 * 60_000;
 const DESTROY_LIMIT_MS = 5 * 60_000;
+/** Without the stages whose images no package has: the nodes cannot pull them here. */
+const DEPLOY_FLAGS = [
+  ...["--registry", `${HOST}/team`, "--base-registry", HOST],
+  ...["--logs", "victorialogs", "--without", "grafana"],
+];
 /** Programs that the workstation must not have: what the local cluster and assembled images need. */
 const ABSENT = ["docker", "podman", "kind", "apt-get", "dpkg-deb", "mvn", "java", "go", "cargo", "iptables"];
 const PRESENT = ["node", "kubectl", "openssl", "buildah"];
@@ -247,7 +252,7 @@ async function deployFrom(root: string, cluster: Cluster, report: Report, signal
   const bun = (...args: string[]) => ["npx", "--no-install", "bun", ...args, "--context", CONTEXT, "--json"];
   const deployed = await report.step(
     `deploy from the workstation, images by ${HOST}`,
-    () => run(bun("scripts/deploy.ts", "--registry", `${HOST}/team`, "--base-registry", HOST), DEPLOY_LIMIT_MS),
+    () => run(bun("scripts/deploy.ts", ...DEPLOY_FLAGS), DEPLOY_LIMIT_MS),
     { limitMs: DEPLOY_LIMIT_MS },
   );
   const { flow } = JSON.parse(deployed.stdout) as DeployDocument;

@@ -112,6 +112,8 @@ export interface PlanOptions {
   nodeMetrics?: NodeMetrics | undefined;
   /** Additional labels of the objects for prometheus-operator; by default those of the last deploy. */
   monitorLabels?: Readonly<Record<string, string>> | undefined;
+  /** Optional stages that are not wanted. */
+  without?: readonly string[] | undefined;
   /** Name of the Secret with which nodes pull images; it exists in every namespace with pods. */
   pullSecret?: string | undefined;
 }
@@ -140,7 +142,10 @@ export function plan(
   options: PlanOptions = {},
 ): Plan {
   const choices = choicesOf(snapshot, options);
-  const stages = withNodeMetrics(withLogTier(declaredStages, snapshot, options.logs), snapshot, choices);
+  const wanted = withLogTier(declaredStages, snapshot, options.logs).map((stage) =>
+    options.without?.includes(stage.name) ? { ...stage, excludedBy: `--without ${stage.name}` } : stage,
+  );
+  const stages = withNodeMetrics(wanted, snapshot, choices);
   const missing = new Set(images.filter((image) => image.missing).map(({ ref }) => ref));
   const pushed = new Map(images.flatMap(({ ref, pushedRef }) => (pushedRef ? [[ref, pushedRef] as const] : [])));
   const keep = keptStages(snapshot, stages, missing);

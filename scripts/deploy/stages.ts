@@ -341,6 +341,11 @@ export const STAGES: readonly StageSpec[] = [
   },
 ];
 
+/** Optional stages, without the log tiers, of which `--logs` chooses one. */
+export const DISPENSABLE_STAGES: readonly string[] = STAGES.filter(
+  ({ name, optional }) => optional && !Object.values<string>(LOG_STAGES).includes(name),
+).map(({ name }) => name);
+
 /**
  * The stages with their objects, in order.
  * @throws Error that names a file that is missing, in two stages, or in no stage.

@@ -6,7 +6,7 @@ import { autoscalerOf, METRICS_API } from "../../../scripts/deploy/autoscalers.t
 import { KEDA_API, type KedaState } from "../../../scripts/deploy/keda.ts";
 import { imagesOf } from "../../../scripts/deploy/manifests.ts";
 import { describeNotApplied, plan, type Snapshot, TRUSTED_CA } from "../../../scripts/deploy/plan.ts";
-import { loadStages, SKIPPED_STAGES, type Stage } from "../../../scripts/deploy/stages.ts";
+import { DISPENSABLE_STAGES, loadStages, SKIPPED_STAGES, type Stage } from "../../../scripts/deploy/stages.ts";
 import { hpa, kedaObject } from "./fake-cluster.ts";
 
 const stages = await loadStages();
@@ -605,6 +605,28 @@ describe("plan: one autoscaler per workload", () => {
       [{ name: "keda-hpa-processor", target: "Deployment/processor" }],
       [{ name: "processor", target: "Deployment/processor" }],
     ]);
+  });
+});
+
+describe("plan: --without", () => {
+  const without = ["grafana"];
+  test("a stage that is not wanted is skipped, with the flag as the reason", () => {
+    const { skip, stages: applied } = plan(snapshot(), stages, [], { without });
+    expect(skip).toContainEqual({ stage: "grafana", reason: "--without grafana" });
+    expect(applied.map(({ name }) => name)).not.toContain("grafana");
+  });
+
+  test("what runs of it is removed, its data and Secrets stay", () => {
+    const result = plan(snapshot({ live: running("Deployment/grafana") }), stages, [], { without });
+    const removed = result.prune.map(({ object }) => object);
+    expect(removed.map(refOf)).toContain("Deployment/grafana");
+    expect(removed.filter(({ kind }) => kind === "Secret" || kind === "PersistentVolumeClaim")).toEqual([]);
+  });
+
+  test("only optional stages can be left out, and the log tier has its own flag", () => {
+    expect(DISPENSABLE_STAGES).toContain("grafana");
+    for (const name of DISPENSABLE_STAGES) expect(stageOf(name).optional).toBe(true);
+    expect(DISPENSABLE_STAGES.filter((name) => name.startsWith("logging"))).toEqual([]);
   });
 });
 
