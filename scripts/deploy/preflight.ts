@@ -9,6 +9,7 @@ import { quantity } from "../cluster/quantity.ts";
 import { canNameApiServer, STORAGE_TIERS, type StorageChoice } from "./adapt.ts";
 import type { ClusterFacts } from "./facts.ts";
 import { podTemplateOf } from "./manifests.ts";
+import { SIZE, SIZES, type Size } from "./sizes.ts";
 import type { Stage } from "./stages.ts";
 
 export interface Finding {
@@ -139,6 +140,13 @@ export function requestsOf(
 
 const gib = (bytes: number) => `${(bytes / 1024 ** 3).toFixed(1)} GiB`;
 
+/** The size that the Namespace of the stages names. */
+function sizeOf(stages: readonly Stage[]): Size {
+  const objects = stages.flatMap((stage) => stage.objects);
+  const namespace = objects.find(({ kind, metadata }) => kind === "Namespace" && metadata.name === NAMESPACE);
+  return (namespace?.metadata.annotations?.[SIZE] as Size | undefined) ?? "small";
+}
+
 function nodeFindings({ nodes }: ClusterFacts, stages: readonly Stage[]): Finding[] {
   if (nodes === undefined) return [];
   const usable = nodes.filter(({ isSchedulable }) => isSchedulable);
@@ -147,6 +155,15 @@ function nodeFindings({ nodes }: ClusterFacts, stages: readonly Stage[]): Findin
       fatal(
         `no node takes pods: ${nodes.map(({ name }) => name).join(", ") || "the cluster has none"}`,
         "kubectl get nodes; remove the cordon (kubectl uncordon NODE) or the taint (kubectl taint node NODE KEY-)",
+      ),
+    ];
+  }
+  const size = sizeOf(stages);
+  if (usable.length < SIZES[size].nodes) {
+    return [
+      fatal(
+        `size ${size} needs ${SIZES[size].nodes} nodes, one for each broker; ${usable.length} of the cluster's ${nodes.length} take pods`,
+        "--size small, or add nodes",
       ),
     ];
   }

@@ -61,6 +61,24 @@ describe("nodes and quotas", () => {
     );
   });
 
+  test("a size that puts each broker on a node of its own: the nodes that take pods", () => {
+    const standard = stages.map((stage) => ({
+      ...stage,
+      objects: stage.objects.map((object) =>
+        object.kind === "Namespace"
+          ? { ...object, metadata: { ...object.metadata, annotations: { "conveyor.dev/size": "standard" } } }
+          : object,
+      ),
+    }));
+    const nodes = ["a", "b", "c"].map((name) => ({ ...node, name, isSchedulable: name !== "c" }));
+    const findings = (more: typeof nodes) =>
+      findingsOf({ ...FACTS, nodes: more }, standard, [], parseStorageClasses([]));
+    expect(findings(nodes)[0]!.text).toBe(
+      "size standard needs 3 nodes, one for each broker; 2 of the cluster's 3 take pods",
+    );
+    expect(findings(nodes.map((one) => ({ ...one, isSchedulable: true })))).toEqual([]);
+  });
+
   test("a DaemonSet counts on each node; that of a stage that replaces another does not", () => {
     expect(requestsOf(stages, 3).pods - requestsOf(stages, 1).pods).toBe(
       2 * objects.filter(({ kind, metadata }) => kind === "DaemonSet" && metadata.name !== "vlagent").length,
