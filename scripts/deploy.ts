@@ -28,7 +28,7 @@ import {
   selectCluster,
 } from "./cluster/target.ts";
 import { parseStorageClasses, STORAGE_TIERS } from "./deploy/adapt.ts";
-import { CERTIFICATE_FOLDER } from "./deploy/certificates.ts";
+import { certificateFolder } from "./deploy/certificates.ts";
 import {
   type DeployPreview,
   deploy,
@@ -115,7 +115,8 @@ const FLAGS = {
   certs: {
     type: "string",
     valueName: "DIR",
-    description: "folder of the certificates (default: certs in the project)",
+    description:
+      "folder of the certificates (default: certs in the project, with a folder for each namespace but conveyor)",
   },
   "new-ca": {
     type: "boolean",
@@ -285,7 +286,7 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   report.info(`target: ${cluster.describe()}`);
   const version = await requireReachable(cluster, signal);
   const { certs, "image-pull-secret": pullSecret } = flags;
-  const folder = certs === undefined ? CERTIFICATE_FOLDER : resolve(certs);
+  const folder = certs === undefined ? certificateFolder() : resolve(certs);
   const options = {
     ...imageSource(flags),
     certificates: { folder, newCa: flags["new-ca"] },

@@ -12,8 +12,8 @@ import { defineCommand, runCommand } from "./cli/command.ts";
 import { tableLines } from "./cli/report.ts";
 import { NAMESPACE_FLAG } from "./cluster/target.ts";
 import {
-  CERTIFICATE_FOLDER,
   type CertificateStatus,
+  certificateFolder,
   DEFAULT_LEAF_DAYS,
   DEFAULT_RENEW_BEFORE_MS,
   ensureCertificates,
@@ -71,12 +71,13 @@ export const command = defineCommand({
     dir: {
       type: "string",
       valueName: "DIR",
-      description: "folder of the certificates (default: certs in the project)",
+      description:
+        "folder of the certificates (default: certs in the project, with a folder for each namespace but conveyor)",
     },
   },
   notes: ["The folder contains private keys, including the CA's. Git ignores it; keep it out of backups too."],
   async run({ flags, report }) {
-    const folder = flags.dir === undefined ? CERTIFICATE_FOLDER : resolve(flags.dir);
+    const folder = flags.dir === undefined ? certificateFolder() : resolve(flags.dir);
     const statuses = await report.step(`certificates in ${relative(process.cwd(), folder) || "."}`, async (step) => {
       const made = await ensureCertificates(folder, {
         days: flags.days,

@@ -14,7 +14,7 @@ import { chmod, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile }
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { createAuthority, issueCertificate, type KeyPair } from "../cli/pki.ts";
-import { LOGGING_NAMESPACE, NAMESPACE } from "../cluster/namespace.ts";
+import { DEFAULT_NAMESPACE, LOGGING_NAMESPACE, NAMESPACE } from "../cluster/namespace.ts";
 
 export interface Identity {
   /** File name, and the certificate's common name: for Kafka it is the principal, `User:NAME`. */
@@ -78,8 +78,12 @@ export const IDENTITIES: readonly Identity[] = [
 
 const CA_NAME = "ca";
 
-/** Where a command finds the certificates unless a flag names a folder: in the project, wherever it is started. */
-export const CERTIFICATE_FOLDER = join(import.meta.dir, "../../certs");
+/**
+ * The folder of a pipeline's certificates unless a flag names another one: in the project, wherever a command is started, with a
+ * folder in it for each other namespace, since certificates contain its name.
+ */
+export const certificateFolder = (namespace: string = NAMESPACE): string =>
+  join(import.meta.dir, "../../certs", namespace === DEFAULT_NAMESPACE ? "" : namespace);
 
 /** Long enough for rare deploys, short enough that renewal is exercised. */
 export const DEFAULT_LEAF_DAYS = 365;

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { connect, createServer, type Server, type TLSSocket } from "node:tls";
 import { OperatorError } from "../../../scripts/cli/errors.ts";
 import { authorityId } from "../../../scripts/cli/pki.ts";
-import { ensureCertificates, IDENTITIES, namesOf } from "../../../scripts/deploy/certificates.ts";
+import { certificateFolder, ensureCertificates, IDENTITIES, namesOf } from "../../../scripts/deploy/certificates.ts";
 import { temporaryFolder } from "../../temporary-folder.ts";
 
 const DAY_MS = 86_400_000;
@@ -316,4 +316,9 @@ describe("mutual TLS", () => {
     expect(await handshake(await serve(folder), { ...theirs, ca: ours.ca })).not.toBe("ok");
     expect(await handshake(await serve(folder), { ca: ours.ca })).not.toBe("ok");
   });
+});
+
+test("each namespace has a folder: its certificates contain its name", () => {
+  const root = join(import.meta.dir, "../../../certs");
+  expect([certificateFolder("conveyor"), certificateFolder("pumps")]).toEqual([root, join(root, "pumps")]);
 });
