@@ -152,8 +152,10 @@ const unique = (refs: readonly string[]): string[] => [...new Set(refs)];
 function ownVariants(target: ImageTarget["kind"], options: ImageOptions): OwnImageOptions[] {
   const { tool, signal, baseRegistry, platforms } = options;
   const pull = mayPull(target, options);
-  // The local cluster has the platform of this machine.
-  const wanted = target === "local" || !platforms?.length ? [undefined] : platforms;
+  // Named also where it is this machine's: the store may have the base image of another platform under the same name. The
+  // assembled base image is always this machine's.
+  const own = pull ? `linux/${process.arch === "x64" ? "amd64" : process.arch}` : undefined;
+  const wanted = target === "local" || !platforms?.length ? [own] : platforms;
   return wanted.map((platform) => ({ tool, signal, pull, platform, baseRegistry: pull ? baseRegistry : undefined }));
 }
 

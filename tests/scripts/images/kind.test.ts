@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from "bun:test";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ensureImages } from "../../../scripts/images/index.ts";
+import { ensureImages, SERVICES_IMAGE } from "../../../scripts/images/index.ts";
 import { openTarget } from "../../../scripts/images/targets.ts";
 import { writeImageArchive } from "../../../scripts/local-cluster/index.ts";
 import { setEnvironment } from "../../environment.ts";
@@ -52,6 +52,29 @@ describe("--kind", () => {
     expect(await load()).toBe("present");
     await writeFile(join(folder, "worker-lost-it"), "");
     expect(await load()).toBe("imported");
+  });
+
+  test("an own image is built from its Dockerfile, for a named platform, from a base image that docker may pull", async () => {
+    // The store may have the base image of another platform, which a build without a platform would take.
+    const docker = `case "$1" in
+      info) echo 28.2.2 ;;
+      build) echo "$*" >> ${folder}/builds ;;
+      save) cp ${folder}/loaded.tar "$3" ;;
+      exec) [ -e ${folder}/loaded ] && echo '{"status":{"id":"sha256:${"e".repeat(64)}"}}' ;;
+    esac`;
+    await writeFile(join(folder, "docker"), `#!/bin/sh\n${docker}\n`, { mode: 0o755 });
+    const target = { kind: "kind", name: "dev" } as const;
+    const mine = `linux/${process.arch === "x64" ? "amd64" : process.arch}`;
+    for (const platforms of [undefined, ["linux/arm"]]) {
+      const options = { baseRegistry: "mirror.lan/hub", ...(platforms ? { platforms } : {}) };
+      const [result] = await ensureImages(target, [SERVICES_IMAGE], silentReport(), options);
+      expect(result?.action).toBe("built");
+    }
+    const builds = (await readFile(join(folder, "builds"), "utf8")).trim().split("\n");
+    expect(builds.map((line) => /--build-arg (\S+) --platform (\S+) /.exec(line)?.slice(1))).toEqual([
+      ["BASE_REGISTRY=mirror.lan/hub", mine],
+      ["BASE_REGISTRY=mirror.lan/hub", "linux/arm"],
+    ]);
   });
 
   test("the error of an unknown cluster lists the existing ones", async () => {
