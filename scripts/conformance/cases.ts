@@ -46,7 +46,7 @@ export async function caseOf(name: CaseName, folder: string, report: Report): Pr
   };
   switch (name) {
     case "kubectl":
-      return kubectlCase(await cluster(), folder);
+      return await kubectlCase(await cluster(), folder);
     case "workstation":
       return workstationCase(report);
     case "external": {

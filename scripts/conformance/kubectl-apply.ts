@@ -8,7 +8,7 @@ import { OperatorError } from "../cli/errors.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { awaitRollout } from "../cluster/rollout.ts";
 import { ensureCertificates } from "../deploy/certificates.ts";
-import { MANIFEST_FOLDER } from "../deploy/manifests.ts";
+import { imagesOf, MANIFEST_FOLDER } from "../deploy/manifests.ts";
 import { fillSecrets } from "../deploy/secrets.ts";
 import { loadStages } from "../deploy/stages.ts";
 import type { Case, Step, StepOutcome } from "./case.ts";
@@ -36,8 +36,10 @@ async function applySecrets(cluster: Cluster, folder: string, signal: AbortSigna
 }
 
 /** @param folder for certificates and rendered files; removed by the caller */
-export function kubectlCase(cluster: Cluster, folder: string): Case {
+export async function kubectlCase(cluster: Cluster, folder: string): Promise<Case> {
   const [certs, rendered] = [join(folder, "certs"), join(folder, "rendered")];
+  const inOverlay = (await loadStages()).filter(({ name, optional }) => !optional || name === "metrics");
+  const images = imagesOf(inOverlay.flatMap(({ objects }) => objects));
   const overlay = join(MANIFEST_FOLDER, "overlays/small");
   const applied = async (path: string, signal: AbortSignal) =>
     await cluster.kubectl(["apply", ...MANAGER, "-k", path], { signal, timeoutMs: DIFF_LIMIT_MS });
@@ -77,7 +79,7 @@ export function kubectlCase(cluster: Cluster, folder: string): Case {
     title: "kubectl apply -k k8s/overlays/small, then a deploy over it, then its rendered files",
     steps: [
       UP,
-      commandStep("images", ["build-images.ts", "--local"]),
+      commandStep("images", ["build-images.ts", "--local", ...images]),
       apply,
       commandStep("validate", ["validate.ts", "--local"], undefined, rows),
       commandStep("deploy", ["deploy.ts", "--local", "--certs", certs]),
