@@ -1,5 +1,4 @@
 /** Every case of a conformance run, by name. */
-import { join } from "node:path";
 import type { Report } from "../cli/report.ts";
 import { Cluster } from "../cluster/cluster.ts";
 import { localTarget, VARIANT_NAMES } from "../local-cluster/index.ts";
@@ -35,11 +34,7 @@ function workstationCase(report: Report): Case {
   };
 }
 
-/**
- * The case of a name.
- * @param folder for files of the case; private to it
- */
-export async function caseOf(name: CaseName, folder: string, report: Report): Promise<Case> {
+async function makeCase(name: CaseName, folder: string, report: Report): Promise<Case> {
   const cluster = async () => {
     const { kubeconfig, kubectl } = await localTarget.locate();
     return new Cluster({ context: localTarget.context, kubeconfig, isLocal: true }, kubectl);
@@ -49,11 +44,18 @@ export async function caseOf(name: CaseName, folder: string, report: Report): Pr
       return await kubectlCase(await cluster(), folder);
     case "workstation":
       return workstationCase(report);
-    case "external": {
-      const stores = externalStoresCase(await cluster(), join(folder, "stores"));
-      return { ...stores, name, steps: [UP, ...stores.steps], removal: DOWN };
-    }
+    case "external":
+      return externalStoresCase(await cluster(), folder);
     default:
       return variantCase(name);
   }
+}
+
+/**
+ * The case of a name.
+ * @param folder for files of the case; its commands are shown with DIR in place of it
+ */
+export async function caseOf(name: CaseName, folder: string, report: Report): Promise<Case> {
+  const made = await makeCase(name, folder, report);
+  return { ...made, steps: made.steps.map((step) => ({ ...step, command: step.command.replaceAll(folder, "DIR") })) };
 }

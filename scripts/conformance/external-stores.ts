@@ -7,13 +7,14 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { EXIT } from "../cli/errors.ts";
 import { createAuthority, issueCertificate } from "../cli/pki.ts";
-import { capture } from "../cli/process.ts";
 import type { Cluster, KubernetesObject } from "../cluster/cluster.ts";
 import { awaitRollout } from "../cluster/rollout.ts";
 import { loadManifestFiles, MANIFEST_FOLDER } from "../deploy/manifests.ts";
 import { fillSecrets } from "../deploy/secrets.ts";
+import type { Case } from "./case.ts";
+import { commandStep, DOWN, UP } from "./commands.ts";
+import { optionalRows } from "./variants.ts";
 
 /** Namespaces of the servers and of the pipeline that uses them. */
 const SERVERS = "external-stores";
@@ -25,11 +26,7 @@ const BROKERS = [0, 1, 2];
 const CERTIFICATE_DAYS = 2;
 /** Three brokers start in 16 s on two idle cores; several times that on a busy machine. */
 const START_LIMIT_MS = 300_000;
-/** Limits of the steps: several times what they take on two idle cores. */
-const LIMIT_MS = { deploy: 1_800_000, validate: 600_000, audit: 300_000, destroy: 300_000 } as const;
-const CLEANUP_LIMIT_MS = 60_000;
 const REQUEST_LIMIT_MS = 15_000;
-const DETAIL_LINES = 8;
 
 const LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule";
 
@@ -156,49 +153,28 @@ async function startServers(cluster: Cluster, folder: string, signal: AbortSigna
 }
 
 /**
- * The case of external servers on the local cluster: servers, deploy, validate, audit, destroy.
+ * The case of external servers: servers, deploy, validate, audit, destroy.
  * @param folder for the certificates and the file of the servers
  */
-export function externalStoresCase(cluster: Cluster, folder: string) {
+export function externalStoresCase(cluster: Cluster, folder: string): Case {
   const file = join(folder, "external.yaml");
-  const command = (name: keyof typeof LIMIT_MS, args: readonly string[]) => {
-    const flags = ["--local", "--namespace", PIPELINE, ...args];
-    return {
-      name,
-      command: `bun scripts/${name}.ts ${flags.join(" ")}`,
-      limitMs: LIMIT_MS[name],
-      async run(signal: AbortSignal) {
-        const { exitCode, stdout, stderr } = await capture(
-          [process.execPath, `scripts/${name}.ts`, ...flags, "--no-color"],
-          { signal, timeoutMs: LIMIT_MS[name], stopSignal: "SIGINT", graceMs: CLEANUP_LIMIT_MS, what: name },
-        );
-        const output = (stderr.trim() || stdout.trim()).split("\n").slice(-DETAIL_LINES).join("\n");
-        return exitCode === EXIT.ok ? { ok: true, detail: "" } : { ok: false, detail: `exit ${exitCode}\n${output}` };
-      },
-    };
-  };
-  const remove = async () => {
-    await cluster.kubectl(["delete", "namespace", SERVERS, "--ignore-not-found"], { timeoutMs: LIMIT_MS.destroy });
-    return { ok: true, detail: "" };
-  };
+  const target = ["--local", "--namespace", PIPELINE];
   return {
-    name: "external-stores",
+    name: "external",
     title: `Kafka with SASL_SSL and InfluxDB in namespace ${SERVERS}, pipeline in namespace ${PIPELINE}`,
     steps: [
+      UP,
       {
         name: "servers",
-        command: `namespace ${SERVERS}`,
+        command: `StatefulSets in namespace ${SERVERS}`,
         limitMs: START_LIMIT_MS,
-        run: async (signal: AbortSignal) => ({
-          ok: (await startServers(cluster, folder, signal)) === file,
-          detail: "",
-        }),
+        run: async (signal) => ({ ok: (await startServers(cluster, folder, signal)) === file, detail: "" }),
       },
-      command("deploy", ["--external", file, "--certs", join(folder, "certs")]),
-      command("validate", []),
-      command("audit", []),
-      command("destroy", ["--yes"]),
+      commandStep("deploy", ["deploy.ts", ...target, "--external", file, "--certs", join(folder, "certs")]),
+      commandStep("validate", ["validate.ts", ...target], undefined, (stdout) => ({ optional: optionalRows(stdout) })),
+      commandStep("audit", ["audit.ts", ...target]),
+      commandStep("destroy", ["destroy.ts", ...target, "--yes"]),
     ],
-    removal: { name: "remove", command: `kubectl delete namespace ${SERVERS}`, limitMs: LIMIT_MS.destroy, run: remove },
+    removal: DOWN,
   };
 }

@@ -15,8 +15,8 @@ test("the servers are those of k8s/ in a namespace of their own, with SASL for c
     },
   } as unknown as Cluster;
   const { steps } = externalStoresCase(cluster, folder);
-  expect(steps.map(({ name }) => name)).toEqual(["servers", "deploy", "validate", "audit", "destroy"]);
-  await expect(steps[0]!.run(new AbortController().signal)).rejects.toThrow(stop);
+  expect(steps.map(({ name }) => name)).toEqual(["up", "servers", "deploy", "validate", "audit", "destroy"]);
+  await expect(steps[1]!.run(new AbortController().signal)).rejects.toThrow(stop);
   const find = (kind: string, name: string) =>
     objects.find((object) => object.kind === kind && object.metadata.name === name)!;
   expect(new Set(objects.slice(1).map(({ metadata }) => metadata.namespace))).toEqual(new Set(["external-stores"]));
