@@ -101,6 +101,7 @@ export function indexText(artifacts: readonly Artifact[], record: EvidenceRecord
     "## Elsewhere",
     "",
     "- Templates of the Secrets, without values: [k8s/secrets.yaml.template](../k8s/secrets.yaml.template).",
+    "- What was run on clusters of which kind: [conformance.txt](conformance.txt), by `bun scripts/conformance.ts`.",
     "- Records of all runs: `outputs/runs/`, one folder per load test, run of drills and audit, with the record and a page. They stay on the",
     "  machine that ran them and are not in git.",
     "- Picture of a live run for the project's README: [live-run.png](live-run.png), the frame at 1:46 of resilience-drill.mp4, extracted with ffmpeg.",
