@@ -10,9 +10,9 @@ import { waitFor } from "../cli/wait.ts";
 import { INFLUXDB_PORT, KAFKA_CLIENT_PORT, type ProbeSession } from "../clients/probe-session.ts";
 import { type Cluster, type KubernetesObject, listOf, NAMESPACE } from "../cluster/cluster.ts";
 import { type EgressRule, endpointOf } from "../cluster/external-stores.ts";
-import { adaptStages } from "../deploy/adapt.ts";
+import { ADAPTED, adaptStages } from "../deploy/adapt.ts";
 import { readFacts } from "../deploy/facts.ts";
-import { deployedStages } from "../deploy/stages.ts";
+import { deployedStages, type Stage } from "../deploy/stages.ts";
 import { type Check, failed, outcomeOf, passed } from "./checklist.ts";
 
 /**
@@ -121,9 +121,15 @@ const policiesCheck: Check<ProbeSession> = {
   limitMs: 20_000,
   async run({ cluster }, signal) {
     const [{ stages }, facts] = await Promise.all([deployedStages(cluster), readFacts(cluster, signal)]);
-    const objects = adaptStages(stages, facts).flatMap((stage) => stage.objects);
-    const wanted = objects.filter(({ kind, metadata }) => kind === "NetworkPolicy" && metadata.namespace === NAMESPACE);
     const live = new Map((await cluster.list<KubernetesObject>("networkpolicy")).map((p) => [p.metadata.name, p]));
+    const policiesOf = (some: readonly Stage[]) =>
+      some
+        .flatMap(({ objects }) => objects)
+        .filter(({ kind, metadata }) => kind === "NetworkPolicy" && metadata.namespace === NAMESPACE);
+    const isGeneral = ({ metadata: { name } }: KubernetesObject) =>
+      live.has(name) && live.get(name)!.metadata.annotations?.[ADAPTED] === undefined;
+    const general = policiesOf(stages).filter(isGeneral);
+    const wanted = [...policiesOf(adaptStages(stages, facts)).filter((policy) => !isGeneral(policy)), ...general];
     const problems: string[] = [];
     // A server-side dry run adds the defaults, so that they do not count as differences.
     const asServed = await cluster.json<{ items?: KubernetesObject[] } & KubernetesObject>(
@@ -144,7 +150,8 @@ const policiesCheck: Check<ProbeSession> = {
         problems.push(`${policy.metadata.name} was changed, or the cluster's addresses were`);
     }
     for (const name of live.keys()) problems.push(`${name} is in no file`);
-    return outcomeOf(problems, `${wanted.length} policies`);
+    const note = general.length > 0 ? `, ${general.length} of them in the general form of k8s/network` : "";
+    return outcomeOf(problems, `${wanted.length} policies${note}`);
   },
 };
 

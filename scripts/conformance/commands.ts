@@ -21,7 +21,7 @@ export const LIMIT_MS = {
 } as const;
 /** Clean-up of an interrupted command: a drill undoes its fault. */
 const CLEANUP_LIMIT_MS = 60_000;
-/** Lines of a failed command's output in the result: the reason is in the last ones. */
+/** Lines of a failed command's output in the result. */
 const DETAIL_LINES = 8;
 
 export type Runner = (command: readonly string[], options: RunOptions) => Promise<RunResult>;
@@ -44,8 +44,11 @@ export function commandStep(
         { signal, timeoutMs: LIMIT_MS[name], stopSignal: "SIGINT", graceMs: CLEANUP_LIMIT_MS, what: script },
       );
       if (exitCode === EXIT.ok) return { ok: true, detail: "", ...read(stdout) };
-      const output = (stderr.trim() || stdout.trim()).split("\n").slice(-DETAIL_LINES).join("\n");
-      return { ok: false, detail: `exit ${exitCode}\n${output}` };
+      const lines = (stderr.trim() || stdout.trim()).split("\n");
+      // Of a checklist the failed rows: the last ones are those that depend on them.
+      const failed = lines.filter((line) => line.includes("✗"));
+      const output = failed.length > 0 ? failed.slice(0, DETAIL_LINES) : lines.slice(-DETAIL_LINES);
+      return { ok: false, detail: `exit ${exitCode}\n${output.join("\n")}` };
     },
   };
 }

@@ -57,6 +57,9 @@ const API_SERVER_PORTS = [443, 6443];
 const KEDA_NAMESPACE = "keda";
 const NAMESPACE_NAME = "kubernetes.io/metadata.name";
 
+/** Annotation of the policies that deploy has adapted; those of `kubectl apply -k` have the general form of k8s/network. */
+export const ADAPTED = "conveyor.dev/adapted";
+
 const isDnsRule = ({ to }: Rule) => (to ?? []).some(({ ipBlock }) => ipBlock?.cidr === LOCAL_DNS_BLOCK);
 export const isApiServerRule = ({ to, ports }: Rule): boolean =>
   to === undefined &&
@@ -96,7 +99,12 @@ function adaptPolicy(policy: Policy, facts: ClusterFacts): Policy {
       return { ...peer, namespaceSelector: { matchLabels: { [NAMESPACE_NAME]: facts.kedaNamespace } } };
     }),
   }));
-  return { ...policy, spec: { ...spec, ...(egress ? { egress } : {}), ...(ingress ? { ingress } : {}) } };
+  const { metadata } = policy;
+  return {
+    ...policy,
+    metadata: { ...metadata, annotations: { ...metadata.annotations, [ADAPTED]: "true" } },
+    spec: { ...spec, ...(egress ? { egress } : {}), ...(ingress ? { ingress } : {}) },
+  };
 }
 
 interface ClaimSpec {

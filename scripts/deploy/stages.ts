@@ -183,7 +183,7 @@ export const STAGES: readonly StageSpec[] = [
     name: "logging",
     title: "logs: Loki and Promtail",
     files: [
-      "network/loki-networkpolicy.yaml",
+      "network/loki/loki-networkpolicy.yaml",
       "tls/loki-tls-secret.yaml",
       "logging/loki-serviceaccount.yaml",
       "logging/loki-configmap.yaml",
@@ -191,7 +191,7 @@ export const STAGES: readonly StageSpec[] = [
       "logging/loki-service.yaml",
       "logging/loki-pdb.yaml",
       "logging/loki-deployment.yaml",
-      "network/promtail-networkpolicy.yaml",
+      "network/loki/promtail-networkpolicy.yaml",
       "logging/promtail-rbac.yaml",
       "logging/promtail-tls-secret.yaml",
       "logging/promtail-configmap.yaml",
@@ -205,14 +205,14 @@ export const STAGES: readonly StageSpec[] = [
     name: "logging-victorialogs",
     title: "logs: VictoriaLogs and vlagent",
     files: [
-      "network/victorialogs-networkpolicy.yaml",
+      "network/victorialogs/victorialogs-networkpolicy.yaml",
       "tls/victorialogs-tls-secret.yaml",
       "logging/victorialogs/victorialogs-serviceaccount.yaml",
       "logging/victorialogs/victorialogs-pvc.yaml",
       "logging/victorialogs/victorialogs-service.yaml",
       "logging/victorialogs/victorialogs-pdb.yaml",
       "logging/victorialogs/victorialogs-deployment.yaml",
-      "network/vlagent-networkpolicy.yaml",
+      "network/victorialogs/vlagent-networkpolicy.yaml",
       "logging/victorialogs/vlagent-rbac.yaml",
       "logging/victorialogs/vlagent-tls-secret.yaml",
       "logging/victorialogs/vlagent-service.yaml",
@@ -232,7 +232,7 @@ export const STAGES: readonly StageSpec[] = [
     name: "grafana",
     title: "Grafana",
     files: [
-      "network/grafana-networkpolicy.yaml",
+      "network/grafana/grafana-networkpolicy.yaml",
       "tls/grafana-tls-secret.yaml",
       "grafana/grafana-admin-secret.yaml",
       "grafana/grafana-serviceaccount.yaml",
@@ -249,7 +249,7 @@ export const STAGES: readonly StageSpec[] = [
     name: "node-metrics",
     title: "metrics of nodes and volumes: scrape jobs of the kubelets",
     files: [
-      "network/prometheus-nodes-networkpolicy.yaml",
+      "network/nodes/prometheus-nodes-networkpolicy.yaml",
       "prometheus/nodes/prometheus-nodes-rbac.yaml",
       "prometheus/nodes/prometheus-nodes-configmap.yaml",
     ],
@@ -307,7 +307,7 @@ export const STAGES: readonly StageSpec[] = [
     // After Prometheus, which KEDA queries.
     title: "autoscaling of the processor: KEDA, by lag and CPU",
     files: [
-      "network/keda-networkpolicy.yaml",
+      "network/keda/keda-networkpolicy.yaml",
       "processor/keda/processor-scaling-configmap.yaml",
       "processor/keda/processor-triggerauthentication.yaml",
       "processor/keda/processor-scaledobject.yaml",

@@ -105,10 +105,13 @@ describe("a variant's case", () => {
     expect(limits.every((limit) => limit !== undefined && limit <= 40 * 60_000)).toBe(true);
   });
 
-  test("any exit code but 0 fails a step, with the end of what the command said", async () => {
-    const { steps } = variantCase("kind", async () => answer(5, "{}", "first\n✗ no row\n"));
+  test.each([
+    ["the end of what the command said", "first\nlast\n", "first\nlast"],
+    ["the failed rows of a checklist", "first\n✗ no row\n- not run\n", "✗ no row"],
+  ])("any exit code but 0 fails a step, with %s", async (_, stderr, detail) => {
+    const { steps } = variantCase("kind", async () => answer(5, "{}", stderr));
     for (const step of steps) {
-      expect(await step.run(signal)).toEqual({ ok: false, detail: "exit 5\nfirst\n✗ no row" });
+      expect(await step.run(signal)).toEqual({ ok: false, detail: `exit 5\n${detail}` });
     }
   });
 

@@ -2,6 +2,7 @@
  * The changes that a dry run prints are the changes that a deploy makes, and the plan lists every call that changes the
  * cluster. Method: the stages of k8s/ against a cluster in memory that records each change.
  */
+
 import { beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -11,6 +12,7 @@ import { authorityId } from "../../../scripts/cli/pki.ts";
 import type { Report } from "../../../scripts/cli/report.ts";
 import { ProbeSession } from "../../../scripts/clients/probe-session.ts";
 import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
+import { adaptStages } from "../../../scripts/deploy/adapt.ts";
 import { METRICS_API } from "../../../scripts/deploy/autoscalers.ts";
 import { REVISED_STAGES } from "../../../scripts/deploy/deployment.ts";
 import { executePlan, preparePlan, previewFirst, previewPlan, prunedBy } from "../../../scripts/deploy/execution.ts";
@@ -23,6 +25,7 @@ import { readSnapshot } from "../../../scripts/deploy/snapshot.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
 import { temporaryFolder } from "../../temporary-folder.ts";
 import { silentReport } from "../cli/silent-report.ts";
+import { FACTS } from "./cluster-facts.ts";
 import { FakeCluster, hpa, kedaDefinition, kedaItself } from "./fake-cluster.ts";
 
 const stages = await loadStages();
@@ -306,6 +309,28 @@ describe("validate after a deploy that did not apply a stage", () => {
       ok: false,
       detail: expect.stringContaining("Deployment/prometheus"),
     });
+  });
+
+  test("compares a policy that deploy has adapted with the cluster, and one of kubectl with k8s/network", async () => {
+    const cluster = await deployed();
+    const isApplied = (object: KubernetesObject) => object.kind === "NetworkPolicy" && cluster.find(refOf(object));
+    cluster.add(
+      ...adaptStages(stages, FACTS)
+        .flatMap(({ objects }) => objects)
+        .filter(isApplied),
+    );
+    // The fake cluster has no API server's addresses: they count as changed.
+    expect((await checked(cluster)).policies.detail).toContain("setup was changed, or the cluster's addresses were");
+    const general = stages.flatMap(({ objects }) => objects).filter(isApplied);
+    cluster.add(...general);
+    expect((await checked(cluster)).policies).toMatchObject({
+      ok: true,
+      detail: expect.stringContaining("in the general form of k8s/network"),
+    });
+    const changed = structuredClone(general.find(({ metadata }) => metadata.name === "setup")!);
+    (changed.spec as { egress: unknown[] }).egress = [];
+    cluster.add(changed);
+    expect((await checked(cluster)).policies.detail).toContain("setup was changed");
   });
 
   test("reports a policy of a skipped stage as foreign", async () => {
