@@ -639,3 +639,13 @@ describe("kafka", () => {
     }
   });
 });
+
+test("programs of VictoriaMetrics listen and connect on IPv6 too: by default they use IPv4 alone", () => {
+  const containers = objects.flatMap((object) => {
+    const template = podTemplateOf(object);
+    return template ? containersOf(template.spec) : [];
+  });
+  const own = containers.filter(({ image }) => image.includes("/victoriametrics/"));
+  expect(new Set(own.map(({ image }) => image)).size).toBe(2);
+  for (const { args } of own) expect(args).toContain("-enableTCP6");
+});
