@@ -19,7 +19,7 @@ import { chooseBuilder } from "../images/builders.ts";
 import { assembled, type ImageRecipe, recipeFor } from "../images/catalog.ts";
 import { ensureImages } from "../images/index.ts";
 import { BASE, program, SUITE } from "../images/layers.ts";
-import { METRICS_AGENT } from "../images/monitoring.ts";
+import { AGENT_PATH, METRICS_AGENT } from "../images/monitoring.ts";
 import { OWN_IMAGES } from "../images/own-images.ts";
 import { OWN_PREFIX } from "../images/targets.ts";
 import {
@@ -43,6 +43,7 @@ const UID = 61_001;
 /** Of the registry; one that belongs to no known service. */
 const PORT = 15_871;
 const HOST = `127.0.0.1:${PORT}`;
+const MAVEN_REPOSITORY = `http://127.0.0.1:${PORT + 1}`;
 /** A deploy on two busy cores takes some 4 min after its images are built. */
 const DEPLOY_LIMIT_MS = 20 * 60_000;
 const DESTROY_LIMIT_MS = 5 * 60_000;
@@ -163,10 +164,31 @@ function onWorkstation(root: string, command: readonly string[]): string[] {
   const paths = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
   return [
     ...["setpriv", `--reuid=${UID}`, `--regid=${UID}`, "--clear-groups"],
-    ...["env", "-i", paths, "HOME=/root", "LANG=C.UTF-8", ...variables],
+    ...[
+      "env",
+      "-i",
+      paths,
+      "HOME=/root",
+      "LANG=C.UTF-8",
+      `CONVEYOR_MAVEN_REPOSITORY=${MAVEN_REPOSITORY}`,
+      ...variables,
+    ],
     ...["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", ENTER, "enter", root],
     ...command,
   ];
+}
+
+/** A Maven repository on loopback that has the agent's jar alone. */
+function serveAgent(): Disposable {
+  const { hostname, port } = new URL(MAVEN_REPOSITORY);
+  const jar = () => Bun.file(join(partDir(METRICS_AGENT), "jmx_prometheus_javaagent.jar"));
+  const server = Bun.serve({
+    hostname,
+    port,
+    fetch: ({ url }) =>
+      new URL(url).pathname === `/${AGENT_PATH}` ? new Response(jar()) : new Response(null, { status: 404 }),
+  });
+  return { [Symbol.dispose]: () => void server.stop(true) };
 }
 
 /** The base images of the own images, in the registry under their names. */
@@ -223,6 +245,7 @@ export async function deployFromBareWorkstation(report: Report, signal: AbortSig
     const root = await report.step("bare workstation", () => makeWorkstation(folder));
     return await withMachineRegistry(HOST, async (address) => {
       await using _ = await startRegistry(join(folder, "registry"), [HOST, address]);
+      using _repository = serveAgent();
       await publishBases(join(folder, "push.log"), report, signal);
       return await deployFrom(root, cluster, report, signal);
     });

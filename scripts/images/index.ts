@@ -302,6 +302,7 @@ export async function missingImageTools(
     if (source.via === "assemble") await assembly(source.recipe);
     if (source.via === "build" && !(await isOwnBuilt(source.image, target, options))) {
       builder = true;
+      tools.push(...(source.image.tools?.() ?? []));
       if (!mayPull(target.kind, options)) await assembly(recipeFor(source.image.base));
     }
   }

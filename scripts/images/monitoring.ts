@@ -6,7 +6,9 @@ import { copyFile, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { OperatorError } from "../cli/errors.ts";
 import { capture, must, runLogged } from "../cli/process.ts";
+import type { Tool } from "../cli/tools.ts";
 import {
+  type BuildContext,
   DEBIAN_TOOLS,
   GO_TOOL,
   type GoBuild,
@@ -88,32 +90,32 @@ export const STATE_METRICS: Part = {
 };
 
 const AGENT_VERSION = "1.0.1";
-/** The jar, and its SHA-256, computed from the file whose SHA-1 Maven Central publishes. */
-export const AGENT_JAR = `https://repo1.maven.org/maven2/io/prometheus/jmx/jmx_prometheus_javaagent/${AGENT_VERSION}/jmx_prometheus_javaagent-${AGENT_VERSION}.jar`;
+/** Path of the jar in a Maven repository, and its SHA-256, computed from the file whose SHA-1 Maven Central publishes. */
+export const AGENT_PATH = `io/prometheus/jmx/jmx_prometheus_javaagent/${AGENT_VERSION}/jmx_prometheus_javaagent-${AGENT_VERSION}.jar`;
 export const AGENT_SHA256 = "7d61f737fd661610ccc14aea79764faa1ea94a340cbc8f0029b3d2edea3d80c1";
+export const MAVEN: Tool = { command: "mvn", why: "fetches the agent for Kafka's metrics", aptPackage: "maven" };
 const AGENT_ARTIFACT = `io.prometheus.jmx:jmx_prometheus_javaagent:${AGENT_VERSION}`;
 /** From the suite of the images' base layer, whose libraries it uses. */
 const AGENT_PACKAGES = ["openssl"];
+
+/** Copies the jar into a folder, with Maven: `copy` needs no project, and the jar contains its dependencies. */
+export async function copyAgent(folder: string, context: BuildContext): Promise<void> {
+  const copy = ["mvn", "--batch-mode", `${DEPENDENCY_PLUGIN}:copy`, `-Dartifact=${AGENT_ARTIFACT}`];
+  await runLogged([...copy, "-Dmdep.stripVersion=true", `-DoutputDirectory=${folder}`], context);
+}
 
 /** The agent for Kafka's brokers, and openssl to pack their keys for it. */
 export const METRICS_AGENT: Part = {
   name: "kafka-metrics-agent",
   version: AGENT_VERSION,
   recipe: JSON.stringify([AGENT_ARTIFACT, AGENT_PACKAGES, DEPENDENCY_PLUGIN]),
-  requires: [{ command: "mvn", why: "fetches the agent for Kafka's metrics", aptPackage: "maven" }, ...DEBIAN_TOOLS],
+  requires: [MAVEN, ...DEBIAN_TOOLS],
   async build(out, context) {
     const unpacked = join(context.work, "unpacked");
     await rm(unpacked, { recursive: true, force: true });
     await mkdir(unpacked, { recursive: true });
     await unpackDebian(SUITE, AGENT_PACKAGES, unpacked, context);
     await copyFile(join(unpacked, "usr/bin/openssl"), join(out, "openssl"));
-    // `copy` without a Maven project and without dependencies, which the agent's jar contains.
-    await runLogged(
-      [
-        ...["mvn", "--batch-mode", `${DEPENDENCY_PLUGIN}:copy`, `-Dartifact=${AGENT_ARTIFACT}`],
-        ...["-Dmdep.stripVersion=true", `-DoutputDirectory=${out}`],
-      ],
-      context,
-    );
+    await copyAgent(out, context);
   },
 };

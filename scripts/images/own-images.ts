@@ -8,6 +8,7 @@ import { EXIT, OperatorError } from "../cli/errors.ts";
 import { cacheFolder } from "../cli/paths.ts";
 import { must, runLogged, sha256OfFile } from "../cli/process.ts";
 import type { Report } from "../cli/report.ts";
+import type { Tool } from "../cli/tools.ts";
 import { type BuildContext, ensurePart, isBuilt, type Part, partDir, partKey } from "../local-cluster/index.ts";
 import type { FoundImage } from "./archive-folder.ts";
 import { type Builder, type BuilderName, chooseBuilder, savedImageId } from "./builders.ts";
@@ -20,7 +21,7 @@ import {
   recipeFor,
   writeIdentity,
 } from "./catalog.ts";
-import { AGENT_JAR, AGENT_SHA256 } from "./monitoring.ts";
+import { AGENT_PATH, AGENT_SHA256, copyAgent, MAVEN } from "./monitoring.ts";
 
 export const SERVICES_IMAGE = "conveyor.invalid/services:1.0.0";
 /** The base image of the metrics agent's Dockerfile. */
@@ -31,6 +32,14 @@ const INPUTS_LABEL = "dev.conveyor.inputs";
 const BUILD_LIMIT_MS = 10 * 60_000;
 /** The agent's jar has less than a megabyte. */
 const JAR_LIMIT_MS = 2 * 60_000;
+
+/** Variable with the address of a Maven repository, for machines without Maven: this project names no registry's address. */
+const MAVEN_REPOSITORY = "CONVEYOR_MAVEN_REPOSITORY";
+const mavenRepository = () => process.env[MAVEN_REPOSITORY]?.replace(/\/+$/, "");
+const JAR_TOOL: Tool = {
+  ...MAVEN,
+  why: `${MAVEN.why}; or set ${MAVEN_REPOSITORY} to the address of a Maven repository`,
+};
 
 const ROOT = join(import.meta.dir, "../..");
 
@@ -45,6 +54,8 @@ export interface OwnImage {
   inputs(): Promise<string>;
   /** Creates the files that the Dockerfile copies. @returns the folder that the tool builds in */
   prepare(context: BuildContext): Promise<string>;
+  /** Programs that this needs, besides the one that builds. */
+  tools?(): readonly Tool[];
 }
 
 export interface OwnImageOptions {
@@ -111,9 +122,16 @@ const metricsAgent: OwnImage = {
   async prepare(context) {
     context.update("fetch the agent");
     const jar = join(context.work, "jmx_prometheus_javaagent.jar");
-    await fetchChecked(AGENT_JAR, AGENT_SHA256, jar, context.signal);
+    const repository = mavenRepository();
+    if (repository) {
+      await fetchChecked(`${repository}/${AGENT_PATH}`, AGENT_SHA256, jar, context.signal);
+    } else {
+      await copyAgent(context.work, context);
+      await requireSha256(jar, AGENT_SHA256, MAVEN.command);
+    }
     return context.work;
   },
+  tools: () => (mavenRepository() ? [] : [JAR_TOOL]),
 };
 
 export const OWN_IMAGES: readonly OwnImage[] = [services, metricsAgent];
@@ -131,8 +149,13 @@ export async function fetchChecked(url: string, sha256: string, path: string, si
       hint: "HTTPS_PROXY names a proxy; or build the image where the address can be reached: bun scripts/build-images.ts --export DIR, then here: --images DIR",
     });
   }
+  await requireSha256(path, sha256, url);
+}
+
+/** Checks a file, which everyone may then read. @throws OperatorError with its source and both sums */
+async function requireSha256(path: string, sha256: string, source: string): Promise<void> {
   const found = await sha256OfFile(path);
-  if (found !== sha256) throw new OperatorError(`${url}: its SHA-256 must be ${sha256}; got ${found}`);
+  if (found !== sha256) throw new OperatorError(`${source}: its SHA-256 must be ${sha256}; got ${found}`);
   await chmod(path, 0o644);
 }
 

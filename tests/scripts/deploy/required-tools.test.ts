@@ -30,7 +30,7 @@ test("platforms: those of the Linux nodes, each once; unknown where nodes cannot
 
 describe("requireTools", () => {
   const folder = temporaryFolder();
-  setEnvironment({ PATH: folder, XDG_CACHE_HOME: join(folder, "cache") });
+  setEnvironment({ PATH: folder, XDG_CACHE_HOME: join(folder, "cache"), CONVEYOR_MAVEN_REPOSITORY: "" });
   beforeEach(async () => {
     process.env.PATH = await mkdtemp(join(folder, "bin-"));
   });
@@ -47,15 +47,26 @@ describe("requireTools", () => {
   };
 
   test("all missing tools are listed together, for the target alone", async () => {
-    expect(await missing({ registry: "registry.lan/team" })).toEqual(["kubectl", "openssl", "buildah"]);
-    expect(await missing({ kind: "dev" })).toEqual(["kubectl", "openssl", "kind", "buildah"]);
-    expect(await missing({}, "kind-dev")).toEqual(["kubectl", "openssl", "kind", "buildah"]);
+    expect(await missing({ registry: "registry.lan/team" })).toEqual(["kubectl", "openssl", "mvn", "buildah"]);
+    expect(await missing({ kind: "dev" })).toEqual(["kubectl", "openssl", "kind", "mvn", "buildah"]);
+    expect(await missing({}, "kind-dev")).toEqual(["kubectl", "openssl", "kind", "mvn", "buildah"]);
     // The nodes pull every image, or the deploy says that they cannot.
     expect(await missing({})).toEqual(["kubectl", "openssl"]);
   });
 
-  test.each(["docker", "podman", "buildah"])("kubectl, openssl and %s are enough for a registry", async (tool) => {
-    await install("kubectl", "openssl", tool);
+  test.each(["docker", "podman", "buildah"])(
+    "kubectl, openssl, Maven and %s are enough for a registry",
+    async (tool) => {
+      await install("kubectl", "openssl", "mvn", tool);
+      expect(await missing({ registry: "registry.lan/team" })).toEqual([]);
+    },
+  );
+
+  test("the address of a Maven repository stands in for Maven", async () => {
+    await install("kubectl", "openssl", "docker");
+    expect(await missing({ registry: "registry.lan/team" })).toEqual(["mvn"]);
+    process.env.CONVEYOR_MAVEN_REPOSITORY = "https://maven.lan";
     expect(await missing({ registry: "registry.lan/team" })).toEqual([]);
+    process.env.CONVEYOR_MAVEN_REPOSITORY = "";
   });
 });
