@@ -2,8 +2,9 @@
  * Upstream: none.
  * Symptom: connect() stays pending forever when the server closes during the TLS handshake (a broker that shuts down).
  *   Two requests that find a connection closed open two sockets and write to the one that is not ready. disconnect()
- *   keeps the last socket, which collects listeners while its broker is down.
- * Change: one connection attempt at a time, which always settles; disconnect() releases the socket.
+ *   keeps the last socket, which collects listeners while its broker is down. After disconnect() a handshake can still
+ *   complete: the connection counts as connected, and the next request is a TypeError, which ends the consumer.
+ * Change: one connection attempt at a time, which always settles; disconnect() ends the attempt and releases the socket.
  */
 import errors from "kafkajs/src/errors.js";
 import Connection from "kafkajs/src/network/connection.js";
@@ -29,9 +30,9 @@ export const connectHangs: Patch = {
     };
     Connection.prototype.disconnect = async function (this: Connection) {
       const { socket } = this;
+      // kafkajs' end() has no effect on a socket that is still connecting, and lets a handshake complete.
+      if (attempts.has(this)) socket?.destroy();
       const done = await disconnect.call(this);
-      // kafkajs' end() has no effect on a socket that is still connecting.
-      if (socket?.connecting) socket.destroy();
       if (this.socket === socket) this.socket = undefined;
       return done;
     };

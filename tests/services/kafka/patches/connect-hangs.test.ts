@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import type { Socket } from "node:net";
 import { eventually } from "../../../eventually.ts";
-import { connectionTo, errorName, unlessHanging } from "./fixtures.ts";
+import { testCertificate } from "../../certificate.ts";
+import { connectionTo, errorName, sendApiVersions, unlessHanging } from "./fixtures.ts";
 
 describe("connect-hangs", () => {
   test("concurrent connect() calls share one socket", async () => {
@@ -37,4 +38,24 @@ describe("connect-hangs", () => {
       close();
     });
   }
+
+  // A broker that was frozen: the kernel has accepted the connection, and the handshake completes when the broker goes on.
+  test("a connection that is closed during the handshake never counts as connected", async () => {
+    const { ca, cert, key } = await testCertificate();
+    const program = `const server = require("node:tls").createServer(${JSON.stringify({ cert, key })});
+      server.on("tlsClientError", () => {}).listen(0, "127.0.0.1", () => console.log(server.address().port));`;
+    await using server = Bun.spawn([process.execPath, "-e", program], { stdout: "pipe" });
+    const { value } = await server.stdout.getReader().read();
+    const { connection, close } = await connectionTo({
+      port: Number(Buffer.from(value!).toString()),
+      ssl: { ca, servername: "localhost" },
+    });
+    server.kill("SIGSTOP");
+    const sent = errorName(connection.connect().then(() => sendApiVersions(connection)));
+    await eventually("the TCP connection", () => connection.socket?.connecting === false);
+    server.kill("SIGCONT");
+    void connection.disconnect();
+    expect(await unlessHanging(sent)).toBe("KafkaJSConnectionError");
+    close();
+  });
 });
