@@ -7,12 +7,16 @@ export interface SeriesFrame {
   kind: "series";
   timesMs: number[];
   series: { label: string; values: Value[] }[];
+  /** Curves beyond the bound of a panel. */
+  notShown?: number;
 }
 
 export interface TableFrame {
   kind: "table";
   columns: string[];
   rows: (string | Value)[][];
+  /** Rows beyond the bound of a panel. */
+  notShown?: number;
 }
 
 export interface LogFrame {

@@ -13,7 +13,7 @@ import { labelValues, logLines, logRates } from "./log-query.ts";
 import { type Choices, queryText, stepOf } from "./query-text.ts";
 
 /** More curves cannot be told apart. */
-const MAX_SERIES = 60;
+export const MAX_SERIES = 60;
 /** More rows are for a query of one's own. */
 const MAX_ROWS = 500;
 
@@ -49,6 +49,11 @@ class Connection<T extends { close(): Promise<void> }> {
     this.#opened = undefined;
     await opened?.then((client) => client.close()).catch(() => {});
   }
+}
+
+/** The first elements up to a bound, and how many are beyond it. */
+function bounded<T>(all: readonly T[], most: number): { shown: T[]; rest: { notShown?: number } } {
+  return { shown: all.slice(0, most), rest: all.length > most ? { notShown: all.length - most } : {} };
 }
 
 type FluxRow = Record<string, string | number | boolean | null>;
@@ -131,7 +136,8 @@ export class PanelData implements AsyncDisposable {
         }));
       }),
     );
-    return { kind: "series", timesMs, series: found.flat().slice(0, MAX_SERIES) };
+    const { shown, rest } = bounded(found.flat(), MAX_SERIES);
+    return { kind: "series", timesMs, series: shown, ...rest };
   }
 
   async #readTable({ target, text }: { target: Target; text: string }, signal: AbortSignal): Promise<TableFrame> {
@@ -141,11 +147,8 @@ export class PanelData implements AsyncDisposable {
     );
     const rows = samples.map(({ labels, value }) => [...names.map((name) => labels[name] ?? ""), value]);
     rows.sort((a, b) => Number(a.at(-1)) - Number(b.at(-1)));
-    return {
-      kind: "table",
-      columns: [...names, target.refId === "A" ? "value" : target.refId],
-      rows: rows.slice(0, MAX_ROWS),
-    };
+    const { shown, rest } = bounded(rows, MAX_ROWS);
+    return { kind: "table", columns: [...names, target.refId === "A" ? "value" : target.refId], rows: shown, ...rest };
   }
 
   async #readFlux(panel: Panel, text: string): Promise<Frame> {
@@ -191,15 +194,17 @@ export function fluxSeries(rows: readonly FluxRow[]): SeriesFrame {
     curves.set(label, values.set(timeMs, typeof row._value === "number" ? row._value : null));
   }
   const timesMs = [...times].sort((a, b) => a - b);
-  const series = [...curves].slice(0, MAX_SERIES).map(([label, values]) => ({
+  const { shown, rest } = bounded([...curves], MAX_SERIES);
+  const series = shown.map(([label, values]) => ({
     label: label || "value",
     values: timesMs.map((timeMs) => values.get(timeMs) ?? null),
   }));
-  return { kind: "series", timesMs, series };
+  return { kind: "series", timesMs, series, ...rest };
 }
 
 export function fluxTable(rows: readonly FluxRow[]): TableFrame {
   const columns = Object.keys(rows[0] ?? {}).filter((name) => !FLUX_COLUMNS.has(name));
   const cell = (value: FluxRow[string] | undefined) => (typeof value === "number" ? value : String(value ?? ""));
-  return { kind: "table", columns, rows: rows.slice(0, MAX_ROWS).map((row) => columns.map((name) => cell(row[name]))) };
+  const { shown, rest } = bounded(rows, MAX_ROWS);
+  return { kind: "table", columns, rows: shown.map((row) => columns.map((name) => cell(row[name]))), ...rest };
 }

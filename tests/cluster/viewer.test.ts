@@ -7,7 +7,7 @@ import { findBrowser, withBrowser } from "../../scripts/browser/browser.ts";
 import { PrometheusReader } from "../../scripts/clients/prometheus.ts";
 import { DASHBOARD_NAMES, languageOf, panelsOf, readDashboard, textOf } from "../../scripts/dashboards/definitions.ts";
 import type { SeriesFrame } from "../../scripts/viewer/frame.ts";
-import { PanelData } from "../../scripts/viewer/panel-data.ts";
+import { MAX_SERIES, PanelData } from "../../scripts/viewer/panel-data.ts";
 import { queryText } from "../../scripts/viewer/query-text.ts";
 import { formatValue } from "../../scripts/viewer/units.ts";
 import { DashboardViewer } from "../../scripts/viewer/viewer.ts";
@@ -100,7 +100,11 @@ describeOnCluster("dashboards in a browser", () => {
             expected.push(...(await prometheus.range(text, frame.timesMs, signal)));
           }
           const finite = (value: number | null) => (value !== null && Number.isFinite(value) ? value : null);
-          expect(frame.series.map(({ values }) => values)).toEqual(expected.map(({ values }) => values.map(finite)));
+          // After many restarts a panel per pod has more curves than it draws; it says how many.
+          expect([panel.title, frame.notShown ?? 0]).toEqual([panel.title, Math.max(0, expected.length - MAX_SERIES)]);
+          expect(frame.series.map(({ values }) => values)).toEqual(
+            expected.slice(0, MAX_SERIES).map(({ values }) => values.map(finite)),
+          );
           compared += frame.series.length;
         }
       }

@@ -1,4 +1,4 @@
-/** Goal: text of log lines stays text in the viewer. Method: hostile lines in the Logs dashboard, in a real browser. */
+/** Goals: text of log lines stays text, a cut panel says so. Method: hostile and cut frames, in a real browser. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { findBrowser, withBrowser } from "../../scripts/browser/browser.ts";
 import { panelsOf, readDashboard } from "../../scripts/dashboards/definitions.ts";
@@ -21,7 +21,7 @@ const HOSTILE: Frame = {
 };
 const source: PanelSource = {
   read: async (_dashboard, { type }) =>
-    type === "logs" ? HOSTILE : { kind: "table", columns: [MARKUP], rows: [[MARKUP]] },
+    type === "logs" ? HOSTILE : { kind: "table", columns: [MARKUP], rows: [[MARKUP]], notShown: 7 },
   choicesOf: async () => [MARKUP],
   status: async () => {
     throw new Error(MARKUP);
@@ -49,6 +49,14 @@ describe.skipIf(!browser)(`with Chromium${browser ? "" : " (skipped: apt-get ins
       expect(shown[1]).toContain("[31mred");
       expect(await page.locator("main img, main script").count()).toBe(0);
       expect(await page.title()).not.toBe("owned");
+    });
+  });
+
+  test("a panel says that it has more than it shows", async () => {
+    await withBrowser({ path: browser! }, async (context) => {
+      const page = await context.newPage();
+      await page.goto(viewer.urlOf("kafka"));
+      await page.getByText("Only 1 of 8 rows.").first().waitFor();
     });
   });
 });

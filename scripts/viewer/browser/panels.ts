@@ -183,6 +183,7 @@ function drawChart(
       else hidden.add(label);
       drawChart(body, panel, frame, period, choosePeriod);
     }),
+    ...cutNote(frame.series.length, frame.notShown, "curves"),
   );
   const resize = () => chart.setSize({ width: Math.max(1, body.clientWidth), height: height() });
   resize();
@@ -303,7 +304,7 @@ function drawStat(body: HTMLElement, panel: PanelView, { timesMs, series }: Seri
   body.replaceChildren(big, svg);
 }
 
-function drawTable(body: HTMLElement, panel: PanelView, { columns, rows }: TableFrame): void {
+function drawTable(body: HTMLElement, panel: PanelView, { columns, rows, notShown }: TableFrame): void {
   const table = element("table", "", "data");
   const head = table.createTHead().insertRow();
   for (const name of columns) head.append(element("th", name));
@@ -317,7 +318,7 @@ function drawTable(body: HTMLElement, panel: PanelView, { columns, rows }: Table
       );
     }
   }
-  body.replaceChildren(table);
+  body.replaceChildren(table, ...cutNote(rows.length, notShown, "rows"));
 }
 
 function drawLogs(body: HTMLElement, { lines, isCut }: LogFrame): void {
@@ -349,6 +350,10 @@ const isEmpty = (frame: Frame): boolean =>
     : frame.kind === "table"
       ? frame.rows.length === 0
       : frame.lines.length === 0;
+
+/** Says that a panel has more than it shows; nothing otherwise. */
+const cutNote = (shown: number, notShown: number | undefined, what: string): HTMLElement[] =>
+  notShown ? [element("p", `Only ${shown} of ${shown + notShown} ${what}.`, "soft small")] : [];
 
 /** Draws what a panel shows of a period. */
 export function drawPanel(

@@ -9,7 +9,7 @@ import {
   textOf,
 } from "../../../scripts/dashboards/definitions.ts";
 import { parseLogQl, toLogsQl } from "../../../scripts/viewer/log-query.ts";
-import { fluxSeries, fluxTable, legendOf } from "../../../scripts/viewer/panel-data.ts";
+import { fluxSeries, fluxTable, legendOf, MAX_SERIES } from "../../../scripts/viewer/panel-data.ts";
 import { queryText, stepOf } from "../../../scripts/viewer/query-text.ts";
 
 const HOUR_MS = 3_600_000;
@@ -121,6 +121,12 @@ describe("rows of Flux", () => {
       ],
     });
     expect(fluxSeries([{ _value: 7 }]).series).toEqual([{ label: "value", values: [7] }]);
+  });
+  test("beyond the bound of a panel are counted", () => {
+    const many = Array.from({ length: MAX_SERIES + 5 }, (_, index) => ({ _value: index, conveyor: `c-${index}` }));
+    const { series, notShown } = fluxSeries(many);
+    expect([series.length, notShown]).toEqual([MAX_SERIES, 5]);
+    expect(fluxSeries(many.slice(5))).not.toHaveProperty("notShown");
   });
   test("are a table without the columns of Flux itself", () => {
     expect(fluxTable(rows.slice(0, 1))).toEqual({ kind: "table", columns: ["conveyor"], rows: [["b"]] });
