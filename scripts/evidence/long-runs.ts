@@ -8,7 +8,7 @@ import { htmlToPng } from "../browser/page-picture.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { writeAtomic } from "../cli/files.ts";
 import { NAMESPACE } from "../cluster/cluster.ts";
-import { scalingText } from "../load/scaling-text.ts";
+import { linesOfChanges, scalingText } from "../load/scaling-text.ts";
 import type { DrillsResult, LoadTestResult, RunResult } from "../recording/result.ts";
 import { openRun, RUNS_FOLDER, readResult } from "../recording/run-folder.ts";
 import { drillLine } from "../report/drill-line.ts";
@@ -102,9 +102,12 @@ export const hpaScaling: Artifact = {
       browser: context.browser,
     });
     await writeAtomic(join(context.out, SCALING_FILES[1]!), scalingText(result));
-    const watched = { command: `kubectl get hpa -n ${NAMESPACE} -w`, output: result.hpaTable.join("\n") };
+    const watched = {
+      command: `kubectl get hpa -n ${NAMESPACE} -w`,
+      output: linesOfChanges(result.hpaTable).join("\n"),
+    };
     await htmlToPng(
-      terminalPage("The autoscalers during the load test", [watched]),
+      terminalPage("The autoscalers during the load test: lines at each change of replicas", [watched]),
       join(context.out, SCALING_FILES[2]!),
       {
         width: PICTURE_WIDTH_PX,

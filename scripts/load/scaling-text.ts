@@ -12,3 +12,19 @@ export function scalingText(result: LoadTestResult): string {
   ];
   return `${[...head, ...result.hpaTable].join("\n")}\n`;
 }
+
+/** Of the lines of `kubectl get hpa -w`: the header, and each autoscaler's lines before and after a change of replicas. */
+export function linesOfChanges([header = "", ...lines]: readonly string[]): string[] {
+  const before = new Map<string, { index: number; replicas: string }>();
+  const kept = new Set<number>();
+  lines.forEach((line, index) => {
+    const cells = line.split(/ {2,}/);
+    const [, name = ""] = cells;
+    const replicas = cells.at(-2) ?? "";
+    const last = before.get(name);
+    if (last === undefined) kept.add(index);
+    else if (last.replicas !== replicas) kept.add(last.index).add(index);
+    before.set(name, { index, replicas });
+  });
+  return [header, ...lines.filter((_, index) => kept.has(index))];
+}
