@@ -2,8 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import { parse } from "yaml";
 import { capture } from "../../../scripts/cli/process.ts";
+import { withNamespaces } from "../../../scripts/clients/promql.ts";
 import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
-import { parseLabels, withNamespaces } from "../../../scripts/deploy/operator-rules.ts";
+import { parseLabels } from "../../../scripts/deploy/operator-rules.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
 import { metricNamesIn } from "./promql.ts";
 import { promtoolObstacle, ruleFiles, runOn, tool } from "./rules.ts";
@@ -50,6 +51,9 @@ describe("withNamespaces", () => {
     ['label_replace(a{}, "x", "$1", "y", "(b|c)")', 'label_replace(a{namespace=~"n"}, "x", "$1", "y", "(b|c)")'],
     ['a{x="}", y=~"b{2}",}', 'a{x="}", y=~"b{2}", namespace=~"n"}'],
     ["sum(a) without (pod) atan2 Inf", 'sum(a{namespace=~"n"}) without (pod) atan2 Inf'],
+    ['count by (job) ({__name__=~"a|b"})', 'count by (job) ({__name__=~"a|b", namespace=~"n"})'],
+    ['ALERTS{a="b"}', 'ALERTS{a="b", namespace=~"n|"}'],
+    ['a and {b="c"} OR {namespace="d"}', 'a{namespace=~"n"} and {b="c", namespace=~"n"} OR {namespace="d"}'],
   ])("%s", (expression, scoped) => {
     expect(withNamespaces(expression, "n")).toBe(scoped);
   });
