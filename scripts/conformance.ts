@@ -1,6 +1,6 @@
 /**
  * Deploys from nothing, each on a new local cluster: on its variants (deploy, validate, one drill, audit, destroy), by kubectl
- * alone, from a bare workstation, and against a Kafka and an InfluxDB of others.
+ * alone, from a bare workstation, and against a Kafka and an InfluxDB, or a Prometheus, of others.
  *
  *   bun scripts/conformance.ts                     every case
  *   bun scripts/conformance.ts --only kind,k3s

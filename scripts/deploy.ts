@@ -141,7 +141,7 @@ const FLAGS = {
     type: "string",
     valueName: "FILE",
     description:
-      "YAML file with a Kafka or InfluxDB that others run, instead of own ones (docs/external-stores.md); kept for later deploys; none: own ones again",
+      "YAML file with a Kafka, InfluxDB or Prometheus that others run, instead of own ones (docs/external-stores.md); kept for later deploys; none: own ones again",
   },
   "install-tools": { type: "boolean", description: "let the local cluster install missing tools with apt-get" },
   "no-check": { type: "boolean", description: "skip the closing check that events flow" },

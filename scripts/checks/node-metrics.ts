@@ -6,7 +6,7 @@
 import { type PollResult, waitFor } from "../cli/wait.ts";
 import { KUBELET_JOB, unverifiableKubelets } from "../clients/kubelets.ts";
 import type { ProbeSession } from "../clients/probe-session.ts";
-import { PrometheusReader } from "../clients/prometheus.ts";
+import { isPrometheusExternal, PrometheusReader } from "../clients/prometheus.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { deployedStages, NODE_STAGES } from "../deploy/stages.ts";
 import { type Check, type CheckOutcome, failed, passed, skipped } from "./checklist.ts";
@@ -133,6 +133,8 @@ export const nodeMetricsCheck: Check<ProbeSession> = {
   limitMs: METRICS_LIMIT_MS + 20_000,
   async run({ cluster }, signal) {
     const { skipped: left } = await deployedStages(cluster);
+    if (await isPrometheusExternal(cluster))
+      return skipped("what an external Prometheus scrapes of nodes is its owner's");
     if (!(await PrometheusReader.isDeployed(cluster))) return skipped("they need Prometheus, which is not deployed");
     if (left.includes(NODE_STAGES.jobs)) {
       return skipped(

@@ -10,20 +10,16 @@ import type { Cluster } from "../cluster/cluster.ts";
 import {
   type ExternalInfluxdb,
   type ExternalStores,
-  endpointOf,
   INFLUXDB_SECRET,
   readExternalStores,
 } from "../cluster/external-stores.ts";
-import { type OneOffPod, startPod } from "../cluster/one-off-pods.ts";
 import { readSecret } from "../cluster/secret-values.ts";
-import { deployedServicesImage } from "../cluster/services-image.ts";
+import { openRelay } from "./relay.ts";
 
 /** Of the own InfluxDB; an external one has its own. */
 const ORGANIZATION = "conveyor";
 const BUCKET = "telemetry";
 
-/** Port of the relay in its pod. */
-const RELAY_PORT = 8086;
 /** A query over a million points takes tens of seconds on two cores. */
 const QUERY_LIMIT_MS = 180_000;
 
@@ -141,32 +137,13 @@ export class TelemetryStore implements AsyncDisposable {
     );
   }
 
-  /** Connects through a relay pod: the workstation need not reach the server, and names of the cluster resolve. */
   static async #openExternal(cluster: Cluster, influxdb: ExternalInfluxdb): Promise<TelemetryStore> {
     const { url, org, bucket, hasCa } = influxdb;
     const token = (await readSecret(cluster, "influxdb-token-reader")).token?.trim() ?? "";
     const ca = hasCa ? (await readSecret(cluster, INFLUXDB_SECRET))["ca.crt"] : undefined;
-    const { host, port } = endpointOf(url);
-    const pod: OneOffPod = {
-      prefix: "relay",
-      image: await deployedServicesImage(cluster),
-      // The policies of the observer: it reads the database.
-      labels: { "app.kubernetes.io/name": "observer", "app.kubernetes.io/instance": "observer" },
-      command: ["bun", "/app/relay.js", host, String(port), String(RELAY_PORT)],
-    };
-    const { name, remove } = await startPod(cluster, pod, new AbortController().signal);
-    try {
-      const forward = await cluster.portForward(`pod/${name}`, RELAY_PORT);
-      const end = async () => {
-        await forward.close();
-        await remove();
-      };
-      const address = { url: `https://localhost:${forward.port}`, token, ca, server: new URL(url).host };
-      return TelemetryStore.at(address, { org, bucket, end });
-    } catch (error) {
-      await remove();
-      throw error;
-    }
+    const relay = await openRelay(cluster, url);
+    const address = { url: `https://localhost:${relay.port}`, token, ca, server: new URL(url).host };
+    return TelemetryStore.at(address, { org, bucket, end: relay.close });
   }
 
   /** Opens the connection; the caller closes it. */

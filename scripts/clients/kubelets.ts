@@ -5,7 +5,7 @@
  */
 import { pause } from "../cli/wait.ts";
 import type { Cluster } from "../cluster/cluster.ts";
-import { PrometheusReader, type Target } from "./prometheus.ts";
+import { isPrometheusExternal, PrometheusReader, type Target } from "./prometheus.ts";
 
 /** Prometheus' job of the kubelets; cAdvisor is a second path of theirs. */
 export const KUBELET_JOB = "kubelet";
@@ -50,9 +50,9 @@ export async function readKubelets(
   return best && { problem: best.value === 0 ? problem : undefined };
 }
 
-/** The state of the kubelets on a cluster; undefined where Prometheus is absent, does not answer, or does not know yet. */
+/** The state of the kubelets on a cluster; undefined where Prometheus is absent or external, does not answer, or does not know yet. */
 export async function kubeletsOf(cluster: Cluster, signal: AbortSignal): Promise<KubeletState | undefined> {
-  if (!(await PrometheusReader.isDeployed(cluster))) return undefined;
+  if ((await isPrometheusExternal(cluster)) || !(await PrometheusReader.isDeployed(cluster))) return undefined;
   try {
     await using prometheus = await PrometheusReader.open(cluster);
     return await readKubelets(prometheus, signal);

@@ -2,7 +2,8 @@
  * Metrics of a workload's pods, read through port-forwards over TLS verified against the project's CA, for commands that
  * must work without Prometheus.
  */
-import { request } from "node:https";
+import http from "node:http";
+import https from "node:https";
 import {
   Histogram,
   parseMetrics,
@@ -22,11 +23,24 @@ const OPS_PORT = 9464;
 /** A scrape has a few kilobytes; a process that needs longer hangs. */
 const SCRAPE_LIMIT_MS = 10_000;
 
+/** A server behind a forwarded port. */
+export interface ForwardedServer {
+  port: number;
+  /** Its certificate must be issued by `ca`, or else by one of the system's, for `servername`; absent: plain HTTP. */
+  tls?: { ca?: string | undefined; servername: string };
+  headers?: Record<string, string>;
+}
+
 /** A GET over TLS through a forwarded port; the certificate must be issued by `ca` for `servername`. */
-export function getVerified(port: number, path: string, ca: string, servername: string, signal?: AbortSignal) {
+export const getVerified = (port: number, path: string, ca: string, servername: string, signal?: AbortSignal) =>
+  getForwarded({ port, tls: { ca, servername } }, path, signal);
+
+/** A GET through a forwarded port. */
+export function getForwarded({ port, tls, headers }: ForwardedServer, path: string, signal?: AbortSignal) {
   return new Promise<{ status: number; body: string }>((resolve, reject) => {
+    const { request } = tls ? https : http;
     const call = request(
-      { host: "127.0.0.1", port, path, ca, servername, timeout: SCRAPE_LIMIT_MS, signal },
+      { host: "127.0.0.1", port, path, headers, ...tls, timeout: SCRAPE_LIMIT_MS, signal },
       (response) => {
         const chunks: Buffer[] = [];
         response.on("data", (chunk: Buffer) => chunks.push(chunk));

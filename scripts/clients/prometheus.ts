@@ -1,11 +1,22 @@
-/** Queries of Prometheus through a port-forward, over TLS verified against the project's CA. */
+/**
+ * Queries of Prometheus: of the own one through a port-forward, over TLS verified against the project's CA; of an external one
+ * through a relay pod. That one has the metrics of more than the pipeline, and this account may have no right but to query: every
+ * query is limited to the pipeline's namespaces, and targets are read by a query too.
+ */
 
 import { EXIT, OperatorError } from "../cli/errors.ts";
-import { type Cluster, NAMESPACE, type PortForward } from "../cluster/cluster.ts";
+import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
+import { type ExternalPrometheus, PROMETHEUS_SECRET, readExternalStores } from "../cluster/external-stores.ts";
+import { LOGGING_NAMESPACE } from "../cluster/namespace.ts";
 import { readSecret } from "../cluster/secret-values.ts";
-import { getVerified } from "./pod-metrics.ts";
+import { type ForwardedServer, getForwarded } from "./pod-metrics.ts";
+import { withNamespaces } from "./promql.ts";
+import { openRelay } from "./relay.ts";
 
 const PORT = 9090;
+const NAMESPACES = [NAMESPACE, LOGGING_NAMESPACE];
+/** Where the annotation `runbook_url` of the pipeline's own alerts starts. */
+const RUNBOOKS = "docs/runbooks/";
 
 /** One element of an instant vector. */
 export interface VectorSample {
@@ -45,42 +56,69 @@ interface Answer<T> {
   data?: T;
 }
 
+/** Whether the deployed pipeline uses a Prometheus of other people. */
+export const isPrometheusExternal = async (cluster: Cluster): Promise<boolean> =>
+  (await readExternalStores(cluster)).prometheus !== undefined;
+
 export class PrometheusReader implements AsyncDisposable {
-  readonly #forward: PortForward;
-  readonly #ca: string;
+  readonly #server: ForwardedServer;
+  readonly #end: () => Promise<void>;
+  readonly #isExternal: boolean;
 
-  private constructor(forward: PortForward, ca: string) {
-    this.#forward = forward;
-    this.#ca = ca;
+  /** @param end closes the connection; called by `close` */
+  constructor(server: ForwardedServer, end: () => Promise<void>, isExternal = false) {
+    this.#server = server;
+    this.#end = end;
+    this.#isExternal = isExternal;
   }
 
-  /** Whether Prometheus is deployed. */
+  /** Whether there is a Prometheus to query: an own or an external one. */
   static async isDeployed(cluster: Cluster): Promise<boolean> {
-    return (await cluster.get("deployment", "prometheus")) !== undefined;
+    return (await isPrometheusExternal(cluster)) || (await cluster.get("deployment", "prometheus")) !== undefined;
   }
 
-  /** Opens the port-forward; the caller closes it. @throws OperatorError (exit 3) without Prometheus. */
+  static async #openExternal(cluster: Cluster, { url, hasCa, hasToken }: ExternalPrometheus) {
+    const secret = hasCa || hasToken ? await readSecret(cluster, PROMETHEUS_SECRET) : {};
+    const { protocol, host, hostname } = new URL(url);
+    const relay = await openRelay(cluster, url);
+    const server: ForwardedServer = {
+      port: relay.port,
+      ...(protocol === "https:" ? { tls: { ca: secret["ca.crt"], servername: hostname } } : {}),
+      headers: { host, ...(hasToken ? { authorization: `Bearer ${secret.token ?? ""}` } : {}) },
+    };
+    return new PrometheusReader(server, relay.close, true);
+  }
+
+  /** Opens the connection; the caller closes it. @throws OperatorError (exit 3) without Prometheus. */
   static async open(cluster: Cluster): Promise<PrometheusReader> {
+    const { prometheus } = await readExternalStores(cluster);
+    if (prometheus) return await PrometheusReader.#openExternal(cluster, prometheus);
     const ca = (await readSecret(cluster, "prometheus-tls"))["ca.crt"];
-    if (!ca || !(await PrometheusReader.isDeployed(cluster))) {
+    if (!ca || !(await cluster.get("deployment", "prometheus"))) {
       throw new OperatorError("there is no Prometheus on this cluster", {
         exitCode: EXIT.precondition,
         hint: "bun scripts/deploy.ts   (lists skipped stages with the reason)",
       });
     }
-    return new PrometheusReader(await cluster.portForward("svc/prometheus", PORT, NAMESPACE), ca);
+    const forward = await cluster.portForward("svc/prometheus", PORT, NAMESPACE);
+    const server = { port: forward.port, tls: { ca, servername: `prometheus.${NAMESPACE}.svc` } };
+    return new PrometheusReader(server, forward.close);
   }
 
   async close(): Promise<void> {
-    await this.#forward.close();
+    await this.#end();
   }
 
   [Symbol.asyncDispose] = () => this.close();
 
+  #scoped(promql: string): string {
+    return this.#isExternal ? withNamespaces(promql, NAMESPACES.join("|")) : promql;
+  }
+
   /** An instant query. @throws OperatorError with Prometheus' message */
   async query(promql: string, signal?: AbortSignal): Promise<VectorSample[]> {
     const { resultType, result } = await this.#get<QueryResult>(
-      `/api/v1/query?${new URLSearchParams({ query: promql })}`,
+      `/api/v1/query?${new URLSearchParams({ query: this.#scoped(promql) })}`,
       signal,
     );
     if (resultType === "scalar") return [{ labels: {}, value: Number(result[1]) }];
@@ -97,7 +135,7 @@ export class PrometheusReader implements AsyncDisposable {
     const [first, last] = [timesMs[0]!, timesMs.at(-1)!];
     const stepMs = timesMs.length > 1 ? timesMs[1]! - first : 1000;
     const query = new URLSearchParams({
-      query: promql,
+      query: this.#scoped(promql),
       start: String(first / 1000),
       end: String(last / 1000),
       step: String(stepMs / 1000),
@@ -114,22 +152,29 @@ export class PrometheusReader implements AsyncDisposable {
 
   /** The scrape targets and their last result. */
   async targets(signal?: AbortSignal): Promise<Target[]> {
+    if (this.#isExternal) {
+      return (await this.query("up", signal)).map(({ labels, value }) => ({
+        labels,
+        health: value === 1 ? "up" : "down",
+        lastError: value === 1 ? "" : "a scrape failed; the external Prometheus has the reason",
+        scrapeUrl: "",
+      }));
+    }
     return (await this.#get<{ activeTargets: Target[] }>("/api/v1/targets?state=active", signal)).activeTargets;
   }
 
-  /** Pending and firing alerts. */
+  /** Pending and firing alerts of the pipeline. */
   async alerts(signal?: AbortSignal): Promise<Alert[]> {
-    return (await this.#get<{ alerts: Alert[] }>("/api/v1/alerts", signal)).alerts;
+    const { alerts } = await this.#get<{ alerts: Alert[] }>("/api/v1/alerts", signal);
+    if (!this.#isExternal) return alerts;
+    return alerts.filter(
+      ({ annotations, labels: { namespace } }) =>
+        annotations.runbook_url?.startsWith(RUNBOOKS) && (!namespace || NAMESPACES.includes(namespace)),
+    );
   }
 
   async #get<T>(path: string, signal?: AbortSignal): Promise<T> {
-    const { status, body } = await getVerified(
-      this.#forward.port,
-      path,
-      this.#ca,
-      `prometheus.${NAMESPACE}.svc`,
-      signal,
-    );
+    const { status, body } = await getForwarded(this.#server, path, signal);
     let answer: Answer<T>;
     try {
       answer = JSON.parse(body) as Answer<T>;

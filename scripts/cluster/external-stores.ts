@@ -1,6 +1,6 @@
 /**
- * A Kafka and an InfluxDB that other people run, which the pipeline uses instead of its own: what deploy has stored about
- * them in the cluster, and how pods connect to them.
+ * A Kafka, an InfluxDB and a Prometheus that other people run, which the pipeline uses instead of its own: what deploy has
+ * stored about them in the cluster, and how pods connect to them.
  */
 import type { KafkaAuth } from "../../services/domain/kafka-layout.ts";
 import type { Cluster, KubernetesObject } from "./cluster.ts";
@@ -10,9 +10,12 @@ export const EXTERNAL_CONFIG = "external";
 export const SETTINGS_KEY = "stores.json";
 export const KAFKA_SECRET = "external-kafka";
 export const INFLUXDB_SECRET = "external-influxdb";
+export const PROMETHEUS_SECRET = "external-prometheus";
 
 const KAFKA_FOLDER = "/external/kafka";
 const INFLUXDB_FOLDER = "/external/influxdb";
+/** Where Grafana has the Secret of the external Prometheus. */
+export const PROMETHEUS_FOLDER = "/external/prometheus";
 
 /** A rule of a NetworkPolicy that allows the connections to a server. */
 export interface EgressRule {
@@ -45,10 +48,21 @@ export interface ExternalInfluxdb {
   egress: EgressRule[];
 }
 
+export interface ExternalPrometheus {
+  /** http:// only for a Service of the cluster. */
+  url: string;
+  /** Its Secret has ca.crt; otherwise the system's trusted CAs count. */
+  hasCa: boolean;
+  /** Its Secret has a bearer token. */
+  hasToken: boolean;
+  egress: EgressRule[];
+}
+
 /** Absent: the pipeline's own server. */
 export interface ExternalStores {
   kafka?: ExternalKafka;
   influxdb?: ExternalInfluxdb;
+  prometheus?: ExternalPrometheus;
 }
 
 /** The stores of the deployed pipeline. */
@@ -115,12 +129,18 @@ export const definedOnly = (environment: StoreAccess["environment"]): Record<str
     Object.entries(environment).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
   );
 
-/** Host and port of an external broker or database. */
+/** Host and port of an external server. */
 export function endpointOf(address: string): { host: string; port: number } {
-  if (address.startsWith("https://")) {
-    const { hostname, port } = new URL(address);
-    return { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port || 443) };
+  if (/^https?:\/\//.test(address)) {
+    const { protocol, hostname, port } = new URL(address);
+    return { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port || (protocol === "https:" ? 443 : 80)) };
   }
   const split = address.lastIndexOf(":");
   return { host: address.slice(0, split).replace(/^\[|\]$/g, ""), port: Number(address.slice(split + 1)) };
+}
+
+/** Namespace and name of the Service in a host name of the cluster: kafka-0.brokers.NAMESPACE.svc */
+export function serviceOf(host: string): { service: string; namespace: string } | undefined {
+  const [, service, namespace] = /(?:^|\.)([a-z0-9-]+)\.([a-z0-9-]+)\.svc(?:\.|$)/.exec(host) ?? [];
+  return service && namespace ? { service, namespace } : undefined;
 }

@@ -5,11 +5,12 @@ import { localTarget, VARIANT_NAMES } from "../local-cluster/index.ts";
 import { deployFromBareWorkstation } from "./bare-workstation.ts";
 import type { Case } from "./case.ts";
 import { DOWN, LIMIT_MS, UP } from "./commands.ts";
+import { externalPrometheusCase } from "./external-prometheus.ts";
 import { externalStoresCase } from "./external-stores.ts";
 import { kubectlCase } from "./kubectl-apply.ts";
 import { variantCase } from "./variants.ts";
 
-export const CASE_NAMES = [...VARIANT_NAMES, "kubectl", "workstation", "external"] as const;
+export const CASE_NAMES = [...VARIANT_NAMES, "kubectl", "workstation", "external", "prometheus"] as const;
 export type CaseName = (typeof CASE_NAMES)[number];
 
 /** From nothing, with a registry that other processes start. */
@@ -46,6 +47,8 @@ async function makeCase(name: CaseName, folder: string, report: Report): Promise
       return workstationCase(report);
     case "external":
       return externalStoresCase(await cluster(), folder);
+    case "prometheus":
+      return externalPrometheusCase(await cluster(), folder, report);
     default:
       return variantCase(name);
   }

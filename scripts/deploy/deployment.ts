@@ -4,7 +4,7 @@ import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { missingTools, type Tool, toolsError } from "../cli/tools.ts";
 import { awaitKubelets } from "../clients/kubelets.ts";
-import { type Cluster, NAMESPACE, refOf } from "../cluster/cluster.ts";
+import { apiVersionsOf, type Cluster, NAMESPACE, refOf } from "../cluster/cluster.ts";
 import { requirePullSecret } from "../cluster/image-pulls.ts";
 import {
   ensureImages,
@@ -29,6 +29,7 @@ import {
   prunedBy,
 } from "./execution.ts";
 import { externalSettings, openPorts, withExternal } from "./external.ts";
+import { namespaceOfPrometheus, prometheusWarnings } from "./external-prometheus.ts";
 import { platformsOf, readFacts } from "./facts.ts";
 import { imagesOf, podNamespaces } from "./manifests.ts";
 import { describeNotApplied, type ImageState, type Plan, type PlanOptions, plan } from "./plan.ts";
@@ -54,7 +55,7 @@ export interface ImageSource {
 export interface DeployOptions extends ImageSource, Omit<PlanOptions, "ca"> {
   certificates: CertificateSource;
   storage: StorageChoice;
-  /** File with the external Kafka and InfluxDB; without it those of the last deploy. */
+  /** File with the external Kafka, InfluxDB and Prometheus; without it those of the last deploy. */
   external?: string | undefined;
   /**
    * Called by the first deploy to a cluster, when the network policies exist and before the first workload.
@@ -199,6 +200,10 @@ async function stagesFor(
     report.warn(
       `network policies allow port ${open.join(", ")} to every address: those of external servers may change (cidrs restricts them)`,
     );
+  }
+  if (settings.stores.prometheus) {
+    const namespace = await namespaceOfPrometheus(cluster, settings.stores);
+    for (const line of prometheusWarnings(await apiVersionsOf(cluster, signal), namespace)) report.warn(line);
   }
   const stages = adaptStages(withExternal(await loadSizedStages(cluster, size, signal), settings), facts, storage);
   await preflight(cluster, facts, stages, storage, report, signal);

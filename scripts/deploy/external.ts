@@ -1,6 +1,6 @@
 /**
- * Deploys against a Kafka or an InfluxDB that other people run: the file of `deploy --external`, and the stages without the
- * own servers. Settings are kept in the cluster (scripts/cluster/external-stores.ts), so that later deploys and the other
+ * Deploys against a Kafka, an InfluxDB or a Prometheus that other people run: the file of `deploy --external`, and the stages
+ * without the own servers. Settings are kept in the cluster (scripts/cluster/external-stores.ts), so that later deploys and the other
  * commands know them.
  */
 import { readFile } from "node:fs/promises";
@@ -19,11 +19,15 @@ import {
   influxdbAccess,
   KAFKA_SECRET,
   kafkaAccess,
+  PROMETHEUS_FOLDER,
+  PROMETHEUS_SECRET,
   readExternalStores,
   SETTINGS_KEY,
   type StoreAccess,
+  serviceOf,
 } from "../cluster/external-stores.ts";
 import { readSecret } from "../cluster/secret-values.ts";
+import { adaptScaling, hasSecret, isScaling, SCRAPE_LABEL, withScopedDashboards } from "./external-prometheus.ts";
 import { type Container, containersOf, type PodSpec, podTemplateOf } from "./manifests.ts";
 import { type SecretContents, WITH_VALUES } from "./secrets.ts";
 
@@ -57,6 +61,7 @@ const KAFKA_FIELDS = [
   "cidrs",
 ];
 const INFLUXDB_FIELDS = ["url", "org", "bucket", "tokenFile", "readTokenFile", "caFile", "cidrs"];
+const PROMETHEUS_FIELDS = ["url", "caFile", "tokenFile", "cidrs"];
 
 /** Reads one section of the file and collects its problems. */
 class Section {
@@ -123,6 +128,11 @@ class Section {
 
 const HOST_PORT = [/^([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}$/, "must be a list of host:port"] as const;
 const HTTPS = [/^https:\/\/[^/?#@\s]+\/?$/, "must be https://HOST or https://HOST:PORT"] as const;
+/** kube-prometheus-stack serves plain HTTP; elsewhere than inside the cluster a token or a metric could be read on the way. */
+const HTTPS_OR_SERVICE = [
+  /^(https:\/\/[^/?#@\s]+|http:\/\/[a-z0-9-]+\.[a-z0-9-]+\.svc(:\d{1,5})?)\/?$/,
+  "must be https://HOST:PORT, or http://SERVICE.NAMESPACE.svc:PORT for a Service of the cluster, without a path",
+] as const;
 const HTTPS_PATH = [/^https:\/\/[^?#@\s]+$/, "must be an https:// address"] as const;
 const CIDRS = [/^[0-9a-fA-F.:]+\/\d{1,3}$/, "must be a list of address blocks, for example [10.20.0.0/16]"] as const;
 const PEM = [/-----BEGIN [A-Z ]+-----/, "must name a PEM file"] as const;
@@ -147,22 +157,23 @@ export async function readExternalFile(path: string, cluster: Cluster): Promise<
   }
   const sections = (document ?? {}) as Record<string, Fields>;
   const names = typeof sections === "object" && !Array.isArray(sections) ? Object.keys(sections) : [];
-  if (names.length === 0) throw usage([`must have the sections kafka, influxdb, or one of them`]);
+  const known: readonly string[] = TIERS;
+  if (names.length === 0) throw usage([`must have one or more of the sections ${known.join(", ")}`]);
   for (const name of names) {
-    if (name !== "kafka" && name !== "influxdb") problems.push(`${name}: is not a section (kafka, influxdb)`);
+    if (!known.includes(name)) problems.push(`${name}: is not a section (${known.join(", ")})`);
     else if (sections[name] === null || typeof sections[name] !== "object") problems.push(`${name}: must be a section`);
   }
   if (problems.length > 0) throw usage(problems);
   const folder = dirname(resolve(path));
   const settings: ExternalSettings = { stores: {}, secrets: {} };
-  if (sections.kafka)
-    await readKafka(new Section("kafka", sections.kafka, folder, problems, KAFKA_FIELDS), settings, cluster);
-  if (sections.influxdb)
-    await readInfluxdb(
-      new Section("influxdb", sections.influxdb, folder, problems, INFLUXDB_FIELDS),
-      settings,
-      cluster,
-    );
+  const section = (name: Tier, fields: readonly string[]) =>
+    sections[name] && new Section(name, sections[name], folder, problems, fields);
+  const kafka = section("kafka", KAFKA_FIELDS);
+  const influxdb = section("influxdb", INFLUXDB_FIELDS);
+  const prometheus = section("prometheus", PROMETHEUS_FIELDS);
+  if (kafka) await readKafka(kafka, settings, cluster);
+  if (influxdb) await readInfluxdb(influxdb, settings, cluster);
+  if (prometheus) await readPrometheus(prometheus, settings, cluster);
   if (problems.length > 0) throw usage(problems);
   return settings;
 }
@@ -216,17 +227,23 @@ async function readInfluxdb(section: Section, { stores, secrets }: ExternalSetti
   secrets[READ_TOKEN] = { token: readToken ?? token };
 }
 
+async function readPrometheus(section: Section, { stores, secrets }: ExternalSettings, cluster: Cluster) {
+  const url = section.required("url", HTTPS_OR_SERVICE).replace(/\/$/, "");
+  if (url.startsWith("http://")) section.refuse("caFile", "needs an https:// address");
+  const entries = withoutUndefined({
+    "ca.crt": await section.file("caFile", PEM),
+    token: await section.file("tokenFile", ONE_VALUE),
+  });
+  const egress = await egressOf(section, url === "" ? [] : [url], cluster);
+  stores.prometheus = { url, hasCa: "ca.crt" in entries, hasToken: "token" in entries, egress };
+  secrets[PROMETHEUS_SECRET] = entries;
+}
+
 // ── network ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const EVERY_ADDRESS = ["0.0.0.0/0", "::/0"];
 
 type Service = KubernetesObject & { spec: { ports?: { port: number; targetPort?: number | string }[] } };
-
-/** Namespace and name of the Service in a host name of the cluster: kafka-0.brokers.NAMESPACE.svc */
-export function serviceOf(host: string): { service: string; namespace: string } | undefined {
-  const [, service, namespace] = /(?:^|\.)([a-z0-9-]+)\.([a-z0-9-]+)\.svc(?:\.|$)/.exec(host) ?? [];
-  return service && namespace ? { service, namespace } : undefined;
-}
 
 /**
  * The rules that allow connections to servers. Policies know addresses, not names: a Service of the cluster becomes its
@@ -266,9 +283,9 @@ async function targetPorts(
 }
 
 /** Ports that are allowed to every address, for a warning; empty where the addresses are known. */
-export const openPorts = ({ kafka, influxdb }: ExternalStores): (number | string)[] => [
+export const openPorts = (stores: ExternalStores): (number | string)[] => [
   ...new Set(
-    [...(kafka?.egress ?? []), ...(influxdb?.egress ?? [])]
+    TIERS.flatMap((tier) => stores[tier]?.egress ?? [])
       .filter(({ to }) => to.some(({ ipBlock }) => ipBlock?.cidr === EVERY_ADDRESS[0]))
       .flatMap(({ ports }) => ports.map(({ port }) => port)),
   ),
@@ -283,6 +300,7 @@ async function readDeployedExternal(cluster: Cluster): Promise<ExternalSettings>
     ...(stores.kafka ? [KAFKA_SECRET] : []),
     ...(stores.influxdb ? [WRITE_TOKEN, READ_TOKEN] : []),
     ...(stores.influxdb?.hasCa ? [INFLUXDB_SECRET] : []),
+    ...(hasSecret(stores.prometheus) ? [PROMETHEUS_SECRET] : []),
   ];
   const contents = await Promise.all(names.map(async (name) => [name, await readSecret(cluster, name)] as const));
   return { stores, secrets: Object.fromEntries(contents) };
@@ -298,12 +316,21 @@ export async function externalSettings(cluster: Cluster, path: string | undefine
 
 interface StageObjects {
   name: string;
+  needsStage?: string | undefined;
   title: string;
   objects: KubernetesObject[];
 }
 
 const TITLES = { kafka: "Kafka", influxdb: "InfluxDB" } as const;
-type Tier = keyof typeof TITLES;
+/** Values of app.kubernetes.io/name of what a section of the file replaces. */
+const REPLACED = { kafka: ["kafka"], influxdb: ["influxdb"], prometheus: ["prometheus", "alertmanager"] } as const;
+type Tier = keyof typeof REPLACED;
+const TIERS = Object.keys(REPLACED) as Tier[];
+
+/** Secrets of a replaced server that clients of others need too: tokens, and the CA with which a Prometheus scrapes. */
+const KEPT_SECRETS = [WRITE_TOKEN, READ_TOKEN, "prometheus-tls"];
+/** Objects of prometheus-operator have the label of Prometheus, and are for that of others. */
+const isForOperator = ({ kind }: KubernetesObject) => kind === "ServiceMonitor" || kind === "PrometheusRule";
 
 /** Rules of alerts on the brokers' own metrics, which an external Kafka does not serve. */
 const KAFKA_RULES = "prometheus-rules-kafka";
@@ -314,28 +341,44 @@ const nameOf = ({ metadata }: KubernetesObject) => metadata.labels?.["app.kubern
 
 /** Stages without the servers that other people run; the clients connect to those. */
 export function withExternal<S extends StageObjects>(stages: readonly S[], { stores, secrets }: ExternalSettings): S[] {
-  const tiers = (["kafka", "influxdb"] as const).filter((tier) => stores[tier]);
+  const tiers: string[] = TIERS.filter((tier) => stores[tier]).flatMap((tier) => REPLACED[tier]);
   if (tiers.length === 0) return [...stages];
   const isReplaced = (object: KubernetesObject) => {
     const { kind, metadata } = object;
-    const tier = kind === "ServiceMonitor" ? metadata.name : nameOf(object);
-    return tiers.some((replaced) => replaced === tier) && ![WRITE_TOKEN, READ_TOKEN].includes(metadata.name);
+    const tier = isForOperator(object) ? metadata.name : nameOf(object);
+    const isKept = kind === "Secret" && KEPT_SECRETS.includes(metadata.name);
+    return !isKept && tiers.some((replaced) => replaced === tier);
   };
   const adapted = stages.map((stage): S => {
     const kept = stage.objects.filter(
       (object) => !isReplaced(object) && !(stores.kafka && object.metadata.name === KAFKA_RULES),
     );
-    const own = (["kafka", "influxdb"] as const).filter((tier) => !stores[tier]).map((tier) => TITLES[tier]);
     return {
       ...stage,
-      title: stage.name === "stores" ? own.join(" and ") : stage.title,
+      title: titleOf(stage, stores),
       objects: [
-        ...kept.map((object) => adaptObject(object, stores, tiers, secrets)),
+        ...kept.flatMap((object) => adaptObject(object, stores, tiers, secrets) ?? []),
         ...(stage.name === "secrets" ? ownObjects(stores, secrets) : []),
       ],
     };
   });
-  return adapted.filter(({ objects }) => objects.length > 0);
+  const left = adapted.filter(({ objects }) => objects.length > 0);
+  // A stage that depends on one that has nothing to apply depends on what that one depends on.
+  const present = (name: string | undefined): string | undefined =>
+    name === undefined || left.some((stage) => stage.name === name)
+      ? name
+      : present(adapted.find((stage) => stage.name === name)?.needsStage);
+  return left.map((stage) => ({ ...stage, needsStage: present(stage.needsStage) }));
+}
+
+function titleOf({ name, title }: StageObjects, stores: ExternalStores): string {
+  if (name === "stores") {
+    return (["kafka", "influxdb"] as const)
+      .filter((tier) => !stores[tier])
+      .map((tier) => TITLES[tier])
+      .join(" and ");
+  }
+  return name === "metrics" && stores.prometheus ? "metrics: kube-state-metrics" : title;
 }
 
 const metadataOf = (name: string, more: object = {}) => ({
@@ -358,6 +401,7 @@ function ownObjects(stores: ExternalStores, secrets: SecretContents): Kubernetes
   const names = [
     ...(stores.kafka?.files.length ? [KAFKA_SECRET] : []),
     ...(stores.influxdb?.hasCa ? [INFLUXDB_SECRET] : []),
+    ...(hasSecret(stores.prometheus) ? [PROMETHEUS_SECRET] : []),
   ];
   return [
     {
@@ -376,18 +420,21 @@ function ownObjects(stores: ExternalStores, secrets: SecretContents): Kubernetes
   ];
 }
 
+/** The object for clients of the external servers; undefined for one that has no use with them. */
 function adaptObject(
   object: KubernetesObject,
   stores: ExternalStores,
-  tiers: readonly Tier[],
+  tiers: readonly string[],
   secrets: SecretContents,
-): KubernetesObject {
+): KubernetesObject | undefined {
   const { name } = object.metadata;
+  if (stores.prometheus && isScaling(object))
+    return adaptScaling(object, stores.prometheus, secrets[PROMETHEUS_SECRET]?.["ca.crt"]);
   if (object.kind === "Secret" && stores.influxdb && (name === WRITE_TOKEN || name === READ_TOKEN)) {
     const metadata = { ...object.metadata, annotations: { [WITH_VALUES]: "true" } };
     return { ...object, metadata, data: base64(secrets[name] ?? {}) };
   }
-  if (object.kind === "NetworkPolicy") return adaptPolicy(object as Policy, stores);
+  if (object.kind === "NetworkPolicy") return adaptPolicy(object as Policy, stores, tiers);
   if (object.kind === "ConfigMap") return adaptConfigMap(object, stores, tiers);
   if (object.kind === "PrometheusRule" && name === MONITORING_RULES) return adaptRules(object, tiers);
   const copy = structuredClone(object);
@@ -398,7 +445,7 @@ function adaptObject(
   if (object.kind === "Job") adaptSetup(template.spec, stores);
   if (stores.kafka) withoutRules(template.spec);
   for (const container of containersOf(template.spec)) withoutEndpoints(container, tiers);
-  if (stores.influxdb) trustOfGrafana(template.spec, stores);
+  trustOfGrafana(template.spec, stores);
   return copy;
 }
 
@@ -456,7 +503,7 @@ function withoutRules(spec: PodSpec): void {
 }
 
 /** The lag exporter watches no certificate of a server that does not exist. */
-function withoutEndpoints(container: Container, tiers: readonly Tier[]): void {
+function withoutEndpoints(container: Container, tiers: readonly string[]): void {
   for (const variable of container.env ?? []) {
     if (variable.name !== "CERTIFICATE_ENDPOINTS") continue;
     const endpoints = variable.value
@@ -466,39 +513,58 @@ function withoutEndpoints(container: Container, tiers: readonly Tier[]): void {
   }
 }
 
-/** Grafana reads the database through its own settings; the CA of an external one is mounted for them. */
-function trustOfGrafana(spec: PodSpec, { influxdb }: ExternalStores): void {
+/** Grafana reads its sources through its own settings; CA and token of external ones are mounted for them. */
+function trustOfGrafana(spec: PodSpec, { influxdb, prometheus }: ExternalStores): void {
   const container = spec.containers.find(({ name }) => name === "grafana");
-  if (!container || !influxdb) return;
-  for (const [secret, folder] of Object.entries(influxdbAccess(influxdb).secrets))
-    mount(spec, container, secret, folder);
+  if (!container) return;
+  const secrets = {
+    ...(influxdb && influxdbAccess(influxdb).secrets),
+    ...(hasSecret(prometheus) && { [PROMETHEUS_SECRET]: PROMETHEUS_FOLDER }),
+  };
+  for (const [secret, folder] of Object.entries(secrets)) mount(spec, container, secret, folder);
 }
 
+interface Peer {
+  namespaceSelector?: { matchLabels?: Record<string, string> };
+  podSelector?: { matchLabels?: Record<string, string> };
+}
 interface Rule {
-  to?: { podSelector?: { matchLabels?: Record<string, string> } }[];
+  to?: Peer[];
+  from?: Peer[];
   ports?: unknown[];
 }
-type Policy = KubernetesObject & { spec: { podSelector?: { matchLabels?: Record<string, string> }; egress?: Rule[] } };
+type Policy = KubernetesObject & {
+  spec: { podSelector?: { matchLabels?: Record<string, string> }; egress?: Rule[]; ingress?: Rule[] };
+};
 
-/** A rule to the pods of a tier becomes the rules to the external server. */
-function adaptPolicy(policy: Policy, stores: ExternalStores): Policy {
-  const { egress } = policy.spec;
-  if (!egress) return policy;
-  const replaced = egress.flatMap((rule): unknown[] => {
-    const target = rule.to?.length === 1 ? rule.to[0]!.podSelector?.matchLabels?.["app.kubernetes.io/name"] : undefined;
-    const external = target === "kafka" || target === "influxdb" ? stores[target] : undefined;
-    return external ? external.egress : [rule];
+const tierOf = ({ podSelector }: Peer) => podSelector?.matchLabels?.["app.kubernetes.io/name"];
+
+/** A rule to the pods of a tier becomes the rules to the external server; one from its pods is left out. */
+function adaptPolicy(policy: Policy, stores: ExternalStores, tiers: readonly string[]): Policy {
+  const { egress, ingress } = policy.spec;
+  const replaced = egress?.flatMap((rule): Rule[] => {
+    const target = rule.to?.length === 1 ? tierOf(rule.to[0]!) : undefined;
+    const external = TIERS.find((tier) => tier === target && stores[tier]);
+    return external ? stores[external]!.egress : [rule];
   });
-  // The observer reads the newest point; its rule names several workloads.
-  const isObserver = nameOf(policy) === "observer" && stores.influxdb;
-  const rules = isObserver ? [...replaced, ...stores.influxdb!.egress] : replaced;
-  return { ...policy, spec: { ...policy.spec, egress: rules as Rule[] } };
+  // The observer reads the newest point, and relays to what commands query; its rule names several workloads.
+  const relayed = nameOf(policy) === "observer" ? [stores.influxdb, stores.prometheus] : [];
+  const added = relayed.flatMap((store) => store?.egress ?? []);
+  const isGone = (peer: Peer) =>
+    tiers.includes(tierOf(peer) ?? "") && peer.namespaceSelector?.matchLabels?.[SCRAPE_LABEL] === undefined;
+  const allowed = ingress?.flatMap((rule): Rule[] => {
+    const from = rule.from?.filter((peer) => !isGone(peer));
+    // A rule without peers would allow everything.
+    return from === undefined ? [rule] : from.length > 0 ? [{ ...rule, from }] : [];
+  });
+  const rules = { ...(replaced && { egress: [...replaced, ...added] }), ...(allowed && { ingress: allowed }) };
+  return { ...policy, spec: { ...policy.spec, ...rules } };
 }
 
 type Data = Record<string, string>;
 
 /** A rule without the targets that cannot exist: it would fire for ever. */
-const withoutTargets = (text: string, tiers: readonly Tier[]): string =>
+const withoutTargets = (text: string, tiers: readonly string[]): string =>
   tiers.reduce((rest, tier) => cut(rest, new RegExp(`\\n *or\\n *absent\\(up\\{job="${tier}"[^}]*\\}\\)`)), text);
 
 interface RuleGroups {
@@ -506,7 +572,7 @@ interface RuleGroups {
 }
 
 /** The same rules for prometheus-operator. */
-function adaptRules(object: KubernetesObject, tiers: readonly Tier[]): KubernetesObject {
+function adaptRules(object: KubernetesObject, tiers: readonly string[]): KubernetesObject {
   const spec = structuredClone(object.spec) as RuleGroups;
   for (const rule of spec.groups.flatMap(({ rules }) => rules)) {
     if (rule.expr.includes("absent(up{")) rule.expr = withoutTargets(rule.expr, tiers);
@@ -514,22 +580,46 @@ function adaptRules(object: KubernetesObject, tiers: readonly Tier[]): Kubernete
   return { ...object, spec };
 }
 
-function adaptConfigMap(object: KubernetesObject, stores: ExternalStores, tiers: readonly Tier[]): KubernetesObject {
+function adaptConfigMap(object: KubernetesObject, stores: ExternalStores, tiers: readonly string[]): KubernetesObject {
+  const { influxdb, prometheus } = stores;
   const change = (key: string, edit: (text: string) => string): KubernetesObject => {
     const data = object.data as Data;
     return { ...object, data: { ...data, [key]: edit(data[key]!) } };
   };
   const { name } = object.metadata;
   if (name === MONITORING_RULES) return change("monitoring.yml", (text) => withoutTargets(text, tiers));
-  if (name === "grafana" && stores.influxdb)
-    return change("datasources.yaml", (text) => influxdbDatasource(text, stores.influxdb!));
-  return object;
+  if (name === "grafana") {
+    return change("datasources.yaml", (text) => {
+      const edited = influxdb ? influxdbDatasource(text, influxdb) : text;
+      return prometheus ? prometheusDatasource(edited, prometheus) : edited;
+    });
+  }
+  return name === "grafana-dashboards" && prometheus ? withScopedDashboards(object) : object;
 }
 
 /** @throws Error when the manifests no longer have what is cut: nothing may stay by accident */
 function cut(text: string, pattern: RegExp, replacement = ""): string {
   if (!pattern.test(text)) throw new Error(`scripts/deploy/external.ts: the manifests do not contain ${pattern}`);
   return text.replace(pattern, () => replacement);
+}
+
+function prometheusDatasource(
+  text: string,
+  { url, hasCa, hasToken }: NonNullable<ExternalStores["prometheus"]>,
+): string {
+  const [start, end] = [text.indexOf("- name: Prometheus"), text.indexOf("- name: Loki")];
+  let edited = cut(text.slice(start, end), /url: \S+/, `url: ${url}`);
+  if (hasCa) edited = cut(edited, /\$__file\{\/certs\/ca\.crt\}/, `$__file{${PROMETHEUS_FOLDER}/ca.crt}`);
+  else edited = cut(cut(edited, /\n *tlsAuthWithCACert: true/), /\n *tlsCACert: \S+/);
+  if (hasToken) {
+    const header = [
+      "      httpHeaderName1: Authorization",
+      "    secureJsonData:",
+      `      httpHeaderValue1: Bearer $__file{${PROMETHEUS_FOLDER}/token}`,
+    ];
+    edited = cut(edited, / *secureJsonData:/, header.join("\n"));
+  } else if (!hasCa) edited = cut(edited, /\n *secureJsonData:/);
+  return text.slice(0, start) + edited + text.slice(end);
 }
 
 function influxdbDatasource(

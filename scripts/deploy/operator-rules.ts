@@ -4,6 +4,7 @@
  * pipeline's namespaces.
  */
 import { parse } from "yaml";
+import { withNamespaces } from "../clients/promql.ts";
 import type { KubernetesObject } from "../cluster/cluster.ts";
 
 /** API of prometheus-operator's objects. */
@@ -75,25 +76,3 @@ const scoped = ({ name, rules }: RuleGroup, namespaces: string): RuleGroup => ({
     .filter(({ alert }) => alert !== DEAD_MANS_SWITCH)
     .map((rule) => ({ ...rule, expr: withNamespaces(rule.expr, namespaces) })),
 });
-
-/**
- * Tokens of PromQL that contain names which are no metrics, then selectors. In the order of the alternatives: strings, ranges,
- * lists of labels, `offset`, functions, and a name with or without matchers.
- */
-const TOKEN =
-  /"(?:[^"\\]|\\.)*"|\[[^\]]*\]|\b(?:by|without|on|ignoring|group_left|group_right)\b(?:\s*\([^()]*\))?|\boffset\s+-?\w+|[a-zA-Z_]\w*(?=\s*(?:\(|(?:by|without)\b))|(?<![\w.])([a-zA-Z_:][\w:]*)(\s*\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\})?/g;
-const OPERATORS = new Set(["and", "or", "unless", "bool", "atan2", "inf", "nan"]);
-
-/**
- * An expression whose selectors require the namespaces. Recorded series (with a colon) have lost that label, and a selector
- * that names a namespace keeps it.
- * @param namespaces alternatives of a regular expression
- */
-export function withNamespaces(expression: string, namespaces: string): string {
-  return expression.replaceAll(TOKEN, (token, name: string | undefined, matchers: string | undefined) => {
-    if (name === undefined || name.includes(":") || OPERATORS.has(name.toLowerCase())) return token;
-    if (matchers && /[{,]\s*namespace\s*[=!]/.test(matchers)) return token;
-    const others = matchers?.trim().slice(1, -1).trim();
-    return `${name}{${others ? `${others.replace(/,$/, "")}, ` : ""}namespace=~"${namespaces}"}`;
-  });
-}

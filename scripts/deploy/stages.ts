@@ -95,6 +95,8 @@ export const STAGES: readonly StageSpec[] = [
       "network/ingest-networkpolicy.yaml",
       "network/observer-networkpolicy.yaml",
       "network/load-generator-networkpolicy.yaml",
+      // For the Prometheus of others too.
+      "network/allow-scrape-networkpolicy.yaml",
     ],
   },
   {
@@ -107,6 +109,8 @@ export const STAGES: readonly StageSpec[] = [
       "tls/processor-tls-secret.yaml",
       "tls/lag-exporter-tls-secret.yaml",
       "tls/admin-tls-secret.yaml",
+      // The ServiceMonitors name it: for the Prometheus of others too.
+      "tls/prometheus-tls-secret.yaml",
       "kafka/kafka-cluster-id-secret.yaml",
       "influxdb/influxdb-admin-secret.yaml",
       "influxdb/influxdb-token-processor-secret.yaml",
@@ -265,11 +269,9 @@ export const STAGES: readonly StageSpec[] = [
     // After the stages that add scrape jobs and rules: Prometheus reads its configuration at start.
     title: "metrics and alerts: Prometheus, Alertmanager, kube-state-metrics",
     files: [
-      "network/allow-scrape-networkpolicy.yaml",
       "network/prometheus-networkpolicy.yaml",
       "network/alertmanager-networkpolicy.yaml",
       "network/kube-state-metrics-networkpolicy.yaml",
-      "tls/prometheus-tls-secret.yaml",
       "tls/alertmanager-tls-secret.yaml",
       "tls/kube-state-metrics-tls-secret.yaml",
       "prometheus/prometheus-rbac.yaml",

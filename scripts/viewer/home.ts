@@ -12,9 +12,10 @@ const QUERIES = {
   lagEvents: 'sum(kafka_consumergroup_lag{group="processor"})',
   freshShare:
     'sum(rate(conveyor_e2e_latency_seconds_bucket{le=~"5|5[.]0"}[5m])) / sum(rate(conveyor_e2e_latency_seconds_count[5m]))',
+  // `max by`: an external Prometheus may have the series of two kube-state-metrics.
   podsReady:
-    'sum(kube_pod_status_ready{condition="true"} * on (pod, namespace) group_left () (kube_pod_status_phase{phase="Running"} == 1))',
-  podsDesired: 'sum(kube_pod_status_phase{phase=~"Running|Pending|Unknown|Failed"})',
+    'sum(max by (pod, namespace) (kube_pod_status_ready{condition="true"}) * on (pod, namespace) max by (pod, namespace) (kube_pod_status_phase{phase="Running"} == 1))',
+  podsDesired: 'sum(max by (pod, namespace) (kube_pod_status_phase{phase=~"Running|Pending|Unknown|Failed"}))',
 } as const;
 const UNKNOWN = {
   inPerSecond: null,

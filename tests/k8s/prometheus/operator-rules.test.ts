@@ -2,8 +2,10 @@
 import { describe, expect, test } from "bun:test";
 import { parse } from "yaml";
 import { capture } from "../../../scripts/cli/process.ts";
+import { withNamespaces } from "../../../scripts/clients/promql.ts";
 import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
-import { parseLabels, withNamespaces } from "../../../scripts/deploy/operator-rules.ts";
+import { withExternal } from "../../../scripts/deploy/external.ts";
+import { parseLabels } from "../../../scripts/deploy/operator-rules.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
 import { metricNamesIn } from "./promql.ts";
 import { promtoolObstacle, ruleFiles, runOn, tool } from "./rules.ts";
@@ -35,6 +37,15 @@ describe("PrometheusRules", () => {
   });
 });
 
+/** The queries of Prometheus in a dashboard, or in a part of one with a data source of this type. */
+function queriesIn(value: unknown, type?: string): string[] {
+  if (value === null || typeof value !== "object") return [];
+  const own = (value as { datasource?: { type?: string } }).datasource?.type ?? type;
+  return Object.entries(value).flatMap(([name, field]) =>
+    name === "expr" && own === "prometheus" ? [field as string] : queriesIn(field, own),
+  );
+}
+
 describe("withNamespaces", () => {
   test.each([
     [
@@ -50,6 +61,9 @@ describe("withNamespaces", () => {
     ['label_replace(a{}, "x", "$1", "y", "(b|c)")', 'label_replace(a{namespace=~"n"}, "x", "$1", "y", "(b|c)")'],
     ['a{x="}", y=~"b{2}",}', 'a{x="}", y=~"b{2}", namespace=~"n"}'],
     ["sum(a) without (pod) atan2 Inf", 'sum(a{namespace=~"n"}) without (pod) atan2 Inf'],
+    ['count by (job) ({__name__=~"a|b"})', 'count by (job) ({__name__=~"a|b", namespace=~"n"})'],
+    ['ALERTS{a="b"}', 'ALERTS{a="b", namespace=~"n|"}'],
+    ['a and {b="c"} OR {namespace="d"}', 'a{namespace=~"n"} and {b="c", namespace=~"n"} OR {namespace="d"}'],
   ])("%s", (expression, scoped) => {
     expect(withNamespaces(expression, "n")).toBe(scoped);
   });
@@ -73,6 +87,34 @@ describe("withNamespaces", () => {
     expect(theirs!.stdout.length).toBeGreaterThan(all.length);
     expect(ours!.stdout).toBe(theirs!.stdout);
   });
+
+  test.skipIf(obstacle !== undefined)(
+    "promtool accepts the queries of dashboards and autoscaling for an external Prometheus",
+    async () => {
+      const prometheus = { url: "http://p.m.svc:9090", hasCa: false, hasToken: false, egress: [] };
+      const external = withExternal(await loadStages(), { stores: { prometheus }, secrets: {} });
+      const found = external.flatMap((stage) => stage.objects);
+      const dashboards = found.find(({ metadata }) => metadata.name === "grafana-dashboards")!.data as object;
+      const scaled = found.find(({ kind }) => kind === "ScaledObject")!.spec as {
+        triggers: { metadata: { query: string } }[];
+      };
+      const queries = [
+        ...Object.values(dashboards).flatMap((text: string) => queriesIn(JSON.parse(text))),
+        ...scaled.triggers.map(({ metadata }) => metadata.query),
+      ];
+      expect(queries.length).toBeGreaterThan(80);
+      // Only what has lost or never had the label is unlimited.
+      const unlimited = queries.filter((query) => !query.includes("namespace="));
+      expect(unlimited.flatMap(metricNamesIn).filter((name) => !name.includes(":"))).toEqual([]);
+      const rules = queries.map((query, index) => ({
+        record: `q${index}`,
+        expr: query.replaceAll("$__rate_interval", "1m"),
+      }));
+      const texts = { "queries.yml": JSON.stringify({ groups: [{ name: "queries", rules }] }) };
+      const { exitCode, output } = await runOn(texts, [await tool("promtool"), "check", "rules", "queries.yml"]);
+      expect({ exitCode, output: exitCode === 0 ? "" : output }).toEqual({ exitCode: 0, output: "" });
+    },
+  );
 
   test.skipIf(obstacle !== undefined)("promtool accepts the PrometheusRules", async () => {
     const texts = Object.fromEntries(

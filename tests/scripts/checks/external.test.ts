@@ -8,7 +8,7 @@ import type { ExternalStores } from "../../../scripts/cluster/external-stores.ts
 import { TOPIC_TABLE } from "../../../services/domain/kafka-layout.ts";
 import type { ProbeSpec } from "../../../services/protocol/probe.ts";
 
-const STORES: Required<ExternalStores> = {
+const STORES: Required<Pick<ExternalStores, "kafka" | "influxdb">> = {
   kafka: { brokers: ["b.example.org:9094"], auth: "scram-sha-512", user: "u", files: ["password"], egress: [] },
   influxdb: { url: "https://i.example.org", org: "o", bucket: "b", hasCa: false, hasReadToken: false, egress: [] },
 };

@@ -139,10 +139,11 @@ test("--only chooses cases in the list's order and refuses others", () => {
     "kubectl",
     "workstation",
     "external",
+    "prometheus",
   ]);
   expect(chosenCases(["gke, kind", "k3s"])).toEqual(["kind", "k3s", "gke"]);
   expect(() => chosenCases(["eks"])).toThrow(
-    '--only: must name cases (kind, kubeadm, k3s, gke, renamed, ipv6, kubectl, workstation, external); got "eks"',
+    '--only: must name cases (kind, kubeadm, k3s, gke, renamed, ipv6, kubectl, workstation, external, prometheus); got "eks"',
   );
 });
 

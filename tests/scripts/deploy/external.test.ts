@@ -2,15 +2,9 @@ import { beforeAll, describe, expect, test } from "bun:test";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Cluster, KubernetesObject } from "../../../scripts/cluster/cluster.ts";
-import type { ExternalStores } from "../../../scripts/cluster/external-stores.ts";
+import { type ExternalStores, serviceOf } from "../../../scripts/cluster/external-stores.ts";
 import { adaptStages, isApiServerRule } from "../../../scripts/deploy/adapt.ts";
-import {
-  type ExternalSettings,
-  openPorts,
-  readExternalFile,
-  serviceOf,
-  withExternal,
-} from "../../../scripts/deploy/external.ts";
+import { type ExternalSettings, openPorts, readExternalFile, withExternal } from "../../../scripts/deploy/external.ts";
 import { containersOf, podTemplateOf, withHashes } from "../../../scripts/deploy/manifests.ts";
 import { contentsOf, fillSecrets } from "../../../scripts/deploy/secrets.ts";
 import { loadStages, type Stage } from "../../../scripts/deploy/stages.ts";
@@ -102,8 +96,8 @@ describe("the file of --external", () => {
   const problem = async (yaml: string) => String(await settingsOf(yaml).catch((error: unknown) => error));
 
   test.each([
-    ["an unknown section", "kafak: {}", "kafak: is not a section (kafka, influxdb)"],
-    ["an empty file", "", "must have the sections kafka, influxdb, or one of them"],
+    ["an unknown section", "kafak: {}", "kafak: is not a section (kafka, influxdb, prometheus)"],
+    ["an empty file", "", "must have one or more of the sections kafka, influxdb, prometheus"],
     ["an unknown field", BOTH.replace("user:", "username:"), "kafka.username: is not a field (brokers, auth, user"],
     [
       "a broker without a port",
@@ -246,7 +240,7 @@ describe("the stages with external stores", () => {
     const objects = objectsOf(adaptStages(withExternal(own, settings), facts));
     const rules = (name: string) =>
       (find(objects, "NetworkPolicy", name)!.spec as { egress: { to?: unknown; ports: unknown }[] }).egress;
-    const { kafka, influxdb } = settings.stores as Required<ExternalStores>;
+    const { kafka, influxdb } = settings.stores as Required<Pick<ExternalStores, "kafka" | "influxdb">>;
     expect(rules("producer")).toEqual(kafka.egress);
     expect(rules("ingest")).toEqual(kafka.egress);
     expect(rules("processor")).toEqual([...kafka.egress, ...influxdb.egress]);
