@@ -104,7 +104,7 @@ export function indexText(artifacts: readonly Artifact[], record: EvidenceRecord
     "- What was run on clusters of which kind: [conformance.txt](conformance.txt), by `bun scripts/conformance.ts`.",
     "- Records of all runs: `outputs/runs/`, one folder per load test, run of drills and audit, with the record and a page. They stay on the",
     "  machine that ran them and are not in git.",
-    "- Picture of a live run for the project's README: [live-run.png](live-run.png), the frame at 1:46 of resilience-drill.mp4, extracted with ffmpeg.",
+    "- Picture of a live run for the project's README: [live-run.png](live-run.png), the frame at 1:59 of resilience-drill.mp4, extracted with ffmpeg.",
     "",
     `[${RECORD}](${RECORD}) has the SHA-256 of each file.`,
     "",
