@@ -1,5 +1,5 @@
 /** Queries of Loki, page by page, so that no line is missing from a large result. */
-import { LOGGING_NAMESPACE, NAMESPACE } from "../cluster/namespace.ts";
+import { PIPELINE_NAMESPACES } from "../cluster/namespace.ts";
 import { type LogBackend, type LogRange, type LogStore, MAX_ENTRIES, type StoreConnection } from "./log-backend.ts";
 import { byTime, keyOf, type LogEntry, type LogSearch, levelOf } from "./log-search.ts";
 
@@ -25,7 +25,7 @@ const escaped = (text: string) => text.replaceAll(/[.*+?^${}()|[\]\\]/g, String.
 const oneOf = (values: readonly string[]) => quoted(values.map(escaped).join("|"));
 
 /** The namespaces that Promtail reads. */
-const STREAMS = `namespace=~"${NAMESPACE}|${LOGGING_NAMESPACE}"`;
+const STREAMS = `namespace=~"${PIPELINE_NAMESPACES.join("|")}"`;
 
 /** The search as LogQL. The identity is structured metadata, which needs no parser and no stream per value. */
 export function logQl(search: LogSearch): string {

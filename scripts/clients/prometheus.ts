@@ -7,14 +7,13 @@
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { type ExternalPrometheus, PROMETHEUS_SECRET, readExternalStores } from "../cluster/external-stores.ts";
-import { LOGGING_NAMESPACE } from "../cluster/namespace.ts";
+import { PIPELINE_NAMESPACES } from "../cluster/namespace.ts";
 import { readSecret } from "../cluster/secret-values.ts";
 import { type ForwardedServer, getForwarded } from "./pod-metrics.ts";
 import { withNamespaces } from "./promql.ts";
 import { openRelay } from "./relay.ts";
 
 const PORT = 9090;
-const NAMESPACES = [NAMESPACE, LOGGING_NAMESPACE];
 /** Where the annotation `runbook_url` of the pipeline's own alerts starts. */
 const RUNBOOKS = "docs/runbooks/";
 
@@ -112,7 +111,7 @@ export class PrometheusReader implements AsyncDisposable {
   [Symbol.asyncDispose] = () => this.close();
 
   #scoped(promql: string): string {
-    return this.#isExternal ? withNamespaces(promql, NAMESPACES.join("|")) : promql;
+    return this.#isExternal ? withNamespaces(promql, PIPELINE_NAMESPACES.join("|")) : promql;
   }
 
   /** An instant query. @throws OperatorError with Prometheus' message */
@@ -169,7 +168,7 @@ export class PrometheusReader implements AsyncDisposable {
     if (!this.#isExternal) return alerts;
     return alerts.filter(
       ({ annotations, labels: { namespace } }) =>
-        annotations.runbook_url?.startsWith(RUNBOOKS) && (!namespace || NAMESPACES.includes(namespace)),
+        annotations.runbook_url?.startsWith(RUNBOOKS) && (!namespace || PIPELINE_NAMESPACES.includes(namespace)),
     );
   }
 

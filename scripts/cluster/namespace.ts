@@ -61,6 +61,9 @@ export const NAMESPACE: string = chooseNamespace(process.argv.slice(2), process.
 /** Namespace of the log collector, which needs a folder of the node: its pods are not of the "restricted" kind. */
 export const LOGGING_NAMESPACE: string = `${NAMESPACE}-logging`;
 
+/** All namespaces of the pipeline. */
+export const PIPELINE_NAMESPACES: readonly string[] = [NAMESPACE, LOGGING_NAMESPACE];
+
 /** A DNS label with room for the suffix of the log collector's namespace. */
 const NAMESPACE_RULE = /^[a-z]([-a-z0-9]{0,52}[a-z0-9])?$/;
 

@@ -1,6 +1,6 @@
 /** What becomes of autoscaling and dashboards with a Prometheus that other people run, and what such a Prometheus needs. */
 import { withNamespaces } from "../clients/promql.ts";
-import { type Cluster, KubectlError, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
+import { type Cluster, KubectlError, type KubernetesObject } from "../cluster/cluster.ts";
 import {
   type ExternalPrometheus,
   type ExternalStores,
@@ -8,7 +8,7 @@ import {
   PROMETHEUS_SECRET,
   serviceOf,
 } from "../cluster/external-stores.ts";
-import { LOGGING_NAMESPACE } from "../cluster/namespace.ts";
+import { PIPELINE_NAMESPACES } from "../cluster/namespace.ts";
 import { OPERATOR_API } from "./operator-rules.ts";
 import { FILL_FROM } from "./secrets.ts";
 
@@ -20,7 +20,7 @@ export const hasSecret = (prometheus: ExternalPrometheus | undefined): boolean =
   prometheus !== undefined && (prometheus.hasCa || prometheus.hasToken);
 
 /** A query for a Prometheus with the metrics of the complete cluster. */
-const scoped = (query: string) => withNamespaces(query, `${NAMESPACE}|${LOGGING_NAMESPACE}`);
+const scoped = (query: string) => withNamespaces(query, PIPELINE_NAMESPACES.join("|"));
 
 // ── autoscaling ──────────────────────────────────────────────────────────────────────────────────────────────────
 
