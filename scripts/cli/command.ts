@@ -298,6 +298,16 @@ function checkPositionals(spec: CommandSpec<Flags>, positionals: readonly string
 }
 
 /**
+ * Ends an output stream; resolves when its reader has taken everything, or is gone. process.exit cuts what a pipe has not
+ * taken yet, and the callback of an empty write does not wait for earlier ones (Bun 1.4.5).
+ */
+function ended(stream: NodeJS.WriteStream): Promise<void> {
+  // A line written after the end, by work that was given up, is dropped.
+  stream.on("error", () => {});
+  return new Promise((resolve) => stream.end(() => resolve()));
+}
+
+/**
  * Runs a command to its exit code and ends the process.
  * Signals abort the context's signal; a second one, or clean-up beyond its limit, ends the process at once.
  */
@@ -345,7 +355,6 @@ export async function runCommand<const F extends Flags>(command: Command<F>): Pr
     }
   }
   report.finish();
-  // Wait for stdout to drain: process.exit would cut a --json document that goes into a pipe.
-  await new Promise<void>((resolve) => process.stdout.write("", () => resolve()));
+  await Promise.all([ended(process.stdout), ended(process.stderr)]);
   process.exit(exitCode);
 }

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import { type CommandSpec, type Flags, helpText, parseArguments, parseDuration } from "../../../scripts/cli/command.ts";
 import { EXIT, OperatorError } from "../../../scripts/cli/errors.ts";
 
@@ -116,4 +117,23 @@ test("helpText shows forms, flags with defaults, examples and exit codes", () =>
   ]) {
     expect(text).toContain(part);
   }
+});
+
+test.each([
+  ["a slow reader gets the whole --json document", "sleep 0.5; cat", 2_000_000],
+  ["a reader that leaves does not hold the command back", "head -c 10", 10],
+])("runCommand: %s", async (_, reader, length) => {
+  const source = `
+    import { defineCommand, runCommand } from ${JSON.stringify(join(import.meta.dir, "../../../scripts/cli/command.ts"))};
+    await runCommand(defineCommand({
+      name: "example", summary: "", usage: [], flags: {}, examples: [],
+      run: async ({ report }) => { report.result({ text: "x".repeat(2_000_000) }); return 5; },
+    }));`;
+  // A writer that a full pipe holds back gives no event to wait for.
+  const command = `{ "$0" -e "$1" example --json; echo "exit $?" >&2; } | { ${reader}; }`;
+  const child = Bun.spawn(["sh", "-c", command, process.execPath, source], { stdout: "pipe", stderr: "pipe" });
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  expect(stderr).toBe("exit 5\n");
+  expect(stdout.length).toBeGreaterThanOrEqual(length);
+  if (length > 10) expect(JSON.parse(stdout).text).toHaveLength(length);
 });
