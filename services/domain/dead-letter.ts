@@ -38,6 +38,8 @@ export function createDeadLetter(
     value: Uint8Array | null;
     /** Length of the complete event when `value` is only its beginning. */
     bytes?: number;
+    /** Identity of an event whose body has none: identityText() of record-identity.ts. */
+    event?: string;
   },
   service: string,
 ): DeadLetter {
@@ -56,6 +58,7 @@ export function createDeadLetter(
       ...position,
       service,
       original_bytes: String(original.bytes ?? value.length),
+      ...(original.event === undefined ? {} : { event: original.event }),
     },
   };
 }

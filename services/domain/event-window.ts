@@ -3,7 +3,7 @@
  * processor dead-letters one, since a queue or another writer may bring it there. Such an event never reaches InfluxDB,
  * which would refuse the old one and make a shard for each future day.
  */
-import { type Parsed, parseEvent, type Refusal } from "./event.ts";
+import { type Parsed, parseEvent, type Refusal, readText } from "./event.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -35,7 +35,8 @@ export function checkEventTime(ts: number, nowMs: number): Refusal | undefined {
 
 /** As parseEvent(), and refuses an event whose time is outside the window at `nowMs`. */
 export function parseEventAt(nowMs: number, bytes: Uint8Array, length = bytes.length): Parsed {
-  const parsed = parseEvent(bytes, length);
+  const { refusal: unread } = readText(bytes, length);
+  const parsed: Parsed = unread ? { refusal: unread } : parseEvent(bytes);
   const refusal = parsed.event && checkEventTime(parsed.event.ts, nowMs);
   return refusal ? { refusal } : parsed;
 }

@@ -65,6 +65,12 @@ export const REASONS = [
   "bad_state",
   "too_large",
   "not_utf8",
+  "malformed_line",
+  "bad_measurement",
+  "bad_source",
+  "bad_tag",
+  "bad_field",
+  "unknown_measurement",
   "refused_by_database",
 ] as const;
 export type Reason = (typeof REASONS)[number];
@@ -76,11 +82,11 @@ const NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}";
 export const NAME_PATTERN = new RegExp(`^${NAME}$`);
 export const NAME_RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ -, first a letter or digit";
 /** 15 digits: exact in a double, and in InfluxDB's 64-bit integer. */
-const MAX_SEQ = 999_999_999_999_999;
+export const MAX_SEQ = 999_999_999_999_999;
 /** 2001-09-09: an earlier value is seconds mistaken for milliseconds. */
-const MIN_TS_MS = 1_000_000_000_000;
+export const MIN_TS_MS = 1_000_000_000_000;
 /** 2096-10-02: a later value is microseconds; also the end of 13 digits beginning with 1 to 3. */
-const MAX_TS_MS = 3_999_999_999_999;
+export const MAX_TS_MS = 3_999_999_999_999;
 
 export interface Refusal {
   reason: Reason;
@@ -98,7 +104,8 @@ const cut = (text: string) =>
 /** A value for an error message: as JSON, cut where it is long. */
 export const shown = (value: unknown): string => cut(String(JSON.stringify(value)));
 
-const refuse = (reason: Reason, field: string, rule: string, value: unknown): Refusal => ({
+/** The refusal of one field's value. */
+export const refuse = (reason: Reason, field: string, rule: string, value: unknown): Refusal => ({
   reason,
   field,
   detail: `${cut(field)}: ${rule}; got ${shown(value)}`,
@@ -116,7 +123,7 @@ export function checkEvent(value: unknown): Refusal | undefined {
   const event = value as Record<string, unknown>;
   // The version comes first: a later version may have other fields, and "unknown field" would mislead.
   if (event.v === undefined) return refuse("missing_field", "v", "is required", undefined);
-  if (event.v !== EVENT_VERSION) return refuse("wrong_version", "v", `must be ${EVENT_VERSION}`, event.v);
+  if (event.v !== EVENT_VERSION) return refuse("wrong_version", "v", "must be 1 or 2", event.v);
   for (const field of FIELDS) {
     if (event[field] === undefined) return refuse("missing_field", field, "is required", undefined);
   }
@@ -200,28 +207,43 @@ export function exampleEvent(identity: Pick<TelemetryEvent, "conveyor" | "run" |
 }
 
 /**
- * Parses and checks an event; never throws.
+ * The text of an event.
  * @param length length of the complete event when `bytes` is only its beginning.
  */
-export function parseEvent(bytes: Uint8Array, length = bytes.length): Parsed {
+export function readText(
+  bytes: Uint8Array,
+  length: number,
+): { text: string; refusal?: undefined } | { text?: undefined; refusal: Refusal } {
   if (length > MAX_EVENT_BYTES) {
     const detail = `an event must be at most ${MAX_EVENT_BYTES} bytes; got ${length}`;
     return { refusal: { reason: "too_large", detail } };
   }
-  let text: string;
   try {
-    text = utf8.decode(bytes);
+    return { text: utf8.decode(bytes) };
   } catch {
     return { refusal: { reason: "not_utf8", detail: "an event must be UTF-8; got bytes that are not" } };
   }
-  let value: unknown;
+}
+
+/** The value of a JSON text. */
+export function readJson(
+  text: string,
+): { value: unknown; refusal?: undefined } | { value?: undefined; refusal: Refusal } {
   try {
-    value = JSON.parse(text);
+    return { value: JSON.parse(text) };
   } catch (error) {
     const rule = cut(error instanceof Error ? error.message : String(error));
     const detail = `an event must be JSON: ${rule}; got ${shown(text)}`;
     return { refusal: { reason: "malformed_json", detail } };
   }
-  const refusal = checkEvent(value);
-  return refusal ? { refusal } : { event: value as TelemetryEvent };
+}
+
+/** Parses and checks an event of version 1; never throws. */
+export function parseEvent(bytes: Uint8Array): Parsed {
+  const { text, refusal } = readText(bytes, bytes.length);
+  if (refusal) return { refusal };
+  const json = readJson(text);
+  if (json.refusal) return { refusal: json.refusal };
+  const invalid = checkEvent(json.value);
+  return invalid ? { refusal: invalid } : { event: json.value as TelemetryEvent };
 }

@@ -14,6 +14,12 @@ export function ordinalOf(podName: string): number {
   return Number(/-(\d{1,9})$/.exec(podName)?.[1] ?? 0);
 }
 
+/** The run of events without identity that a producer has taken; the number begins with 1. */
+export const assignedRun = (producerRun: string, number: number): string => `${producerRun}-assigned-${number}`;
+
+/** The producer's own run, of a run that it assigned; every other run is returned as it is. */
+export const producerRunOf = (run: string): string => run.replace(/-assigned-\d+$/, "");
+
 /** The start of a run named by newRunId(), in milliseconds since 1970; undefined for other names. */
 export function runStart(run: string): number | undefined {
   const match = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z-/.exec(run);

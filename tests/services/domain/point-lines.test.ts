@@ -1,0 +1,129 @@
+import { describe, expect, test } from "bun:test";
+import { MAX_EVENT_BYTES } from "../../../services/domain/event.ts";
+import { renderLine } from "../../../services/domain/line-protocol.ts";
+import { pointLines } from "../../../services/domain/point-lines.ts";
+
+const linesOf = (text: string) =>
+  [...pointLines(Buffer.from(text))].map(({ number, bytes }) => [number, Buffer.from(bytes).toString()]);
+const NOW_MS = 1_764_489_600_000;
+
+describe("pointLines", () => {
+  test.each([
+    ["nothing", "", []],
+    ["blank lines and comments", "\n \t\r\n# one\n  # two a=1\n", []],
+    [
+      "lines with and without an end",
+      "a b=1\nc d=2",
+      [
+        [1, "a b=1"],
+        [2, "c d=2"],
+      ],
+    ],
+    [
+      "CRLF",
+      "a b=1\r\n\r\nc d=2\r\n",
+      [
+        [1, "a b=1"],
+        [3, "c d=2"],
+      ],
+    ],
+    [
+      "a string with line breaks",
+      'a b="1\n\n2",c=3\nd e=4',
+      [
+        [1, 'a b="1\n\n2",c=3'],
+        [4, "d e=4"],
+      ],
+    ],
+    [
+      "a string with an escaped quote",
+      'a b="1\\"\n2" 5\nd e=4',
+      [
+        [1, 'a b="1\\"\n2" 5'],
+        [3, "d e=4"],
+      ],
+    ],
+    [
+      "a string that ends with a backslash",
+      'a b="1\\\\"\nd e=4',
+      [
+        [1, 'a b="1\\\\"'],
+        [2, "d e=4"],
+      ],
+    ],
+    [
+      "a quote in a name or a tag opens no string",
+      'a"b,t="x c=1\nd e=4',
+      [
+        [1, 'a"b,t="x c=1'],
+        [2, "d e=4"],
+      ],
+    ],
+    [
+      "an escaped space belongs to the name",
+      'a\\ =",t=1 c=1\nd e=4',
+      [
+        [1, 'a\\ =",t=1 c=1'],
+        [2, "d e=4"],
+      ],
+    ],
+    [
+      "a quote within an unquoted value opens no string",
+      'a b=1"\nd e=4',
+      [
+        [1, 'a b=1"'],
+        [2, "d e=4"],
+      ],
+    ],
+    [
+      "blanks before a name",
+      ' \ta,t="x c=1\nd e=4',
+      [
+        [1, ' \ta,t="x c=1'],
+        [2, "d e=4"],
+      ],
+    ],
+    ["a string without an end: what follows is no point", 'a b="1\nc d=2\ne f=3', [[1, 'a b="1\nc d=2\ne f=3']]],
+  ] as const)("%s", (_, text, lines) => {
+    expect(linesOf(text)).toEqual(lines as never);
+  });
+
+  test("of a line above the greatest size of an event, the beginning", () => {
+    const [long, short] = pointLines(Buffer.from(`a b="\n${"x\n".repeat(MAX_EVENT_BYTES)}"\nc d=2`));
+    expect(long).toMatchObject({ length: 2 * MAX_EVENT_BYTES + 7, number: 1 });
+    expect(long!.bytes.length).toBe(MAX_EVENT_BYTES + 1);
+    expect(short).toMatchObject({ length: 5, number: MAX_EVENT_BYTES + 3 });
+  });
+
+  test("a body of stray quotes and backslashes is read in one pass", () => {
+    const startedAt = performance.now();
+    for (const part of ['a b="\n', 'a b="\\\n', `a b="\n${"c d=1\n".repeat(3000)}`, '"\n', "\\\\\\"]) {
+      linesOf(part.repeat(400_000 / part.length));
+    }
+    expect(performance.now() - startedAt).toBeLessThan(20_000);
+  });
+
+  test("rendered points are separated, whatever their strings hold (500 seeded texts)", () => {
+    let seed = 7;
+    const next = (most: number) => {
+      seed = (seed * 48_271) % 2_147_483_647;
+      return seed % most;
+    };
+    const pieces = ["\n", "\r\n", '"', "\\", " ", ",", "=", "#", "x", "é", "\n# y ", '="'];
+    for (let round = 0; round < 500; round++) {
+      const expected = Array.from({ length: 1 + next(5) }, () => {
+        const text = Array.from({ length: next(8) }, () => pieces[next(pieces.length)]).join("");
+        return renderLine({
+          measurement: "m",
+          tags: new Map(next(2) ? [["t", 'a"b c']] : []),
+          fields: new Map([
+            ["a", { type: "string", text }],
+            ["b", { type: "float", text: "1" }],
+          ]),
+          timeNs: `${NOW_MS}000000`,
+        });
+      });
+      expect(linesOf(expected.join("\n")).map(([, text]) => text)).toEqual(expected);
+    }
+  });
+});
