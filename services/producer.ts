@@ -16,12 +16,15 @@ import { RATE_PROFILES } from "./domain/rate.ts";
 import { newRunId, ordinalOf } from "./domain/run-id.ts";
 import { EventProducer } from "./kafka/event-producer.ts";
 import { EventPublisher, SOURCES } from "./producer/event-publisher.ts";
+import { EventSchemas } from "./producer/event-schemas.ts";
 import { startIntake } from "./producer/intake.ts";
 import { IntakeSenders } from "./producer/intake-senders.ts";
 import { LedgerCheckpoints } from "./producer/ledger-checkpoints.ts";
+import { SenderUsage } from "./producer/sender-usage.ts";
 import { readInput, runSimulation } from "./producer/sources.ts";
 import { finalLine } from "./protocol/final-document.ts";
 import { INPUT_END_TOKEN } from "./protocol/input-end.ts";
+import { SENDERS_PATH } from "./protocol/senders.ts";
 import { type ConfigReader, readCommon, readKafka, readOps, readTopic } from "./runtime/config.ts";
 import { Health } from "./runtime/health.ts";
 import { startLivenessServer } from "./runtime/liveness.ts";
@@ -70,6 +73,11 @@ const read = (reader: ConfigReader) => {
     inputEndToken: input === "stdin" && reader.has(INPUT_END_TOKEN) ? reader.text(INPUT_END_TOKEN) : undefined,
     intakePort: reader.integer("INTAKE_PORT", { least: 1, most: 65_535, fallback: 8443 }),
     intakeTokenFile: sources.includes("http") ? reader.secretPath("INTAKE_TOKEN_FILE") : "",
+    // A folder that does not exist has no schema.
+    schemaFolder: reader.text("SCHEMA_FOLDER", "/schemas"),
+    // The names that requests to the write API must give; any where they are not set.
+    intakeOrg: reader.has("INTAKE_ORG") ? reader.text("INTAKE_ORG") : undefined,
+    intakeBucket: reader.has("INTAKE_BUCKET") ? reader.text("INTAKE_BUCKET") : undefined,
     run: reader.pattern("RUN_ID", NAME_PATTERN, NAME_RULE, newRunId(Date.now(), ordinal, random16)),
     traceEverySeq: reader.integer("TRACE_EVERY_SEQ", { least: 0, most: 1_000_000_000, fallback: 1000 }),
   };
@@ -88,11 +96,13 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
   const metrics = new Metrics("producer");
   const health = new Health();
   const producer = createProducer(config, log, metrics, health);
+  const schemaErrors = metrics.counter("conveyor_producer_schema_errors_total");
   const publisher = new EventPublisher({
     run: config.run,
     producer,
     topic: config.topic,
     dlqTopic: config.dlqTopic,
+    schemas: new EventSchemas({ folder: config.schemaFolder, log, onFaulty: () => schemaErrors.inc() }),
     metrics,
     log,
     traceEverySeq: config.traceEverySeq,
@@ -101,16 +111,18 @@ async function start(config: Config, frame: ServiceFrame): Promise<void> {
   const checkpoints = new LedgerCheckpoints({ run: config.run, ledger: publisher.ledger, log });
   checkpoints.start();
 
+  const senders = config.sources.includes("http") ? new IntakeSenders(config.intakeTokenFile, log) : undefined;
   const startedAt = new Date().toISOString();
   const ops =
     config.ops &&
     startOpsServer(config.ops, health, metrics.registry, {
       "/ledger": () => ({ pod: config.common.podName, run: config.run, started_at: startedAt, ...publisher.report() }),
+      ...(senders ? { [SENDERS_PATH]: () => senders.inUse() } : {}),
     });
   const liveness = config.ops && startLivenessServer(config.ops, health, log);
 
   const pod: Pod = { config, frame, metrics, health, producer, publisher };
-  if (config.sources.includes("http")) openIntake(pod);
+  if (senders) openIntake(pod, senders);
   shutdown.step("flush", FLUSH_LIMIT_MS, () => producer.flush());
   shutdown.step("producer", 2000, () => {
     if (producer.bufferedEvents > 0) log.warn("events_unacknowledged", { events: producer.bufferedEvents });
@@ -164,17 +176,35 @@ function createProducer(config: Config, log: Logger, metrics: Metrics, health: H
   return producer;
 }
 
-function openIntake({ config, frame: { log, shutdown }, metrics, producer, publisher }: Pod): void {
+function openIntake(
+  { config, frame: { log, shutdown }, metrics, producer, publisher }: Pod,
+  senders: IntakeSenders,
+): void {
   const requests = metrics.counter("conveyor_intake_requests_total");
   const senderRequests = metrics.counter("conveyor_intake_sender_requests_total");
+  const senderRefusals = metrics.counter("conveyor_intake_sender_refusals_total");
+  const usage = new SenderUsage();
+  const report = (value: "names" | "most") => () =>
+    usage
+      .report(senders.listed())
+      .map((used) => ({ labels: { sender: used.sender, kind: used.kind }, value: used[value] }));
+  metrics.onReadEach("conveyor_intake_sender_in_use", report("names"));
+  metrics.onReadEach("conveyor_intake_sender_in_use_limit", report("most"));
   const intake = startIntake({
     port: config.intakePort,
     tls: config.ops!.tls,
-    senders: new IntakeSenders(config.intakeTokenFile, log),
+    senders,
+    usage,
     publisher,
     producer,
-    onAnswer: (status) => requests.inc({ code: String(status) }),
-    onSender: (sender) => senderRequests.inc({ sender }),
+    org: config.intakeOrg,
+    bucket: config.intakeBucket,
+    onAnswer: (status, sender) => {
+      requests.inc({ code: String(status) });
+      if (sender === undefined) return;
+      senderRequests.inc({ sender });
+      if (status >= 400) senderRefusals.inc({ sender, code: String(status) });
+    },
   });
   shutdown.step("intake", 5000, () => intake.stop());
   log.info("intake_open", { port: intake.port });

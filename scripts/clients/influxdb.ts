@@ -1,10 +1,12 @@
 /**
  * Queries of InfluxDB from outside the cluster: through a port-forward, over TLS verified against the CA of its certificate,
- * with the reader's token. The only Flux of the commands.
+ * with the reader's token.
  */
 import { InfluxDB } from "@influxdata/influxdb-client";
 import { MEASUREMENT_NAMES, type TelemetryEvent } from "../../services/domain/event.ts";
+import { type FieldType, seriesOf } from "../../services/domain/line-protocol.ts";
 import { MEASUREMENT, valuesChecksum } from "../../services/domain/point.ts";
+import { fieldHash, pointKey } from "../../services/domain/point-content.ts";
 import { OperatorError } from "../cli/errors.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import {
@@ -41,6 +43,14 @@ export interface StoredPoint {
   timestampNs: string;
   /** With `withValues`: checksum of what the point says. */
   values?: number;
+}
+
+/** One field of one point of any measurement, as hashes of domain/point-content.ts. */
+export interface StoredField {
+  /** pointKey() of its point. */
+  key: string;
+  /** fieldHash() of its name, type and value. */
+  field: string;
 }
 
 /** Selects points; an empty filter selects all. */
@@ -91,6 +101,32 @@ function select(
   ];
 }
 
+/** First stages of a query: all fields of a measurement in a time range. */
+const selectMeasurement = (bucket: string, measurement: string, { startMs, endMs }: TimeRange): string[] => [
+  `from(bucket: ${quoted(bucket)})`,
+  `|> range(start: time(v: ${startMs}000000), stop: time(v: ${endMs}000000))`,
+  `|> filter(fn: (r) => r._measurement == ${quoted(measurement)})`,
+];
+
+/** Types of values in annotated CSV, by their names there. */
+const FIELD_TYPES: Readonly<Record<string, FieldType>> = {
+  double: "float",
+  long: "integer",
+  unsignedLong: "unsigned",
+  boolean: "boolean",
+  string: "string",
+};
+
+/** The positions of a table's columns; the first two are the names of result and table, which tags may have too. */
+function columnsOf(columns: readonly { label: string; dataType: string; index: number }[]) {
+  const at = (label: string) => columns.findIndex((column, index) => index > 1 && column.label === label);
+  const [time, value, field] = [at("_time"), at("_value"), at("_field")];
+  const type = FIELD_TYPES[columns[value]?.dataType ?? ""];
+  if (type === undefined) throw new Error(`_value: must have a type of a field; got ${columns[value]?.dataType}`);
+  const tags = columns.filter(({ label }, index) => index > 1 && !label.startsWith("_"));
+  return { time, value, type, field, tags };
+}
+
 /** A query that needs the right to read the bucket and returns at most one row per series. */
 export const readCheck = (bucket: string): string =>
   `from(bucket: ${quoted(bucket)}) |> range(start: -1m) |> filter(fn: (r) => r._measurement == ${quoted(MEASUREMENT)}) |> limit(n: 1)`;
@@ -100,6 +136,12 @@ export const bucketOf = ({ influxdb }: ExternalStores) => ({
   org: influxdb?.org ?? ORGANIZATION,
   bucket: influxdb?.bucket ?? BUCKET,
 });
+
+/** A value as InfluxDB sends it, with the type of its column: "double", "long", "unsignedLong", "boolean", "string", "dateTime:RFC3339". */
+export interface Cell {
+  type: string;
+  text: string;
+}
 
 interface StoreAddress {
   url: string;
@@ -167,6 +209,22 @@ export class TelemetryStore implements AsyncDisposable {
 
   [Symbol.asyncDispose] = () => this.close();
 
+  get bucket(): string {
+    return this.#options.bucket;
+  }
+
+  /** Rows of a Flux query with the text of each cell, exact also for integers beyond 2^53; cells without a value are absent. */
+  async *rows(flux: string): AsyncGenerator<Map<string, Cell>> {
+    for await (const { values, tableMeta } of this.#influx.getQueryApi(this.#options.org).iterateRows(flux)) {
+      const cells = new Map<string, Cell>();
+      for (const { label, dataType, index } of tableMeta.columns) {
+        const text = values[index];
+        if (text !== undefined && text !== "") cells.set(label, { type: dataType, text });
+      }
+      yield cells;
+    }
+  }
+
   /** Rows of a Flux query, for the queries of dashboards. */
   async query<T>(flux: string): Promise<T[]> {
     return await this.#influx.getQueryApi(this.#options.org).collectRows<T>(flux);
@@ -229,6 +287,62 @@ export class TelemetryStore implements AsyncDisposable {
       const values = filter.withValues ? { values: valuesChecksum(row) } : {};
       return visit({ conveyor, run, seq, timestampNs: nanosecondsOf(_time), ...values });
     });
+  }
+
+  /** Number of field values of a measurement in each window of a time range that has some, by the windows' start. */
+  async countFieldValues(
+    measurement: string,
+    { startMs, endMs, windowMs }: TimeRange & { windowMs: number },
+  ): Promise<{ startMs: number; points: number }[]> {
+    const stages = [
+      ...selectMeasurement(this.#options.bucket, measurement, { startMs, endMs }),
+      `|> aggregateWindow(every: ${windowMs}ms, fn: count, createEmpty: false, timeSrc: "_start")`,
+      `|> group(columns: ["_time"])`,
+      "|> sum()",
+    ];
+    const counts: { startMs: number; points: number }[] = [];
+    await this.#eachRow<{ _time: string; _value: number }>(stages, ({ _time, _value }) => {
+      counts.push({ startMs: Math.floor(Date.parse(_time) / windowMs) * windowMs, points: _value });
+    });
+    return counts;
+  }
+
+  /**
+   * Visits every field of every point of a measurement. Values are read as the database writes them, with their types: a
+   * number of the language would not hold an integer above 2^53.
+   */
+  async eachFieldValue(
+    measurement: string,
+    startMs: number,
+    endMs: number,
+    visit: (field: StoredField) => Promise<void> | void,
+  ): Promise<void> {
+    const stages = [
+      ...selectMeasurement(this.#options.bucket, measurement, { startMs, endMs }),
+      '|> drop(columns: ["_start", "_stop"])',
+    ];
+    let series = { tags: "", text: "" };
+    for await (const { values, tableMeta } of this.#influx
+      .getQueryApi(this.#options.org)
+      .iterateRows(stages.join("\n"))) {
+      const { time, value, type, field, tags } = columnsOf(tableMeta.columns);
+      // The rows of a series follow each other.
+      const tagText = tags.map(({ label, index }) => `${label}\n${values[index]}`).join("\n");
+      if (series.text === "" || series.tags !== tagText) {
+        const point = {
+          measurement,
+          tags: new Map(tags.map(({ label, index }) => [label, values[index]!])),
+          fields: new Map(),
+          timeNs: "",
+        };
+        series = { tags: tagText, text: seriesOf(point) };
+      }
+      const waits = visit({
+        key: pointKey(series.text, nanosecondsOf(values[time]!)),
+        field: fieldHash(values[field]!, { type, text: values[value]! }),
+      });
+      if (waits) await waits;
+    }
   }
 
   /**

@@ -28,8 +28,8 @@ export interface OneOffPod {
   environment?: Record<string, string>;
   /** Secret name → folder with all of its keys, or with the listed keys only. */
   secrets?: Record<string, string | { folder: string; keys: readonly string[] }>;
-  /** ConfigMap name → folder. */
-  configMaps?: Record<string, string>;
+  /** ConfigMap name → folder, which is empty where the ConfigMap does not exist. */
+  optionalConfigMaps?: Record<string, string>;
   stdin?: boolean;
   /** The kubelet ends the pod after this time; an hour when absent. */
   lifetimeSeconds?: number;
@@ -40,7 +40,7 @@ export function podObject(pod: OneOffPod): KubernetesObject {
   const secrets = Object.entries(pod.secrets ?? {}).map(([name, place]) =>
     typeof place === "string" ? { name, folder: place, keys: undefined } : { name, ...place },
   );
-  const configMaps = Object.entries(pod.configMaps ?? {}).map(([name, folder]) => ({ name, folder }));
+  const configMaps = Object.entries(pod.optionalConfigMaps ?? {}).map(([name, folder]) => ({ name, folder }));
   return {
     apiVersion: "v1",
     kind: "Pod",
@@ -99,7 +99,7 @@ export function podObject(pod: OneOffPod): KubernetesObject {
             items: keys?.map((key) => ({ key, path: key })),
           },
         })),
-        ...configMaps.map(({ name }) => ({ name, configMap: { name } })),
+        ...configMaps.map(({ name }) => ({ name, configMap: { name, optional: true } })),
       ],
     },
   };

@@ -1,11 +1,10 @@
 /** `replay`: sends events that are valid now and not stored, and checks that they are stored afterwards. */
-import { serializeEvent, type TelemetryEvent } from "../../services/domain/event.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import type { TelemetryStore } from "../clients/influxdb.ts";
 import { ingest } from "../ingest/ingest.ts";
 import { type DeadLetterSession, eachWithStatus, type SubCommand } from "./session.ts";
-import { identityText, storedAmong } from "./topic.ts";
+import { type ReplayEvent, storedAmong } from "./topic.ts";
 
 /** Events of one call; they are held in memory. A second call sends the rest, since stored events are not sent. */
 const MAX_REPLAYED = 100_000;
@@ -16,14 +15,14 @@ const STORED_POLL_MS = 1000;
 /** Identities that are printed of events that were not stored. */
 const MAX_PRINTED = 10;
 
-async function* ndjson(events: readonly TelemetryEvent[]): AsyncGenerator<Uint8Array> {
+async function* inputOf(events: readonly ReplayEvent[]): AsyncGenerator<Uint8Array> {
   const encoder = new TextEncoder();
-  for (const event of events) yield encoder.encode(`${serializeEvent(event)}\n`);
+  for (const { text } of events) yield encoder.encode(`${text}\n`);
 }
 
 interface Candidates {
   /** By identity. */
-  events: Map<string, TelemetryEvent>;
+  events: Map<string, ReplayEvent>;
   refused: number;
   /** Valid events beyond the limit of one call. */
   beyond: number;
@@ -35,7 +34,7 @@ function readCandidates(session: DeadLetterSession): Promise<Candidates> {
     const { events } = candidates;
     await eachWithStatus(session, (_, status) => {
       if (status.kind !== "valid") candidates.refused++;
-      else if (events.size < MAX_REPLAYED) events.set(identityText(status.event), status.event);
+      else if (events.size < MAX_REPLAYED) events.set(status.event.identity, status.event);
       else candidates.beyond++;
     });
     step.update(`${events.size + candidates.beyond} valid now, ${candidates.refused} still refused`);
@@ -47,7 +46,7 @@ function readCandidates(session: DeadLetterSession): Promise<Candidates> {
 function awaitStored(
   { report, signal }: DeadLetterSession,
   store: TelemetryStore,
-  events: readonly TelemetryEvent[],
+  events: readonly ReplayEvent[],
 ): Promise<Set<string>> {
   return report.step("check that they are stored in InfluxDB", async (step) => {
     let found = new Set<string>();
@@ -81,11 +80,11 @@ export const replay: SubCommand = async (session) => {
     return EXIT.ok;
   }
   await report.step("send them", async (step) => {
-    const sent = await ingest(cluster, ndjson(missing), { image, signal });
+    const sent = await ingest(cluster, inputOf(missing), { image, signal });
     step.update(`${sent.acknowledged} acknowledged, ${sent.refused} refused`);
   });
   const stored = await awaitStored(session, store, missing);
-  const notStored = missing.map(identityText).filter((identity) => !stored.has(identity));
+  const notStored = missing.map(({ identity }) => identity).filter((identity) => !stored.has(identity));
   report.result({ ...counts, sent: missing.length, stored: stored.size, not_stored: notStored });
   report.print(
     `${missing.length} sent, ${stored.size} stored; ${before.size} were stored already; ${refused} are still refused`,

@@ -3,13 +3,13 @@ import { UNREADABLE_REASON } from "../../services/domain/dead-letter.ts";
 import { printable } from "../../services/domain/printable.ts";
 import { EXIT } from "../cli/errors.ts";
 import { eachWithStatus, type SubCommand } from "./session.ts";
-import { identityText, lineOf, type ReplayStatus, type StoredDeadLetter } from "./topic.ts";
+import { lineOf, type ReplayStatus, type StoredDeadLetter } from "./topic.ts";
 
 /** Characters of a body that are printed. */
 const SHOWN_BODY_CHARS = 160;
 
 function statusText(status: ReplayStatus, detail: string): string {
-  if (status.kind === "valid") return `valid now: ${identityText(status.event)}`;
+  if (status.kind === "valid") return `valid now: ${status.event.identity}`;
   if (status.kind === "cut") return "the body was truncated";
   return `still refused: ${status.reason}${status.detail === detail ? "" : ` (${status.detail})`}`;
 }

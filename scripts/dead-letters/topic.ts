@@ -1,10 +1,12 @@
 /**
- * The dead-letter topic: its records, the replay status of each, and which of their events are stored. Identity makes a
- * replay safe: a stored event is not sent, and an event that is sent twice rewrites its own point.
+ * The dead-letter topic: its records, the replay status of each, and which of their events are stored. A replay is safe: a
+ * stored event is not sent, and an event that is sent twice rewrites its own point.
  */
+import { parseAnyEventAt, timeMsOf } from "../../services/domain/any-event.ts";
 import { UNREADABLE_REASON } from "../../services/domain/dead-letter.ts";
-import { MAX_EVENT_BYTES, type TelemetryEvent } from "../../services/domain/event.ts";
-import { parseEventAt } from "../../services/domain/event-window.ts";
+import { MAX_EVENT_BYTES, serializeEvent, type TelemetryEvent } from "../../services/domain/event.ts";
+import { renderLine, seriesOf } from "../../services/domain/line-protocol.ts";
+import { contentOf } from "../../services/domain/point-content.ts";
 import type { DeadLetterPage, DeadLetterRecord } from "../../services/protocol/probe.ts";
 import { OperatorError } from "../cli/errors.ts";
 import type { TelemetryStore } from "../clients/influxdb.ts";
@@ -36,9 +38,22 @@ export interface StoredDeadLetter {
   originalBytes: number;
 }
 
+/** An event that can be sent again. */
+export interface ReplayEvent {
+  /** "run/conveyor/seq"; of a point, which has none, its series and time. */
+  identity: string;
+  /** As one line of the input. */
+  text: string;
+  timeMs: number;
+  /** Of an event of version 1. */
+  run?: string;
+  /** Of any other: what its point says. */
+  content?: { measurement: string; key: string; fields: string[] };
+}
+
 /** Outcome of a replay by the current rules. */
 export type ReplayStatus =
-  | { kind: "valid"; event: TelemetryEvent }
+  | { kind: "valid"; event: ReplayEvent }
   /** Still invalid: it has to be corrected. */
   | { kind: "refused"; reason: string; detail: string }
   /** The body is truncated. */
@@ -96,13 +111,38 @@ export function replayStatusOf(deadLetter: StoredDeadLetter, nowMs = Date.now(),
         }
       : { kind: "cut" };
   }
-  const { event, refusal } = parseEventAt(nowMs, body);
+  const { event: replay, refusal } = replayEventOf(body, nowMs, deadLetter.timestampMs);
   if (refusal) return { kind: "refused", reason: refusal.reason, detail: refusal.detail };
   if (reason === "refused_by_database" && TYPE_CONFLICT.test(detail) && !typesFixed) {
-    const day = new Date(event.ts).toISOString().slice(0, 10);
+    const day = new Date(replay.timeMs).toISOString().slice(0, 10);
     return { kind: "refused", reason, detail: `stored points of ${day} have another type; ${detail}` };
   }
-  return { kind: "valid", event };
+  return { kind: "valid", event: replay };
+}
+
+/** The replay of an event of version 1. */
+export const replayOf = (event: TelemetryEvent): ReplayEvent => ({
+  identity: identityText(event),
+  text: serializeEvent(event),
+  timeMs: event.ts,
+  run: event.run,
+});
+
+/** A line without time has the one at which it was refused: each replay writes the same point. */
+function replayEventOf(body: Uint8Array, nowMs: number, receivedMs: number) {
+  const { event, generic, refusal } = parseAnyEventAt(nowMs, body, body.length, { precision: "any", receivedMs });
+  if (refusal) return { refusal };
+  if (event) return { event: replayOf(event) };
+  const { point, source } = generic;
+  return {
+    event: {
+      identity: `${seriesOf(point)} ${point.timeNs}`,
+      // JSON keeps the identity that it gives.
+      text: source === undefined ? renderLine(point) : lineOf(body),
+      timeMs: timeMsOf(point),
+      content: { measurement: point.measurement, ...contentOf(point) },
+    } satisfies ReplayEvent,
+  };
 }
 
 /** Whether a record matches a filter. */
@@ -118,7 +158,7 @@ function runNamed(body: Uint8Array): string | undefined {
   return /"run"\s*:\s*"([^"\\]*)"/.exec(Buffer.from(body).toString("utf8"))?.[1];
 }
 
-/** A body as one line of NDJSON with the same meaning, for line tools. */
+/** A body as one line with the same meaning, for line tools. */
 export function lineOf(body: Uint8Array): string {
   const text = Buffer.from(body).toString("utf8");
   if (!/[\r\n]/.test(text)) return text;
@@ -129,7 +169,7 @@ export function lineOf(body: Uint8Array): string {
   }
 }
 
-export const identityText = ({ run, conveyor, seq }: Pick<TelemetryEvent, "run" | "conveyor" | "seq">) =>
+const identityText = ({ run, conveyor, seq }: Pick<TelemetryEvent, "run" | "conveyor" | "seq">) =>
   `${run}/${conveyor}/${seq}`;
 
 /**
@@ -173,12 +213,10 @@ export function slicesOf(timesMs: readonly number[]): [startMs: number, endMs: n
  * @throws OperatorError when their times span more than the database can be queried for
  */
 export async function storedAmong(
-  store: Pick<TelemetryStore, "eachPoint">,
-  events: readonly TelemetryEvent[],
+  store: Pick<TelemetryStore, "eachPoint" | "eachFieldValue">,
+  events: readonly ReplayEvent[],
 ): Promise<Set<string>> {
-  const wanted = new Set(events.map(identityText));
-  const found = new Set<string>();
-  const slices = slicesOf(events.map(({ ts }) => ts));
+  const slices = slicesOf(events.map(({ timeMs }) => timeMs));
   if (slices.length > MAX_STORED_SLICES) {
     throw new OperatorError(
       `the events span ${slices.length} slices of ten minutes; at most ${MAX_STORED_SLICES} are queried`,
@@ -187,14 +225,47 @@ export async function storedAmong(
       },
     );
   }
+  const found = new Set<string>();
   for (const [startMs, endMs] of slices) {
-    const runs = [...new Set(events.filter(({ ts }) => ts >= startMs && ts < endMs).map(({ run }) => run))];
-    for (let first = 0; first < runs.length; first += RUNS_PER_QUERY) {
-      await store.eachPoint({ runs: runs.slice(first, first + RUNS_PER_QUERY) }, startMs, endMs, (point) => {
-        const identity = identityText(point);
-        if (wanted.has(identity)) found.add(identity);
-      });
-    }
+    const inSlice = events.filter(({ timeMs }) => timeMs >= startMs && timeMs < endMs);
+    await addStoredIdentities(store, inSlice, startMs, endMs, found);
+    await addStoredPoints(store, inSlice, startMs, endMs, found);
   }
   return found;
+}
+
+/** Adds those events of version 1 that are stored. */
+async function addStoredIdentities(
+  store: Pick<TelemetryStore, "eachPoint">,
+  events: readonly ReplayEvent[],
+  startMs: number,
+  endMs: number,
+  found: Set<string>,
+): Promise<void> {
+  const wanted = new Set(events.map(({ identity }) => identity));
+  const runs = [...new Set(events.map(({ run }) => run).filter((run) => run !== undefined))];
+  for (let first = 0; first < runs.length; first += RUNS_PER_QUERY) {
+    await store.eachPoint({ runs: runs.slice(first, first + RUNS_PER_QUERY) }, startMs, endMs, (point) => {
+      const identity = identityText(point);
+      if (wanted.has(identity)) found.add(identity);
+    });
+  }
+}
+
+/** Adds those points of which every field is stored with its type and value. */
+async function addStoredPoints(
+  store: Pick<TelemetryStore, "eachFieldValue">,
+  events: readonly ReplayEvent[],
+  startMs: number,
+  endMs: number,
+  found: Set<string>,
+): Promise<void> {
+  const contents = events.map(({ content }) => content).filter((content) => content !== undefined);
+  const stored = new Map(contents.map(({ key }) => [key, new Set<string>()]));
+  for (const measurement of new Set(contents.map((content) => content.measurement))) {
+    await store.eachFieldValue(measurement, startMs, endMs, ({ key, field }) => void stored.get(key)?.add(field));
+  }
+  for (const { identity, content } of events) {
+    if (content?.fields.every((field) => stored.get(content.key)!.has(field))) found.add(identity);
+  }
 }

@@ -1,7 +1,9 @@
 /** Streams events from a file or stdin through a producer pod into Kafka. */
 import { randomBytes } from "node:crypto";
 import { MAX_EVENT_BYTES } from "../../services/domain/event.ts";
+import { UnreadableError } from "../../services/domain/formats/unreadable-error.ts";
 import { isBlank, LineSplitter } from "../../services/domain/ndjson.ts";
+import { SCHEMA_CONFIG } from "../../services/domain/schema-files.ts";
 import type { IngestResult } from "../../services/protocol/final-document.ts";
 import { INPUT_END_TOKEN, inputEndLine } from "../../services/protocol/input-end.ts";
 import { OperatorError } from "../cli/errors.ts";
@@ -73,9 +75,11 @@ function producerPod(
       ...definedOnly(kafka.environment),
       OPS_TLS_CERT: "/certs/tls.crt",
       OPS_TLS_KEY: "/certs/tls.key",
+      SCHEMA_FOLDER: "/schemas",
       ...(runId ? { RUN_ID: runId } : {}),
     },
     secrets: { "producer-tls": "/certs", ...kafka.secrets },
+    optionalConfigMaps: { [SCHEMA_CONFIG]: "/schemas" },
     stdin: true,
     lifetimeSeconds: Math.ceil((timeLimitMs + FINISH_LIMIT_MS) / 1000),
   };
@@ -86,17 +90,25 @@ class SentInput {
   bytes = 0;
   /** Complete lines that are not blank. */
   lines = 0;
+  /** Why the rest of the input could not be read. */
+  problem: UnreadableError | undefined;
   readonly #splitter = new LineSplitter(MAX_EVENT_BYTES + 1);
 
   async *stream(input: AsyncIterable<Uint8Array>, endToken: string, onSent: () => void) {
     let endsWithLineBreak = true;
-    for await (const chunk of input) {
-      if (chunk.byteLength === 0) continue;
-      endsWithLineBreak = chunk.at(-1) === 0x0a;
-      this.#count(this.#splitter.push(chunk));
-      this.bytes += chunk.byteLength;
-      yield chunk;
-      onSent();
+    try {
+      for await (const chunk of input) {
+        if (chunk.byteLength === 0) continue;
+        endsWithLineBreak = chunk.at(-1) === 0x0a;
+        this.#count(this.#splitter.push(chunk));
+        this.bytes += chunk.byteLength;
+        yield chunk;
+        onSent();
+      }
+    } catch (error) {
+      // What was read before has an outcome, which the producer reports at the end of its input.
+      if (!(error instanceof UnreadableError)) throw error;
+      this.problem = error;
     }
     this.#count(this.#splitter.end());
     yield new TextEncoder().encode((endsWithLineBreak ? "" : "\n") + inputEndLine(endToken, this.lines));
@@ -119,7 +131,11 @@ const overdue = ({ timeLimitMs = DEFAULT_TIME_LIMIT_MS }: IngestOptions) => ({
 });
 
 /** Why an ingest is not done; undefined when every line has an outcome. */
-function problemOf(outcomes: IngestOutcomes, attached: { isSent: boolean; exitCode: number; stderr: string }) {
+function problemOf(
+  outcomes: IngestOutcomes,
+  attached: { isSent: boolean; exitCode: number; stderr: string },
+  unreadable: UnreadableError | undefined,
+) {
   const { sent, read, failed, input_complete } = outcomes;
   if (failed > 0) {
     return { message: `${failed} events were not acknowledged (read ${read} of ${sent} lines)`, hint: RESEND };
@@ -129,11 +145,15 @@ function problemOf(outcomes: IngestOutcomes, attached: { isSent: boolean; exitCo
     const cause = new Error(`kubectl attach: exit ${attached.exitCode} ${attached.stderr.trim()}`.trimEnd());
     return { message: `the input was cut: ${read} of ${sent} lines sent were read${rest}`, hint: RESEND, cause };
   }
+  if (unreadable) {
+    const hint = `${unreadable.hint}; then ${RESEND}`;
+    return { message: `the input ends after line ${sent}: ${unreadable.message}`, hint };
+  }
   return undefined;
 }
 
 /**
- * Streams NDJSON through a producer pod into Kafka.
+ * Streams lines through a producer pod into Kafka.
  * @throws OperatorError when the pod ends without a result, IngestError when lines are missing or not acknowledged
  */
 export async function ingest(
@@ -160,7 +180,7 @@ export async function ingest(
       });
     }
     const outcomes = { ...result, sent: sent.lines, ...output.ledgerOf(result) };
-    const problem = problemOf(outcomes, attached);
+    const problem = problemOf(outcomes, attached, sent.problem);
     if (problem)
       throw new IngestError(late?.message ?? `ingest: ${problem.message}`, outcomes, { ...problem, ...late });
     return outcomes;

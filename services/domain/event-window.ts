@@ -3,7 +3,7 @@
  * processor dead-letters one, since a queue or another writer may bring it there. Such an event never reaches InfluxDB,
  * which would refuse the old one and make a shard for each future day.
  */
-import { type Parsed, parseEvent, type Refusal, readText } from "./event.ts";
+import type { Refusal } from "./event.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -22,7 +22,7 @@ export const MAX_AHEAD_MS = DAY_MS;
 const days = (ms: number) => `${ms / DAY_MS} day${ms === DAY_MS ? "" : "s"}`;
 
 /** The refusal of a valid event whose time is outside the window at `nowMs`; undefined when it is inside. */
-export function checkEventTime(ts: number, nowMs: number): Refusal | undefined {
+export function checkEventTime(ts: number, nowMs: number, field: "ts" | "time" = "ts"): Refusal | undefined {
   const least = nowMs - BUCKET_RETENTION_MS;
   const most = nowMs + MAX_AHEAD_MS;
   if (ts >= least && ts <= most) return undefined;
@@ -30,13 +30,5 @@ export function checkEventTime(ts: number, nowMs: number): Refusal | undefined {
     ts < least
       ? `must be at least ${least} (${days(BUCKET_RETENTION_MS)} ago, the retention)`
       : `must be at most ${most} (${days(MAX_AHEAD_MS)} ahead of the clock)`;
-  return { reason: "bad_timestamp", field: "ts", detail: `ts: ${rule}; got ${ts}` };
-}
-
-/** As parseEvent(), and refuses an event whose time is outside the window at `nowMs`. */
-export function parseEventAt(nowMs: number, bytes: Uint8Array, length = bytes.length): Parsed {
-  const { refusal: unread } = readText(bytes, length);
-  const parsed: Parsed = unread ? { refusal: unread } : parseEvent(bytes);
-  const refusal = parsed.event && checkEventTime(parsed.event.ts, nowMs);
-  return refusal ? { refusal } : parsed;
+  return { reason: "bad_timestamp", field, detail: `${field}: ${rule}; got ${ts}` };
 }

@@ -33,8 +33,8 @@ const RECORD_OVERHEAD_BYTES = 64;
  * ready, its pod receives no events that would make it reconnect.
  */
 const KEEP_CONNECTED_MS = 2000;
-/** More than the largest event or dead letter, so that an offer after whenRoom() succeeds. */
-const ROOM_BYTES = 32 * 1024;
+/** More than the largest record (a line of 16 KiB with its series as key), so that an offer after whenRoom() succeeds. */
+const ROOM_BYTES = 36 * 1024;
 const FIRST_RETRY_MS = 100;
 const MAX_RETRY_MS = 500;
 /** Pause after errors that an operator must resolve (a missing ACL, a missing topic). */

@@ -4,10 +4,13 @@
  * partition, the batch is abandoned and its new owner processes it. A batch that cannot be read stops its partition.
  */
 import type { EachBatchPayload, KafkaMessage } from "kafkajs";
+import { type PointEvent, parseAnyEventAt, timeMsOf } from "../domain/any-event.ts";
 import { createDeadLetter, type DeadLetter } from "../domain/dead-letter.ts";
 import type { Reason, Refusal } from "../domain/event.ts";
-import { checkEventTime, parseEventAt } from "../domain/event-window.ts";
+import { checkEventTime } from "../domain/event-window.ts";
+import { canonicalTimeMs, renderLine } from "../domain/line-protocol.ts";
 import { renderCanonical, renderPoint } from "../domain/point.ts";
+import { identityOf, identityText } from "../domain/record-identity.ts";
 import { HEARTBEAT_MS } from "../kafka/consumer.ts";
 import type { DeadLetterProducer } from "../kafka/dead-letter-producer.ts";
 import { FetchedMessage, UnreadableBatch } from "../kafka/fetch-decoder.ts";
@@ -195,7 +198,8 @@ export class BatchHandler {
     const nowMs = (this.options.now ?? Date.now)();
     for (let index = from; index < to; index++) {
       const message = messages[index]!;
-      const canonical = renderCanonical(textOf(message));
+      const text = textOf(message);
+      const canonical = renderCanonical(text);
       if (canonical !== undefined && checkEventTime(canonical.ts, nowMs) === undefined) {
         slice.lines.push(canonical.line);
         slice.timestampsMs.push(canonical.ts);
@@ -206,7 +210,15 @@ export class BatchHandler {
         }
         continue;
       }
-      const { event, refusal } = parseEventAt(nowMs, message.value ?? new Uint8Array());
+      const timeMs = canonicalTimeMs(text);
+      if (timeMs !== undefined && checkEventTime(timeMs, nowMs) === undefined) {
+        slice.lines.push(text);
+        slice.timestampsMs.push(timeMs);
+        slice.messages.push(message);
+        if (traceEverySeq > 0) this.#trace(slice, message, undefined);
+        continue;
+      }
+      const { event, generic, refusal } = parseAnyEventAt(nowMs, message.value ?? new Uint8Array());
       if (event !== undefined) {
         slice.lines.push(renderPoint(event));
         slice.timestampsMs.push(event.ts);
@@ -214,11 +226,25 @@ export class BatchHandler {
         if (traceEverySeq > 0 && event.seq % traceEverySeq === 0) {
           slice.traced.push({ run: event.run, conveyor: event.conveyor, seq: event.seq });
         }
+      } else if (generic !== undefined) {
+        slice.lines.push(renderLine(generic.point));
+        slice.timestampsMs.push(timeMsOf(generic.point));
+        slice.messages.push(message);
+        if (traceEverySeq > 0) this.#trace(slice, message, generic);
       } else {
         slice.refusals.push(this.#refuse(refusal, topic, partition, message));
       }
     }
     return slice;
+  }
+
+  /** Notes a point for the log of stored events, by the identity in its record's header or in its own JSON. */
+  #trace(slice: Slice, { headers }: KafkaMessage, generic: PointEvent | undefined): void {
+    const given = generic?.given && { ...generic.given, conveyor: generic.source! };
+    const identity = identityOf(headers) ?? given;
+    if (identity === undefined || identity.seq % this.options.traceEverySeq !== 0) return;
+    const { run, conveyor, seq } = identity;
+    slice.traced.push({ run, conveyor, seq });
   }
 
   #refuse(refusal: Refusal, topic: string, partition: number, message: KafkaMessage): Slice["refusals"][number] {
@@ -234,7 +260,8 @@ export class BatchHandler {
       });
     }
     const origin = { source: "kafka", topic, partition, offset: message.offset } as const;
-    const original = { key: message.key, value: message.value };
+    const identity = identityOf(message.headers);
+    const original = { key: message.key, value: message.value, ...(identity ? { event: identityText(identity) } : {}) };
     return { deadLetter: createDeadLetter(refusal, origin, original, "processor"), reason: refusal.reason };
   }
 

@@ -4,11 +4,14 @@
  */
 import { createDeadLetter, type InputOrigin } from "../domain/dead-letter.ts";
 import { type Reason, type Refusal, serializeEvent, type TelemetryEvent } from "../domain/event.ts";
+import { identityHeaders } from "../domain/record-identity.ts";
 import { Ledger } from "../domain/sequence.ts";
 import { DeadLetterProducer } from "../kafka/dead-letter-producer.ts";
 import type { EventProducer, Outgoing } from "../kafka/event-producer.ts";
 import { type Logger, LogThrottle } from "../runtime/log.ts";
 import type { Metrics } from "../runtime/metrics.ts";
+import { AssignedIdentities } from "./assigned-identities.ts";
+import type { EventSchemas } from "./event-schemas.ts";
 
 export const SOURCES = ["simulated", "file", "stdin", "http"] as const;
 export type Source = (typeof SOURCES)[number];
@@ -28,12 +31,26 @@ interface PublisherCounts {
   failed: number;
 }
 
+/** A point as it goes to Kafka. */
+export interface PointOffer {
+  /** In canonical form (domain/line-protocol.ts). */
+  line: string;
+  /** Kafka's key: the source of an event of version 2, the series of a line. */
+  key: string;
+  /** Part of its identity: the source of an event of version 2, the sender of a line. */
+  source: string;
+  /** The sender's run and seq; assigned when absent. */
+  given?: { run: string; seq: number } | undefined;
+}
+
 interface EventPublisherOptions {
   /** Run of this producer; its dead letters carry it, since their own may be unreadable. */
   run: string;
   producer: EventProducer;
   topic: string;
   dlqTopic: string;
+  /** Checks points of all measurements but version 1's; without it none is checked. */
+  schemas?: EventSchemas;
   metrics: Metrics;
   log: Logger;
   /** Acknowledged events whose seq is a multiple of it are logged; 0: none. */
@@ -49,9 +66,11 @@ export class EventPublisher {
   readonly #emitted;
   readonly #acknowledged;
   readonly #refused;
+  readonly #assigned: AssignedIdentities;
 
   constructor(readonly options: EventPublisherOptions) {
-    const { metrics, producer, dlqTopic, log } = options;
+    const { metrics, producer, dlqTopic, log, run } = options;
+    this.#assigned = new AssignedIdentities(run);
     this.#deadLetters = new DeadLetterProducer(producer, dlqTopic, log);
     this.#emitted = metrics.counter("conveyor_producer_events_emitted_total");
     this.#acknowledged = metrics.counter("conveyor_producer_events_acknowledged_total");
@@ -65,16 +84,36 @@ export class EventPublisher {
 
   /** As offer(), for an event that is already serialized. */
   offerText(
-    text: string | Uint8Array,
+    text: string,
     identity: Pick<TelemetryEvent, "run" | "conveyor" | "seq">,
     source: Source,
     settled?: (outcome: Settlement) => void,
   ): boolean {
-    const { run, conveyor, seq } = identity;
+    return this.#offer({ key: identity.conveyor, value: text }, identity, source, settled);
+  }
+
+  /** Offers a valid point, with an identity of its own where its sender gave none; false when the buffer is full. */
+  offerPoint(
+    { line, key, source: conveyor, given }: PointOffer,
+    source: Source,
+    settled?: (outcome: Settlement) => void,
+  ): boolean {
+    const identity = { ...(given ?? this.#assigned.next(conveyor)), conveyor };
+    const headers = identityHeaders({ ...identity, isAssigned: given === undefined });
+    if (!this.#offer({ key, value: line, headers }, identity, source, settled)) return false;
+    if (given === undefined) this.#assigned.use(conveyor);
+    return true;
+  }
+
+  #offer(
+    record: Pick<Outgoing, "key" | "value" | "headers">,
+    { run, conveyor, seq }: Pick<TelemetryEvent, "run" | "conveyor" | "seq">,
+    source: Source,
+    settled: ((outcome: Settlement) => void) | undefined,
+  ): boolean {
     const outgoing: Outgoing = {
       topic: this.options.topic,
-      key: conveyor,
-      value: text,
+      ...record,
       settled: (outcome) => {
         if (outcome === "acknowledged") {
           this.#onAcknowledged(run, conveyor, seq, source);

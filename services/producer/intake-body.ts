@@ -34,9 +34,54 @@ export function readLines(body: Uint8Array): Line[] | undefined {
     // Cut off: one malformed event, instead of one per line.
     if (end === undefined) return [asLine(bytes, 1)];
   }
-  // An object over several lines; NDJSON continues after its first object.
-  if (bytes[0] === OPEN_BRACE && scanValue(bytes).end === bytes.length) return [asLine(bytes, 1)];
+  if (bytes[0] === OPEN_BRACE) {
+    const { end } = scanValue(bytes);
+    // An object over several lines; NDJSON continues on the line after its first object.
+    if (end === bytes.length) return [asLine(bytes, 1)];
+    if (end !== undefined) {
+      const first = bytes.subarray(0, end);
+      const isOverLines = first.includes(NEWLINE) && isJson(first);
+      if (isOverLines || bytes[nextOnLine(bytes, end)] === OPEN_BRACE) {
+        const values = concatenatedValues(bytes);
+        if (values === undefined || isOverLines || values.every(({ isComplete }) => isComplete)) return values;
+      }
+    }
+  }
   return ndjsonLines(unmarked);
+}
+
+/** The position of what follows on the line: its line break, if nothing does. */
+function nextOnLine(bytes: Uint8Array, from: number): number {
+  let at = from;
+  while (bytes[at] !== NEWLINE && isWhitespace(bytes[at]!)) at++;
+  return at;
+}
+
+function isJson(bytes: Uint8Array): boolean {
+  if (bytes.length > MAX_EVENT_BYTES) return false;
+  try {
+    JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString());
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+interface ValueLine extends Line {
+  isComplete: boolean;
+}
+
+/** Objects one after the other: printed over several lines, or on one line. What is no object ends them, as one event. */
+function concatenatedValues(bytes: Uint8Array): ValueLine[] | undefined {
+  const lines: ValueLine[] = [];
+  for (let rest = bytes; rest.length > 0; ) {
+    if (lines.length === MAX_EVENTS_PER_REQUEST) return undefined;
+    const { end } = rest[0] === OPEN_BRACE ? scanValue(rest) : { end: undefined };
+    const value = rest.subarray(0, end);
+    lines.push({ ...asLine(value, lines.length + 1), isComplete: end !== undefined });
+    rest = trimmed(rest.subarray(value.length));
+  }
+  return lines;
 }
 
 function ndjsonLines(bytes: Uint8Array): Line[] | undefined {

@@ -1,44 +1,52 @@
 /**
- * HTTP intake: POST /events with one event, an array, or NDJSON. The response follows Kafka's acknowledgement and names
- * the reason for each refused event:
+ * HTTP intake: POST /events with events in any format (readable-body.ts). The response follows Kafka's acknowledgement and
+ * names the reason for each refused event:
  *
  *   200 all acknowledged · 207 some refused · 422 all refused · 503 + Retry-After: the buffer is full (no event was
  *   taken), or Kafka did not acknowledge in time (resend the same events; their identity makes that harmless)
+ *
+ * Beside it the write API of InfluxDB 2 (write-api.ts).
  */
-import { identifyCanonical, MAX_EVENT_BYTES, shown } from "../domain/event.ts";
+import { type Refusal, shown } from "../domain/event.ts";
+import { ACCEPTED_CODINGS, InflatedSizeError } from "../domain/formats/compression.ts";
+import { UnreadableError } from "../domain/formats/unreadable-error.ts";
 import type { Line } from "../domain/ndjson.ts";
-import type { EventProducer } from "../kafka/event-producer.ts";
 import type { IntakeError, IntakeErrorCode, IntakeOutcomes, RefusedEvent } from "../protocol/intake.ts";
+import { SERVICES_VERSION } from "../runtime/metrics.ts";
 import { withTimeout } from "../runtime/with-timeout.ts";
-import type { EventPublisher } from "./event-publisher.ts";
-import { MAX_EVENTS_PER_REQUEST, readLines } from "./intake-body.ts";
+import type { Settlement } from "./event-publisher.ts";
+import { MAX_EVENTS_PER_REQUEST } from "./intake-body.ts";
 import { type IntakeSenders, mayWrite, type Sender } from "./intake-senders.ts";
-import { prepare } from "./sources.ts";
+import { bodyLines, describeBody, inflatedBody } from "./readable-body.ts";
+import { announcedBytes, MAX_BODY_BYTES, OpenBodies, readBody } from "./request-body.ts";
+import type { Admission } from "./sender-usage.ts";
+import { type Prepared, prepare } from "./sources.ts";
+import {
+  ACK_LIMIT_MS,
+  answerHealth,
+  answerPing,
+  answerWrite,
+  PER_EVENT_BYTES,
+  RECORD_GROWTH,
+  RETRY_AFTER_SECONDS,
+  type WriteOptions,
+  withoutToken,
+  wrongMethod,
+} from "./write-api.ts";
 
-/** About 18,000 events; larger loads belong in a file. */
-export const MAX_BODY_BYTES = 4 * 1024 * 1024;
 /** Refused events listed with their reasons: half a megabyte; refused_indexes then names all. */
 const MAX_LISTED_REFUSALS = 1000;
 /** The rest of a refused body is read and dropped up to this size, so that its sender receives the answer. */
 const MAX_DISCARDED_BYTES = 64 * 1024 * 1024;
-/** 16 bodies of the greatest size, a sixth of the pod's memory; a request beyond them is repeated by its sender. */
-const MAX_OPEN_BODY_BYTES = 16 * MAX_BODY_BYTES;
-/** Longer than the failover of a broker. */
-export const ACK_LIMIT_MS = 30_000;
-const RETRY_AFTER_SECONDS = 1;
 /** Longest pause within a request, so that a stalled client cannot hold a connection. */
 const IDLE_SECONDS = 60;
 
-interface IntakeOptions {
+interface IntakeOptions extends WriteOptions {
   port: number;
   tls: { cert: string; key: string };
   senders: Pick<IntakeSenders, "find">;
-  publisher: EventPublisher;
-  producer: EventProducer;
-  onAnswer?: (status: number) => void;
-  /** Called with the name of the sender of each request that has a valid token. */
-  onSender?: (name: string) => void;
-  ackLimitMs?: number;
+  /** `sender`: the name of the sender of a request with a valid token. */
+  onAnswer?: (status: number, sender: string | undefined) => void;
 }
 
 export interface Intake {
@@ -47,13 +55,26 @@ export interface Intake {
   stop(): Promise<void>;
 }
 
+/** The schemes of a token in the header Authorization. Their case is free (RFC 9110). */
+const EVENTS_TOKEN = /^Bearer +(\S+)$/i;
+const WRITE_TOKEN = /^(?:Token|Bearer) +(\S+)$/i;
+
+type Answer = Response | Promise<Response>;
+
 export function startIntake(options: IntakeOptions): Intake {
   const bodies = new OpenBodies();
-  const counted = async (answering: Response | Promise<Response>) => {
+  const counted = async (answering: Answer, sender?: Sender) => {
     const response = await answering;
-    options.onAnswer?.(response.status);
+    options.onAnswer?.(response.status, sender?.name);
     return response;
   };
+  const answer = (request: Request, scheme: RegExp, unknown: () => Response, known: (sender: Sender) => Answer) => {
+    const token = scheme.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
+    const sender = options.senders.find(token);
+    return sender ? counted(known(sender), sender) : counted(unknown());
+  };
+  const get = (request: Request, answer: () => Response) =>
+    counted(request.method === "GET" || request.method === "HEAD" ? answer() : wrongMethod("GET"));
   const server = Bun.serve({
     // Without a hostname: every address of IPv4 and IPv6.
     port: options.port,
@@ -65,94 +86,68 @@ export function startIntake(options: IntakeOptions): Intake {
     // Routes match the path as sent; the address of a request is not always a valid URL, since its host is not checked.
     routes: {
       "/events": (request) =>
-        counted(
-          request.method === "POST"
-            ? answerPost(request, options, bodies)
-            : failure(405, "method_not_allowed", "only POST", { headers: { allow: "POST" } }),
-        ),
+        request.method === "POST"
+          ? answer(request, EVENTS_TOKEN, unauthorized, (sender) => answerPost(request, sender, options, bodies))
+          : counted(failure(405, "method_not_allowed", "only POST", { headers: { allow: "POST" } })),
+      "/api/v2/write": (request) =>
+        request.method === "POST"
+          ? answer(request, WRITE_TOKEN, withoutToken, (sender) => answerWrite(request, sender, options, bodies))
+          : counted(wrongMethod("POST")),
+      "/ping": (request) => get(request, () => answerPing(SERVICES_VERSION)),
+      "/health": (request) => get(request, () => answerHealth(options.producer, SERVICES_VERSION)),
     },
-    fetch: () => counted(failure(404, "unknown_path", "only /events")),
+    fetch: () => counted(failure(404, "unknown_path", "only /events, /api/v2/write, /ping and /health")),
     error: () => counted(failure(500, "internal_error", "internal error")),
   });
   return { port: server.port!, stop: async () => void (await server.stop()) };
 }
 
-async function answerPost(request: Request, options: IntakeOptions, bodies: OpenBodies): Promise<Response> {
-  // The scheme's case is free (RFC 9110).
-  const token = /^Bearer +(\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
-  const sender = options.senders.find(token);
-  if (!sender) {
-    return failure(401, "unauthorized", "a bearer token is required", { headers: { "www-authenticate": "Bearer" } });
+const unauthorized = () =>
+  failure(401, "unauthorized", "a bearer token is required", { headers: { "www-authenticate": "Bearer" } });
+
+async function answerPost(
+  request: Request,
+  sender: Sender,
+  options: IntakeOptions,
+  bodies: OpenBodies,
+): Promise<Response> {
+  const announced = announcedBytes(request);
+  const waitMs = options.usage.takeRequest(sender, announced);
+  if (waitMs > 0) {
+    const headers = { "retry-after": String(Math.ceil(waitMs / 1000)) };
+    return failure(429, "rate_limited", `sender ${sender.name} is above its rate; nothing was taken`, { headers });
   }
-  options.onSender?.(sender.name);
-  const encoding = request.headers.get("content-encoding")?.trim() ?? "";
-  if (encoding !== "" && encoding.toLowerCase() !== "identity") {
-    return compressed(`got content-encoding ${shown(encoding)}`);
-  }
-  if (Number(request.headers.get("content-length")) > MAX_BODY_BYTES) return bodyTooLarge();
-  let held = 0;
-  const take = (bytes: number) => {
-    if (!bodies.take(bytes)) return false;
-    held += bytes;
-    return true;
-  };
+  using room = bodies.open();
+  const body = await readBody(request, room.take);
+  if (body === "incomplete") return failure(400, "incomplete_body", "the connection ended before the body");
+  if (body === "too_large") return bodyTooLarge();
+  if (body === "no_room") return noRoom();
   try {
-    const body = await readBody(request, take).catch(() => "incomplete" as const);
-    if (body === "incomplete") return failure(400, "incomplete_body", "the connection ended before the body");
-    if (body === "too_large") return bodyTooLarge();
-    if (body === "no_room") return unavailable("buffer_full", "too many requests are open; nothing was taken");
-    if (isCompressed(body)) return compressed("got a gzip or zstd body");
-    return await publishBody(body, sender, options);
-  } finally {
-    bodies.release(held);
+    const description = describeBody(request);
+    const content = inflatedBody(body, description, MAX_BODY_BYTES);
+    options.usage.takeBytes(sender, Math.max(content.length, body.length) - announced);
+    if (content !== body && !room.take(content.length)) return noRoom();
+    const lines = bodyLines(content, description);
+    const addedBytes = lines === undefined ? 0 : bytesOf(lines) - content.length;
+    if (addedBytes > 0 && !room.take(addedBytes)) return noRoom();
+    return await publishLines(lines, sender, options);
+  } catch (error) {
+    if (error instanceof InflatedSizeError) return failure(413, "body_too_large", error.message);
+    if (error instanceof UnreadableError) return unsupported(error);
+    throw error;
   }
 }
 
 const bodyTooLarge = () => failure(413, "body_too_large", `a body must have at most ${MAX_BODY_BYTES} bytes`);
 
-const compressed = (found: string) =>
-  failure(415, "unsupported_encoding", `events must be sent without compression; ${found}`, {
-    headers: { "accept-encoding": "identity" },
+const noRoom = () => unavailable("buffer_full", "too many requests are open; nothing was taken");
+
+const unsupported = ({ message, hint }: UnreadableError) =>
+  failure(415, "unsupported_format", `${message}; ${hint}; nothing was taken`, {
+    headers: { "accept-encoding": ACCEPTED_CODINGS },
   });
 
-/** First bytes of gzip and zstd; a sender may compress without naming it. */
-const COMPRESSED_STARTS = [
-  [0x1f, 0x8b],
-  [0x28, 0xb5, 0x2f, 0xfd],
-];
-const isCompressed = (body: Uint8Array) =>
-  COMPRESSED_STARTS.some((start) => start.every((byte, index) => body[index] === byte));
-
-/** Counts the bytes that open requests have received: a request that stalls holds no room for the rest of its body. */
-class OpenBodies {
-  #bytes = 0;
-
-  /** False when there is no room for them. */
-  take(bytes: number): boolean {
-    if (this.#bytes + bytes > MAX_OPEN_BODY_BYTES) return false;
-    this.#bytes += bytes;
-    return true;
-  }
-
-  release(bytes: number): void {
-    this.#bytes -= bytes;
-  }
-}
-
-async function readBody(
-  request: Request,
-  take: (bytes: number) => boolean,
-): Promise<Uint8Array | "too_large" | "no_room"> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of request.body ?? []) {
-    length += chunk.length;
-    if (length > MAX_BODY_BYTES) return "too_large";
-    if (!take(chunk.length)) return "no_room";
-    chunks.push(chunk);
-  }
-  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
-}
+const bytesOf = (lines: readonly Line[]) => lines.reduce((sum, { length }) => sum + length, 0);
 
 /** An answer without outcomes of single events. */
 const failure = (
@@ -165,47 +160,46 @@ const failure = (
 const unavailable = (code: IntakeErrorCode, error: string, counts: Record<string, number> = {}) =>
   failure(503, code, error, { counts, headers: { "retry-after": String(RETRY_AFTER_SECONDS) } });
 
-async function publishBody(body: Uint8Array, sender: Sender, options: IntakeOptions): Promise<Response> {
-  const { publisher, producer } = options;
-  const lines = readLines(body);
+async function publishLines(
+  lines: readonly Line[] | undefined,
+  sender: Sender,
+  options: IntakeOptions,
+): Promise<Response> {
+  const { publisher, producer, usage } = options;
   if (lines === undefined) {
     return failure(413, "too_many_events", `a request must hold at most ${MAX_EVENTS_PER_REQUEST} events; got more`);
   }
   if (lines.length === 0) return failure(400, "no_event", "the body holds no event");
-  const foreign = sender.conveyors ? lines.findIndex((line) => !mayWrite(sender, conveyorNamed(line))) : -1;
-  if (foreign >= 0) {
-    const conveyor = shown(conveyorNamed(lines[foreign]!));
-    const error = `event ${foreign}: sender ${sender.name} must not write conveyor ${conveyor}; nothing was taken`;
-    return failure(403, "forbidden_conveyor", error);
-  }
   const received = lines.length;
-  // A request is taken completely or not at all; a record costs more than its bytes.
-  if (!producer.hasRoom(received, body.length + received * PER_EVENT_BYTES)) {
-    return unavailable("buffer_full", "the buffer is full; nothing was taken", { received, acknowledged: 0 });
-  }
   const refused: RefusedEvent[] = [];
   let acknowledged = 0;
   let settled = 0;
   const { promise: allSettled, resolve } = Promise.withResolvers<void>();
-  lines.forEach((line, index) => {
-    let refusal: RefusedEvent | undefined;
-    const offer = prepare(
-      publisher,
-      "http",
-      line,
-      (outcome) => {
-        if (outcome === "rejected") refusal = notKept(index, refusal);
-        if (refusal) refused.push(refusal);
-        else acknowledged++;
-        if (++settled === received) resolve();
-      },
-      (reason, detail) => {
-        refusal = { index, reason, detail };
-      },
-    );
-    // Cannot be full: the room was checked above in the same turn.
-    if (!offer()) throw new Error("the buffer filled up within one turn");
+  const events = lines.map((line, index) => {
+    const onSettled = (outcome: Settlement) => {
+      const refusal = events[index]!.refusal && { index, ...reasonOf(events[index]!.refusal) };
+      if (outcome === "rejected") refused.push(notKept(index, refusal));
+      else if (refusal) refused.push(refusal);
+      else acknowledged++;
+      if (++settled === received) resolve();
+    };
+    return prepare(publisher, "http", line, onSettled, { sender: sender.name });
   });
+  const admission = usage.admission(sender);
+  const forbidden = forbiddenBy(sender, events, admission);
+  if (forbidden) {
+    admission.cancel();
+    return forbidden;
+  }
+  // A request is taken completely or not at all; a record costs more than its bytes.
+  if (!producer.hasRoom(received, bytesOf(lines) * RECORD_GROWTH + received * PER_EVENT_BYTES)) {
+    admission.cancel();
+    return unavailable("buffer_full", "the buffer is full; nothing was taken", { received, acknowledged: 0 });
+  }
+  for (const event of events) {
+    // Cannot be full: the room was checked above in the same turn.
+    if (!event.offer()) throw new Error("the buffer filled up within one turn");
+  }
   try {
     await withTimeout(allSettled, options.ackLimitMs ?? ACK_LIMIT_MS);
   } catch {
@@ -214,6 +208,27 @@ async function publishBody(body: Uint8Array, sender: Sender, options: IntakeOpti
   }
   const status = refused.length === 0 ? 200 : refused.length === received ? 422 : 207;
   return Response.json(outcomesOf(received, acknowledged, refused), { status });
+}
+
+const reasonOf = ({ reason, detail }: Refusal) => ({ reason, detail });
+
+/** The answer to events that their sender must not write, or that exceed its bounds. */
+function forbiddenBy(sender: Sender, events: readonly Prepared[], admission: Admission): Response | undefined {
+  if (!sender.sources && !sender.limits) return undefined;
+  for (const [index, event] of events.entries()) {
+    const { source, series } = event.names();
+    if (!mayWrite(sender, source)) {
+      const error = `event ${index}: sender ${sender.name} must not write conveyor ${shown(source)}; nothing was taken`;
+      return failure(403, "forbidden_conveyor", error);
+    }
+    // Invalid events write nothing.
+    const exceeded = event.refusal ? undefined : admission.add(source, series);
+    if (exceeded) {
+      const error = `event ${index}: ${shown(exceeded.name)} is new, and ${exceeded.rule}; nothing was taken`;
+      return failure(403, `too_many_${exceeded.bound}`, error);
+    }
+  }
+  return undefined;
 }
 
 /** The topic can never take the event; of a refused one, its dead letter. */
@@ -233,26 +248,3 @@ function outcomesOf(received: number, acknowledged: number, refused: RefusedEven
     ...(isCut ? { refused_indexes: refused.map(({ index }) => index) } : {}),
   };
 }
-
-/** As parseEvent(): without a byte order mark. Bytes that are not UTF-8 are no event there. */
-const utf8 = new TextDecoder();
-
-/**
- * The conveyor that an event names, valid or not: a replay of dead letters must not write what their sender must not.
- * Undefined: no conveyor, which no replay can write.
- */
-function conveyorNamed(line: Line): string | undefined {
-  if (line.length > MAX_EVENT_BYTES) return undefined;
-  const text = utf8.decode(line.bytes);
-  const identity = identifyCanonical(text);
-  if (identity) return identity.conveyor;
-  try {
-    const { conveyor } = (JSON.parse(text) ?? {}) as { conveyor?: unknown };
-    return typeof conveyor === "string" ? conveyor : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Key, record overhead, and the growth of a line that is rewritten in canonical form. */
-const PER_EVENT_BYTES = 512;

@@ -6,7 +6,13 @@ export type IntakeErrorCode =
   | "method_not_allowed"
   | "unauthorized"
   | "forbidden_conveyor"
-  | "unsupported_encoding"
+  /** Compression, encoding or format: the message says what the body is, and what to do. */
+  | "unsupported_format"
+  /** The sender has its most sources or series in use; no event was accepted. */
+  | "too_many_sources"
+  | "too_many_series"
+  /** The sender is above its rate; no event was accepted. */
+  | "rate_limited"
   | "no_event"
   | "body_too_large"
   /** Only counted: its sender has closed the connection. */

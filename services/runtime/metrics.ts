@@ -92,6 +92,10 @@ export const METRIC_TABLE = {
       kind: "gauge",
       help: "1 while the producer is connected to Kafka and Kafka accepts its events.",
     },
+    conveyor_producer_schema_errors_total: {
+      kind: "counter",
+      help: "Invalid files of the schemas, counted once per change; the earlier version of each stays in force.",
+    },
     conveyor_intake_requests_total: {
       kind: "counter",
       help: "Requests to the HTTP intake, by status code.",
@@ -101,6 +105,21 @@ export const METRIC_TABLE = {
       kind: "counter",
       help: "Requests to the HTTP intake with a valid token, by sender: token, token-previous, or a name of senders.json.",
       labels: ["sender"],
+    },
+    conveyor_intake_sender_refusals_total: {
+      kind: "counter",
+      help: "Requests to the HTTP intake with a valid token that were refused, by sender and status code; 429: above its rate.",
+      labels: ["sender", "code"],
+    },
+    conveyor_intake_sender_in_use: {
+      kind: "gauge",
+      help: "Sources or series (kind) that a sender of senders.json has used within the last day or two.",
+      labels: ["sender", "kind"],
+    },
+    conveyor_intake_sender_in_use_limit: {
+      kind: "gauge",
+      help: "Most sources or series (kind) that a sender of senders.json may use.",
+      labels: ["sender", "kind"],
     },
   }),
   ...rowsOf(["processor"], {
@@ -318,6 +337,15 @@ export class Metrics {
   onRead(name: NamesOf<"gauge">, read: () => number): void {
     const gauge = this.gauge(name) as Gauge & { collect?: () => void };
     gauge.collect = () => gauge.set(read());
+  }
+
+  /** As onRead(), for a gauge with labels: only the values that `read` returns exist. */
+  onReadEach(name: NamesOf<"gauge">, read: () => readonly { labels: Record<string, string>; value: number }[]): void {
+    const gauge = this.gauge(name) as Gauge & { collect?: () => void };
+    gauge.collect = () => {
+      gauge.reset();
+      for (const { labels, value } of read()) gauge.set(labels, value);
+    };
   }
 
   #processMetrics(): void {

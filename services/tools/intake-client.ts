@@ -78,7 +78,7 @@ export function classifyAnswer(status: number, text: string, retryAfter: string 
   }
   const seconds = Number(retryAfter ?? Number.NaN);
   const afterMs = Number.isFinite(seconds) ? Math.min(seconds * 1000, MAX_RETRY_AFTER_MS) : DEFAULT_RETRY_AFTER_MS;
-  if (status === 503 && answer.code === "buffer_full") return { kind: "not_taken", afterMs, why };
+  if (status === 429 || (status === 503 && answer.code === "buffer_full")) return { kind: "not_taken", afterMs, why };
   if (status >= 500) return { kind: "unknown", afterMs, why };
   return { kind: "rejected", why };
 }

@@ -9,7 +9,7 @@
  */
 import { NAME_PATTERN, NAME_RULE } from "../domain/event.ts";
 import { formatStages, type LoadStage, parseStages } from "../domain/load-stages.ts";
-import { ACK_LIMIT_MS } from "../producer/intake.ts";
+import { ACK_LIMIT_MS } from "../producer/write-api.ts";
 import type { GeneratorLine } from "../protocol/load-generator.ts";
 import { type ConfigReader, readCommon } from "../runtime/config.ts";
 import { addressesOf } from "../runtime/pod-addresses.ts";

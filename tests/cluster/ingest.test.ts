@@ -134,7 +134,7 @@ describeOnCluster("ingest", () => {
     return [
       ["malformed_json", (run, seq) => JSON.stringify(event(run, seq)).slice(0, -1)],
       ["not_an_object", (run, seq) => JSON.stringify([run, seq])],
-      ["wrong_version", (run, seq) => JSON.stringify({ ...event(run, seq), v: 2 })],
+      ["wrong_version", (run, seq) => JSON.stringify({ ...event(run, seq), v: 3 })],
       ["missing_field", (run, seq) => JSON.stringify(without(event(run, seq), "load_kg"))],
       ["unknown_field", (run, seq) => JSON.stringify({ ...event(run, seq), colour: "red" })],
       ["wrong_type", (run, seq) => JSON.stringify({ ...event(run, seq), speed_mps: "fast" })],

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { parseEventAt } from "../../services/domain/event-window.ts";
+import { parseAnyEventAt } from "../../services/domain/any-event.ts";
 
 const ROOT = join(import.meta.dir, "../..");
 const HOUR_MS = 3_600_000;
@@ -16,20 +16,30 @@ const markdown = await Promise.all(
     .map(async (path) => ({ path, text: await readFile(join(ROOT, path), "utf8") })),
 );
 
+/** What an event is that is valid now. @throws Error with the refusal */
+function kindOfValid(bytes: Buffer): string {
+  const { event, generic, refusal } = parseAnyEventAt(Date.now(), bytes);
+  if (refusal) throw new Error(refusal.detail);
+  if (event) return "version 1";
+  return generic.source === undefined ? "line" : "version 2";
+}
+
 describe("examples of events", () => {
   test("documentation holds no fixed time, which ends to be valid", () => {
-    const fixed = markdown.flatMap(({ path, text }) => (/"ts": ?\d/.test(text) ? [path] : []));
+    const fixed = markdown.flatMap(({ path, text }) =>
+      /"(?:ts|time)": ?\d|[= ]1[5-9]\d{17}$/m.test(text) ? [path] : [],
+    );
     expect(fixed).toEqual([]);
   });
 
   test("the commands of docs/events.md send events that are valid now", async () => {
     const page = markdown.find(({ path }) => path === "docs/events.md")!.text;
-    const commands = [...page.matchAll(/^(echo '\{.*) \| bun scripts\/ingest\.ts -$/gm)].map(([, command]) => command!);
-    expect(commands.length).toBeGreaterThan(0);
-    for (const command of commands) {
+    const commands = [...page.matchAll(/^(echo .*) \| bun scripts\/ingest\.ts -$/gm)].map(([, command]) => command!);
+    const kinds = commands.map((command) => {
       const { stdout } = Bun.spawnSync(["bash", "-c", command]);
-      expect(parseEventAt(Date.now(), stdout)).toMatchObject({ event: { v: 1 } });
-    }
+      return kindOfValid(stdout);
+    });
+    expect(kinds.sort()).toEqual(["line", "version 1", "version 2"]);
   });
 
   test("the event in the help of ingest is valid now, and is not a constant", async () => {
@@ -38,7 +48,7 @@ describe("examples of events", () => {
     });
     const help = stdout.toString();
     const [event] = help.match(EVENT)!;
-    expect(parseEventAt(Date.now(), Buffer.from(event!))).toMatchObject({ event: { v: 1 } });
+    expect(parseAnyEventAt(Date.now(), Buffer.from(event!))).toMatchObject({ event: { v: 1 } });
     const [, ts] = /"ts":(\d+)/.exec(event!)!;
     expect(Number(ts)).toBeGreaterThan(Date.now() - HOUR_MS);
   });

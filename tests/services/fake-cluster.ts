@@ -5,12 +5,13 @@
 import type { KafkaCluster } from "../../services/kafka/client.ts";
 import { EventProducer, type EventProducerOptions } from "../../services/kafka/event-producer.ts";
 import { EventPublisher } from "../../services/producer/event-publisher.ts";
+import type { EventSchemas } from "../../services/producer/event-schemas.ts";
 import { Logger } from "../../services/runtime/log.ts";
 import { Metrics } from "../../services/runtime/metrics.ts";
 
 export const TOPIC = "conveyor.events";
 export const DLQ = "conveyor.events.dlq";
-const silent = new Logger("test", "error", {}, () => {});
+export const silent = new Logger("test", "error", {}, () => {});
 
 /** A producer on a fake cluster, not started. */
 export const producerOn = (cluster: FakeCluster, options: Partial<EventProducerOptions> = {}) =>
@@ -26,12 +27,13 @@ export const producerOn = (cluster: FakeCluster, options: Partial<EventProducerO
     ...options,
   });
 
-export const publisherOn = (producer: EventProducer, log = silent) =>
+export const publisherOn = (producer: EventProducer, log = silent, schemas?: EventSchemas) =>
   new EventPublisher({
     run: "pod-run",
     producer,
     topic: TOPIC,
     dlqTopic: DLQ,
+    ...(schemas ? { schemas } : {}),
     metrics: new Metrics("producer"),
     log,
     traceEverySeq: 0,

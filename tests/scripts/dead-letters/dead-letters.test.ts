@@ -1,13 +1,16 @@
 import { describe, expect, test } from "bun:test";
+import type { StoredField } from "../../../scripts/clients/influxdb.ts";
 import { lineFor } from "../../../scripts/dead-letters/export.ts";
 import { Tally } from "../../../scripts/dead-letters/list.ts";
 import { linesOf } from "../../../scripts/dead-letters/show.ts";
 import {
   lineOf,
   matchesFilter,
+  replayOf,
   replayStatusOf,
   type StoredDeadLetter,
   slicesOf,
+  storedAmong,
   storedDeadLetterOf,
 } from "../../../scripts/dead-letters/topic.ts";
 import { createDeadLetter } from "../../../services/domain/dead-letter.ts";
@@ -36,7 +39,25 @@ function letter(body: unknown, place: Partial<StoredDeadLetter> = {}): StoredDea
 
 describe("replayStatusOf", () => {
   test("is valid for an event that the database refused", () => {
-    expect(replayStatusOf(letter(event))).toEqual({ kind: "valid", event } as never);
+    expect(replayStatusOf(letter(event))).toEqual({ kind: "valid", event: replayOf(event) });
+  });
+  test("of a line is a line with its time, of JSON of version 2 the JSON with its identity", () => {
+    const nowMs = Date.now();
+    const line = replayStatusOf(letter(`m,b=1,a=2 x=1,y=5i ${nowMs}000001`, { reason: "bad_timestamp" }), nowMs);
+    const text = `m,a=2,b=1 x=1,y=5i ${nowMs}000001`;
+    const identity = `m,a=2,b=1 ${nowMs}000001`;
+    expect(line).toMatchObject({
+      kind: "valid",
+      event: { identity, text, timeMs: nowMs, content: { measurement: "m" } },
+    });
+    const json = { v: 2, measurement: "m", source: "s", run: "r", seq: 1, time: nowMs, fields: { x: 1 } };
+    const status = replayStatusOf(letter(json), nowMs);
+    expect(status).toMatchObject({ kind: "valid", event: { text: JSON.stringify(json) } });
+    // Each replay of a line without time writes the same point.
+    const timeless = letter("m x=1", { timestampMs: nowMs - 500 });
+    expect(replayStatusOf(timeless, nowMs)).toMatchObject({ event: { text: `m x=1 ${nowMs - 500}000000` } });
+    // The precision that its sender named is not kept.
+    expect(replayStatusOf(letter(`m x=1 ${nowMs}`), nowMs)).toMatchObject({ event: { text: `m x=1 ${nowMs}000000` } });
   });
   test("is refused, with the reason, for an event that breaks a rule", () => {
     const outlook = replayStatusOf(letter({ ...event, speed_mps: 99 }));
@@ -135,6 +156,36 @@ describe("text of senders", () => {
   test("export writes exact bodies to a file, and none with control characters to a terminal", () => {
     expect(lineFor(bytes("a\u001bb"), {})).toBe("a\u001bb");
     expect(lineFor(bytes("a\u001bb"), { isTTY: true })).toBe("a\\u001bb");
+  });
+});
+
+describe("storedAmong", () => {
+  const nowMs = 1_795_000_000_000;
+  const replayed = (text: string) => {
+    const status = replayStatusOf(letter(text), nowMs);
+    if (status.kind !== "valid") throw new Error(status.kind);
+    return status.event;
+  };
+  const point = replayed(`m,a=1 x=1,y=5i ${nowMs}000001`);
+  const store = (fields: readonly string[]) => ({
+    eachPoint: async () => {},
+    eachFieldValue: async (
+      measurement: string,
+      startMs: number,
+      endMs: number,
+      visit: (field: StoredField) => void,
+    ) => {
+      expect([measurement, startMs <= nowMs && nowMs < endMs]).toEqual(["m", true]);
+      for (const field of fields) visit({ key: point.content!.key, field });
+    },
+  });
+
+  test("finds a point of which every field is stored with its value, and no other", async () => {
+    const { fields } = point.content!;
+    expect(await storedAmong(store(fields), [point])).toEqual(new Set([point.identity]));
+    expect(await storedAmong(store(fields.slice(1)), [point])).toEqual(new Set());
+    const altered = replayed(`m,a=1 x=2,y=5i ${nowMs}000001`).content!.fields;
+    expect(await storedAmong(store(altered), [point])).toEqual(new Set());
   });
 });
 

@@ -1,13 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { exampleEvent, serializeEvent } from "../../../services/domain/event.ts";
-import {
-  BUCKET_RETENTION_MS,
-  checkEventTime,
-  MAX_AHEAD_MS,
-  parseEventAt,
-} from "../../../services/domain/event-window.ts";
+import { BUCKET_RETENTION_MS, checkEventTime, MAX_AHEAD_MS } from "../../../services/domain/event-window.ts";
 
 const NOW_MS = 1_795_000_000_000;
 
@@ -25,16 +19,6 @@ describe("checkEventTime", () => {
       field: "ts",
       detail: `ts: must be at most ${most} (1 day ahead of the clock); got ${most + 1}`,
     });
-  });
-});
-
-describe("parseEventAt", () => {
-  test("refuses by format first, then by time", () => {
-    const event = exampleEvent({ conveyor: "c", run: "r", seq: 0, ts: NOW_MS });
-    const at = (nowMs: number, text: string) => parseEventAt(nowMs, Buffer.from(text));
-    expect(at(NOW_MS, serializeEvent(event)).event).toEqual(event);
-    expect(at(NOW_MS + 2 * BUCKET_RETENTION_MS, serializeEvent(event)).refusal?.reason).toBe("bad_timestamp");
-    expect(at(NOW_MS + 2 * BUCKET_RETENTION_MS, "{").refusal?.reason).toBe("malformed_json");
   });
 });
 

@@ -4,6 +4,7 @@ import type { DeadLetter } from "../../../services/domain/dead-letter.ts";
 import { exampleEvent, serializeEvent } from "../../../services/domain/event.ts";
 import { BUCKET_RETENTION_MS, MAX_AHEAD_MS } from "../../../services/domain/event-window.ts";
 import { Fleet } from "../../../services/domain/fleet.ts";
+import { serializeGenericEvent } from "../../../services/domain/generic-event.ts";
 import { UnreadableBatch } from "../../../services/kafka/fetch-decoder.ts";
 import { BatchHandler, type BatchPayload, type LineWriter } from "../../../services/processor/batch-handler.ts";
 import type { RefusedLine } from "../../../services/processor/influx-writer.ts";
@@ -167,7 +168,7 @@ describe("BatchHandler", () => {
     expect(deadLetters.map(({ headers }) => [headers.reason, headers.source_offset])).toEqual([
       ["malformed_json", "101"],
       ["malformed_json", "103"],
-      ["wrong_version", "104"],
+      ["missing_field", "104"],
     ]);
     expect(deadLetters[0]).toMatchObject({
       headers: { source: "kafka", source_topic: TOPIC, source_partition: "2", service: "processor" },
@@ -310,6 +311,64 @@ describe("BatchHandler", () => {
     const traced = logged.filter(({ event }) => event === "event_stored");
     expect(traced).toHaveLength(6);
     expect(traced[0]).toMatchObject({ run: "r", conveyor: "belt-0-1", seq: 0, level: "info", service: "test" });
+  });
+
+  describe("points of any measurement", () => {
+    const time = `${NOW_MS}000001`;
+    const generic = { measurement: "pump", source: "p", run: "r", seq: 3, time: NOW_MS, fields: { x: 1 } };
+    const lineOfGeneric = `pump,source=p x=1 ${NOW_MS}000003`;
+
+    test("a line is stored as it is, one in another form and JSON in the canonical form", async () => {
+      const writer = new FakeWriter();
+      const lines = [`m,a=1 x=1,y=2i ${time}`, `m,b=1,a=1 y=t,x=1 ${time}`, serializeGenericEvent(generic)];
+      await make(writer).eachBatch(new FakePayload(messagesOf([...lines, ...goodValues(1)])).payload);
+      expect(writer.written.slice(0, 3)).toEqual([lines[0]!, `m,a=1,b=1 x=1,y=true ${time}`, lineOfGeneric]);
+      expect(writer.written[3]).toStartWith("conveyor_telemetry,");
+      expect([stored, deadLetters]).toEqual([4, []]);
+    });
+
+    test("what breaks a rule is a dead letter with reason, field and identity, and no other", async () => {
+      const writer = new FakeWriter();
+      const invalid = [
+        [`conveyor_telemetry,conveyor=a x=1 ${time}`, "bad_measurement"],
+        [`m x=word ${time}`, "bad_field"],
+        [`m,a=1,a=1 x=1 ${time}`, "bad_tag"],
+        [`m x=1 ${NOW_MS}`, "bad_timestamp"],
+        [`m x=1 3${time.slice(1)}`, "bad_timestamp"],
+        ["no event", "malformed_line"],
+        [JSON.stringify({ v: 2, ...generic, source: "a b" }), "bad_source"],
+      ] as const;
+      const values = invalid.map(([text]) => text).flatMap((text) => [text, `m x=1 ${time}`]);
+      const messages = messagesOf(values).map((message) => ({ ...message, headers: { assigned: "r s 7" } }));
+      await make(writer).eachBatch(new FakePayload(messages as KafkaMessage[]).payload);
+      expect(deadLetters.map(({ headers }) => headers.reason)).toEqual(invalid.map(([, reason]) => reason));
+      expect(deadLetters[0]!.headers.event).toBe("r s 7");
+      expect(writer.written).toHaveLength(invalid.length);
+    });
+
+    test("a point that the database refuses is a dead letter with the line", async () => {
+      const writer = new FakeWriter();
+      writer.refuse = () => true;
+      await make(writer).eachBatch(new FakePayload(messagesOf([`m x=1 ${time}`])).payload);
+      expect(deadLetters[0]).toMatchObject({ headers: { reason: "refused_by_database" } });
+      expect(String(deadLetters[0]!.value)).toBe(`m x=1 ${time}`);
+    });
+
+    test("every n-th is logged by the identity in its header, or in its JSON", async () => {
+      const messages = [0, 1, 2, 3, 4].map((seq) => ({
+        ...messagesOf([`m x=1 ${time}`])[0]!,
+        headers: { [seq === 0 ? "event" : "assigned"]: Buffer.from(`r source ${seq}`) },
+      }));
+      const json = messagesOf([serializeGenericEvent({ ...generic, seq: 8 }), `m x=1 ${time}`]);
+      const fake = new FakePayload([...messages, ...json] as KafkaMessage[]);
+      await make(new FakeWriter(), { traceEverySeq: 4 }).eachBatch(fake.payload);
+      const traced = logged.filter(({ event }) => event === "event_stored");
+      expect(traced.map(({ conveyor, seq }) => [conveyor, seq])).toEqual([
+        ["source", 0],
+        ["source", 4],
+        ["p", 8],
+      ]);
+    });
   });
 
   describe("a batch that cannot be read", () => {

@@ -24,6 +24,13 @@ describe("readLines", () => {
     ["[1}\n{}", ["[1}", "{}"]],
     ["{bad\n{}", ["{bad", "{}"]],
     ['{"a":"b}\n{}', ['{"a":"b}', "{}"]],
+    ['{"a":1} and more\n{}', ['{"a":1} and more', "{}"]],
+    ['{"a":1}{"b\n{}', ['{"a":1}{"b', "{}"]],
+    // Objects one after the other, on one line or over several.
+    ['{"a":1}{"b":2} {"c":3}', ['{"a":1}', '{"b":2}', '{"c":3}']],
+    ['{\n"a":1\n}\n{\n"b":2\n}\n', ['{\n"a":1\n}', '{\n"b":2\n}']],
+    ['{\n"a":1\n}\n{"b":2}\n{"c":', ['{\n"a":1\n}', '{"b":2}', '{"c":']],
+    ['{\n"a":1\n}\nno object\n{}', ['{\n"a":1\n}', "no object\n{}"]],
   ])("%j", (body, lines) => expect(textOf(body)).toEqual(lines));
 
   test("keeps the length of an element above 16 KiB, and the line numbers of NDJSON", () => {
@@ -37,6 +44,8 @@ describe("readLines", () => {
     expect(readLines(Buffer.from("1\n".repeat(10_001)))).toBeUndefined();
     expect(readLines(Buffer.from(`[${"1,".repeat(9_999)}1]`))).toHaveLength(10_000);
     expect(readLines(Buffer.from(`[${"1,".repeat(10_000)}1]`))).toBeUndefined();
+    expect(readLines(Buffer.from("{}".repeat(10_000)))).toHaveLength(10_000);
+    expect(readLines(Buffer.from("{}".repeat(10_001)))).toBeUndefined();
   });
 
   describe("the work for 4 MiB", () => {

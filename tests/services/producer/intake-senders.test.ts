@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, test } from "bun:test";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { IntakeSenders, mayWrite } from "../../../services/producer/intake-senders.ts";
+import { revisionOf, sha256 } from "../../../services/protocol/senders.ts";
 import { Logger } from "../../../services/runtime/log.ts";
 import { temporaryFolder } from "../../temporary-folder.ts";
 
@@ -56,30 +57,27 @@ describe("the token", () => {
     expect(lines.join()).toContain("token: must not be empty");
   });
 
-  test("may write every conveyor", () => {
+  test("may write every source, without limits", () => {
     expect(mayWrite(senders.find("first")!, "belt-1")).toBeTrue();
+    expect(senders.find("first")!.limits).toBeUndefined();
+    expect(senders.listed()).toEqual([]);
   });
 });
 
 describe("senders.json", () => {
   const list = {
     "plant-a": { tokens: [TOKEN_A, "second-of-plant-a"], conveyors: ["plant-a-*", "belt-7"] },
-    "plant-b": { tokens: [TOKEN_B], conveyors: ["*"] },
+    "plant-b": { tokens: [`sha256:${sha256(TOKEN_B)}`], sources: ["*"] },
   };
 
-  test("gives each token its conveyors, and is followed", async () => {
+  test("gives each token its sources, and is followed", async () => {
     await write("senders.json", list);
     later();
     for (const token of [TOKEN_A, "second-of-plant-a"]) expect(nameOf(token)).toBe("plant-a");
     const [a, b] = [senders.find(TOKEN_A)!, senders.find(TOKEN_B)!];
-    const conveyors = ["plant-a-1", "plant-a-", "belt-7", "belt-70", "plant-b-1", "Plant-a-1", undefined];
-    expect(conveyors.filter((conveyor) => mayWrite(a, conveyor))).toEqual([
-      "plant-a-1",
-      "plant-a-",
-      "belt-7",
-      undefined,
-    ]);
-    expect(conveyors.every((conveyor) => mayWrite(b, conveyor))).toBeTrue();
+    const sources = ["plant-a-1", "plant-a-", "belt-7", "belt-70", "plant-b-1", "Plant-a-1", undefined];
+    expect(sources.filter((source) => mayWrite(a, source))).toEqual(["plant-a-1", "plant-a-", "belt-7", undefined]);
+    expect(sources.every((source) => mayWrite(b, source))).toBeTrue();
     await write("senders.json", { "plant-b": list["plant-b"] });
     later();
     expect([nameOf(TOKEN_A), nameOf(TOKEN_B), nameOf("first")]).toEqual([undefined, "plant-b", "token"]);
@@ -96,11 +94,25 @@ describe("senders.json", () => {
     ["a name", { "plant b": list["plant-b"] }, '"plant b": a name must be'],
     ["no rights", { "plant-b": TOKEN_B }, '"plant-b": tokens must be a list of 1 to 4'],
     ["no token", { "plant-b": { tokens: [], conveyors: ["a"] } }, "tokens must be a list of 1 to 4"],
-    ["a short token", { "plant-b": { tokens: ["short"], conveyors: ["a"] } }, "each at least 16 characters"],
+    ["a short token", { "plant-b": { tokens: ["short"], conveyors: ["a"] } }, "or at least 16 characters"],
     ["a token with a space", { "plant-b": { tokens: [`${TOKEN_B} x`], conveyors: ["a"] } }, "without whitespace"],
-    ["no conveyor", { "plant-b": { tokens: [TOKEN_B] } }, "conveyors must be a list of 1 to 100"],
+    ["no source", { "plant-b": { tokens: [TOKEN_B] } }, "sources must be a list of 1 to 100"],
+    ["no conveyor", { "plant-b": { tokens: [TOKEN_B], conveyors: [] } }, "conveyors must be a list of 1 to 100"],
+    ["both names", { "plant-b": { ...list["plant-a"], sources: ["a"] } }, "sources or conveyors"],
+    ["a short digest", { "plant-b": { ...list["plant-b"], tokens: ["sha256:0123456789"] } }, "each sha256: and 64"],
+    ["an unknown limit", { "plant-b": { ...list["plant-b"], rate: 1 } }, '"rate" is not a field (tokens, sources'],
+    [
+      "a limit of 0",
+      { "plant-b": { ...list["plant-b"], most_series: 0 } },
+      "most_series must be a whole number from 1",
+    ],
+    ["a limit as text", { "plant-b": { ...list["plant-b"], bytes_per_second: "9999" } }, 'got "9999"'],
     ["a pattern in the middle", { "plant-b": { tokens: [TOKEN_B], conveyors: ["a*b"] } }, 'got ["a*b"]'],
-    ["one token twice", { a: list["plant-b"], "plant-b": list["plant-b"] }, "plant-b: a token must differ"],
+    [
+      "one token twice",
+      { a: { tokens: [TOKEN_B], sources: ["a"] }, "plant-b": list["plant-b"] },
+      "plant-b: a token must differ",
+    ],
   ])("with %s is refused and logged without a token; the senders before it stay", async (_, content, rule) => {
     await write("senders.json", { "plant-a": list["plant-a"] });
     later();
@@ -111,6 +123,8 @@ describe("senders.json", () => {
     const errors = lines.map((line) => JSON.parse(line)).filter(({ level }) => level === "error");
     expect(errors).toMatchObject([{ event: "intake_senders_invalid", error: expect.stringContaining(rule) }]);
     expect(JSON.stringify(errors)).not.toContain(TOKEN_B);
+    expect(JSON.stringify(errors)).not.toContain(sha256(TOKEN_B));
+    expect(senders.inUse().problem).toContain(rule);
     // A faulty list at the start does not lock out the others.
     senders = open();
     expect([nameOf("first"), nameOf(TOKEN_A)]).toEqual(["token", undefined]);
@@ -121,5 +135,47 @@ describe("senders.json", () => {
     await write("senders.json", list);
     later();
     expect([nameOf(TOKEN_A), nameOf(TOKEN_B)]).toEqual(["token", undefined]);
+  });
+
+  test("the digest of a token is no token", async () => {
+    await write("senders.json", list);
+    later();
+    expect(nameOf(TOKEN_B)).toBe("plant-b");
+    for (const text of [sha256(TOKEN_B), `sha256:${sha256(TOKEN_B)}`]) expect(nameOf(text)).toBeUndefined();
+  });
+
+  test("with plain tokens is taken; a warning names their senders, not the tokens", async () => {
+    await write("senders.json", list);
+    later();
+    expect(nameOf(TOKEN_A)).toBe("plant-a");
+    const warnings = lines.filter((line) => line.includes("intake_plain_tokens"));
+    expect(warnings.map((line) => JSON.parse(line))).toMatchObject([{ level: "warn", senders: ["plant-a"] }]);
+    expect(warnings.join()).not.toContain(TOKEN_A);
+  });
+
+  test("gives limits; those of the bounds have defaults", async () => {
+    await write("senders.json", { ...list, "plant-a": { ...list["plant-a"], requests_per_second: 5, most_series: 9 } });
+    later();
+    expect(senders.listed().map(({ name, limits }) => ({ name, ...limits }))).toEqual([
+      { name: "plant-a", requestsPerSecond: 5, bytesPerSecond: undefined, mostSources: 10_000, mostSeries: 9 },
+      {
+        name: "plant-b",
+        requestsPerSecond: undefined,
+        bytesPerSecond: undefined,
+        mostSources: 10_000,
+        mostSeries: 10_000,
+      },
+    ]);
+  });
+
+  test("inUse() names the list in use, also when no request arrives", async () => {
+    expect(senders.inUse()).toEqual({ revision: revisionOf(""), senders: ["token"], problem: undefined });
+    await write("senders.json", list);
+    later();
+    const revision = revisionOf(JSON.stringify(list));
+    expect(senders.inUse()).toEqual({ revision, senders: ["token", "plant-a", "plant-b"], problem: undefined });
+    await write("senders.json", "[]");
+    later();
+    expect(senders.inUse()).toMatchObject({ revision, problem: expect.stringContaining("must be an object") });
   });
 });

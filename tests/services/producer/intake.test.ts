@@ -1,13 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { connect as tlsConnect } from "node:tls";
-import { deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
+import { gzipSync, zstdCompressSync } from "node:zlib";
 import { serializeEvent, type TelemetryEvent } from "../../../services/domain/event.ts";
 import { BUCKET_RETENTION_MS, MAX_AHEAD_MS } from "../../../services/domain/event-window.ts";
 import { Fleet } from "../../../services/domain/fleet.ts";
 import type { EventProducer } from "../../../services/kafka/event-producer.ts";
 import type { EventPublisher } from "../../../services/producer/event-publisher.ts";
-import { type Intake, MAX_BODY_BYTES, startIntake } from "../../../services/producer/intake.ts";
+import { type Intake, startIntake } from "../../../services/producer/intake.ts";
 import type { Sender } from "../../../services/producer/intake-senders.ts";
+import { MAX_BODY_BYTES } from "../../../services/producer/request-body.ts";
+import { SenderUsage } from "../../../services/producer/sender-usage.ts";
 import { sendEvents } from "../../../services/tools/intake-client.ts";
 import { eventually } from "../../eventually.ts";
 import { testCertificate } from "../certificate.ts";
@@ -16,7 +18,7 @@ import { FakeCluster, producerOn, publisherOn } from "../fake-cluster.ts";
 const TOKEN = "intake-token";
 const SENDERS: Record<string, Sender> = {
   [TOKEN]: { name: "token" },
-  "token-of-plant-a": { name: "plant-a", conveyors: ["belt-9-1", "test-a-*"] },
+  "token-of-plant-a": { name: "plant-a", sources: ["belt-9-1", "test-a-*"] },
 };
 
 let cluster: FakeCluster;
@@ -35,7 +37,8 @@ async function open(maxBufferedEvents = 20_000, ackLimitMs?: number) {
   statuses = [];
   const onAnswer = (status: number) => void statuses.push(status);
   const senders = { find: (token: string) => SENDERS[token] };
-  intake = startIntake({ port: 0, tls: certificate, senders, publisher, producer, ackLimitMs, onAnswer });
+  const usage = new SenderUsage();
+  intake = startIntake({ port: 0, tls: certificate, senders, usage, publisher, producer, ackLimitMs, onAnswer });
 }
 
 /** Not started: Kafka is unreachable, and events stay in the buffer. */
@@ -213,6 +216,9 @@ describe("POST /events over HTTPS", () => {
       JSON.stringify([own, foreign], null, 2),
       // Invalid today, but a later replay of its dead letter would write the conveyor.
       `${serializeEvent(own!)}\n${JSON.stringify({ ...foreign, ts: 1 })}`,
+      // The points of version 2 and of lines: their tag names the source.
+      `${serializeEvent(own!)}\n${JSON.stringify({ v: 2, source: foreign!.conveyor, conveyor: own!.conveyor })}`,
+      `${serializeEvent(own!)}\npump,source=${foreign!.conveyor} x=1`,
       // A byte order mark is no part of an event.
       `${serializeEvent(own!)}\n\ufeff${serializeEvent(foreign!)}`,
     ];
@@ -303,22 +309,55 @@ describe("POST /events over HTTPS", () => {
     expect((await Promise.all(answers)).map(({ status }) => status)).toEqual(Array(17).fill(200));
   });
 
-  test("415 for a compressed body, named as such or not; no dead letter", async () => {
+  test("a compressed body has the limit of any other once it is decompressed; no event is taken", async () => {
+    const zeros = Buffer.alloc(8 * MAX_BODY_BYTES);
+    for (const body of [gzipSync(zeros), zstdCompressSync(zeros), gzipSync(Buffer.alloc(MAX_BODY_BYTES + 1, " "))]) {
+      expect(await post(body)).toMatchObject({ status: 413, json: { code: "body_too_large" } });
+    }
+    expect(await post(gzipSync(`${ndjson(3)}\n${" ".repeat(3 * 1024 * 1024)}`))).toMatchObject({ status: 200 });
+    expect(publisher.counts.attempted).toBe(3);
+  });
+
+  test("413 for a table whose rows would be far larger as events", async () => {
+    const names = Array.from({ length: 100 }, (_, index) => `${index}`.padStart(128, "f"));
+    const row = `${Date.now()},${names.map(() => "1").join()}\n`;
+    const body = `time,${names.join()}\n${row.repeat(2000)}`;
+    const answer = await post(body, {}, "/events?measurement=pump&source=p-1");
+    expect(answer).toMatchObject({ status: 413, json: { code: "body_too_large" } });
+    expect(publisher.counts.attempted).toBe(0);
+  });
+
+  test("415 for a compression that is not supported, or not the one that its header names; no dead letter", async () => {
     const body = ndjson(3);
-    const cases: [Uint8Array | string, Record<string, string>][] = [
-      [gzipSync(body), { "content-encoding": "gzip" }],
-      [deflateSync(body), { "content-encoding": "deflate" }],
-      [body, { "content-encoding": "x-own" }],
-      [gzipSync(body), {}],
-      [zstdCompressSync(body), {}],
+    const cases: [Uint8Array | string, string][] = [
+      [body, "br"],
+      [body, "gzip, gzip"],
+      [body, "gzip"],
+      [zstdCompressSync(body), "gzip"],
     ];
-    for (const [sent, header] of cases) {
-      const { status, json, headers } = await post(sent, header);
-      expect({ status, code: json.code }).toEqual({ status: 415, code: "unsupported_encoding" });
-      expect(headers.get("accept-encoding")).toBe("identity");
+    for (const [sent, coding] of cases) {
+      const { status, json, headers } = await post(sent, { "content-encoding": coding });
+      expect({ status, code: json.code }).toEqual({ status: 415, code: "unsupported_format" });
+      expect(headers.get("accept-encoding")).toBe("gzip, deflate, zstd");
     }
     expect((await post(body, { "content-encoding": "identity" })).status).toBe(200);
     expect(publisher.counts.attempted).toBe(3);
+    expect(cluster.records("conveyor.events.dlq")).toHaveLength(0);
+  });
+
+  test("415 for a table whose parameters do not fit; the answer names the parameter and the columns", async () => {
+    const table = "when,flow\n1764489600,1\n";
+    const answers: [string, string][] = [
+      ["", "the body is CSV, and no parameter says what it holds"],
+      ["?measurement=pump", "source: must be given, or source-column, the column that has it; its columns: when, flow"],
+      ["?measurement=pump&source=p-1", "time: must name the column of the time; its columns: when, flow"],
+      ["?measurement=pump&source=p-1&time=when&field=flow:number", 'field: no column "flow:number"'],
+      ["?measurement=pump&source=p-1&time=when&decimal=x", 'decimal: must be comma or point; got "x"'],
+    ];
+    for (const [query, message] of answers) {
+      const { status, json } = await post(table, { "content-type": "text/csv" }, `/events${query}`);
+      expect({ status, error: json.error }).toEqual({ status: 415, error: expect.stringContaining(message) });
+    }
     expect(cluster.records("conveyor.events.dlq")).toHaveLength(0);
   });
 
