@@ -55,6 +55,14 @@ export function clusterSources(cluster: Cluster, context: ProbeSession, signal: 
       const store = await context.store();
       await store.eachPoint(filter, startMs, endMs, visit);
     },
+    async fieldCounts(measurement, range) {
+      const store = await context.store();
+      return await store.countFieldValues(measurement, range);
+    },
+    async fieldValues(measurement, startMs, endMs, visit) {
+      const store = await context.store();
+      await store.eachFieldValue(measurement, startMs, endMs, visit);
+    },
   };
 }
 

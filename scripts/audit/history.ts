@@ -51,6 +51,16 @@ export interface LogRecord extends Identity {
   ts_ms?: number;
   /** Checksum of what the event says: valuesChecksum() of services/domain/point.ts. */
   values?: number;
+  /** What an event that is not of version 1 says: hashes of services/domain/point-content.ts. */
+  point?: {
+    key: string;
+    /** Of the fields, one after the other. */
+    fields: string;
+    /** The producer assigned the identity. */
+    assigned?: true;
+    /** Not judged; it may have replaced values of an event that is. */
+    foreign?: true;
+  };
 }
 
 /** A batch of the topic whose records the first reader could not read. */
@@ -67,6 +77,12 @@ export interface SinkRecord extends Identities {
   t_ns?: string;
   /** Checksum of what the point says, as of an event. */
   values?: number;
+}
+
+/** One field of a point without identity, by the hashes of services/domain/point-content.ts. */
+interface StoredFieldRecord {
+  key: string;
+  field: string;
 }
 
 /** A point of an event that is not judged, at the timestamp of a missing event of the same conveyor. */
@@ -113,6 +129,7 @@ export interface Records {
   log: LogRecord;
   unreadable: UnreadableRecord;
   sink: SinkRecord;
+  stored_fields: StoredFieldRecord;
   holders: HolderRecord;
   writes: WriteRecord;
   dlq: DeadLetterEntry;
@@ -129,6 +146,7 @@ export const KINDS: readonly Kind[] = [
   "log",
   "unreadable",
   "sink",
+  "stored_fields",
   "holders",
   "writes",
   "dlq",

@@ -8,8 +8,9 @@
  * end, and the database. Attempts are read last, so that they cover everything found before.
  */
 
+import { BloomFilter } from "../../services/domain/bloom-filter.ts";
 import { addLedger, addRanges, mergeRanges, type RangesByRun } from "../../services/domain/ledger-ranges.ts";
-import { runStart } from "../../services/domain/run-id.ts";
+import { producerRunOf, runStart } from "../../services/domain/run-id.ts";
 import type { Range } from "../../services/domain/sequence.ts";
 import type { LedgerCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
 import type { LogEnd } from "../../services/protocol/log-reader.ts";
@@ -17,16 +18,21 @@ import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { pause } from "../cli/wait.ts";
 import { isInRanges, type ProducerLife, producerLives, RangeCollector } from "./checkpoints.ts";
-import type { FaultRecord, HistoryMeta, HistoryWriter, OutcomeRecord } from "./history.ts";
+import type { FaultRecord, HistoryMeta, HistoryWriter, LogRecord, OutcomeRecord } from "./history.ts";
 import { type Column, IdentityTable } from "./identity-table.ts";
+import { MAX_COMPARED_POINTS } from "./point-contents.ts";
 import { planSlices } from "./point-slices.ts";
-import type { AuditSources, ProducerLedger } from "./sources.ts";
+import type { AuditSources, LogEvent, ProducerLedger } from "./sources.ts";
 
 /** The group commits several times a second; a longer backlog is reported as unread. */
 const COMMIT_LIMIT_MS = 60_000;
 const POLL_INTERVAL_MS = 500;
 /** After a broker failure, a group's coordinator moves within seconds; meanwhile queries fail. */
 const QUERY_RETRY_LIMIT_MS = 20_000;
+/** Field values per query: they are read as a stream, and a query must end within its limit. */
+const MAX_FIELD_VALUES_PER_SLICE = 500_000;
+/** Each measurement is a query of its own. */
+const MAX_MEASUREMENTS = 1000;
 /** Timestamps of missing events that are queried for other points: fewer show a pattern. */
 const MAX_HOLDER_QUERIES = 200;
 
@@ -206,10 +212,12 @@ export async function recordHistory(options: RecordOptions): Promise<RecordedHis
     oldestMs: sinceMs,
     newestMs: Date.now(),
     logEnd: undefined,
+    contents: new PointContents(),
   };
   await recordLog(options, reading, ends, refusedAt);
   if (!reading.logEnd) meta.not_recorded!.log = "the deployed image is older than this command";
   await recordPoints(options, reading);
+  await recordStoredFields(options, reading, meta);
   if (reading.logEnd) await recordHolders(sources, writer, reading.table);
 
   const others = Object.values(reading.logEnd?.other_runs ?? {});
@@ -285,10 +293,17 @@ async function readProducers(options: RecordOptions, meta: HistoryMeta, gaps: st
   if (dropped > 0) meta.retries_uncounted = dropped;
   const fleets = options.runs === undefined && options.conveyorsPrefix === undefined;
   if (fleets) {
-    return { runs: [...new Set([...known.running, ...known.lives].map(({ run }) => run))], fleets, known };
+    const runs = [...known.running, ...known.lives].map(({ run }) => run);
+    return { runs: withAssigned(runs, known), fleets, known };
   }
   if (options.runs?.length === 0) throw noProducer();
-  return { runs: options.runs && [...options.runs], fleets, known };
+  return { runs: options.runs && withAssigned(options.runs, known), fleets, known };
+}
+
+/** Runs, and those that their producers have assigned to events without identity. */
+function withAssigned(runs: readonly string[], { acknowledged }: ProducerRecords): string[] {
+  const named = new Set(runs);
+  return [...new Set([...runs, ...[...acknowledged.keys()].filter((run) => named.has(producerRunOf(run)))])];
 }
 
 const noProducer = () =>
@@ -375,6 +390,34 @@ interface Reading extends ReadScope, Seen {
   newestMs: number;
   /** Undefined: the log was not read. */
   logEnd: LogEnd | undefined;
+  contents: PointContents;
+}
+
+/** Events of the log whose points have no identity: which points to read from the database. */
+class PointContents {
+  /** Times of their points (ms since 1970). */
+  readonly ranges = new Map<string, { oldestMs: number; newestMs: number }>();
+  readonly keys = new BloomFilter();
+  count = 0;
+
+  add(measurement: string, key: string, tsMs: number): void {
+    this.count++;
+    this.keys.add(key);
+    const range = this.ranges.get(measurement);
+    if (range) {
+      range.oldestMs = Math.min(range.oldestMs, tsMs);
+      range.newestMs = Math.max(range.newestMs, tsMs);
+      // One more than the limit shows that there are more.
+    } else if (this.ranges.size <= MAX_MEASUREMENTS) {
+      this.ranges.set(measurement, { oldestMs: tsMs, newestMs: tsMs });
+    }
+  }
+
+  /** Why the points are not read, if they are not. */
+  get excess(): string | undefined {
+    if (this.count > MAX_COMPARED_POINTS) return `${this.count} points; at most ${MAX_COMPARED_POINTS} are compared`;
+    return this.ranges.size > MAX_MEASUREMENTS ? `more than ${MAX_MEASUREMENTS} measurements` : undefined;
+  }
 }
 
 /** 4. The log, by two independent readers with different decoders. */
@@ -398,21 +441,31 @@ async function recordLog(
           ...(runs ? { runs, fleets } : {}),
           conveyors_prefix: conveyorsPrefix,
         },
-        async ({ partition, offset, run, conveyor, seq, tsMs, hash, values }) => {
+        async ({ partition, offset, run, conveyor, seq, tsMs, hash, values, point }) => {
           const identity = { run, conveyor, seq };
-          await writer.append("log", { reader, partition, offset, ...identity, hash, ts_ms: tsMs, values });
+          const content = point && contentRecordOf(point);
+          const record = { reader, partition, offset, ...identity, hash, ts_ms: tsMs, values };
+          await writer.append("log", content ? { ...record, point: content } : record);
+          if (content?.foreign) return;
           if (++listed % 10_000 === 0) step.update(`${listed} events`);
           if (reader !== 1) return;
           if (fleets && !named.has(run)) {
             named.add(run);
             runs!.push(run);
-            known!.open.add(run);
-            reading.unreportedFleets.push(run);
+            const producerRun = producerRunOf(run);
+            if (known!.open.has(producerRun)) known!.open.add(run);
+            else if (producerRun === run || !named.has(producerRun)) {
+              known!.open.add(run);
+              reading.unreportedFleets.push(run);
+            }
           }
           reading.window.add(run, conveyor, seq);
-          reading.table.add("log", identity);
-          if (tsMs < reading.oldestMs) reading.oldestMs = tsMs;
-          if (tsMs > reading.newestMs) reading.newestMs = tsMs;
+          if (point) reading.contents.add(point.measurement, point.key, tsMs);
+          else {
+            reading.table.add("log", identity);
+            if (tsMs < reading.oldestMs) reading.oldestMs = tsMs;
+            if (tsMs > reading.newestMs) reading.newestMs = tsMs;
+          }
           if (known?.open.has(run) && !isInRanges(known.acknowledged.get(run)?.get(conveyor), seq)) {
             reading.unknowns.add(run, conveyor, seq);
           }
@@ -481,6 +534,51 @@ async function recordPoints(
   });
 }
 
+const contentRecordOf = ({ identity, key, fields }: NonNullable<LogEvent["point"]>): LogRecord["point"] => ({
+  key,
+  fields,
+  ...(identity === "assigned" ? { assigned: true } : {}),
+  ...(identity === "foreign" ? { foreign: true } : {}),
+});
+
+/** 5a. The points of events that are not of version 1: every field at the series and time of one of them. */
+async function recordStoredFields(
+  { sources, writer, report, signal }: RecordOptions,
+  { contents }: Reading,
+  meta: HistoryMeta,
+): Promise<void> {
+  if (contents.count === 0) {
+    await writer.begin("stored_fields");
+    return;
+  }
+  await report.step("InfluxDB's points of other measurements", async (step) => {
+    if (contents.excess) {
+      meta.not_recorded!.stored_fields = contents.excess;
+      step.update(contents.excess);
+      return;
+    }
+    await writer.begin("stored_fields");
+    let values = 0;
+    for (const [measurement, { oldestMs, newestMs }] of contents.ranges) {
+      const slices = await planSlices(
+        (range) => sources.fieldCounts(measurement, range),
+        oldestMs,
+        newestMs + 1,
+        MAX_FIELD_VALUES_PER_SLICE,
+      );
+      for (const [startMs, endMs] of slices) {
+        signal.throwIfAborted();
+        await sources.fieldValues(measurement, startMs, endMs, async ({ key, field }) => {
+          if (!contents.keys.mayHave(key)) return;
+          values++;
+          await writer.append("stored_fields", { key, field });
+        });
+        step.update(`${values} values of ${contents.ranges.size} measurements`);
+      }
+    }
+  });
+}
+
 const isRunningIn = (known: ProducerRecords, run: string) => known.running.some((ledger) => ledger.run === run);
 
 /**
@@ -491,8 +589,8 @@ async function recordHolders(sources: AuditSources, writer: HistoryWriter, table
   const isMissing = (word: (column: Column) => number) => word("log") & ~word("sink");
   if (table.select(isMissing).count === 0) return;
   const queries = new Map<string, { conveyor: string; ms: number }>();
-  await writer.each("log", ({ reader, run, conveyor, seq, ts_ms }) => {
-    if (reader !== 1 || ts_ms === undefined || queries.size >= MAX_HOLDER_QUERIES) return;
+  await writer.each("log", ({ reader, run, conveyor, seq, ts_ms, point }) => {
+    if (reader !== 1 || ts_ms === undefined || point || queries.size >= MAX_HOLDER_QUERIES) return;
     if (!table.has("sink", { run, conveyor, seq })) queries.set(`${conveyor} ${ts_ms}`, { conveyor, ms: ts_ms });
   });
   await writer.begin("holders");

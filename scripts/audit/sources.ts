@@ -5,10 +5,10 @@
 import type { Range } from "../../services/domain/sequence.ts";
 import type { PartitionOffset } from "../../services/protocol/kafka.ts";
 import type { LedgerCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
-import type { LogEnd, LogLine, LogRequest } from "../../services/protocol/log-reader.ts";
+import type { LogEnd, LoggedPoint, LogLine, LogRequest } from "../../services/protocol/log-reader.ts";
 import type { DeadLetterHeaders, OffsetRange } from "../../services/protocol/probe.ts";
 import { OperatorError } from "../cli/errors.ts";
-import type { PointFilter, StoredPoint } from "../clients/influxdb.ts";
+import type { PointFilter, StoredField, StoredPoint } from "../clients/influxdb.ts";
 import type { PointCount } from "./point-slices.ts";
 
 /** Response of a producer at /ledger. */
@@ -35,6 +35,8 @@ export interface LogEvent {
   hash: string;
   /** Undefined: the deployed image is older than this command. */
   values: number | undefined;
+  /** Of an event that is not of version 1: services/protocol/log-reader.ts. */
+  point?: { identity: LoggedPoint[0]; measurement: string; key: string; fields: string };
 }
 
 type LogRange = Pick<LogRequest, "runs" | "fleets" | "conveyors_prefix" | "from_timestamp_ms" | "decoder"> & {
@@ -62,6 +64,15 @@ export interface AuditSources {
     endMs: number,
     visit: (point: StoredPoint) => Promise<void> | void,
   ): Promise<void>;
+  /** Number of field values of a measurement in each window of a time range. */
+  fieldCounts(measurement: string, range: { startMs: number; endMs: number; windowMs: number }): Promise<PointCount[]>;
+  /** The fields of all points of a measurement. */
+  fieldValues(
+    measurement: string,
+    startMs: number,
+    endMs: number,
+    visit: (field: StoredField) => Promise<void> | void,
+  ): Promise<void>;
 }
 
 /** The output of a log reader broke off: neither its last line nor an error. */
@@ -77,6 +88,7 @@ export async function readLogLines(
 ): Promise<LogEnd> {
   const runs: string[] = [];
   const conveyors: string[] = [];
+  const measurements: string[] = [];
   let end: LogEnd | undefined;
   for await (const text of lines) {
     const line = JSON.parse(text) as LogLine;
@@ -87,15 +99,24 @@ export async function readLogLines(
       case "conveyor":
         conveyors[line[1]] = line[2];
         break;
+      case "measurement":
+        measurements[line[1]] = line[2];
+        break;
       case "end":
         end = line[1];
         break;
       case "error":
         throw new OperatorError(`Kafka's log cannot be read: ${line[1]}`);
       default: {
-        const [partition, offset, run, conveyor, seq, tsMs, hash, values] = line;
+        const [partition, offset, run, conveyor, seq, tsMs, hash, values, logged] = line;
         const identity = { run: runs[run]!, conveyor: conveyors[conveyor]!, seq };
-        const waits = visit({ partition, offset, ...identity, tsMs, hash, values });
+        const event: LogEvent = { partition, offset, ...identity, tsMs, hash, values };
+        if (logged) {
+          const [kind, measurement, key, fields] = logged;
+          event.values = undefined;
+          event.point = { identity: kind, measurement: measurements[measurement]!, key, fields };
+        }
+        const waits = visit(event);
         if (waits) await waits;
       }
     }

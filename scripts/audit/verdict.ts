@@ -8,7 +8,7 @@
  *   L2  lost in the processor the part of K that the group has read is in I or D
  *   L3  end to end            A \ (I ∪ D) is empty
  *   P1  phantoms              K and I hold only attempted events, and none that certainly failed
- *   V1  values                a point says what its event in Kafka says
+ *   V1  values                a point says what its event in Kafka says (point-contents.ts where it has no identity)
  *   X1  offsets               an event is at the offset that Kafka acknowledged; two readers find the same log
  *   D1  duplicates in Kafka   none with an idempotent producer, otherwise at most its retries
  *   D2  one point per event   no event has two points, none overwrote the point of another
@@ -36,6 +36,7 @@ import {
   type UnreadableRecord,
 } from "./history.ts";
 import { type Column, entryOf, IdentityTable, type Selection, type Word } from "./identity-table.ts";
+import { type ContentFacts, comparePoints } from "./point-contents.ts";
 import { UnreadableBatches } from "./unreadable.ts";
 
 export type Status = "passed" | "failed" | "unknown";
@@ -132,6 +133,8 @@ export interface Facts {
   sinkRepeats: number;
   /** Points whose values were compared with those of their event. */
   comparedPoints: number;
+  /** Of events whose points have no identity. */
+  contents: ContentFacts;
   writeRepeats: number;
   deadLettersWithoutIdentity: number;
   faults: FaultRecord[];
@@ -189,6 +192,8 @@ function addTo(table: IdentityTable, column: Column, record: Identities): number
 /** What the readers found in Kafka; the sets are filled from the first reader. */
 class LogFacts {
   repeats = 0;
+  /** Judged events whose points have no identity. */
+  points = 0;
   readonly outOfOrder: Selection = { count: 0, examples: [] };
   readonly readers = new Map<number, number>();
   /** Reader → partition → fingerprint of its records, in order. */
@@ -203,15 +208,16 @@ class LogFacts {
   ) {}
 
   add(record: LogRecord): void {
-    const { reader, partition, offset, run, conveyor, seq, hash } = record;
+    const { reader, partition, offset, run, conveyor, seq, hash, point } = record;
     // A decoder without a check of the CRC returns records that nothing vouches for.
-    if (this.unreadable.covers(partition, offset)) return;
+    if (this.unreadable.covers(partition, offset) || point?.foreign) return;
     this.readers.set(reader, (this.readers.get(reader) ?? 0) + 1);
     const ofReader = entryOf(this.#fingerprints, reader, () => new Map<number, bigint>());
     const line = `${offset}\n${run}\n${conveyor}\n${seq}\n${hash ?? ""}`;
     ofReader.set(partition, Bun.hash.wyhash(line, ofReader.get(partition) ?? 0n));
     if (reader !== 1) return;
     this.unreadable.add(record);
+    if (point) this.points++;
     const { table } = this;
     if (table.position(record) === positionOf(partition, offset)) table.setPosition(record, POSITION_CONFIRMED);
     if (record.values !== undefined) table.setValues(record, record.values);
@@ -293,6 +299,10 @@ export async function collectFacts(history: History): Promise<Facts> {
     sinkRepeats += repeated;
     if (repeated > 0) table.add("sinkTwice", record);
   });
+  const contents = await comparePoints(history, table, log.points, (partition, offset) =>
+    unreadable.covers(partition, offset),
+  );
+  comparedPoints += contents.compared;
   let writeRepeats = 0;
   await each("writes", (record) => {
     writeRepeats += addTo(table, "written", record);
@@ -320,6 +330,7 @@ export async function collectFacts(history: History): Promise<Facts> {
     acknowledgedWithPosition,
     sinkRepeats,
     comparedPoints,
+    contents,
     writeRepeats,
     deadLettersWithoutIdentity,
     faults,
@@ -341,9 +352,9 @@ async function findOverwritten(history: History, table: IdentityTable): Promise<
   /** Conveyor and timestamp → the events whose point belongs there. */
   const wanted = new Map<string, Identity[]>();
   let kept = 0;
-  await history.each("log", ({ reader, run, conveyor, seq, ts_ms }) => {
+  await history.each("log", ({ reader, run, conveyor, seq, ts_ms, point }) => {
     const identity = { run, conveyor, seq };
-    if (reader !== 1 || ts_ms === undefined || kept >= MAX_OVERWRITE_CANDIDATES) return;
+    if (reader !== 1 || ts_ms === undefined || point || kept >= MAX_OVERWRITE_CANDIDATES) return;
     if (!table.has(read, identity) || table.has("sink", identity) || table.has("dead", identity)) return;
     kept++;
     for (const ns of new Set([pointTimestampNs(String(ts_ms), String(seq)), `${ts_ms}000000`])) {
@@ -384,6 +395,7 @@ const KIND_TITLES: Readonly<Record<Kind, string>> = {
   log: "events in Kafka",
   unreadable: "batches that cannot be read",
   sink: "points in InfluxDB",
+  stored_fields: "fields of points without identity",
   holders: "points at the timestamps of missing ones",
   writes: "the processor's writes",
   dlq: "dead letters",
@@ -454,6 +466,13 @@ const deletedBefore = ({ meta: { deleted_unread, acknowledged_before } }: Facts)
       )
     : undefined;
 
+/** Unknown, when the points without identity were not compared with their events. */
+const undecided = ({ contents }: Facts): Finding | undefined =>
+  contents.undecided === undefined ? undefined : unknown(contents.undecided);
+
+const replacedText = ({ replaced }: ContentFacts) =>
+  replaced > 0 ? `; ${replaced} of them have a value of a later event with the same series and time` : "";
+
 /** A checker that is unknown without some kinds of records. */
 const needing =
   (kinds: Kind[], checker: Checker): Checker =>
@@ -485,7 +504,8 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
   L2(facts) {
     const gap =
       missingRecord(facts, "log", "sink", "dlq") ??
-      (facts.meta.quiescent ? undefined : missingRecord(facts, "commits"));
+      (facts.meta.quiescent ? undefined : missingRecord(facts, "commits")) ??
+      undecided(facts);
     if (gap) return gap;
     const read = facts.meta.quiescent ? countOf(facts, "log") : countOf(facts, "logRead");
     if (read === 0) return unknown("the group has read none of the recorded events");
@@ -504,6 +524,8 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
 
   L3: needing(["outcomes", "sink", "dlq"], (facts) => {
     const { table, meta, recorded } = facts;
+    const gap = undecided(facts);
+    if (gap) return gap;
     const acknowledged = countOf(facts, "acknowledged");
     if (acknowledged === 0) return unknown("no event was acknowledged");
     const knowsUnread = recorded.has("log") && recorded.has("commits") && !meta.quiescent;
@@ -557,11 +579,14 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
       : failed(`${phantoms.count} of ${found} events found were never sent`, phantoms.examples);
   },
 
-  V1: needing(["log", "sink"], ({ comparedPoints, table }) => {
+  V1: needing(["log", "sink"], (facts) => {
+    const { comparedPoints, contents, table } = facts;
+    const gap = undecided(facts);
+    if (gap) return gap;
     if (comparedPoints === 0) return unknown("no point and its event in Kafka were recorded with their values");
     const altered = table.select((word) => word("altered"));
     return altered.count === 0
-      ? passed(`${comparedPoints} points say what their events say`)
+      ? passed(`${comparedPoints} points say what their events say${replacedText(contents)}`)
       : failed(`${altered.count} of ${comparedPoints} points differ from their events`, altered.examples);
   }),
 
@@ -606,6 +631,8 @@ export const CHECKERS: Readonly<Record<InvariantId, Checker>> = {
   }),
 
   D2: needing(["sink"], (facts) => {
+    const gap = undecided(facts);
+    if (gap) return gap;
     const found = countOf(facts, "sink");
     const overwritten = facts.table.select((word) => word("overwritten"));
     if (facts.sinkRepeats > 0 || overwritten.count > 0) {

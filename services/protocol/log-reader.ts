@@ -42,11 +42,26 @@ export interface LogEnd {
   to: PartitionOffset[];
 }
 
+/**
+ * What the point of an event says that is not of version 1: its identity's kind, measurement, and hashes of
+ * domain/point-content.ts; those of the fields one after the other. "foreign": an event that was not requested, with the
+ * series and time of one that was: its values may have replaced those.
+ */
+export type LoggedPoint = [
+  identity: "given" | "assigned" | "foreign",
+  measurement: number,
+  key: string,
+  fields: string,
+];
+
 /** Each line is a JSON array. */
 export type LogLine =
   /** A name and the number that replaces it in later lines. */
-  | ["run" | "conveyor", number, string]
-  /** An event; hash: the first digits of its payload's SHA-256; values: valuesChecksum() of domain/point.ts. */
+  | ["run" | "conveyor" | "measurement", number, string]
+  /**
+   * An event; hash: the first digits of its payload's SHA-256; values: valuesChecksum() of domain/point.ts, or 0 where
+   * `point` says what it says.
+   */
   | [
       partition: number,
       offset: number,
@@ -56,6 +71,7 @@ export type LogLine =
       tsMs: number,
       hash: string,
       values: number,
+      point?: LoggedPoint,
     ]
   | ["end", LogEnd]
   /** Replaces the end; exit 1. */

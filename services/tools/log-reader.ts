@@ -7,9 +7,15 @@
  * Request and lines: services/protocol/log-reader.ts.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { isJson, timeMsOf } from "../domain/any-event.ts";
+import { BloomFilter } from "../domain/bloom-filter.ts";
 import type { TelemetryEvent } from "../domain/event.ts";
+import { checkGenericEvent, GENERIC_EVENT_VERSION } from "../domain/generic-event.ts";
 import { EVENTS_TOPIC } from "../domain/kafka-layout.ts";
+import { type Point, parseLine } from "../domain/line-protocol.ts";
 import { valuesChecksum } from "../domain/point.ts";
+import { contentOf } from "../domain/point-content.ts";
+import { identityOf, type RecordIdentity } from "../domain/record-identity.ts";
 import { runStart } from "../domain/run-id.ts";
 import { createCluster, createKafka, type KafkaCluster, RETRY_BRIEFLY, withAdmin } from "../kafka/client.ts";
 import { UnreadableBatch } from "../kafka/fetch-decoder.ts";
@@ -31,9 +37,15 @@ const WRITE_CHARS = 64 * 1024;
 /** Runs that were not requested are counted by name, up to this many names. */
 const MAX_OTHER_RUNS = 1000;
 
+interface LogMessage {
+  offset: string;
+  value: Buffer | null;
+  headers?: Readonly<Record<string, unknown>>;
+}
+
 interface FetchedPartition {
   partition: number;
-  messages: ({ offset: string; value: Buffer | null } | UnreadableBatch)[];
+  messages: (LogMessage | UnreadableBatch)[];
 }
 
 /** Numbers of names; each name is announced once. */
@@ -56,13 +68,25 @@ class Names {
 interface LoggedEvent extends Pick<TelemetryEvent, "run" | "conveyor" | "seq" | "ts"> {
   /** Its checksum by domain/point.ts. */
   values: number;
+  /** Of any other event than those of version 1. */
+  point?: { isAssigned: boolean; measurement: string; key: string; fields: string };
 }
 
-/** Identity, time and values of a record's event; undefined when the record is not an event. */
-function eventOf(value: Buffer | null): LoggedEvent | undefined {
+/** Identities of records that have none: another writer's, which no producer of ours acknowledged. */
+const OTHER_WRITERS = "other-writers";
+
+/** Identity, time and content of a record's event; undefined when the record is not an event. */
+function eventOf({ value, headers, offset }: LogMessage, partition: number): LoggedEvent | undefined {
+  const text = value?.toString("utf8") ?? "";
+  if (!isJson(text)) return pointOf(parseLine(text, "ns", 0).point, identityOf(headers), partition, offset);
   try {
-    const event = JSON.parse(value?.toString("utf8") ?? "") as Partial<TelemetryEvent>;
-    const { run, conveyor, seq, ts } = event;
+    const event = JSON.parse(text) as Partial<Omit<TelemetryEvent, "v">> & { v?: number };
+    const { v, run, conveyor, seq, ts } = event;
+    if (v === GENERIC_EVENT_VERSION) {
+      const { event: generic } = checkGenericEvent(event);
+      const given = generic?.given && { ...generic.given, conveyor: generic.source, isAssigned: false };
+      return pointOf(generic?.point, identityOf(headers) ?? given, partition, offset);
+    }
     return typeof run === "string" &&
       typeof conveyor === "string" &&
       Number.isSafeInteger(seq) &&
@@ -72,6 +96,20 @@ function eventOf(value: Buffer | null): LoggedEvent | undefined {
   } catch {
     return undefined;
   }
+}
+
+function pointOf(
+  point: Point | undefined,
+  identity: RecordIdentity | undefined,
+  partition: number,
+  offset: string,
+): LoggedEvent | undefined {
+  if (point === undefined) return undefined;
+  const otherWriter = { run: OTHER_WRITERS, conveyor: `partition-${partition}`, seq: Number(offset), isAssigned: true };
+  const { run, conveyor, seq, isAssigned } = identity ?? otherWriter;
+  const { key, fields } = contentOf(point);
+  const content = { isAssigned, measurement: point.measurement, key, fields: fields.join("") };
+  return { run, conveyor, seq, ts: timeMsOf(point), values: 0, point: content };
 }
 
 /**
@@ -119,7 +157,10 @@ export async function readLog(request: LogRequest, write: (line: LogLine) => Pro
   const names = {
     runs: new Names((number, name) => announced.push(["run", number, name])),
     conveyors: new Names((number, name) => announced.push(["conveyor", number, name])),
+    measurements: new Names((number, name) => announced.push(["measurement", number, name])),
   };
+  /** Points of requested events. */
+  const wantedPoints = new BloomFilter();
   const take = async ({ partition, messages }: FetchedPartition): Promise<void> => {
     const last = ends.get(partition)!;
     for (const message of messages) {
@@ -140,21 +181,25 @@ export async function readLog(request: LogRequest, write: (line: LogLine) => Pro
       }
       next.set(partition, offset + 1);
       end.records++;
-      const { value } = message;
-      const event = eventOf(value);
+      const event = eventOf(message as LogMessage, partition);
       if (!event) {
         end.unreadable++;
         continue;
       }
-      const { run, conveyor, seq, ts, values } = event;
-      if (!isWanted(run) || !conveyor.startsWith(prefix)) {
+      const { run, conveyor, seq, ts, values, point } = event;
+      const isForeign = !isWanted(run) || !conveyor.startsWith(prefix);
+      if (isForeign) {
         const known = end.other_runs[run];
         if (known !== undefined) end.other_runs[run] = known + 1;
         else if (otherRuns++ < MAX_OTHER_RUNS) end.other_runs[run] = 1;
-        continue;
-      }
-      const hash = new Bun.CryptoHasher("sha256").update(value!).digest("hex").slice(0, HASH_CHARS);
+        if (point === undefined || !wantedPoints.mayHave(point.key)) continue;
+      } else if (point) wantedPoints.add(point.key);
+      const hash = new Bun.CryptoHasher("sha256").update(message.value!).digest("hex").slice(0, HASH_CHARS);
       const row: LogLine = [partition, offset, names.runs.of(run), names.conveyors.of(conveyor), seq, ts, hash, values];
+      if (point) {
+        const identity = isForeign ? "foreign" : point.isAssigned ? "assigned" : "given";
+        row.push([identity, names.measurements.of(point.measurement), point.key, point.fields]);
+      }
       if (announced.length > 0) {
         for (const line of announced) await write(line);
         announced = [];

@@ -134,6 +134,20 @@ export class Environment {
     return this.pipeline.spawn("processor", "admin", all, port, undefined, folder);
   }
 
+  /** Writes records as another program would: without our producer and its headers. */
+  async write(values: readonly string[]): Promise<void> {
+    const silent = new Logger("environment", "error", {}, () => {});
+    const writer = createKafka(await this.pipeline.connection(), "environment", silent, {
+      retry: RETRY_BRIEFLY,
+    }).producer();
+    await writer.connect();
+    try {
+      await writer.send({ topic: this.topic, messages: values.map((value) => ({ value })) });
+    } finally {
+      await writer.disconnect();
+    }
+  }
+
   /** Repeated while a partition changes its leader: other tests freeze the brokers. */
   async offsets(): Promise<OffsetRange[]> {
     const { pipeline } = this;
@@ -173,6 +187,8 @@ export class Environment {
         ),
       pointCounts: (filter, range) => store.countPoints(filter, range),
       points: (filter, startMs, endMs, visit) => store.eachPoint(filter, startMs, endMs, visit),
+      fieldCounts: (measurement, range) => store.countFieldValues(measurement, range),
+      fieldValues: (measurement, startMs, endMs, visit) => store.eachFieldValue(measurement, startMs, endMs, visit),
     };
   }
 

@@ -45,6 +45,36 @@ export const WRONG_VALUE: Patch = {
   becomes: "`motor_temp_c=1$",
 };
 
+const LINE_STORED = "        slice.lines.push(text);\n";
+
+/** A point without its last field. */
+export const FIELD_DROPPED: Patch = {
+  file: "processor/batch-handler.ts",
+  was: LINE_STORED,
+  becomes: '        slice.lines.push(text.replace(/,[^, ]+( \\d+)$/, "$1"));\n',
+};
+
+/** An integer without its last digit. */
+export const FIELD_CHANGED: Patch = {
+  file: "processor/batch-handler.ts",
+  was: LINE_STORED,
+  becomes: '        slice.lines.push(text.replace(/=(\\d+)\\di/, "=$1i"));\n',
+};
+
+/** A number stored as text. */
+export const TYPE_CHANGED: Patch = {
+  file: "processor/batch-handler.ts",
+  was: LINE_STORED,
+  becomes: "        slice.lines.push(text.replace(/=(\\d+)i/, '=\"$1\"'));\n",
+};
+
+/** Every second line is committed and not stored. */
+export const LINES_SKIPPED: Patch = {
+  file: "processor/batch-handler.ts",
+  was: LINE_STORED,
+  becomes: `        if (index % 2 === 1) continue;\n${LINE_STORED}`,
+};
+
 export const SWALLOWED_422: Patch = {
   file: "processor/influx-writer.ts",
   was: "  if (status === 422 || (status === 400 && LINE_FAULT.test(body))) {\n",
@@ -95,6 +125,10 @@ export const SEEDED: Readonly<Record<string, readonly Patch[]>> = {
   COMMIT_BEFORE_WRITE: [COMMIT_BEFORE_WRITE],
   MILLISECONDS: [MILLISECONDS],
   WRONG_VALUE: [WRONG_VALUE],
+  FIELD_DROPPED: [FIELD_DROPPED],
+  FIELD_CHANGED: [FIELD_CHANGED],
+  TYPE_CHANGED: [TYPE_CHANGED],
+  LINES_SKIPPED: [LINES_SKIPPED],
   SWALLOWED_422: [SWALLOWED_422],
   ACKNOWLEDGED_WHEN_BUFFERED: ACKNOWLEDGED_WHEN_BUFFERED,
   ONE_ACK: [ONE_ACK],

@@ -6,6 +6,9 @@ import { readIngestOutcomes } from "../../../scripts/audit/ingest-outcomes.ts";
 import { type AuditScope, recordHistory } from "../../../scripts/audit/record.ts";
 import type { AuditSources, LogEvent, ProducerLedger } from "../../../scripts/audit/sources.ts";
 import { judge, type Verdict } from "../../../scripts/audit/verdict.ts";
+import { parseLine } from "../../../services/domain/line-protocol.ts";
+import { contentOf } from "../../../services/domain/point-content.ts";
+import { assignedRun } from "../../../services/domain/run-id.ts";
 import type { Range } from "../../../services/domain/sequence.ts";
 import { temporaryFolder } from "../../temporary-folder.ts";
 
@@ -48,6 +51,37 @@ function pipelineOf(
         const timestampNs = `${T0_MS + seq}${String(seq).padStart(6, "0")}`;
         await visit({ run: RUN, conveyor: BELT, seq, timestampNs, values: seq });
       }
+    },
+    fieldCounts: async () => [],
+    fieldValues: async () => {},
+  };
+}
+
+/** A pipeline that has taken lines: a producer's ledger, the records in Kafka, and the fields in InfluxDB. */
+function pipelineOfLines(producerRun: string, lines: readonly string[], stored: readonly string[]): AuditSources {
+  const run = assignedRun(producerRun, 1);
+  const contentsOf = (texts: readonly string[]) =>
+    texts.map((text) => contentOf(parseLine(text, "ns", 0).point!)).map(({ key, fields }) => ({ key, fields }));
+  const ledger = { pod: "producer-0", run: producerRun, started_at: "", repeated: 0, dropped_from_ledger: 0 };
+  const runs = { [run]: { token: [[0, lines.length - 1] as Range] } };
+  return {
+    ...pipelineOf([], [{ ...ledger, runs }]),
+    offsets: async () => [{ partition: 0, begin: 0, end: lines.length, committed: lines.length }],
+    log: async ({ runs: wanted, fleets }, visit) => {
+      const isWanted = fleets || wanted!.includes(run);
+      for (const [offset, { key, fields }] of contentsOf(lines).entries()) {
+        const identity = isWanted ? ("assigned" as const) : ("foreign" as const);
+        const point = { identity, measurement: "m", key, fields: fields.join("") };
+        const event = { partition: 0, offset, run, conveyor: "token", seq: offset, tsMs: T0_MS };
+        await visit({ ...event, hash: String(offset), values: undefined, point });
+      }
+      return { records: lines.length, other_runs: {} } as Awaited<ReturnType<AuditSources["log"]>>;
+    },
+    pointCounts: async () => [],
+    points: async () => {},
+    fieldCounts: async (_, { startMs }) => [{ startMs, points: stored.length }],
+    fieldValues: async (_measurement, _startMs, _endMs, visit) => {
+      for (const { key, fields } of contentsOf(stored)) for (const field of fields) await visit({ key, field });
     },
   };
 }
@@ -103,6 +137,42 @@ describe("the outcomes of an ingest", () => {
   test("that were cut: a listed event that is missing is still a loss", async () => {
     const cut = accountOf({ acknowledged: 10, repeated: 0 }, [[6, 9]]);
     expect(await audited(pipelineOf(numbers(9)), cut)).toMatchObject({ L1: "failed", L3: "failed" });
+  });
+});
+
+describe("lines, to which a producer has assigned identities", () => {
+  const lines = [0, 1, 2].map((index) => `m,a=1 x=${index},y=5i ${T0_MS}00000${index}`);
+  const run = "20251125T024000000Z-0-0000";
+
+  test("are judged with their producer, by content", async () => {
+    const found = await audited(pipelineOfLines(run, lines, lines), {});
+    const passing = {
+      L1: "passed",
+      L2: "passed",
+      L3: "passed",
+      P1: "passed",
+      V1: "passed",
+      D1: "passed",
+      D2: "passed",
+    };
+    expect(found).toMatchObject(passing);
+    expect(await audited(pipelineOfLines("named-run", lines, lines), { runs: ["named-run"] })).toMatchObject(passing);
+  });
+
+  test("fail where a point is missing, and where a field is missing or differs", async () => {
+    const missing = await audited(pipelineOfLines(run, lines, lines.slice(1)), {});
+    expect(missing).toMatchObject({ L2: "failed", L3: "failed", V1: "passed" });
+    const changes: [was: string, becomes: string][] = [
+      [",y=5i", ""],
+      ["x=1", "x=1.5"],
+      ["5i", "5"],
+      ["y=5i", "z=5i"],
+    ];
+    for (const [was, becomes] of changes) {
+      const stored = lines.map((line) => line.replace(was, becomes));
+      const found = await audited(pipelineOfLines(run, lines, stored), {});
+      expect(found).toMatchObject({ L2: "passed", L3: "passed", V1: "failed" });
+    }
   });
 });
 

@@ -65,6 +65,7 @@ function healthy(): { meta: HistoryMeta; parts: Parts } {
       log: twoReaders(seqs().map((seq) => inLog(seq))),
       unreadable: [],
       sink: seqs().map(stored),
+      stored_fields: [],
       holders: [],
       writes: seqs().map(id),
       dlq: [],
