@@ -107,6 +107,10 @@ const TOO_MANY_DEAD = {
 const AVAILABLE = 'kubelet_volume_stats_available_bytes{namespace="conveyor", persistentvolumeclaim="data-kafka-0"}';
 const CAPACITY = 'kubelet_volume_stats_capacity_bytes{namespace="conveyor", persistentvolumeclaim="data-kafka-0"}';
 const VOLUME = { namespace: "conveyor", persistentvolumeclaim: "data-kafka-0" };
+const IN_USE = (pod: string, kind: string) =>
+  `conveyor_intake_sender_in_use{pod="${pod}", sender="plant-a", kind="${kind}"}`;
+const IN_USE_LIMIT = (pod: string, kind: string) =>
+  `conveyor_intake_sender_in_use_limit{pod="${pod}", sender="plant-a", kind="${kind}"}`;
 const HPA = { namespace: "conveyor", horizontalpodautoscaler: "producer" };
 const hpa = (current: readonly (number | undefined)[]): Series => ({
   'kube_horizontalpodautoscaler_status_current_replicas{namespace="conveyor", horizontalpodautoscaler="producer"}':
@@ -714,6 +718,35 @@ export const ALERT_CASES: readonly AlertCase[] = [
     fires: [22, [{ labels: {}, description: "The producers have taken no event from any source for five minutes." }]],
     clears: [32],
     below: { 'conveyor_producer_events_emitted_total{pod="producer-0", source="simulated"}': ramp([50, 1]) },
+  },
+  {
+    alert: "SenderNearItsLimit",
+    severity: "warning",
+    summary: "A sender has nearly as many sources or series as it may.",
+    // Of two producers, one has more of the sender; the sources have room.
+    input: {
+      [IN_USE("producer-0", "series")]: brief(100),
+      [IN_USE("producer-1", "series")]: brief(900),
+      [IN_USE("producer-1", "sources")]: brief(100),
+      [IN_USE_LIMIT("producer-0", "series")]: hold([40, 1000]),
+      [IN_USE_LIMIT("producer-1", "series")]: hold([40, 1000]),
+      [IN_USE_LIMIT("producer-1", "sources")]: hold([40, 1000]),
+    },
+    waits: [12, 14],
+    fires: [
+      16,
+      [
+        {
+          labels: { sender: "plant-a", kind: "series" },
+          description: "Sender plant-a uses 90% of its series: beyond the limit, events of new ones are refused.",
+        },
+      ],
+    ],
+    clears: [22],
+    below: {
+      [IN_USE("producer-0", "series")]: hold([40, 800]),
+      [IN_USE_LIMIT("producer-0", "series")]: hold([40, 1000]),
+    },
   },
   {
     alert: "DeadLettersFilling",
