@@ -39,6 +39,8 @@ export interface Panel {
   datasource?: { type: "prometheus" | "loki" | "influxdb"; uid: string };
   targets?: Target[];
   fieldConfig?: { defaults: { unit?: string } };
+  /** Of a row: Grafana shows it once for each value of this variable. */
+  repeat?: string;
 }
 
 interface Variable {

@@ -2,7 +2,7 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { PrometheusReader } from "../clients/prometheus.ts";
-import { DASHBOARD_NAMES, readDashboard } from "../dashboards/definitions.ts";
+import type { Dashboard } from "../dashboards/definitions.ts";
 import { RUNS_FOLDER } from "../recording/run-folder.ts";
 import type { HomeLink, PipelineStatus } from "./home-page.ts";
 
@@ -62,11 +62,8 @@ export async function pipelineStatus(
   }
 }
 
-export const dashboardLinks = (): HomeLink[] =>
-  DASHBOARD_NAMES.map((name) => {
-    const { title, description } = readDashboard(name);
-    return { title, url: `/d/${name}`, about: description };
-  });
+export const dashboardLinks = (dashboards: readonly Dashboard[]): HomeLink[] =>
+  dashboards.map(({ uid, title, description }) => ({ title, url: `/d/${uid}`, about: description }));
 
 const RUN_ID = /^\d{8}T\d{6}Z-(load-test|drills)(-\d+)?$/;
 /** Files of a run that the page serves. */

@@ -1,6 +1,6 @@
 /** The page of a dashboard: its rows and panels without data, which the page's script fetches and draws. */
 import { join } from "node:path";
-import { DASHBOARD_NAMES, type Dashboard, type Panel, readDashboard } from "../dashboards/definitions.ts";
+import type { Dashboard, Panel } from "../dashboards/definitions.ts";
 import { documentOf } from "../report/document.ts";
 import { type Html, html, jsonScript } from "../report/html.ts";
 import { VIEWER_STYLE } from "./viewer-style.ts";
@@ -82,7 +82,7 @@ const panelHtml = ({
 <header><h3>${title}</h3>${description && html`<details class="about"><summary aria-label="About ${title}">i</summary><p>${description}</p></details>`}<span class="state" role="status"></span></header>
 <div class="body"></div></article>`;
 
-/** Panels below their rows, as sections that fold. */
+/** Panels below their rows, as sections that fold. A row that Grafana repeats has the curves of all chosen values. */
 function sections(panels: readonly Panel[]): Html[] {
   const groups: { row: Panel | undefined; panels: Panel[] }[] = [];
   for (const panel of panels) {
@@ -92,7 +92,9 @@ function sections(panels: readonly Panel[]): Html[] {
   }
   return groups.map(({ row, panels: own }) => {
     const grid = html`<div class="grid">${own.map(panelHtml)}</div>`;
-    return row ? html`<details class="row" open><summary><h2>${row.title}</h2></summary>${grid}</details>` : grid;
+    return row
+      ? html`<details class="row" open><summary><h2>${row.repeat ? `By ${row.repeat}` : row.title}</h2></summary>${grid}</details>`
+      : grid;
   });
 }
 
@@ -108,23 +110,21 @@ function variableHtml({ templating }: Dashboard): Html[] {
 
 const choice = (value: string, text = value) => html`<option value="${value}">${text}</option>`;
 
-/** The page of a dashboard. @param target the cluster, shown at the top */
-export function viewerPage(name: (typeof DASHBOARD_NAMES)[number], target: string): string {
-  const dashboard = readDashboard(name);
+/** The page of a dashboard. @param all those that it links to; @param target the cluster, shown at the top */
+export function viewerPage(dashboard: Dashboard, all: readonly Dashboard[], target: string): string {
   const { time, refresh } = dashboard as Dashboard & { time?: { from: string }; refresh?: string };
   const data = {
-    name,
+    name: dashboard.uid,
     period: (time?.from ?? "now-30m").replace("now-", ""),
     refresh: refresh ?? "15s",
     panels: dashboard.panels.filter(({ type }) => type !== "row").map(viewOf),
     variables: (dashboard.templating.list ?? []).map(({ name: variable, type }) => ({ name: variable, type })),
   };
-  const links = DASHBOARD_NAMES.map((one) => {
-    const { title } = readDashboard(one);
-    return one === name
-      ? html`<a href="/d/${one}" aria-current="page">${title}</a>`
-      : html`<a href="/d/${one}">${title}</a>`;
-  });
+  const links = all.map(({ uid, title }) =>
+    uid === dashboard.uid
+      ? html`<a href="/d/${uid}" aria-current="page">${title}</a>`
+      : html`<a href="/d/${uid}">${title}</a>`,
+  );
   const body = html`<main class="viewer"><header class="top"><nav aria-label="Dashboards">${links}</nav>
 <form class="controls" id="controls">${variableHtml(dashboard)}
 <label>Period <select name="period">${PERIODS.map((period) => choice(period, `last ${period}`))}<option value="" hidden>fixed</option></select></label>

@@ -2,7 +2,7 @@
  * Serves the dashboards on 127.0.0.1, with live data, to requests of the session. The server writes the queries itself; a
  * page only names a panel, a period and values of variables.
  */
-import { DASHBOARD_NAMES, type Dashboard, panelsOf, readDashboard } from "../dashboards/definitions.ts";
+import { type Dashboard, panelsOf, readDashboards } from "../dashboards/definitions.ts";
 import type { Period } from "./frame.ts";
 import { dashboardLinks, runbookText, runFile, runLinks } from "./home.ts";
 import { type HomeLink, homePage, type PipelineStatus, runbookPage, statusHtml } from "./home-page.ts";
@@ -23,8 +23,6 @@ const MIN_PERIOD_MS = 60_000;
 /** Longest value of a variable. */
 const MAX_VALUE_CHARS = 500;
 const MAX_VALUES = 100;
-
-type Name = (typeof DASHBOARD_NAMES)[number];
 
 /** A mistake of the request, as text for the page. */
 class BadRequest extends Error {}
@@ -56,8 +54,6 @@ function choicesOf(parameters: URLSearchParams, dashboard: Dashboard): Choices {
   return choices;
 }
 
-const isName = (name: string | null | undefined): name is Name => DASHBOARD_NAMES.some((one) => one === name);
-
 export interface ViewerOptions {
   source: PanelSource;
   /** Shown on every page: the cluster. */
@@ -65,6 +61,8 @@ export interface ViewerOptions {
   port?: number;
   /** Shared with the other servers of the command. */
   session?: Session;
+  /** Besides those of the pipeline: those of its schemas. */
+  dashboards?: readonly Dashboard[];
   /** Further pages, shown on the first one. */
   links?: readonly HomeLink[];
 }
@@ -73,12 +71,14 @@ export class DashboardViewer {
   readonly #source: PanelSource;
   readonly #target: string;
   readonly #links: readonly HomeLink[];
+  readonly #dashboards: readonly Dashboard[];
   readonly #session: Session;
   readonly #server: Bun.Server<undefined>;
   #queries = 0;
 
-  constructor({ source, target, port = 0, session = new Session(), links = [] }: ViewerOptions) {
+  constructor({ source, target, port = 0, session = new Session(), links = [], dashboards = [] }: ViewerOptions) {
     this.#links = links;
+    this.#dashboards = [...readDashboards(), ...dashboards];
     this.#session = session;
     this.#source = source;
     this.#target = target;
@@ -87,8 +87,12 @@ export class DashboardViewer {
   }
 
   /** The address of a dashboard, or of the first page; it contains the session's token. */
-  urlOf(name?: Name): string {
+  urlOf(name?: string): string {
     return this.#session.urlOf(this.#server.port!, name ? `/d/${name}` : "/");
+  }
+
+  #find(name: string | null): Dashboard | undefined {
+    return this.#dashboards.find(({ uid }) => uid === name);
   }
 
   async close(): Promise<void> {
@@ -111,9 +115,9 @@ export class DashboardViewer {
       return file ? new Response(file, { headers: HEADERS }) : plain("no such run", 404);
     }
     if (url.pathname.startsWith("/d/")) {
-      const name = url.pathname.slice("/d/".length);
-      if (!isName(name)) return plain("no such dashboard", 404);
-      return page(viewerPage(name, this.#target));
+      const dashboard = this.#find(url.pathname.slice("/d/".length));
+      if (!dashboard) return plain("no such dashboard", 404);
+      return page(viewerPage(dashboard, this.#dashboards, this.#target));
     }
     if (url.pathname === "/api/panel" || url.pathname === "/api/choices") return await this.#answer(request, url);
     return plain("no such page", 404);
@@ -125,7 +129,7 @@ export class DashboardViewer {
     if (!isPage) return page(status.text);
     return page(
       homePage(status, this.#target, [
-        { title: "Dashboards", links: dashboardLinks() },
+        { title: "Dashboards", links: dashboardLinks(this.#dashboards) },
         { title: "Servers of the pipeline", links: this.#links },
         { title: "Runs", links: await runLinks() },
       ]),
@@ -133,13 +137,12 @@ export class DashboardViewer {
   }
 
   async #answer(request: Request, { pathname, searchParams }: URL): Promise<Response> {
-    const name = searchParams.get("dashboard");
-    if (!isName(name)) return plain("no such dashboard", 404);
+    const dashboard = this.#find(searchParams.get("dashboard"));
+    if (!dashboard) return plain("no such dashboard", 404);
     if (this.#queries >= MAX_QUERIES) return plain("too many queries at once", 503);
     this.#queries++;
     const signal = AbortSignal.any([request.signal, AbortSignal.timeout(QUERY_LIMIT_MS)]);
     try {
-      const dashboard = readDashboard(name);
       if (pathname === "/api/choices") {
         const variable = searchParams.get("variable") ?? "";
         return Response.json(await this.#source.choicesOf(dashboard, variable, signal), { headers: HEADERS });

@@ -13,10 +13,17 @@ import {
   textOf,
 } from "../../../scripts/dashboards/definitions.ts";
 import { queriesOf } from "../../../scripts/dashboards/queries.ts";
+import {
+  MAX_SCHEMA_PANELS,
+  schemaDashboard,
+  schemaDashboardUid,
+} from "../../../scripts/dashboards/schema-dashboard.ts";
 import { loadManifests, parseManifest } from "../../../scripts/deploy/manifests.ts";
+import { readSchema } from "../../../services/domain/event-schema.ts";
 import { METRIC_TABLE } from "../../../services/runtime/metrics.ts";
 import { metricNamesIn } from "../../k8s/prometheus/promql.ts";
 import { THIRD_PARTY_METRICS } from "../../k8s/prometheus/third-party-metrics.ts";
+import { PUMP } from "../../schemas/pump.ts";
 
 /** Metrics of others that only dashboards query, with their source. tests/cluster/panels.test.ts queries them. */
 const PANEL_METRICS: Record<string, string> = {
@@ -63,7 +70,9 @@ const PANEL_METRICS: Record<string, string> = {
 const OTHERS = { ...THIRD_PARTY_METRICS, ...PANEL_METRICS };
 
 const DASHBOARDS = readDashboards();
-const panels = DASHBOARDS.flatMap((dashboard) => panelsOf(dashboard).map((panel) => ({ dashboard, panel })));
+/** Those of the pipeline, and that of a schema: all are checked alike. */
+const ALL = [...DASHBOARDS, schemaDashboard(PUMP, "telemetry")];
+const panels = ALL.flatMap((dashboard) => panelsOf(dashboard).map((panel) => ({ dashboard, panel })));
 const named = panels.map(({ dashboard, panel }) => [`${dashboard.title}: ${panel.title}`, panel] as const);
 const targetsOf = ({ targets = [] }: Panel) => targets;
 const jsonNames = DASHBOARD_NAMES.map((name) => `${name}.json`).sort();
@@ -109,7 +118,7 @@ describe("files", () => {
 
 describe("queries", () => {
   test("every variable of every query has a default", () => {
-    const queries = DASHBOARDS.flatMap(queriesOf);
+    const queries = ALL.flatMap(queriesOf);
     expect(queries.length).toBeGreaterThanOrEqual(panels.length);
     expect(queries.filter(({ text }) => text.includes("$__") || text.includes("v.timeRange"))).toEqual([]);
   });
@@ -152,7 +161,7 @@ describe("content", () => {
   });
 
   test("each is read-only, links to the others, marks events, and reads from provisioned datasources", () => {
-    for (const { editable, links, annotations, panels: all } of DASHBOARDS) {
+    for (const { editable, links, annotations, panels: all } of ALL) {
       expect(editable).toBe(false);
       expect(links.map(({ type }) => type)).toEqual(["dashboards"]);
       expect(annotations.list.length).toBeGreaterThanOrEqual(3);
@@ -163,7 +172,7 @@ describe("content", () => {
   });
 
   test("panels are within 24 columns, do not overlap, and have ids in their order", () => {
-    for (const { title, panels: placed } of DASHBOARDS) {
+    for (const { title, panels: placed } of ALL) {
       const cells = new Set<string>();
       placed.forEach((panel, index) => {
         expect(panel.id).toBe(index + 1);
@@ -177,6 +186,46 @@ describe("content", () => {
         }
       });
     }
+  });
+});
+
+describe("the dashboard of a schema", () => {
+  const dashboard = schemaDashboard(PUMP, "telemetry");
+
+  test("repeats a row for each source, with a panel for each field of numbers, in its unit", () => {
+    expect(dashboard).toMatchObject({ uid: "schema-pump", title: "pump", description: "Pumps of the test bench." });
+    const [row, ...shown] = dashboard.panels;
+    expect(row).toMatchObject({ type: "row", repeat: "source" });
+    expect(dashboard.templating.list!.map(({ name }) => name)).toEqual(["source"]);
+    expect(shown.map(({ title, fieldConfig }) => [title, fieldConfig!.defaults.unit])).toEqual([
+      ["flow_l_min", "suffix: l/min"],
+      ["pressure_bar", "suffix: bar"],
+      ["temp_c", "suffix: °C"],
+      ["starts", "short"],
+      ["pulses", "short"],
+    ]);
+    expect(shown[0]!.description).toBe(
+      "Flow behind the pump. Valid: at least 0, at most 400 l/min. Averaged over each step of the graph.",
+    );
+  });
+
+  test("has a bounded number of panels, and says how many fields have none", () => {
+    const fields = Object.fromEntries(Array.from({ length: 100 }, (_, index) => [`f${index}`, { type: "float" }]));
+    const { panels: shown, description } = schemaDashboard(readSchema({ measurement: "m", fields }), "telemetry");
+    expect(shown).toHaveLength(1 + MAX_SCHEMA_PANELS);
+    expect(description).toEndWith(`${100 - MAX_SCHEMA_PANELS} more fields have no panel.`);
+  });
+
+  test("names of any characters stay text in its queries, and its uid is one of Grafana's", () => {
+    const measurement = `a "b" \${c} $source`;
+    const odd = schemaDashboard(readSchema({ measurement, fields: { "x $y": { type: "float" } } }), "te$t");
+    for (const { text } of queriesOf(odd)) {
+      expect(text).toContain(String.raw`"a \"b\" \x24{c} \x24source"`);
+      expect(text).toContain(String.raw`"te\x24t"`);
+    }
+    expect(odd.uid).toMatch(/^schema-[0-9a-f]{8}$/);
+    expect(schemaDashboardUid("x".repeat(33))).toHaveLength(40);
+    expect(schemaDashboardUid("x".repeat(34))).toHaveLength(15);
   });
 });
 

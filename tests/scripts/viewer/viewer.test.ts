@@ -1,7 +1,9 @@
 /** The server of the dashboards: what needs the session's token, what is refused, and that text stays text. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { schemaDashboard } from "../../../scripts/dashboards/schema-dashboard.ts";
 import type { Frame } from "../../../scripts/viewer/frame.ts";
 import { DashboardViewer, type PanelSource } from "../../../scripts/viewer/viewer.ts";
+import { PUMP } from "../../schemas/pump.ts";
 
 const reads: { panel: number; choices: unknown; period: unknown }[] = [];
 const frame: Frame = { kind: "table", columns: ["x"], rows: [["<script>alert(1)</script>"]] };
@@ -37,7 +39,8 @@ const get = (path: string, headers: Record<string, string> = { cookie }) =>
   fetch(`${origin}${path}`, { headers, redirect: "manual" });
 
 beforeAll(async () => {
-  viewer = new DashboardViewer({ source, target: "cluster <test>" });
+  const dashboards = [schemaDashboard(PUMP, "telemetry")];
+  viewer = new DashboardViewer({ source, target: "cluster <test>", dashboards });
   const url = new URL(viewer.urlOf("logs"));
   origin = url.origin;
   const first = await fetch(url, { redirect: "manual" });
@@ -97,6 +100,16 @@ describe("/api/panel", () => {
     expect([answer.status, (await answer.text()).slice(0, text.length)]).toEqual([status, text]);
     expect(answer.headers.get("content-type")).toContain("text/plain");
   });
+});
+
+test("the dashboards of schemas are shown like the others", async () => {
+  expect(await (await get("/")).text()).toContain('href="/d/schema-pump"');
+  const text = await (await get("/d/schema-pump")).text();
+  expect(text).toContain("<h2>By source</h2>");
+  expect(text).toContain("flow_l_min");
+  const choices = { dashboard: "schema-pump", panel: "2", "var-source": "pump-7" };
+  expect((await get(`/api/panel?${query(choices)}`)).status).toBe(200);
+  expect(reads.at(-1)).toMatchObject({ panel: 2, choices: { source: ["pump-7"] } });
 });
 
 describe("the first page", () => {
