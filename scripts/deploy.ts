@@ -8,7 +8,7 @@
  *
  * Idempotent: a second run changes nothing, a run after an interrupted one continues, manual changes are reverted.
  */
-import { resolve } from "node:path";
+import { join, relative, resolve } from "node:path";
 import type { ChecklistResult } from "./checks/checklist.ts";
 import { FLOW_CHECK_IDS, runChecks } from "./checks/index.ts";
 import { requireEnforcement } from "./checks/network.ts";
@@ -18,6 +18,7 @@ import { formatDuration, type Report } from "./cli/report.ts";
 import { ProbeSession } from "./clients/probe-session.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import { drillLeftovers } from "./cluster/drill-leftovers.ts";
+import { type IntakeAddress, intakeAddress, printIntake, readExposure } from "./cluster/intake-exposure.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 import {
   CLUSTER_FLAGS,
@@ -37,6 +38,7 @@ import {
   renderDeploy,
   requireTools,
 } from "./deploy/deployment.ts";
+import { awaitEndpoint, EXPOSE_CHOICES, exposeFlags, NO_ADDRESS_HINT } from "./deploy/expose.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
 import { agreedCreation, type Creation, ensureKindCluster, KIND_NAME } from "./deploy/new-cluster.ts";
 import { parseLabels } from "./deploy/operator-rules.ts";
@@ -137,6 +139,29 @@ const FLAGS = {
     valueName: "DIR",
     description: "write what a deploy would apply as files, without Secrets; change nothing",
   },
+  expose: {
+    type: "string",
+    choices: EXPOSE_CHOICES,
+    valueName: "MODE",
+    description:
+      "let senders outside the cluster reach the intake, by a Service or a Gateway with TLS passthrough (docs/clusters.md); kept for later deploys; none: closed again",
+  },
+  "intake-host": {
+    type: "string",
+    valueName: "NAME,…",
+    description: "with --expose: names or IP addresses that senders use; the producer's certificate contains them",
+  },
+  "intake-from": {
+    type: "string",
+    valueName: "CIDR,…",
+    description:
+      "with --expose: address blocks that may connect (default: as at the last deploy, at first every address)",
+  },
+  "intake-gateway": {
+    type: "string",
+    valueName: "NAMESPACE/NAME",
+    description: "with --expose gateway: the Gateway (default: the only one with a listener of mode Passthrough)",
+  },
   external: {
     type: "string",
     valueName: "FILE",
@@ -159,7 +184,18 @@ export function checkDeployFlags(
     Partial<
       Pick<
         DeployFlags,
-        "context" | "registry" | "base-registry" | "kind" | "render" | "dry-run" | "new-ca" | "monitor-labels"
+        | "context"
+        | "registry"
+        | "base-registry"
+        | "kind"
+        | "render"
+        | "dry-run"
+        | "new-ca"
+        | "monitor-labels"
+        | "expose"
+        | "intake-host"
+        | "intake-from"
+        | "intake-gateway"
       >
     >,
 ): void {
@@ -177,6 +213,7 @@ export function checkDeployFlags(
   if (flags.registry) checkPrefix(flags.registry);
   if (flags["base-registry"]) checkPrefix(flags["base-registry"], "--base-registry");
   monitorLabels(flags);
+  exposeFlags(flags);
 }
 
 /** @throws OperatorError (exit 2) that names the flag, the rule and the value */
@@ -273,6 +310,24 @@ export async function healDrills(
   }
 }
 
+/** The address of an exposed intake, once the cluster has assigned one; a warning where it has not. */
+async function exposedIntake(
+  cluster: Cluster,
+  certificates: string,
+  report: Report,
+  signal: AbortSignal,
+): Promise<IntakeAddress | undefined> {
+  const exposure = await readExposure(cluster);
+  if (!exposure) return undefined;
+  const endpoint = await awaitEndpoint(cluster, exposure, report, signal);
+  if (!("problem" in endpoint)) {
+    return await intakeAddress(cluster, exposure, endpoint, join(relative(process.cwd(), certificates), "ca.crt"));
+  }
+  report.warn(`senders outside the cluster cannot reach the intake: ${endpoint.problem}`);
+  report.info(NO_ADDRESS_HINT[exposure.mode]);
+  return undefined;
+}
+
 async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Promise<ExitCode> {
   const startedAt = performance.now();
   checkDeployFlags(flags);
@@ -299,6 +354,7 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
     storage: parseStorageClasses(flags["storage-class"]),
     // The local cluster proves at its start that it enforces policies.
     beforeWorkloads: cluster.isLocal || flags["open-network"] ? undefined : proveEnforcement,
+    expose: exposeFlags(flags),
     external: flags.external,
   };
   if (flags["dry-run"]) {
@@ -318,6 +374,7 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   await healDrills(cluster, report);
   const outcome = await deploy(cluster, options, report, signal);
   await rememberTarget(cluster);
+  const intake = await exposedIntake(cluster, folder, report, signal);
   const flow: ChecklistResult | undefined = flags["no-check"]
     ? undefined
     : await runChecks(cluster, FLOW_CHECK_IDS, report, signal);
@@ -325,11 +382,13 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   report.result({
     cluster: { context: cluster.context, local: cluster.isLocal, kubernetes: version },
     ...outcome,
+    intake,
     flow,
     stages: report.steps.map(({ title, ok, durationMs }) => ({ title, ok, duration_ms: Math.round(durationMs) })),
     duration_ms: Math.round(durationMs),
   });
   report.print(summary(outcome.counts, durationMs));
+  if (intake) printIntake(intake, report);
   report.print(
     "open it: bun scripts/open.ts   all checks: bun scripts/validate.ts   remove it: bun scripts/destroy.ts",
   );
@@ -350,6 +409,10 @@ export const command = defineCommand({
     ["bun scripts/deploy.ts --context staging --registry registry.example.org/team", "an existing cluster"],
     ["npm start -- --kind dev", "a kind cluster, created where it does not exist"],
     ["bun scripts/deploy.ts --context staging --size standard", "three nodes"],
+    [
+      "bun scripts/deploy.ts --context staging --expose loadbalancer --intake-host telemetry.example.org",
+      "open the intake for senders outside the cluster",
+    ],
     ["bun scripts/deploy.ts --local --dry-run", "what would change on the local cluster"],
     ["bun scripts/deploy.ts --context staging --render deploy/", "files for Argo CD, Flux or a review"],
   ],

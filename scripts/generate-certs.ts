@@ -17,8 +17,11 @@ import {
   DEFAULT_LEAF_DAYS,
   DEFAULT_RENEW_BEFORE_MS,
   ensureCertificates,
+  identitiesFor,
   MAX_LEAF_DAYS,
+  storedIntakeHosts,
 } from "./deploy/certificates.ts";
+import { parseHosts } from "./deploy/expose.ts";
 
 /** One row per certificate: what was done, days left, names. */
 export function tableOf(statuses: readonly CertificateStatus[]): string[] {
@@ -67,6 +70,12 @@ export const command = defineCommand({
       type: "boolean",
       description: "replace the CA too; then deploy with --new-ca: all brokers restart at once",
     },
+    "intake-host": {
+      type: "string",
+      valueName: "NAME,…",
+      description:
+        'names and IP addresses under which senders outside the cluster reach the intake, in the producer\'s certificate; "" for none (default: those that it has)',
+    },
     namespace: NAMESPACE_FLAG,
     dir: {
       type: "string",
@@ -79,7 +88,10 @@ export const command = defineCommand({
   async run({ flags, report }) {
     const folder = flags.dir === undefined ? certificateFolder() : resolve(flags.dir);
     const statuses = await report.step(`certificates in ${relative(process.cwd(), folder) || "."}`, async (step) => {
+      const named = flags["intake-host"];
+      const hosts = named === undefined ? await storedIntakeHosts(folder) : named === "" ? [] : parseHosts(named);
       const made = await ensureCertificates(folder, {
+        identities: identitiesFor(hosts),
         days: flags.days,
         renewBeforeMs: flags["renew-before"],
         force: flags.force,

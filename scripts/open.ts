@@ -5,11 +5,15 @@
  *   bun scripts/open.ts --no-browser
  */
 import { once } from "node:events";
+import { join, relative } from "node:path";
 import { type CommandContext, defineCommand, runCommand } from "./cli/command.ts";
 import { openBrowser } from "./cli/open-browser.ts";
+import { intakeAddress, intakeEndpoint, printIntake, readExposure } from "./cluster/intake-exposure.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
+import { certificateFolder } from "./deploy/certificates.ts";
 import { localTarget } from "./local-cluster/index.ts";
 import { PanelData } from "./viewer/panel-data.ts";
+import { deployedSchemaDashboards } from "./viewer/schema-dashboards.ts";
 import { Session } from "./viewer/session.ts";
 import { DashboardViewer } from "./viewer/viewer.ts";
 import { WEB_PAGES, WebProxy } from "./viewer/web-proxy.ts";
@@ -45,13 +49,22 @@ async function main({ flags, report, signal }: CommandContext<typeof FLAGS>): Pr
   const proxies = all.filter((_, index) => pages[index]);
   const without = all.filter((_, index) => !pages[index]).map(({ title }) => title);
   const links = proxies.map(({ title, about, proxy }) => ({ title, about, url: proxy.address }));
-  const viewer = new DashboardViewer({ source, target: cluster.describe(), port: flags.port, session, links });
+  const dashboards = await deployedSchemaDashboards(cluster);
+  const target = cluster.describe();
+  const viewer = new DashboardViewer({ source, target, port: flags.port, session, links, dashboards });
   const url = viewer.urlOf();
   report.result({ url, servers: Object.fromEntries(proxies.map(({ title, proxy }) => [title, proxy.url])) });
   report.print(`pipeline: ${url}`);
   for (const { title, proxy } of proxies) report.print(`${title}: ${proxy.url}`);
   if (without.length > 0) {
     report.info(`${without.join(" and ")}: this build has no web page; bun scripts/ask.ts queries it`);
+  }
+  const exposure = await readExposure(cluster);
+  const endpoint = exposure && (await intakeEndpoint(cluster, exposure));
+  if (endpoint && "problem" in endpoint) report.warn(`the intake is exposed, but not reached: ${endpoint.problem}`);
+  if (exposure && endpoint && !("problem" in endpoint)) {
+    const ca = join(relative(process.cwd(), certificateFolder()), "ca.crt");
+    printIntake(await intakeAddress(cluster, exposure, endpoint, ca), report);
   }
   report.info("until Ctrl-C; the addresses contain the token of this session, for this machine only");
   if (!flags["no-browser"]) openBrowser(url);

@@ -9,7 +9,10 @@ import directions from "../import-directions.jsonc";
 
 const ROOT = join(import.meta.dir, "..");
 /** Folders of tests/ for tests of several parts together and for their helpers. */
-const WITHOUT_SOURCE = ["tests/cluster", "tests/harness", "tests/integration", "tests/pictures", "tests/servers"];
+const WITHOUT_SOURCE = [
+  ...["tests/cluster", "tests/harness", "tests/integration"],
+  ...["tests/pictures", "tests/senders", "tests/servers"],
+];
 
 async function foldersWith(top: string, ending: string): Promise<string[]> {
   const paths = await readdir(join(ROOT, top), { recursive: true });

@@ -7,6 +7,7 @@ import { requireReachable } from "../cluster/target.ts";
 import { autoscalingCheck } from "./autoscaling.ts";
 import { certificatesCheck } from "./certificates.ts";
 import { type Check, type ChecklistResult, passed, reportChecklist, selectChecks } from "./checklist.ts";
+import { exposeCheck } from "./expose.ts";
 import { FLOW_CHECKS } from "./flow.ts";
 import { INFLUXDB_CHECKS } from "./influxdb.ts";
 import { KAFKA_CHECKS } from "./kafka.ts";
@@ -34,6 +35,7 @@ export const CHECKS: readonly Check<ProbeSession>[] = [
   POD_CHECKS.confined,
   NETWORK_CHECKS.denied,
   NETWORK_CHECKS.allowed,
+  exposeCheck,
   ...KAFKA_CHECKS,
   ...INFLUXDB_CHECKS,
   ...FLOW_CHECKS,

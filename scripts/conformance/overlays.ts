@@ -46,18 +46,18 @@ type Kubectl = (
 ) => Promise<Pick<RunResult, "stdout" | "stderr" | "exitCode">>;
 
 const K8S = join(import.meta.dir, "../../k8s");
-/** Builds that contain every object once at least. ServiceMonitors are left out: the server has no such kind. */
+/** Builds that contain every object once at least. ServiceMonitors and TLSRoutes are left out: the server has no such kinds. */
 export const OVERLAYS: Readonly<Record<string, { overlay: string; components: readonly string[] }>> = {
   small: { overlay: "overlays/small", components: [] },
   standard: { overlay: "overlays/standard", components: [] },
   large: { overlay: "overlays/large", components: [] },
-  "small with KEDA, Loki and Grafana": {
+  "small with KEDA, Loki, Grafana and a load balancer": {
     overlay: "overlays/small",
-    components: ["processor/keda", "logging", "grafana"],
+    components: ["processor/keda", "logging", "grafana", "producer/expose/loadbalancer"],
   },
-  "small with VictoriaLogs, in size large": {
+  "small with VictoriaLogs and a node port, in size large": {
     overlay: "overlays/small",
-    components: ["logging/victorialogs", "sizes/large"],
+    components: ["logging/victorialogs", "producer/expose/nodeport", "sizes/large"],
   },
 };
 

@@ -37,6 +37,7 @@ export function parseStorageClasses(values: readonly string[]): StorageChoice {
 }
 
 interface Rule {
+  from?: Peer[];
   to?: Peer[];
   ports?: { protocol?: string; port?: number | string }[];
 }
@@ -45,7 +46,7 @@ interface Peer {
   namespaceSelector?: { matchLabels?: Record<string, string> };
   podSelector?: { matchLabels?: Record<string, string> };
 }
-type Policy = KubernetesObject & { spec: { egress?: Rule[]; ingress?: { from?: Peer[] }[] } };
+type Policy = KubernetesObject & { spec: { egress?: Rule[]; ingress?: Rule[] } };
 
 const blockOf = (address: string): Peer => ({ ipBlock: { cidr: `${address}/${address.includes(":") ? 128 : 32}` } });
 
@@ -60,6 +61,7 @@ const NAMESPACE_NAME = "kubernetes.io/metadata.name";
 /** Annotation of the policies that deploy has adapted; those of `kubectl apply -k` have the general form of k8s/network. */
 export const ADAPTED = "conveyor.dev/adapted";
 
+const isEveryAddress = ({ ipBlock }: Peer) => ipBlock?.cidr === "0.0.0.0/0";
 const isDnsRule = ({ to }: Rule) => (to ?? []).some(({ ipBlock }) => ipBlock?.cidr === LOCAL_DNS_BLOCK);
 export const isApiServerRule = ({ to, ports }: Rule): boolean =>
   to === undefined &&
@@ -91,14 +93,16 @@ function adaptPolicy(policy: Policy, facts: ClusterFacts): Policy {
     if (isDnsRule(rule)) return { ...rule, to: [...rule.to!, ...facts.dnsAddresses.map(blockOf)] };
     return isApiServerRule(rule) && canNameApiServer(facts) ? apiServerRules(facts.apiServers) : rule;
   });
-  const ingress = spec.ingress?.map((rule) => ({
-    ...rule,
-    from: rule.from?.map((peer) => {
+  const ingress = spec.ingress?.map(({ from, ...rule }): Rule => {
+    // Cilium's blocks match no node, and a node forwards what comes to a Service from outside.
+    if (from === undefined || (facts.isCilium && from.some(isEveryAddress))) return rule;
+    const peers = from.map((peer) => {
       const isKeda = peer.namespaceSelector?.matchLabels?.[NAMESPACE_NAME] === KEDA_NAMESPACE;
       if (!isKeda || facts.kedaNamespace === undefined) return peer;
       return { ...peer, namespaceSelector: { matchLabels: { [NAMESPACE_NAME]: facts.kedaNamespace } } };
-    }),
-  }));
+    });
+    return { from: peers, ...rule };
+  });
   const { metadata } = policy;
   return {
     ...policy,

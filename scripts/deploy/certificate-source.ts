@@ -9,7 +9,13 @@ import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { authorityId } from "../cli/pki.ts";
 import type { Cluster } from "../cluster/cluster.ts";
-import { type CertificateStatus, ensureCertificates, IDENTITIES, storeCertificates } from "./certificates.ts";
+import {
+  type CertificateStatus,
+  ensureCertificates,
+  type Identity,
+  identitiesFor,
+  storeCertificates,
+} from "./certificates.ts";
 import { contentsOf, FILL_FROM, recipeOf } from "./secrets.ts";
 import type { Stage } from "./stages.ts";
 
@@ -18,6 +24,8 @@ export interface CertificateSource {
   folder: string;
   /** Permission to replace the CA of a deployed pipeline. */
   newCa: boolean;
+  /** Names and addresses under which senders outside the cluster reach the intake. */
+  intakeHosts?: readonly string[] | undefined;
 }
 
 export interface PreparedCertificates {
@@ -33,7 +41,7 @@ export interface PreparedCertificates {
 export async function prepareCertificates(
   cluster: Cluster,
   stages: readonly Stage[],
-  { folder, newCa }: CertificateSource,
+  { folder, newCa, intakeHosts = [] }: CertificateSource,
   signal: AbortSignal,
 ): Promise<PreparedCertificates> {
   const deployed = await deployedCertificates(cluster, stages, signal);
@@ -45,7 +53,8 @@ export async function prepareCertificates(
   if (restored.length > 0) await storeCertificates(folder, files);
   // Without the CA's key nothing can be issued: a stage that needs another certificate names it.
   const issuable = hasKey || (!ca && restored.length === 0);
-  const identities = issuable ? IDENTITIES : await existingIdentities(folder);
+  const all = identitiesFor(intakeHosts);
+  const identities = issuable ? all : await existingIdentities(folder, all);
   return { statuses: await ensureCertificates(folder, { identities }), restored };
 }
 
@@ -108,9 +117,9 @@ function isNewer(deployed: string | undefined, ours: string | undefined, ca: str
   }
 }
 
-async function existingIdentities(folder: string) {
-  const found = await Promise.all(IDENTITIES.map(({ name }) => Bun.file(join(folder, `${name}.crt`)).exists()));
-  return IDENTITIES.filter((_, index) => found[index]);
+async function existingIdentities(folder: string, all: readonly Identity[]) {
+  const found = await Promise.all(all.map(({ name }) => Bun.file(join(folder, `${name}.crt`)).exists()));
+  return all.filter((_, index) => found[index]);
 }
 
 /** The files of the certificate folder that the Secrets of a deployed pipeline contain; none where nothing is deployed. */

@@ -11,6 +11,7 @@
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { chmod, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { isIP } from "node:net";
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { createAuthority, issueCertificate, type KeyPair } from "../cli/pki.ts";
@@ -75,6 +76,32 @@ export const IDENTITIES: readonly Identity[] = [
   // Kafka's administrator: the setup Job and the operator's checks. A client, never a server.
   { name: "admin", subjectAltNames: ["DNS:admin"] },
 ];
+
+/** The identity of the intake: its certificate also has the names under which senders outside the cluster reach it. */
+const INTAKE = "producer";
+
+const intakeIdentity = IDENTITIES.find(({ name }) => name === INTAKE)!;
+
+/** All certificates, that of the intake with these additional names and addresses. */
+export function identitiesFor(intakeHosts: readonly string[]): Identity[] {
+  const added = intakeHosts.map((host) => `${isIP(host) === 0 ? "DNS" : "IP"}:${host}`);
+  const names = [...new Set([...intakeIdentity.subjectAltNames, ...added])];
+  return IDENTITIES.map((identity) =>
+    identity === intakeIdentity ? { ...identity, subjectAltNames: names } : identity,
+  );
+}
+
+/** The additional names and addresses of a certificate of the intake. */
+export const intakeHostsOf = (certificate: X509Certificate): string[] =>
+  namesOf(certificate)
+    .filter((name) => !intakeIdentity.subjectAltNames.includes(name))
+    .map((name) => name.replace(/^\w+:/, ""));
+
+/** Those of the certificate in a folder; none where it does not exist. */
+export async function storedIntakeHosts(folder: string): Promise<string[]> {
+  const found = await findPair(folder, INTAKE, new Date());
+  return "certificate" in found ? intakeHostsOf(found.certificate) : [];
+}
 
 const CA_NAME = "ca";
 
@@ -171,12 +198,16 @@ export function daysLeft(certificate: X509Certificate, now = new Date()): number
   return Math.floor((certificate.validToDate.getTime() - now.getTime()) / DAY_MS);
 }
 
+/** An address in its shortest form: certificates are read with IPv6 addresses in the longest one. */
+export const shortAddress = (address: string): string =>
+  isIP(address) === 6 ? new URL(`http://[${address}]`).hostname.slice(1, -1) : address;
+
 /** Names of a certificate as in openssl's subjectAltName, sorted. */
 export function namesOf(certificate: X509Certificate): string[] {
   return (certificate.subjectAltName ?? "")
     .split(", ")
     .filter(Boolean)
-    .map((name) => name.replace(/^IP Address:/, "IP:"))
+    .map((name) => name.replace(/^IP Address:(.*)$/, (_, address: string) => `IP:${shortAddress(address)}`))
     .sort();
 }
 

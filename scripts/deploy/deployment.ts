@@ -1,4 +1,5 @@
 /** A deploy from start to end: certificates, images, snapshot, plan, and its execution or preview. */
+import { X509Certificate } from "node:crypto";
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
@@ -19,6 +20,8 @@ import {
 import { OWN_PREFIX } from "../images/targets.ts";
 import { adaptStages, type StorageChoice } from "./adapt.ts";
 import { type CertificateSource, prepareCertificates, withFolderCopy } from "./certificate-source.ts";
+import { intakeHostsOf } from "./certificates.ts";
+import { withSchemas } from "./event-schemas.ts";
 import {
   type Execution,
   executePlan,
@@ -28,6 +31,7 @@ import {
   previewPlan,
   prunedBy,
 } from "./execution.ts";
+import { type ExposeFlags, resolveExposure, withExposure } from "./expose.ts";
 import { externalSettings, openPorts, withExternal } from "./external.ts";
 import { namespaceOfPrometheus, prometheusWarnings } from "./external-prometheus.ts";
 import { platformsOf, readFacts } from "./facts.ts";
@@ -55,6 +59,8 @@ export interface ImageSource {
 export interface DeployOptions extends ImageSource, Omit<PlanOptions, "ca"> {
   certificates: CertificateSource;
   storage: StorageChoice;
+  /** The intake for senders outside the cluster; without flags as at the last deploy. */
+  expose?: ExposeFlags | undefined;
   /** File with the external Kafka, InfluxDB and Prometheus; without it those of the last deploy. */
   external?: string | undefined;
   /**
@@ -189,10 +195,11 @@ function requireChangeable({ blocked }: Plan): void {
 /** The stages for a cluster, and the platforms of its nodes. @throws OperatorError (exit 3) where they cannot be deployed to it */
 async function stagesFor(
   cluster: Cluster,
-  { size, storage, pullSecret, platforms, external }: DeployOptions,
+  { size, storage, pullSecret, platforms, external, expose = {} }: DeployOptions,
   report: Pick<Report, "warn">,
   signal: AbortSignal,
-): Promise<{ stages: Stage[]; platforms: readonly string[] | undefined }> {
+): Promise<{ stages: Stage[]; platforms: readonly string[] | undefined; intakeHosts: readonly string[] }> {
+  const exposing = await resolveExposure(cluster, expose, signal);
   const facts = await readFacts(cluster, signal);
   const settings = await externalSettings(cluster, external);
   const open = openPorts(settings.stores);
@@ -205,11 +212,14 @@ async function stagesFor(
     const namespace = await namespaceOfPrometheus(cluster, settings.stores);
     for (const line of prometheusWarnings(await apiVersionsOf(cluster, signal), namespace)) report.warn(line);
   }
-  const stages = adaptStages(withExternal(await loadSizedStages(cluster, size, signal), settings), facts, storage);
+  const sized = withExternal(await loadSizedStages(cluster, size, signal), settings);
+  const declared = await withSchemas(cluster, withExposure(sized, exposing), settings.stores, report);
+  const stages = adaptStages(declared, facts, storage);
   await preflight(cluster, facts, stages, storage, report, signal);
   const namespaces = podNamespaces(stages.flatMap(({ objects }) => objects));
   if (pullSecret !== undefined) await requirePullSecret(cluster, pullSecret, namespaces);
-  return { stages, platforms: platforms ?? platformsOf(facts) };
+  const intakeHosts = exposing.exposure?.hosts ?? [];
+  return { stages, platforms: platforms ?? platformsOf(facts), intakeHosts };
 }
 
 const caOf = async (folder: string) => await Bun.file(join(folder, "ca.crt")).text();
@@ -224,9 +234,10 @@ export async function deploy(
   report: Report,
   signal: AbortSignal,
 ): Promise<DeployOutcome> {
-  const { stages, platforms } = await stagesFor(cluster, options, report, signal);
+  const { stages, platforms, intakeHosts } = await stagesFor(cluster, options, report, signal);
   await report.step("certificates", async (step) => {
-    const { statuses, restored } = await prepareCertificates(cluster, stages, options.certificates, signal);
+    const source = { ...options.certificates, intakeHosts };
+    const { statuses, restored } = await prepareCertificates(cluster, stages, source, signal);
     const made = statuses.filter(({ action }) => action !== "kept").length;
     const daysLeft = Math.min(...statuses.map(({ daysLeft }) => daysLeft));
     const readBack = restored.length > 0 ? `, ${restored.length} files read back from the cluster` : "";
@@ -278,6 +289,16 @@ const kubeletProblem = async (cluster: Cluster, report: Report, signal: AbortSig
     return state?.problem;
   });
 
+/** A warning where a deployed certificate lacks names of the intake: files contain no certificate. */
+function unnamedHosts(certificate: string | undefined, hosts: readonly string[]): string[] {
+  const names = certificate === undefined ? [] : intakeHostsOf(new X509Certificate(certificate));
+  const missing = hosts.filter((host) => !names.includes(host));
+  if (missing.length === 0) return [];
+  return [
+    `the certificate in Secret producer-tls must name ${missing.join(", ")}: bun scripts/generate-certs.ts --intake-host ${hosts.join(",")}, or the names in your Certificate`,
+  ];
+}
+
 /** Stages that change when the kubelets' alerts are left out: the Namespace's annotation, and Prometheus' rules. */
 export const REVISED_STAGES = [FOUNDATION, "metrics"];
 
@@ -291,10 +312,10 @@ export async function previewDeploy(
   report: Pick<Report, "warn">,
   signal: AbortSignal,
 ): Promise<{ plan: Plan; preview: DeployPreview }> {
-  const { stages, platforms } = await stagesFor(cluster, options, report, signal);
+  const { stages, platforms, intakeHosts } = await stagesFor(cluster, options, report, signal);
   const target = imageTarget(cluster, options);
   return await withFolderCopy(options.certificates.folder, async (folder) => {
-    await prepareCertificates(cluster, stages, { ...options.certificates, folder }, signal);
+    await prepareCertificates(cluster, stages, { ...options.certificates, folder, intakeHosts }, signal);
     const images = await planImages(target, allImages(stages), imageOptions({ ...options, platforms }, signal));
     const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
     const decided = plan(snapshot, stages, images, { ...options, ca: await caOf(folder) });
@@ -319,16 +340,21 @@ export async function renderDeploy(
   report: Pick<Report, "warn">,
   signal: AbortSignal,
 ): Promise<RenderedDeploy> {
-  const { stages, platforms } = await stagesFor(cluster, options, report, signal);
+  const { stages, platforms, intakeHosts } = await stagesFor(cluster, options, report, signal);
   const target = imageTarget(cluster, options);
   const images = await planImages(target, allImages(stages), imageOptions({ ...options, platforms }, signal));
   const snapshot = await readSnapshot(cluster, stages, signal, { limitMs: 0 });
-  const ca = contentsOf(snapshot.live)["kafka-tls"]?.["ca.crt"];
+  const live = contentsOf(snapshot.live);
+  const ca = live["kafka-tls"]?.["ca.crt"];
   const decided = plan(snapshot, stages, images, { ...options, ca });
   requireChangeable(decided);
   const rendered = render(decided, snapshot, usedImages(decided, images));
   const files = await writeRendered(folder, rendered);
   const removed = prunedBy(decided).map(({ object }) => object);
-  const warnings = [...describeNotApplied(decided), ...describeRendered(rendered, removed)];
+  const warnings = [
+    ...describeNotApplied(decided),
+    ...describeRendered(rendered, removed),
+    ...unnamedHosts(live["producer-tls"]?.["tls.crt"], intakeHosts),
+  ];
   return { images, folder, files, secrets: rendered.secrets, warnings, ...notApplied(decided) };
 }

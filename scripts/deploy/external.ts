@@ -441,7 +441,11 @@ function adaptObject(
   const template = podTemplateOf(copy);
   if (!template) return object;
   if (stores.kafka) connect(template.spec, "KAFKA_BROKERS", kafkaAccess(stores.kafka));
-  if (stores.influxdb) connect(template.spec, "INFLUX_URL", influxdbAccess(stores.influxdb));
+  if (stores.influxdb) {
+    connect(template.spec, "INFLUX_URL", influxdbAccess(stores.influxdb));
+    const { org, bucket } = stores.influxdb;
+    connect(template.spec, "INTAKE_BUCKET", { environment: { INTAKE_ORG: org, INTAKE_BUCKET: bucket }, secrets: {} });
+  }
   if (object.kind === "Job") adaptSetup(template.spec, stores);
   if (stores.kafka) withoutRules(template.spec);
   for (const container of containersOf(template.spec)) withoutEndpoints(container, tiers);

@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join, relative, sep } from "node:path";
 import { parse, parseAllDocuments } from "yaml";
+import { SCHEMA_CONFIG } from "../../services/domain/schema-files.ts";
 import { type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
 import { pullPolicy } from "../cluster/image-pulls.ts";
 import { objectInNamespace } from "../cluster/namespace.ts";
@@ -194,6 +195,12 @@ export interface References {
   secrets: string[];
 }
 
+/** Name of the ConfigMap with the dashboards that deploy makes from schemas. */
+export const SCHEMA_DASHBOARDS = "grafana-schema-dashboards";
+
+/** ConfigMaps whose files a pod reads again while it runs: a change needs no restart. */
+export const RELOADED: ReadonlySet<string> = new Set([SCHEMA_CONFIG, SCHEMA_DASHBOARDS]);
+
 /** Names of the ConfigMaps that a pod can start without: they belong to an optional stage. */
 function optionalConfigMaps(spec: PodSpec): Set<string> {
   const mounted = (spec.volumes ?? []).flatMap(({ configMap, projected }) => [
@@ -251,7 +258,7 @@ export function withHashes(objects: readonly KubernetesObject[], inputs: HashInp
     const { configMaps, secrets } = referencesOf(template.spec);
     const known: Record<string, unknown> = {};
     const optional = optionalConfigMaps(template.spec);
-    for (const name of configMaps) {
+    for (const name of configMaps.filter((one) => !RELOADED.has(one))) {
       const map = inputs.configuration.find(({ kind, metadata }) => kind === "ConfigMap" && metadata.name === name);
       if (!map && optional.has(name)) continue;
       if (!map) throw new Error(`${object.kind}/${object.metadata.name}: ConfigMap ${name} is in no manifest`);

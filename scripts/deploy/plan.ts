@@ -142,7 +142,10 @@ export function plan(
   options: PlanOptions = {},
 ): Plan {
   const choices = choicesOf(snapshot, options);
-  const wanted = withLogTier(declaredStages, snapshot, options.logs).map((stage) =>
+  const [closed, open] = [true, false].map((isClosed) =>
+    declaredStages.filter(({ closedBy }) => (closedBy !== undefined) === isClosed),
+  ) as [Stage[], Stage[]];
+  const wanted = withLogTier(open, snapshot, options.logs).map((stage) =>
     options.without?.includes(stage.name) ? { ...stage, excludedBy: `--without ${stage.name}` } : stage,
   );
   const stages = withNodeMetrics(wanted, snapshot, choices);
@@ -154,7 +157,7 @@ export function plan(
   const skip = skippedStages(snapshot, others, missing);
   const skipped = skip.map(({ stage }) => stage);
   const applied = others.filter(({ name }) => !skipped.includes(name));
-  const prune = prunedObjects(snapshot, stages, applied, skip);
+  const prune = [...closedObjects(snapshot, closed), ...prunedObjects(snapshot, stages, applied, skip)];
   const prunedBefore = (name: string | undefined) =>
     prune.filter(({ before }) => before === name).map(({ before: _, ...pruned }) => pruned);
   const existing = new Map(snapshot.live.map((object) => [keyOf(object), object]));
@@ -367,6 +370,14 @@ function skipReason(
 }
 
 // ── prune ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Objects of stages that are not wanted any more, the policy that allows their connections first. */
+const closedObjects = (snapshot: Snapshot, closed: readonly Stage[]): (PrunedObject & { before?: string })[] =>
+  closed.flatMap(({ objects, closedBy = "" }) =>
+    declared(snapshot, objects)
+      .filter(isOfThisProject)
+      .map((object) => ({ object, reason: closedBy })),
+  );
 
 /** Kinds that are never pruned: data, and the Secrets that belong to it. A deploy that has the stage again reuses them. */
 export const RETAINED = new Set(["Namespace", "PersistentVolumeClaim", "Secret"]);

@@ -4,6 +4,7 @@ import type { Report } from "../cli/report.ts";
 import { waitFor } from "../cli/wait.ts";
 import { apiVersionsOf, type Cluster, type KubernetesObject, keyOf, NAMESPACE } from "../cluster/cluster.ts";
 import { drillsNamespace } from "../cluster/drill-leftovers.ts";
+import { readableExposure, withExposure } from "./expose.ts";
 import { deleteKedaObjects, KEDA_API, listKedaObjects } from "./keda.ts";
 import { listManaged } from "./managed-objects.ts";
 import { isOfThisProject, RETAINED } from "./plan.ts";
@@ -105,7 +106,7 @@ export async function planDestroy(
   options: { keepData: boolean },
   signal: AbortSignal,
 ): Promise<RemovalPlan | undefined> {
-  const stages = await loadStages();
+  const stages = withExposure(await loadStages(), await readableExposure(cluster, signal));
   return planRemoval(await readRemovalSnapshot(cluster, stages, signal), stages, options);
 }
 

@@ -4,7 +4,9 @@
  */
 import { type Cluster, type KubernetesObject, NAMESPACE } from "../cluster/cluster.ts";
 import { readExternalStores } from "../cluster/external-stores.ts";
+import { EXPOSE_MODES, type ExposeMode, exposureOf } from "../cluster/intake-exposure.ts";
 import { METRICS_API, METRICS_API_INSTALL } from "./autoscalers.ts";
+import { withExposure } from "./expose.ts";
 import { withExternal } from "./external.ts";
 import { loadManifestFiles, MANIFEST_FOLDER } from "./manifests.ts";
 import { OPERATOR_API, prometheusRules } from "./operator-rules.ts";
@@ -29,6 +31,8 @@ export interface StageSpec {
   fallbackFor?: string;
   /** Name of a stage whose alert rules this one contains as PrometheusRules (operator-rules.ts). */
   rulesOf?: string;
+  /** Values of `deploy --expose` with which the stage is applied; with others it is left out (expose.ts). */
+  exposes?: readonly ExposeMode[];
 }
 
 /** The stages of the log tier, by the value of `deploy --logs`. Exactly one is applied where its images are available. */
@@ -56,6 +60,8 @@ export type NodeMetrics = (typeof NODE_METRICS)[number];
 
 export interface Stage extends StageSpec {
   objects: KubernetesObject[];
+  /** Not applied; what the last deploy has applied of it is removed, for this reason. */
+  closedBy?: string;
 }
 
 /** Kafka starts in about 16 s on two cores; after an unclean stop brokers and database read their logs first. */
@@ -163,6 +169,31 @@ export const STAGES: readonly StageSpec[] = [
       "producer/producer-statefulset.yaml",
     ],
     limitMs: SERVICE_LIMIT_MS,
+  },
+  {
+    name: "expose",
+    // After the producers, which then present the certificate with the names of the outside.
+    title: "network policy of the intake for senders outside the cluster",
+    files: ["network/expose/intake-networkpolicy.yaml"],
+    exposes: EXPOSE_MODES,
+  },
+  {
+    name: "expose-loadbalancer",
+    title: "intake: Service of type LoadBalancer",
+    files: ["producer/expose/loadbalancer/intake-loadbalancer-service.yaml"],
+    exposes: ["loadbalancer"],
+  },
+  {
+    name: "expose-nodeport",
+    title: "intake: Service of type NodePort",
+    files: ["producer/expose/nodeport/intake-nodeport-service.yaml"],
+    exposes: ["nodeport"],
+  },
+  {
+    name: "expose-gateway",
+    title: "intake: TLSRoute of a Gateway",
+    files: ["producer/expose/gateway/intake-tlsroute.yaml"],
+    exposes: ["gateway"],
   },
   {
     name: "autoscaling-producer",
@@ -375,7 +406,8 @@ export async function loadStages(folder = MANIFEST_FOLDER, namespace = NAMESPACE
 export async function deployedStages(cluster: Cluster): Promise<{ stages: Stage[]; skipped: string[] }> {
   const namespace = await cluster.get<KubernetesObject>("namespace", NAMESPACE);
   const names = (namespace?.metadata.annotations?.[SKIPPED_STAGES] ?? "").split(",").filter(Boolean);
-  const all = withExternal(await loadStages(), { stores: await readExternalStores(cluster), secrets: {} });
+  const own = withExternal(await loadStages(), { stores: await readExternalStores(cluster), secrets: {} });
+  const all = withExposure(own, { exposure: exposureOf(namespace) });
   return {
     stages: all.filter(({ name }) => !names.includes(name)),
     skipped: names.filter((name) => !all.find((stage) => stage.name === name)?.fallbackFor),

@@ -128,7 +128,7 @@ async function ensureHolder(layout: Layout, node: NodeLayout): Promise<PidFile> 
 
 /**
  * The node's link and routes. There is no default route and no address translation: pods reach only pods, services and the
- * node; packets from a pod to the machine are dropped.
+ * node. Of a pod's packets to the machine only the answers pass, to connections that the machine has opened to a node port.
  */
 async function ensureNetwork(layout: Layout, node: NodeLayout, holder: number): Promise<void> {
   const limit = { timeoutMs: TOOL_LIMIT_MS };
@@ -150,15 +150,19 @@ async function ensureNetwork(layout: Layout, node: NodeLayout, holder: number): 
   // Without a route to a service's address the kernel refuses connections of the node before kube-proxy's rules apply.
   // With those rules the packet never takes this route.
   await nodeIp("route", "replace", layout.plan.subnets.services, "dev", NODE_LINK, "src", node.address);
+  const mangle = (program: "iptables" | "ip6tables", action: "-C" | "-A" | "-D", rule: readonly string[]) =>
+    inNetwork(holder, [program, "-w", "-t", "mangle", action, ...rule], "--mount");
   const ensureRule = async (program: "iptables" | "ip6tables", rule: readonly string[]) => {
-    const mangle = (action: "-C" | "-A") =>
-      inNetwork(holder, [program, "-w", "-t", "mangle", action, ...rule], "--mount");
-    if ((await capture(mangle("-C"), limit)).exitCode !== 0) await must(mangle("-A"), limit);
+    if ((await capture(mangle(program, "-C", rule), limit)).exitCode !== 0)
+      await must(mangle(program, "-A", rule), limit);
   };
-  const dropToMachine = ["FORWARD", "-o", NODE_LINK, "-j", "DROP"];
-  await ensureRule("iptables", dropToMachine);
+  const toMachine = ["FORWARD", "-o", NODE_LINK];
+  for (const program of ["iptables", ...(layout.properties.isIpv6First ? (["ip6tables"] as const) : [])] as const) {
+    await ensureRule(program, [...toMachine, "-m", "conntrack", "!", "--ctstate", "ESTABLISHED,RELATED", "-j", "DROP"]);
+    // The rule of a node that an earlier version of this program has prepared drops answers too.
+    await capture(mangle(program, "-D", [...toMachine, "-j", "DROP"]), limit);
+  }
   if (layout.properties.isIpv6First) {
-    await ensureRule("ip6tables", dropToMachine);
     // kube-router refuses a pod's neighbour discovery where a policy restricts the pod, which then reaches nobody. This is
     // the mark of the packets that its policies permit.
     for (const type of ["neighbour-solicitation", "neighbour-advertisement"]) {

@@ -8,6 +8,7 @@ import { parse } from "yaml";
 import { must } from "../../scripts/cli/process.ts";
 import { findTool } from "../../scripts/cli/tools.ts";
 import { type KubernetesObject, keyOf } from "../../scripts/cluster/cluster.ts";
+import { EXPOSE_MODES, exposureOf } from "../../scripts/cluster/intake-exposure.ts";
 import { autoscalerOf } from "../../scripts/deploy/autoscalers.ts";
 import {
   containersOf,
@@ -83,7 +84,10 @@ describe("kustomizations", () => {
   test("overlay small has the stages without optional parts, and names the others", async () => {
     expect((await reached("overlays/small")).sort()).toEqual(stageFiles(inOverlay).sort());
     const text = await readFile(join(MANIFEST_FOLDER, "overlays/small/kustomization.yaml"), "utf8");
-    const left = STAGES.map(({ name }) => name).filter((name) => name !== "secrets" && !inOverlay.includes(name));
+    // The ways to expose the intake are named by another annotation.
+    const left = STAGES.filter(({ exposes }) => !exposes)
+      .map(({ name }) => name)
+      .filter((name) => name !== "secrets" && !inOverlay.includes(name));
     expect(text).toContain(`${SKIPPED_STAGES}: ${left.join(",")}\n`);
   });
 
@@ -95,6 +99,9 @@ describe("kustomizations", () => {
       grafana: ["grafana"],
       "prometheus/nodes": ["node-metrics", "node-alerts"],
       "prometheus/service-monitors": ["service-monitors"],
+      "producer/expose/loadbalancer": ["expose", "expose-loadbalancer"],
+      "producer/expose/nodeport": ["expose", "expose-nodeport"],
+      "producer/expose/gateway": ["expose", "expose-gateway"],
     };
     for (const [folder, stages] of Object.entries(parts)) {
       expect((await read(folder)).kind).toBe("Component");
@@ -171,6 +178,14 @@ describe.skipIf(kubectl === undefined)("built by kubectl", () => {
       expect(targets.sort()).toEqual(["Deployment/processor", "StatefulSet/producer"]);
     },
   );
+
+  test.each(EXPOSE_MODES)("the component of --expose %s opens the intake, and says so to validate", async (mode) => {
+    const objects = await withComponents(`producer/expose/${mode}`);
+    const namespace = objects.find(({ kind, metadata }) => kind === "Namespace" && metadata.name === "conveyor");
+    expect(exposureOf(namespace)?.mode).toBe(mode);
+    const added = objects.filter(({ metadata }) => /^intake(-|$)/.test(metadata.name)).map(({ kind }) => kind);
+    expect(added.sort()).toEqual(["NetworkPolicy", mode === "gateway" ? "TLSRoute" : "Service"]);
+  });
 
   test.each(["standard", "large"] as const)("size %s fits its nodes with the most replicas", async (size) => {
     const objects = (await stagesIn(size)).flatMap((stage) => stage.objects);

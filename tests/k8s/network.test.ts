@@ -6,7 +6,11 @@ import { containersOf, loadManifests, podTemplateOf } from "../../scripts/deploy
 import { matches, type Peer, type Policy, type Rule } from "./reading.ts";
 
 const objects = await loadManifests();
-const policies = objects.filter(({ kind }) => kind === "NetworkPolicy") as Policy[];
+const written = objects.filter(({ kind }) => kind === "NetworkPolicy") as Policy[];
+/** The policy of `deploy --expose`. Without it the intake is closed to the outside. */
+const [policies, exposing] = [false, true].map((isExposing) =>
+  written.filter(({ metadata }) => (metadata.name === "intake") === isExposing),
+) as [Policy[], Policy[]];
 const NAME = "app.kubernetes.io/name";
 const INSTANCE = "app.kubernetes.io/instance";
 
@@ -75,9 +79,15 @@ function portMatches(rule: Rule, port: number, target: Pod | typeof OUTSIDE): bo
 }
 
 /** Whether no policy of that direction selects the pod, or one of them allows the connection. */
-function allowed(direction: "ingress" | "egress", pod: Pod, other: Pod | typeof OUTSIDE, port: number): boolean {
+function allowed(
+  direction: "ingress" | "egress",
+  pod: Pod,
+  other: Pod | typeof OUTSIDE,
+  port: number,
+  all: readonly Policy[] = policies,
+): boolean {
   const type = direction === "ingress" ? "Ingress" : "Egress";
-  const own = policies.filter(
+  const own = all.filter(
     ({ metadata, spec }) =>
       metadata.namespace === pod.namespace && spec.policyTypes.includes(type) && matches(spec.podSelector, pod.labels),
   );
@@ -228,6 +238,18 @@ describe("allowed connections", () => {
   });
 });
 
+test("from outside nothing is reached, and with the intake exposed that port of the producers alone", () => {
+  const reached = (all: readonly Policy[]) =>
+    workloads.flatMap((to) =>
+      to.ports
+        .filter(({ containerPort }) => allowed("ingress", to, OUTSIDE, containerPort, all))
+        .map(({ name, containerPort }) => `${to.name} ${name} ${containerPort}`),
+    );
+  expect(exposing).toHaveLength(1);
+  expect(reached(policies)).toEqual([]);
+  expect(reached(written)).toEqual(["producer intake 8443"]);
+});
+
 describe("every namespace", () => {
   test.each(objects.filter(({ kind }) => kind === "Namespace").map(({ metadata }) => metadata.name))(
     "%s denies everything by default, both ways",
@@ -242,7 +264,7 @@ describe("every namespace", () => {
   );
 });
 
-describe.each(policies.map((policy) => [policy.metadata.name, policy] as const))("policy %s", (_, policy) => {
+describe.each(written.map((policy) => [policy.metadata.name, policy] as const))("policy %s", (_, policy) => {
   const rules = [...(policy.spec.ingress ?? []), ...(policy.spec.egress ?? [])];
   const peers = rules.flatMap(({ from, to }) => [...(from ?? []), ...(to ?? [])]);
   const pods = [...workloads, ...started];

@@ -6,7 +6,14 @@ import { join } from "node:path";
 import { connect, createServer, type Server, type TLSSocket } from "node:tls";
 import { OperatorError } from "../../../scripts/cli/errors.ts";
 import { authorityId } from "../../../scripts/cli/pki.ts";
-import { certificateFolder, ensureCertificates, IDENTITIES, namesOf } from "../../../scripts/deploy/certificates.ts";
+import {
+  certificateFolder,
+  ensureCertificates,
+  IDENTITIES,
+  identitiesFor,
+  namesOf,
+  storedIntakeHosts,
+} from "../../../scripts/deploy/certificates.ts";
 import { temporaryFolder } from "../../temporary-folder.ts";
 
 const DAY_MS = 86_400_000;
@@ -322,4 +329,37 @@ describe("mutual TLS", () => {
 test("each namespace has a folder: its certificates contain its name", () => {
   const root = join(import.meta.dir, "../../../certs");
   expect([certificateFolder("conveyor"), certificateFolder("pumps")]).toEqual([root, join(root, "pumps")]);
+});
+
+describe("names of the intake for senders outside the cluster", () => {
+  const HOSTS = ["telemetry.example.org", "203.0.113.7", "2001:db8::1"];
+  const withHosts = async (hosts: readonly string[]) => {
+    const some = ["kafka-0", "producer"];
+    const identities = identitiesFor(hosts).filter(({ name }) => some.includes(name));
+    return await actions({ identities });
+  };
+
+  test("are added to the producer's certificate, and reissue it alone: the CA and the brokers stay", async () => {
+    expect(await withHosts([])).toEqual({ ca: "created", "kafka-0": "created", producer: "created" });
+    const authority = (await read("ca")).fingerprint256;
+    expect(await storedIntakeHosts(folder)).toEqual([]);
+    expect(await withHosts(HOSTS)).toEqual({ ca: "kept", "kafka-0": "kept", producer: "renewed" });
+    const certificate = await read("producer");
+    expect(certificate.checkHost("telemetry.example.org")).toBeDefined();
+    expect(certificate.checkIP("203.0.113.7")).toBeDefined();
+    expect(certificate.checkIP("2001:db8::1")).toBeDefined();
+    // Also a name inside the cluster.
+    expect(certificate.checkHost("producer.conveyor.svc")).toBeDefined();
+    expect((await storedIntakeHosts(folder)).sort()).toEqual([...HOSTS].sort());
+    expect(await withHosts(HOSTS)).toEqual({ ca: "kept", "kafka-0": "kept", producer: "kept" });
+    expect(await withHosts(["other.example.org"])).toMatchObject({ ca: "kept", producer: "renewed" });
+    expect((await read("producer")).checkHost("telemetry.example.org")).toBeUndefined();
+    expect(await withHosts([])).toMatchObject({ ca: "kept", "kafka-0": "kept", producer: "renewed" });
+    expect((await read("ca")).fingerprint256).toBe(authority);
+  });
+
+  test("that the certificate has anyway are not repeated", () => {
+    const names = identitiesFor(["localhost", "127.0.0.1"]).find(({ name }) => name === "producer")!.subjectAltNames;
+    expect(names).toEqual(IDENTITIES.find(({ name }) => name === "producer")!.subjectAltNames);
+  });
 });

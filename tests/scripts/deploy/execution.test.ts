@@ -16,6 +16,7 @@ import { adaptStages } from "../../../scripts/deploy/adapt.ts";
 import { METRICS_API } from "../../../scripts/deploy/autoscalers.ts";
 import { REVISED_STAGES } from "../../../scripts/deploy/deployment.ts";
 import { executePlan, preparePlan, previewFirst, previewPlan, prunedBy } from "../../../scripts/deploy/execution.ts";
+import { withExposure } from "../../../scripts/deploy/expose.ts";
 import { KEDA_API } from "../../../scripts/deploy/keda.ts";
 import { imagesOf, parseManifest } from "../../../scripts/deploy/manifests.ts";
 import { type Plan, plan, TRUSTED_CA } from "../../../scripts/deploy/plan.ts";
@@ -28,7 +29,7 @@ import { silentReport } from "../cli/silent-report.ts";
 import { FACTS } from "./cluster-facts.ts";
 import { FakeCluster, hpa, kedaDefinition, kedaItself } from "./fake-cluster.ts";
 
-const stages = await loadStages();
+const stages = withExposure(await loadStages(), { exposure: undefined });
 const every = stages.flatMap(({ objects }) => objects);
 const APIS = new Set([...[...every.map(({ apiVersion }) => apiVersion), "apiregistration.k8s.io/v1"], METRICS_API]);
 const WITHOUT_KEDA = [...APIS].filter((api) => api !== KEDA_API);

@@ -223,6 +223,7 @@ describe("the stages with external stores", () => {
             INFLUX_BUCKET: "belts",
           });
         }
+        if (name === "producer") expect(values).toMatchObject({ INTAKE_ORG: "plant", INTAKE_BUCKET: "belts" });
       }
     }
     const setup = podTemplateOf(find(objects, "Job", "setup")!)!.spec;

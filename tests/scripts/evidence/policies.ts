@@ -2,6 +2,7 @@
 import { parseAllDocuments } from "yaml";
 import type { KubernetesObject } from "../../../scripts/cluster/cluster.ts";
 import { adaptStages } from "../../../scripts/deploy/adapt.ts";
+import { withExposure } from "../../../scripts/deploy/expose.ts";
 import type { ClusterFacts } from "../../../scripts/deploy/facts.ts";
 import { loadStages } from "../../../scripts/deploy/stages.ts";
 import { ADDRESSES_LINE, SKIPPED_STAGES_LINE } from "../../../scripts/evidence/manifests.ts";
@@ -57,7 +58,9 @@ export async function writtenAndWanted(text: string) {
     quotas: [],
     ...addresses,
   };
-  const stages = adaptStages(await loadStages(), facts).filter(({ name }) => !skipped.includes(name));
+  const stages = adaptStages(withExposure(await loadStages(), { exposure: undefined }), facts).filter(
+    ({ name }) => !skipped.includes(name),
+  );
   return {
     skipped,
     written: meaningOf(parseAllDocuments(text).map((document) => document.toJS() as KubernetesObject)),
