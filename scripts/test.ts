@@ -5,8 +5,9 @@
  *   tests without a cluster  three quarters of a minute
  *   tests of pictures     pages in a real browser, the video; under a minute
  *   tests on a cluster    the local cluster, created if there is none and then removed afterwards; one that exists is kept
+ *   integration tests     a real Kafka and InfluxDB on loopback; last, when the cluster has left the cores to them
  *
- * Where no local cluster can run, those tests show as skipped, with the reason. The last line is
+ * Where no local cluster can run, its tests show as skipped, with the reason. The last line is
  * `N passed, N failed[, N skipped]`.
  */
 import { availableParallelism } from "node:os";
@@ -25,7 +26,7 @@ import { FFMPEG } from "./video/video-encoder.ts";
  * The longest a part of the tests may take before it is ended: CI has 90 minutes for everything, and a new machine needs up to
  * 20 of them to build the cluster.
  */
-const PART_LIMIT_MS = { checks: 300_000, fast: 600_000, cluster: 3_600_000 } as const;
+const PART_LIMIT_MS = { checks: 300_000, fast: 600_000, cluster: 3_000_000, integration: 1_200_000 } as const;
 
 /**
  * Installs browser and encoder for the tests of pages, pictures and the video, where that is permitted; without them those
@@ -95,14 +96,14 @@ const CHECKS = [
 
 export const command = defineCommand({
   name: "scripts/test.ts",
-  summary: "types, lint, unused code, tests without a cluster, tests of pictures, tests on the local cluster",
+  summary: "types, lint, unused code, tests without a cluster, of pictures, on the local cluster, integration tests",
   usage: ["[--fast] [--keep]"],
   examples: [
     ["npm test", "everything; creates the local cluster if there is none and removes it afterwards"],
     ["npm run check", "types, lint, unused code and the tests that need no cluster"],
   ],
   flags: {
-    fast: { type: "boolean", description: "skip the tests of pictures and those on a cluster" },
+    fast: { type: "boolean", description: "skip the tests of pictures, on a cluster, and the integration tests" },
     keep: { type: "boolean", description: "keep the cluster of this run" },
   },
   async run({ flags, report, signal }) {
@@ -133,7 +134,14 @@ export const command = defineCommand({
       if (missing.length > 0 && process.env.CI) add(ONE_FAILED);
       add(await runTests(files.pictures, { CONVEYOR_CLUSTER_TESTS: "" }, PART_LIMIT_MS.fast, signal));
     }
-    if (!flags.fast && files.cluster.length > 0) add(await testOnCluster(files.cluster, report, signal, flags.keep));
+    if (!flags.fast) {
+      add(await testOnCluster(files.cluster, report, signal, flags.keep));
+      const environment = { CONVEYOR_INTEGRATION_TESTS: "1", CONVEYOR_CLUSTER_TESTS: "" };
+      const outcome = await runTests(files.integration, environment, PART_LIMIT_MS.integration, signal);
+      add(outcome);
+      // CI must run them: a run without them must not look like one with them.
+      if (outcome.passed === 0 && process.env.CI) add(ONE_FAILED);
+    }
     for (const line of failureLines(total.failures)) report.print(line);
     report.info(`all tests took ${formatDuration(performance.now() - startedAt)}`);
     const { failures, ...counts } = total;

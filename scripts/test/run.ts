@@ -78,7 +78,7 @@ export async function runTests(
 }
 
 /** Test files below tests/ by what they need; paths start with "./" so that bun takes them as paths. */
-export async function testFiles(): Promise<{ fast: string[]; pictures: string[]; cluster: string[] }> {
+export async function testFiles(): Promise<Record<"fast" | "pictures" | "cluster" | "integration", string[]>> {
   const all = (await readdir("tests", { recursive: true }))
     .filter((path) => path.endsWith(".test.ts"))
     .sort()
@@ -86,16 +86,15 @@ export async function testFiles(): Promise<{ fast: string[]; pictures: string[];
   const isIn = (...folders: string[]) => {
     return (path: string) => folders.some((folder) => path.startsWith(`./tests/${folder}/`));
   };
-  const [needsCluster, needsBrowser, removesCluster] = [
-    isIn("cluster", "integration"),
-    isIn("pictures"),
-    isIn("cluster/own"),
-  ];
+  const needsCluster = isIn("cluster");
+  const removesCluster = isIn("cluster/own");
+  const isSlow = isIn("cluster", "integration", "pictures");
   const cluster = all.filter(needsCluster);
   return {
-    fast: all.filter((path) => !needsCluster(path) && !needsBrowser(path)),
-    pictures: all.filter(needsBrowser),
+    fast: all.filter((path) => !isSlow(path)),
+    pictures: all.filter(isIn("pictures")),
     // Tests that remove the pipeline or the cluster are last: the others need it.
     cluster: [...cluster.filter((path) => !removesCluster(path)), ...cluster.filter(removesCluster)],
+    integration: all.filter(isIn("integration")),
   };
 }
