@@ -1,10 +1,16 @@
 /** Micro benchmarks of the domain code per event: match, check and render, on the fast and on the slow path. */
-import { parseEvent, serializeEvent } from "../services/domain/event.ts";
+import { parseAnyEventAt } from "../services/domain/any-event.ts";
+import { identifyCanonical, parseEvent, serializeEvent } from "../services/domain/event.ts";
 import { Fleet } from "../services/domain/fleet.ts";
+import { serializeGenericEvent } from "../services/domain/generic-event.ts";
+import { canonicalTimeMs, renderLine, seriesOf } from "../services/domain/line-protocol.ts";
 import { renderCanonical, renderPoint } from "../services/domain/point.ts";
 import { crc32c } from "../services/kafka/crc32c.ts";
 import { MAX_BODY_LINES } from "../services/processor/influx-writer.ts";
+import { genericOf, lineOf, recordOf } from "./forms.ts";
 
+/** Time of the first event. */
+const START_MS = 1_795_000_000_000;
 const EVENTS = 100_000;
 const ROUNDS = 5;
 
@@ -27,12 +33,34 @@ function inBodies(values: readonly Buffer[], render: (value: Buffer) => string):
 
 export function benchDomain(): DomainFigure[] {
   const fleet = new Fleet({ ordinal: 0, count: 20, run: "20261125T000000000Z-0-0000", seed: 1 });
-  const events = Array.from({ length: EVENTS }, (_, index) => fleet.next(1_795_000_000_000 + index));
+  const events = Array.from({ length: EVENTS }, (_, index) => fleet.next(START_MS + index));
   const values = events.map((event) => Buffer.from(serializeEvent(event)));
+  const records = events.map((event) => Buffer.from(recordOf("version 2", event).value));
+  const generics = events.map((event) => Buffer.from(serializeGenericEvent(genericOf(event))));
+  const lines = events.map((event) => Buffer.from(lineOf(event)));
+  const pointOf = (value: Buffer) => parseAnyEventAt(START_MS, value).generic!.point;
   const cases: Record<string, () => number> = {
-    "match and render (the processor's path for events of our producer)": () =>
+    "processor, version 1: match and render": () =>
       inBodies(values, (value) => renderCanonical(value.toString())!.line),
-    "parse, check and render (any other valid event)": () =>
+    "processor, version 2 and line: check the line": () =>
+      inBodies(records, (value) => {
+        const text = value.toString();
+        if (canonicalTimeMs(text) === undefined) throw new Error(`not canonical: ${text}`);
+        return text;
+      }),
+    "intake, version 1: match": () => {
+      let sum = 0;
+      for (const value of values) sum += identifyCanonical(value.toString())!.ts;
+      return sum;
+    },
+    "intake, version 2: parse, check and render the line": () =>
+      inBodies(generics, (value) => renderLine(pointOf(value))),
+    "intake, line: parse, check and render the line and its series": () =>
+      inBodies(lines, (value) => {
+        const point = pointOf(value);
+        return seriesOf(point) + renderLine(point);
+      }),
+    "processor, version 1 in another form: parse, check and render": () =>
       inBodies(values, (value) => renderPoint(parseEvent(value).event!)),
     "CRC-32C of the event (checked for each batch that is fetched)": () => {
       let sum = 0;
@@ -46,7 +74,7 @@ export function benchDomain(): DomainFigure[] {
     },
     "simulate and serialize (the producer's source)": () => {
       let length = 0;
-      for (let index = 0; index < EVENTS; index++) length += serializeEvent(fleet.next(1_795_000_000_000)).length;
+      for (let index = 0; index < EVENTS; index++) length += serializeEvent(fleet.next(START_MS)).length;
       return length;
     },
   };

@@ -1,9 +1,12 @@
 /**
  * bun run bench [--events=1000000]
  *
- * The cost of one event: in the domain code alone, and in the processor between a real broker and a real InfluxDB.
+ * The cost of one event: in the domain code alone, in the processor between a real broker and a real InfluxDB, and in the
+ * intake; and the latency of a sender beside others that are refused.
  */
 import { benchDomain } from "./domain.ts";
+import { FORMS } from "./forms.ts";
+import { benchIntake } from "./intake.ts";
 import { benchProcessor, DEFAULT_EVENTS } from "./processor.ts";
 
 const argument = process.argv.find((text) => text.startsWith("--events="))?.slice("--events=".length);
@@ -20,15 +23,34 @@ for (const { what, microsecondsPerEvent } of benchDomain()) {
   console.log(`  ${microsecondsPerEvent.toFixed(2).padStart(6)} µs/event  ${what}`);
 }
 console.log(`\nProcessor, ${events} events, Kafka and InfluxDB over TLS on loopback:`);
-const { kafkajsFloor, floor, processor } = await benchProcessor(events, (line) => console.log(`  ${line}`));
+const { kafkajsFloor, floor, processor, idleCpuPercent, points } = await benchProcessor(events, (line) =>
+  console.log(`  ${line}`),
+);
 const row = (name: string, figures: typeof floor) =>
-  `  ${name.padEnd(32)} ${Math.round(figures.eventsPerSecond).toString().padStart(9)} events/s ` +
+  `  ${name.padEnd(36)} ${Math.round(figures.eventsPerSecond).toString().padStart(9)} events/s ` +
   `${figures.cpuSecondsPerMillion.toFixed(2).padStart(6)} CPU-s per million  ${Math.round(figures.maxRssMb)} MB`;
 console.log(row("floor with kafkajs' decoder", kafkajsFloor));
 console.log(row("floor: only consumes", floor));
-console.log(row("processor: all confirmed", processor));
+for (const form of FORMS) console.log(row(`processor, ${form}: all confirmed`, processor[form]));
+const first = processor["version 1"].cpuSecondsPerMillion;
 console.log(
-  `  ${(processor.cpuSecondsPerMillion / floor.cpuSecondsPerMillion).toFixed(2)} times the floor, ` +
-    `${(processor.cpuSecondsPerMillion / kafkajsFloor.cpuSecondsPerMillion).toFixed(2)} times kafkajs' floor; ` +
-    `idle ${processor.idleCpuPercent.toFixed(2)} % of a core; ${processor.points} points = ${events} events`,
+  `  version 1: ${(first / floor.cpuSecondsPerMillion).toFixed(2)} times the floor, ` +
+    `${(first / kafkajsFloor.cpuSecondsPerMillion).toFixed(2)} times kafkajs' floor; ` +
+    `idle ${idleCpuPercent.toFixed(2)} % of a core; ${points} points = ${events} events`,
 );
+for (const form of FORMS.slice(1)) {
+  console.log(`  ${form}: ${(processor[form].cpuSecondsPerMillion / first).toFixed(2)} times version 1`);
+}
+
+console.log("\nIntake, requests of 1000 events over TLS, acknowledged by Kafka:");
+const intake = await benchIntake();
+for (const form of FORMS) {
+  console.log(`  ${intake.cpuSecondsPerMillion[form].toFixed(2).padStart(6)} CPU-s per million  ${form}`);
+}
+const latency = ({ p50Ms, p99Ms }: typeof intake.alone) => `p50 ${p50Ms.toFixed(2)} ms, p99 ${p99Ms.toFixed(2)} ms`;
+console.log(`  one event per request, alone: ${latency(intake.alone)}`);
+console.log(`  beside four refused senders:  ${latency(intake.beside)}`);
+for (const [sender, answers] of Object.entries(intake.refused)) {
+  const counts = Object.entries(answers).map(([status, count]) => `${count} x ${status}`);
+  console.log(`    ${sender.padEnd(8)} ${counts.join(", ")}`);
+}

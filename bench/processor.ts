@@ -8,7 +8,6 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { join } from "node:path";
-import { serializeEvent } from "../services/domain/event.ts";
 import { Fleet } from "../services/domain/fleet.ts";
 import { EVENTS_TOPIC, TOPIC_TABLE } from "../services/domain/kafka-layout.ts";
 import { createKafka, withAdmin } from "../services/kafka/client.ts";
@@ -16,14 +15,14 @@ import { EventProducer } from "../services/kafka/event-producer.ts";
 import { Logger } from "../services/runtime/log.ts";
 import { freePort } from "../tests/servers/free-ports.ts";
 import { RealServers, unavailable } from "../tests/servers/real-servers.ts";
+import { cpuSeconds } from "./cpu-seconds.ts";
+import { FORMS, type Form, recordOf } from "./forms.ts";
 
 export const DEFAULT_EVENTS = 1_000_000;
 const WARM_UP_SHARE = 0.1;
 const POLL_MS = 200;
 /** The benchmark fails after this time without progress. */
 const STALL_LIMIT_MS = 60_000;
-/** Linux reports CPU time in ticks; their number is fixed by its interface to user space. */
-const TICKS_PER_SECOND = 100;
 const IDLE_MS = 10_000;
 
 /** The log of the benchmark's own clients is dropped; their errors are thrown. */
@@ -41,13 +40,14 @@ interface ProcessorFigures {
   /** The consumer alone, with kafkajs' decoder and with our own. */
   kafkajsFloor: ConsumerFigures;
   floor: ConsumerFigures;
-  processor: ConsumerFigures & { idleCpuPercent: number; points: number };
+  /** By the form of the events. */
+  processor: Record<Form, ConsumerFigures>;
+  idleCpuPercent: number;
+  points: number;
 }
 
-async function cpuSeconds(pid: number): Promise<number> {
-  const fields = (await readFile(`/proc/${pid}/stat`, "utf8")).split(") ")[1]!.split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
-}
+/** A topic for each form. */
+const topicOf = (form: Form) => (form === "version 1" ? EVENTS_TOPIC : `bench.${form.replace(" ", "-")}`);
 
 async function rssMb(pid: number): Promise<number> {
   const text = await readFile(`/proc/${pid}/status`, "utf8");
@@ -92,17 +92,19 @@ const onCore = (core: number | undefined, command: string[]) =>
 
 async function fill(servers: RealServers, events: number): Promise<void> {
   const kafka = { brokers: servers.brokers, tls: await servers.tlsFiles("admin") };
-  const topics = TOPIC_TABLE.map(({ name: topic, partitions: numPartitions }) => ({
-    topic,
-    numPartitions,
-    replicationFactor: 1,
-  }));
+  const { partitions: numPartitions } = TOPIC_TABLE.find(({ name }) => name === EVENTS_TOPIC)!;
+  const topics = [
+    ...TOPIC_TABLE.map(({ name: topic, partitions }) => ({ topic, numPartitions: partitions, replicationFactor: 1 })),
+    ...FORMS.map(topicOf)
+      .filter((topic) => topic !== EVENTS_TOPIC)
+      .map((topic) => ({ topic, numPartitions, replicationFactor: 1 })),
+  ];
   await withAdmin(createKafka(kafka, "bench", silent), (admin) => admin.createTopics({ topics, waitForLeaders: true }));
   const producer = new EventProducer({
     kafka,
     clientId: "fill",
     log: silent,
-    topics: [EVENTS_TOPIC],
+    topics: FORMS.map(topicOf),
     maxBufferedEvents: 20_000,
     maxBufferedBytes: 64 * 1024 * 1024,
   });
@@ -112,8 +114,10 @@ async function fill(servers: RealServers, events: number): Promise<void> {
   const startMs = Date.now() - 3_600_000;
   for (let index = 0; index < events; index++) {
     const event = fleet.next(startMs + Math.floor(index / 600));
-    const outgoing = { topic: EVENTS_TOPIC, key: event.conveyor, value: serializeEvent(event), settled: () => {} };
-    while (!producer.offer(outgoing)) await producer.whenRoom();
+    for (const form of FORMS) {
+      const outgoing = { topic: topicOf(form), ...recordOf(form, event), settled: () => {} };
+      while (!producer.offer(outgoing)) await producer.whenRoom();
+    }
   }
   await producer.flush();
   await producer.stop();
@@ -130,8 +134,10 @@ export async function benchProcessor(events: number, report: (line: string) => v
   try {
     const startedAt = performance.now();
     await fill(servers, events);
-    const rate = (events / (performance.now() - startedAt)) * 1000;
-    report(`filled ${events} events over TLS, acknowledged, at ${Math.round(rate)} events/s`);
+    const rate = ((events * FORMS.length) / (performance.now() - startedAt)) * 1000;
+    report(
+      `filled ${events} events in each of ${FORMS.length} forms over TLS, acknowledged, at ${Math.round(rate)} events/s`,
+    );
 
     const env = servers.environment("admin");
     const measureFloor = async (decoder: string): Promise<ConsumerFigures> => {
@@ -158,28 +164,43 @@ export async function benchProcessor(events: number, report: (line: string) => v
     const token = await servers.onboardInflux();
     const tokenFile = join(servers.folder, "bench-token");
     await writeFile(tokenFile, token);
-    const opsPort = await freePort();
-    const processorChild = Bun.spawn(onCore(clientCore, ["bun", join(import.meta.dir, "../services/processor.ts")]), {
-      env: { ...env, INFLUX_TOKEN_FILE: tokenFile, OPS_PORT: String(opsPort), LOG_LEVEL: "warn", TRACE_EVERY_SEQ: "0" },
-      stdout: "inherit",
-      stderr: "inherit",
-    });
-    children.add(processorChild);
     const ca = (await servers.tlsFiles("admin")).ca;
-    const written = async () => {
-      const text = await (await fetch(`https://localhost:${opsPort}/metrics`, { tls: { ca } })).text();
-      return Number(/^conveyor_processor_points_written_total (\d+)/m.exec(text)?.[1] ?? 0);
+    const measureProcessor = async (form: Form) => {
+      const opsPort = await freePort();
+      const child = Bun.spawn(onCore(clientCore, ["bun", join(import.meta.dir, "../services/processor.ts")]), {
+        env: {
+          ...env,
+          TOPIC: topicOf(form),
+          INFLUX_TOKEN_FILE: tokenFile,
+          OPS_PORT: String(opsPort),
+          LOG_LEVEL: "warn",
+        },
+        stdout: "inherit",
+        stderr: "inherit",
+      });
+      children.add(child);
+      const written = async () => {
+        const text = await (await fetch(`https://localhost:${opsPort}/metrics`, { tls: { ca } })).text();
+        return Number(/^conveyor_processor_points_written_total (\d+)/m.exec(text)?.[1] ?? 0);
+      };
+      const figures = await measure(child.pid, events, written);
+      const idleFrom = await cpuSeconds(child.pid);
+      await Bun.sleep(IDLE_MS);
+      const idleCpuPercent = (((await cpuSeconds(child.pid)) - idleFrom) * 100_000) / IDLE_MS;
+      child.kill("SIGTERM");
+      const exitCode = await child.exited;
+      if (exitCode !== 0) throw new Error(`the processor ended with exit ${exitCode}`);
+      await deleteGroup(servers);
+      return { figures, idleCpuPercent };
     };
-    const busy = await measure(processorChild.pid, events, written);
+    const processor = {} as Record<Form, ConsumerFigures>;
+    let idleCpuPercent = 0;
+    for (const form of FORMS) {
+      ({ figures: processor[form], idleCpuPercent } = await measureProcessor(form));
+    }
     const points = await servers.countPoints();
-    const idleFrom = await cpuSeconds(processorChild.pid);
-    await Bun.sleep(IDLE_MS);
-    const idleCpuPercent = (((await cpuSeconds(processorChild.pid)) - idleFrom) * 100_000) / IDLE_MS;
-    processorChild.kill("SIGTERM");
-    const exitCode = await processorChild.exited;
-    if (exitCode !== 0) throw new Error(`the processor ended with exit ${exitCode}`);
-    if (points !== events) throw new Error(`${points} points in InfluxDB for ${events} events`);
-    return { kafkajsFloor, floor, processor: { ...busy, idleCpuPercent, points } };
+    if (points !== events) throw new Error(`${points} points of version 1 in InfluxDB for ${events} events`);
+    return { kafkajsFloor, floor, processor, idleCpuPercent, points };
   } finally {
     for (const child of children) child.kill("SIGKILL");
     await servers.stop();
