@@ -17,7 +17,7 @@ import { freePort } from "../tests/servers/free-ports.ts";
 import { cpuSeconds } from "./cpu-seconds.ts";
 import { FORMS, type Form, genericOf, lineOf } from "./forms.ts";
 
-const EVENTS_PER_REQUEST = 1000;
+export const EVENTS_PER_REQUEST = 1000;
 /** The first tenth warms up the engine and is not measured. */
 const REQUESTS = 220;
 const WARM_UP_REQUESTS = 20;
@@ -51,6 +51,8 @@ const SENDERS: Record<string, Partial<SenderEntry>> = {
 /** Each sends what its own limit refuses. */
 const REFUSED = ["fast", "wide", "revoked", "foreign"] as const;
 
+const WRITE_PATH = "/api/v2/write?org=conveyor&bucket=telemetry";
+
 type Post = (sender: string, path: string, body: string) => Promise<Response>;
 
 const lineAt = (sender: string, index: number, source = sender) =>
@@ -64,7 +66,7 @@ const bodyOf: Record<Form, (fleet: Fleet) => string> = {
 
 async function costOf(form: Form, pid: number, post: Post): Promise<number> {
   const fleet = new Fleet({ ordinal: 0, count: 60, run: `bench-${form.replace(" ", "-")}`, seed: 1 });
-  const path = form === "line" ? "/api/v2/write?org=conveyor&bucket=telemetry" : "/events";
+  const path = form === "line" ? WRITE_PATH : "/events";
   let startedAt = 0;
   for (let request = 0; request < REQUESTS; request++) {
     if (request === WARM_UP_REQUESTS) startedAt = await cpuSeconds(pid);
@@ -79,7 +81,7 @@ async function latencyOf(post: Post): Promise<Latency> {
   const durations: number[] = [];
   for (let index = 0; index < POSTS; index++) {
     const startedAt = performance.now();
-    const { status } = await post("good", "/api/v2/write?org=conveyor&bucket=telemetry", lineAt("good", 0));
+    const { status } = await post("good", WRITE_PATH, lineAt("good", 0));
     if (status !== 204) throw new Error(`the measured sender got ${status}`);
     durations.push(performance.now() - startedAt);
   }
@@ -93,7 +95,7 @@ async function postInLoop(sender: (typeof REFUSED)[number], post: Post, signal: 
   const answers: Record<number, number> = {};
   for (let index = 0; !signal.aborted; index++) {
     const line = lineAt(sender, index, sender === "foreign" ? "good" : sender);
-    const { status } = await post(sender, "/api/v2/write?org=conveyor&bucket=telemetry", line);
+    const { status } = await post(sender, WRITE_PATH, line);
     answers[status] = (answers[status] ?? 0) + 1;
   }
   return answers;

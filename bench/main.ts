@@ -6,7 +6,7 @@
  */
 import { benchDomain } from "./domain.ts";
 import { FORMS } from "./forms.ts";
-import { benchIntake } from "./intake.ts";
+import { benchIntake, EVENTS_PER_REQUEST } from "./intake.ts";
 import { benchProcessor, DEFAULT_EVENTS } from "./processor.ts";
 
 const argument = process.argv.find((text) => text.startsWith("--events="))?.slice("--events=".length);
@@ -42,7 +42,7 @@ for (const form of FORMS.slice(1)) {
   console.log(`  ${form}: ${(processor[form].cpuSecondsPerMillion / first).toFixed(2)} times version 1`);
 }
 
-console.log("\nIntake, requests of 1000 events over TLS, acknowledged by Kafka:");
+console.log(`\nIntake, requests of ${EVENTS_PER_REQUEST} events over TLS, acknowledged by Kafka:`);
 const intake = await benchIntake();
 for (const form of FORMS) {
   console.log(`  ${intake.cpuSecondsPerMillion[form].toFixed(2).padStart(6)} CPU-s per million  ${form}`);

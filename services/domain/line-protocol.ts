@@ -334,8 +334,13 @@ export function parseLine(text: string, precision: Precision, nowMs: number): Pa
  * precisions have no value in common.
  */
 export function parseLineOfAnyPrecision(text: string, nowMs: number): ParsedLine {
-  const parsed = PRECISIONS.map((precision) => parseLine(text, precision, nowMs));
-  return parsed.find(({ refusal }) => refusal?.reason !== "bad_timestamp") ?? parsed[0]!;
+  let first: ParsedLine | undefined;
+  for (const precision of PRECISIONS) {
+    const parsed = parseLine(text, precision, nowMs);
+    if (parsed.refusal?.reason !== "bad_timestamp") return parsed;
+    first ??= parsed;
+  }
+  return first!;
 }
 
 function readLine(text: string, precision: Precision, nowMs: number): Point {
