@@ -10,6 +10,9 @@ import { pullPolicy } from "./image-pulls.ts";
 
 /** A pod whose image is on the node starts within seconds, on a busy machine within some ten. */
 const POD_START_LIMIT_MS = 60_000;
+/** Deletes again while the API server does not answer: a busy or restarting one does so again within a minute. */
+const REMOVE_LIMIT_MS = 60_000;
+const REMOVE_INTERVAL_MS = 1000;
 /** Bounds a pod whose command was killed before it could delete it. */
 const POD_LIFETIME_SECONDS = 3600;
 
@@ -116,8 +119,28 @@ export function podState(pod: Pod | undefined): string {
 /** A one-off pod that runs until it is removed. */
 export interface StartedPod {
   name: string;
-  /** Deletes the pod, also after an interrupt; idempotent. */
+  /** Deletes the pod, also after an interrupt; idempotent. Where that fails, a line on stderr names the command. */
   remove(): Promise<void>;
+}
+
+/**
+ * Deletes a pod without waiting for its end. Never throws: a pod that remains must not hide the result of its work.
+ * Without a signal: an interrupted command must still remove its pods.
+ */
+export async function removePod(cluster: Cluster, name: string, namespace: string): Promise<void> {
+  const args = ["delete", "pod", name, "-n", namespace, "--ignore-not-found"];
+  const options = {
+    what: `pod ${name} to be deleted`,
+    limitMs: REMOVE_LIMIT_MS,
+    intervalMs: REMOVE_INTERVAL_MS,
+    hint: `kubectl --context ${cluster.context} ${args.join(" ")}   (its deadline ends it, at the latest)`,
+  };
+  await waitFor(async () => {
+    await cluster.kubectl([...args, "--wait=false", "--now"]);
+    return { done: true, value: undefined };
+  }, options).catch((error: OperatorError) => {
+    process.stderr.write(`! ${error.message}\n  ${error.hint}\n`);
+  });
 }
 
 /**
@@ -127,12 +150,7 @@ export interface StartedPod {
 export async function startPod(cluster: Cluster, pod: OneOffPod, signal: AbortSignal): Promise<StartedPod> {
   const object = podObject(pod);
   const { name, namespace = NAMESPACE } = object.metadata;
-  const remove = async () => {
-    // Without the signal: an interrupted command must still remove its pod.
-    await cluster.kubectl(["delete", "pod", name, "-n", namespace, "--ignore-not-found", "--wait=false", "--now"], {
-      allowFailure: true,
-    });
-  };
+  const remove = () => removePod(cluster, name, namespace);
   try {
     await cluster.kubectl(["create", "-f", "-"], { input: JSON.stringify(object), signal });
     await waitFor(
