@@ -58,8 +58,6 @@ export interface AuditScope {
   faults?: readonly FaultRecord[] | undefined;
   /** Checkpoints of ended producers, besides those that the sources still have. */
   checkpoints?: readonly LedgerCheckpoint[] | undefined;
-  /** How long the processor may take to read the log to its end; a minute when absent. */
-  commitLimitMs?: number | undefined;
 }
 
 export interface RecordOptions extends AuditScope {
@@ -317,7 +315,7 @@ const noProducer = () =>
  * @returns the end of each partition
  */
 async function recordCommits(
-  { sources, writer, report, signal, sinceMs, commitLimitMs = COMMIT_LIMIT_MS }: RecordOptions,
+  { sources, writer, report, signal, sinceMs }: RecordOptions,
   meta: HistoryMeta,
 ): Promise<Map<number, number>> {
   const { ends, committed } = await report.step(
@@ -341,13 +339,13 @@ async function recordCommits(
         meta.deleted_unread = now
           .filter(({ gap_found_at_ms }) => (gap_found_at_ms ?? 0) >= sinceMs)
           .reduce((sum, { deleted_unread }) => sum + (deleted_unread ?? 0), 0);
-        if (behind === 0 || performance.now() - startedAt > commitLimitMs) {
+        if (behind === 0 || performance.now() - startedAt > COMMIT_LIMIT_MS) {
           return { ends, committed: now.map(({ partition, committed }) => ({ partition, offset: committed! })) };
         }
         await pause(POLL_INTERVAL_MS, signal);
       }
     },
-    { limitMs: commitLimitMs },
+    { limitMs: COMMIT_LIMIT_MS },
   );
   for (const commit of committed ?? []) await writer.append("commits", commit);
   return ends;

@@ -42,6 +42,7 @@ export class Environment {
   /** Start of the audited window. */
   readonly startedAtMs = Date.now();
   readonly #producers: ServiceProcess[] = [];
+  readonly #processors: ServiceProcess[] = [];
 
   private constructor(
     readonly pipeline: Pipeline,
@@ -131,7 +132,9 @@ export class Environment {
     const tokenFile = join(servers.folder, `token-${this.name}`);
     await writeFile(tokenFile, servers.influxAdmin.token);
     const all = { ...this.#environment, GROUP_ID: this.group, INFLUX_TOKEN_FILE: tokenFile, ...environment };
-    return this.pipeline.spawn("processor", "admin", all, port, undefined, folder);
+    const processor = this.pipeline.spawn("processor", "admin", all, port, undefined, folder);
+    this.#processors.push(processor);
+    return processor;
   }
 
   /** Writes records as another program would: without our producer and its headers. */
@@ -153,6 +156,20 @@ export class Environment {
     const { pipeline } = this;
     const spec = { kind: "kafka_offsets", ...pipeline.kafka, topic: this.topic, group: this.group } as const;
     return await until(`the offsets of ${this.name}`, TOPICS_LIMIT_MS, () => pipeline.probe(spec));
+  }
+
+  /** @throws Error with the processors' last lines when their group does not read to the present end of the log */
+  async #read(): Promise<void> {
+    const ends = new Map((await this.offsets()).map(({ partition, end }) => [partition, end]));
+    let behind = 0;
+    await until(`group ${this.group} to read to the end of ${this.topic}`, COMMIT_LIMIT_MS, async () => {
+      const unread = (await this.offsets()).map(({ partition, committed = 0 }) => ends.get(partition)! - committed);
+      behind = unread.reduce((sum, events) => sum + Math.max(0, events), 0);
+      return behind === 0 ? true : undefined;
+    }).catch((error: Error) => {
+      const tails = this.#processors.map((processor, index) => `processor ${index + 1}:\n${processor.tail()}`);
+      throw new Error(`${error.message}: ${behind} events behind\n${tails.join("\n")}`, { cause: error });
+    });
   }
 
   /** The audit's sources: these processes and servers. */
@@ -197,6 +214,7 @@ export class Environment {
    * since other tests freeze the brokers.
    */
   async audit(runs: readonly string[]): Promise<Verdict> {
+    await this.#read();
     for (let attempt = 1; ; attempt++) {
       const folder = join(this.pipeline.servers.folder, `history-${this.name}-${attempt}`);
       try {
@@ -218,7 +236,6 @@ export class Environment {
       signal: new AbortController().signal,
       sinceMs: this.startedAtMs,
       runs,
-      commitLimitMs: COMMIT_LIMIT_MS,
     });
     await writer.close(meta);
   }
