@@ -175,6 +175,8 @@ const partitionAndOffset = (position: number) => ({
 });
 /** Replaces the position once the log was found to hold the event there. */
 const POSITION_CONFIRMED = -1;
+/** The digits of slot 0 in a timestamp: what a writer of milliseconds stores for every event. */
+const SLOT_0 = "000000";
 /** Events without a point that are searched for overwriting: enough to show a pattern. */
 const MAX_OVERWRITE_CANDIDATES = 100_000;
 const MAX_EXAMPLES = 5;
@@ -357,20 +359,26 @@ async function findOverwritten(history: History, table: IdentityTable): Promise<
     if (reader !== 1 || ts_ms === undefined || point || kept >= MAX_OVERWRITE_CANDIDATES) return;
     if (!table.has(read, identity) || table.has("sink", identity) || table.has("dead", identity)) return;
     kept++;
-    for (const ns of new Set([pointTimestampNs(String(ts_ms), String(seq)), `${ts_ms}000000`])) {
+    for (const ns of new Set([pointTimestampNs(String(ts_ms), String(seq)), `${ts_ms}${SLOT_0}`])) {
       entryOf(wanted, `${ns} ${conveyor}`, () => []).push(identity);
     }
   });
+  // The point of slot 0 belongs at a full millisecond: it overwrites other slots only if the writer's timestamps are coarse.
+  let isCoarse = false;
+  const ifCoarse: Identity[] = [];
   const markOverwritten = ({ run, conveyor, seq, t_ns }: Identity & { t_ns?: string }) => {
     if (t_ns === undefined) return;
+    const slot = seq % SLOTS_PER_MS;
+    if (slot !== 0 && t_ns.endsWith(SLOT_0)) isCoarse = true;
     for (const identity of wanted.get(`${t_ns} ${conveyor}`) ?? []) {
-      // A point at a full millisecond may be correct for its own event; it then overwrites only an event of the same slot.
-      const isExact = seq % SLOTS_PER_MS === identity.seq % SLOTS_PER_MS || seq % SLOTS_PER_MS !== 0;
-      if (isExact && !same(identity, { run, conveyor, seq })) table.add("overwritten", identity);
+      if (same(identity, { run, conveyor, seq })) continue;
+      if (slot === 0 && identity.seq % SLOTS_PER_MS !== 0) ifCoarse.push(identity);
+      else table.add("overwritten", identity);
     }
   };
   await history.each("sink", markOverwritten);
   if (history.recorded("holders")) await history.each("holders", markOverwritten);
+  if (isCoarse) for (const identity of ifCoarse) table.add("overwritten", identity);
   return count > MAX_OVERWRITE_CANDIDATES;
 }
 

@@ -144,6 +144,28 @@ describe("seeded defects", () => {
     expect(locationsOf(verdict)).toEqual({ overwritten: 5 });
   });
 
+  test("timestamps cut to milliseconds, and the first event written last → D2 alone", async () => {
+    // InfluxDB applied a write late that had timed out: the point of the first millisecond is that of event 0.
+    const kept = [0, 3, 5, 7, 9];
+    const verdict = await judged((parts) => {
+      parts.log = twoReaders(seqs().map((seq) => ({ ...inLog(seq), ts_ms: T0_MS + Math.floor(seq / 2) })));
+      parts.sink = kept.map((seq) => ({ ...id(seq), t_ns: `${T0_MS + Math.floor(seq / 2)}000000` }));
+    });
+    expect(verdict.causes).toEqual(["D2"]);
+    expect(locationsOf(verdict)).toEqual({ overwritten: 5 });
+  });
+
+  test("a lost event beside the point of event 0 in its millisecond, with exact timestamps → L2", async () => {
+    const verdict = await judged((parts) => {
+      parts.log = twoReaders(seqs().map((seq) => ({ ...inLog(seq), ts_ms: T0_MS })));
+      parts.sink = seqs()
+        .filter((seq) => seq !== 4)
+        .map((seq) => ({ ...id(seq), t_ns: `${T0_MS}${String(seq).padStart(6, "0")}` }));
+    });
+    expect(verdict.causes).toEqual(["L2"]);
+    expect(locationsOf(verdict)).toEqual({ lost_in_processor: 1 });
+  });
+
   test("overwritten by a run of the same conveyor that is not judged → D2, not P1", async () => {
     const verdict = await judged((parts) => {
       parts.sink = parts.sink.filter(({ seq }) => seq > 2);
