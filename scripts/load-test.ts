@@ -10,7 +10,9 @@
  */
 import { copyFile, readdir, readFile, writeFile } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
-import { type LoadStage, parseStages, totalSeconds } from "../services/domain/load-stages.ts";
+import { dueEvents, type LoadStage, parseStages, totalSeconds } from "../services/domain/load-stages.ts";
+import { LOAD_EVENTS, type LoadEvents } from "../services/protocol/load-generator.ts";
+import { MAX_COMPARED_POINTS } from "./audit/point-contents.ts";
 import { findBrowser } from "./browser/browser.ts";
 import { htmlToPng } from "./browser/page-picture.ts";
 import { type CommandContext, defineCommand, type Flags, runCommand } from "./cli/command.ts";
@@ -44,6 +46,12 @@ const FLAGS = {
     valueName: "STAGES",
     description: "stages instead of a profile, as DURATION@EVENTS_PER_SECOND separated by commas",
   },
+  events: {
+    type: "string",
+    choices: LOAD_EVENTS,
+    default: "v1",
+    description: "version of the events; v2: points of the measurement conveyor_load",
+  },
   threshold: {
     type: "string",
     multiple: true,
@@ -66,6 +74,17 @@ function asUsage<T>(read: () => T): T {
   }
 }
 
+/** @throws OperatorError (exit 2) when the load has more events than an audit compares */
+export function requireComparable(events: LoadEvents, stages: readonly LoadStage[]): void {
+  const count = dueEvents(stages, totalSeconds(stages) * 1000);
+  if (events === "v1" || count <= MAX_COMPARED_POINTS) return;
+  const most = MAX_COMPARED_POINTS.toLocaleString("en");
+  throw new OperatorError(
+    `--audit: compares at most ${most} points of version 2; these stages send ${count.toLocaleString("en")}`,
+    { exitCode: EXIT.usage, hint: "shorter --stages, or --events v1" },
+  );
+}
+
 const show = (path: string) => relative(process.cwd(), path) || path;
 
 async function loadTest(context: CommandContext<typeof FLAGS>): Promise<ExitCode> {
@@ -75,6 +94,8 @@ async function loadTest(context: CommandContext<typeof FLAGS>): Promise<ExitCode
     flags.stages === undefined ? profile.stages : asUsage(() => parseStages(flags.stages!));
   // Only the common limits apply to --stages: those of a profile belong to its own stages.
   const own = flags.stages !== undefined && flags.profile === "smoke";
+  const events = flags.events as LoadEvents;
+  if (flags.audit) requireComparable(events, stages);
   const limits = asUsage(() =>
     mergeLimits([...(own ? COMMON_THRESHOLDS : profile.thresholds), ...flags.threshold].map(parseLimit)),
   );
@@ -104,6 +125,7 @@ async function loadTest(context: CommandContext<typeof FLAGS>): Promise<ExitCode
     folder,
     profile: own ? "own stages" : flags.profile,
     stages,
+    events,
     limits: flags.audit ? mergeLimits([...limits, parseLimit("audit_laws_broken=0")]) : limits,
     audit: flags.audit,
     awaitMinimum: profile.scales,
@@ -212,7 +234,7 @@ async function run(context: CommandContext<typeof FLAGS>): Promise<ExitCode> {
 export const command = defineCommand({
   name: "scripts/load-test.ts",
   summary: "loads the pipeline at a fixed schedule, measures it, and checks thresholds",
-  usage: ["[--profile NAME | --stages STAGES] [--threshold LIMIT]…", "compare A B"],
+  usage: ["[--profile NAME | --stages STAGES] [--events v1|v2] [--threshold LIMIT]…", "compare A B"],
   positionals: [{ name: "compare", many: true, description: "compare A B: two runs side by side" }],
   flags: FLAGS,
   examples: [
@@ -222,6 +244,7 @@ export const command = defineCommand({
       "bun scripts/load-test.ts --stages 60s@500,120s@5000,60s@0 --threshold 'e2e_p99_ms<1000'",
       "custom stages and a custom limit",
     ],
+    ["bun scripts/load-test.ts --events v2 --audit", "events of version 2, each compared from Kafka to the database"],
     ["bun scripts/load-test.ts --profile soak-drills", "two hours of load, for drills at the same time"],
     ["bun scripts/load-test.ts compare last RUN", "two runs side by side"],
   ],

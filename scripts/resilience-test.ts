@@ -10,6 +10,7 @@
  * the table of drills.
  */
 import { relative } from "node:path";
+import { LOAD_EVENTS, type LoadEvents } from "../services/protocol/load-generator.ts";
 import { type CommandContext, defineCommand, type Flags, runCommand } from "./cli/command.ts";
 import { causeChain, EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
 import { formatDuration, paint, type Report } from "./cli/report.ts";
@@ -51,6 +52,12 @@ const FLAGS = {
     multiple: true,
     valueName: "NAME",
     description: "only these drills; names may be joined by commas",
+  },
+  events: {
+    type: "string",
+    choices: LOAD_EVENTS,
+    default: "v1",
+    description: "version of the drills' own events; v2: points of the measurement conveyor_load",
   },
   repeat: { type: "number", default: 1, min: 1, max: MAX_REPEATS, description: "runs of each drill" },
   every: {
@@ -190,7 +197,8 @@ async function run({ flags, report, signal }: CommandContext<typeof FLAGS>): Pro
   if (flags.record) await requireVideoTools();
   const { repeat, open, record } = flags;
   const startedAtMs = Date.now();
-  const options = { cluster, image, drills, repeat, ...schedule, withoutFault, report, signal, startedAtMs };
+  const events = flags.events as LoadEvents;
+  const options = { cluster, image, drills, events, repeat, ...schedule, withoutFault, report, signal, startedAtMs };
   return await runDrills(options, { open, video: record });
 }
 

@@ -137,7 +137,7 @@ const endToEnd: Check<ProbeSession> = {
     const store = await context.store();
     const stored = await waitFor(
       async () => {
-        const found = await store.run(run, startMs, Date.now() + 1000, CHECK_CONVEYORS);
+        const found = await store.run(run, startMs, Date.now() + 1000, { conveyors: CHECK_CONVEYORS });
         return found.points >= CHECK_EVENTS
           ? { done: true, value: found }
           : { done: false, state: `${found.points} of ${CHECK_EVENTS} stored` };

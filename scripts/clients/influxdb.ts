@@ -5,7 +5,7 @@
 import { InfluxDB } from "@influxdata/influxdb-client";
 import { MEASUREMENT_NAMES, type TelemetryEvent } from "../../services/domain/event.ts";
 import { type FieldType, seriesOf } from "../../services/domain/line-protocol.ts";
-import { MEASUREMENT, valuesChecksum } from "../../services/domain/point.ts";
+import { BELT_SERIES, type IdentitySeries, MEASUREMENT, valuesChecksum } from "../../services/domain/point.ts";
 import { fieldHash, pointKey } from "../../services/domain/point-content.ts";
 import { OperatorError } from "../cli/errors.ts";
 import type { Cluster } from "../cluster/cluster.ts";
@@ -59,6 +59,8 @@ export interface PointFilter {
   /** All when empty. */
   conveyors?: readonly string[];
   conveyorsPrefix?: string;
+  /** Those of version 1 when absent. */
+  series?: IdentitySeries;
   /** Read measurements and state too: three times the fields. */
   withValues?: boolean;
 }
@@ -87,12 +89,12 @@ function select(
   bucket: string,
   fields: readonly string[],
   { startMs, endMs }: TimeRange,
-  { conveyors = [], conveyorsPrefix }: PointFilter = {},
+  { conveyors = [], conveyorsPrefix, series = BELT_SERIES }: PointFilter = {},
 ): string[] {
-  const conditions = [`r._measurement == ${quoted(MEASUREMENT)}`, `(${anyOf("_field", fields)})`];
-  if (conveyors.length > 0) conditions.push(`(${anyOf("conveyor", conveyors)})`);
+  const conditions = [`r._measurement == ${quoted(series.measurement)}`, `(${anyOf("_field", fields)})`];
+  if (conveyors.length > 0) conditions.push(`(${anyOf(series.tag, conveyors)})`);
   if (conveyorsPrefix) {
-    conditions.push(`r.conveyor =~ /^${conveyorsPrefix.replaceAll(/[^A-Za-z0-9_-]/g, String.raw`\$&`)}/`);
+    conditions.push(`r.${series.tag} =~ /^${conveyorsPrefix.replaceAll(/[^A-Za-z0-9_-]/g, String.raw`\$&`)}/`);
   }
   return [
     `from(bucket: ${quoted(bucket)})`,
@@ -274,18 +276,19 @@ export class TelemetryStore implements AsyncDisposable {
     visit: (point: StoredPoint) => Promise<void> | void,
   ): Promise<void> {
     const valueFields = filter.withValues ? VALUE_FIELDS : [];
-    const columns = ["_time", "conveyor", "run", "seq", ...valueFields];
+    const { tag } = filter.series ?? BELT_SERIES;
+    const columns = ["_time", tag, "run", "seq", ...valueFields];
     const stages = [
       ...select(this.#options.bucket, ["run", "seq", ...valueFields], { startMs, endMs }, filter),
       `|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")`,
       ...(filter.runs ? [`|> filter(fn: (r) => ${anyOf("run", filter.runs)})`] : []),
       `|> keep(columns: ${JSON.stringify(columns)})`,
     ];
-    type Row = Omit<StoredPoint, "timestampNs" | "values"> & { _time: string } & Partial<TelemetryEvent>;
+    type Row = Partial<TelemetryEvent> & { _time: string; run: string; seq: number } & { [tag: string]: unknown };
     await this.#eachRow<Row>(stages, (row) => {
-      const { _time, conveyor, run, seq } = row;
+      const { _time, run, seq, [tag]: conveyor } = row;
       const values = filter.withValues ? { values: valuesChecksum(row) } : {};
-      return visit({ conveyor, run, seq, timestampNs: nanosecondsOf(_time), ...values });
+      return visit({ conveyor: String(conveyor), run, seq, timestampNs: nanosecondsOf(_time), ...values });
     });
   }
 
@@ -350,17 +353,20 @@ export class TelemetryStore implements AsyncDisposable {
    * read, which makes the query several times cheaper.
    */
   async eachSequence(
-    conveyorsPrefix: string,
+    {
+      conveyorsPrefix,
+      series = BELT_SERIES,
+    }: Required<Pick<PointFilter, "conveyorsPrefix">> & Pick<PointFilter, "series">,
     startMs: number,
     endMs: number,
     visit: (conveyor: string, seq: number) => void,
   ): Promise<void> {
     const stages = [
-      ...select(this.#options.bucket, ["seq"], { startMs, endMs }, { conveyorsPrefix }),
-      `|> keep(columns: ["conveyor", "_value"])`,
+      ...select(this.#options.bucket, ["seq"], { startMs, endMs }, { conveyorsPrefix, series }),
+      `|> keep(columns: ${JSON.stringify([series.tag, "_value"])})`,
     ];
-    await this.#eachRow<{ conveyor: string; _value: number }>(stages, ({ conveyor, _value }) =>
-      visit(conveyor, _value),
+    await this.#eachRow<{ [tag: string]: unknown; _value: number }>(stages, ({ _value, [series.tag]: conveyor }) =>
+      visit(String(conveyor), _value),
     );
   }
 
@@ -370,9 +376,15 @@ export class TelemetryStore implements AsyncDisposable {
    * @param conveyors conveyors of the run, where they are known: the database then reads no other points of the range,
    *   which may exceed the memory of a query after a load test
    */
-  async run(run: string, startMs: number, endMs: number, conveyors: readonly string[] = []): Promise<StoredRun> {
+  async run(
+    run: string,
+    startMs: number,
+    endMs: number,
+    { conveyors = [], series }: Pick<PointFilter, "conveyors" | "series"> = {},
+  ): Promise<StoredRun> {
     const stored: StoredRun = { points: 0, values: new Set(), sequences: new Map(), duplicates: 0 };
-    await this.eachPoint({ runs: [run], conveyors, withValues: true }, startMs, endMs, ({ conveyor, seq, values }) => {
+    const filter: PointFilter = { runs: [run], conveyors, withValues: true, ...(series ? { series } : {}) };
+    await this.eachPoint(filter, startMs, endMs, ({ conveyor, seq, values }) => {
       const sequences = stored.sequences.get(conveyor) ?? new Set();
       stored.sequences.set(conveyor, sequences);
       if (sequences.has(seq)) stored.duplicates++;

@@ -1,4 +1,5 @@
 /** A runner's environment on a real cluster. */
+import { LOAD_SERIES, type LoadEvents } from "../../services/protocol/load-generator.ts";
 import type { NewestEvents } from "../../services/protocol/observer.ts";
 import { pause } from "../cli/wait.ts";
 import { TelemetryStore } from "../clients/influxdb.ts";
@@ -99,6 +100,7 @@ export interface ClusterEnvironmentOptions {
   image: string;
   /** Id of the run's folder. */
   folder: string;
+  events: LoadEvents;
   observer: Observer;
   agents: FaultAgents;
   checks: ProbeSession;
@@ -178,8 +180,8 @@ export class ClusterEnvironment implements Environment {
   }
 
   async startTraffic(run: string, signal: AbortSignal): Promise<Traffic> {
-    const { cluster, image, folder } = this.options;
-    const traffic = await startTraffic(cluster, { image, run, folder }, signal);
+    const { cluster, image, folder, events } = this.options;
+    const traffic = await startTraffic(cluster, { image, run, folder, events }, signal);
     this.#samples = [];
     this.#traffic = traffic;
     const stop: Traffic["stop"] = async (atOnce) => {
@@ -243,13 +245,14 @@ export class ClusterEnvironment implements Environment {
   }
 
   async missing(ledger: SenderLedger): Promise<number> {
-    const { cluster } = this.options;
+    const { cluster, events } = this.options;
+    const selected = { conveyors: CONVEYORS, series: LOAD_SERIES[events] };
     return await leastMissing(async () => {
       // A new connection each time: one that was opened while InfluxDB restarted may break, and stays broken.
       const store = await TelemetryStore.open(cluster);
       try {
         const nowMs = Date.now();
-        const { sequences } = await store.run(ledger.run, nowMs - RUN_WINDOW_MS, nowMs + 1000, CONVEYORS);
+        const { sequences } = await store.run(ledger.run, nowMs - RUN_WINDOW_MS, nowMs + 1000, selected);
         return missingFrom(ledger, sequences);
       } finally {
         await store.close();

@@ -7,6 +7,7 @@
  *   result.json          the verdicts (judge.ts), renewed after each drill
  */
 import { randomBytes } from "node:crypto";
+import type { LoadEvents } from "../../services/protocol/load-generator.ts";
 import { recordRuns } from "../audit/audit-runs.ts";
 import type { Report } from "../cli/report.ts";
 import { pause } from "../cli/wait.ts";
@@ -43,6 +44,8 @@ export interface RunOptions {
   record: RunRecord;
   startedAtMs: number;
   drills: readonly Drill[];
+  /** Version of the drills' own events. */
+  events: LoadEvents;
   repeat: number;
   /** One drill starts in each interval of this length, in random order; one after the other when absent. */
   everyMs?: number | undefined;
@@ -118,20 +121,24 @@ class DrillsRun {
   }
 
   static async open(options: RunOptions): Promise<DrillsRun> {
-    const { cluster, image, folder, record } = options;
+    const { cluster, image, folder, events, record } = options;
     const closed = new AbortController();
     const seconds = lifetimeSeconds(options);
-    const observed = { image, run: folder.id, tickMs: TICK_MS, newestOf: CONVEYORS, lifetimeSeconds: seconds };
+    const newest = { newestOf: CONVEYORS, newestEvents: events };
+    const observed = { image, run: folder.id, tickMs: TICK_MS, ...newest, lifetimeSeconds: seconds };
     const observer = await options.report.step("observer", () => Observer.start(cluster, observed, closed.signal));
     const agents = new FaultAgents(cluster, image, seconds);
     const checks = new ProbeSession(cluster, image, closed.signal, seconds);
-    const environment = new ClusterEnvironment({ cluster, image, folder: folder.id, observer, agents, checks, record });
+    const environment = new ClusterEnvironment({
+      ...{ cluster, image, folder: folder.id, events },
+      ...{ observer, agents, checks, record },
+    });
     return new DrillsRun(options, environment, observer, checks, closed);
   }
 
   async record(): Promise<RecordedRun> {
-    const { cluster, folder, record, startedAtMs, drills, report, signal } = this.options;
-    const facts = await runFacts(cluster, { id: folder.id, kind: "drills", startedAtMs });
+    const { cluster, folder, record, startedAtMs, events, drills, report, signal } = this.options;
+    const facts = await runFacts(cluster, { id: folder.id, kind: "drills", startedAtMs, events });
     record.append({ timeMs: Date.now(), facts });
     const impossible = await report.step("possible drills", () => this.#obstacles(drills));
     for (const [name, reason] of impossible) report.warn(`not possible here: ${name}: ${reason}`);

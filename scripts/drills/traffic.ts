@@ -1,5 +1,5 @@
 /** The drills' own traffic: an ordered load of the load generator, and the ledger of what its sender attempted. */
-import type { GeneratorLine } from "../../services/protocol/load-generator.ts";
+import type { GeneratorLine, LoadEvents } from "../../services/protocol/load-generator.ts";
 import type { AttemptRecord, OutcomeRecord } from "../audit/history.ts";
 import { OperatorError } from "../cli/errors.ts";
 import { pause } from "../cli/wait.ts";
@@ -85,7 +85,7 @@ export const countsOf = ({ attempts: _attempts, outcomes: _outcomes, ...counts }
 /** Starts the sender of one drill. @throws OperatorError when it does not start. */
 export async function startTraffic(
   cluster: Cluster,
-  options: { image: string; run: string; folder: string },
+  options: { image: string; run: string; folder: string; events: LoadEvents },
   signal: AbortSignal,
 ): Promise<Traffic> {
   const tally = new SenderTally(options.run);

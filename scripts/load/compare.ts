@@ -1,5 +1,6 @@
 /** Two load tests side by side: settings, measures and their difference. */
 import { formatStages } from "../../services/domain/load-stages.ts";
+import type { LoadEvents } from "../../services/protocol/load-generator.ts";
 import type { LoadTestResult } from "../recording/result.ts";
 import { METRICS, type MetricName } from "./thresholds.ts";
 
@@ -19,6 +20,9 @@ function changeOf(a: number | null | undefined, b: number | null | undefined): s
   const difference = `${b > a ? "+" : "−"}${shown(Math.abs(b - a))}`;
   return a === 0 ? difference : `${difference} (${b > a ? "+" : "−"}${Math.abs(((b - a) / a) * 100).toFixed(0)} %)`;
 }
+
+/** Version of a run's events. */
+export const eventsOf = ({ facts }: LoadTestResult): LoadEvents => facts.events ?? "v1";
 
 export function compareRows(a: LoadTestResult, b: LoadTestResult): ComparedRow[] {
   const text = (name: string, of: (result: LoadTestResult) => string): ComparedRow => ({
@@ -41,6 +45,7 @@ export function compareRows(a: LoadTestResult, b: LoadTestResult): ComparedRow[]
     text("run", ({ facts }) => facts.id),
     text("verdict", ({ passed, facts }) => (facts.interrupted ? "interrupted" : passed ? "passed" : "failed")),
     text("profile", ({ profile }) => profile),
+    text("events", eventsOf),
     text("stages", ({ stages }) => formatStages(stages)),
     text("services' image", images),
     text("kubernetes", ({ facts }) => facts.cluster.kubernetes),

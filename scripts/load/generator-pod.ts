@@ -1,6 +1,6 @@
 /** The pod of the load generator (services/tools/load-generator.ts): started, followed line by line, stopped, removed. */
 import { formatStages, type LoadStage, totalSeconds } from "../../services/domain/load-stages.ts";
-import { type GeneratorLine, parseGeneratorLine } from "../../services/protocol/load-generator.ts";
+import { type GeneratorLine, type LoadEvents, parseGeneratorLine } from "../../services/protocol/load-generator.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
 import { type OneOffPod, type StartedPod, startPod } from "../cluster/one-off-pods.ts";
 
@@ -14,6 +14,7 @@ export interface GeneratorOptions {
   stages: readonly LoadStage[];
   /** Names the events. */
   run: string;
+  events: LoadEvents;
   /** Label of the pod: the run's folder. */
   folder: string;
   /**
@@ -57,6 +58,7 @@ function generatorPod(options: GeneratorOptions): OneOffPod {
     environment: {
       STAGES: formatStages(options.stages),
       RUN_ID: options.run,
+      EVENTS: options.events,
       ...scheduleVariables(options),
       TARGET_PORT: "8443",
       TARGET_SERVER_NAME: `producer.${NAMESPACE}.svc`,

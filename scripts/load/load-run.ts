@@ -3,7 +3,7 @@
  * always removed, and the recording is kept also after an error or interrupt.
  */
 import { type LoadStage, totalSeconds } from "../../services/domain/load-stages.ts";
-import type { ConveyorLedger } from "../../services/protocol/load-generator.ts";
+import { type ConveyorLedger, LOAD_SERIES, type LoadEvents } from "../../services/protocol/load-generator.ts";
 import { auditRuns } from "../audit/audit-runs.ts";
 import type { OutcomeRecord } from "../audit/history.ts";
 import { planSlices } from "../audit/point-slices.ts";
@@ -75,6 +75,7 @@ export interface LoadRunOptions {
   folder: RunFolder;
   profile: string;
   stages: readonly LoadStage[];
+  events: LoadEvents;
   limits: readonly Limit[];
   /** Waits until the autoscalers are back at their minimum. */
   awaitMinimum: boolean;
@@ -113,7 +114,7 @@ const conveyorPrefixOf = ({ id }: RunFolder) => `load-${id.replace("-load-test",
 export async function runLoadTest(options: LoadRunOptions): Promise<LoadTestResult> {
   const { cluster, folder, report, signal, stages } = options;
   const startedAtMs = Date.now();
-  const facts = await runFacts(cluster, { id: folder.id, kind: "load-test", startedAtMs });
+  const facts = await runFacts(cluster, { id: folder.id, kind: "load-test", startedAtMs, events: options.events });
   const autoscalers = await readAutoscalers(cluster);
   const seen: Seen = {
     outcomes: noOutcomes(),
@@ -287,13 +288,13 @@ async function loadAndSettle(
 
 /** Runs the stages in a generator pod, and removes it. */
 async function runLoad(
-  { cluster, folder, image, stages, signal }: LoadRunOptions,
+  { cluster, folder, image, stages, events, signal }: LoadRunOptions,
   observer: Observer,
   progress: ProgressReporter,
   seen: Seen,
 ): Promise<void> {
   const schedule = { kind: "open", conveyorPrefix: conveyorPrefixOf(folder), conveyors: CONVEYORS } as const;
-  const load = { image, stages, run: folder.id, folder: folder.id, schedule };
+  const load = { image, stages, events, run: folder.id, folder: folder.id, schedule };
   const pod = await LoadPod.start(cluster, load, signal, (line) => {
     if (!("stage" in line)) return;
     const { t, index, seconds, events_per_second } = line.stage;
@@ -382,21 +383,21 @@ async function countStored(
   const offered = outcomes.summary?.offered ?? outcomes.seconds.reduce((sum, second) => sum + second.offered, 0);
   if (conveyors.length === 0) return loadLedger(offered, [], new FoundSequences(), 0);
   const limitMs = options.signal.aborted ? STORED_LIMIT_INTERRUPTED_MS : STORED_LIMIT_MS;
+  const filter = { conveyorsPrefix: `${conveyorPrefixOf(options.folder)}-`, series: LOAD_SERIES[options.events] };
   const store = await TelemetryStore.open(options.cluster);
   let found: FoundSequences;
   try {
     const startedAt = performance.now();
     for (;;) {
       found = new FoundSequences();
-      const conveyorsPrefix = `${conveyorPrefixOf(options.folder)}-`;
       const slices = await planSlices(
-        (range) => store.countPoints({ conveyorsPrefix }, range),
+        (range) => store.countPoints(filter, range),
         startedAtMs - 60_000,
         Date.now() + 60_000,
         POINTS_PER_QUERY,
       );
       for (const [fromMs, toMs] of slices) {
-        await store.eachSequence(conveyorsPrefix, fromMs, toMs, (conveyor, seq) => found.add(conveyor, seq));
+        await store.eachSequence(filter, fromMs, toMs, (conveyor, seq) => found.add(conveyor, seq));
       }
       if (missingOf(conveyors, found) === 0 || performance.now() - startedAt > limitMs) break;
       await pause(1000);

@@ -2,6 +2,7 @@
  * Observes the pipeline during a run: measurements of the observer pod (services/tools/observer.ts), and pods and replica
  * counts from watches of the API server, combined into one recording.
  */
+import type { LoadEvents } from "../../services/protocol/load-generator.ts";
 import { type NewestEvents, type ObserverRow, parseObserverLine } from "../../services/protocol/observer.ts";
 import { waitFor } from "../cli/wait.ts";
 import { type Cluster, NAMESPACE } from "../cluster/cluster.ts";
@@ -29,13 +30,15 @@ export interface ObserverOptions {
   lifetimeSeconds: number;
   /** Conveyors whose newest stored event is sampled four times a second. */
   newestOf?: readonly string[];
+  /** Version of their events; v1 when absent. */
+  newestEvents?: LoadEvents;
   /** Series of the host, read at each row: for example the offered rate of a load generator. */
   extra?: () => Row;
 }
 
 /** The pod that runs services/tools/observer.ts. */
 function observerPod(options: ObserverOptions, { influxdb }: ExternalStores): OneOffPod {
-  const { newestOf = [] } = options;
+  const { newestOf = [], newestEvents = "v1" } = options;
   const access = influxdb && influxdbAccess(influxdb);
   return {
     prefix: "observer",
@@ -56,7 +59,13 @@ function observerPod(options: ObserverOptions, { influxdb }: ExternalStores): On
       ...(access ? definedOnly(access.environment) : {}),
       PODS_CA: "/certs/ca.crt",
       INFLUX_TOKEN_FILE: "/secrets/influxdb-token-reader/token",
-      ...(newestOf.length > 0 ? { NEWEST_OF: newestOf.join(","), NEWEST_EVERY_MS: String(SAMPLE_INTERVAL_MS) } : {}),
+      ...(newestOf.length > 0
+        ? {
+            NEWEST_OF: newestOf.join(","),
+            NEWEST_EVENTS: newestEvents,
+            NEWEST_EVERY_MS: String(SAMPLE_INTERVAL_MS),
+          }
+        : {}),
     },
     // Only the CA of the certificate: the pod needs no identity.
     secrets: {

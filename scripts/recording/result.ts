@@ -3,6 +3,7 @@
  * the epoch.
  */
 import type { LoadStage } from "../../services/domain/load-stages.ts";
+import type { LoadEvents } from "../../services/protocol/load-generator.ts";
 import type { Recording } from "./recording.ts";
 
 export const RUN_KINDS = ["load-test", "drills"] as const;
@@ -18,6 +19,8 @@ export interface RunFacts {
   readonly endedAt: string;
   /** Stopped before its end: the contents are valid, but incomplete. */
   readonly interrupted: boolean;
+  /** Version of the run's events; v1 when absent. */
+  readonly events?: LoadEvents;
   readonly versions: Readonly<Record<string, string>>;
   /** Digest per image. */
   readonly images: Readonly<Record<string, string>>;

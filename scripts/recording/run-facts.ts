@@ -1,4 +1,5 @@
 /** Time, cluster, images and versions of a run. */
+import type { LoadEvents } from "../../services/protocol/load-generator.ts";
 import { type Cluster, type KubernetesObject, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { quantity } from "./pod-usage.ts";
 import type { RunFacts, RunKind } from "./result.ts";
@@ -10,7 +11,7 @@ type Node = KubernetesObject & {
 /** Facts at the start of a run; the result has its end. */
 export async function runFacts(
   cluster: Cluster,
-  run: { id: string; kind: RunKind; startedAtMs: number },
+  run: { id: string; kind: RunKind; startedAtMs: number; events: LoadEvents },
 ): Promise<RunFacts> {
   const nodes = (await cluster.json<{ items: Node[] }>(["get", "nodes"])).items;
   const pods = await cluster.list<Pod>("pods", "app.kubernetes.io/part-of=conveyor", NAMESPACE);
@@ -30,6 +31,7 @@ export async function runFacts(
     startedAt: new Date(run.startedAtMs).toISOString(),
     endedAt: new Date(run.startedAtMs).toISOString(),
     interrupted: false,
+    events: run.events,
     versions,
     images,
     cluster: {

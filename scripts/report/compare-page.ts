@@ -1,5 +1,6 @@
 /** Two load tests compared: metrics that became better or worse, and the curves of both in the same charts. */
 
+import { eventsOf } from "../load/compare.ts";
 import { METRICS, type MetricName } from "../load/thresholds.ts";
 import { largest, type SeriesName, type Value, valuesWithin } from "../recording/recording.ts";
 import type { Ledger, LoadTestResult } from "../recording/result.ts";
@@ -177,10 +178,10 @@ export function renderComparison(a: LoadTestResult, b: LoadTestResult): string {
   const status = worse === 0 ? "good" : better === 0 ? "bad" : "doubt";
   const value = (number: number | null, unit: string) =>
     number === null ? "not measured" : `${formatNumber(number)}${unit && ` ${unit}`}`;
-  const isOtherLoad = JSON.stringify(a.stages) !== JSON.stringify(b.stages);
+  const isOtherLoad = JSON.stringify(a.stages) !== JSON.stringify(b.stages) || eventsOf(a) !== eventsOf(b);
   const side = (name: string, result: LoadTestResult) =>
-    html`<section class="answer"><h2>${name}</h2><p class="big">${result.profile}</p><p><span class="mono">${result.facts.id}</span></p><p>${formatMoment(result.recording.startedAtMs)} to ${formatClock(result.recording.endedAtMs)}</p><p>${verdictOf(result)}</p><p>processor ${turnsOf(result.scaling, "processor").join(" → ") || "not scaled"}; producer ${turnsOf(result.scaling, "producer").join(" → ") || "not scaled"}</p></section>`;
-  const body = html`<main><header class="verdict ${status}"><p class="what">Two load tests compared; B is compared with A</p><h1>${verdict}</h1><p>${formatCount(better)} better, ${formatCount(worse)} worse, ${formatCount(count("alike"))} alike; differences up to ${NOISE_SHARE * 100} % count as alike.${isOtherLoad && " Their stages differ: this compares two loads, not two pipelines."}</p></header>
+    html`<section class="answer"><h2>${name}</h2><p class="big">${result.profile}${eventsOf(result) === "v2" && ", events v2"}</p><p><span class="mono">${result.facts.id}</span></p><p>${formatMoment(result.recording.startedAtMs)} to ${formatClock(result.recording.endedAtMs)}</p><p>${verdictOf(result)}</p><p>processor ${turnsOf(result.scaling, "processor").join(" → ") || "not scaled"}; producer ${turnsOf(result.scaling, "producer").join(" → ") || "not scaled"}</p></section>`;
+  const body = html`<main><header class="verdict ${status}"><p class="what">Two load tests compared; B is compared with A</p><h1>${verdict}</h1><p>${formatCount(better)} better, ${formatCount(worse)} worse, ${formatCount(count("alike"))} alike; differences up to ${NOISE_SHARE * 100} % count as alike.${isOtherLoad && " Their stages or events differ: this compares two loads, not two pipelines."}</p></header>
 <div class="answers" style="grid-template-columns:repeat(auto-fit,minmax(min(100%,260px),1fr))">${side("A", a)}${side("B", b)}</div>
 <section aria-labelledby="numbers"><h2 id="numbers">Metrics</h2><div class="wide"><table><caption>Each metric of both runs</caption><thead><tr><th scope="col">metric</th><th scope="col" class="number">A</th><th scope="col" class="number">B</th><th scope="col">B compared with A</th></tr></thead><tbody>${rows.map(
     ({ label, unit, left, right, change }) =>

@@ -49,7 +49,7 @@ export function firstScreen(screen: FirstScreen): Html {
     ({ question, answer, detail, status }) => html`<section class="answer"><h2>${question}</h2>
 <p class="big${status ? ` ${status}-text` : ""}">${answer}</p><p>${detail}</p></section>`,
   )}</div>
-<p class="soft small">${formatMoment(startedMs)}, ${formatMs(endedMs - startedMs)} long, on ${clusterLabel(facts)}.</p>`;
+<p class="soft small">${formatMoment(startedMs)}, ${formatMs(endedMs - startedMs)} long, ${facts.events === "v2" && "events of version 2, "}on ${clusterLabel(facts)}.</p>`;
 }
 
 function clusterLabel({ cluster }: RunFacts): string {

@@ -13,6 +13,14 @@ import { CANONICAL_EVENT, MEASUREMENT_NAMES, type Measurement, type TelemetryEve
 
 export const MEASUREMENT = "conveyor_telemetry";
 
+/** Points that have the identity of their event: run and seq as fields, the conveyor as a tag. */
+export interface IdentitySeries {
+  measurement: string;
+  tag: string;
+}
+/** The points of version 1. */
+export const BELT_SERIES: IdentitySeries = { measurement: MEASUREMENT, tag: "conveyor" };
+
 /** Slots within one millisecond: six digits, so that millisecond and slot can be joined as text. */
 export const SLOTS_PER_MS = 1_000_000;
 const SLOT_DIGITS = 6;

@@ -1,6 +1,20 @@
-/** What the load generator pod (services/tools/load-generator.ts) prints: one JSON document per line. */
+/**
+ * The events of the load generator pod (services/tools/load-generator.ts), and what it prints: one JSON document per line.
+ */
+import { SOURCE_TAG } from "../domain/generic-event.ts";
 import type { LoadStage } from "../domain/load-stages.ts";
+import { BELT_SERIES, type IdentitySeries } from "../domain/point.ts";
 import type { Range } from "../domain/sequence.ts";
+
+/** Version of a load's events. The values are the same; v2 events are points of another measurement. */
+export const LOAD_EVENTS = ["v1", "v2"] as const;
+export type LoadEvents = (typeof LOAD_EVENTS)[number];
+
+/** Where the points of a load are. Those of version 2 have run and seq as fields too, so that they can be counted by them. */
+export const LOAD_SERIES: Readonly<Record<LoadEvents, IdentitySeries>> = {
+  v1: BELT_SERIES,
+  v2: { measurement: "conveyor_load", tag: SOURCE_TAG },
+};
 
 /** One second of a load; latencies in milliseconds from the time an event was due to its acknowledgement. */
 export interface SecondReport {

@@ -10,12 +10,13 @@
 import { NAME_PATTERN, NAME_RULE } from "../domain/event.ts";
 import { formatStages, type LoadStage, parseStages } from "../domain/load-stages.ts";
 import { ACK_LIMIT_MS } from "../producer/write-api.ts";
-import type { GeneratorLine } from "../protocol/load-generator.ts";
+import { type GeneratorLine, LOAD_EVENTS } from "../protocol/load-generator.ts";
 import { type ConfigReader, readCommon } from "../runtime/config.ts";
 import { addressesOf } from "../runtime/pod-addresses.ts";
 import { runService, type ServiceFrame } from "../runtime/service.ts";
 import type { Send } from "./delivery.ts";
 import { sendEvents } from "./intake-client.ts";
+import { LOAD_SERIALIZERS } from "./load-events.ts";
 import { OpenLoad } from "./open-load.ts";
 import { DRAIN_LIMIT_MS, OrderedLoad } from "./ordered-load.ts";
 
@@ -65,6 +66,7 @@ const read = (reader: ConfigReader) => {
       run: reader.pattern("RUN_ID", NAME_PATTERN, NAME_RULE, ""),
       conveyors: readConveyors(reader),
       seed: reader.integer("SEED", { least: 0, most: 4_294_967_295, fallback: 1 }),
+      serialize: LOAD_SERIALIZERS[reader.choice("EVENTS", LOAD_EVENTS, "v1")],
     },
     host: reader.text("TARGET_HOST"),
     intake: {

@@ -1,5 +1,5 @@
 /** Queries of the observer to InfluxDB: the newest stored points. */
-import { MEASUREMENT } from "../domain/point.ts";
+import type { IdentitySeries } from "../domain/point.ts";
 import { caOption, type InfluxConfig } from "../runtime/config.ts";
 
 /** The start of an RFC 3339 time, to the millisecond. */
@@ -8,6 +8,7 @@ const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,3})?/;
 export interface NewestQuery {
   /** Start of the time range: "-15m". */
   start: string;
+  series: IdentitySeries;
   /** Flux condition on `r` that selects conveyors. */
   where: string;
   limitMs: number;
@@ -22,13 +23,14 @@ export interface NewestQuery {
  * @throws Error when InfluxDB refuses or does not answer within the limit.
  */
 export async function newestPoints(influx: InfluxConfig, query: NewestQuery): Promise<Record<string, number>> {
+  const { measurement, tag } = query.series;
   const flux = [
     `from(bucket: ${JSON.stringify(influx.bucket)})`,
     `|> range(start: ${query.start})`,
-    `|> filter(fn: (r) => r._measurement == ${JSON.stringify(MEASUREMENT)} and r._field == "seq")`,
+    `|> filter(fn: (r) => r._measurement == ${JSON.stringify(measurement)} and r._field == "seq")`,
     `|> filter(fn: (r) => ${query.where})`,
     "|> last()",
-    `|> keep(columns: ["_time", "conveyor"])`,
+    `|> keep(columns: ["_time", ${JSON.stringify(tag)}])`,
     ...(query.onlyNewest ? ["|> group()", `|> max(column: "_time")`] : []),
   ].join("\n");
   const response = await fetch(`${influx.url}/api/v2/query?org=${encodeURIComponent(influx.org)}`, {
@@ -45,17 +47,17 @@ export async function newestPoints(influx: InfluxConfig, query: NewestQuery): Pr
   });
   const text = await response.text();
   if (!response.ok) throw new Error(`${response.status} ${text.slice(0, 120)}`);
-  return parseNewest(text);
+  return parseNewest(text, tag);
 }
 
-/** Newest time per conveyor of an annotated CSV answer; columns are found by the header of each table. */
-export function parseNewest(csv: string): Record<string, number> {
+/** Newest time per value of the tag of an annotated CSV answer; columns are found by the header of each table. */
+export function parseNewest(csv: string, tag: string): Record<string, number> {
   const newest: Record<string, number> = {};
   let [time, conveyor] = [-1, -1];
   for (const line of csv.split(/\r?\n/)) {
     const cells = line.split(",");
     if (cells.includes("_time")) {
-      [time, conveyor] = [cells.indexOf("_time"), cells.indexOf("conveyor")];
+      [time, conveyor] = [cells.indexOf("_time"), cells.indexOf(tag)];
       continue;
     }
     const stamp = TIME.exec(cells[time] ?? "")?.[0];

@@ -5,6 +5,8 @@
  */
 import { type Histogram, quantile } from "../domain/exposition.ts";
 import { mergeHistograms } from "../domain/pod-counters.ts";
+import { BELT_SERIES } from "../domain/point.ts";
+import { LOAD_EVENTS, LOAD_SERIES } from "../protocol/load-generator.ts";
 import type { NewestEvents, ObservedValue, ObserverRow } from "../protocol/observer.ts";
 import { type ConfigReader, type InfluxConfig, readCommon, readInflux } from "../runtime/config.ts";
 import { runService, type ServiceFrame } from "../runtime/service.ts";
@@ -67,6 +69,7 @@ const read = (reader: ConfigReader) => ({
     .text("NEWEST_OF", "")
     .split(",")
     .filter((name) => name !== ""),
+  newestSeries: LOAD_SERIES[reader.choice("NEWEST_EVENTS", LOAD_EVENTS, "v1")],
   newestEveryMs: reader.integer("NEWEST_EVERY_MS", { least: 100, most: 60_000, fallback: 250 }),
 });
 type Config = ReturnType<typeof read>;
@@ -84,6 +87,7 @@ async function freshness(influx: InfluxConfig): Promise<ObservedValue> {
   try {
     const newest = await newestPoints(influx, {
       start: FRESHNESS_WINDOW,
+      series: BELT_SERIES,
       where: "r.conveyor =~ /^belt-/",
       limitMs: QUERY_LIMIT_MS,
       onlyNewest: true,
@@ -102,12 +106,15 @@ const print = (line: ObserverRow | NewestEvents) => process.stdout.write(`${JSON
  * Reports the newest stored event of each conveyor at a fixed interval. A query starts at each interval, whether the one
  * before has its answer or not: a database that hangs must not make the samples rarer.
  */
-async function reportNewest({ influx, newestOf, newestEveryMs }: Config, signal: AbortSignal): Promise<void> {
-  const where = newestOf.map((name) => `r.conveyor == ${JSON.stringify(name)}`).join(" or ");
+async function reportNewest(
+  { influx, newestOf, newestSeries: series, newestEveryMs }: Config,
+  signal: AbortSignal,
+): Promise<void> {
+  const where = newestOf.map((name) => `r.${series.tag} == ${JSON.stringify(name)}`).join(" or ");
   let isFresh = false;
   let printed = 0;
   const query = async (number: number) => {
-    const options = { start: NEWEST_WINDOW, where, limitMs: NEWEST_LIMIT_MS, isFresh };
+    const options = { start: NEWEST_WINDOW, series, where, limitMs: NEWEST_LIMIT_MS, isFresh };
     const answer = await newestPoints(influx, options).then(
       (newest) => ({ newest }),
       (error: Error & { code?: string }) => ({ why: `${error.code ?? error.name}: ${error.message}`.slice(0, 160) }),

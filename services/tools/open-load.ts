@@ -6,7 +6,7 @@
  * request without a certain answer is sent again, to another pod: the identity of its events makes that harmless.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { serializeEvent } from "../domain/event.ts";
+import type { TelemetryEvent } from "../domain/event.ts";
 import { Conveyor } from "../domain/fleet.ts";
 import { dueEvents, dueTimeMs, type LoadStage, stageAt, totalSeconds } from "../domain/load-stages.ts";
 import { SequenceRanges } from "../domain/sequence.ts";
@@ -32,6 +32,7 @@ export interface OpenLoadOptions {
   run: string;
   conveyors: readonly string[];
   seed: number;
+  serialize: (event: TelemetryEvent) => string;
   send: Send;
   onSecond?: (report: SecondReport) => void;
   onStage?: (index: number, stage: LoadStage, timeMs: number) => void;
@@ -153,7 +154,7 @@ export class OpenLoad {
   }
 
   #batch(events: number, startedAt: number, startedAtMs: number): Batch {
-    const { stages } = this.options;
+    const { stages, serialize } = this.options;
     const parts: Batch["parts"] = [];
     const lines: string[] = [];
     const firstDueMs = dueTimeMs(stages, this.#offered);
@@ -163,7 +164,7 @@ export class OpenLoad {
       const part = { index, first: conveyor.nextSeq, count: 0 };
       do {
         const ts = Math.round(startedAtMs + dueTimeMs(stages, this.#offered + taken));
-        lines.push(serializeEvent(conveyor.next(ts)));
+        lines.push(serialize(conveyor.next(ts)));
         part.count++;
         taken++;
         this.#sentEvents++;

@@ -4,7 +4,7 @@
  * nothing outstanding grows: one request per conveyor.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { serializeEvent } from "../domain/event.ts";
+import type { TelemetryEvent } from "../domain/event.ts";
 import { Conveyor } from "../domain/fleet.ts";
 import { dueEvents, dueTimeMs, type LoadStage, totalSeconds } from "../domain/load-stages.ts";
 import type { EventRange, OrderedLoadCounts, OrderedLoadLine } from "../protocol/load-generator.ts";
@@ -23,6 +23,7 @@ export interface OrderedLoadOptions {
   run: string;
   conveyors: readonly string[];
   seed: number;
+  serialize: (event: TelemetryEvent) => string;
   send: Send;
   onLine: (line: OrderedLoadLine) => void;
   drainLimitMs?: number;
@@ -76,13 +77,13 @@ export class OrderedLoad {
 
   /** @returns whether the batch was acknowledged. */
   async #deliver(conveyor: Conveyor, index: number, until: number): Promise<boolean> {
-    const { stages, conveyors, send, onLine } = this.options;
+    const { stages, conveyors, serialize, send, onLine } = this.options;
     const batch: EventRange = [conveyor.name, conveyor.nextSeq, until - 1];
     const events = until - conveyor.nextSeq;
     const lines: string[] = [];
     while (conveyor.nextSeq < until) {
       const dueMs = dueTimeMs(stages, conveyor.nextSeq * conveyors.length + index);
-      lines.push(serializeEvent(conveyor.next(Math.floor(this.#startedAtMs + dueMs))));
+      lines.push(serialize(conveyor.next(Math.floor(this.#startedAtMs + dueMs))));
     }
     onLine({ attempt: batch, t: Date.now() });
     this.#counts.offered += events;

@@ -6,6 +6,7 @@ import { beforeAll, expect, test } from "bun:test";
 import { pause, waitFor } from "../../scripts/cli/wait.ts";
 import { type Cluster, NAMESPACE, type Pod } from "../../scripts/cluster/cluster.ts";
 import type { DrillsResult } from "../../scripts/recording/result.ts";
+import { LOAD_EVENTS } from "../../services/protocol/load-generator.ts";
 import { atRest, cluster, describeOnCluster, script } from "./harness.ts";
 
 const COMMAND = ["scripts/resilience-test.ts", "--local", "--json"];
@@ -33,10 +34,10 @@ describeOnCluster("drills", () => {
     await atRest(target);
   }, REST_LIMIT_MS);
 
-  test(
-    "delete-processor passes: no acknowledged event is lost",
-    async () => {
-      const { exitCode, document } = await drill("--only", "delete-processor");
+  test.each(LOAD_EVENTS)(
+    "delete-processor with events of %s passes: no acknowledged event is lost",
+    async (events) => {
+      const { exitCode, document } = await drill("--only", "delete-processor", "--events", events);
       const result = document.drills[0]!;
       expect(result.reasons).toEqual([]);
       expect(result.verdict).toBe("passed");

@@ -1,5 +1,6 @@
 /**
- * Goal: a small load passes with an outcome for every event; a violated threshold ends with exit 5 and the excess; an
+ * Goal: a small load passes with an outcome for every event; events of version 2 are audited, and a
+ * violated threshold ends with exit 5 and the excess; an
  * interrupt ends the load within five seconds and removes its pods. Method: the command as a user runs it.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
@@ -76,15 +77,23 @@ describeOnCluster("load test", () => {
   );
 
   test(
-    "a violated threshold: exit 5 with the excess; the other thresholds hold",
+    "events of version 2 with an audit, and a violated threshold: exit 5 with the excess; all else holds",
     async () => {
-      const run = await script(
-        ["scripts/load-test.ts", "--local", "--stages", "2s@200", "--no-pictures", "--threshold", "e2e_p50_ms<0.01"],
-        { limitMs: RUN_LIMIT_MS },
-      );
+      const load = ["--stages", "2s@200", "--events", "v2", "--audit", "--no-pictures"];
+      const run = await script(["scripts/load-test.ts", "--local", ...load, "--threshold", "e2e_p50_ms<0.01"], {
+        limitMs: RUN_LIMIT_MS,
+      });
       expect(run.exitCode).toBe(5);
       expect(run.stdout).toMatch(/✗ e2e_p50_ms<0\.01\s+[\d.]+ {3}by [\d.]+ ms/);
       const result = await resultOf(run.stderr);
+      const counts = { offered: 400, acknowledged: 400, failed: 0, unknown: 0, stored: 400 };
+      expect(result.ledger).toEqual({ ...counts, dead_lettered: 0, lost: 0, duplicated: 0 });
+      expect(result.facts.events).toBe("v2");
+      expect(result.audit?.status).toBe("passed");
+      expect(result.audit?.laws.find(({ law }) => law === "V1")).toMatchObject({
+        status: "passed",
+        detail: "400 points say what their events say",
+      });
       expect(result.thresholds.filter(({ ok }) => !ok).map(({ text }) => text)).toEqual(["e2e_p50_ms<0.01"]);
       expect(result.passed).toBe(false);
     },

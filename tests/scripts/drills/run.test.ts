@@ -111,7 +111,7 @@ test("an interrupt during a fault: healed, recorded, judged, pods removed", asyn
   };
   await recordRun({
     ...{ cluster: cluster as unknown as Cluster, image: "services", folder, record, startedAtMs, drills: [drill] },
-    ...{ repeat: 1, timeLimitMs: 60_000, withoutFault: undefined, report, signal: interrupt.signal },
+    ...{ events: "v1", repeat: 1, timeLimitMs: 60_000, withoutFault: undefined, report, signal: interrupt.signal },
   });
   await record.close();
   expect(heals).toBe(1);
@@ -142,7 +142,7 @@ test("no drill is started after one that could not be undone", async () => {
   const warnings: string[] = [];
   await recordRun({
     ...{ cluster: cluster as unknown as Cluster, image: "services", folder, record, startedAtMs },
-    ...{ drills: [broken, madeUp("next")], repeat: 1, timeLimitMs: 60_000, withoutFault: undefined },
+    ...{ drills: [broken, madeUp("next")], events: "v1", repeat: 1, timeLimitMs: 60_000, withoutFault: undefined },
     ...{ report: { ...report, warn: (text) => warnings.push(text) }, signal: new AbortController().signal },
   });
   await record.close();
@@ -172,7 +172,7 @@ test("--every: each drill at its time, one that is late at once; an interrupt en
   const every = { everyMs: INTERVAL_MS, timeLimitMs: 20 * INTERVAL_MS, repeat: 1, withoutFault: undefined };
   const run = await recordRun({
     ...{ cluster: cluster as unknown as Cluster, image: "services", folder, record, startedAtMs, drills },
-    ...{ ...every, report, signal: interrupt.signal },
+    ...{ ...every, events: "v1", report, signal: interrupt.signal },
   });
   await record.close();
   expect(run.planned).toBe(20);

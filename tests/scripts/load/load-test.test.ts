@@ -14,6 +14,7 @@ import {
 import { PROFILES } from "../../../scripts/load/load-profiles.ts";
 import { observerSeconds } from "../../../scripts/load/load-run.ts";
 import { checkLimit, mergeLimits, parseLimit } from "../../../scripts/load/thresholds.ts";
+import { requireComparable } from "../../../scripts/load-test.ts";
 import type { Recording, Row } from "../../../scripts/recording/recording.ts";
 import type { LoadTestResult } from "../../../scripts/recording/result.ts";
 import { type ConveyorLedger, parseGeneratorLine } from "../../../services/protocol/load-generator.ts";
@@ -239,4 +240,13 @@ describe("compare", () => {
     const column = lines.find((line) => line.startsWith("e2e_p99_ms"))!.indexOf("100") + 3;
     expect(lines[0]!.indexOf("A") + 1).toBe(column);
   });
+});
+
+test("an audit of more points of version 2 than it compares is refused before the load", () => {
+  const stages = [{ seconds: 1000, events_per_second: 5000 }];
+  expect(() => requireComparable("v1", stages)).not.toThrow();
+  expect(() => requireComparable("v2", stages)).toThrow(
+    "--audit: compares at most 4,000,000 points of version 2; these stages send 5,000,000",
+  );
+  expect(() => requireComparable("v2", [{ seconds: 1000, events_per_second: 4000 }])).not.toThrow();
 });

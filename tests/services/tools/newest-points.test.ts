@@ -12,13 +12,18 @@ test("parseNewest reads the time of each conveyor, whatever the order of columns
     ",_result,2,drill-2,2026-11-25T08:00:02.5Z",
     "",
   ].join("\r\n");
-  expect(parseNewest(csv)).toEqual({
+  expect(parseNewest(csv, "conveyor")).toEqual({
     "drill-0": Date.parse("2026-11-25T08:00:00.123Z"),
     "drill-1": Date.parse("2026-11-25T08:00:01Z"),
     "drill-2": Date.parse("2026-11-25T08:00:02.5Z"),
   });
 });
 
+test("parseNewest reads the tag that it is given", () => {
+  const csv = [",result,table,_time,source", ",_result,0,2026-11-25T08:00:00Z,drill-0", ""].join("\r\n");
+  expect(parseNewest(csv, "source")).toEqual({ "drill-0": Date.parse("2026-11-25T08:00:00Z") });
+});
+
 test("parseNewest returns nothing for an empty answer", () => {
-  expect(parseNewest("\r\n")).toEqual({});
+  expect(parseNewest("\r\n", "conveyor")).toEqual({});
 });

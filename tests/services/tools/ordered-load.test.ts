@@ -1,6 +1,6 @@
 /** Goal: an ordered load repeats each batch until it is acknowledged, in order, and prints each step. */
 import { expect, test } from "bun:test";
-import { parseEvent } from "../../../services/domain/event.ts";
+import { parseEvent, serializeEvent } from "../../../services/domain/event.ts";
 import { parseStages } from "../../../services/domain/load-stages.ts";
 import type { OrderedLoadLine } from "../../../services/protocol/load-generator.ts";
 import type { Send } from "../../../services/tools/delivery.ts";
@@ -21,6 +21,7 @@ function load(stages: string, send: Send, drainLimitMs?: number) {
     run: "r",
     conveyors: CONVEYORS,
     seed: 1,
+    serialize: serializeEvent,
     send,
     onLine: (line) => lines.push(line),
     drainLimitMs,
