@@ -1,6 +1,7 @@
 /**
- * The intake for senders outside the cluster: this machine is one. It sends an event through a node port with the printed
- * command, reaches no other port of the producer, and after `--expose none` not the intake either.
+ * The intake for senders outside the cluster: this machine is one. It sends an event through a node port, and through the
+ * address of a load balancer, with the printed command, reaches no other port of the producer, and after `--expose none`
+ * not the intake either.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { X509Certificate } from "node:crypto";
@@ -86,11 +87,30 @@ async function certificateOf(secret: string) {
 const ofIntake = ({ changes }: DeployDocument) =>
   changes.filter(({ ref }) => /\/intake(-|$)|^Secret\/producer-tls$|^StatefulSet\/producer$/.test(ref));
 
-const endpoint = async () => {
-  const found = await intakeEndpoint(target, { mode: "nodeport" });
+async function endpointOf(mode: "nodeport" | "loadbalancer") {
+  const found = await intakeEndpoint(target, { mode });
   if ("problem" in found) throw new Error(found.problem);
   return { address: found.addresses[0]!, port: found.port };
-};
+}
+
+/** Runs a printed command, which may need kubectl. */
+async function send(command: string) {
+  const path = `${findTool("kubectl") ? "" : `${dirname(kubectlPath())}:`}${process.env.PATH}`;
+  return await capture(["env", `PATH=${path}`, "bash", "-c", command], { timeoutMs: DEPLOY_LIMIT_MS, what: "curl" });
+}
+
+/** Assigns an address to the Service of the load balancer as soon as it exists, as a cloud's controller does. */
+async function assignAddress(ip: string): Promise<void> {
+  const patch = JSON.stringify({ status: { loadBalancer: { ingress: [{ ip }] } } });
+  const args = ["patch", "service", "intake-loadbalancer", "-n", NAMESPACE, "--subresource=status", "--type=merge"];
+  await waitFor(
+    async () => {
+      await target.kubectl([...args, "-p", patch]);
+      return { done: true, value: undefined };
+    },
+    { what: "Service intake-loadbalancer", limitMs: DEPLOY_LIMIT_MS, intervalMs: 1000 },
+  );
+}
 
 describeOnCluster("expose", () => {
   beforeAll(async () => {
@@ -115,12 +135,9 @@ describeOnCluster("expose", () => {
       expect(certificate.ca).toBe(before.certificate.ca!);
       expect(certificate.leaf.checkHost(HOST)).toBe(HOST);
 
-      const { address, port } = await endpoint();
+      const { address, port } = await endpointOf("nodeport");
       await awaitPort(address, port, true);
       expect(intake).toMatchObject({ url: `https://${HOST}:${port}/events` });
-      const path = `${findTool("kubectl") ? "" : `${dirname(kubectlPath())}:`}${process.env.PATH}`;
-      const send = async (command: string) =>
-        await capture(["env", `PATH=${path}`, "bash", "-c", command], { timeoutMs: DEPLOY_LIMIT_MS, what: "curl" });
       const sent = await send(`${intake!.example} -sS -w '%{http_code}'`);
       expect({ ...sent, stdout: sent.stdout.slice(-3) }).toMatchObject({ exitCode: 0, stdout: "200" });
       // Exit 60: without the CA the certificate is not trusted.
@@ -149,14 +166,34 @@ describeOnCluster("expose", () => {
   );
 
   test(
+    "a load balancer: its address, assigned meanwhile, is printed and takes an event; the node port is closed",
+    async () => {
+      const { address, port: nodePort } = await endpointOf("nodeport");
+      const deployed = deploy("--expose", "loadbalancer");
+      // The test is the cluster's load balancer, and the node has its address.
+      await assignAddress(address).finally(() => deployed.catch(() => {}));
+      const { changes, intake } = await deployed;
+      expect(changes).toContainEqual({ ref: "Service/intake-loadbalancer", change: "created" });
+      expect(changes).toContainEqual({ ref: "Service/intake-nodeport", change: "removed" });
+      expect(intake).toMatchObject({ url: `https://${HOST}:8443/events` });
+      await awaitPort(address, 8443, true);
+      const sent = await send(`${intake!.example} -sS -w '%{http_code}'`);
+      expect({ ...sent, stdout: sent.stdout.slice(-3) }).toMatchObject({ exitCode: 0, stdout: "200" });
+      await awaitPort(address, nodePort, false);
+      expect(await readExposure(target)).toEqual({ mode: "loadbalancer", hosts: [HOST], from: [] });
+    },
+    LIMIT_MS,
+  );
+
+  test(
     "after --expose none the port is closed, and the certificate lacks the name",
     async () => {
       const before = await brokers();
-      const { address, port } = await endpoint();
+      const { address, port } = await endpointOf("loadbalancer");
       const { changes, intake } = await deploy("--expose", "none");
       expect(intake).toBeUndefined();
       expect(changes).toContainEqual({ ref: "NetworkPolicy/intake", change: "removed" });
-      expect(changes).toContainEqual({ ref: "Service/intake-nodeport", change: "removed" });
+      expect(changes).toContainEqual({ ref: "Service/intake-loadbalancer", change: "removed" });
       await awaitPort(address, port, false);
       expect((await certificateOf("producer-tls")).leaf.checkHost(HOST)).toBeUndefined();
       expect(await brokers()).toEqual(before);
