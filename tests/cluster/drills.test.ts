@@ -74,13 +74,18 @@ describeOnCluster("drills", () => {
         const decoder = new TextDecoder();
         for await (const chunk of child.stderr) stderr += decoder.decode(chunk, { stream: true });
       })();
-      await waitFor(
-        async () =>
-          stderr.includes("  effect: ") ? { done: true, value: true } : { done: false, state: stderr.slice(-200) },
-        { what: "the cut to have its effect", limitMs: FAULT_LIMIT_MS },
-      );
-      child.kill("SIGINT");
-      expect(await child.exited).toBe(130);
+      try {
+        await waitFor(
+          async () =>
+            stderr.includes("  effect: ") ? { done: true, value: true } : { done: false, state: stderr.slice(-200) },
+          { what: "the cut to have its effect", limitMs: FAULT_LIMIT_MS },
+        );
+      } finally {
+        // Also where the cut had no effect in time: no drill may run beside the next tests.
+        child.kill("SIGINT");
+        await child.exited;
+      }
+      expect(child.exitCode).toBe(130);
       await reading;
       expect(stderr).toContain("interrupted");
       expect(stderr).toContain("  healed: the fault is undone");

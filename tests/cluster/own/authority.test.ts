@@ -22,6 +22,7 @@ async function interruptedDeploy(...args: string[]): Promise<number> {
   const child = Bun.spawn([process.execPath, "scripts/deploy.ts", "--local", "--no-check", ...args], {
     stdout: "ignore",
     stderr: "pipe",
+    timeout: DEPLOY_LIMIT_MS,
   });
   const decoder = new TextDecoder();
   let progress = "";
