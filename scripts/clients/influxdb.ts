@@ -353,21 +353,18 @@ export class TelemetryStore implements AsyncDisposable {
    * read, which makes the query several times cheaper.
    */
   async eachSequence(
-    {
-      conveyorsPrefix,
-      series = BELT_SERIES,
-    }: Required<Pick<PointFilter, "conveyorsPrefix">> & Pick<PointFilter, "series">,
+    filter: Pick<PointFilter, "conveyorsPrefix" | "series">,
     startMs: number,
     endMs: number,
     visit: (conveyor: string, seq: number) => void,
   ): Promise<void> {
+    const { tag } = filter.series ?? BELT_SERIES;
     const stages = [
-      ...select(this.#options.bucket, ["seq"], { startMs, endMs }, { conveyorsPrefix, series }),
-      `|> keep(columns: ${JSON.stringify([series.tag, "_value"])})`,
+      ...select(this.#options.bucket, ["seq"], { startMs, endMs }, filter),
+      `|> keep(columns: ${JSON.stringify([tag, "_value"])})`,
     ];
-    await this.#eachRow<{ [tag: string]: unknown; _value: number }>(stages, ({ _value, [series.tag]: conveyor }) =>
-      visit(String(conveyor), _value),
-    );
+    type Row = { [tag: string]: unknown; _value: number };
+    await this.#eachRow<Row>(stages, ({ _value, [tag]: conveyor }) => visit(String(conveyor), _value));
   }
 
   /**
