@@ -159,7 +159,7 @@ export class Environment {
   }
 
   /** @throws Error with the processors' last lines when their group does not read to the present end of the log */
-  async #read(): Promise<void> {
+  async untilRead(): Promise<void> {
     const ends = new Map((await this.offsets()).map(({ partition, end }) => [partition, end]));
     let behind = 0;
     await until(`group ${this.group} to read to the end of ${this.topic}`, COMMIT_LIMIT_MS, async () => {
@@ -214,7 +214,7 @@ export class Environment {
    * since other tests freeze the brokers.
    */
   async audit(runs: readonly string[]): Promise<Verdict> {
-    await this.#read();
+    await this.untilRead();
     for (let attempt = 1; ; attempt++) {
       const folder = join(this.pipeline.servers.folder, `history-${this.name}-${attempt}`);
       try {

@@ -5,6 +5,7 @@ import { Fleet } from "../../services/domain/fleet.ts";
 import { EVENTS_TOPIC, PROCESSOR_GROUP } from "../../services/domain/kafka-layout.ts";
 import { createKafka } from "../../services/kafka/client.ts";
 import { Logger } from "../../services/runtime/log.ts";
+import { Environment } from "./environment.ts";
 import { type Ledger, missingFrom, Pipeline, skipReason, until } from "./harness.ts";
 
 const skipped = await skipReason();
@@ -15,6 +16,11 @@ const STEP_LIMIT_MS = 150_000;
 const LIMIT_MS = 900_000;
 /** Events acknowledged while InfluxDB is down: several batches that the processor cannot store. */
 const OUTAGE_EVENTS = RATE * 5;
+/** Longer than a request's timeout and than a member's session: connections close while their brokers come back. */
+const FROZEN_MS = 8000;
+/** Each of them meets its own order of ends of connections and answers. */
+const FROZEN_GROUPS = 5;
+const FREEZES = 2;
 
 describe.skipIf(skipped !== undefined)(`failover${skipped ? ` (skipped: ${skipped})` : ""}`, () => {
   let pipeline: Pipeline;
@@ -57,6 +63,38 @@ describe.skipIf(skipped !== undefined)(`failover${skipped ? ` (skipped: ${skippe
       expect(await processor.stop()).toBe(0);
       await servers.startBroker(coordinator);
       await pipeline.inSync(STEP_LIMIT_MS);
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "a freeze of all brokers ends no processor, and every event is committed after it",
+    async () => {
+      const { servers } = pipeline;
+      const fleet = new Fleet({ ordinal: 91, count: 10, run: "frozen", seed: 1 });
+      const groups = await Promise.all(
+        Array.from({ length: FROZEN_GROUPS }, async (_, index) => {
+          const where = await Environment.open(pipeline, `frozen-${index}`, 200 + index);
+          return { where, processor: await where.processor() };
+        }),
+      );
+      for (const { processor } of groups) await processor.ready(STEP_LIMIT_MS);
+      const signal = (name: NodeJS.Signals) => {
+        for (const node of [0, 1, 2]) process.kill(servers.pid(`kafka-${node}`), name);
+      };
+      for (let freeze = 0; freeze < FREEZES; freeze++) {
+        for (const { where } of groups) {
+          await where.write(Array.from({ length: 60 }, () => serializeEvent(fleet.next(Date.now()))));
+        }
+        signal("SIGSTOP");
+        await Bun.sleep(FROZEN_MS);
+        signal("SIGCONT");
+        await pipeline.inSync(STEP_LIMIT_MS);
+        for (const { where } of groups) await where.untilRead();
+        const ended = groups.filter(({ processor }) => processor.process.exitCode !== null);
+        expect(ended.map(({ processor }) => processor.tail())).toEqual([]);
+      }
+      for (const { processor } of groups) expect(await processor.stop()).toBe(0);
     },
     LIMIT_MS,
   );

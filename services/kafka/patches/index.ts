@@ -20,6 +20,7 @@ import { lostPosition } from "./lost-position.ts";
 import { missingCodecs } from "./missing-codecs.ts";
 import type { Patch } from "./patch.ts";
 import { refetchInProcess } from "./refetch-in-process.ts";
+import { replacedSeedBroker } from "./replaced-seed-broker.ts";
 import { silentLeader } from "./silent-leader.ts";
 import { silentMetadataBroker } from "./silent-metadata-broker.ts";
 import { independentDecode, slowDecode } from "./slow-decode.ts";
@@ -58,6 +59,7 @@ export const PATCHES: readonly Patch[] = [
   staleCoordinator,
   staleLeader,
   goneBroker,
+  replacedSeedBroker,
   missingCodecs,
   slowDecode,
   lostPosition,

@@ -178,13 +178,15 @@ declare module "kafkajs/src/cluster/brokerPool.js" {
   import type { CoordinatorMetadata, CoordinatorQuery } from "kafkajs/src/cluster/index.js";
   import type Connection from "kafkajs/src/network/connection.js";
   export interface PooledBroker {
-    connectionPool: { pool: Connection[] };
+    nodeId: number;
+    connectionPool: { host: string; port: number; pool: Connection[] };
     isConnected(): boolean;
     metadata(topics: string[]): Promise<never>;
     findGroupCoordinator(options: CoordinatorQuery): Promise<CoordinatorMetadata>;
   }
   export default class BrokerPool {
     brokers: Record<string, PooledBroker>;
+    seedBroker: PooledBroker | undefined;
     metadata: unknown;
     metadataExpireAt: number | null;
     metadataMaxAge: number;
@@ -195,6 +197,7 @@ declare module "kafkajs/src/cluster/brokerPool.js" {
     refreshMetadataIfNecessary(topics: string[]): Promise<void>;
     findBroker(options: { nodeId: string }): Promise<PooledBroker>;
     findConnectedBroker(): Promise<PooledBroker>;
+    removeBroker(address: { host: string; port: number }): void;
     withBroker<T>(request: (target: { nodeId: string; broker: PooledBroker }) => Promise<T>): Promise<T | null>;
   }
 }
