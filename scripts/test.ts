@@ -26,7 +26,7 @@ import { FFMPEG } from "./video/video-encoder.ts";
  * The longest a part of the tests may take before it is ended: CI has 90 minutes for everything, and a new machine needs up to
  * 20 of them to build the cluster.
  */
-const PART_LIMIT_MS = { checks: 300_000, fast: 600_000, cluster: 3_300_000, integration: 900_000 } as const;
+const PART_LIMIT_MS = { checks: 300_000, fast: 600_000, cluster: 3_900_000, integration: 900_000 } as const;
 
 /**
  * Installs browser and encoder for the tests of pages, pictures and the video, where that is permitted; without them those

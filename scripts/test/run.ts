@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { capture } from "../cli/process.ts";
+import { formatDuration } from "../cli/report.ts";
 import { type Counts, countsOf, type Failure, failuresOf } from "./junit.ts";
 
 /** Clean-up of a test run after an interrupt: its tests stop pods and servers. */
@@ -67,9 +68,17 @@ export async function runTests(
     const exitCode = await runTool(command, limitMs, signal, { ...env, ...temporary });
     const junit = await readFile(outfile, "utf8").catch(() => "");
     const counts = countsOf(junit);
-    if (exitCode !== 0 && counts.failed === 0) counts.failed = 1;
-    if (counts.passed + counts.failed + counts.skipped === 0) counts.failed = 1;
-    return { ...counts, failures: failuresOf(junit) };
+    const failures = failuresOf(junit);
+    const isEmpty = counts.passed + counts.failed + counts.skipped === 0;
+    if (exitCode !== EXIT.timeout) {
+      if (isEmpty || (exitCode !== 0 && counts.failed === 0)) counts.failed = 1;
+    } else {
+      // Otherwise a run that was cut, with another failure, would look complete.
+      counts.failed++;
+      const message = `ended at its limit of ${formatDuration(limitMs)}: the tests after that did not run`;
+      failures.push({ file: "scripts/test.ts", test: `${files.length} files`, message });
+    }
+    return { ...counts, failures };
   } finally {
     // Bun ends the processes of a parallel run at once when it is interrupted: they stop nothing that they started.
     if (options.processes) await endLeftovers(folder);

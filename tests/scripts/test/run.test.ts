@@ -44,6 +44,19 @@ describe("runTests in two processes", () => {
     expect(outcome).toMatchObject({ passed: 0, failed: 1 });
   });
 
+  test("a run that reaches its limit names it, beside another failure", async () => {
+    const files = [
+      await testFile("fails.test.ts", 'test("fails", () => expect(1).toBe(2));'),
+      await testFile("hangs.test.ts", 'test("hangs", () => new Promise(() => {}));'),
+    ];
+    const { failed, failures } = await runTests(files, {}, 3000, new AbortController().signal, { processes: 2 });
+    expect(failed).toBeGreaterThan(0);
+    expect(failures.at(-1)).toMatchObject({
+      test: "2 files",
+      message: "ended at its limit of 3.0 s: the tests after that did not run",
+    });
+  });
+
   test("an interrupt ends them with all that they started, and removes their temporary files", async () => {
     const before = runFolders();
     const marker = join(folder, "pid");
