@@ -1,4 +1,4 @@
-/** Goal: a one-off pod is deleted although the API server does not answer at first; a failure is reported, not thrown. */
+/** Goal: a one-off pod is deleted although the API server does not answer at first. */
 import { expect, test } from "bun:test";
 import { mkdtempDisposable, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
