@@ -80,12 +80,12 @@ describeOnOwnCluster("local cluster", () => {
     await run("down", "--delete-data");
   }, LIMIT_MS);
 
-  test("up on a running cluster changes nothing and takes less than 2 s", async () => {
+  test("up on a running cluster changes nothing", async () => {
     const before = await status();
-    const startedAt = performance.now();
+    const container = await containerOf("k8s-app=kube-dns");
     await run("up", "--quiet");
-    expect(performance.now() - startedAt).toBeLessThan(2_000);
     expect((await status()).programs).toEqual(before.programs);
+    expect(await containerOf("k8s-app=kube-dns")).toBe(container);
   });
 
   test(
