@@ -182,7 +182,8 @@ const int64 = (payload: Buffer, from: number): number =>
 
 function readHeaders(payload: Buffer, from: number): Record<string, Buffer | Buffer[] | null> {
   at = from;
-  const headers: Record<string, Buffer | Buffer[] | null> = {};
+  // Without a prototype: another writer may name a header "constructor".
+  const headers: Record<string, Buffer | Buffer[] | null> = Object.create(null);
   const count = varint(payload);
   for (let index = 0; index < count && at < payload.length; index++) {
     const keyLength = varint(payload);

@@ -24,10 +24,13 @@ const MAX_FINAL_ENTRIES = 10_000;
 /** Ranges of one conveyor per line; a source with many gaps needs several lines. */
 const MAX_RANGES_PER_LINE = 300;
 
+/** Without a prototype: a sender may name a run or a conveyor "constructor". */
+const emptyRecord = () => Object.create(null) as Record<string, never>;
+
 /** Divides the entries into portions that each fit into a line. */
 function portions(entries: readonly LedgerEntry[]): LedgerCheckpoint["ledger"][] {
   const lines: LedgerCheckpoint["ledger"][] = [];
-  let current: LedgerCheckpoint["ledger"] = {};
+  let current: LedgerCheckpoint["ledger"] = emptyRecord();
   let chars = 0;
   for (const { run, conveyor, ranges } of entries) {
     for (let from = 0; from < ranges.length; from += MAX_RANGES_PER_LINE) {
@@ -35,10 +38,10 @@ function portions(entries: readonly LedgerEntry[]): LedgerCheckpoint["ledger"][]
       const size = run.length + conveyor.length + JSON.stringify(part).length + 12;
       if (chars > 0 && chars + size > MAX_LINE_CHARS) {
         lines.push(current);
-        current = {};
+        current = emptyRecord();
         chars = 0;
       }
-      current[run] ??= {};
+      current[run] ??= emptyRecord();
       current[run][conveyor] = [...(current[run][conveyor] ?? []), ...part];
       chars += size;
     }

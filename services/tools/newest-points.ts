@@ -52,7 +52,7 @@ export async function newestPoints(influx: InfluxConfig, query: NewestQuery): Pr
 
 /** Newest time per value of the tag of an annotated CSV answer; columns are found by the header of each table. */
 export function parseNewest(csv: string, tag: string): Record<string, number> {
-  const newest: Record<string, number> = {};
+  const newest: Record<string, number> = Object.create(null);
   let [time, conveyor] = [-1, -1];
   for (const line of csv.split(/\r?\n/)) {
     const cells = line.split(",");

@@ -37,6 +37,16 @@ describe("checkpoints", () => {
     expect(asRecord(found!.ledger)).toEqual(JSON.parse(JSON.stringify(ledger)));
   });
 
+  test("restore runs and conveyors named like properties of every object", () => {
+    const { ledger, checkpoints, read } = life();
+    for (const name of ["constructor", "toString", "__proto__"]) {
+      ledger.add(name, "belt-1", 1);
+      ledger.add("life-1", name, 2);
+    }
+    checkpoints.stop(0);
+    expect(JSON.stringify(asRecord(read()[0]!.ledger))).toBe(JSON.stringify(ledger));
+  });
+
   test("are written only after a change, but the final one always", () => {
     const { ledger, checkpoints, lines } = life();
     ledger.add("r", "c", 0);

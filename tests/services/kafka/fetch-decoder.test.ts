@@ -125,6 +125,12 @@ describe("decodeFetch", () => {
     );
   });
 
+  test("reads a header named like a property of every object as it is, where kafkajs makes a list of it", async () => {
+    const data = await batchOf([{ value: "v", headers: { constructor: "x" } }], 0);
+    const [message] = decodeFetch(answer([{ partition: 0, data }])).responses[0]!.partitions[0]!.messages;
+    expect(String(message!.headers!.constructor)).toBe("x");
+  });
+
   test("ignores a batch that the size limit cut", async () => {
     const complete = await batchOf([{ value: "complete" }], 10);
     const cut = (await batchOf([{ value: "cut".repeat(100) }], 11)).subarray(0, 120);
