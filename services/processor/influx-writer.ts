@@ -282,10 +282,12 @@ const LINE_FAULT =
 
 /** The meaning of a response for the lines of its request. */
 export function classifyResponse(status: number, body: string, retryAfter: string | null): WriteResult {
-  const detail = `InfluxDB answered ${status}: ${messageOf(body)}`;
+  const detail = `InfluxDB answered ${status}: ${messageOf(body).slice(0, MAX_ERROR_CHARS)}`;
   if (status >= 200 && status < 300) return { kind: "written" };
   if (status === 422 || (status === 400 && LINE_FAULT.test(body))) {
-    const dropped = /dropped=(\d+)/.exec(body)?.[1];
+    // The number at the end is InfluxDB's; before it the message may quote what a sender named "dropped=5000". After 400
+    // nothing is written, whatever the message quotes.
+    const dropped = status === 422 ? / dropped=(\d+)$/.exec(messageOf(body))?.[1] : undefined;
     return {
       kind: "line_fault",
       detail,
@@ -311,9 +313,9 @@ function outcomeOf(result: WriteResult): WriteRequestOutcome {
 function messageOf(body: string): string {
   try {
     const { message, error } = JSON.parse(body) as { message?: string; error?: string };
-    return (message ?? error ?? body).slice(0, MAX_ERROR_CHARS);
+    return message ?? error ?? body;
   } catch {
-    return body.slice(0, MAX_ERROR_CHARS);
+    return body;
   }
 }
 

@@ -233,6 +233,17 @@ describe("InfluxWriter", () => {
     expect(bodies).toHaveLength(1);
   });
 
+  test("text of a sender in the message is not taken for the number of dropped lines", async () => {
+    const { writer } = make();
+    const faulty = "m,a=quote dropped=2 1";
+    answer = (body) => (body.includes(faulty) ? error(400, `unable to parse '${faulty}': invalid point`) : store(body));
+    // A power of two, so that halving comes to a pair with the faulty line.
+    const lines = linesOf(128);
+    lines[50] = faulty;
+    expect((await writer.write(lines).done).map(({ index }) => index)).toEqual([50]);
+    expect(stored.size).toBe(127);
+  });
+
   test("413 halves the body until it fits", async () => {
     const { writer } = make();
     answer = (body) => (body.length > 700 ? new Response("too large", { status: 413 }) : store(body));
@@ -316,6 +327,9 @@ describe("classifyResponse", () => {
   test("reads the number of dropped points", () => {
     const result = classifyResponse(422, '{"message":"partial write: dropped=7"}', null);
     expect(result).toMatchObject({ kind: "line_fault", dropped: 7 });
+    // A name of a sender, and the number at the end of a message that is longer than what is logged of it.
+    const named = `partial write: input field "dropped=5000" on measurement "${"m".repeat(2000)}" dropped=1`;
+    expect(classifyResponse(422, JSON.stringify({ message: named }), null)).toMatchObject({ dropped: 1 });
   });
   test("uses an error body that is not JSON as the message", () => {
     expect(classifyResponse(502, "<html>bad gateway</html>", null)).toMatchObject({ kind: "retry", outcome: "failed" });
