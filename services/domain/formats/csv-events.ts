@@ -23,7 +23,12 @@ const MAX_SOURCES = 10_000;
 const NULLS = new Set(["", "nan", "null", "none", "na", "n/a", "#n/a"]);
 const MAX_NULL_CHARS = 4;
 const TIME_NAMES = ["time", "timestamp", "datetime", "date_time", "date time", "_time", "ts"];
-const BOOLEANS: Readonly<Record<string, boolean>> = { true: true, false: false, "1": true, "0": false };
+const BOOLEANS: ReadonlyMap<string, boolean> = new Map([
+  ["true", true],
+  ["false", false],
+  ["1", true],
+  ["0", false],
+]);
 const NUMBERS = {
   ".": /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/,
   ",": /^[+-]?(?:\d+,?\d*|,\d+)(?:[eE][+-]?\d+)?$/,
@@ -329,7 +334,7 @@ function fieldJson(text: string, type: ColumnType, decimal: Decimal): string {
     case "unsigned":
       return JSON.stringify({ [type]: WHOLE.test(text) ? text.replace(/^\+/, "") : text });
     case "boolean": {
-      const value = BOOLEANS[text.toLowerCase()];
+      const value = BOOLEANS.get(text.toLowerCase());
       if (value !== undefined) return String(value);
       break;
     }

@@ -43,25 +43,21 @@ export interface CsvSettings {
 const wrong = (name: string, rule: string, value: unknown) =>
   new UnreadableError(`${name}: ${rule}; got ${JSON.stringify(value)}`, "docs/events.md has examples");
 
-const DECIMALS: Readonly<Record<string, string>> = { comma: ",", point: ".", ",": ",", ".": "." };
-const NAMED_DELIMITERS: Readonly<Record<string, string>> = {
-  tab: "\t",
-  comma: ",",
-  semicolon: ";",
-  pipe: "|",
-  space: " ",
-};
+const DECIMALS: ReadonlyMap<string, string> = new Map(Object.entries({ comma: ",", point: ".", ",": ",", ".": "." }));
+const NAMED_DELIMITERS: ReadonlyMap<string, string> = new Map(
+  Object.entries({ tab: "\t", comma: ",", semicolon: ";", pipe: "|", space: " " }),
+);
 
 function delimiterNamed(text: string): string {
-  const delimiter = NAMED_DELIMITERS[text] ?? text;
+  const delimiter = NAMED_DELIMITERS.get(text) ?? text;
   if (delimiter.length !== 1 || /["\r\n]/.test(delimiter)) {
-    throw wrong("delimiter", `must be one character, or one of ${Object.keys(NAMED_DELIMITERS).join(", ")}`, text);
+    throw wrong("delimiter", `must be one character, or one of ${[...NAMED_DELIMITERS.keys()].join(", ")}`, text);
   }
   return delimiter;
 }
 
 function decimalNamed(text: string): string {
-  const decimal = DECIMALS[text];
+  const decimal = DECIMALS.get(text);
   if (decimal === undefined) throw wrong("decimal", "must be comma or point", text);
   return decimal;
 }

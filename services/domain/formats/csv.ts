@@ -12,23 +12,36 @@ export interface CsvRow {
 
 const DELIMITERS = [",", ";", "\t", "|"] as const;
 
+/** Finds a text at or after ascending positions; Infinity: nowhere. Each character is searched once, whatever the rows. */
+function ascendingFinder(text: string, wanted: string): (from: number) => number {
+  let found = -1;
+  return (from) => {
+    if (found < from) found = text.indexOf(wanted, from);
+    if (found < 0) found = Number.POSITIVE_INFINITY;
+    return found;
+  };
+}
+
 /** Splits text into rows. Blank lines are no rows. Quotes count at the beginning of a cell. */
 export class CsvReader {
   #rest = "";
   #line = 1;
+  #nextDelimiter = ascendingFinder("", "");
+  #nextNewline = ascendingFinder("", "");
 
   constructor(private readonly delimiter: string) {}
 
   /** The rows that this text completes. @throws UnreadableError when a row is too long */
   *push(text: string): Generator<CsvRow, void, void> {
-    this.#rest += text;
+    this.#extend(text);
+    const nextQuote = ascendingFinder(this.#rest, '"');
     let start = 0;
     for (;;) {
-      const end = this.#rest.indexOf("\n", start);
-      if (end < 0) break;
+      const end = this.#nextNewline(start);
+      if (end === Number.POSITIVE_INFINITY) break;
       // Most rows hold no quote: nothing but the delimiter matters in them.
-      const quote = this.#rest.indexOf('"', start);
-      if (quote < 0 || quote > end) {
+      if (nextQuote(start) > end) {
+        if (end - start > MAX_ROW_CHARS) throw this.#tooLong();
         yield* this.#row(this.#rest.slice(start, end).replace(/\r$/, "").split(this.delimiter), 1);
         start = end + 1;
         continue;
@@ -46,6 +59,7 @@ export class CsvReader {
   /** The last row, when the text did not end with a line break. @throws UnreadableError when a quote is not closed */
   *end(): Generator<CsvRow, void, void> {
     if (this.#rest === "") return;
+    this.#extend("");
     const row = this.#quotedRow(0, true);
     if (!row) throw this.#tooLong();
     this.#rest = "";
@@ -58,12 +72,18 @@ export class CsvReader {
     if (cells.length > 1 || cells[0]!.trim() !== "") yield { cells, line };
   }
 
+  #extend(text: string): void {
+    this.#rest += text;
+    this.#nextDelimiter = ascendingFinder(this.#rest, this.delimiter);
+    this.#nextNewline = ascendingFinder(this.#rest, "\n");
+  }
+
   #tooLong(): UnreadableError {
     const rule = `row at line ${this.#line}: it has no end within ${MAX_ROW_CHARS} characters`;
     return new UnreadableError(`CSV: ${rule}`, 'is a quote (") not closed, or the delimiter another one?');
   }
 
-  /** The row at a position; undefined when its end is not there yet. */
+  /** The row at a position, which ascends; undefined when its end is not there yet. @throws UnreadableError when it is too long */
   #quotedRow(start: number, isLast: boolean): { cells: string[]; end: number; lines: number } | undefined {
     const text = this.#rest;
     const cells: string[] = [];
@@ -82,10 +102,11 @@ export class CsvReader {
         lines += cell.split("\n").length - 1;
       }
       // What follows a closed quote belongs to the cell as it is.
-      const [delimiter, newline] = [text.indexOf(this.delimiter, at), text.indexOf("\n", at)];
-      if (newline < 0 && !isLast && delimiter < 0) return undefined;
-      const isRowEnd = delimiter < 0 || (newline >= 0 && newline < delimiter);
-      const end = isRowEnd ? (newline < 0 ? text.length : newline) : delimiter;
+      const [delimiter, newline] = [this.#nextDelimiter(at), this.#nextNewline(at)];
+      const end = Math.min(delimiter, newline, text.length);
+      if (end === text.length && !isLast) return undefined;
+      if (end - start > MAX_ROW_CHARS) throw this.#tooLong();
+      const isRowEnd = end !== delimiter;
       const rest = text.slice(at, end);
       cells.push(cell + (isRowEnd ? rest.replace(/\r$/, "") : rest));
       if (isRowEnd) return { cells, end: end + 1, lines };

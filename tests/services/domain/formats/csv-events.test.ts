@@ -195,6 +195,11 @@ describe("a mapping that does not fit is refused with the columns", () => {
     expect(() => convert(`t,${columns}\n${T0},${values.join()}\n`, { time: "t", ...settings })).toThrow(message);
   });
 
+  test("a cell named like a property of every object is no boolean", () => {
+    const { json } = convert(`t,ok\n${T0},constructor\n`, { ...PUMP, time: "t", field: ["ok:boolean"] });
+    expect(json.map(({ fields }) => fields)).toEqual([{ ok: { boolean: "constructor" } }]);
+  });
+
   test("a source that has too many values", () => {
     const rows = Array.from({ length: 10_001 }, (_, index) => `${T0 + index},${index}`).join("\n");
     expect(() => convert(`time,v\n${rows}\n`, { measurement: "pump", "source-column": "v", field: ["v"] })).toThrow(
@@ -207,6 +212,7 @@ describe("settings", () => {
   test.each<[CsvSettingTexts, string]>([
     [{ delimiter: "::" }, 'delimiter: must be one character, or one of tab, comma, semicolon, pipe, space; got "::"'],
     [{ decimal: "dot" }, 'decimal: must be comma or point; got "dot"'],
+    [{ decimal: "constructor" }, 'decimal: must be comma or point; got "constructor"'],
     [{ tag: ["=x"] }, 'tag: must be COLUMN or NAME=COLUMN; got "=x"'],
     [{ field: ["a="] }, 'field: must be COLUMN or NAME=COLUMN; got "a="'],
   ])("%j", (texts, message) => expect(() => csvSettings(texts)).toThrow(message));

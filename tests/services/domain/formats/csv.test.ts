@@ -62,7 +62,20 @@ describe("rows", () => {
     expect(() => rowsOf('a,b\n"c,d\ne,f')).toThrow("row at line 2");
     expect(() => rowsOf(`a,b\n"c,${"d\n".repeat(MAX_ROW_CHARS)}`, ",", 1000)).toThrow("row at line 2");
     expect(() => rowsOf("x".repeat(MAX_ROW_CHARS + 1))).toThrow("row at line 1");
+    // Also one that has an end in the same part of the text.
+    for (const row of ["x".repeat(MAX_ROW_CHARS + 1), `"",${",".repeat(4_000_000)}`]) {
+      expect(() => rowsOf(`a,b\n${row}\n`)).toThrow("row at line 2");
+    }
   });
+
+  test("are found in one pass, whatever the text lacks", () => {
+    // Searched again for each row or cell, these take minutes.
+    for (const part of ["\n", '""\n', "a,b\n", `"",${"x,".repeat(1000)}\n`]) {
+      let rows = 0;
+      for (const _ of new CsvReader(",").push(part.repeat(4_000_000 / part.length))) rows++;
+      expect(rows).toBe(part.includes(",") ? Math.floor(4_000_000 / part.length) : 0);
+    }
+  }, 60_000);
 
   test("of any cells are read as they were written", () => {
     let state = 3;
