@@ -85,6 +85,8 @@ function nameRule(name: string): string | undefined {
   if (isLonger(name, MAX_NAME_BYTES)) return `must be at most ${MAX_NAME_BYTES} bytes`;
   if (PLAIN_NAME.test(name)) return undefined;
   if (CONTROL.test(name)) return "must not contain control characters";
+  // A reader of text takes it for the mark of its encoding, and the name for another one.
+  if (name.startsWith("\ufeff")) return "must not begin with a byte order mark";
   if (name.includes("\\")) return "must not contain a backslash";
   return name.isWellFormed() ? undefined : "must not contain half a character (an unpaired surrogate)";
 }

@@ -15,7 +15,10 @@ const TAB = 0x09;
 const NEWLINE = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 
-/** The lines that hold a point, valid or not: without blank lines and comments. A string without an end ends with the body. */
+/**
+ * The lines that hold a point, valid or not: without blank lines and comments. A string without an end ends with the body; one
+ * that is longer than an event may be is a stray quote, and makes no other line invalid.
+ */
 export function* pointLines(bytes: Uint8Array): Generator<Line, void, void> {
   let number = 1;
   for (let from = 0; from < bytes.length; ) {
@@ -23,7 +26,7 @@ export function* pointLines(bytes: Uint8Array): Generator<Line, void, void> {
     let end = newline < 0 ? bytes.length : newline;
     let breaks = 1;
     if (bytes.subarray(from, end).includes(QUOTE))
-      ({ end, breaks } = endOfQuoted(bytes, startOfFields(bytes, from, end)));
+      ({ end, breaks } = endOfQuoted(bytes, from, startOfFields(bytes, from, end)));
     const line = bytes.subarray(from, end > from && bytes[end - 1] === CARRIAGE_RETURN ? end - 1 : end);
     if (holdsPoint(line)) yield { bytes: line.subarray(0, MAX_EVENT_BYTES + 1), length: line.length, number };
     from = end + 1;
@@ -33,7 +36,7 @@ export function* pointLines(bytes: Uint8Array): Generator<Line, void, void> {
 
 /** Whether a string is open at the end of a line, of which no line break is outside a string. */
 export const endsInString = (line: Uint8Array): boolean =>
-  line.includes(QUOTE) && endOfQuoted(line, startOfFields(line, 0, line.length)).isOpen;
+  line.includes(QUOTE) && endOfQuoted(line, 0, startOfFields(line, 0, line.length)).isOpen;
 
 function holdsPoint(line: Uint8Array): boolean {
   const first = line.find((byte) => byte !== SPACE && byte !== TAB);
@@ -41,16 +44,23 @@ function holdsPoint(line: Uint8Array): boolean {
 }
 
 /** The end of a line with quotes, and its line breaks with the last one. A quote opens a string only behind an equals sign. */
-function endOfQuoted(bytes: Uint8Array, fields: number): { end: number; breaks: number; isOpen: boolean } {
+function endOfQuoted(
+  bytes: Uint8Array,
+  from: number,
+  fields: number,
+): { end: number; breaks: number; isOpen: boolean } {
   let isOpen = false;
   let breaks = 1;
+  let firstBreak = -1;
   for (let at = fields; at < bytes.length; at++) {
     const byte = bytes[at]!;
     if (byte === NEWLINE) {
       if (!isOpen) return { end: at, breaks, isOpen };
       breaks++;
+      if (firstBreak < 0) firstBreak = at;
     } else if (isOpen && byte === BACKSLASH && bytes[at + 1] !== NEWLINE) at++;
     else if (byte === QUOTE) isOpen = !isOpen && bytes[at - 1] === EQUALS && bytes[at - 2] !== BACKSLASH;
+    if (isOpen && firstBreak >= 0 && at - from > MAX_EVENT_BYTES) return { end: firstBreak, breaks: 1, isOpen };
   }
   return { end: bytes.length, breaks, isOpen };
 }

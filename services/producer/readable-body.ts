@@ -10,7 +10,7 @@ import {
 import { ContentRun, CsvEvents } from "../domain/formats/csv-events.ts";
 import { CSV_SETTING_NAMES, csvSettings } from "../domain/formats/csv-settings.ts";
 import { pointLine } from "../domain/formats/point-line.ts";
-import { encodingOf, TEXT_ENCODINGS, type TextEncoding, TextReader, toUtf8 } from "../domain/formats/text-encoding.ts";
+import { encodingOf, TEXT_ENCODINGS, type TextEncoding, textOf, toUtf8 } from "../domain/formats/text-encoding.ts";
 import { textFormatOf } from "../domain/formats/text-format.ts";
 import { unreadable } from "../domain/formats/unreadable.ts";
 import { UnreadableError } from "../domain/formats/unreadable-error.ts";
@@ -121,7 +121,7 @@ function tableLines(bytes: Uint8Array, head: string, isWhole: boolean, query: UR
       "add the query parameters measurement, source, time-zone …, or send the file with bun scripts/ingest.ts";
     throw new UnreadableError("the body is CSV, and no parameter says what it holds", hint);
   }
-  const text = new TextReader("utf-8").read(bytes);
+  const text = textOf(bytes, "utf-8");
   const content = new ContentRun(settings);
   content.update(text);
   const events = new CsvEvents(settings, isWhole ? text : head, isWhole, content.name);

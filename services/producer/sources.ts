@@ -194,7 +194,7 @@ export function prepare(
 /** Bytes that are not UTF-8 are no event; a byte order mark is no part of one. */
 const utf8 = new TextDecoder();
 /** The tag `source` of a line, which may be invalid otherwise. */
-const SOURCE_OF_LINE = new RegExp(`^(?:[^ \\\\]|\\\\.)*?,${SOURCE_TAG}=((?:[^, \\\\]|\\\\.)*)`);
+const SOURCE_OF_LINE = new RegExp(`^[ \\t]*(?:[^ \\\\]|\\\\.)*?,${SOURCE_TAG}=((?:[^, \\\\]|\\\\.)*)`);
 
 /**
  * The source that an invalid event names: a replay of dead letters must not write what their sender must not. Undefined:

@@ -177,8 +177,9 @@ async function writeLines(
     const exceeded = refusal ? undefined : admission.add(source, series);
     if (refusal) outcome.invalid(number, refusal.detail);
     if (exceeded) outcome.beyond(number, `${shown(exceeded.name)} is new, and ${exceeded.rule}`);
-    // Cannot be full: the room was checked above in the same turn.
-    else if (!offer()) throw new Error("the buffer filled up within one turn");
+    // The room that was checked above is an estimate: numbers such as 1e20 are longer as records.
+    else if (!offer())
+      return later(503, "unavailable", "the buffer is full; send them all again: a point is stored once");
   }
   try {
     await withTimeout(outcome.complete, options.ackLimitMs ?? ACK_LIMIT_MS);
@@ -241,8 +242,10 @@ class WriteOutcome {
     const refused = this.#invalid.lines + this.#beyond.lines;
     if (refused === 0) return new Response(null, { status: 204 });
     const rest = `${refused} of ${this.received} lines were not taken; the others are written`;
-    const message = ({ first }: Refused) => `${first}; ${refused === this.received ? "no line was taken" : rest}`;
-    if (this.#invalid.lines > 0) return failure(400, "invalid", message(this.#invalid));
-    return failure(422, "unprocessable entity", message(this.#beyond));
+    // Both kinds: a sender must know that not every line that was not taken is a dead letter.
+    const reasons = [this.#invalid.first, this.#beyond.first].filter((reason) => reason !== undefined);
+    const message = `${reasons.join("; ")}; ${refused === this.received ? "no line was taken" : rest}`;
+    if (this.#invalid.lines > 0) return failure(400, "invalid", message);
+    return failure(422, "unprocessable entity", message);
   }
 }

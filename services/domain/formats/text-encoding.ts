@@ -49,11 +49,17 @@ export class TextReader {
   }
 }
 
+/** A whole text, without a byte order mark. @throws UnreadableError when it is not in this encoding, also in its last character */
+export function textOf(bytes: Uint8Array, encoding: TextEncoding): string {
+  const reader = new TextReader(encoding);
+  return reader.read(bytes) + reader.read();
+}
+
 const utf8 = new TextEncoder();
 
 /** @throws UnreadableError when it is not in this encoding */
 export const toUtf8 = (bytes: Uint8Array, encoding: TextEncoding): Uint8Array =>
-  encoding === "utf-8" ? bytes : utf8.encode(new TextReader(encoding).read(bytes));
+  encoding === "utf-8" ? bytes : utf8.encode(textOf(bytes, encoding));
 
 /** As toUtf8(), for a stream. */
 export async function* utf8Stream(chunks: AsyncIterable<Uint8Array>, encoding: TextEncoding) {

@@ -6,11 +6,12 @@ export const TEXT_FORMATS = ["ndjson", "json", "csv", "line"] as const;
 /** "json": values that are not one per line. "line": InfluxDB line protocol. */
 export type TextFormat = (typeof TEXT_FORMATS)[number];
 
-const PART = "(?:\\\\.|[^\\s,=\\\\])+";
-const FIELD = `${PART}=(?:"(?:\\\\.|[^"\\\\])*"|[^\\s,"]+)`;
+// Other spaces than these, such as the no-break space, are part of a name.
+const PART = "(?:\\\\.|[^ \\t\\r\\n,=\\\\])+";
+const FIELD = `${PART}=(?:"(?:\\\\.|[^"\\\\])*"|[^ \\t\\r\\n,"]+)`;
 /** measurement,tag=value field=value,field=value timestamp */
 const LINE_PROTOCOL = new RegExp(
-  `^(?![{"[#])(?:\\\\.|[^\\s,\\\\])+(?:,${PART}=${PART})* +${FIELD}(?:,${FIELD})*(?: +-?\\d+)?$`,
+  `^(?![{"[#])(?:\\\\.|[^ \\t\\r\\n,\\\\])+(?:,${PART}=${PART})* +${FIELD}(?:,${FIELD})*(?: +-?\\d+)?$`,
 );
 /** A line within an object that is printed over several lines. */
 const UNFINISHED = /[{[,:]$/;
@@ -55,8 +56,10 @@ export function textFormatOf(head: string, isWhole: boolean): TextFormat | "empt
     const values = valuesIn(first);
     return UNFINISHED.test(first) || (values.length > 1 && isJson(values[0]!)) ? "json" : "ndjson";
   }
-  const data = lines.find((line) => !line.startsWith("#"));
-  if (data === undefined) return isWhole ? "ndjson" : "more";
-  if (LINE_PROTOCOL.test(data)) return "line";
-  return SEPARATOR_LINE.test(first) || delimiterOf(lines) ? "csv" : "ndjson";
+  const data = lines.filter((line) => !line.startsWith("#"));
+  if (data.length === 0) return isWhole ? "ndjson" : "more";
+  if (LINE_PROTOCOL.test(data[0]!)) return "line";
+  if (SEPARATOR_LINE.test(first) || delimiterOf(lines)) return "csv";
+  // The first line may be an invalid one.
+  return data.some((line) => LINE_PROTOCOL.test(line)) ? "line" : "ndjson";
 }

@@ -176,6 +176,7 @@ const faults: [name: string, line: string, reason: Reason, field: string][] = [
   ["a measurement of the database", "_m x=1", "bad_measurement", "measurement"],
   ["a measurement with a backslash", String.raw`a\b x=1`, "bad_measurement", "measurement"],
   ["a measurement with a control character", "a\u0007b x=1", "bad_measurement", "measurement"],
+  ["a measurement that begins with a byte order mark", "\ufeffm x=1", "bad_measurement", "measurement"],
   ["a measurement of 129 bytes", `${"m".repeat(129)} x=1`, "bad_measurement", "measurement"],
   ["a comment", "# x=1", "bad_measurement", "measurement"],
   ["a measurement that begins as JSON", "{m x=1", "bad_measurement", "measurement"],

@@ -89,10 +89,17 @@ describe("pointLines", () => {
   });
 
   test("of a line above the greatest size of an event, the beginning", () => {
-    const [long, short] = pointLines(Buffer.from(`a b="\n${"x\n".repeat(MAX_EVENT_BYTES)}"\nc d=2`));
-    expect(long).toMatchObject({ length: 2 * MAX_EVENT_BYTES + 7, number: 1 });
+    const [long, short] = pointLines(Buffer.from(`a b="${"x".repeat(2 * MAX_EVENT_BYTES)}"\nc d=2`));
+    expect(long).toMatchObject({ length: 2 * MAX_EVENT_BYTES + 6, number: 1 });
     expect(long!.bytes.length).toBe(MAX_EVENT_BYTES + 1);
-    expect(short).toMatchObject({ length: 5, number: MAX_EVENT_BYTES + 3 });
+    expect(short).toMatchObject({ length: 5, number: 2 });
+  });
+
+  test("a quote without an end within the greatest size of an event swallows no other line", () => {
+    const others = Array.from({ length: 4000 }, (_, index) => `c d=${index}`);
+    const lines = linesOf([String.raw`a path="C:\temp\" 1`, ...others].join("\n"));
+    expect(lines.map(([, text]) => text)).toEqual([String.raw`a path="C:\temp\" 1`, ...others]);
+    expect(lines.map(([number]) => number)).toEqual(lines.map((_, index) => index + 1));
   });
 
   test("a body of stray quotes and backslashes is read in one pass", () => {

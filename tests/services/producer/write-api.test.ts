@@ -225,7 +225,8 @@ describe("POST /api/v2/write", () => {
   test("403 for another's source; nothing is taken, and no dead letter that a replay would write", async () => {
     const token = "of-plant-a";
     expect((await send("a,source=plant-a-7 b=1\na,host=x b=1", { token })).status).toBe(204);
-    for (const foreign of ["a,source=plant-b-1 b=1", "a,source=plant-b-1 b=", "a,c=d\\ e,source=plant-b-1 b=1 1"]) {
+    const valid = "a,source=plant-b-1 b=1";
+    for (const foreign of [valid, `${valid}=`, `  \t${valid}=`, "a,c=d\\ e,source=plant-b-1 b=1 1"]) {
       const { status, json } = await send(`a,source=plant-a-7 b=1\n${foreign}`, { token });
       expect({ status, json }).toMatchObject({ status: 403, json: { code: "forbidden" } });
       expect(json!.message).toBe('line 2: sender plant-a must not write the source "plant-b-1"; nothing was taken');
@@ -381,6 +382,13 @@ describe("limits of a sender", () => {
     // No dead letter: the lines are valid.
     expect(cluster.records(DLQ)).toHaveLength(0);
     expect((await send("a,h=5 b=2", { token: "of-plant-a" })).status).toBe(204);
+    // With an invalid line both reasons are named: only that line is a dead letter.
+    const both = await send("a,h=6 b=2\nbad", { token });
+    expect([both.status, both.json!.message]).toEqual([
+      400,
+      expect.stringMatching(/^line 2: .*; line 1: "a,h=6" is new, and .*; no line was taken$/),
+    ]);
+    expect(cluster.records(DLQ)).toHaveLength(1);
   });
 
   test("events: a new source beyond the bound is 403, and nothing of the request is taken", async () => {
