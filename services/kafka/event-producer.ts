@@ -39,8 +39,9 @@ const FIRST_RETRY_MS = 100;
 const MAX_RETRY_MS = 500;
 /** Pause after errors that an operator must resolve (a missing ACL, a missing topic). */
 const OPERATOR_RETRY_MS = 2000;
-/** A fleet has tens of keys; the bound limits the memory when an HTTP client sends random ones. */
+/** A fleet has tens of keys; the bounds limit the memory when senders make up names, or series with many tags. */
 const MAX_MEMOISED_KEYS = 10_000;
+const MAX_MEMOISED_KEY_CHARS = 256;
 const LOG_INTERVAL_MS = 5000;
 /** Sequence numbers have 31 bits and restart at 0. */
 const SEQUENCE_MODULUS = 2 ** 31;
@@ -295,7 +296,7 @@ export class EventProducer {
         partitionMetadata: topic.queues.map((queue) => ({ partitionId: queue.partition, leader: 0 })) as never,
         message: { key: key as string | Buffer | null, value: null },
       });
-      if (typeof key === "string") {
+      if (typeof key === "string" && key.length <= MAX_MEMOISED_KEY_CHARS) {
         if (topic.partitionOf.size >= MAX_MEMOISED_KEYS) topic.partitionOf.clear();
         topic.partitionOf.set(key, partition);
       }

@@ -28,11 +28,11 @@ let intake: Intake;
 let ca: string;
 let statuses: number[];
 
-async function open(maxBufferedEvents = 20_000, ackLimitMs?: number) {
+async function open(maxBufferedEvents = 20_000, ackLimitMs?: number, maxBufferedBytes = 32 * 1024 * 1024) {
   const certificate = await testCertificate();
   ca = certificate.ca;
   cluster = new FakeCluster(6, 3);
-  producer = producerOn(cluster, { maxBufferedEvents });
+  producer = producerOn(cluster, { maxBufferedEvents, maxBufferedBytes });
   publisher = publisherOn(producer);
   statuses = [];
   const onAnswer = (status: number) => void statuses.push(status);
@@ -42,10 +42,10 @@ async function open(maxBufferedEvents = 20_000, ackLimitMs?: number) {
 }
 
 /** Not started: Kafka is unreachable, and events stay in the buffer. */
-async function reopen(maxBufferedEvents?: number, ackLimitMs = 50) {
+async function reopen(maxBufferedEvents?: number, ackLimitMs = 50, maxBufferedBytes?: number) {
   await intake.stop();
   await producer.stop();
-  await open(maxBufferedEvents, ackLimitMs);
+  await open(maxBufferedEvents, ackLimitMs, maxBufferedBytes);
 }
 
 beforeEach(async () => {
@@ -405,6 +405,16 @@ describe("POST /events over HTTPS", () => {
     expect(headers.get("retry-after")).toBe("1");
     expect(json).toMatchObject({ received: 11, acknowledged: 0 });
     expect(producer.bufferedEvents).toBe(0);
+  });
+
+  test("503 when the records of a request become longer than its text, and the buffer has no room for all", async () => {
+    await reopen(undefined, 50, 35_800);
+    const fields = Object.fromEntries(Array.from({ length: 250 }, (_, index) => [index.toString(36), 1]));
+    const event = JSON.stringify({ v: 2, measurement: "m", source: "s", time: Date.now(), fields });
+    const { status, json } = await post(`${event.replaceAll(":1,", ":1e20,")}\n`.repeat(6));
+    expect({ status, json }).toMatchObject({ status: 503, json: { code: "buffer_full" } });
+    expect(json.error).toBe("the buffer is full; send them all again, that is harmless");
+    expect(statuses).toEqual([503]);
   });
 
   test("503 after the limit while Kafka is unreachable; the events stay in the buffer and arrive once", async () => {
