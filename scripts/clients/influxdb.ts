@@ -4,6 +4,7 @@
  */
 import { InfluxDB } from "@influxdata/influxdb-client";
 import { MEASUREMENT_NAMES, type TelemetryEvent } from "../../services/domain/event.ts";
+import { fluxString } from "../../services/domain/flux.ts";
 import { type FieldType, seriesOf } from "../../services/domain/line-protocol.ts";
 import { BELT_SERIES, type IdentitySeries, MEASUREMENT, valuesChecksum } from "../../services/domain/point.ts";
 import { fieldHash, pointKey } from "../../services/domain/point-content.ts";
@@ -80,9 +81,8 @@ export function nanosecondsOf(time: string): string {
 }
 
 const VALUE_FIELDS = [...MEASUREMENT_NAMES, "state"] as const;
-const quoted = (text: string) => JSON.stringify(text);
 const anyOf = (field: string, values: readonly string[]) =>
-  values.map((value) => `r.${field} == ${quoted(value)}`).join(" or ");
+  values.map((value) => `r.${field} == ${fluxString(value)}`).join(" or ");
 
 /** First stages of a query: fields of a time range. The tag is filtered here, so that other series are not read. */
 function select(
@@ -91,13 +91,13 @@ function select(
   { startMs, endMs }: TimeRange,
   { conveyors = [], conveyorsPrefix, series = BELT_SERIES }: PointFilter = {},
 ): string[] {
-  const conditions = [`r._measurement == ${quoted(series.measurement)}`, `(${anyOf("_field", fields)})`];
+  const conditions = [`r._measurement == ${fluxString(series.measurement)}`, `(${anyOf("_field", fields)})`];
   if (conveyors.length > 0) conditions.push(`(${anyOf(series.tag, conveyors)})`);
   if (conveyorsPrefix) {
     conditions.push(`r.${series.tag} =~ /^${conveyorsPrefix.replaceAll(/[^A-Za-z0-9_-]/g, String.raw`\$&`)}/`);
   }
   return [
-    `from(bucket: ${quoted(bucket)})`,
+    `from(bucket: ${fluxString(bucket)})`,
     `|> range(start: time(v: ${startMs}000000), stop: time(v: ${endMs}000000))`,
     `|> filter(fn: (r) => ${conditions.join(" and ")})`,
   ];
@@ -105,9 +105,9 @@ function select(
 
 /** First stages of a query: all fields of a measurement in a time range. */
 const selectMeasurement = (bucket: string, measurement: string, { startMs, endMs }: TimeRange): string[] => [
-  `from(bucket: ${quoted(bucket)})`,
+  `from(bucket: ${fluxString(bucket)})`,
   `|> range(start: time(v: ${startMs}000000), stop: time(v: ${endMs}000000))`,
-  `|> filter(fn: (r) => r._measurement == ${quoted(measurement)})`,
+  `|> filter(fn: (r) => r._measurement == ${fluxString(measurement)})`,
 ];
 
 /** Types of values in annotated CSV, by their names there. */
@@ -131,7 +131,7 @@ function columnsOf(columns: readonly { label: string; dataType: string; index: n
 
 /** A query that needs the right to read the bucket and returns at most one row per series. */
 export const readCheck = (bucket: string): string =>
-  `from(bucket: ${quoted(bucket)}) |> range(start: -1m) |> filter(fn: (r) => r._measurement == ${quoted(MEASUREMENT)}) |> limit(n: 1)`;
+  `from(bucket: ${fluxString(bucket)}) |> range(start: -1m) |> filter(fn: (r) => r._measurement == ${fluxString(MEASUREMENT)}) |> limit(n: 1)`;
 
 /** Organization and bucket of an own or external InfluxDB. */
 export const bucketOf = ({ influxdb }: ExternalStores) => ({

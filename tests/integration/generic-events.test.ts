@@ -201,6 +201,34 @@ describe.skipIf(skipped !== undefined)(`generic events${skipped ? ` (skipped: ${
   );
 
   test(
+    "names with a meaning in JavaScript, in Flux or in InfluxDB's messages are stored and audited like others",
+    async () => {
+      const where = await open("names");
+      const processor = await where.processor();
+      const nowMs = Date.now();
+      // Flux would expand it in a string.
+      const measurement = "a$".concat("{b}");
+      const base = { measurement, tags: { at: "x" }, fields: { dropped: 2 } };
+      const events: GenericEventJson[] = ["constructor", "toString", "valueOf"].flatMap((source, index) => [
+        { ...base, source, run: "constructor", seq: index, time: nowMs - 50_000 + index },
+        { ...base, source, time: nowMs - 40_000 + index },
+      ]);
+      // InfluxDB joins this line with the one behind it, and quotes both in its answer 400.
+      const joining = { ...base, source: "joining", tags: { a: String.raw`x\ y\="z` }, time: nowMs - 30_000 };
+      events.splice(3, 0, joining);
+      const result = await send(where, "toString", events.map(serializeGenericEvent));
+      expect(result).toMatchObject({ acknowledged: events.length, refused: 0 });
+      expect((await untilStored(measurement, nowMs, events.length)).size).toBe(events.length);
+      expect(await deadLettersOf(where)).toEqual([]);
+      const verdict = await where.audit(["constructor", "toString"]);
+      expect(failedIds(verdict)).toEqual([]);
+      expect(verdict.counts).toMatchObject({ lost: 0, acknowledged: events.length });
+      expect(await processor.stop()).toBe(0);
+    },
+    TEST_LIMIT_MS,
+  );
+
+  test(
     "records of another writer in Kafka, as JSON and as lines in another form, are stored too",
     async () => {
       const where = await open("foreign");

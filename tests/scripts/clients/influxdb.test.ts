@@ -67,6 +67,12 @@ test("points of a load of version 2 are selected and named by their measurement 
   expect(queries[1]).toContain("r.source =~ /^drill-/");
 });
 
+test("names with a dollar sign and braces are compared as they are: Flux would expand them", async () => {
+  const { influx, queries } = databaseWith([]);
+  await new TelemetryStore(influx).run("r", 5, 9, { series: { ...LOAD_SERIES.v2, measurement: "a$".concat("{b}") } });
+  expect(queries[0]).toContain(String.raw`r._measurement == "a\x24{b}"`);
+});
+
 test("TelemetryStore.run filters by known conveyors before it joins fields", async () => {
   // Otherwise the points of a load test in the range exceed the memory of a query.
   const { influx, queries } = databaseWith([]);
