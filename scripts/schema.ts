@@ -4,7 +4,7 @@
  *   bun scripts/schema.ts sample.ndjson                  prints it
  *   bun scripts/schema.ts *.lp --out schemas             one file for each measurement
  */
-import { stat, writeFile } from "node:fs/promises";
+import { mkdir, stat, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { isSchemaFile, SETTINGS_FILE } from "../services/domain/schema-files.ts";
 import { type CommandContext, defineCommand, runCommand } from "./cli/command.ts";
@@ -24,7 +24,11 @@ const FLAGS = {
   source: { type: "string", valueName: "NAME", description: "CSV: source of the rows, where no column has it" },
   tag: { type: "string", multiple: true, valueName: "[NAME=]COLUMN", description: "CSV: a tag" },
   "time-zone": { type: "string", valueName: "ZONE", description: "CSV: zone of times without one: Europe/Berlin, UTC" },
-  out: { type: "string", valueName: "DIR", description: "write one file for each measurement there; none is replaced" },
+  out: {
+    type: "string",
+    valueName: "DIR",
+    description: "write one file for each measurement there; creates the folder, replaces no file",
+  },
 } as const;
 
 const usage = (message: string, hint?: string) => new OperatorError(message, { exitCode: EXIT.usage, hint });
@@ -52,17 +56,17 @@ export function fileNameOf(measurement: string): string {
   return isSchemaFile(name) && name !== SETTINGS_FILE ? name : `measurement-${name}`;
 }
 
-/** @throws OperatorError (exit 2) when the folder does not exist, or has a file of this name */
+/** Creates the folder. @throws OperatorError (exit 2) when it cannot be created, or has a file of this name */
 async function writeSchema(folder: string, { measurement, text }: FirstSchema): Promise<string> {
   const path = join(folder, fileNameOf(measurement));
+  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+    throw usage(`--out: the folder "${folder}" cannot be created: ${(error as Error).message}`);
+  });
   try {
     await writeFile(path, text, { flag: "wx" });
   } catch (error) {
-    const { code } = error as { code?: string };
-    if (code === "EEXIST")
-      throw usage(`--out: ${path} exists; a schema is not replaced`, "remove it, or print the new one without --out");
-    if (code === "ENOENT") throw usage(`--out: no folder "${folder}"`, `mkdir -p ${folder}`);
-    throw error;
+    if ((error as { code?: string }).code !== "EEXIST") throw error;
+    throw usage(`--out: ${path} exists; a schema is not replaced`, "remove it, or print the new one without --out");
   }
   return path;
 }

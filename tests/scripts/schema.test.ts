@@ -1,6 +1,6 @@
 /** scripts/schema.ts with files: what it prints, writes and refuses. */
 import { expect, test } from "bun:test";
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { readSchemaFolder } from "../../scripts/deploy/event-schemas.ts";
 import { fileNameOf } from "../../scripts/schema.ts";
@@ -41,7 +41,6 @@ test("events and lines of any precision make schemas that a deploy reads; no fil
     "fan rpm=6",
   );
   const out = join(folder, "schemas");
-  await mkdir(out);
   const first = await run(events, lines, "--out", out);
   expect(first).toMatchObject({ exitCode: 0, error: "" });
   expect((await readdir(out)).sort()).toEqual(["fan.yaml", "pump.yaml"]);
@@ -52,6 +51,11 @@ test("events and lines of any precision make schemas that a deploy reads; no fil
   expect(second).toMatchObject({
     exitCode: 2,
     error: expect.stringContaining("pump.yaml exists; a schema is not replaced"),
+  });
+  const third = await run(events, "--out", lines);
+  expect(third).toMatchObject({
+    exitCode: 2,
+    error: expect.stringContaining(`--out: the folder "${lines}" cannot be created`),
   });
 });
 
