@@ -2,7 +2,7 @@
  * The intake's benchmark: a real producer and a real broker over TLS on loopback.
  *
  * Cost: requests of 1,000 events in each form, one after the other. Latency: a sender posts one event at a time, first alone,
- * then while four other senders, each in a loop of its own, are refused: above its rate, above its bound of series, with a
+ * then while four other senders, each in its own loop, are refused: above its rate, above its bound of series, with a
  * revoked token, with the source of another sender.
  */
 import { mkdir, writeFile } from "node:fs/promises";

@@ -214,7 +214,7 @@ function printList({ senders }: SenderList, report: Context["report"]): void {
   ]);
   const numbers = ["requests/s", "bytes/s", "most sources", "most series"];
   for (const line of tableLines(["sender", "tokens", ...numbers, "sources"], rows, numbers)) report.print(line);
-  if (senders.length === 0) report.info("no sender has a token of its own: bun scripts/senders.ts add NAME");
+  if (senders.length === 0) report.info("no sender has its own token: bun scripts/senders.ts add NAME");
   if (senders.some(({ isPlain }) => isPlain)) {
     report.warn("plain: the Secret holds the token itself; the next change of any sender replaces it by its digest");
   }
@@ -222,7 +222,7 @@ function printList({ senders }: SenderList, report: Context["report"]): void {
 
 export const command = defineCommand({
   name: "scripts/senders.ts",
-  summary: "senders with tokens of their own: adds, lists and revokes them, and changes their tokens",
+  summary: "senders with their own tokens: adds, lists and revokes them, and changes their tokens",
   usage: [
     "add NAME [--sources PATTERN,…] [--requests-per-second N] [--bytes-per-second N] [--most-sources N] [--series N]",
     "change NAME [the same flags]",

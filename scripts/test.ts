@@ -59,7 +59,7 @@ async function testOnCluster(
   if (reason) {
     report.warn(`tests on a cluster are skipped: ${reason}`);
     const counts = await runTests(files, { CONVEYOR_CLUSTER_TESTS: "" }, PART_LIMIT_MS.cluster, signal);
-    // CI must run them: a run without them must not look like one with them.
+    // CI must run them: a run without them must not count as one with them.
     if (process.env.CI) counts.failed += 1;
     return counts;
   }
@@ -133,7 +133,7 @@ export const command = defineCommand({
     if (!flags.fast) {
       const missing = await preparePictureTools(report, signal);
       if (missing.length > 0) report.warn(`tests of pictures are skipped: ${missing.join(" and ")} missing`);
-      // CI must run them: a run without them must not look like one with them.
+      // CI must run them: a run without them must not count as one with them.
       if (missing.length > 0 && process.env.CI) add(ONE_FAILED);
       add(await runTests(files.pictures, { CONVEYOR_CLUSTER_TESTS: "" }, PART_LIMIT_MS.fast, signal));
     }
@@ -142,7 +142,7 @@ export const command = defineCommand({
       const environment = { CONVEYOR_INTEGRATION_TESTS: "1", CONVEYOR_CLUSTER_TESTS: "" };
       const outcome = await runTests(files.integration, environment, PART_LIMIT_MS.integration, signal);
       add(outcome);
-      // CI must run them: a run without them must not look like one with them.
+      // CI must run them: a run without them must not count as one with them.
       if (outcome.passed === 0 && process.env.CI) add(ONE_FAILED);
     }
     for (const line of failureLines(total.failures)) report.print(line);

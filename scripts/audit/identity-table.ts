@@ -67,7 +67,7 @@ export type Word = (column: Column) => number;
 /** Combines words to the word of the selected events. */
 type Rule = (word: Word) => number;
 
-/** Examples per selection: enough to look one up, few enough to read. */
+/** Examples per selection: enough to find one in the logs, few enough to read. */
 const MAX_EXAMPLES = 5;
 
 function bitCount(word: number): number {

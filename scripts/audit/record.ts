@@ -31,7 +31,7 @@ const POLL_INTERVAL_MS = 500;
 const QUERY_RETRY_LIMIT_MS = 20_000;
 /** Field values per query: they are read as a stream, and a query must end within its limit. */
 const MAX_FIELD_VALUES_PER_SLICE = 500_000;
-/** Each measurement is a query of its own. */
+/** One query per measurement. */
 const MAX_MEASUREMENTS = 1000;
 /** Timestamps of missing events that are queried for other points: fewer show a pattern. */
 const MAX_HOLDER_QUERIES = 200;

@@ -70,7 +70,7 @@ export async function withBrowser<T>(
 const SIGN_IN_LIMIT_MS = 90_000;
 
 /**
- * Signs in to Grafana with the request of its own form; the browser gets a session.
+ * Signs in to Grafana with the request of its form; the browser gets a session.
  * @throws OperatorError when Grafana rejects it.
  */
 export async function signIn(page: Page, origin: string, username: string, password: string): Promise<void> {

@@ -216,7 +216,7 @@ const metricsCheck: Check<ProbeSession> = {
       async () => {
         const present = await namesByJob(prometheus, all, signal);
         const moved = await movedNames(prometheus, moving, signal);
-        // The kubelets have a check of their own.
+        // The kubelets have their own check.
         const targets = (await prometheus.targets(signal)).filter(({ labels }) => labels.job !== KUBELET_JOB);
         const missing = [...missingMetrics(rows, present, moved), ...targetsNotUp(targets)];
         return missing.length === 0

@@ -139,7 +139,7 @@ export async function capture(
   try {
     const result = await $({
       spawn: start as unknown as typeof spawn,
-      // zx itself would look for the children with `ps`; it calls this at the time limit.
+      // zx itself would search the children with `ps`; it calls this at the time limit.
       kill: async () => {
         isTimedOut = true;
         end();

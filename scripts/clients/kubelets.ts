@@ -1,5 +1,5 @@
 /**
- * Whether Prometheus can read the kubelets, by the results of its own scrapes. Prometheus itself is the probe: it has the
+ * Whether Prometheus can read the kubelets, by the results of its scrapes. Prometheus itself is the probe: it has the
  * rights, the network policy and the TLS verification that count, and a cluster that becomes readable shows at once. A read
  * through the API server's node proxy would hide the certificate, which the API server does not verify by default.
  */

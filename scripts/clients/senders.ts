@@ -19,7 +19,7 @@ const OPS_PORT = 9464;
 /** The kubelet replaces the files within a minute and a half at worst, and a producer reads them every five seconds. */
 const IN_USE_LIMIT_MS = 180_000;
 const IN_USE_INTERVAL_MS = 1000;
-/** A changed annotation makes the kubelet look at the pod's volumes at once. */
+/** A changed annotation makes the kubelet read the pod's volumes at once. */
 const REVISION_ANNOTATION = "conveyor.dev/senders-revision";
 const DEPLOY_HINT = "bun scripts/deploy.ts";
 

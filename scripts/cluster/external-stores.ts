@@ -43,7 +43,7 @@ export interface ExternalInfluxdb {
   bucket: string;
   /** Its Secret has ca.crt; otherwise the system's trusted CAs count. */
   hasCa: boolean;
-  /** Reading has a token of its own, which cannot write. */
+  /** Reading has a separate token, which cannot write. */
   hasReadToken: boolean;
   egress: EgressRule[];
 }

@@ -1,6 +1,6 @@
 /**
  * A deploy from a workstation that has only Node.js, kubectl, openssl and buildah: no Debian packages, no Maven, no root. The
- * workstation is a root file system of its own, entered as an unprivileged user in a user namespace. It builds the project's
+ * workstation is a separate root file system, entered as an unprivileged user in a user namespace. It builds the project's
  * own images from base images of a registry on loopback, pushes them there, and deploys to the local cluster through its API
  * server alone, which it knows as a cluster of another name.
  *
@@ -90,7 +90,7 @@ const agentBase = (ref: string): ImageRecipe =>
 /** Prepares the workstation's mounts and starts a command as its root; `$1` is its root file system. */
 const ENTER = `set -eu
 root=$1; shift
-# A mount of its own, as the root of a container is: programs change the propagation of "/".
+# Its own mount, as the root of a container is: programs change the propagation of "/".
 mount --bind "$root" "$root"
 mount --rbind /dev "$root/dev"
 mount --rbind /proc "$root/proc"
@@ -109,7 +109,7 @@ const NETWORK_VARIABLES = [
 ];
 
 export interface BareDeploy {
-  /** Programs of the workstation that were looked for. */
+  /** Programs that the workstation was searched for. */
   present: string[];
   absent: string[];
   uid: number;

@@ -1,5 +1,5 @@
 /**
- * A Prometheus of prometheus-operator in a namespace of its own, as kube-prometheus-stack runs it, and the steps that prove that
+ * A Prometheus of prometheus-operator in its own namespace, as kube-prometheus-stack runs it, and the steps that prove that
  * the pipeline works with it instead of an own one: deploy, scrapes, validate, audit.
  */
 import { mkdir, writeFile } from "node:fs/promises";

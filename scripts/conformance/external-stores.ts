@@ -1,5 +1,5 @@
 /**
- * A Kafka with SASL over TLS and an InfluxDB in a namespace of their own, as other people may run them, and the steps that
+ * A Kafka with SASL over TLS and an InfluxDB in their own namespace, as other people may run them, and the steps that
  * prove that the pipeline works against them: deploy, validate, audit.
  *
  * The servers are those of k8s/ with another client listener, so that nothing but the images of the pipeline is needed.

@@ -1,6 +1,6 @@
 /**
- * prometheus-operator and a Prometheus of it in a namespace of their own, as kube-prometheus-stack runs them: built from the Go
- * module, assembled into images under its own names. That Prometheus has rights of its own, and selects by a release label.
+ * prometheus-operator and a Prometheus of it in their own namespace, as kube-prometheus-stack runs them: built from the Go
+ * module, assembled into images under its own names. That Prometheus has its own rights, and selects by a release label.
  */
 import { join } from "node:path";
 import { must } from "../cli/process.ts";

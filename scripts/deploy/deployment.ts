@@ -273,8 +273,8 @@ export async function deploy(
   // Only a running Prometheus shows that the kubelets cannot be read: their alerts are removed before they fire.
   const latest = { ...(await readSnapshot(cluster, stages, signal)), kubelets: { problem } };
   const revised = plan(latest, stages, images, { ...options, ca: await caOf(folder) });
-  const told = describeNotApplied(decided);
-  for (const line of describeNotApplied(revised).filter((line) => !told.includes(line))) report.warn(line);
+  const before = describeNotApplied(decided);
+  for (const line of describeNotApplied(revised).filter((line) => !before.includes(line))) report.warn(line);
   const again = await preparePlan(revised, latest, used, folder);
   const some = { ...again, stages: again.stages.filter(({ name }) => REVISED_STAGES.includes(name)) };
   const { counts, changes } = await executePlan(cluster, some, report, signal);

@@ -95,7 +95,7 @@ export async function fillSecrets(
       if (value === undefined) missing.push(`${source} (for ${object.metadata.name})`);
       else data[key] = object.kind === "Secret" ? Buffer.from(value, "utf8").toString("base64") : value;
     }
-    // A ConfigMap's manifest may have entries of its own; a Secret's has none.
+    // A ConfigMap's manifest may have its own entries; a Secret's has none.
     filled.push({ ...object, data: { ...(object.data as Record<string, string> | undefined), ...data } });
   }
   if (missing.length > 0) {

@@ -311,7 +311,7 @@ class DrillRun {
     });
     this.#healedAtMs = environment.now();
     environment.mark("healed", drill.name, this.options.withoutFault ? "nothing to undo" : "the fault is undone");
-    // Without a signal: at the limit the error names the pods that are not Ready. kubectl has a limit of its own.
+    // Without a signal: at the limit the error names the pods that are not Ready. kubectl has its own limit.
     const unlimited = new AbortController().signal;
     const leftMs = Math.max(0, untilMs - environment.now());
     await until(environment, leftMs, unlimited, () => environment.unready(unlimited), "all pods to be Ready");

@@ -1,4 +1,4 @@
-/** Commands and their output as a page that looks like a terminal. */
+/** Commands and their output as a page with the appearance of a terminal. */
 
 import { documentOf } from "../report/document.ts";
 import { html } from "../report/html.ts";

@@ -103,7 +103,7 @@ until grep -q 'Kafka Server started' broker.log; do
   sleep 0.1
 done
 kill $broker
-# Ended by SIGTERM (128 + 15), and not by a fault of its own.
+# Ended by SIGTERM (128 + 15), not by an error.
 wait $broker || [ $? -eq 143 ]
 # G1 whatever the machine: only it writes the archived objects, which every collector can read.
 java -Xshare:dump -XX:+UseG1GC -Xmx512m -XX:SharedClassListFile=classes.lst -XX:SharedArchiveFile=/training/kafka.jsa -cp "$classes"

@@ -70,7 +70,7 @@ const BASE_PACKAGES = [
 ];
 const JAVA_PACKAGES = ["openjdk-21-jre-headless", "libjpeg62-turbo", "liblcms2-2"];
 
-/** Files that package scripts would create. The uid of this project's pods has a name, for programs that look it up. */
+/** Files that package scripts would create. The uid of this project's pods has a name, for programs that ask for it. */
 const BASE_FILES = {
   "etc/passwd": [
     "root:x:0:0:root:/root:/bin/bash",

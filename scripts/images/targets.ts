@@ -176,7 +176,7 @@ export function checkPrefix(prefix: string, flag = "--registry"): string {
   return trimmed;
 }
 
-/** Pushes a variant per platform under a tag of its own, and their list. @returns the list's digest */
+/** Pushes a variant per platform under its own tag, and their list. @returns the list's digest */
 async function pushAll(
   builder: Builder,
   variants: readonly Variant[],

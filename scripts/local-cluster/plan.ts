@@ -13,7 +13,7 @@ import { MARK, markedProcesses } from "./processes.ts";
 import { chooseSubnets, clash, machineRanges } from "./subnets.ts";
 import { type VariantName, variantName } from "./variants.ts";
 
-/** Another run may be starting or stopping the cluster; builds have locks of their own. */
+/** Another run may be starting or stopping the cluster; builds have their own locks. */
 const LOCK_LIMIT_MS = 5 * 60_000;
 
 const programs = () => ({ kubernetes: partDir(PARTS.kubernetes), runtime: partDir(PARTS["node-runtime"]) });

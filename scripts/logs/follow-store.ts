@@ -9,7 +9,7 @@ import type { Cluster } from "../cluster/cluster.ts";
 
 /** Interval of the queries; a line needs about a second to reach the store. */
 const POLL_MS = 1000;
-/** The collectors look for new lines of a quiet pod every ten seconds: each query covers this much of the last one. */
+/** The collectors search for new lines of a quiet pod every ten seconds: each query covers this much of the last one. */
 const OVERLAP_MS = 20_000;
 /** A store that restarts is back within half a minute. */
 const OUTAGE_LIMIT_MS = 180_000;

@@ -73,7 +73,7 @@ export async function runTests(
     if (exitCode !== EXIT.timeout) {
       if (isEmpty || (exitCode !== 0 && counts.failed === 0)) counts.failed = 1;
     } else {
-      // Otherwise a run that was cut, with another failure, would look complete.
+      // Otherwise a run that was cut, with another failure, would count as complete.
       counts.failed++;
       const message = `ended at its limit of ${formatDuration(limitMs)}: the tests after that did not run`;
       failures.push({ file: "scripts/test.ts", test: `${files.length} files`, message });

@@ -1,4 +1,4 @@
-/** The first page: whether the pipeline works, its figures, firing alerts, and where to look further. */
+/** The first page: whether the pipeline works, its figures, firing alerts, and links to the details. */
 import { documentOf } from "../report/document.ts";
 import { type Html, html } from "../report/html.ts";
 import { formatValue } from "./units.ts";

@@ -12,7 +12,7 @@ import type { PipelineStatus } from "./home-page.ts";
 import { labelValues, logLines, logRates } from "./log-query.ts";
 import { type Choices, queryText, stepOf } from "./query-text.ts";
 
-/** More curves cannot be told apart. */
+/** More curves cannot be distinguished. */
 export const MAX_SERIES = 60;
 /** More rows are for a query of one's own. */
 const MAX_ROWS = 500;

@@ -10,7 +10,7 @@ import type { KafkaConfig } from "../runtime/config.ts";
 import type { Logger } from "../runtime/log.ts";
 import { createCluster, createKafka, type KafkaCluster, RETRY_BRIEFLY, withAdmin } from "./client.ts";
 
-/** No topic has a partition with this number: Kafka checks the right to write before it looks for the partition. */
+/** No topic has a partition with this number: Kafka checks the right to write before it searches the partition. */
 const NO_PARTITION = 1_000_000;
 
 export interface ExternalTopicsOptions {

@@ -92,7 +92,7 @@ export class EventPublisher {
     return this.#offer({ key: identity.conveyor, value: text }, identity, source, settled);
   }
 
-  /** Offers a valid point, with an identity of its own where its sender gave none; false when the buffer is full. */
+  /** Offers a valid point, with a new identity where its sender gave none; false when the buffer is full. */
   offerPoint(
     { line, key, source: conveyor, given }: PointOffer,
     source: Source,

@@ -1,6 +1,6 @@
 /**
  * The end of an input that is streamed into a producer's stdin: one line with a token and the number of lines before it. A
- * broken connection looks like the end of a file; only this line shows that every line has arrived.
+ * broken connection cannot be distinguished from the end of a file; only this line shows that every line has arrived.
  */
 
 /** Environment variable with the token, which no line of the input begins with. */

@@ -1,6 +1,6 @@
 /**
  * The observer: polls every pod of the pipeline once a tick, and InfluxDB for the newest events of some conveyors, and
- * prints what it measured (services/protocol/observer.ts). Load tests and drills start it as a pod of its own, so that no
+ * prints what it measured (services/protocol/observer.ts). Load tests and drills start it in a separate pod, so that no
  * measurement depends on a pod that may be broken.
  */
 import { type Histogram, quantile } from "../domain/exposition.ts";

@@ -2,7 +2,7 @@
  * Goal: what a real sender outside the cluster has seen acknowledged is in InfluxDB, equal in value, although processor and
  * broker are deleted meanwhile.
  * Method: the intake is exposed at a node port. Telegraf, machines over MQTT and InfluxDB's client for JavaScript run on this
- * machine with the recipes of docs/senders.md, and a token of their own; the points are then read from InfluxDB itself.
+ * machine with the recipes of docs/senders.md, and their own token; the points are then read from InfluxDB itself.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";

@@ -1,6 +1,6 @@
 /**
  * The ServiceMonitors and PrometheusRules with a real prometheus-operator, as kube-prometheus-stack runs it: its Prometheus is
- * in another namespace, has rights of its own, and selects by a release label. It must have the same targets, labels and rules
+ * in another namespace, has its own rights, and selects by a release label. It must have the same targets, labels and rules
  * as the deployed one, without the kubelets and the dead-man's switch, which the stack brings itself. Nothing is added to the
  * pipeline's namespaces but what deploy applies. Everything that the operator needs is removed afterwards.
  */

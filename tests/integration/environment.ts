@@ -31,7 +31,7 @@ export interface TopicOptions {
   replicas?: readonly number[];
   partitions?: number;
   config?: Record<string, string>;
-  /** Group of its processors; one of its own when absent. */
+  /** Group of its processors; a new one when absent. */
   group?: string;
 }
 

@@ -1,6 +1,6 @@
 /**
  * A Kafka and an InfluxDB that this project does not run: SASL over TLS without client certificates, a user with few rights,
- * an organization and a bucket with names of their own. Real servers, real services.
+ * an organization and a bucket with other names. Real servers, real services.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { writeFile } from "node:fs/promises";

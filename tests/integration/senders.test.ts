@@ -198,7 +198,7 @@ describe.skipIf(skipped !== undefined)(`senders${skipped ? ` (skipped: ${skipped
   );
 
   test(
-    "Python without a package: events with an identity of their own",
+    "Python without a package: events with their own identity",
     async () => {
       const folder = folderOf("python-events");
       await mkdir(folder);

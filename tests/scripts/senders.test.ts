@@ -116,12 +116,12 @@ test("add prints a token once, which the intake takes when the command ends; the
   expect(intake.find(token!)).toMatchObject({ sources: ["plant-a-*", "belt-7"], limits: { requestsPerSecond: 5 } });
   for (const text of [senderList(), stderr]) expect(text).not.toContain(token!);
   expect(stderr).toContain("2 of 2");
-  // The kubelet then looks at the files at once.
+  // The kubelet then reads the files at once.
   expect(calls).toContain("annotate");
 });
 
 test("list shows rights and limits, no secret", async () => {
-  expect((await run("list")).stderr).toContain("no sender has a token of its own");
+  expect((await run("list")).stderr).toContain("no sender has its own token");
   const [token] = (await run("add", "plant-a", "--series", "50")).lines;
   await run("add", "plant-b", "--sources", "b-*", "--bytes-per-second", "4096", "--most-sources", "3");
   const { lines } = await run("list");

@@ -309,7 +309,7 @@ class Stack {
 
   /** Values of one chart at the cursor; the line of the cursor is in all of them. */
   #showValues(u: uPlot, index: number): void {
-    // Charts that follow another one's cursor have no event of their own.
+    // Charts that follow another one's cursor have no own event.
     if (!u.cursor.event && document.activeElement !== this.#plots[index]) return;
     const at = u.cursor.idx;
     if (at == null || (u.cursor.left ?? -1) < 0) {

@@ -84,7 +84,7 @@ describe("the ServiceMonitors and the plain configuration", () => {
   const monitors = manifests.filter(({ kind }) => kind === "ServiceMonitor") as Monitor[];
 
   test("have the same jobs, intervals, TLS and server names", () => {
-    // The kubelets' jobs are in a file of their own: an operator's Prometheus scrapes them already.
+    // The kubelets' jobs are in their own file: an operator's Prometheus scrapes them already.
     const plain = jobs.map(({ job_name, scheme, honor_labels, scrape_interval = "15s", tls_config }) => ({
       job: job_name,
       scheme,

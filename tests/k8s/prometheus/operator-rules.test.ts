@@ -18,7 +18,7 @@ const NAMESPACES = "conveyor|conveyor-logging";
 const obstacle = await promtoolObstacle();
 
 describe("PrometheusRules", () => {
-  test("exist for every rule file but that of the kubelets, which an operator's Prometheus scrapes by rules of its own", () => {
+  test("exist for every rule file but that of the kubelets, which an operator's Prometheus scrapes by its own rules", () => {
     const expected = files.map(({ name }) => `prometheus-rules-${name.replace(".yml", "")}`);
     expect(generated.map(({ metadata }) => metadata.name).sort()).toEqual(
       expected.filter((name) => name !== "prometheus-rules-nodes").sort(),

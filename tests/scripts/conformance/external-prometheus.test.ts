@@ -9,7 +9,7 @@ import {
 import { temporaryFolder } from "../../temporary-folder.ts";
 import { silentReport } from "../cli/silent-report.ts";
 
-test("the case deploys with the release label of a Prometheus in a namespace of its own, which may scrape", () => {
+test("the case deploys with the release label of a Prometheus in its own namespace, which may scrape", () => {
   const folder = temporaryFolder();
   const { steps } = externalPrometheusCase({} as Cluster, folder, silentReport());
   expect(steps.map(({ name }) => name)).toEqual([

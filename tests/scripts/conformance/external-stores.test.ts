@@ -5,7 +5,7 @@ import { temporaryFolder } from "../../temporary-folder.ts";
 
 const folder = temporaryFolder();
 
-test("the servers are those of k8s/ in a namespace of their own, with SASL for clients", async () => {
+test("the servers are those of k8s/ in their own namespace, with SASL for clients", async () => {
   let objects: readonly KubernetesObject[] = [];
   const stop = new Error("applied");
   const cluster = {

@@ -288,7 +288,7 @@ describe("plan: metrics of nodes and volumes", () => {
     expect(result.awaitsKubelets).toBe(false);
   });
 
-  test("auto after off decides anew", () => {
+  test("auto after off decides again", () => {
     const { annotations } = nodes({}, "off");
     const { applied, result } = nodes({ live: [NAMESPACE_LIVE(annotations)] }, "auto");
     expect(applied).toEqual(NAMES);

@@ -61,7 +61,7 @@ describe("nodes and quotas", () => {
     );
   });
 
-  test("a size that puts each broker on a node of its own: the nodes that take pods", () => {
+  test("a size that puts each broker on its own node: the nodes that take pods", () => {
     const standard = stages.map((stage) => ({
       ...stage,
       objects: stage.objects.map((object) =>

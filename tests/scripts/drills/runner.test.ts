@@ -1,6 +1,6 @@
 /**
  * Goal: a drill is always healed, and passes only with a proven effect, a recovery within its budget, and no lost event.
- * Method: a made-up pipeline with a clock of its own; the record is judged as that of a real run. Nothing is awaited.
+ * Method: a made-up pipeline with its own clock; the record is judged as that of a real run. Nothing is awaited.
  */
 import { describe, expect, test } from "bun:test";
 import type { Drill, DrillContext } from "../../../scripts/drills/drill.ts";

@@ -72,7 +72,7 @@ describe("readProcessGrowth", () => {
     expect(largestGrowth(found, "open_files")).toBeNull();
   });
 
-  test("a process without a start time of its own (cAdvisor) is one per container", async () => {
+  test("a process without its own start time (cAdvisor) is one per container", async () => {
     const labels = (name: string) => ({ pod: "influxdb-0", container: "influxdb", instance: "node", name });
     const found = await growth(
       { labels: labels("1"), files: between(0, 100, () => 60) },
