@@ -194,7 +194,7 @@ export function prepare(
 /** Bytes that are not UTF-8 are no event; a byte order mark is no part of one. */
 const utf8 = new TextDecoder();
 /** The tag `source` of a line, which may be invalid otherwise. */
-const SOURCE_OF_LINE = new RegExp(`^[ \\t]*(?:[^ \\\\]|\\\\.)*?,${SOURCE_TAG}=((?:[^, \\\\]|\\\\.)*)`);
+const SOURCE_OF_LINE = new RegExp(`^(?:[^ \\\\]|\\\\.)*?,${SOURCE_TAG}=((?:[^, \\\\]|\\\\.)*)`);
 
 /**
  * The source that an invalid event names: a replay of dead letters must not write what their sender must not. Undefined:
@@ -208,7 +208,7 @@ function sourceNamed(line: Line): string | undefined {
     const name = v === GENERIC_EVENT_VERSION ? source : conveyor;
     return typeof name === "string" ? name : undefined;
   } catch {
-    return SOURCE_OF_LINE.exec(text)?.[1];
+    return SOURCE_OF_LINE.exec(text.replace(/^[ \t]+/, ""))?.[1];
   }
 }
 
