@@ -47,11 +47,14 @@ export function chooseNamespace(
   environment: Readonly<Record<string, string | undefined>>,
   remembered: () => RememberedNamespaces,
 ): string {
-  const named = flagOf(argv, "namespace") ?? environment.CONVEYOR_NAMESPACE;
-  if (named) return named;
+  const namespace = flagOf(argv, "namespace") ?? environment.CONVEYOR_NAMESPACE;
+  if (namespace) return namespace;
   if (argv.includes("--local")) return DEFAULT_NAMESPACE;
   const { context, namespaces = {} } = remembered();
-  const chosen = flagOf(argv, "context") ?? environment.CONVEYOR_CONTEXT ?? context;
+  const kind = flagOf(argv, "kind");
+  const named = flagOf(argv, "context") ?? environment.CONVEYOR_CONTEXT ?? (kind && `kind-${kind}`);
+  // With --auto a deploy goes to the local cluster or one of kind, whatever cluster the last one went to.
+  const chosen = named ?? (argv.includes("--auto") ? undefined : context);
   return (chosen && namespaces[chosen]) || DEFAULT_NAMESPACE;
 }
 

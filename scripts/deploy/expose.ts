@@ -80,7 +80,11 @@ function parseBlocks(text: string): string[] {
       throw usage(`--intake-from: must be address blocks such as 203.0.113.0/24,2001:db8::/32; got "${block}"`);
     }
   }
-  return blocks.some((block) => block.endsWith("/0")) ? [] : blocks;
+  const open = blocks.filter((block) => block.endsWith("/0"));
+  if (open.length > 0 && open.length < blocks.length) {
+    throw usage(`--intake-from: ${open.join(" and ")} permits every address: name it alone, or only the other blocks`);
+  }
+  return open.length > 0 ? [] : blocks;
 }
 
 interface RawFlags {

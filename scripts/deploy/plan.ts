@@ -12,7 +12,15 @@ import { KEDA_API, type KedaState } from "./keda.ts";
 import { imagesOf, podTemplateOf, withImages, withPullSecret } from "./manifests.ts";
 import { formatLabels, OPERATOR_API, parseLabels } from "./operator-rules.ts";
 import { contentsOf } from "./secrets.ts";
-import { LOG_STAGES, type LogTier, NODE_STAGES, type NodeMetrics, SKIPPED_STAGES, type Stage } from "./stages.ts";
+import {
+  FOUNDATION,
+  LOG_STAGES,
+  type LogTier,
+  NODE_STAGES,
+  type NodeMetrics,
+  SKIPPED_STAGES,
+  type Stage,
+} from "./stages.ts";
 
 /** The state of a cluster that a plan depends on, read once (snapshot.ts). */
 export interface Snapshot {
@@ -157,7 +165,10 @@ export function plan(
   const skip = skippedStages(snapshot, others, missing);
   const skipped = skip.map(({ stage }) => stage);
   const applied = others.filter(({ name }) => !skipped.includes(name));
-  const prune = [...closedObjects(snapshot, closed), ...prunedObjects(snapshot, stages, applied, skip)];
+  // After the namespace, which stores the choice: a deletion that takes too long must not leave a closed intake recorded as
+  // exposed, which the next deploy would open again.
+  const afterNamespace = applied.find(({ name }) => name !== FOUNDATION)?.name;
+  const prune = [...closedObjects(snapshot, closed, afterNamespace), ...prunedObjects(snapshot, stages, applied, skip)];
   const prunedBefore = (name: string | undefined) =>
     prune.filter(({ before }) => before === name).map(({ before: _, ...pruned }) => pruned);
   const existing = new Map(snapshot.live.map((object) => [keyOf(object), object]));
@@ -372,11 +383,15 @@ function skipReason(
 // ── prune ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Objects of stages that are not wanted any more, the policy that allows their connections first. */
-const closedObjects = (snapshot: Snapshot, closed: readonly Stage[]): (PrunedObject & { before?: string })[] =>
+const closedObjects = (
+  snapshot: Snapshot,
+  closed: readonly Stage[],
+  before: string | undefined,
+): (PrunedObject & { before?: string })[] =>
   closed.flatMap(({ objects, closedBy = "" }) =>
     declared(snapshot, objects)
       .filter(isOfThisProject)
-      .map((object) => ({ object, reason: closedBy })),
+      .map((object) => ({ object, reason: closedBy, ...(before === undefined ? {} : { before }) })),
   );
 
 /** Kinds that are never pruned: data, and the Secrets that belong to it. A deploy that has the stage again reuses them. */

@@ -1,9 +1,11 @@
 /** What destroy deletes: planned without side effects, printed by `--dry-run`, and executed. */
+import { SCHEMA_CONFIG } from "../../services/domain/schema-files.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { waitFor } from "../cli/wait.ts";
 import { apiVersionsOf, type Cluster, type KubernetesObject, keyOf, NAMESPACE } from "../cluster/cluster.ts";
 import { drillsNamespace } from "../cluster/drill-leftovers.ts";
+import { EXTERNAL_CONFIG } from "../cluster/external-stores.ts";
 import { readableExposure, withExposure } from "./expose.ts";
 import { deleteKedaObjects, KEDA_API, listKedaObjects } from "./keda.ts";
 import { listManaged } from "./managed-objects.ts";
@@ -63,6 +65,9 @@ async function readRemovalSnapshot(
   };
 }
 
+/** ConfigMaps with settings of earlier deploys. */
+const KEPT_SETTINGS: ReadonlySet<string> = new Set([EXTERNAL_CONFIG, SCHEMA_CONFIG]);
+
 /**
  * @returns undefined when nothing of the pipeline exists; an interrupted run may have deleted a part of it
  * @throws OperatorError (exit 3) for a namespace that this project did not create
@@ -88,8 +93,11 @@ export function planRemoval(
     .reverse();
   const known = new Set(all.map(keyOf));
   const orphans = [...live].filter(([key]) => !known.has(key)).map(([, object]) => object);
-  // The data needs the tokens and the cluster id in the Secrets.
-  const removed = [...orphans, ...declared].filter(({ kind }) => !keepData || !RETAINED.has(kind));
+  // The data needs the tokens and the cluster id in the Secrets. Where the data goes, and which events are valid, are
+  // settings that a deploy reads from the cluster: without them the next one would write into other stores.
+  const isKept = ({ kind, metadata }: KubernetesObject) =>
+    RETAINED.has(kind) || (kind === "ConfigMap" && KEPT_SETTINGS.has(metadata.name));
+  const removed = [...orphans, ...declared].filter((object) => !keepData || !isKept(object));
   const objects = [...(drills ? [drills] : []), ...removed];
   if (objects.length === 0 && (keepData || names.length === 0)) return undefined;
   return {

@@ -6,7 +6,7 @@ import { DASHBOARD_FOLDER, DASHBOARD_NAMES } from "../../../scripts/dashboards/d
 import { loadManifestFiles, MANIFEST_FOLDER } from "../../../scripts/deploy/manifests.ts";
 
 describe("the namespace of a process", () => {
-  const remembered = () => ({ context: "staging", namespaces: { staging: "belts" } });
+  const remembered = () => ({ context: "staging", namespaces: { staging: "belts", "kind-dev": "fans" } });
   const choose = (line: string, environment: Record<string, string> = {}) =>
     chooseNamespace(line.split(" "), environment, remembered);
 
@@ -20,6 +20,9 @@ describe("the namespace of a process", () => {
     ["--local --namespace pumps", {}, "pumps"],
     ["--json", {}, "belts"],
     ["--json", { CONVEYOR_CONTEXT: "other" }, "conveyor"],
+    ["--kind dev", {}, "fans"],
+    ["--kind=new", {}, "conveyor"],
+    ["--auto", {}, "conveyor"],
   ])("of %p with %p is %p", (line, environment, namespace) => {
     expect(choose(line, environment as Record<string, string>)).toBe(namespace);
   });

@@ -66,6 +66,10 @@ describe("flags", () => {
       '--intake-from: must be address blocks such as 203.0.113.0/24,2001:db8::/32; got "10.0.0.1"',
     ],
     [
+      { "intake-from": "203.0.113.0/24,::/0" },
+      "--intake-from: ::/0 permits every address: name it alone, or only the other blocks",
+    ],
+    [
       { "intake-from": "10.0.0.0/33" },
       '--intake-from: must be address blocks such as 203.0.113.0/24,2001:db8::/32; got "10.0.0.0/33"',
     ],
@@ -144,12 +148,16 @@ describe("stages", () => {
     expect(exposureOf(namespaceOf(undefined))).toBeUndefined();
   });
 
-  test("what the last deploy has applied of another way is removed first, the policy only with none", () => {
+  test("what the last deploy has applied of another way is removed behind the Namespace, which stores the choice", () => {
     const live = every.filter(
       (object) => ofIntake([object]).length > 0 && object.metadata.name !== "intake-loadbalancer",
     );
-    const removed = (exposure: Exposure | undefined) =>
-      appliedBy(exposure, "nodeport", live).prune.map(({ object, reason }) => `${refOf(object)} ${reason}`);
+    const removed = (exposure: Exposure | undefined) => {
+      const { prune, stages } = appliedBy(exposure, "nodeport", live);
+      expect([prune, stages[0]!.prune]).toEqual([[], []]);
+      return stages[1]!.prune.map(({ object, reason }) => `${refOf(object)} ${reason}`);
+    };
+    // The policy only with none.
     expect(removed(undefined)).toEqual(["NetworkPolicy/intake --expose none", "Service/intake-nodeport --expose none"]);
     expect(removed(named("loadbalancer"))).toEqual(["Service/intake-nodeport --expose loadbalancer"]);
     expect(removed(named("nodeport"))).toEqual([]);

@@ -52,6 +52,16 @@ describe("planRemoval", () => {
     expect(kindsOf(plan.objects)).toContain("StatefulSet");
   });
 
+  test("with keepData keeps the settings by which the next deploy finds its stores and its schemas", () => {
+    const settings = ["external", "event-schemas", "former"].map((name) => ({
+      ...{ apiVersion: "v1", kind: "ConfigMap", metadata: { name, namespace: "conveyor" } },
+    }));
+    const refs = planned({ existing: [...every, ...settings] }, true)!.objects.map(refOf);
+    expect(settings.map(refOf).filter((ref) => refs.includes(ref))).toEqual(["ConfigMap/former"]);
+    const all = planned({ existing: [...every, ...settings] })!.objects.map(refOf);
+    expect(all).toEqual(expect.arrayContaining(settings.map(refOf)));
+  });
+
   test("omits objects of APIs that the server does not know", () => {
     const plan = planned({ apiVersions: new Set(["v1"]) })!;
     expect(new Set(plan.objects.map(({ apiVersion }) => apiVersion))).toEqual(new Set(["v1"]));
