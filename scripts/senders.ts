@@ -17,6 +17,7 @@ import {
   DEFAULT_MOST_SOURCES,
   isPattern,
   LIMIT_RANGES,
+  MAX_TOKENS_PER_SENDER,
   newToken,
   type SenderEntry,
   SHARED_SENDERS,
@@ -116,8 +117,15 @@ function revoke(name: string, senders: readonly SenderEntry[], flags: Context["f
 function rotate(name: string, senders: readonly SenderEntry[]): Change {
   const sender = existing(name, senders);
   const token = newToken();
-  const done = `${name} has a new token; the one before is valid until: bun scripts/senders.ts revoke ${name} --previous`;
-  const digests = [...sender.digests.slice(-1), sha256(token)];
+  // All stay: the newest one may be a token that was lost before its sender had it.
+  if (sender.digests.length === MAX_TOKENS_PER_SENDER) {
+    throw new OperatorError(`sender ${name} has ${MAX_TOKENS_PER_SENDER} valid tokens`, {
+      exitCode: EXIT.precondition,
+      hint: `give it the newest one, then: bun scripts/senders.ts revoke ${name} --previous`,
+    });
+  }
+  const done = `${name} has a new token; those before are valid until: bun scripts/senders.ts revoke ${name} --previous`;
+  const digests = [...sender.digests, sha256(token)];
   return { senders: replaced(senders, { ...sender, digests }), done, token };
 }
 

@@ -98,7 +98,14 @@ export class IntakeSenders {
   /** Reads the files. A faulty one changes nothing: it must not lock out the senders of the others. */
   #refresh(): void {
     this.#readAt = this.now();
-    const texts = this.#files.map((file) => readOptional(file).trim());
+    let texts: string[];
+    try {
+      texts = this.#files.map((file) => readOptional(file).trim());
+    } catch (error) {
+      // The senders that were read before stay: a disk error must not refuse all of them.
+      this.log.error("intake_senders_invalid", { error });
+      return;
+    }
     const text = JSON.stringify(texts);
     if (text === this.#text) return;
     this.#text = text;
@@ -123,11 +130,13 @@ export class IntakeSenders {
   }
 }
 
+/** "" for a file that does not exist. @throws Error when it cannot be read */
 function readOptional(file: string): string {
   try {
     return readFileSync(file, "utf8");
-  } catch {
-    return "";
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
+    throw error;
   }
 }
 

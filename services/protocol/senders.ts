@@ -18,7 +18,7 @@ export const SHARED_SENDERS = ["token", "token-previous"] as const;
 /** Every request is compared with every token. */
 const MAX_SENDERS = 100;
 /** Two overlap during a rotation. */
-const MAX_TOKENS_PER_SENDER = 4;
+export const MAX_TOKENS_PER_SENDER = 4;
 const MAX_PATTERNS_PER_SENDER = 100;
 /** Shorter tokens can be guessed. */
 const MIN_TOKEN_CHARS = 16;

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from "bun:test";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { IntakeSenders, mayWrite } from "../../../services/producer/intake-senders.ts";
 import { revisionOf, sha256 } from "../../../services/protocol/senders.ts";
@@ -48,6 +48,14 @@ describe("the token", () => {
     await rm(join(folder, "token-previous"));
     later();
     expect([nameOf("first"), nameOf("second")]).toEqual([undefined, "token"]);
+  });
+
+  test("stays with all others when a file cannot be read", async () => {
+    // A folder: an error of the disk is another one than a missing file.
+    await mkdir(join(folder, "senders.json"));
+    later();
+    expect(nameOf("first")).toBe("token");
+    expect(lines.join()).toContain("EISDIR");
   });
 
   test("stays when its file is empty or missing", async () => {
