@@ -15,6 +15,7 @@ import { checkRunFlag } from "./audit/run-flag.ts";
 import { type CommandContext, defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT, type ExitCode, OperatorError } from "./cli/errors.ts";
 import { ProbeSession } from "./clients/probe-session.ts";
+import { readDeployedSchemas } from "./cluster/event-schemas.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import { exportBodies } from "./dead-letters/export.ts";
@@ -85,7 +86,8 @@ async function main({ flags, positionals, report, signal }: CommandContext<typeo
   await using probes = new ProbeSession(cluster, image, signal);
   const filter = { sinceMs: Date.now() - flags.since, reasons: flags.reason, run: flags.run };
   const { limit, "dry-run": isDryRun, "types-fixed": typesFixed } = flags;
-  const session = { cluster, image, probes, filter, limit, place, isDryRun, typesFixed, report, signal };
+  const schemas = await readDeployedSchemas(cluster);
+  const session = { cluster, image, probes, filter, limit, place, isDryRun, typesFixed, schemas, report, signal };
   return await ACTIONS[action]!(session);
 }
 

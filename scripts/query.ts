@@ -5,12 +5,11 @@
  *   bun scripts/query.ts last pump --source pump-7
  *   bun scripts/query.ts range pump --field flow_l_min,temp_c --since 15m --format csv > pump.csv
  */
-import { SchemaFiles } from "../services/domain/schema-files.ts";
 import { type CommandContext, defineCommand, runCommand } from "./cli/command.ts";
 import { EXIT, isAbort, OperatorError } from "./cli/errors.ts";
 import { TelemetryStore } from "./clients/influxdb.ts";
 import { nsOfTime } from "./clients/log-search.ts";
-import { readSchemaConfig } from "./cluster/event-schemas.ts";
+import { readDeployedSchemas } from "./cluster/event-schemas.ts";
 import { CLUSTER_FLAGS, requireReachable, selectCluster } from "./cluster/target.ts";
 import { localTarget } from "./local-cluster/index.ts";
 import { FORMATS, type Format, formatRows, jsonRows } from "./query/format.ts";
@@ -94,10 +93,8 @@ function requestOf([form, measurement, ...rest]: readonly string[], flags: Given
 }
 
 /** Units of the deployed schemas. */
-async function unitsOf(cluster: Parameters<typeof readSchemaConfig>[0]) {
-  const files = new SchemaFiles();
-  files.read((await readSchemaConfig(cluster))?.data ?? {});
-  const { byMeasurement } = files.schemas;
+async function unitsOf(cluster: Parameters<typeof readDeployedSchemas>[0]) {
+  const { byMeasurement } = await readDeployedSchemas(cluster);
   return (measurement: string, field: string) => byMeasurement.get(measurement)?.fields.get(field)?.unit;
 }
 

@@ -32,10 +32,20 @@ function readCandidates(session: DeadLetterSession): Promise<Candidates> {
   return session.report.step("read the dead letters", async (step) => {
     const candidates: Candidates = { events: new Map(), refused: 0, beyond: 0 };
     const { events } = candidates;
-    await eachWithStatus(session, (_, status) => {
-      if (status.kind !== "valid") candidates.refused++;
-      else if (events.size < MAX_REPLAYED) events.set(status.event.identity, status.event);
-      else candidates.beyond++;
+    const newestMs = new Map<string, number>();
+    await eachWithStatus(session, ({ timestampMs }, status) => {
+      if (status.kind !== "valid") {
+        candidates.refused++;
+        return;
+      }
+      const { identity } = status.event;
+      // Of several of one identity the newest counts; the topic is read partition by partition.
+      if (timestampMs < (newestMs.get(identity) ?? 0)) return;
+      if (events.size >= MAX_REPLAYED && !events.has(identity)) candidates.beyond++;
+      else {
+        events.set(identity, status.event);
+        newestMs.set(identity, timestampMs);
+      }
     });
     step.update(`${events.size + candidates.beyond} valid now, ${candidates.refused} still refused`);
     return candidates;

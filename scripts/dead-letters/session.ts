@@ -1,4 +1,5 @@
 /** What the sub-commands share: the filter, one read of the topic, and their counts. */
+import type { Schemas } from "../../services/domain/event-schema.ts";
 import type { CommandContext } from "../cli/command.ts";
 import type { ExitCode } from "../cli/errors.ts";
 import type { ProbeSession } from "../clients/probe-session.ts";
@@ -25,17 +26,19 @@ export interface DeadLetterSession extends Pick<CommandContext<Record<never, nev
   isDryRun: boolean;
   /** replay: the points whose types made InfluxDB refuse events are deleted. */
   typesFixed: boolean;
+  /** Of the deployed pipeline. */
+  schemas: Schemas;
 }
 
 export type SubCommand = (session: DeadLetterSession) => Promise<ExitCode>;
 
 /** Visits every dead letter of the filter with its replay status. */
 export async function eachWithStatus(
-  { probes, filter, typesFixed, signal }: DeadLetterSession,
+  { probes, filter, typesFixed, schemas, signal }: DeadLetterSession,
   visit: (deadLetter: StoredDeadLetter, status: ReplayStatus) => void,
 ): Promise<void> {
   const nowMs = Date.now();
   await eachDeadLetter(probes, filter, signal, (deadLetter) =>
-    visit(deadLetter, replayStatusOf(deadLetter, nowMs, typesFixed)),
+    visit(deadLetter, replayStatusOf(deadLetter, nowMs, { typesFixed, schemas })),
   );
 }

@@ -5,6 +5,7 @@
 import { parseAnyEventAt, timeMsOf } from "../../services/domain/any-event.ts";
 import { UNREADABLE_REASON } from "../../services/domain/dead-letter.ts";
 import { MAX_EVENT_BYTES, serializeEvent, type TelemetryEvent } from "../../services/domain/event.ts";
+import { checkSchema, type Schemas } from "../../services/domain/event-schema.ts";
 import { renderLine, seriesOf } from "../../services/domain/line-protocol.ts";
 import { contentOf } from "../../services/domain/point-content.ts";
 import type { DeadLetterPage, DeadLetterRecord } from "../../services/protocol/probe.ts";
@@ -40,7 +41,7 @@ export interface StoredDeadLetter {
 
 /** An event that can be sent again. */
 export interface ReplayEvent {
-  /** "run/conveyor/seq"; of a point, which has none, its series and time. */
+  /** "run/conveyor/seq"; of a point, which has none, its series, the names of its fields, and its time. */
   identity: string;
   /** As one line of the input. */
   text: string;
@@ -97,9 +98,14 @@ const TYPE_CONFLICT = /field type conflict/i;
 /**
  * Replay status by the rules of this version of the project, and by the window of event time at `nowMs`. An event that
  * InfluxDB refused for the type of a field would be refused again: its own time selects the shard, today and later.
- * @param typesFixed the points of the other type are deleted
+ * @param options.typesFixed the points of the other type are deleted
+ * @param options.schemas those of the pipeline, which decide validity and types at the intake
  */
-export function replayStatusOf(deadLetter: StoredDeadLetter, nowMs = Date.now(), typesFixed = false): ReplayStatus {
+export function replayStatusOf(
+  deadLetter: StoredDeadLetter,
+  nowMs = Date.now(),
+  { typesFixed = false, schemas }: { typesFixed?: boolean; schemas?: Schemas } = {},
+): ReplayStatus {
   const { body, originalBytes, reason, detail } = deadLetter;
   if (reason === UNREADABLE_REASON) return { kind: "refused", reason, detail };
   if (originalBytes > body.length) {
@@ -111,7 +117,7 @@ export function replayStatusOf(deadLetter: StoredDeadLetter, nowMs = Date.now(),
         }
       : { kind: "cut" };
   }
-  const { event: replay, refusal } = replayEventOf(body, nowMs, deadLetter.timestampMs);
+  const { event: replay, refusal } = replayEventOf(body, nowMs, deadLetter.timestampMs, schemas);
   if (refusal) return { kind: "refused", reason: refusal.reason, detail: refusal.detail };
   if (reason === "refused_by_database" && TYPE_CONFLICT.test(detail) && !typesFixed) {
     const day = new Date(replay.timeMs).toISOString().slice(0, 10);
@@ -129,16 +135,20 @@ export const replayOf = (event: TelemetryEvent): ReplayEvent => ({
 });
 
 /** A line without time has the one at which it was refused: each replay writes the same point. */
-function replayEventOf(body: Uint8Array, nowMs: number, receivedMs: number) {
+function replayEventOf(body: Uint8Array, nowMs: number, receivedMs: number, schemas: Schemas | undefined) {
   const { event, generic, refusal } = parseAnyEventAt(nowMs, body, body.length, { precision: "any", receivedMs });
   if (refusal) return { refusal };
   if (event) return { event: replayOf(event) };
-  const { point, source } = generic;
+  const { source } = generic;
+  const form = source === undefined ? "line" : "json";
+  const point = schemas ? checkSchema(schemas, generic.point, form) : generic.point;
+  if ("reason" in point) return { refusal: point };
   return {
     event: {
-      identity: `${seriesOf(point)} ${point.timeNs}`,
+      // Two points of one series and time complete each other where they have different fields.
+      identity: `${seriesOf(point)} ${[...point.fields.keys()].sort().join(",")} ${point.timeNs}`,
       // JSON keeps the identity that it gives.
-      text: source === undefined ? renderLine(point) : lineOf(body),
+      text: source === undefined ? renderLine(generic.point) : lineOf(body),
       timeMs: timeMsOf(point),
       content: { measurement: point.measurement, ...contentOf(point) },
     } satisfies ReplayEvent,

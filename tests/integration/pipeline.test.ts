@@ -258,7 +258,7 @@ describe.skipIf(skipped !== undefined)(`pipeline${skipped ? ` (skipped: ${skippe
       // A replay would be refused again: the event's time selects the same shard.
       const why = expect.stringContaining("have another type; InfluxDB answered 422");
       expect(replayStatusOf(refused!)).toMatchObject({ kind: "refused", detail: why });
-      expect(replayStatusOf(refused!, Date.now(), true)).toMatchObject({ kind: "valid" });
+      expect(replayStatusOf(refused!, Date.now(), { typesFixed: true })).toMatchObject({ kind: "valid" });
       // The query for stored events returns the fifty, and not this one.
       const store = TelemetryStore.at({
         url: pipeline.servers.influxUrl,

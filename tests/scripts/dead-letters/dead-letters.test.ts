@@ -16,6 +16,9 @@ import {
 import { createDeadLetter } from "../../../services/domain/dead-letter.ts";
 import { checkEvent, exampleEvent, MAX_EVENT_BYTES } from "../../../services/domain/event.ts";
 import { BUCKET_RETENTION_MS, MAX_AHEAD_MS } from "../../../services/domain/event-window.ts";
+import { parseLine } from "../../../services/domain/line-protocol.ts";
+import { contentOf } from "../../../services/domain/point-content.ts";
+import { SchemaFiles } from "../../../services/domain/schema-files.ts";
 
 const event = exampleEvent({ conveyor: "belt-1", run: "r1", seq: 7, ts: Date.now() });
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -45,7 +48,7 @@ describe("replayStatusOf", () => {
     const nowMs = Date.now();
     const line = replayStatusOf(letter(`m,b=1,a=2 x=1,y=5i ${nowMs}000001`, { reason: "bad_timestamp" }), nowMs);
     const text = `m,a=2,b=1 x=1,y=5i ${nowMs}000001`;
-    const identity = `m,a=2,b=1 ${nowMs}000001`;
+    const identity = `m,a=2,b=1 x,y ${nowMs}000001`;
     expect(line).toMatchObject({
       kind: "valid",
       event: { identity, text, timeMs: nowMs, content: { measurement: "m" } },
@@ -58,6 +61,22 @@ describe("replayStatusOf", () => {
     expect(replayStatusOf(timeless, nowMs)).toMatchObject({ event: { text: `m x=1 ${nowMs - 500}000000` } });
     // The precision that its sender named is not kept.
     expect(replayStatusOf(letter(`m x=1 ${nowMs}`), nowMs)).toMatchObject({ event: { text: `m x=1 ${nowMs}000000` } });
+  });
+  test("has another identity for other fields of the same series and time: both are sent", () => {
+    const [flow, temperature] = ["flow", "temperature"].map((field) => {
+      const status = replayStatusOf(letter(`m,a=1 ${field}=1 ${event.ts}000001`), event.ts);
+      return status.kind === "valid" ? status.event.identity : undefined;
+    });
+    expect([flow, temperature]).toEqual([`m,a=1 flow ${event.ts}000001`, `m,a=1 temperature ${event.ts}000001`]);
+  });
+  test("follows the schemas of the pipeline, in validity and in the types of stored fields", () => {
+    const schemas = new SchemaFiles();
+    schemas.read({ "m.yaml": "measurement: m\nfields:\n  starts: { type: integer }\nadditionalFields: false\n" });
+    const statusOf = (fields: object) =>
+      replayStatusOf(letter({ v: 2, measurement: "m", source: "s", time: event.ts, fields }), event.ts, schemas);
+    const asInteger = contentOf(parseLine(`m,source=s starts=5i ${event.ts}000000`, "ns", 0).point!);
+    expect(statusOf({ starts: 5 })).toMatchObject({ kind: "valid", event: { content: asInteger } });
+    expect(statusOf({ stops: 5 })).toMatchObject({ kind: "refused", reason: "unknown_field" });
   });
   test("is refused, with the reason, for an event that breaks a rule", () => {
     const outlook = replayStatusOf(letter({ ...event, speed_mps: 99 }));
@@ -86,7 +105,7 @@ describe("replayStatusOf", () => {
       });
     });
     test("is valid when the points of the other type are deleted", () => {
-      expect(replayStatusOf(conflict, nowMs, true).kind).toBe("valid");
+      expect(replayStatusOf(conflict, nowMs, { typesFixed: true }).kind).toBe("valid");
     });
     test("list and show say why", () => {
       const tally = new Tally();
