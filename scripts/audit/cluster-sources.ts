@@ -9,10 +9,16 @@ import { getVerified } from "../clients/pod-metrics.ts";
 import { KAFKA, type ProbeSession, readBy } from "../clients/probe-session.ts";
 import { type Cluster, KubectlError, NAMESPACE, type Pod } from "../cluster/cluster.ts";
 import { readSecret } from "../cluster/secret-values.ts";
-import { type AuditSources, BrokenLogRead, type LogEvent, type ProducerLedger, readLogLines } from "./sources.ts";
+import {
+  type AuditSources,
+  BrokenLogRead,
+  type LogEvent,
+  MAX_DEAD_LETTERS,
+  type ProducerLedger,
+  readLogLines,
+} from "./sources.ts";
 
 const OPS_PORT = 9464;
-const MAX_DEAD_LETTERS = 100_000;
 const LOG_READER = "/app/log-reader.js";
 /** Exit code for an image without the reader; no program of the image uses it. */
 const NO_LOG_READER = 64;

@@ -22,7 +22,7 @@ import type { FaultRecord, HistoryMeta, HistoryWriter, LogRecord, OutcomeRecord 
 import { type Column, IdentityTable } from "./identity-table.ts";
 import { MAX_COMPARED_POINTS } from "./point-contents.ts";
 import { planSlices } from "./point-slices.ts";
-import type { AuditSources, LogEvent, ProducerLedger } from "./sources.ts";
+import { type AuditSources, type LogEvent, MAX_DEAD_LETTERS, type ProducerLedger } from "./sources.ts";
 
 /** The group commits several times a second; a longer backlog is reported as unread. */
 const COMMIT_LIMIT_MS = 60_000;
@@ -134,6 +134,8 @@ interface ProducerRecords {
   running: ProducerLedger[];
   lives: ProducerLife[];
   acknowledged: RangesByRun;
+  /** Events that two producers have acknowledged: their sender repeated them after an answer that was lost. */
+  acknowledgedTwice: number;
   /** Runs with acknowledgements that may be missing here. */
   open: Set<string>;
   unresponsive: string[];
@@ -145,6 +147,8 @@ function* entriesOf(ledger: RangesByRun) {
   }
 }
 
+const sizeOf = (ranges: readonly Range[]) => ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+
 /** Combines the ledgers of running producers with those of ended ones. */
 function combineLedgers(
   ledgers: readonly ProducerLedger[],
@@ -153,11 +157,21 @@ function combineLedgers(
 ): ProducerRecords {
   const acknowledged: RangesByRun = new Map();
   const open = new Set<string>();
-  for (const { runs } of ledgers) addLedger(acknowledged, runs);
+  let acknowledgedTwice = 0;
+  const add = (run: string, conveyor: string, ranges: readonly Range[], isOther: boolean) => {
+    const known = acknowledged.get(run)?.get(conveyor) ?? [];
+    if (isOther) acknowledgedTwice += sizeOf(ranges) - sizeOf(subtractRanges(ranges, known));
+    addRanges(acknowledged, run, conveyor, ranges);
+  };
+  for (const { runs } of ledgers) {
+    for (const [run, conveyors] of Object.entries(runs))
+      for (const [conveyor, ranges] of Object.entries(conveyors)) add(run, conveyor, ranges, true);
+  }
   const isRunning = new Set(ledgers.map(({ run }) => run));
   for (const life of lives) {
     for (const { run, conveyor, ranges } of entriesOf(life.ledger)) {
-      addRanges(acknowledged, run, conveyor, ranges);
+      // The checkpoints of a running producer repeat its ledger.
+      add(run, conveyor, ranges, !isRunning.has(life.run));
       if (!life.isComplete && !isRunning.has(life.run)) open.add(run);
     }
     if (!life.isComplete && !isRunning.has(life.run)) open.add(life.run);
@@ -165,7 +179,7 @@ function combineLedgers(
   for (const ledger of ledgers) {
     if (ledger.dropped_from_ledger > 0) for (const run of Object.keys(ledger.runs)) open.add(run);
   }
-  return { running: [...ledgers], lives, acknowledged, open, unresponsive };
+  return { running: [...ledgers], lives, acknowledged, acknowledgedTwice, open, unresponsive };
 }
 
 /** Repeats a query that fails. @throws the last error, after QUERY_RETRY_LIMIT_MS */
@@ -199,7 +213,7 @@ export async function recordHistory(options: RecordOptions): Promise<RecordedHis
     ? await recordSenderOutcomes(options, options.outcomes, meta)
     : await readProducers(options, meta, gaps);
   const ends = await recordCommits(options, meta);
-  const refusedAt = await recordDeadLetters(options);
+  const refusedAt = await recordDeadLetters(options, meta);
   const reading: Reading = {
     ...scope,
     window: new Window(sinceMs),
@@ -282,7 +296,7 @@ async function readProducers(options: RecordOptions, meta: HistoryMeta, gaps: st
   });
   const ended = known.lives.filter(({ run }) => !isRunningIn(known, run));
   const sumOf = (counts: number[]) => counts.reduce((sum, count) => sum + count, 0);
-  const repeated = sumOf([...known.running, ...ended].map((producer) => producer.repeated));
+  const repeated = sumOf([...known.running, ...ended].map((producer) => producer.repeated)) + known.acknowledgedTwice;
   const dropped = sumOf([
     ...known.running.map((ledger) => ledger.dropped_from_ledger),
     ...ended.map((life) => life.dropped),
@@ -355,16 +369,19 @@ async function recordCommits(
  * 3. Dead letters. Those of the processor name the refused record; its identity is read from the log.
  * @returns the reason by "partition offset" of the record
  */
-async function recordDeadLetters({
-  sources,
-  writer,
-  report,
-  signal,
-  sinceMs,
-}: RecordOptions): Promise<Map<string, string>> {
+async function recordDeadLetters(
+  { sources, writer, report, signal, sinceMs }: RecordOptions,
+  meta: HistoryMeta,
+): Promise<Map<string, string>> {
   const refusedAt = new Map<string, string>();
   await report.step("dead letters", async (step) => {
     const deadLetters = await retryQuery(() => sources.deadLetters(sinceMs), signal);
+    // With a part of them, events whose dead letters are in the rest would count as lost.
+    if (deadLetters.length >= MAX_DEAD_LETTERS) {
+      meta.not_recorded!.dlq = `there are ${MAX_DEAD_LETTERS} dead letters or more: a shorter --since has fewer`;
+      step.update(`${MAX_DEAD_LETTERS} or more, which are not read`);
+      return;
+    }
     await writer.begin("dlq");
     for (const { headers } of deadLetters) {
       const reason = headers.reason ?? "none";
@@ -653,10 +670,12 @@ async function recordProducerOutcomes(
     const seen = hasLog ? until(ranges, window.last(run, conveyor)) : [];
     const { inside, before: outside } = window.clip(run, conveyor, mergeRanges([...before, ...seen]));
     recording.acknowledged_before += outside;
-    for (const [seq, last_seq] of inside) {
-      await writer.append("attempts", { run, conveyor, seq, last_seq });
+    for (const [seq, last_seq] of inside) await writer.append("attempts", { run, conveyor, seq, last_seq });
+    // The numbers of an assigned run spread over all partitions: one below the last that was read may be newer than the end
+    // of its own partition. Only those that were acknowledged before must be in the log.
+    const isOfOnePartition = producerRunOf(run) === run;
+    for (const [seq, last_seq] of isOfOnePartition ? inside : window.clip(run, conveyor, before).inside)
       await writer.append("outcomes", { run, conveyor, seq, last_seq, outcome: "ok" });
-    }
   }
   if (!isBegun) {
     meta.not_recorded!.attempts = "no producer lists this run, running or ended";

@@ -11,6 +11,9 @@ import { OperatorError } from "../cli/errors.ts";
 import type { PointFilter, StoredField, StoredPoint } from "../clients/influxdb.ts";
 import type { PointCount } from "./point-slices.ts";
 
+/** Dead letters of one audit; with more, the events that are refused are not known. */
+export const MAX_DEAD_LETTERS = 100_000;
+
 /** Response of a producer at /ledger. */
 export interface ProducerLedger {
   pod: string;

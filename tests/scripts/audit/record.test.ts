@@ -4,7 +4,12 @@ import { join } from "node:path";
 import { HistoryWriter, openHistory } from "../../../scripts/audit/history.ts";
 import { readIngestOutcomes } from "../../../scripts/audit/ingest-outcomes.ts";
 import { type AuditScope, recordHistory } from "../../../scripts/audit/record.ts";
-import type { AuditSources, LogEvent, ProducerLedger } from "../../../scripts/audit/sources.ts";
+import {
+  type AuditSources,
+  type LogEvent,
+  MAX_DEAD_LETTERS,
+  type ProducerLedger,
+} from "../../../scripts/audit/sources.ts";
 import { judge, type Verdict } from "../../../scripts/audit/verdict.ts";
 import { parseLine } from "../../../services/domain/line-protocol.ts";
 import { contentOf } from "../../../services/domain/point-content.ts";
@@ -159,6 +164,27 @@ describe("lines, to which a producer has assigned identities", () => {
     expect(await audited(pipelineOfLines("named-run", lines, lines), { runs: ["named-run"] })).toMatchObject(passing);
   });
 
+  test("that are acknowledged after the ends of the partitions were read are not lost: numbers spread over partitions", async () => {
+    const sources = pipelineOfLines(run, lines, lines);
+    const [before] = (await sources.ledgers()).ledgers;
+    const assigned = assignedRun(run, 1);
+    // Number 2 is in the log; 1 is behind the end of its own partition, and acknowledged meanwhile.
+    const ledgers = [[[0, 0]], [[0, 2]]] as Range[][];
+    let reads = 0;
+    const late: AuditSources = {
+      ...sources,
+      ledgers: async () => ({
+        ledgers: [{ ...before!, runs: { [assigned]: { token: ledgers[Math.min(reads++, 1)]! } } }],
+        unresponsive: [],
+      }),
+      log: async (range, visit) =>
+        await sources.log(range, async (event) => {
+          if (event.seq !== 1) await visit(event);
+        }),
+    };
+    expect(await audited(late, {})).toMatchObject({ L1: "passed", L3: "passed", P1: "passed" });
+  });
+
   test("fail where a point is missing, and where a field is missing or differs", async () => {
     const missing = await audited(pipelineOfLines(run, lines, lines.slice(1)), {});
     expect(missing).toMatchObject({ L2: "failed", L3: "failed", V1: "passed" });
@@ -180,6 +206,23 @@ test("acknowledged events in a batch of Kafka that cannot be read are no loss", 
   const outcomes = [{ run: RUN, conveyor: BELT, seq: 0, last_seq: 9, outcome: "ok" as const }];
   const sources = pipelineOf(numbers(10), [], { first_offset: 4, last_offset: 6 });
   expect(await audited(sources, { outcomes })).toMatchObject({ L1: "unknown", L2: "passed", L3: "passed" });
+});
+
+test("more dead letters than an audit reads: what they would explain is unknown, not lost", async () => {
+  const sources = { ...pipelineOf(numbers(9)), deadLetters: async () => Array(MAX_DEAD_LETTERS).fill({ headers: {} }) };
+  const outcomes = [{ run: RUN, conveyor: BELT, seq: 0, last_seq: 8, outcome: "ok" as const }];
+  expect(await audited(sources, { outcomes })).toMatchObject({ L1: "passed", L2: "unknown", L3: "unknown" });
+});
+
+test("an event that two producers acknowledged, since the first answer was lost, is an explained duplicate", async () => {
+  const ledgerOf = (pod: string, ranges: Range[]): ProducerLedger => ({
+    ...{ pod, run: pod, started_at: "", repeated: 0, dropped_from_ledger: 0 },
+    runs: { [RUN]: { [BELT]: ranges } },
+  });
+  const ledgers = [ledgerOf("producer-0", [[0, 9]]), ledgerOf("producer-1", [[9, 9]])];
+  expect(await audited(pipelineOf([...numbers(10), 9], ledgers), { runs: [RUN] })).toMatchObject({ D1: "passed" });
+  const unexplained = pipelineOf([...numbers(10), 8, 9], ledgers);
+  expect(await audited(unexplained, { runs: [RUN] })).toMatchObject({ D1: "failed" });
 });
 
 describe("a running producer whose ledger was cut", () => {
