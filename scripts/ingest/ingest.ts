@@ -172,11 +172,15 @@ export async function ingest(
     const pod = await awaitEnd(cluster, name, options.signal);
     await output.end(LOG_END_LIMIT_MS);
     const { result, tail } = output;
-    const late = isOverdue(pod) ? overdue(options) : undefined;
+    const late = pod && isOverdue(pod) ? overdue(options) : undefined;
     if (!result) {
-      throw new OperatorError(late?.message ?? `the ingest pod ended without a result (${podState(pod)})`, {
+      const ended = pod ? `the ingest pod ended without a result (${podState(pod)})` : "the ingest pod was deleted";
+      const advice = pod
+        ? "the image of the deployed services may be older than this command: bun scripts/deploy.ts"
+        : RESEND;
+      throw new OperatorError(late?.message ?? ended, {
         cause: new Error([tail.join("\n"), attached.stderr.trim()].filter(Boolean).join("\n")),
-        hint: late?.hint ?? "the image of the deployed services may be older than this command: bun scripts/deploy.ts",
+        hint: late?.hint ?? advice,
       });
     }
     const outcomes = { ...result, sent: sent.lines, ...output.ledgerOf(result) };
@@ -187,13 +191,13 @@ export async function ingest(
   });
 }
 
-/** Resolves with the ended pod. */
-async function awaitEnd(cluster: Cluster, name: string, signal: AbortSignal): Promise<Pod> {
-  return await waitFor(
+/** Resolves with the ended pod; undefined: it was deleted, as by a drain of its node. */
+async function awaitEnd(cluster: Cluster, name: string, signal: AbortSignal): Promise<Pod | undefined> {
+  return await waitFor<Pod | undefined>(
     async () => {
       const live = await cluster.get<Pod>("pod", name);
       const phase = live?.status.phase;
-      return live && (phase === "Succeeded" || phase === "Failed")
+      return live === undefined || phase === "Succeeded" || phase === "Failed"
         ? { done: true, value: live }
         : { done: false, state: podState(live) };
     },

@@ -19,6 +19,7 @@ case "$*" in
   *" get pod "*) phase=Running
      if [ -e "$folder/attached" ]; then phase=Succeeded; fi
      if [ -e "$folder/attached" ] && [ -e "$folder/overdue" ]; then phase='Failed","reason":"DeadlineExceeded'; fi
+     if [ -e "$folder/attached" ] && [ -e "$folder/deleted" ]; then exit 0; fi
      printf '{"metadata":{"uid":"1"},"status":{"phase":"%s"}}' "$phase" ;;
   *" attach "*) if [ -e "$folder/cut" ]; then
        head -c $(cat "$folder/cut") > "$folder/stdin"; touch "$folder/attached"; echo "lost connection to pod" >&2; exit 1
@@ -95,7 +96,7 @@ async function readByProducer(bytes = Number.POSITIVE_INFINITY) {
 }
 
 beforeEach(async () => {
-  for (const name of ["stdin", "attached", "cut", "overdue"]) await rm(join(folder, name), { force: true });
+  for (const name of ["stdin", "attached", "cut", "overdue", "deleted"]) await rm(join(folder, name), { force: true });
 });
 
 describe("ingest", () => {
@@ -159,6 +160,20 @@ test("the pod lives as long as --time-limit, and an input that takes longer fail
 });
 
 describe("an input that was cut never succeeds", () => {
+  test("when the pod is deleted, as by a drain: at once, with what is known and the next step", async () => {
+    await writeFile(join(folder, "deleted"), "");
+    const cut = await errorOf(run(logOf({ ...result, input_complete: false }), chunks("a\nb\nc\n")));
+    expect(cut).toMatchObject({
+      document: { acknowledged: 2 },
+      hint: expect.stringContaining("send the same file again"),
+    });
+    await rm(join(folder, "attached"));
+    expect(await errorOf(run('{"event":"running"}\n', chunks("x\n")))).toMatchObject({
+      message: "the ingest pod was deleted",
+      hint: expect.stringContaining("send the same file again"),
+    });
+  });
+
   test("when the producer read fewer lines than were sent", async () => {
     const error = await errorOf(run(log, chunks("a\nb\nc\nd\n")));
     expect(error).toMatchObject({ exitCode: 1, message: "ingest: the input was cut: 3 of 4 lines sent were read" });
