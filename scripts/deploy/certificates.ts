@@ -281,7 +281,13 @@ async function ensureLeaf(
 ): Promise<CertificateStatus> {
   const found = await findPair(issuer.folder, identity.name, issuer.now);
   const reason = options.force ? "requested" : whyRenew(found, authority, identity, issuer.now, options.renewBeforeMs);
-  if (reason === undefined && "certificate" in found && found.key !== undefined) {
+  // Names that are not wanted any more do no harm, and an intake must be closed without the CA's key too.
+  const isUsable =
+    reason === NAMES_CHANGED &&
+    "certificate" in found &&
+    identity.subjectAltNames.every((name) => namesOf(found.certificate).includes(name)) &&
+    !(await exists(join(issuer.folder, `${CA_NAME}.key`)));
+  if ((reason === undefined || isUsable) && "certificate" in found && found.key !== undefined) {
     if (identity.combinedPem) await keepCombined(issuer, identity.name, found.key);
     return statusOf(identity.name, "kept", found.certificate, issuer.now);
   }
@@ -296,6 +302,8 @@ async function ensureLeaf(
   );
 }
 
+const NAMES_CHANGED = "names have changed";
+
 function whyRenew(
   found: Found,
   authority: X509Certificate,
@@ -308,10 +316,9 @@ function whyRenew(
   if (key === undefined) return "no key beside it";
   if (!certificate.checkIssued(authority) || !certificate.verify(authority.publicKey)) return "issued by another CA";
   if (certificate.subject !== `CN=${identity.name}`) return `issued for ${certificate.subject}`;
-  if (namesOf(certificate).join() !== [...identity.subjectAltNames].sort().join()) return "names have changed";
   const left = certificate.validToDate.getTime() - now.getTime();
   if (left <= renewBeforeMs) return left <= 0 ? "expired" : `ends in ${daysLeft(certificate, now)} days`;
-  return undefined;
+  return namesOf(certificate).join() === [...identity.subjectAltNames].sort().join() ? undefined : NAMES_CHANGED;
 }
 
 /** Recreates Kafka's file from the pair when it is missing or different. */

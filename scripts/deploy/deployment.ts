@@ -5,7 +5,8 @@ import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { missingTools, type Tool, toolsError } from "../cli/tools.ts";
 import { awaitKubelets } from "../clients/kubelets.ts";
-import { apiVersionsOf, type Cluster, NAMESPACE, refOf } from "../cluster/cluster.ts";
+import { apiVersionsOf, type Cluster, type KubernetesObject, NAMESPACE, refOf } from "../cluster/cluster.ts";
+import { EXTERNAL_CONFIG } from "../cluster/external-stores.ts";
 import { requirePullSecret } from "../cluster/image-pulls.ts";
 import {
   ensureImages,
@@ -222,6 +223,40 @@ async function stagesFor(
   return { stages, platforms: platforms ?? platformsOf(facts), intakeHosts };
 }
 
+/**
+ * What a deploy without flags takes from the cluster: how the intake is exposed, the size, external servers, the CA. Between
+ * this and the first change, images are built: a deploy that applied what it read before another one would undo that one.
+ */
+export async function storedChoices(cluster: Cluster): Promise<{ what: string; value: string }[]> {
+  const [namespace, external, brokers] = await Promise.all([
+    cluster.get<KubernetesObject>("namespace", NAMESPACE),
+    cluster.get<KubernetesObject & { data?: object }>("configmap", EXTERNAL_CONFIG),
+    cluster.get<KubernetesObject & { data?: Record<string, string> }>("secret", "kafka-tls"),
+  ]);
+  const own = Object.entries(namespace?.metadata.annotations ?? {}).filter(([name]) =>
+    name.startsWith("conveyor.dev/"),
+  );
+  return [
+    { what: "exposure or size", value: JSON.stringify(own.sort()) },
+    { what: "external servers", value: JSON.stringify(external?.data ?? {}) },
+    { what: "CA", value: brokers?.data?.["ca.crt"] ?? "" },
+  ];
+}
+
+/** @throws OperatorError (exit 3) when another deploy has changed them since */
+export async function requireUnchanged(
+  cluster: Cluster,
+  before: Awaited<ReturnType<typeof storedChoices>>,
+): Promise<void> {
+  const now = await storedChoices(cluster);
+  const changed = before.filter(({ value }, index) => value !== now[index]!.value).map(({ what }) => what);
+  if (changed.length === 0) return;
+  throw new OperatorError(`another deploy has changed the ${changed.join(", ")} of this pipeline meanwhile`, {
+    exitCode: EXIT.precondition,
+    hint: "nothing was applied; run this one again, when the other one has ended",
+  });
+}
+
 const caOf = async (folder: string) => await Bun.file(join(folder, "ca.crt")).text();
 
 /**
@@ -234,6 +269,7 @@ export async function deploy(
   report: Report,
   signal: AbortSignal,
 ): Promise<DeployOutcome> {
+  const choices = await storedChoices(cluster);
   const { stages, platforms, intakeHosts } = await stagesFor(cluster, options, report, signal);
   await report.step("certificates", async (step) => {
     const source = { ...options.certificates, intakeHosts };
@@ -263,6 +299,7 @@ export async function deploy(
   const prepared = await preparePlan(decided, snapshot, used, folder);
   const isFirst = !snapshot.live.some(({ kind, metadata }) => kind === "Deployment" && metadata.name === "processor");
   const services = used.find(({ ref }) => ref === SERVICES_IMAGE);
+  await requireUnchanged(cluster, choices);
   const execution = await executePlan(cluster, prepared, report, signal, async () => {
     if (isFirst && services) await options.beforeWorkloads?.(services.pushedRef ?? services.ref);
   });

@@ -133,6 +133,18 @@ describe("ensureCertificates: second run", () => {
     ]);
   });
 
+  test("keeps a certificate with more names than wanted where the CA's key is missing; fewer names are an error", async () => {
+    const folder = await newFolder();
+    const named = (...subjectAltNames: string[]) => [{ ...SOME[0]!, subjectAltNames }];
+    await ensureCertificates(folder, { identities: named("DNS:a", "DNS:b") });
+    await rm(join(folder, "ca.key"));
+    const [, kept] = await ensureCertificates(folder, { identities: named("DNS:a") });
+    expect(kept).toMatchObject({ action: "kept" });
+    await expect(ensureCertificates(folder, { identities: named("DNS:a", "DNS:c") })).rejects.toMatchObject({
+      exitCode: 3,
+    });
+  });
+
   test("renews a certificate whose names have changed", async () => {
     await make();
     const changed = SOME.map((identity) =>

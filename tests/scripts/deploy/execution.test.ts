@@ -14,7 +14,7 @@ import { ProbeSession } from "../../../scripts/clients/probe-session.ts";
 import { type KubernetesObject, refOf } from "../../../scripts/cluster/cluster.ts";
 import { adaptStages } from "../../../scripts/deploy/adapt.ts";
 import { METRICS_API } from "../../../scripts/deploy/autoscalers.ts";
-import { REVISED_STAGES } from "../../../scripts/deploy/deployment.ts";
+import { REVISED_STAGES, requireUnchanged, storedChoices } from "../../../scripts/deploy/deployment.ts";
 import { executePlan, preparePlan, previewFirst, previewPlan, prunedBy } from "../../../scripts/deploy/execution.ts";
 import { withExposure } from "../../../scripts/deploy/expose.ts";
 import { KEDA_API } from "../../../scripts/deploy/keda.ts";
@@ -182,6 +182,22 @@ describe("execution of a plan", () => {
 
     const second = await decide(cluster, missing, ca);
     expect(second.previewed).toEqual([]);
+  });
+
+  test("is refused when another deploy has changed what this one has read; the same values are no change", async () => {
+    const cluster = await deployed();
+    const namespace = cluster.find("Namespace/conveyor")!;
+    const annotate = (mode: string) => {
+      namespace.metadata.annotations = { ...namespace.metadata.annotations, "conveyor.dev/expose": mode };
+    };
+    annotate("loadbalancer");
+    const read = await storedChoices(cluster);
+    await requireUnchanged(cluster, read);
+    annotate("nodeport");
+    await expect(requireUnchanged(cluster, read)).rejects.toMatchObject({
+      exitCode: 3,
+      message: "another deploy has changed the exposure or size of this pipeline meanwhile",
+    });
   });
 
   test("exactly one autoscaler scales the processor after every switch between KEDA and CPU", async () => {
