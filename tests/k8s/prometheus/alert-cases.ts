@@ -868,7 +868,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
   {
     alert: "InfluxDBTooManySeries",
     severity: "warning",
-    summary: "InfluxDB has more series than a fleet of conveyors explains.",
+    summary: "InfluxDB has more series than machines explain.",
     input: { [SERIES]: hold([10, 20], [30, 150_000], [20, 20]) },
     waits: [10, 19],
     fires: [
@@ -877,7 +877,7 @@ export const ALERT_CASES: readonly AlertCase[] = [
         {
           labels: {},
           description:
-            "A shard has 150000 series, one for each conveyor name: a sender generates names. Memory and start time grow with them.",
+            "A shard has 150000 series, one for each measurement and combination of tags: a sender makes up names or tag values. Memory and start time grow with them.",
         },
       ],
     ],
