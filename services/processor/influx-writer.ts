@@ -280,14 +280,19 @@ function halves(pieces: readonly Piece[], count: number): [Piece[], Piece[]] {
 const LINE_FAULT =
   /unable to parse|partial write|field type conflict|retention policy|invalid (?:line|field|tag|point)/i;
 
+/**
+ * The number of refused points at the end of InfluxDB's message, with the names that it appends (tsdb/shard.go,
+ * PartialWriteError). What stands before may quote what a sender named "dropped=5000".
+ */
+const DROPPED = / dropped=(\d+)(?: for database: \S+)?(?: for retention policy: \S+)?$/;
+
 /** The meaning of a response for the lines of its request. */
 export function classifyResponse(status: number, body: string, retryAfter: string | null): WriteResult {
   const detail = `InfluxDB answered ${status}: ${messageOf(body).slice(0, MAX_ERROR_CHARS)}`;
   if (status >= 200 && status < 300) return { kind: "written" };
   if (status === 422 || (status === 400 && LINE_FAULT.test(body))) {
-    // The number at the end is InfluxDB's; before it the message may quote what a sender named "dropped=5000". After 400
-    // nothing is written, whatever the message quotes.
-    const dropped = status === 422 ? / dropped=(\d+)$/.exec(messageOf(body))?.[1] : undefined;
+    // After 400 nothing is written, whatever the message quotes.
+    const dropped = status === 422 ? DROPPED.exec(messageOf(body))?.[1] : undefined;
     return {
       kind: "line_fault",
       detail,
