@@ -1,4 +1,5 @@
 /** `replay`: sends events that are valid now and not stored, and checks that they are stored afterwards. */
+import { FIELD_NAME_CHARS } from "../../services/domain/point-content.ts";
 import { EXIT, OperatorError } from "../cli/errors.ts";
 import { waitFor } from "../cli/wait.ts";
 import type { TelemetryStore } from "../clients/influxdb.ts";
@@ -48,8 +49,32 @@ function readCandidates(session: DeadLetterSession): Promise<Candidates> {
       }
     });
     step.update(`${events.size + candidates.beyond} valid now, ${candidates.refused} still refused`);
+    const ascending = [...events.values()].sort((a, b) => newestMs.get(a.identity)! - newestMs.get(b.identity)!);
+    candidates.events = new Map(withoutReplaced(ascending).map((event) => [event.identity, event]));
     return candidates;
   });
+}
+
+/**
+ * Events in the order in which they are sent, so that the newest value of a field is the one that stays. A field that a later
+ * event of the same point has too is not expected to be stored; an event without any other field is left out.
+ */
+export function withoutReplaced(ascending: readonly ReplayEvent[]): ReplayEvent[] {
+  const later = new Map<string, Set<string>>();
+  const kept: ReplayEvent[] = [];
+  for (const event of ascending.toReversed()) {
+    const { content } = event;
+    if (!content) {
+      kept.push(event);
+      continue;
+    }
+    const names = later.get(content.key) ?? new Set();
+    later.set(content.key, names);
+    const fields = content.fields.filter((field) => !names.has(field.slice(0, FIELD_NAME_CHARS)));
+    for (const field of fields) names.add(field.slice(0, FIELD_NAME_CHARS));
+    if (fields.length > 0) kept.push({ ...event, content: { ...content, fields } });
+  }
+  return kept.reverse();
 }
 
 /** Identities of the events that are stored when all are, or at the limit. */

@@ -2,10 +2,12 @@ import { describe, expect, test } from "bun:test";
 import type { StoredField } from "../../../scripts/clients/influxdb.ts";
 import { lineFor } from "../../../scripts/dead-letters/export.ts";
 import { Tally } from "../../../scripts/dead-letters/list.ts";
+import { withoutReplaced } from "../../../scripts/dead-letters/replay.ts";
 import { linesOf } from "../../../scripts/dead-letters/show.ts";
 import {
   lineOf,
   matchesFilter,
+  type ReplayEvent,
   replayOf,
   replayStatusOf,
   type StoredDeadLetter,
@@ -68,6 +70,17 @@ describe("replayStatusOf", () => {
       return status.kind === "valid" ? status.event.identity : undefined;
     });
     expect([flow, temperature]).toEqual([`m,a=1 flow ${event.ts}000001`, `m,a=1 temperature ${event.ts}000001`]);
+  });
+  test("is sent in the order of the refusals, and replaced fields are not expected", () => {
+    const eventOf = (fields: string) => {
+      const status = replayStatusOf(letter(`m,a=1 ${fields} ${event.ts}000001`), event.ts);
+      if (status.kind !== "valid") throw new Error("not valid");
+      return status.event;
+    };
+    const [old, both, newest] = ["b=1", "a=1,b=2", "b=3"].map(eventOf) as [ReplayEvent, ReplayEvent, ReplayEvent];
+    const kept = withoutReplaced([old, both, newest]);
+    expect(kept.map(({ text }) => text)).toEqual([both.text, newest.text]);
+    expect(kept.map(({ content }) => content!.fields)).toEqual([[both.content!.fields[0]!], newest.content!.fields]);
   });
   test("follows the schemas of the pipeline, in validity and in the types of stored fields", () => {
     const schemas = new SchemaFiles();
