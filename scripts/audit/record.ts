@@ -154,13 +154,15 @@ function combineLedgers(
   ledgers: readonly ProducerLedger[],
   lives: ProducerLife[],
   unresponsive: string[],
+  isJudged: (run: string, conveyor: string) => boolean,
 ): ProducerRecords {
   const acknowledged: RangesByRun = new Map();
   const open = new Set<string>();
   let acknowledgedTwice = 0;
   const add = (run: string, conveyor: string, ranges: readonly Range[], isOther: boolean) => {
     const known = acknowledged.get(run)?.get(conveyor) ?? [];
-    if (isOther) acknowledgedTwice += sizeOf(ranges) - sizeOf(subtractRanges(ranges, known));
+    if (isOther && known.length > 0 && isJudged(run, conveyor))
+      acknowledgedTwice += sizeOf(ranges) - sizeOf(subtractRanges(ranges, known));
     addRanges(acknowledged, run, conveyor, ranges);
   };
   for (const { runs } of ledgers) {
@@ -289,7 +291,12 @@ async function readProducers(options: RecordOptions, meta: HistoryMeta, gaps: st
       sources.checkpoints(sinceMs),
     ]);
     if (gap) gaps.push(gap);
-    const found = combineLedgers(ledgers, producerLives([...lines, ...(options.checkpoints ?? [])]), unresponsive);
+    const { runs, conveyorsPrefix } = options;
+    // A fleet's run has one producer.
+    const isJudged = (run: string, conveyor: string) =>
+      (runs?.includes(run) ?? conveyorsPrefix !== undefined) && conveyor.startsWith(conveyorsPrefix ?? "");
+    const lives = producerLives([...lines, ...(options.checkpoints ?? [])]);
+    const found = combineLedgers(ledgers, lives, unresponsive, isJudged);
     const ended = found.lives.filter(({ run }) => !isRunningIn(found, run)).length;
     step.update(`${ledgers.length} running producers${ended > 0 ? `, ${ended} ended` : ""}`);
     return found;
@@ -701,12 +708,16 @@ function until(ranges: readonly Range[], last: number): Range[] {
 /** The parts of ranges that are in none of the others; both are sorted. */
 export function subtractRanges(ranges: readonly Range[], others: readonly Range[]): Range[] {
   const left: Range[] = [];
+  let next = 0;
   for (const [first, last] of ranges) {
     let from = first;
-    for (const [otherFirst, otherLast] of others) {
-      if (otherLast < from || otherFirst > last) continue;
+    while (next < others.length && others[next]![1] < first) next++;
+    // The last one of these may reach into the next range, too.
+    for (let at = next; at < others.length && others[at]![0] <= last; at++) {
+      const [otherFirst, otherLast] = others[at]!;
       if (otherFirst > from) left.push([from, otherFirst - 1]);
-      from = otherLast + 1;
+      from = Math.max(from, otherLast + 1);
+      next = at;
     }
     if (from <= last) left.push([from, last]);
   }
