@@ -21,12 +21,17 @@ const CARRIAGE_RETURN = 0x0d;
  */
 export function* pointLines(bytes: Uint8Array): Generator<Line, void, void> {
   let number = 1;
+  // Lines that were read behind a stray quote end at their line breaks: each byte is read for quotes once.
+  let readTo = 0;
   for (let from = 0; from < bytes.length; ) {
     const newline = bytes.indexOf(NEWLINE, from);
     let end = newline < 0 ? bytes.length : newline;
     let breaks = 1;
-    if (bytes.subarray(from, end).includes(QUOTE))
-      ({ end, breaks } = endOfQuoted(bytes, from, startOfFields(bytes, from, end)));
+    if (from >= readTo && bytes.subarray(from, end).includes(QUOTE)) {
+      const quoted = endOfQuoted(bytes, from, startOfFields(bytes, from, end));
+      ({ end, breaks } = quoted);
+      if (quoted.readTo !== undefined) readTo = quoted.readTo;
+    }
     const line = bytes.subarray(from, end > from && bytes[end - 1] === CARRIAGE_RETURN ? end - 1 : end);
     if (holdsPoint(line)) yield { bytes: line.subarray(0, MAX_EVENT_BYTES + 1), length: line.length, number };
     from = end + 1;
@@ -48,7 +53,7 @@ function endOfQuoted(
   bytes: Uint8Array,
   from: number,
   fields: number,
-): { end: number; breaks: number; isOpen: boolean } {
+): { end: number; breaks: number; isOpen: boolean; readTo?: number } {
   let isOpen = false;
   let breaks = 1;
   let firstBreak = -1;
@@ -60,7 +65,8 @@ function endOfQuoted(
       if (firstBreak < 0) firstBreak = at;
     } else if (isOpen && byte === BACKSLASH && bytes[at + 1] !== NEWLINE) at++;
     else if (byte === QUOTE) isOpen = !isOpen && bytes[at - 1] === EQUALS && bytes[at - 2] !== BACKSLASH;
-    if (isOpen && firstBreak >= 0 && at - from > MAX_EVENT_BYTES) return { end: firstBreak, breaks: 1, isOpen };
+    if (isOpen && firstBreak >= 0 && at - from > MAX_EVENT_BYTES)
+      return { end: firstBreak, breaks: 1, isOpen, readTo: at };
   }
   return { end: bytes.length, breaks, isOpen };
 }
