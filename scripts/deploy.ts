@@ -19,6 +19,7 @@ import { ProbeSession } from "./clients/probe-session.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import { drillLeftovers } from "./cluster/drill-leftovers.ts";
 import { type IntakeAddress, intakeAddress, printIntake, readExposure } from "./cluster/intake-exposure.ts";
+import { KIND_NAME } from "./cluster/namespace.ts";
 import { deployedServicesImage } from "./cluster/services-image.ts";
 import {
   CLUSTER_FLAGS,
@@ -40,7 +41,7 @@ import {
 } from "./deploy/deployment.ts";
 import { awaitEndpoint, EXPOSE_CHOICES, exposeFlags, NO_ADDRESS_HINT } from "./deploy/expose.ts";
 import { prepareLocalCluster } from "./deploy/local-target.ts";
-import { agreedCreation, type Creation, ensureKindCluster, KIND_NAME } from "./deploy/new-cluster.ts";
+import { agreedCreation, type Creation, ensureKindCluster } from "./deploy/new-cluster.ts";
 import { parseLabels } from "./deploy/operator-rules.ts";
 import { describeNotApplied, type Plan } from "./deploy/plan.ts";
 import { SIZES, type Size } from "./deploy/sizes.ts";

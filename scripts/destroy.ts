@@ -2,7 +2,7 @@
  * Removes the pipeline: everything that deploy applied, in the reverse order, and its data.
  *
  *   bun scripts/destroy.ts --yes
- *   bun scripts/destroy.ts --keep-data --yes     keeps the volumes, and with them topics, groups, bucket and tokens
+ *   bun scripts/destroy.ts --keep-data --yes     keeps the volumes (topics, groups, bucket), tokens and settings
  *
  * The cluster itself stays; `bun scripts/local-cluster.ts down --delete-data` removes the local one.
  */
@@ -18,7 +18,11 @@ import { localTarget } from "./local-cluster/index.ts";
 const FLAGS = {
   ...CLUSTER_FLAGS,
   yes: { type: "boolean", short: "y", description: "do not ask for confirmation" },
-  "keep-data": { type: "boolean", description: "keep the volumes and the Secrets that belong to their data" },
+  "keep-data": {
+    type: "boolean",
+    description:
+      "keep the volumes, the Secrets that belong to their data, and the settings (external servers, schemas)",
+  },
   "dry-run": { type: "boolean", description: "print what would be deleted, delete nothing" },
 } as const;
 

@@ -4,7 +4,7 @@
  *   bun scripts/senders.ts add plant-a --sources 'plant-a-*,belt-7' --requests-per-second 20   prints its token, once
  *   bun scripts/senders.ts change plant-a --series 20000   its rights or limits; the token stays
  *   bun scripts/senders.ts list
- *   bun scripts/senders.ts rotate plant-a               a second token; the one before stays valid
+ *   bun scripts/senders.ts rotate plant-a               a new token; those before stay valid
  *   bun scripts/senders.ts revoke plant-a --previous    ends the rotation: only the newest token stays valid
  *   bun scripts/senders.ts revoke plant-a
  *
@@ -247,8 +247,8 @@ export const command = defineCommand({
     ["bun scripts/senders.ts add plant-a --sources 'plant-a-*'", "prints the token of plant-a, once"],
     ["bun scripts/senders.ts add telegraf --requests-per-second 20 --series 5000", "with limits"],
     ["bun scripts/senders.ts change telegraf --series 20000", "a limit; its token stays"],
-    ["bun scripts/senders.ts rotate plant-a", "prints a second token"],
-    ["bun scripts/senders.ts revoke plant-a --previous", "when plant-a uses the second token"],
+    ["bun scripts/senders.ts rotate plant-a", "prints a new token; those before stay valid"],
+    ["bun scripts/senders.ts revoke plant-a --previous", "when plant-a uses the newest token"],
     ["bun scripts/senders.ts revoke plant-a", "its tokens are refused within seconds"],
   ],
   notes: [

@@ -9,6 +9,8 @@ import { EXIT, OperatorError } from "../cli/errors.ts";
 
 /** The namespace that the files of k8s/ name. */
 export const DEFAULT_NAMESPACE = "conveyor";
+/** The cluster of kind that a deploy creates. */
+export const KIND_NAME = "conveyor";
 /** Value of app.kubernetes.io/part-of of every object of the project, in any namespace. */
 export const PART_OF = "conveyor";
 
@@ -53,8 +55,9 @@ export function chooseNamespace(
   const { context, namespaces = {} } = remembered();
   const kind = flagOf(argv, "kind");
   const named = flagOf(argv, "context") ?? environment.CONVEYOR_CONTEXT ?? (kind && `kind-${kind}`);
-  // With --auto a deploy goes to the local cluster or one of kind, whatever cluster the last one went to.
-  const chosen = named ?? (argv.includes("--auto") ? undefined : context);
+  // With --auto a deploy goes to the local cluster or its own one of kind, whatever cluster the last one went to.
+  const isOther = argv.includes("--auto") && context !== `kind-${KIND_NAME}`;
+  const chosen = named ?? (isOther ? undefined : context);
   return (chosen && namespaces[chosen]) || DEFAULT_NAMESPACE;
 }
 

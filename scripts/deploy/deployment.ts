@@ -227,11 +227,14 @@ async function stagesFor(
  * What a deploy without flags takes from the cluster: how the intake is exposed, the size, external servers, the CA. Between
  * this and the first change, images are built: a deploy that applied what it read before another one would undo that one.
  */
-export async function storedChoices(cluster: Cluster): Promise<{ what: string; value: string }[]> {
+export async function storedChoices(cluster: Cluster): Promise<{ what: string; value: string | undefined }[]> {
   const [namespace, external, brokers] = await Promise.all([
     cluster.get<KubernetesObject>("namespace", NAMESPACE),
     cluster.get<KubernetesObject & { data?: object }>("configmap", EXTERNAL_CONFIG),
-    cluster.get<KubernetesObject & { data?: Record<string, string> }>("secret", "kafka-tls"),
+    // The preflight names all rights that are missing.
+    cluster
+      .get<KubernetesObject & { data?: Record<string, string> }>("secret", "kafka-tls")
+      .catch(() => "unknown" as const),
   ]);
   const own = Object.entries(namespace?.metadata.annotations ?? {}).filter(([name]) =>
     name.startsWith("conveyor.dev/"),
@@ -239,7 +242,7 @@ export async function storedChoices(cluster: Cluster): Promise<{ what: string; v
   return [
     { what: "exposure or size", value: JSON.stringify(own.sort()) },
     { what: "external servers", value: JSON.stringify(external?.data ?? {}) },
-    { what: "CA", value: brokers?.data?.["ca.crt"] ?? "" },
+    { what: "CA", value: brokers === "unknown" ? undefined : (brokers?.data?.["ca.crt"] ?? "") },
   ];
 }
 
@@ -249,7 +252,9 @@ export async function requireUnchanged(
   before: Awaited<ReturnType<typeof storedChoices>>,
 ): Promise<void> {
   const now = await storedChoices(cluster);
-  const changed = before.filter(({ value }, index) => value !== now[index]!.value).map(({ what }) => what);
+  const changed = before
+    .filter(({ value }, index) => value !== undefined && value !== now[index]!.value)
+    .map(({ what }) => what);
   if (changed.length === 0) return;
   throw new OperatorError(`another deploy has changed the ${changed.join(", ")} of this pipeline meanwhile`, {
     exitCode: EXIT.precondition,

@@ -4,11 +4,10 @@ import { EXIT, OperatorError } from "../cli/errors.ts";
 import { capture, must } from "../cli/process.ts";
 import type { Report } from "../cli/report.ts";
 import { compareVersions, findTool } from "../cli/tools.ts";
+import { KIND_NAME } from "../cluster/namespace.ts";
 import { engineWorks, kindEngine } from "../images/index.ts";
 import { OTHER_WAYS } from "../local-cluster/index.ts";
 
-/** Name of the kind cluster that is offered. */
-export const KIND_NAME = "conveyor";
 /** kind pulls a node image of some 400 MB, and its node takes a minute to be Ready on a slow machine. */
 const KIND_LIMIT_MS = 15 * 60_000;
 const KIND_READY_SECONDS = 180;

@@ -103,7 +103,10 @@ export class IntakeSenders {
       texts = this.#files.map((file) => readOptional(file).trim());
     } catch (error) {
       // The senders that were read before stay: a disk error must not refuse all of them.
-      this.log.error("intake_senders_invalid", { error });
+      const problem = (error as Error).message;
+      if (problem !== this.#problem) this.log.error("intake_senders_invalid", { error });
+      this.#problem = problem;
+      this.#text = "";
       return;
     }
     const text = JSON.stringify(texts);

@@ -27,6 +27,11 @@ describe("the namespace of a process", () => {
     expect(choose(line, environment as Record<string, string>)).toBe(namespace);
   });
 
+  test("of npm start is that of its own kind cluster, where the last deploy made one", () => {
+    const own = () => ({ context: "kind-conveyor", namespaces: { "kind-conveyor": "plant" } });
+    expect(chooseNamespace(["--auto"], {}, own)).toBe("plant");
+  });
+
   test("of the first deploy is conveyor", () => {
     expect(chooseNamespace([], {}, () => ({}))).toBe("conveyor");
   });

@@ -55,7 +55,12 @@ describe("the token", () => {
     await mkdir(join(folder, "senders.json"));
     later();
     expect(nameOf("first")).toBe("token");
-    expect(lines.join()).toContain("EISDIR");
+    later();
+    expect(senders.inUse().problem).toContain("EISDIR");
+    expect(lines.filter((line) => line.includes("EISDIR"))).toHaveLength(1);
+    await rm(join(folder, "senders.json"), { recursive: true });
+    later();
+    expect(senders.inUse().problem).toBeUndefined();
   });
 
   test("stays when its file is empty or missing", async () => {
