@@ -21,13 +21,13 @@ const CARRIAGE_RETURN = 0x0d;
  */
 export function* pointLines(bytes: Uint8Array): Generator<Line, void, void> {
   let number = 1;
-  // Lines that were read behind a stray quote end at their line breaks: each byte is read for quotes once.
+  // What was read behind a stray quote, up to the last string that begins there, is not read for quotes again.
   let readTo = 0;
   for (let from = 0; from < bytes.length; ) {
     const newline = bytes.indexOf(NEWLINE, from);
     let end = newline < 0 ? bytes.length : newline;
     let breaks = 1;
-    if (from >= readTo && bytes.subarray(from, end).includes(QUOTE)) {
+    if (end >= readTo && bytes.subarray(from, end).includes(QUOTE)) {
       const quoted = endOfQuoted(bytes, from, startOfFields(bytes, from, end));
       ({ end, breaks } = quoted);
       if (quoted.readTo !== undefined) readTo = quoted.readTo;
@@ -57,6 +57,7 @@ function endOfQuoted(
   let isOpen = false;
   let breaks = 1;
   let firstBreak = -1;
+  let openedAt = fields;
   for (let at = fields; at < bytes.length; at++) {
     const byte = bytes[at]!;
     if (byte === NEWLINE) {
@@ -64,9 +65,12 @@ function endOfQuoted(
       breaks++;
       if (firstBreak < 0) firstBreak = at;
     } else if (isOpen && byte === BACKSLASH && bytes[at + 1] !== NEWLINE) at++;
-    else if (byte === QUOTE) isOpen = !isOpen && bytes[at - 1] === EQUALS && bytes[at - 2] !== BACKSLASH;
+    else if (byte === QUOTE) {
+      isOpen = !isOpen && bytes[at - 1] === EQUALS && bytes[at - 2] !== BACKSLASH;
+      if (isOpen) openedAt = at;
+    }
     if (isOpen && firstBreak >= 0 && at - from > MAX_EVENT_BYTES)
-      return { end: firstBreak, breaks: 1, isOpen, readTo: at };
+      return { end: firstBreak, breaks: 1, isOpen, readTo: openedAt };
   }
   return { end: bytes.length, breaks, isOpen };
 }

@@ -102,6 +102,19 @@ describe("pointLines", () => {
     expect(lines.map(([number]) => number)).toEqual(lines.map((_, index) => index + 1));
   });
 
+  test("a string with a line break behind a stray quote is one line, wherever it begins around the greatest size of an event", () => {
+    // Its quote is behind the greatest size, its beginning need not be.
+    for (let length = MAX_EVENT_BYTES - 13; length < MAX_EVENT_BYTES + 50; length++) {
+      const text = `log msg="one\nforged v=1 \nend"`;
+      const filler = "c d=1\n".repeat(Math.floor(length / 6)) + "#".repeat(length % 6);
+      const lines = linesOf(`a b="\n${filler}\n${text}\ne f=1`).map(([, line]) => line);
+      expect(lines.slice(-2)).toEqual([text, "e f=1"]);
+    }
+    const two = `m x="q",log="first\nsecond d=1\n${"c d=1\n".repeat(1200)}"`;
+    const lines = linesOf(`a b="\n${"c d=1\n".repeat(2600)}${two}\ne f=1`).map(([, line]) => line);
+    expect(lines.slice(-2)).toEqual([two, "e f=1"]);
+  });
+
   test("a body of stray quotes and backslashes is read in one pass", () => {
     const startedAt = performance.now();
     for (const part of ['" c="\n', 'a b="\n', 'a b="\\\n', `a b="\n${"c d=1\n".repeat(3000)}`, '"\n', "\\\\\\"]) {
