@@ -77,6 +77,16 @@ export function withoutReplaced(ascending: readonly ReplayEvent[]): ReplayEvent[
   return kept.reverse();
 }
 
+/** Events that are not stored, and those of the same point behind them: the older one also has fields that these replaced. */
+export function unstored(ascending: readonly ReplayEvent[], stored: ReadonlySet<string>): ReplayEvent[] {
+  const sentPoints = new Set<string>();
+  return ascending.filter(({ identity, content }) => {
+    if (stored.has(identity) && !(content && sentPoints.has(content.key))) return false;
+    if (content) sentPoints.add(content.key);
+    return true;
+  });
+}
+
 /** Identities of the events that are stored when all are, or at the limit. */
 function awaitStored(
   { report, signal }: DeadLetterSession,
@@ -107,7 +117,7 @@ export const replay: SubCommand = async (session) => {
   const { events, refused, beyond } = await readCandidates(session);
   const store = await probes.store();
   const before = await storedAmong(store, [...events.values()]);
-  const missing = [...events].filter(([identity]) => !before.has(identity)).map(([, event]) => event);
+  const missing = unstored([...events.values()], before);
   const counts = { valid: events.size, already_stored: before.size, still_refused: refused, not_read: beyond };
   if (session.isDryRun || missing.length === 0) {
     report.result({ ...counts, sent: 0, stored: 0, would_send: missing.length });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import type { StoredField } from "../../../scripts/clients/influxdb.ts";
 import { lineFor } from "../../../scripts/dead-letters/export.ts";
 import { Tally } from "../../../scripts/dead-letters/list.ts";
-import { withoutReplaced } from "../../../scripts/dead-letters/replay.ts";
+import { unstored, withoutReplaced } from "../../../scripts/dead-letters/replay.ts";
 import { linesOf } from "../../../scripts/dead-letters/show.ts";
 import {
   lineOf,
@@ -81,6 +81,9 @@ describe("replayStatusOf", () => {
     const kept = withoutReplaced([old, both, newest]);
     expect(kept.map(({ text }) => text)).toEqual([both.text, newest.text]);
     expect(kept.map(({ content }) => content!.fields)).toEqual([[both.content!.fields[0]!], newest.content!.fields]);
+    // The newest one is stored: the older one would replace its field.
+    expect(unstored(kept, new Set([newest.identity])).map(({ text }) => text)).toEqual([both.text, newest.text]);
+    expect(unstored(kept, new Set([both.identity])).map(({ text }) => text)).toEqual([newest.text]);
   });
   test("follows the schemas of the pipeline, in validity and in the types of stored fields", () => {
     const schemas = new SchemaFiles();
