@@ -292,9 +292,10 @@ async function readProducers(options: RecordOptions, meta: HistoryMeta, gaps: st
     ]);
     if (gap) gaps.push(gap);
     const { runs, conveyorsPrefix } = options;
-    // A fleet's run has one producer.
+    // Without a choice, the fleets: their runs are named by their start.
     const isJudged = (run: string, conveyor: string) =>
-      (runs?.includes(run) ?? conveyorsPrefix !== undefined) && conveyor.startsWith(conveyorsPrefix ?? "");
+      (runs?.includes(run) ?? (conveyorsPrefix !== undefined || runStart(run) !== undefined)) &&
+      conveyor.startsWith(conveyorsPrefix ?? "");
     const lives = producerLives([...lines, ...(options.checkpoints ?? [])]);
     const found = combineLedgers(ledgers, lives, unresponsive, isJudged);
     const ended = found.lives.filter(({ run }) => !isRunningIn(found, run)).length;

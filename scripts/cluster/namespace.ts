@@ -43,11 +43,12 @@ function flagOf(argv: readonly string[], name: string): string | undefined {
   return values.at(-1);
 }
 
-/** The namespace that a process works in. That of the local cluster is not remembered: each new local cluster is another one. */
+/** The namespace that a process works in; `makesLocal`: on this machine --auto makes the local cluster. That of the local cluster is not remembered: each new local cluster is another one. */
 export function chooseNamespace(
   argv: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
   remembered: () => RememberedNamespaces,
+  makesLocal = process.platform === "linux" && process.getuid?.() === 0,
 ): string {
   const namespace = flagOf(argv, "namespace") ?? environment.CONVEYOR_NAMESPACE;
   if (namespace) return namespace;
@@ -55,8 +56,9 @@ export function chooseNamespace(
   const { context, namespaces = {} } = remembered();
   const kind = flagOf(argv, "kind");
   const named = flagOf(argv, "context") ?? environment.CONVEYOR_CONTEXT ?? (kind && `kind-${kind}`);
-  // With --auto a deploy goes to the local cluster or its own one of kind, whatever cluster the last one went to.
-  const isOther = argv.includes("--auto") && context !== `kind-${KIND_NAME}`;
+  // With --auto a deploy goes to the local cluster, or where it cannot make one to its own one of kind, whatever cluster the
+  // last one went to.
+  const isOther = argv.includes("--auto") && (makesLocal || context !== `kind-${KIND_NAME}`);
   const chosen = named ?? (isOther ? undefined : context);
   return (chosen && namespaces[chosen]) || DEFAULT_NAMESPACE;
 }

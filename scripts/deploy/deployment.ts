@@ -5,7 +5,14 @@ import { EXIT, OperatorError } from "../cli/errors.ts";
 import type { Report } from "../cli/report.ts";
 import { missingTools, type Tool, toolsError } from "../cli/tools.ts";
 import { awaitKubelets } from "../clients/kubelets.ts";
-import { apiVersionsOf, type Cluster, type KubernetesObject, NAMESPACE, refOf } from "../cluster/cluster.ts";
+import {
+  apiVersionsOf,
+  type Cluster,
+  KubectlError,
+  type KubernetesObject,
+  NAMESPACE,
+  refOf,
+} from "../cluster/cluster.ts";
 import { EXTERNAL_CONFIG } from "../cluster/external-stores.ts";
 import { requirePullSecret } from "../cluster/image-pulls.ts";
 import {
@@ -232,9 +239,10 @@ export async function storedChoices(cluster: Cluster): Promise<{ what: string; v
     cluster.get<KubernetesObject>("namespace", NAMESPACE),
     cluster.get<KubernetesObject & { data?: object }>("configmap", EXTERNAL_CONFIG),
     // The preflight names all rights that are missing.
-    cluster
-      .get<KubernetesObject & { data?: Record<string, string> }>("secret", "kafka-tls")
-      .catch(() => "unknown" as const),
+    cluster.get<KubernetesObject & { data?: Record<string, string> }>("secret", "kafka-tls").catch((error: unknown) => {
+      if (error instanceof KubectlError && /forbidden/i.test(error.message)) return "unknown" as const;
+      throw error;
+    }),
   ]);
   const own = Object.entries(namespace?.metadata.annotations ?? {}).filter(([name]) =>
     name.startsWith("conveyor.dev/"),

@@ -29,7 +29,8 @@ describe("the namespace of a process", () => {
 
   test("of npm start is that of its own kind cluster, where the last deploy made one", () => {
     const own = () => ({ context: "kind-conveyor", namespaces: { "kind-conveyor": "plant" } });
-    expect(chooseNamespace(["--auto"], {}, own)).toBe("plant");
+    expect(chooseNamespace(["--auto"], {}, own, false)).toBe("plant");
+    expect(chooseNamespace(["--auto"], {}, own, true)).toBe("conveyor");
   });
 
   test("of the first deploy is conveyor", () => {
