@@ -9,7 +9,7 @@
  */
 
 import { BloomFilter } from "../../services/domain/bloom-filter.ts";
-import { addLedger, addRanges, mergeRanges, type RangesByRun } from "../../services/domain/ledger-ranges.ts";
+import { addLedger, addRanges, countOf, mergeRanges, type RangesByRun } from "../../services/domain/ledger-ranges.ts";
 import { producerRunOf, runStart } from "../../services/domain/run-id.ts";
 import type { Range } from "../../services/domain/sequence.ts";
 import type { LedgerCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
@@ -147,8 +147,6 @@ function* entriesOf(ledger: RangesByRun) {
   }
 }
 
-const sizeOf = (ranges: readonly Range[]) => ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
-
 /** Combines the ledgers of running producers with those of ended ones. */
 function combineLedgers(
   ledgers: readonly ProducerLedger[],
@@ -162,7 +160,7 @@ function combineLedgers(
   const add = (run: string, conveyor: string, ranges: readonly Range[], isOther: boolean) => {
     const known = acknowledged.get(run)?.get(conveyor) ?? [];
     if (isOther && known.length > 0 && isJudged(run, conveyor))
-      acknowledgedTwice += sizeOf(ranges) - sizeOf(subtractRanges(ranges, known));
+      acknowledgedTwice += countOf(ranges) - countOf(subtractRanges(ranges, known));
     addRanges(acknowledged, run, conveyor, ranges);
   };
   for (const { runs } of ledgers) {
@@ -666,7 +664,7 @@ async function recordProducerOutcomes(
   let isBegun = false;
   for (const { run, conveyor, ranges } of entriesOf(now)) {
     if (!isWanted(run, conveyor)) {
-      recording.acknowledged_elsewhere += ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+      recording.acknowledged_elsewhere += countOf(ranges);
       continue;
     }
     if (!isBegun) {

@@ -7,7 +7,7 @@ import { ingest } from "../ingest/ingest.ts";
 import { type DeadLetterSession, eachWithStatus, type SubCommand } from "./session.ts";
 import { type ReplayEvent, storedAmong } from "./topic.ts";
 
-/** Events of one call; they are held in memory. A second call sends the rest, since stored events are not sent. */
+/** Events of one call; they are held in memory. Another choice of dead letters reaches the rest. */
 const MAX_REPLAYED = 100_000;
 /** An acknowledged event is stored within a second; a processor that is behind needs longer. */
 const STORED_LIMIT_MS = 60_000;
@@ -134,7 +134,8 @@ export const replay: SubCommand = async (session) => {
   report.print(
     `${missing.length} sent, ${stored.size} stored; ${before.size} were stored already; ${refused} are still refused`,
   );
-  if (beyond > 0) report.print(`${beyond} more are valid: run the command again`);
+  if (beyond > 0)
+    report.print(`${beyond} more are valid and were not read: choose them with a shorter --since, --reason or --run`);
   for (const identity of notStored.slice(0, MAX_PRINTED)) report.print(`not stored: ${identity}`);
   return notStored.length === 0 ? EXIT.ok : EXIT.violations;
 };

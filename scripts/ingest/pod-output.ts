@@ -2,7 +2,7 @@
  * What an ingest pod logs: its result, and its ledger in checkpoints. The log is followed while the pod runs, so that
  * neither its length nor its rotation on the node matters.
  */
-import { addLedger, type RangesByRun } from "../../services/domain/ledger-ranges.ts";
+import { addLedger, countOf, type RangesByRun } from "../../services/domain/ledger-ranges.ts";
 import type { Range } from "../../services/domain/sequence.ts";
 import { type IngestResult, readFinal } from "../../services/protocol/final-document.ts";
 import { readCheckpoint } from "../../services/protocol/ledger-checkpoint.ts";
@@ -59,7 +59,7 @@ export class PodOutput implements Disposable {
       for (const [conveyor, ranges] of conveyors) {
         ledger[conveyor] ??= [];
         ledger[conveyor].push({ run, ranges });
-        for (const [first, last] of ranges) listed += last - first + 1;
+        listed += countOf(ranges);
       }
     }
     return { dropped_from_ledger: acknowledged - repeated - listed, ledger };

@@ -1,4 +1,5 @@
 /** The ledger of a load by identity: acknowledged events against points in InfluxDB and dead letters. */
+import { countOf } from "../../services/domain/ledger-ranges.ts";
 import type { Range } from "../../services/domain/sequence.ts";
 import type { ConveyorLedger } from "../../services/protocol/load-generator.ts";
 import type { Ledger } from "../recording/result.ts";
@@ -40,8 +41,6 @@ export class FoundSequences {
     return missing;
   }
 }
-
-const countOf = (ranges: readonly Range[]) => ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
 
 /**
  * @param offered events that were due, sent or not

@@ -3,6 +3,10 @@ import type { Range } from "./sequence.ts";
 
 export type RangesByRun = Map<string, Map<string, Range[]>>;
 
+/** How many numbers ranges hold that do not overlap. */
+export const countOf = (ranges: readonly Range[]): number =>
+  ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+
 /** Merges ranges in any order, overlapping or adjacent, into as few as possible. */
 export function mergeRanges(ranges: readonly Range[]): Range[] {
   const merged: Range[] = [];

@@ -177,7 +177,7 @@ async function writeLines(
     const exceeded = refusal ? undefined : admission.add(source, series);
     if (refusal) outcome.invalid(number, refusal.detail);
     if (exceeded) outcome.beyond(number, `${shown(exceeded.name)} is new, and ${exceeded.rule}`);
-    // The room that was checked above is an estimate: numbers such as 1e20 are longer as records.
+    // The room that was checked above is an estimate.
     else if (!offer())
       return later(503, "unavailable", "the buffer is full; send them all again: a point is stored once");
   }
