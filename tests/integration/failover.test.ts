@@ -57,12 +57,16 @@ describe.skipIf(skipped !== undefined)(`failover${skipped ? ` (skipped: ${skippe
         topic: EVENTS_TOPIC,
         group: PROCESSOR_GROUP,
       } as const;
-      await until("the commit of the event", STEP_LIMIT_MS, async () =>
-        (await pipeline.probe(offsets)).every(({ end, committed }) => end === (committed ?? 0)) ? true : undefined,
-      );
-      expect(await processor.stop()).toBe(0);
-      await servers.startBroker(coordinator);
-      await pipeline.inSync(STEP_LIMIT_MS);
+      try {
+        await until("the commit of the event", STEP_LIMIT_MS, async () =>
+          (await pipeline.probe(offsets)).every(({ end, committed }) => end === (committed ?? 0)) ? true : undefined,
+        );
+        expect(await processor.stop()).toBe(0);
+      } finally {
+        // The next tests need all brokers.
+        await servers.startBroker(coordinator);
+        await pipeline.inSync(STEP_LIMIT_MS);
+      }
     },
     LIMIT_MS,
   );

@@ -115,13 +115,21 @@ export class ServiceProcess {
     });
   }
 
-  /** Sends a signal and returns the exit code. */
+  /**
+   * Sends a signal and returns the exit code.
+   * @throws Error with the last log lines when it had to be killed after STOP_LIMIT_MS
+   */
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number> {
     if (this.process.exitCode !== null) return this.process.exitCode;
     this.process.kill(signal);
-    const timer = setTimeout(() => this.process.kill("SIGKILL"), STOP_LIMIT_MS);
+    let killed = false;
+    const timer = setTimeout(() => {
+      killed = true;
+      this.process.kill("SIGKILL");
+    }, STOP_LIMIT_MS);
     const code = await this.process.exited;
     clearTimeout(timer);
+    if (killed) throw new Error(`${this.entry} did not end within ${STOP_LIMIT_MS} ms of ${signal}:\n${this.tail()}`);
     return code;
   }
 }

@@ -27,6 +27,7 @@ import { independentDecode, slowDecode } from "./slow-decode.ts";
 import { staleCoordinator } from "./stale-coordinator.ts";
 import { staleLeader } from "./stale-leader.ts";
 import { staysWhenJoining } from "./stays-when-joining.ts";
+import { stoppedFetchersSpin } from "./stopped-fetchers-spin.ts";
 import { strandedRequest } from "./stranded-request.ts";
 import { timeoutCheck } from "./timeout-check.ts";
 
@@ -54,6 +55,7 @@ export const PATCHES: readonly Patch[] = [
   refetchInProcess,
   lostCoordinator,
   staysWhenJoining,
+  stoppedFetchersSpin,
   forgottenMemberId,
   silentMetadataBroker,
   staleCoordinator,

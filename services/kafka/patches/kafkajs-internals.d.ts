@@ -81,13 +81,17 @@ declare module "kafkajs/src/consumer/consumerGroup.js" {
 }
 
 declare module "kafkajs/src/consumer/runner.js" {
+  import type Batch from "kafkajs/src/consumer/batch.js";
   import type ConsumerGroup from "kafkajs/src/consumer/consumerGroup.js";
   export default class Runner {
     consumerGroup: ConsumerGroup;
+    running: boolean;
+    fetchManager: { start(): Promise<void>; stop(): Promise<void> };
     onCrash: (error: Error) => unknown;
     constructor(options: Record<string, unknown>);
     start(): Promise<void>;
     stop(): Promise<void>;
+    fetch(nodeId: number): Promise<Batch[]>;
     handleBatch(batch: Batch): Promise<void>;
   }
 }

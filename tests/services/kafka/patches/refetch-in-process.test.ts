@@ -45,7 +45,7 @@ describe("refetch-in-process", () => {
         eachBatch,
         concurrency: 6,
         autoCommit: false,
-      }) as Runner & { running: boolean; fetchManager: { start(): Promise<void>; stop(): Promise<void> } },
+      }),
       { running: true },
     );
     return { runner, fetches, heartbeats: () => heartbeats };
