@@ -118,21 +118,25 @@ async function answerPost(
     return failure(429, "rate_limited", `sender ${sender.name} is above its rate; nothing was taken`, { headers });
   }
   using room = bodies.open();
-  const body = await readBody(request, room.take);
+  const charge = options.usage.charge(sender, announced);
+  const body = await readBody(request, room.take, charge);
   if (body === "incomplete") return failure(400, "incomplete_body", "the connection ended before the body");
   if (body === "too_large") return bodyTooLarge();
   if (body === "no_room") return noRoom();
   try {
     const description = describeBody(request);
     const content = inflatedBody(body, description, MAX_BODY_BYTES);
-    options.usage.takeBytes(sender, Math.max(content.length, body.length) - announced);
+    charge(content.length);
     if (content !== body && !room.take(content.length)) return noRoom();
     const lines = bodyLines(content, description);
     const addedBytes = lines === undefined ? 0 : bytesOf(lines) - content.length;
     if (addedBytes > 0 && !room.take(addedBytes)) return noRoom();
     return await publishLines(lines, sender, options);
   } catch (error) {
-    if (error instanceof InflatedSizeError) return failure(413, "body_too_large", error.message);
+    if (error instanceof InflatedSizeError) {
+      charge(MAX_BODY_BYTES);
+      return failure(413, "body_too_large", error.message);
+    }
     if (error instanceof UnreadableError) return unsupported(error);
     throw error;
   }

@@ -37,10 +37,14 @@ export class OpenBodies {
 /** Length of the body as the request announces it; 0 when it does not. */
 export const announcedBytes = (request: Request): number => Number(request.headers.get("content-length")) || 0;
 
-/** The body; "incomplete": the connection ended before it, "too_large", "no_room": open requests hold all memory for bodies. */
+/**
+ * The body; "incomplete": the connection ended before it, "too_large", "no_room": open requests hold all memory for bodies.
+ * `charge` is called with the number of bytes received so far.
+ */
 export async function readBody(
   request: Request,
   take: (bytes: number) => boolean,
+  charge: (receivedBytes: number) => void,
 ): Promise<Uint8Array | "incomplete" | "too_large" | "no_room"> {
   if (announcedBytes(request) > MAX_BODY_BYTES) return "too_large";
   const chunks: Uint8Array[] = [];
@@ -48,6 +52,7 @@ export async function readBody(
   try {
     for await (const chunk of request.body ?? []) {
       length += chunk.length;
+      charge(length);
       if (length > MAX_BODY_BYTES) return "too_large";
       if (!take(chunk.length)) return "no_room";
       chunks.push(chunk);

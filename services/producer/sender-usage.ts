@@ -147,9 +147,19 @@ export class SenderUsage {
     return 0;
   }
 
-  /** Bytes that were not known when the request was taken: its length, or what it is after decompression. */
-  takeBytes(sender: Sender, bytes: number): void {
-    if (sender.limits?.bytesPerSecond !== undefined) this.#of(sender).bytes.take(bytes);
+  /**
+   * For a request that was taken with so many bytes. The function takes a total that is known later, as received or after
+   * decompression: what exceeds the greatest total so far counts, also when the request is then refused.
+   */
+  charge(sender: Sender, takenBytes: number): (totalBytes: number) => void {
+    if (sender.limits?.bytesPerSecond === undefined) return () => {};
+    const { bytes } = this.#of(sender);
+    let charged = takenBytes;
+    return (totalBytes) => {
+      if (totalBytes <= charged) return;
+      bytes.take(totalBytes - charged);
+      charged = totalBytes;
+    };
   }
 
   /** For the events of one request. */

@@ -104,7 +104,8 @@ export async function answerWrite(
     return failure(415, "unsupported media type", `content-encoding must be gzip or identity; got ${shown(encoding)}`);
   }
   using room = bodies.open();
-  const received = await readBody(request, room.take);
+  const charge = usage.charge(sender, announced);
+  const received = await readBody(request, room.take, charge);
   if (received === "incomplete") return failure(400, "invalid", "the connection ended before the body");
   if (received === "too_large") return tooLarge();
   if (received === "no_room") return later(503, "unavailable", "too many requests are open; nothing was taken");
@@ -113,13 +114,16 @@ export async function answerWrite(
     try {
       body = inflateWhole(received, "gzip", MAX_BODY_BYTES);
     } catch (error) {
-      if (error instanceof InflatedSizeError) return tooLarge();
+      if (error instanceof InflatedSizeError) {
+        charge(MAX_BODY_BYTES);
+        return tooLarge();
+      }
       if (error instanceof UnreadableError) return failure(400, "invalid", error.message);
       throw error;
     }
+    charge(body.length);
     if (!room.take(body.length)) return later(503, "unavailable", "too many requests are open; nothing was taken");
   }
-  usage.takeBytes(sender, Math.max(body.length, received.length) - announced);
   return await writeLines(body, query.precision, sender, options);
 }
 

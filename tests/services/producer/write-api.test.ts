@@ -77,7 +77,10 @@ interface Sent {
 
 const QUERY = "?org=conveyor&bucket=telemetry";
 
-async function send(body: string | Uint8Array, { token = "shared", query = QUERY, headers = {}, path }: Sent = {}) {
+async function send(
+  body: string | Uint8Array | ReadableStream,
+  { token = "shared", query = QUERY, headers = {}, path }: Sent = {},
+) {
   const response = await fetch(`https://localhost:${intake.port}${path ?? `/api/v2/write${query}`}`, {
     method: "POST",
     headers: { authorization: `${path ? "Bearer" : "Token"} ${token}`, ...headers },
@@ -367,6 +370,35 @@ describe("limits of a sender", () => {
     const options = { token: "of-thin", headers: { "content-encoding": "gzip" } };
     expect((await send(body, options)).status).toBe(204);
     expect((await send(body, options)).status).toBe(429);
+  });
+
+  const tooLarge = Buffer.alloc(MAX_BODY_BYTES + 1, "\n");
+  test.each([
+    ["too long", tooLarge, 413, {}],
+    ["too long after decompression", gzipSync(tooLarge), 413, { "content-encoding": "gzip" }],
+    ["no gzip", Buffer.alloc(60_000, "\n"), undefined, { "content-encoding": "gzip" }],
+  ])("a body of unknown length that is refused, since it is %s, counts too", async (_, body, status, headers) => {
+    for (const [path, unreadable] of [
+      [undefined, 400],
+      ["/events", 415],
+    ] as const) {
+      await reopen({});
+      producer.start();
+      const options = { token: "of-thin", headers, path };
+      const stream = () =>
+        new ReadableStream({
+          async start(controller) {
+            // Sent in chunks, without Content-Length.
+            for (let at = 0; at < body.length; at += 65_536) {
+              controller.enqueue(new Uint8Array(body.subarray(at, at + 65_536)));
+              await Bun.sleep(0);
+            }
+            controller.close();
+          },
+        });
+      expect((await send(stream(), options)).status).toBe(status ?? unreadable);
+      expect((await send(stream(), options)).status).toBe(429);
+    }
   });
 
   test("write: a new series beyond the bound is 422, and the others are written", async () => {
