@@ -13,7 +13,7 @@ import {
   NAMESPACE,
   refOf,
 } from "../cluster/cluster.ts";
-import { EXTERNAL_CONFIG } from "../cluster/external-stores.ts";
+import { EXTERNAL_CONFIG, INFLUXDB_SECRET, KAFKA_SECRET, PROMETHEUS_SECRET } from "../cluster/external-stores.ts";
 import { requirePullSecret } from "../cluster/image-pulls.ts";
 import {
   ensureImages,
@@ -235,22 +235,27 @@ async function stagesFor(
  * this and the first change, images are built: a deploy that applied what it read before another one would undo that one.
  */
 export async function storedChoices(cluster: Cluster): Promise<{ what: string; value: string | undefined }[]> {
-  const [namespace, external, brokers] = await Promise.all([
-    cluster.get<KubernetesObject>("namespace", NAMESPACE),
-    cluster.get<KubernetesObject & { data?: object }>("configmap", EXTERNAL_CONFIG),
-    // The preflight names all rights that are missing.
-    cluster.get<KubernetesObject & { data?: Record<string, string> }>("secret", "kafka-tls").catch((error: unknown) => {
-      if (error instanceof KubectlError && /forbidden/i.test(error.message)) return "unknown" as const;
+  const dataOf = async (kind: string, name: string) =>
+    (await cluster.get<KubernetesObject & { data?: Record<string, string> }>(kind, name))?.data ?? {};
+  const secretOf = async (name: string) =>
+    await dataOf("secret", name).catch((error: unknown) => {
+      // The preflight names all rights that are missing.
+      if (error instanceof KubectlError && /forbidden/i.test(error.message)) return undefined;
       throw error;
-    }),
+    });
+  const [namespace, brokers, ...external] = await Promise.all([
+    cluster.get<KubernetesObject>("namespace", NAMESPACE),
+    secretOf("kafka-tls"),
+    dataOf("configmap", EXTERNAL_CONFIG),
+    ...[KAFKA_SECRET, INFLUXDB_SECRET, PROMETHEUS_SECRET].map(secretOf),
   ]);
   const own = Object.entries(namespace?.metadata.annotations ?? {}).filter(([name]) =>
     name.startsWith("conveyor.dev/"),
   );
   return [
     { what: "exposure or size", value: JSON.stringify(own.sort()) },
-    { what: "external servers", value: JSON.stringify(external?.data ?? {}) },
-    { what: "CA", value: brokers === "unknown" ? undefined : (brokers?.data?.["ca.crt"] ?? "") },
+    { what: "external servers", value: JSON.stringify(external) },
+    { what: "CA", value: brokers && (brokers["ca.crt"] ?? "") },
   ];
 }
 

@@ -198,6 +198,13 @@ describe("execution of a plan", () => {
       exitCode: 3,
       message: "another deploy has changed the exposure or size of this pipeline meanwhile",
     });
+    annotate("loadbalancer");
+    const secret = { apiVersion: "v1", kind: "Secret", metadata: { name: "external-kafka", namespace: "conveyor" } };
+    cluster.add({ ...secret, data: { password: "b2xk" } });
+    await expect(requireUnchanged(cluster, read)).rejects.toThrow("has changed the external servers of");
+    const withPassword = await storedChoices(cluster);
+    cluster.add({ ...secret, data: { password: "bmV3" } });
+    await expect(requireUnchanged(cluster, withPassword)).rejects.toThrow("has changed the external servers of");
   });
 
   test("exactly one autoscaler scales the processor after every switch between KEDA and CPU", async () => {
