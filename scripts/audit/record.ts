@@ -87,18 +87,30 @@ export interface RecordedHistory {
   gaps: string[];
 }
 
-/** The first and last sequence number per run and conveyor in the window; earlier events are not judged. */
+/**
+ * The first and last sequence number per run and conveyor in the window; earlier events are not judged.
+ *
+ * A partition is read from its first record that is not older than the window, and so are older records behind it, of
+ * another producer. The numbers of one source of an assigned run spread over all partitions, in the order of their records'
+ * times (event-producer.ts): from the first one whose record is not older, all were read.
+ */
 export class Window {
   readonly #first = new Map<string, number>();
+  readonly #firstReceived = new Map<string, number>();
   readonly #last = new Map<string, number>();
 
   /** @param sinceMs runs that began later are in the window from their first event on */
   constructor(private readonly sinceMs = Number.POSITIVE_INFINITY) {}
 
-  add(run: string, conveyor: string, seq: number): void {
+  /** @param recordMs Kafka's time of the record, where the numbers spread over partitions */
+  add(run: string, conveyor: string, seq: number, recordMs = Number.POSITIVE_INFINITY): void {
     const key = `${run}\n${conveyor}`;
-    const first = this.#first.get(key);
-    if (first === undefined || seq < first) this.#first.set(key, seq);
+    const lower = (firsts: Map<string, number>) => {
+      const first = firsts.get(key);
+      if (first === undefined || seq < first) firsts.set(key, seq);
+    };
+    lower(this.#first);
+    if (recordMs >= this.sinceMs) lower(this.#firstReceived);
     if (!(seq <= (this.#last.get(key) ?? -1))) this.#last.set(key, seq);
   }
 
@@ -109,13 +121,26 @@ export class Window {
 
   /** Undefined: not in the window. */
   first(run: string, conveyor: string): number | undefined {
-    const startMs = runStart(run);
-    return startMs !== undefined && startMs >= this.sinceMs ? 0 : this.#first.get(`${run}\n${conveyor}`);
+    return this.#firstIn(this.#first, run, conveyor);
   }
 
-  /** The parts of ranges in or after the window, and how many numbers are before it. */
-  clip(run: string, conveyor: string, ranges: readonly Range[]): { inside: Range[]; before: number } {
-    const first = this.first(run, conveyor) ?? Number.POSITIVE_INFINITY;
+  /** The number from which on all records were read; undefined: none. */
+  firstReceived(run: string, conveyor: string): number | undefined {
+    return this.#firstIn(this.#firstReceived, run, conveyor);
+  }
+
+  #firstIn(firsts: ReadonlyMap<string, number>, run: string, conveyor: string): number | undefined {
+    const startMs = runStart(run);
+    return startMs !== undefined && startMs >= this.sinceMs ? 0 : firsts.get(`${run}\n${conveyor}`);
+  }
+
+  /** The parts of ranges from `first` on, by default those in or after the window, and how many numbers are before it. */
+  clip(
+    run: string,
+    conveyor: string,
+    ranges: readonly Range[],
+    first = this.first(run, conveyor) ?? Number.POSITIVE_INFINITY,
+  ): { inside: Range[]; before: number } {
     let before = 0;
     const inside: Range[] = [];
     for (const [from, to] of ranges) {
@@ -480,7 +505,7 @@ async function recordLog(
               reading.unreportedFleets.push(run);
             }
           }
-          reading.window.add(run, conveyor, seq);
+          reading.window.add(run, conveyor, seq, point?.identity === "assigned" ? point.recordMs : undefined);
           if (point) reading.contents.add(point.measurement, point.key, tsMs);
           else {
             reading.table.add("log", identity);
@@ -674,14 +699,16 @@ async function recordProducerOutcomes(
     }
     const before = known.acknowledged.get(run)?.get(conveyor) ?? [];
     const seen = hasLog ? until(ranges, window.last(run, conveyor)) : [];
-    const { inside, before: outside } = window.clip(run, conveyor, mergeRanges([...before, ...seen]));
-    recording.acknowledged_before += outside;
-    for (const [seq, last_seq] of inside) await writer.append("attempts", { run, conveyor, seq, last_seq });
+    const attempted = window.clip(run, conveyor, mergeRanges([...before, ...seen]));
+    for (const [seq, last_seq] of attempted.inside) await writer.append("attempts", { run, conveyor, seq, last_seq });
     // The numbers of an assigned run spread over all partitions: one below the last that was read may be newer than the end
-    // of its own partition. Only those that were acknowledged before must be in the log.
+    // of its own partition, and one above the first older than the window. The others must be in the log.
     const isOfOnePartition = producerRunOf(run) === run;
-    for (const [seq, last_seq] of isOfOnePartition ? inside : window.clip(run, conveyor, before).inside)
+    const first = window.firstReceived(run, conveyor) ?? Number.POSITIVE_INFINITY;
+    const judged = isOfOnePartition ? attempted : window.clip(run, conveyor, before, first);
+    for (const [seq, last_seq] of judged.inside)
       await writer.append("outcomes", { run, conveyor, seq, last_seq, outcome: "ok" });
+    recording.acknowledged_before += judged.before;
   }
   if (!isBegun) {
     meta.not_recorded!.attempts = "no producer lists this run, running or ended";

@@ -39,7 +39,14 @@ export interface LogEvent {
   /** Undefined: the deployed image is older than this command. */
   values: number | undefined;
   /** Of an event that is not of version 1: services/protocol/log-reader.ts. */
-  point?: { identity: LoggedPoint[0]; measurement: string; key: string; fields: string };
+  point?: {
+    identity: LoggedPoint[0];
+    measurement: string;
+    key: string;
+    fields: string;
+    /** Kafka's time of the record; undefined from an older image. */
+    recordMs?: number | undefined;
+  };
 }
 
 type LogRange = Pick<LogRequest, "runs" | "fleets" | "conveyors_prefix" | "from_timestamp_ms" | "decoder"> & {
@@ -115,9 +122,9 @@ export async function readLogLines(
         const identity = { run: runs[run]!, conveyor: conveyors[conveyor]!, seq };
         const event: LogEvent = { partition, offset, ...identity, tsMs, hash, values };
         if (logged) {
-          const [kind, measurement, key, fields] = logged;
+          const [kind, measurement, key, fields, recordMs] = logged;
           event.values = undefined;
-          event.point = { identity: kind, measurement: measurements[measurement]!, key, fields };
+          event.point = { identity: kind, measurement: measurements[measurement]!, key, fields, recordMs };
         }
         const waits = visit(event);
         if (waits) await waits;

@@ -97,6 +97,8 @@ interface QueuedEvent {
   key: string | Uint8Array | null;
   value: string | Uint8Array;
   headers: Record<string, string> | undefined;
+  /** Of the offer, in milliseconds: records of one producer have their order in all partitions. */
+  timestamp: number;
   outgoing: Outgoing;
   bytes: number;
   offeredAt: number;
@@ -243,6 +245,7 @@ export class EventProducer {
       key: asBuffer(outgoing.key),
       value: asBuffer(outgoing.value),
       headers: outgoing.headers,
+      timestamp: Date.now(),
       outgoing,
       bytes,
       offeredAt: performance.now(),
@@ -566,7 +569,10 @@ function takeBatch(queue: PartitionQueue): QueuedEvent[] {
 /** Sends one produce request with the in-flight batches of these queues; returns the answer of each partition. */
 async function produce(broker: InternalBroker, queues: readonly PartitionQueue[]): Promise<ProduceAnswer> {
   const byTopic = new Map<string, { partition: number; firstSequence: number; messages: QueuedEvent[] }[]>();
+  const nowMs = Date.now();
   for (const { topic, partition, sequence, inFlight } of queues) {
+    // Only after the clock was set back. A broker refuses records that are an hour ahead.
+    for (const queued of inFlight!) if (queued.timestamp > nowMs) queued.timestamp = nowMs;
     const entry = { partition, firstSequence: sequence, messages: inFlight! };
     const entries = byTopic.get(topic);
     if (entries) entries.push(entry);

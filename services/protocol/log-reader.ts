@@ -45,13 +45,15 @@ export interface LogEnd {
 /**
  * What the point of an event says that is not of version 1: its identity's kind, measurement, and hashes of
  * domain/point-content.ts; those of the fields one after the other. "foreign": an event that was not requested, with the
- * series and time of one that was: its values may have replaced those.
+ * series and time of one that was: its values may have replaced those. The last is Kafka's time of the record (ms since
+ * 1970).
  */
 export type LoggedPoint = [
   identity: "given" | "assigned" | "foreign",
   measurement: number,
   key: string,
   fields: string,
+  recordMs: number,
 ];
 
 /** Each line is a JSON array. */

@@ -39,6 +39,7 @@ const MAX_OTHER_RUNS = 1000;
 
 interface LogMessage {
   offset: string;
+  timestamp: string;
   value: Buffer | null;
   headers?: Readonly<Record<string, unknown>>;
 }
@@ -198,7 +199,8 @@ export async function readLog(request: LogRequest, write: (line: LogLine) => Pro
       const row: LogLine = [partition, offset, names.runs.of(run), names.conveyors.of(conveyor), seq, ts, hash, values];
       if (point) {
         const identity = isForeign ? "foreign" : point.isAssigned ? "assigned" : "given";
-        row.push([identity, names.measurements.of(point.measurement), point.key, point.fields]);
+        const recordMs = Number((message as LogMessage).timestamp);
+        row.push([identity, names.measurements.of(point.measurement), point.key, point.fields, recordMs]);
       }
       if (announced.length > 0) {
         for (const line of announced) await write(line);

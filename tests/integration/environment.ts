@@ -6,7 +6,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HistoryWriter, openHistory } from "../../scripts/audit/history.ts";
 import { recordHistory } from "../../scripts/audit/record.ts";
-import { type AuditSources, type ProducerLedger, readLogLines } from "../../scripts/audit/sources.ts";
+import { type AuditSources, type LogEvent, type ProducerLedger, readLogLines } from "../../scripts/audit/sources.ts";
 import { judge, type Verdict } from "../../scripts/audit/verdict.ts";
 import { TelemetryStore } from "../../scripts/clients/influxdb.ts";
 import { createKafka, RETRY_BRIEFLY } from "../../services/kafka/client.ts";
@@ -172,6 +172,14 @@ export class Environment {
     });
   }
 
+  /** The log's events, as the audit reads them; times of their records only where they are not of version 1. */
+  async log(): Promise<LogEvent[]> {
+    const events: LogEvent[] = [];
+    const request = { ...this.pipeline.kafka, topic: this.topic };
+    await readLogLines(this.pipeline.runTool("log-reader", request), (event) => void events.push(event));
+    return events;
+  }
+
   /** The audit's sources: these processes and servers. */
   #sources(ca: string): AuditSources {
     const { servers } = this.pipeline;
@@ -213,12 +221,12 @@ export class Environment {
    * Records and judges the events of some runs, as an audit of a cluster does. Repeated while Kafka's log cannot be read,
    * since other tests freeze the brokers.
    */
-  async audit(runs: readonly string[]): Promise<Verdict> {
+  async audit(runs: readonly string[], sinceMs: number = this.startedAtMs): Promise<Verdict> {
     await this.untilRead();
     for (let attempt = 1; ; attempt++) {
-      const folder = join(this.pipeline.servers.folder, `history-${this.name}-${attempt}`);
+      const folder = join(this.pipeline.servers.folder, `history-${this.name}-${sinceMs}-${attempt}`);
       try {
-        await this.#record(runs, folder);
+        await this.#record(runs, sinceMs, folder);
         return await judge(await openHistory(folder));
       } catch (error) {
         if (attempt === AUDIT_ATTEMPTS || !String(error).includes("log cannot be read")) throw error;
@@ -226,7 +234,7 @@ export class Environment {
     }
   }
 
-  async #record(runs: readonly string[], folder: string): Promise<void> {
+  async #record(runs: readonly string[], sinceMs: number, folder: string): Promise<void> {
     await using writer = await HistoryWriter.open(folder);
     const { ca } = await this.pipeline.servers.tlsFiles("admin");
     const { meta } = await recordHistory({
@@ -234,7 +242,7 @@ export class Environment {
       writer,
       report: { step: (_title, work) => work({ update: () => {} }) },
       signal: new AbortController().signal,
-      sinceMs: this.startedAtMs,
+      sinceMs,
       runs,
     });
     await writer.close(meta);

@@ -20,6 +20,8 @@ const skipped = await skipReason();
 const STEP_LIMIT_MS = 150_000;
 const TEST_LIMIT_MS = 500_000;
 const EVENTS = 300;
+/** Begins of windows within the time of one file: each is between other records. */
+const WINDOWS = 4;
 
 const failedIds = ({ laws }: Verdict): InvariantId[] =>
   laws.filter(({ status }) => status === "failed").map(({ law }) => law);
@@ -223,6 +225,36 @@ describe.skipIf(skipped !== undefined)(`generic events${skipped ? ` (skipped: ${
       const verdict = await where.audit(["constructor", "toString"]);
       expect(failedIds(verdict)).toEqual([]);
       expect(verdict.counts).toMatchObject({ lost: 0, acknowledged: events.length });
+      expect(await processor.stop()).toBe(0);
+    },
+    TEST_LIMIT_MS,
+  );
+
+  test(
+    "lines that Kafka received before the window of an audit are not judged, wherever the window begins",
+    async () => {
+      const where = await open("window");
+      const processor = await where.processor();
+      const nowMs = Date.now();
+      const count = 20_000;
+      // Of many series, in all partitions; their numbers are those of one source.
+      const lines = Array.from(
+        { length: count },
+        (_, index) => `window,host=h${index % 50} x=${index}i ${nowMs}${String(index).padStart(6, "0")}`,
+      );
+      await send(where, "window", lines);
+      await where.untilRead();
+      const times = (await where.log()).map(({ seq, point }) => ({ seq, recordMs: point!.recordMs! }));
+      times.sort((a, b) => a.seq - b.seq);
+      const inOrder = times.map(({ recordMs }) => recordMs);
+      expect(inOrder).toEqual([...inOrder].sort());
+      expect(new Set(inOrder).size).toBeGreaterThan(WINDOWS);
+      for (let window = 1; window <= WINDOWS; window++) {
+        const sinceMs = inOrder[Math.floor((count * window) / (WINDOWS + 1))]!;
+        const verdict = await where.audit(["window"], sinceMs);
+        expect(failedIds(verdict)).toEqual([]);
+        expect(verdict.counts.acknowledged).toBe(inOrder.filter((recordMs) => recordMs >= sinceMs).length);
+      }
       expect(await processor.stop()).toBe(0);
     },
     TEST_LIMIT_MS,

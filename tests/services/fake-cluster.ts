@@ -45,7 +45,7 @@ interface FakeRecord {
   headers: Record<string, string> | undefined;
 }
 
-type Message = { key: unknown; value: unknown; headers?: Record<string, string> };
+type Message = { key: unknown; value: unknown; timestamp: number; headers?: Record<string, string> };
 
 interface ProduceOptions {
   producerId: string;
@@ -70,6 +70,8 @@ const NOT_LEADER = 6;
 
 export class FakeCluster {
   readonly log = new Map<string, FakeRecord[]>();
+  /** Times of the records by value. */
+  readonly timestampsMs = new Map<string, number>();
   readonly calls: ProduceCall[] = [];
   leaders: number[];
   connected = false;
@@ -187,8 +189,9 @@ export class FakeCluster {
     if (firstSequence !== (before ? before.last + 1 : 0)) return OUT_OF_ORDER;
     this.#sequences.set(identity, { first: firstSequence, last });
     const records = this.log.get(key) ?? [];
-    for (const { key, value, headers } of messages) {
+    for (const { key, value, timestamp, headers } of messages) {
       records.push({ key: key === null ? null : String(key), value: String(value), headers });
+      this.timestampsMs.set(String(value), timestamp);
     }
     this.log.set(key, records);
     return 0;

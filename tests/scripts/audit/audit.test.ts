@@ -30,6 +30,19 @@ describe("Window", () => {
     });
   });
 
+  test("from the first record that is not older than the window, all were read", () => {
+    const window = new Window(1000);
+    expect(window.firstReceived("r", "c")).toBeUndefined();
+    for (const [seq, recordMs] of [
+      [5, 999],
+      [9, 1001],
+      [7, 1000],
+    ] as const) {
+      window.add("r", "c", seq, recordMs);
+    }
+    expect([window.first("r", "c"), window.firstReceived("r", "c")]).toEqual([5, 7]);
+  });
+
   test("clip counts all numbers of a conveyor outside the window as before it", () => {
     expect(new Window().clip("r", "c", [[0, 9]])).toEqual({ inside: [], before: 10 });
   });

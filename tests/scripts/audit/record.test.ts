@@ -185,6 +185,23 @@ describe("lines, to which a producer has assigned identities", () => {
     expect(await audited(late, {})).toMatchObject({ L1: "passed", L3: "passed", P1: "passed" });
   });
 
+  test("that Kafka received before the window are not lost, also those above the first number that was read", async () => {
+    const four = [0, 1, 2, 3].map((index) => `m,a=1 x=${index} ${T0_MS}00000${index}`);
+    const sources = pipelineOfLines("20251125T000000000Z-0-0000", four, four);
+    // 0 is older, and behind the first record of its partition that is not; 1 is older and was not read.
+    const receivedMs = [T0_MS - 2, T0_MS - 1, T0_MS, T0_MS + 1];
+    const without = (...missing: number[]): AuditSources => ({
+      ...sources,
+      log: async (range, visit) =>
+        await sources.log(range, async ({ point, ...event }) => {
+          if (missing.includes(event.seq)) return;
+          await visit({ ...event, point: { ...point!, recordMs: receivedMs[event.seq]! } });
+        }),
+    });
+    expect(await audited(without(1), {})).toMatchObject({ L1: "passed", L3: "passed", P1: "passed" });
+    expect(await audited(without(1, 3), {})).toMatchObject({ L1: "failed", P1: "passed" });
+  });
+
   test("fail where a point is missing, and where a field is missing or differs", async () => {
     const missing = await audited(pipelineOfLines(run, lines, lines.slice(1)), {});
     expect(missing).toMatchObject({ L2: "failed", L3: "failed", V1: "passed" });

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, setSystemTime, test } from "bun:test";
 import {
   type EventProducer,
   type EventProducerOptions,
@@ -65,6 +65,49 @@ describe("EventProducer", () => {
     offerMany(producer, 1000);
     await producer.flush();
     expectExactlyOnce(cluster, 1000);
+  });
+
+  test("a record has the time of its offer, also when its partition is sent later than others", async () => {
+    const cluster = new FakeCluster(6, 3);
+    const [refused, answered] = [{ "conveyor.events/0": 7, "conveyor.events/3": 7 }, undefined];
+    let isDown = true;
+    cluster.script = ({ leader }) => (leader === 0 && isDown ? refused : answered);
+    const producer = startOn(cluster);
+    const offeredMs: number[] = [];
+    for (let index = 0; index < 40; index++) {
+      offeredMs.push(Date.now());
+      offerMany(producer, 12, 12, index * 12);
+      if (index === 20) isDown = false;
+      await Bun.sleep(1);
+    }
+    offeredMs.push(Date.now());
+    await producer.flush();
+    expectExactlyOnce(cluster, 480);
+    const inOrder = Array.from({ length: 480 }, (_, index) =>
+      cluster.timestampsMs.get(`belt-${index % 12}/${Math.floor(index / 12)}`),
+    );
+    expect(inOrder).toEqual([...inOrder].sort());
+    for (const [index, time] of inOrder.entries()) {
+      const round = Math.floor(index / 12);
+      expect(time).toBeWithin(offeredMs[round]!, offeredMs[round + 1]! + 1);
+    }
+  });
+
+  test("a record is not ahead of a clock that was set back: Kafka would refuse it", async () => {
+    const cluster = new FakeCluster(1);
+    try {
+      setSystemTime(new Date("2030-01-01T00:00:00Z"));
+      const producer = producerOn(cluster);
+      open.add(producer);
+      offerMany(producer, 5);
+      const nowMs = Date.parse("2029-12-31T00:00:00Z");
+      setSystemTime(nowMs);
+      producer.start();
+      await producer.flush();
+      expect([...cluster.timestampsMs.values()]).toEqual(Array(5).fill(nowMs));
+    } finally {
+      setSystemTime();
+    }
   });
 
   test("leadership that moves between attempts loses no event", async () => {
