@@ -90,7 +90,7 @@ export const command = defineCommand({
     ...CLUSTER_FLAGS,
     since: {
       type: "duration",
-      description: "events that Kafka received within this time (default: 10m; with --run: since its start, or 1h)",
+      description: "events whose records in Kafka are of this time (default: 10m; with --run: since its start, or 1h)",
     },
     run: {
       type: "string",

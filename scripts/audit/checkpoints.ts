@@ -77,6 +77,10 @@ export class RangeCollector {
     );
   }
 
+  of(run: string, conveyor: string): Range[] {
+    return this.#ranges.get(`${run}\n${conveyor}`)?.ranges.toJSON() ?? [];
+  }
+
   *entries(): Generator<{ run: string; conveyor: string; ranges: Range[] }> {
     for (const { run, conveyor, ranges } of this.#ranges.values()) yield { run, conveyor, ranges: ranges.toJSON() };
   }

@@ -97,6 +97,8 @@ export interface RecordedHistory {
 export class Window {
   readonly #first = new Map<string, number>();
   readonly #firstReceived = new Map<string, number>();
+  /** Numbers that were read though their records are older than the window. */
+  readonly older = new RangeCollector();
   readonly #last = new Map<string, number>();
 
   /** @param sinceMs runs that began later are in the window from their first event on */
@@ -111,6 +113,7 @@ export class Window {
     };
     lower(this.#first);
     if (recordMs >= this.sinceMs) lower(this.#firstReceived);
+    else this.older.add(run, conveyor, seq);
     if (!(seq <= (this.#last.get(key) ?? -1))) this.#last.set(key, seq);
   }
 
@@ -133,25 +136,23 @@ export class Window {
     const startMs = runStart(run);
     return startMs !== undefined && startMs >= this.sinceMs ? 0 : firsts.get(`${run}\n${conveyor}`);
   }
+}
 
-  /** The parts of ranges from `first` on, by default those in or after the window, and how many numbers are before it. */
-  clip(
-    run: string,
-    conveyor: string,
-    ranges: readonly Range[],
-    first = this.first(run, conveyor) ?? Number.POSITIVE_INFINITY,
-  ): { inside: Range[]; before: number } {
-    let before = 0;
-    const inside: Range[] = [];
-    for (const [from, to] of ranges) {
-      if (to < first) before += to - from + 1;
-      else {
-        before += Math.max(0, first - from);
-        inside.push([Math.max(from, first), to]);
-      }
+/** The parts of ranges from `first` on (undefined: none), and how many numbers are before it. */
+export function clipRanges(
+  ranges: readonly Range[],
+  first: number = Number.POSITIVE_INFINITY,
+): { inside: Range[]; before: number } {
+  let before = 0;
+  const inside: Range[] = [];
+  for (const [from, to] of ranges) {
+    if (to < first) before += to - from + 1;
+    else {
+      before += Math.max(0, first - from);
+      inside.push([Math.max(from, first), to]);
     }
-    return { inside, before };
   }
+  return { inside, before };
 }
 
 /** Acknowledgements as the producers recorded them, before the log is read. */
@@ -699,16 +700,20 @@ async function recordProducerOutcomes(
     }
     const before = known.acknowledged.get(run)?.get(conveyor) ?? [];
     const seen = hasLog ? until(ranges, window.last(run, conveyor)) : [];
-    const attempted = window.clip(run, conveyor, mergeRanges([...before, ...seen]));
-    for (const [seq, last_seq] of attempted.inside) await writer.append("attempts", { run, conveyor, seq, last_seq });
-    // The numbers of an assigned run spread over all partitions: one below the last that was read may be newer than the end
-    // of its own partition, and one above the first older than the window. The others must be in the log.
+    const acknowledged = mergeRanges([...before, ...seen]);
+    // The numbers of an assigned run spread over all partitions: one above the first that was read may be older than the
+    // window, and one below the last newer than the end of its own partition. The others must be in the log.
     const isOfOnePartition = producerRunOf(run) === run;
-    const first = window.firstReceived(run, conveyor) ?? Number.POSITIVE_INFINITY;
-    const judged = isOfOnePartition ? attempted : window.clip(run, conveyor, before, first);
-    for (const [seq, last_seq] of judged.inside)
+    const first = isOfOnePartition ? window.first(run, conveyor) : window.firstReceived(run, conveyor);
+    const { inside, before: outside } = clipRanges(acknowledged, first);
+    const older = intersectRanges(window.older.of(run, conveyor), acknowledged);
+    for (const [seq, last_seq] of mergeRanges([...older, ...inside])) {
+      await writer.append("attempts", { run, conveyor, seq, last_seq });
+    }
+    const judged = isOfOnePartition ? inside : clipRanges(before, first).inside;
+    for (const [seq, last_seq] of judged)
       await writer.append("outcomes", { run, conveyor, seq, last_seq, outcome: "ok" });
-    recording.acknowledged_before += judged.before;
+    recording.acknowledged_before += outside;
   }
   if (!isBegun) {
     meta.not_recorded!.attempts = "no producer lists this run, running or ended";
@@ -730,6 +735,10 @@ async function recordProducerOutcomes(
 function until(ranges: readonly Range[], last: number): Range[] {
   return ranges.filter(([from]) => from <= last).map(([from, to]) => [from, Math.min(to, last)]);
 }
+
+/** The parts of ranges that are also in one of the others; both are sorted. */
+const intersectRanges = (ranges: readonly Range[], others: readonly Range[]): Range[] =>
+  subtractRanges(ranges, subtractRanges(ranges, others));
 
 /** The parts of ranges that are in none of the others; both are sorted. */
 export function subtractRanges(ranges: readonly Range[], others: readonly Range[]): Range[] {

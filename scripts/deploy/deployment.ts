@@ -13,7 +13,13 @@ import {
   NAMESPACE,
   refOf,
 } from "../cluster/cluster.ts";
-import { EXTERNAL_CONFIG, INFLUXDB_SECRET, KAFKA_SECRET, PROMETHEUS_SECRET } from "../cluster/external-stores.ts";
+import {
+  EXTERNAL_CONFIG,
+  INFLUXDB_SECRET,
+  KAFKA_SECRET,
+  PROMETHEUS_SECRET,
+  SETTINGS_KEY,
+} from "../cluster/external-stores.ts";
 import { requirePullSecret } from "../cluster/image-pulls.ts";
 import {
   ensureImages,
@@ -40,7 +46,7 @@ import {
   prunedBy,
 } from "./execution.ts";
 import { type ExposeFlags, resolveExposure, withExposure } from "./expose.ts";
-import { externalSettings, openPorts, withExternal } from "./external.ts";
+import { externalSettings, openPorts, READ_TOKEN, WRITE_TOKEN, withExternal } from "./external.ts";
 import { namespaceOfPrometheus, prometheusWarnings } from "./external-prometheus.ts";
 import { platformsOf, readFacts } from "./facts.ts";
 import { imagesOf, podNamespaces } from "./manifests.ts";
@@ -230,6 +236,8 @@ async function stagesFor(
   return { stages, platforms: platforms ?? platformsOf(facts), intakeHosts };
 }
 
+const EXTERNAL_CREDENTIALS = [KAFKA_SECRET, INFLUXDB_SECRET, PROMETHEUS_SECRET, WRITE_TOKEN, READ_TOKEN];
+
 /**
  * What a deploy without flags takes from the cluster: how the intake is exposed, the size, external servers, the CA. Between
  * this and the first change, images are built: a deploy that applied what it read before another one would undo that one.
@@ -243,12 +251,14 @@ export async function storedChoices(cluster: Cluster): Promise<{ what: string; v
       if (error instanceof KubectlError && /forbidden/i.test(error.message)) return undefined;
       throw error;
     });
-  const [namespace, brokers, ...external] = await Promise.all([
+  const [namespace, brokers, settings] = await Promise.all([
     cluster.get<KubernetesObject>("namespace", NAMESPACE),
     secretOf("kafka-tls"),
     dataOf("configmap", EXTERNAL_CONFIG),
-    ...[KAFKA_SECRET, INFLUXDB_SECRET, PROMETHEUS_SECRET].map(secretOf),
   ]);
+  // Those of own servers are filled by setup.
+  const credentials = SETTINGS_KEY in settings ? EXTERNAL_CREDENTIALS : [];
+  const external = [settings, ...(await Promise.all(credentials.map(secretOf)))];
   const own = Object.entries(namespace?.metadata.annotations ?? {}).filter(([name]) =>
     name.startsWith("conveyor.dev/"),
   );

@@ -35,8 +35,8 @@ import { type SecretContents, WITH_VALUES } from "./secrets.ts";
 const NO_EXTERNAL = "none";
 
 /** Secrets of the tokens, also where deploy fills them instead of setup. */
-const WRITE_TOKEN = "influxdb-token-processor";
-const READ_TOKEN = "influxdb-token-reader";
+export const WRITE_TOKEN = "influxdb-token-processor";
+export const READ_TOKEN = "influxdb-token-reader";
 
 export interface ExternalSettings {
   stores: ExternalStores;

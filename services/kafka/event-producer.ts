@@ -97,7 +97,7 @@ interface QueuedEvent {
   key: string | Uint8Array | null;
   value: string | Uint8Array;
   headers: Record<string, string> | undefined;
-  /** Of the offer, in milliseconds: records of one producer have their order in all partitions. */
+  /** Of the offer, in milliseconds: unless the clock is set back, one order for the records of all partitions. */
   timestamp: number;
   outgoing: Outgoing;
   bytes: number;

@@ -170,6 +170,10 @@ export function topicProblems({ partitions, config, wanted, minInsyncReplicas }:
     );
   if (config["unclean.leader.election.enable"] === "true")
     problems.push("unclean.leader.election.enable is true: an election may drop acknowledged events");
+  if (config["message.timestamp.type"] === "LogAppendTime")
+    problems.push(
+      "message.timestamp.type is LogAppendTime: an audit may count lines at the begin of its window as lost; recommended CreateTime",
+    );
   // Events of a conveyor share a key: compaction would keep only its newest one.
   if (config["cleanup.policy"]?.includes("compact")) fatal.push("cleanup.policy is compact: Kafka would delete events");
   const largest = Number(wanted.config["max.message.bytes"]);

@@ -125,8 +125,7 @@ async function answerPost(
   if (body === "no_room") return noRoom();
   try {
     const description = describeBody(request);
-    const content = inflatedBody(body, description, MAX_BODY_BYTES);
-    charge(content.length);
+    const content = inflatedBody(body, description, MAX_BODY_BYTES, charge);
     if (content !== body && !room.take(content.length)) return noRoom();
     const lines = bodyLines(content, description);
     const addedBytes = lines === undefined ? 0 : bytesOf(lines) - content.length;

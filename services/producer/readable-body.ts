@@ -48,10 +48,15 @@ const HEAD_BYTES = 64 * 1024;
 const isPlainJson = (body: Uint8Array) => body[0] === OPEN_BRACE && body[1] !== 0;
 
 /**
- * The body without compression.
+ * The body without compression. `charge` is called with its length, also when it is then found unreadable.
  * @throws UnreadableError when it is damaged, InflatedSizeError above `maxBytes`
  */
-export function inflatedBody(body: Uint8Array, { coding }: BodyDescription, maxBytes: number): Uint8Array {
+export function inflatedBody(
+  body: Uint8Array,
+  { coding }: BodyDescription,
+  maxBytes: number,
+  charge: (bytes: number) => void = () => {},
+): Uint8Array {
   const named = compressionNamed(coding, body);
   if (named === "unknown") {
     throw new UnreadableError(
@@ -62,6 +67,7 @@ export function inflatedBody(body: Uint8Array, { coding }: BodyDescription, maxB
   const compression = named ?? compressionOf(body);
   if (!compression) return body;
   const content = inflateWhole(body, compression, maxBytes);
+  charge(content.length);
   const again = compressionOf(content);
   if (again) throw new UnreadableError(`the body is ${again} in ${compression}`, "compress it once");
   const found = unreadable(content);

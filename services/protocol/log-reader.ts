@@ -46,14 +46,14 @@ export interface LogEnd {
  * What the point of an event says that is not of version 1: its identity's kind, measurement, and hashes of
  * domain/point-content.ts; those of the fields one after the other. "foreign": an event that was not requested, with the
  * series and time of one that was: its values may have replaced those. The last is Kafka's time of the record (ms since
- * 1970).
+ * 1970); images before it have none.
  */
 export type LoggedPoint = [
   identity: "given" | "assigned" | "foreign",
   measurement: number,
   key: string,
   fields: string,
-  recordMs: number,
+  recordMs?: number,
 ];
 
 /** Each line is a JSON array. */

@@ -2,26 +2,26 @@
 import { describe, expect, test } from "bun:test";
 import { closing } from "../../../scripts/audit/audit-runs.ts";
 import { readIngestOutcomes } from "../../../scripts/audit/ingest-outcomes.ts";
-import { subtractRanges, Window } from "../../../scripts/audit/record.ts";
+import { clipRanges, subtractRanges, Window } from "../../../scripts/audit/record.ts";
 import { judge } from "../../../scripts/audit/verdict.ts";
 import { windowStart } from "../../../scripts/audit.ts";
 import { nanosecondsOf } from "../../../scripts/clients/influxdb.ts";
 import { pointTimestampNs } from "../../../services/domain/point.ts";
 import { newRunId, runStart } from "../../../services/domain/run-id.ts";
+import type { Range } from "../../../services/domain/sequence.ts";
 import { memoryHistory } from "./memory-history.ts";
 
 describe("Window", () => {
-  test("clip cuts ranges at the first event in the window and counts the numbers before it", () => {
+  test("clipRanges cuts ranges at the first event in the window and counts the numbers before it", () => {
     const window = new Window();
     window.add("r", "c", 7);
     window.add("r", "c", 5);
-    expect(
-      window.clip("r", "c", [
-        [0, 2],
-        [4, 8],
-        [10, 11],
-      ]),
-    ).toEqual({
+    const ranges: Range[] = [
+      [0, 2],
+      [4, 8],
+      [10, 11],
+    ];
+    expect(clipRanges(ranges, window.first("r", "c"))).toEqual({
       inside: [
         [5, 8],
         [10, 11],
@@ -41,10 +41,11 @@ describe("Window", () => {
       window.add("r", "c", seq, recordMs);
     }
     expect([window.first("r", "c"), window.firstReceived("r", "c")]).toEqual([5, 7]);
+    expect(window.older.of("r", "c")).toEqual([[5, 5]]);
   });
 
-  test("clip counts all numbers of a conveyor outside the window as before it", () => {
-    expect(new Window().clip("r", "c", [[0, 9]])).toEqual({ inside: [], before: 10 });
+  test("clipRanges counts all numbers of a conveyor outside the window as before it", () => {
+    expect(clipRanges([[0, 9]], new Window().first("r", "c"))).toEqual({ inside: [], before: 10 });
   });
 });
 

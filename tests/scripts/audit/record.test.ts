@@ -91,8 +91,7 @@ function pipelineOfLines(producerRun: string, lines: readonly string[], stored: 
   };
 }
 
-/** The status of each invariant. */
-async function audited(sources: AuditSources, scope: Partial<AuditScope>): Promise<Record<string, string>> {
+async function verdictOf(sources: AuditSources, scope: Partial<AuditScope>): Promise<Verdict> {
   const path = join(folder, `history-${recordings++}`);
   const writer = await HistoryWriter.open(path);
   const { meta } = await recordHistory({
@@ -104,8 +103,13 @@ async function audited(sources: AuditSources, scope: Partial<AuditScope>): Promi
     signal: new AbortController().signal,
   });
   await writer.close(meta);
-  const verdict: Verdict = await judge(await openHistory(path));
-  return Object.fromEntries(verdict.laws.map(({ law, status }) => [law, status]));
+  return await judge(await openHistory(path));
+}
+
+/** The status of each invariant. */
+async function audited(sources: AuditSources, scope: Partial<AuditScope>): Promise<Record<string, string>> {
+  const { laws } = await verdictOf(sources, scope);
+  return Object.fromEntries(laws.map(({ law, status }) => [law, status]));
 }
 
 const numbers = (count: number) => Array.from({ length: count }, (_, seq) => seq);
@@ -199,6 +203,7 @@ describe("lines, to which a producer has assigned identities", () => {
         }),
     });
     expect(await audited(without(1), {})).toMatchObject({ L1: "passed", L3: "passed", P1: "passed" });
+    expect((await verdictOf(without(1), {})).missing.never_acknowledged.count).toBe(0);
     expect(await audited(without(1, 3), {})).toMatchObject({ L1: "failed", P1: "passed" });
   });
 

@@ -198,13 +198,28 @@ describe("execution of a plan", () => {
       exitCode: 3,
       message: "another deploy has changed the exposure or size of this pipeline meanwhile",
     });
-    annotate("loadbalancer");
-    const secret = { apiVersion: "v1", kind: "Secret", metadata: { name: "external-kafka", namespace: "conveyor" } };
-    cluster.add({ ...secret, data: { password: "b2xk" } });
-    await expect(requireUnchanged(cluster, read)).rejects.toThrow("has changed the external servers of");
-    const withPassword = await storedChoices(cluster);
-    cluster.add({ ...secret, data: { password: "bmV3" } });
-    await expect(requireUnchanged(cluster, withPassword)).rejects.toThrow("has changed the external servers of");
+  });
+
+  test("is refused when another deploy has changed external servers, or only a password or token of one", async () => {
+    const cluster = await deployed();
+    const own = await storedChoices(cluster);
+    const put = (kind: string, name: string, data: Record<string, string>) =>
+      cluster.add({ apiVersion: "v1", kind, metadata: { name, namespace: "conveyor" }, data });
+    put("ConfigMap", "external", { "stores.json": "{}" });
+    await expect(requireUnchanged(cluster, own)).rejects.toThrow("has changed the external servers of this pipeline");
+    for (const [name, entry] of [
+      ["external-kafka", "password"],
+      ["external-prometheus", "token"],
+      ["influxdb-token-processor", "token"],
+    ] as const) {
+      put("Secret", name, { [entry]: "b2xk" });
+      const read = await storedChoices(cluster);
+      await requireUnchanged(cluster, read);
+      put("Secret", name, { [entry]: "bmV3" });
+      await expect(requireUnchanged(cluster, read)).rejects.toThrow(
+        "has changed the external servers of this pipeline",
+      );
+    }
   });
 
   test("exactly one autoscaler scales the processor after every switch between KEDA and CPU", async () => {

@@ -24,6 +24,7 @@ describe("topicProblems", () => {
       "2 replicas with min.insync.replicas 2: writes are refused while one broker is away",
     ]);
     expect(judge({ "unclean.leader.election.enable": "true" }).problems).toHaveLength(1);
+    expect(judge({ "message.timestamp.type": "LogAppendTime" }).problems).toHaveLength(1);
     expect(judge({ "retention.ms": "3600000" }).problems).toHaveLength(1);
     expect(judge({ "retention.ms": "-1", "retention.bytes": "-1" }).problems).toEqual([]);
   });

@@ -373,9 +373,11 @@ describe("limits of a sender", () => {
   });
 
   const tooLarge = Buffer.alloc(MAX_BODY_BYTES + 1, "\n");
+  const PNG = Buffer.from("\x89PNG\r\n\x1a\n", "latin1");
   test.each([
     ["too long", tooLarge, 413, {}],
     ["too long after decompression", gzipSync(tooLarge), 413, { "content-encoding": "gzip" }],
+    ["a picture", gzipSync(Buffer.concat([PNG, Buffer.alloc(60_000)])), undefined, { "content-encoding": "gzip" }],
     ["no gzip", Buffer.alloc(60_000, "\n"), undefined, { "content-encoding": "gzip" }],
   ])("a body of unknown length that is refused, since it is %s, counts too", async (_, body, status, headers) => {
     for (const [path, unreadable] of [
