@@ -172,7 +172,7 @@ export function topicProblems({ partitions, config, wanted, minInsyncReplicas }:
     problems.push("unclean.leader.election.enable is true: an election may drop acknowledged events");
   if (config["message.timestamp.type"] === "LogAppendTime")
     problems.push(
-      "message.timestamp.type is LogAppendTime: an audit may count lines at the begin of its window as lost; recommended CreateTime",
+      "message.timestamp.type is LogAppendTime: an audit may count lines at the beginning of its window as lost; recommended CreateTime",
     );
   // Events of a conveyor share a key: compaction would keep only its newest one.
   if (config["cleanup.policy"]?.includes("compact")) fatal.push("cleanup.policy is compact: Kafka would delete events");

@@ -132,10 +132,7 @@ async function answerPost(
     if (addedBytes > 0 && !room.take(addedBytes)) return noRoom();
     return await publishLines(lines, sender, options);
   } catch (error) {
-    if (error instanceof InflatedSizeError) {
-      charge(MAX_BODY_BYTES);
-      return failure(413, "body_too_large", error.message);
-    }
+    if (error instanceof InflatedSizeError) return failure(413, "body_too_large", error.message);
     if (error instanceof UnreadableError) return unsupported(error);
     throw error;
   }

@@ -2,6 +2,7 @@
 import { shown } from "../domain/event.ts";
 import {
   ACCEPTED_CODINGS,
+  type Compression,
   compressionNamed,
   compressionOf,
   InflatedSizeError,
@@ -47,6 +48,23 @@ const HEAD_BYTES = 64 * 1024;
 /** JSON in UTF-8, of which most requests consist: nothing else begins with a brace. */
 const isPlainJson = (body: Uint8Array) => body[0] === OPEN_BRACE && body[1] !== 0;
 
+/** Inflates a body and charges what it is then, at most `maxBytes`. @throws as inflateWhole() */
+export function inflateCharged(
+  body: Uint8Array,
+  compression: Compression,
+  maxBytes: number,
+  charge: (bytes: number) => void,
+): Uint8Array {
+  try {
+    const content = inflateWhole(body, compression, maxBytes);
+    charge(content.length);
+    return content;
+  } catch (error) {
+    if (error instanceof InflatedSizeError) charge(maxBytes);
+    throw error;
+  }
+}
+
 /**
  * The body without compression. `charge` is called with its length, also when it is then found unreadable.
  * @throws UnreadableError when it is damaged, InflatedSizeError above `maxBytes`
@@ -55,7 +73,7 @@ export function inflatedBody(
   body: Uint8Array,
   { coding }: BodyDescription,
   maxBytes: number,
-  charge: (bytes: number) => void = () => {},
+  charge: (bytes: number) => void,
 ): Uint8Array {
   const named = compressionNamed(coding, body);
   if (named === "unknown") {
@@ -66,8 +84,7 @@ export function inflatedBody(
   }
   const compression = named ?? compressionOf(body);
   if (!compression) return body;
-  const content = inflateWhole(body, compression, maxBytes);
-  charge(content.length);
+  const content = inflateCharged(body, compression, maxBytes, charge);
   const again = compressionOf(content);
   if (again) throw new UnreadableError(`the body is ${again} in ${compression}`, "compress it once");
   const found = unreadable(content);

@@ -10,7 +10,7 @@
  * Kafka (run, source, seq) is assigned here: the source is the name of the sender.
  */
 import { shown } from "../domain/event.ts";
-import { InflatedSizeError, inflateWhole } from "../domain/formats/compression.ts";
+import { InflatedSizeError } from "../domain/formats/compression.ts";
 import { UnreadableError } from "../domain/formats/unreadable-error.ts";
 import { PRECISIONS, type Precision } from "../domain/line-protocol.ts";
 import type { Line } from "../domain/ndjson.ts";
@@ -20,6 +20,7 @@ import { withTimeout } from "../runtime/with-timeout.ts";
 import type { EventPublisher, Settlement } from "./event-publisher.ts";
 import { MAX_EVENTS_PER_REQUEST } from "./intake-body.ts";
 import { mayWrite, type Sender } from "./intake-senders.ts";
+import { inflateCharged } from "./readable-body.ts";
 import { announcedBytes, MAX_BODY_BYTES, type OpenBodies, readBody } from "./request-body.ts";
 import type { SenderUsage } from "./sender-usage.ts";
 import { prepare } from "./sources.ts";
@@ -112,16 +113,12 @@ export async function answerWrite(
   let body = received;
   if (encoding === "gzip") {
     try {
-      body = inflateWhole(received, "gzip", MAX_BODY_BYTES);
+      body = inflateCharged(received, "gzip", MAX_BODY_BYTES, charge);
     } catch (error) {
-      if (error instanceof InflatedSizeError) {
-        charge(MAX_BODY_BYTES);
-        return tooLarge();
-      }
+      if (error instanceof InflatedSizeError) return tooLarge();
       if (error instanceof UnreadableError) return failure(400, "invalid", error.message);
       throw error;
     }
-    charge(body.length);
     if (!room.take(body.length)) return later(503, "unavailable", "too many requests are open; nothing was taken");
   }
   return await writeLines(body, query.precision, sender, options);
