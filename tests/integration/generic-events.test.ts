@@ -20,7 +20,7 @@ const skipped = await skipReason();
 const STEP_LIMIT_MS = 150_000;
 const TEST_LIMIT_MS = 500_000;
 const EVENTS = 300;
-/** Begins of windows within the time of one file: each is between other records. */
+/** Windows of an audit that begin while one file is sent. */
 const WINDOWS = 4;
 
 const failedIds = ({ laws }: Verdict): InvariantId[] =>

@@ -107,10 +107,11 @@ async function verdictOf(sources: AuditSources, scope: Partial<AuditScope>): Pro
 }
 
 /** The status of each invariant. */
-async function audited(sources: AuditSources, scope: Partial<AuditScope>): Promise<Record<string, string>> {
-  const { laws } = await verdictOf(sources, scope);
-  return Object.fromEntries(laws.map(({ law, status }) => [law, status]));
-}
+const statusesOf = ({ laws }: Verdict): Record<string, string> =>
+  Object.fromEntries(laws.map(({ law, status }) => [law, status]));
+
+const audited = async (sources: AuditSources, scope: Partial<AuditScope>) =>
+  statusesOf(await verdictOf(sources, scope));
 
 const numbers = (count: number) => Array.from({ length: count }, (_, seq) => seq);
 
@@ -202,8 +203,9 @@ describe("lines, to which a producer has assigned identities", () => {
           await visit({ ...event, point: { ...point!, recordMs: receivedMs[event.seq]! } });
         }),
     });
-    expect(await audited(without(1), {})).toMatchObject({ L1: "passed", L3: "passed", P1: "passed" });
-    expect((await verdictOf(without(1), {})).missing.never_acknowledged.count).toBe(0);
+    const older = await verdictOf(without(1), {});
+    expect(statusesOf(older)).toMatchObject({ L1: "passed", L3: "passed", P1: "passed" });
+    expect(older.missing.never_acknowledged.count).toBe(0);
     expect(await audited(without(1, 3), {})).toMatchObject({ L1: "failed", P1: "passed" });
   });
 

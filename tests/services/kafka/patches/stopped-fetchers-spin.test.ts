@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import Runner from "kafkajs/src/consumer/runner.js";
 import { groupOf, HANGS_MS, silent } from "./fixtures.ts";
 
-/** One for each fetcher, and one for the check of its broker; without the patch there is no end. */
+/** A few for each fetcher; without the patch they do not end. */
 const CHECKS_LIMIT = 100;
 
 describe("stopped-fetchers-spin", () => {
